@@ -1,0 +1,144 @@
+//! The command line: the program's whole surface.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// The shop back end: every role in one process, or each in its own.
+///
+/// Without arguments all roles start in this process, on embedded storage in ./data, and answer on
+/// http://127.0.0.1:8000. With --role the roles that are named start, and reach the others by URL.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  app                                                    the whole shop on http://127.0.0.1:8000
+  app --role product                                     the product role alone, on port 3002
+  PRODUCT_URL=http://127.0.0.1:3002 app --role user      the user role, which asks it
+  app --set gateway.listen=0.0.0.0:80                    any setting, for this run
+  app seed --products 1000                               something to sell
+  app check-config                                       every setting, and where it comes from";
+
+/// Options of every command.
+#[derive(Args, Debug)]
+pub struct Global {
+    /// The roles of this process, by comma or repeated [default: all]
+    #[arg(
+        long = "role",
+        value_name = "ROLE",
+        value_delimiter = ',',
+        env = "APP_ROLE",
+        global = true
+    )]
+    pub roles: Vec<Role>,
+    /// Read default.toml and one file a role from this folder [default: ./config where it exists]
+    #[arg(long, value_name = "DIR", env = "APP_CONFIG", global = true)]
+    pub config: Option<PathBuf>,
+    /// Override a setting, as in server.workers=4; repeatable
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = assignment, global = true)]
+    pub overrides: Vec<(String, String)>,
+}
+
+impl Global {
+    /// The roles of this process, each once, the gateway first.
+    pub fn roles(&self) -> Vec<Role> {
+        let every = Role::value_variants().iter().copied();
+        every.filter(|role| self.roles.is_empty() || self.roles.contains(role)).collect()
+    }
+}
+
+/// A part of the shop that can run by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// The one address that clients know
+    Gateway,
+    /// Accounts and the dashboard
+    User,
+    /// The catalogue
+    Product,
+}
+
+impl Role {
+    /// As it is written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::User => "user",
+            Self::Product => "product",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start the roles and serve until SIGTERM or Ctrl-C (the default)
+    Run,
+    /// Bring the roles' tables up to date and stop
+    Migrate,
+    /// Fill the catalogue with products, the same ones every time
+    Seed {
+        /// How many products the catalogue has afterwards, at least
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+        products: u32,
+    },
+    /// Ask the process on this machine whether it is ready; exit 1 when it is not
+    Healthcheck {
+        /// The management address to ask [default: that of the first role]
+        #[arg(long, value_name = "HOST:PORT")]
+        address: Option<std::net::SocketAddr>,
+    },
+    /// Print every setting, its value and where it comes from; passwords are hidden
+    CheckConfig,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn roles(args: &[&str]) -> Vec<Role> {
+        Cli::try_parse_from(args).unwrap().global.roles()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn any_subset_of_roles_can_be_named() {
+        assert_eq!(roles(&["app"]), [Role::Gateway, Role::User, Role::Product]);
+        assert_eq!(roles(&["app", "--role", "product,user"]), [Role::User, Role::Product]);
+        assert_eq!(roles(&["app", "--role", "user", "--role", "user"]), [Role::User]);
+        assert_eq!(roles(&["app", "migrate", "--role", "user"]), [Role::User]);
+        assert!(Cli::try_parse_from(["app", "--role", "orders"]).is_err());
+    }
+}

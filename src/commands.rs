@@ -1,0 +1,121 @@
+//! One function a subcommand.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use clap::CommandFactory as _;
+use clap_complete::Shell;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::app::{self, Failure};
+use crate::cli::{Cli, Global};
+use crate::config::{self, Effective, Settings, Sources};
+use crate::telemetry;
+
+/// How long `healthcheck` waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// `app run`
+///
+/// # Errors
+/// See [`app::run`].
+pub fn run(global: &Global) -> Result<(), Failure> {
+    let (settings, effective) = load(global)?;
+    telemetry::start(&settings.log, &effective)?;
+    let roles = global.roles();
+    actix_rt::System::new().block_on(app::run(settings, effective, &roles))
+}
+
+/// `app migrate`
+///
+/// # Errors
+/// See [`app::migrate`].
+pub fn migrate(global: &Global) -> Result<(), Failure> {
+    let (settings, effective) = load(global)?;
+    let applied = app::migrate(&settings, &effective, &global.roles())?;
+    let mut out = io::stdout().lock();
+    for name in &applied {
+        writeln!(out, "applied {name}")?;
+    }
+    if applied.is_empty() {
+        writeln!(out, "nothing to do")?;
+    }
+    Ok(())
+}
+
+/// `app seed`
+///
+/// # Errors
+/// See [`app::seed`].
+pub fn seed(global: &Global, products: u32) -> Result<(), Failure> {
+    let (settings, effective) = load(global)?;
+    let bar = if io::stderr().is_terminal() {
+        ProgressBar::new(products.into())
+    } else {
+        ProgressBar::hidden()
+    };
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} products, {eta} left") {
+        bar.set_style(style);
+    }
+    let seeding = app::seed(&settings, &effective, products, |done| bar.set_position(done.into()));
+    let added = actix_rt::System::new().block_on(seeding)?;
+    bar.finish_and_clear();
+    writeln!(io::stdout(), "added {added} of {products} products; the others were there")?;
+    Ok(())
+}
+
+/// `app healthcheck`
+///
+/// # Errors
+/// When the process does not answer, or is not ready; says what it misses.
+pub fn healthcheck(global: &Global, address: Option<SocketAddr>) -> Result<(), Failure> {
+    let (settings, _) = load(global)?;
+    let configured = app::management_address(&settings, &global.roles()).1;
+    let url = format!("http://{}/readyz", reachable(address.unwrap_or(configured)));
+    let answer = actix_rt::System::new().block_on(async {
+        let client = awc::Client::builder().timeout(PATIENCE).finish();
+        let mut response = client.get(&url).send().await.map_err(|error| error.to_string())?;
+        let body = response.body().await.map_err(|error| error.to_string())?;
+        Ok::<_, String>((response.status(), String::from_utf8_lossy(&body).into_owned()))
+    });
+    match answer {
+        Ok((status, body)) if status.is_success() => Ok(writeln!(io::stdout(), "{body}")?),
+        Ok((status, body)) => Err(Failure::Other(format!("{url} answered {status}: {body}"))),
+        Err(error) => Err(Failure::Other(format!("{url} does not answer: {error}"))),
+    }
+}
+
+/// An address that stands for every interface is asked over loopback.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        let loopback: IpAddr =
+            if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        address.set_ip(loopback);
+    }
+    address
+}
+
+/// `app check-config`
+///
+/// # Errors
+/// The first setting that does not work.
+pub fn check_config(global: &Global) -> Result<(), Failure> {
+    let (_, effective) = load(global)?;
+    write!(io::stdout(), "{effective}")?;
+    Ok(())
+}
+
+/// `app completions`
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn completions(shell: Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "app", &mut script);
+    Ok(io::stdout().write_all(&script)?)
+}
+
+fn load(global: &Global) -> Result<(Settings, Effective), config::Error> {
+    config::load(&Sources::of_process(global.config.clone(), global.overrides.clone()))
+}

@@ -1,0 +1,353 @@
+//! The four layers, and where each effective value came from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use config::{Config, ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
+
+use super::Settings;
+
+/// The files of the configuration folder, as built in.
+const BUILT_IN: [(&str, &str); 4] = [
+    ("default.toml", include_str!("../../config/default.toml")),
+    ("gateway.toml", include_str!("../../config/gateway.toml")),
+    ("user.toml", include_str!("../../config/user.toml")),
+    ("product.toml", include_str!("../../config/product.toml")),
+];
+
+/// The environment names that are shorter than `APP__SECTION__KEY`.
+const SHORT_NAMES: [(&str, &str); 7] = [
+    ("DATABASE_URL", "user.database_url"),
+    ("MONGODB_URL", "product.database_url"),
+    ("REDIS_URL", "product.cache_url"),
+    ("USER_URL", "peers.user"),
+    ("PRODUCT_URL", "peers.product"),
+    ("RUST_LOG", "log.filter"),
+    ("LOG_FORMAT", "log.format"),
+];
+
+const PREFIX: &str = "APP__";
+const FROM_FILE: &str = "_FILE";
+
+/// What the command line and the environment say about configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// `--config DIR`; without it `./config` is read where it exists.
+    pub directory: Option<PathBuf>,
+    /// The process environment.
+    pub environment: Vec<(String, String)>,
+    /// `--set KEY=VALUE`, in order.
+    pub overrides: Vec<(String, String)>,
+}
+
+impl Sources {
+    /// The sources of this process.
+    pub fn of_process(directory: Option<PathBuf>, overrides: Vec<(String, String)>) -> Self {
+        // A variable that is no Unicode cannot be a setting.
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Self { directory, environment: environment.collect(), overrides }
+    }
+}
+
+/// What is wrong with the configuration: one line that begins with the key.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {problem} ({origin})")]
+pub struct Error {
+    key: String,
+    problem: String,
+    origin: String,
+}
+
+impl Error {
+    /// `key` has a value that turned out not to work.
+    pub fn new(
+        key: impl Into<String>,
+        problem: impl fmt::Display,
+        origin: impl Into<String>,
+    ) -> Self {
+        Self { key: key.into(), problem: problem.to_string(), origin: origin.into() }
+    }
+}
+
+/// The effective value of every key, and where it came from.
+#[derive(Debug)]
+pub struct Effective(BTreeMap<String, (String, String)>);
+
+impl Effective {
+    /// Where the value of `key` came from, in words.
+    pub fn origin(&self, key: &str) -> &str {
+        self.0.get(key).map_or("not set", |(_, origin)| origin.as_str())
+    }
+
+    /// Says that the value of `key` does not work, and where it came from.
+    pub fn blame(&self, key: &str, problem: impl fmt::Display) -> Error {
+        Error::new(key, problem, self.origin(key))
+    }
+}
+
+/// One line a key, `key = value  # origin`, with the password of any URL hidden.
+impl fmt::Display for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.0.iter().map(|(key, (value, _))| key.len() + hide(value).len()).max();
+        for (key, (value, origin)) in &self.0 {
+            let value = hide(value);
+            let pad = width.unwrap_or(0) - key.len() - value.len();
+            writeln!(f, "{key} = {value}{:pad$}  # {origin}", "")?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads and merges the layers.
+///
+/// # Errors
+/// The first key that is unknown or has a value of the wrong form.
+pub fn load(sources: &Sources) -> Result<(Settings, Effective), Error> {
+    let defaults = built_in()?;
+    let known = flatten(&collect(&defaults)?);
+    let mut builder = Config::builder().add_source(defaults);
+    for file in files(sources.directory.as_deref())? {
+        builder = builder.add_source(File::from(file).format(FileFormat::Toml));
+    }
+    let assignments =
+        environment(&sources.environment)?.into_iter().chain(flags(&sources.overrides));
+    for assignment in assignments {
+        builder = builder.add_source(assignment);
+    }
+    let merged = builder.build().map_err(unreadable)?;
+    let effective = flatten(&collect(&merged)?);
+    for (key, (_, origin)) in &effective {
+        if !known.contains_key(key) {
+            let close = known.keys().max_by_key(|name| similarity(name, key));
+            let hint = close.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+            return Err(Error::new(key, format!("no such setting{hint}"), origin));
+        }
+    }
+    let effective = Effective(effective);
+    let settings = merged.try_deserialize().map_err(|error| invalid(error, &effective))?;
+    Ok((settings, effective))
+}
+
+fn built_in() -> Result<Config, Error> {
+    let mut builder = Config::builder();
+    for (_, text) in BUILT_IN {
+        builder = builder.add_source(File::from_str(text, FileFormat::Toml));
+    }
+    builder.build().map_err(unreadable)
+}
+
+fn files(directory: Option<&Path>) -> Result<Vec<PathBuf>, Error> {
+    let explicit = directory.is_some();
+    let directory = directory.unwrap_or(Path::new("config"));
+    if explicit && !directory.is_dir() {
+        return Err(Error::new("--config", "no such directory", directory.display().to_string()));
+    }
+    let files = BUILT_IN.iter().map(|(name, _)| directory.join(name));
+    Ok(files.filter(|file| file.is_file()).collect())
+}
+
+/// A single value from outside any file.
+#[derive(Clone, Debug)]
+struct Assignment {
+    key: String,
+    value: String,
+    origin: String,
+}
+
+impl Source for Assignment {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
+        let value = Value::new(Some(&self.origin), ValueKind::String(self.value.clone()));
+        Ok(Map::from_iter([(self.key.clone(), value)]))
+    }
+}
+
+/// Short names first, so that `APP__SECTION__KEY` wins over them.
+fn environment(variables: &[(String, String)]) -> Result<Vec<Assignment>, Error> {
+    let mut short = Vec::new();
+    let mut long = Vec::new();
+    for (name, value) in variables {
+        let (stem, from_file) = match name.strip_suffix(FROM_FILE) {
+            Some(stem) => (stem, true),
+            None => (name.as_str(), false),
+        };
+        let origin = format!("environment {name}");
+        let (list, key) = if let Some(path) = stem.strip_prefix(PREFIX) {
+            (&mut long, path.to_lowercase().replace("__", "."))
+        } else if let Some((_, key)) = SHORT_NAMES.iter().find(|(short, _)| *short == stem) {
+            (&mut short, (*key).to_owned())
+        } else {
+            continue;
+        };
+        let value = if from_file { secret(value, &key, &origin)? } else { value.clone() };
+        list.push(Assignment { key, value, origin });
+    }
+    short.extend(long);
+    Ok(short)
+}
+
+/// The content of a mounted secret, without the line end that editors add.
+fn secret(path: &str, key: &str, origin: &str) -> Result<String, Error> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Error::new(key, format!("cannot read {path}: {error}"), origin))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn flags(overrides: &[(String, String)]) -> impl Iterator<Item = Assignment> {
+    overrides.iter().map(|(key, value)| Assignment {
+        key: key.clone(),
+        value: value.clone(),
+        origin: format!("--set {key}"),
+    })
+}
+
+fn collect(config: &Config) -> Result<Map<String, Value>, Error> {
+    config.collect().map_err(unreadable)
+}
+
+fn flatten(table: &Map<String, Value>) -> BTreeMap<String, (String, String)> {
+    let mut leaves = BTreeMap::new();
+    for (key, value) in table {
+        match &value.kind {
+            ValueKind::Table(inner) => {
+                let inner = flatten(inner).into_iter();
+                leaves.extend(inner.map(|(rest, leaf)| (format!("{key}.{rest}"), leaf)));
+            }
+            _ => {
+                let origin = value.origin().unwrap_or("built in").to_owned();
+                leaves.insert(key.clone(), (value.to_string(), origin));
+            }
+        }
+    }
+    leaves
+}
+
+fn unreadable(error: ConfigError) -> Error {
+    let text = one_line(&error.to_string());
+    Error::new("configuration", text, "while reading it")
+}
+
+/// Turns what serde says into a line that begins with the key and says where the value came from.
+fn invalid(error: ConfigError, effective: &Effective) -> Error {
+    match error {
+        ConfigError::At { error, origin, key } => {
+            let key = key.unwrap_or_else(|| "configuration".into());
+            let problem = one_line(&error.to_string());
+            let origin = origin.unwrap_or_else(|| effective.origin(&key).to_owned());
+            Error::new(key, problem, origin)
+        }
+        ConfigError::Type { origin, unexpected, expected, key } => {
+            let key = key.unwrap_or_else(|| "configuration".into());
+            let origin = origin.unwrap_or_else(|| effective.origin(&key).to_owned());
+            Error::new(key, format!("{unexpected} is not {expected}"), origin)
+        }
+        other => unreadable(other),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Replaces the password of a URL.
+fn hide(value: &str) -> String {
+    match url::Url::parse(value) {
+        Ok(mut url) if url.password().is_some() => match url.set_password(Some("***")) {
+            Ok(()) => url.into(),
+            Err(()) => "***".into(),
+        },
+        _ => value.to_owned(),
+    }
+}
+
+/// How many letters two keys share at their ends: enough to guess what was meant.
+fn similarity(a: &str, b: &str) -> usize {
+    let front = a.bytes().zip(b.bytes()).take_while(|(x, y)| x == y).count();
+    let back = a.bytes().rev().zip(b.bytes().rev()).take_while(|(x, y)| x == y).count();
+    front + back
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(environment: &[(&str, &str)], overrides: &[(&str, &str)]) -> Sources {
+        let own = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        };
+        // A folder without files: the tests run where ./config is the built-in one.
+        let directory = Some(std::env::temp_dir());
+        Sources { directory, environment: own(environment), overrides: own(overrides) }
+    }
+
+    fn error(sources: &Sources) -> String {
+        load(sources).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_built_in_files_are_complete() {
+        let (settings, effective) = load(&with(&[], &[])).unwrap();
+        assert_eq!(settings.gateway.listen.port(), 8000);
+        assert_eq!(effective.origin("gateway.listen"), "built in");
+    }
+
+    #[test]
+    fn later_layers_win_and_say_so() {
+        let short = ("DATABASE_URL", "sqlite://a.db");
+        let long = ("APP__USER__DATABASE_URL", "sqlite://b.db");
+        let (settings, effective) = load(&with(&[long, short], &[])).unwrap();
+        assert_eq!(settings.user.database_url.path(), Path::new("b.db"));
+        let flag = ("user.database_url", "sqlite://c.db");
+        let (settings, _) = load(&with(&[long, short], &[flag])).unwrap();
+        assert_eq!(settings.user.database_url.path(), Path::new("c.db"));
+        assert_eq!(effective.origin("user.database_url"), "environment APP__USER__DATABASE_URL");
+    }
+
+    #[test]
+    fn a_secret_may_come_from_a_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "sqlite://secret.db\n").unwrap();
+        let path = file.path().to_str().unwrap();
+        let (settings, _) = load(&with(&[("DATABASE_URL_FILE", path)], &[])).unwrap();
+        assert_eq!(settings.user.database_url.path(), Path::new("secret.db"));
+        let missing = error(&with(&[("DATABASE_URL_FILE", "/nowhere")], &[]));
+        assert!(missing.starts_with("user.database_url: cannot read /nowhere"), "{missing}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_one_line_that_begins_with_the_key() {
+        let cases = [
+            (
+                ("APP__GATEWAY__LISSTEN", "x"),
+                "gateway.lissten: no such setting; did you mean gateway.listen?",
+            ),
+            (("APP__SERVER__WORKERS", "many"), "server.workers: "),
+            (
+                ("APP__SERVER__DRAIN_TIMEOUT", "soon"),
+                "server.drain_timeout: \"soon\" is no duration",
+            ),
+            (("APP__GATEWAY__LISTEN", "nowhere"), "gateway.listen: "),
+            (("DATABASE_URL", "mysql://x"), "user.database_url: mysql:// is no back end"),
+            (("PRODUCT_URL", "product"), "peers.product: not a URL"),
+            (("LOG_FORMAT", "xml"), "log.format: "),
+        ];
+        for ((name, value), start) in cases {
+            let line = error(&with(&[(name, value)], &[]));
+            assert!(line.starts_with(start), "{line}");
+            assert!(line.ends_with(&format!("(environment {name})")), "{line}");
+            assert!(!line.contains('\n'), "{line}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_hidden() {
+        assert_eq!(hide("postgres://shop:s3cret@db/shop"), "postgres://shop:***@db/shop");
+        assert_eq!(hide("127.0.0.1:8000"), "127.0.0.1:8000");
+    }
+}

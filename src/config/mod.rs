@@ -1,0 +1,157 @@
+//! What can be set, where it may be set, and what is wrong with it.
+//!
+//! Four layers, each overriding the one before, key by key: the built-in `config/*.toml`, the same
+//! files in `./config` or `--config DIR`, the environment, and `--set KEY=VALUE`.
+
+mod layers;
+mod values;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+pub use layers::{Effective, Error, Sources, load};
+pub use values::{CacheUrl, DatabaseUrl, LogFormat, PeerUrl};
+use values::{duration, optional};
+
+/// Every setting there is, checked and typed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// What every listener shares.
+    pub server: Server,
+    /// What is written to standard error, and how.
+    pub log: Log,
+    /// How roles call each other.
+    pub transport: Transport,
+    /// Where roles outside this process are.
+    pub peers: Peers,
+    /// The gateway role.
+    pub gateway: Gateway,
+    /// The user role.
+    pub user: User,
+    /// The product role.
+    pub product: Product,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Threads for each listener; 0 is one a core.
+    pub workers: usize,
+    /// The most time a request may take.
+    #[serde(deserialize_with = "duration")]
+    pub request_timeout: Duration,
+    /// The largest request body, in bytes.
+    pub body_limit: usize,
+    /// How long an idle client connection is kept.
+    #[serde(deserialize_with = "duration")]
+    pub keep_alive: Duration,
+    /// How long a client may take to send a request's head.
+    #[serde(deserialize_with = "duration")]
+    pub header_timeout: Duration,
+    /// How long to go on accepting after SIGTERM.
+    #[serde(deserialize_with = "duration")]
+    pub drain_delay: Duration,
+    /// How long to wait for what is in flight after that.
+    #[serde(deserialize_with = "duration")]
+    pub drain_timeout: Duration,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// Which lines are written, in env_logger's filter syntax.
+    pub filter: String,
+    /// For people or for machines.
+    pub format: LogFormat,
+}
+
+/// `[transport]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Transport {
+    /// Calls that may wait in a worker's mailbox; one more is answered 503.
+    pub mailbox_capacity: usize,
+    /// Calls that a worker's mailbox has under way at once.
+    pub mailbox_concurrency: usize,
+    /// Connections that each worker may keep to a role elsewhere.
+    pub pool_size: usize,
+    /// How long such a connection is kept unused; less than the peer's `server.keep_alive`.
+    #[serde(deserialize_with = "duration")]
+    pub pool_idle: Duration,
+    /// How long opening one may take.
+    #[serde(deserialize_with = "duration")]
+    pub connect_timeout: Duration,
+}
+
+/// `[peers]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peers {
+    /// The user role's base URL, unless it runs in this process.
+    #[serde(deserialize_with = "optional")]
+    pub user: Option<PeerUrl>,
+    /// The product role's base URL, unless it runs in this process.
+    #[serde(deserialize_with = "optional")]
+    pub product: Option<PeerUrl>,
+}
+
+/// `[gateway]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gateway {
+    /// The address that clients know.
+    pub listen: SocketAddr,
+    /// Where a process whose first role this is answers `/readyz` and the like.
+    pub management: SocketAddr,
+}
+
+/// `[user]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// Where the role answers, unless a gateway in this process does for it.
+    pub listen: SocketAddr,
+    /// Where a process whose first role this is answers `/readyz` and the like.
+    pub management: SocketAddr,
+    /// Where accounts are kept.
+    pub database_url: DatabaseUrl,
+    /// Connections for each worker.
+    pub pool_size: u32,
+    /// How long a request may wait for a connection.
+    #[serde(deserialize_with = "duration")]
+    pub acquire_timeout: Duration,
+    /// How many products a dashboard recommends, 0 to 100.
+    pub recommendations: u8,
+    /// How long a dashboard waits for them.
+    #[serde(deserialize_with = "duration")]
+    pub recommendations_timeout: Duration,
+}
+
+/// `[product]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Product {
+    /// Where the role answers, unless a gateway in this process does for it.
+    pub listen: SocketAddr,
+    /// Where a process whose first role this is answers `/readyz` and the like.
+    pub management: SocketAddr,
+    /// Where the catalogue is kept.
+    pub database_url: DatabaseUrl,
+    /// Connections for each worker.
+    pub pool_size: u32,
+    /// How long a request may wait for a connection.
+    #[serde(deserialize_with = "duration")]
+    pub acquire_timeout: Duration,
+    /// Where answers are cached.
+    pub cache_url: CacheUrl,
+    /// How long an answer may be served from the cache.
+    #[serde(deserialize_with = "duration")]
+    pub cache_ttl: Duration,
+    /// The bytes that all cached answers together may take.
+    pub cache_size: u64,
+}

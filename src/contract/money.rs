@@ -1,0 +1,91 @@
+//! An amount of money: whole minor units inside, a JSON number of at most two decimals outside.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// The largest amount, in minor units: 10^12 of the currency, which a double holds to the cent.
+const MAX: i64 = 100_000_000_000_000;
+
+/// An amount that is not negative, in minor units of the shop's currency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Money(i64);
+
+impl Money {
+    /// `minor` units, as in 499900 for 4999.00.
+    ///
+    /// # Errors
+    /// When the amount is negative or larger than 10^12 of the currency.
+    pub fn from_minor(minor: i64) -> Result<Self, &'static str> {
+        match minor {
+            0..=MAX => Ok(Self(minor)),
+            ..0 => Err("must not be negative"),
+            _ => Err("must not be larger than 1000000000000"),
+        }
+    }
+
+    /// The amount in minor units.
+    pub fn minor(self) -> i64 {
+        self.0
+    }
+
+    /// The amount that `number` denotes. A double stands for an amount when it is the double nearest
+    /// to it, which is what a JSON parser makes of the amount's decimal text.
+    fn from_number(number: f64) -> Result<Self, &'static str> {
+        if !(0.0..=MAX as f64 / 100.0).contains(&number) {
+            return Self::from_minor(if number < 0.0 { -1 } else { i64::MAX });
+        }
+        let minor = (number * 100.0).round();
+        if minor / 100.0 != number {
+            return Err("must have at most two decimals");
+        }
+        Self::from_minor(minor as i64)
+    }
+}
+
+impl Serialize for Money {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 % 100 == 0 {
+            serializer.serialize_i64(self.0 / 100)
+        } else {
+            serializer.serialize_f64(self.0 as f64 / 100.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Money {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_number(f64::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(text: &str) -> Result<i64, String> {
+        serde_json::from_str::<Money>(text).map(Money::minor).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn numbers_of_at_most_two_decimals_are_amounts() {
+        for (text, minor) in
+            [("5000", 500_000), ("49.99", 4999), ("0", 0), ("5e3", 500_000), ("0.1", 10)]
+        {
+            assert_eq!(parse(text), Ok(minor), "{text}");
+        }
+        for bad in ["0.001", "-1", "-0.01", "1000000000000.01", "1e300", "\"5\"", "null", "true"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_amount_survives_json(minor in 0..=MAX) {
+            let money = Money::from_minor(minor).unwrap();
+            let text = serde_json::to_string(&money).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Money>(&text).unwrap(), money);
+            let decimals = text.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+            prop_assert!(decimals <= 2, "{}", text);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What the product role says, and how another role asks it.
+
+use actix_web::http::{Method, Uri};
+use bson::oid::ObjectId;
+use serde::{Deserialize, Serialize};
+
+use super::{Money, Timestamp};
+use crate::error::{Error, Kind};
+use crate::transport::{Context, Peer, Request};
+
+/// A product of the catalogue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Product {
+    /// 24 hexadecimal digits.
+    #[serde(with = "hex")]
+    pub id: ObjectId,
+    /// What it is called.
+    pub name: String,
+    /// What it costs.
+    pub price: Money,
+    /// When it was added.
+    pub created_at: Timestamp,
+}
+
+mod hex {
+    use super::{Deserialize, ObjectId};
+    use serde::{Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(
+        id: &ObjectId,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&id.to_hex())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<ObjectId, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        ObjectId::parse_str(text).map_err(de::Error::custom)
+    }
+}
+
+/// The bytes of a page of products that are read.
+const PAGE_LIMIT: usize = 1024 * 1024;
+
+/// Asks the product role.
+#[derive(Clone, Debug)]
+pub struct ProductClient {
+    peer: Peer,
+}
+
+impl ProductClient {
+    /// Asks through `peer`.
+    pub fn new(peer: Peer) -> Self {
+        Self { peer }
+    }
+
+    /// The newest products, at most `limit` (1 to 100).
+    ///
+    /// # Errors
+    /// The product role's own error, or why it gave no answer.
+    pub async fn newest(&self, limit: u8, context: &Context) -> Result<Vec<Product>, Error> {
+        let target = format!("/products?limit={limit}").parse::<Uri>().map_err(Error::internal)?;
+        let reply = self.peer.send(Request::new(Method::GET, target), context).await?;
+        let reply = reply.into_success().await?;
+        let body = reply.body.read(PAGE_LIMIT).await.map_err(Error::internal)?;
+        serde_json::from_slice(&body).map_err(|error| {
+            Error::new(Kind::BadGateway, "the catalogue could not be understood").caused_by(error)
+        })
+    }
+}

@@ -1,0 +1,117 @@
+//! Reads a JSON object or a query field by field, so that one answer names all that is wrong.
+
+use std::str::FromStr;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::web;
+use actix_web::{FromRequest, HttpRequest};
+use futures_util::future::LocalBoxFuture;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::too_large;
+use crate::error::{Error, FieldError, Kind};
+
+/// The largest body that the edge lets a handler read, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimit(pub usize);
+
+/// The fields of a request's JSON object. Unknown ones are ignored.
+#[derive(Debug)]
+pub struct Fields {
+    object: Map<String, Value>,
+    errors: Vec<FieldError>,
+}
+
+impl Fields {
+    /// Takes the field `name`, whose type says what is valid; notes what is wrong with it.
+    pub fn required<T: DeserializeOwned>(&mut self, name: &'static str) -> Option<T> {
+        let parsed = match self.object.remove(name) {
+            None | Some(Value::Null) => Err("is required".to_owned()),
+            Some(value) => serde_json::from_value(value).map_err(|error| error.to_string()),
+        };
+        parsed.map_err(|detail| self.errors.push(FieldError::new(name, detail))).ok()
+    }
+
+    /// Gives back `value`, which was made of fields that were all valid.
+    ///
+    /// # Errors
+    /// 422 with one entry a field that was not.
+    pub fn finish<T>(self, value: Option<T>) -> Result<T, Error> {
+        value.ok_or_else(|| Error::invalid(self.errors))
+    }
+}
+
+impl FromRequest for Fields {
+    type Error = Error;
+    type Future = LocalBoxFuture<'static, Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let is_json = is_json(request);
+        let limit = request.app_data::<BodyLimit>().map_or(0, |limit| limit.0);
+        let content = web::Payload::from_request(request, payload);
+        Box::pin(async move {
+            if !is_json {
+                let detail = "send JSON, with content-type application/json";
+                return Err(Error::new(Kind::UnsupportedMediaType, detail));
+            }
+            let broken = |_| Error::new(Kind::Malformed, "the body broke off");
+            let content = content.await.map_err(broken)?;
+            let body = content.to_bytes_limited(limit).await.map_err(|_| too_large(limit))?;
+            match serde_json::from_slice(&body.map_err(broken)?) {
+                Ok(Value::Object(object)) => Ok(Self { object, errors: Vec::new() }),
+                Ok(_) => Err(Error::new(Kind::Invalid, "the body must be a JSON object")),
+                Err(error) => {
+                    Err(Error::new(Kind::Malformed, format!("the body is not JSON: {error}")))
+                }
+            }
+        })
+    }
+}
+
+/// `application/json`, or a type built on it such as `application/merge-patch+json`.
+fn is_json(request: &HttpRequest) -> bool {
+    let value = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = value.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    let essence = essence.to_ascii_lowercase();
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// The parameters of a request's query. Unknown ones are ignored.
+#[derive(Debug)]
+pub struct Query {
+    pairs: Vec<(String, String)>,
+    errors: Vec<FieldError>,
+}
+
+impl Query {
+    /// The query of `request`.
+    pub fn of(request: &HttpRequest) -> Self {
+        let pairs = url::form_urlencoded::parse(request.query_string().as_bytes());
+        Self { pairs: pairs.into_owned().collect(), errors: Vec::new() }
+    }
+
+    /// Takes the parameter `name` where it is given; notes what is wrong with it.
+    pub fn optional<T: FromStr>(&mut self, name: &'static str) -> Option<T>
+    where
+        T::Err: ToString,
+    {
+        let mut values = self.pairs.iter().filter(|(key, _)| key == name);
+        let (_, value) = values.next()?;
+        let parsed = match values.next() {
+            Some(_) => Err("must be given once".to_owned()),
+            None => value.parse().map_err(|error: T::Err| error.to_string()),
+        };
+        parsed.map_err(|detail| self.errors.push(FieldError::new(name, detail))).ok()
+    }
+
+    /// Gives back `value`, which was made of parameters that were all valid.
+    ///
+    /// # Errors
+    /// 422 with one entry a parameter that was not.
+    pub fn finish<T>(self, value: T) -> Result<T, Error> {
+        if self.errors.is_empty() { Ok(value) } else { Err(Error::invalid(self.errors)) }
+    }
+}

@@ -1,0 +1,311 @@
+//! One error for the whole shop, one table to HTTP, and the way back.
+//!
+//! A role fails with an [`Error`]; the edge renders it as `application/problem+json`
+//! ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)); the role that called it decodes the
+//! problem into the same [`Error`]. The cause of a 5xx is for the log and never for the client.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use actix_web::http::{Method, StatusCode};
+use actix_web::{HttpResponse, ResponseError};
+use serde::{Deserialize, Serialize};
+
+/// The media type of every error body.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// What went wrong, as far as a client can act on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The request is not what HTTP or JSON allows.
+    Malformed,
+    /// No such path or object.
+    NotFound,
+    /// The path exists, the method does not.
+    MethodNotAllowed,
+    /// The write contradicts what is stored.
+    Conflict,
+    /// The body is larger than the limit.
+    TooLarge,
+    /// The body is not of a media type that is understood here.
+    UnsupportedMediaType,
+    /// Well formed, but a field breaks a rule; the error has one entry a field.
+    Invalid,
+    /// A fault of ours.
+    Internal,
+    /// Another role gave an answer that makes no sense.
+    BadGateway,
+    /// Something this role needs is away or full; try again.
+    Unavailable,
+    /// The time the caller had left is used up.
+    DeadlineExceeded,
+}
+
+/// Kind, status, the last part of the problem's `type`, and its title.
+const TABLE: [(Kind, u16, &str, &str); 11] = [
+    (Kind::Malformed, 400, "malformed", "Malformed request"),
+    (Kind::NotFound, 404, "not-found", "Not found"),
+    (Kind::MethodNotAllowed, 405, "method-not-allowed", "Method not allowed"),
+    (Kind::Conflict, 409, "conflict", "Conflict"),
+    (Kind::TooLarge, 413, "too-large", "Request body too large"),
+    (Kind::UnsupportedMediaType, 415, "unsupported-media-type", "Unsupported media type"),
+    (Kind::Invalid, 422, "invalid", "Validation failed"),
+    (Kind::Internal, 500, "internal", "Internal error"),
+    (Kind::BadGateway, 502, "bad-gateway", "Bad gateway"),
+    (Kind::Unavailable, 503, "unavailable", "Temporarily unavailable"),
+    (Kind::DeadlineExceeded, 504, "deadline-exceeded", "Deadline exceeded"),
+];
+
+impl Kind {
+    fn row(self) -> &'static (Kind, u16, &'static str, &'static str) {
+        // The table lists the variants in order; a test walks it.
+        &TABLE[self as usize]
+    }
+
+    /// The HTTP status that stands for this kind.
+    pub fn status(self) -> StatusCode {
+        StatusCode::from_u16(self.row().1).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The kind that a peer's status stands for; what is not in the table counts as
+    /// [`Kind::Malformed`] below 500 and [`Kind::BadGateway`] from there on.
+    pub fn from_status(status: StatusCode) -> Kind {
+        let known = TABLE.iter().find(|row| row.1 == status.as_u16());
+        match known {
+            Some(row) => row.0,
+            None if status.is_client_error() => Kind::Malformed,
+            None => Kind::BadGateway,
+        }
+    }
+}
+
+/// One field of a request that broke a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldError {
+    /// The JSON key or query parameter.
+    pub field: Cow<'static, str>,
+    /// The rule, in words for the person who sent it.
+    pub detail: Cow<'static, str>,
+}
+
+impl FieldError {
+    /// `field` broke the rule that `detail` states.
+    pub fn new(field: impl Into<Cow<'static, str>>, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { field: field.into(), detail: detail.into() }
+    }
+}
+
+/// An RFC 9457 problem as it travels.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem<'a> {
+    /// A URI reference that names the kind of problem and never changes.
+    #[serde(rename = "type", borrow)]
+    pub kind: Cow<'a, str>,
+    /// The kind in words.
+    pub title: Cow<'a, str>,
+    /// The HTTP status, again.
+    pub status: u16,
+    /// This occurrence in words.
+    pub detail: Cow<'a, str>,
+    /// One entry a field, for 422.
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub errors: Cow<'a, [FieldError]>,
+    /// What to quote when asking for help; the log has the cause under it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<Cow<'a, str>>,
+}
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a request could not be answered as asked.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    detail: Cow<'static, str>,
+    fields: Vec<FieldError>,
+    allow: Option<String>,
+    retry_after: Option<u32>,
+    cause: Option<Cause>,
+}
+
+impl Error {
+    /// An error of `kind`; `detail` says what happened in words for the client.
+    pub fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+        let detail = detail.into();
+        Self { kind, detail, fields: Vec::new(), allow: None, retry_after: None, cause: None }
+    }
+
+    /// 404 for the object or path that `what` names, as in `no such user`.
+    pub fn not_found(what: &str) -> Self {
+        Self::new(Kind::NotFound, format!("no such {what}"))
+    }
+
+    /// 405, with the methods that would have worked.
+    pub fn method_not_allowed(allow: impl Into<String>) -> Self {
+        let mut error = Self::new(Kind::MethodNotAllowed, "this path does not take this method");
+        error.allow = Some(allow.into());
+        error
+    }
+
+    /// 422, with one entry a field.
+    pub fn invalid(fields: Vec<FieldError>) -> Self {
+        let mut error = Self::new(Kind::Invalid, "one or more fields are not valid");
+        error.fields = fields;
+        error
+    }
+
+    /// 500; the client learns nothing of `cause`.
+    pub fn internal(cause: impl Into<Cause>) -> Self {
+        Self::new(Kind::Internal, "the request failed for a reason of ours").caused_by(cause)
+    }
+
+    /// 503 with Retry-After; the client learns nothing of `cause`.
+    pub fn unavailable(detail: &'static str, cause: impl Into<Cause>) -> Self {
+        Self::new(Kind::Unavailable, detail).retry_after(1).caused_by(cause)
+    }
+
+    /// One of the errors that all who waited for `original` get.
+    pub fn shared(original: &Error) -> Self {
+        let mut error = Self::new(original.kind, original.detail.clone());
+        error.fields.clone_from(&original.fields);
+        error.retry_after = original.retry_after;
+        error.cause = original.cause.as_ref().map(|_| original.chain().into());
+        error
+    }
+
+    /// Adds what the log says and the client does not see.
+    pub fn caused_by(mut self, cause: impl Into<Cause>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// Asks the client to wait `seconds` before it tries again.
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// What went wrong, as far as a client can act on it.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The fields that broke a rule; empty but for 422.
+    pub fn fields(&self) -> &[FieldError] {
+        &self.fields
+    }
+
+    /// The error with its causes, outermost first, on one line: for logs.
+    pub fn chain(&self) -> String {
+        let mut line = self.detail.to_string();
+        let mut next = self.cause.as_ref().map(|cause| cause.as_ref() as &dyn std::error::Error);
+        while let Some(cause) = next {
+            line = format!("{line}: {cause}");
+            next = cause.source();
+        }
+        line
+    }
+
+    /// The response a client gets, under `request_id`.
+    pub fn render(&self, request_id: Option<&str>) -> HttpResponse {
+        let (_, status, slug, title) = self.kind.row();
+        let problem = Problem {
+            kind: format!("/problems/{slug}").into(),
+            title: (*title).into(),
+            status: *status,
+            detail: self.detail.as_ref().into(),
+            errors: Cow::Borrowed(&self.fields),
+            request_id: request_id.map(Into::into),
+        };
+        let mut response = HttpResponse::build(self.kind.status());
+        response.insert_header((CONTENT_TYPE, PROBLEM_JSON));
+        if let Some(allow) = &self.allow {
+            response.insert_header((ALLOW, allow.as_str()));
+        }
+        if let Some(seconds) = self.retry_after {
+            response.insert_header((RETRY_AFTER, seconds));
+        }
+        // A Problem is strings and numbers, which always serialise.
+        response.body(serde_json::to_vec(&problem).unwrap_or_default())
+    }
+
+    /// What a peer's answer of `status` and `body` means, when it is no success.
+    pub fn decode(status: StatusCode, body: &[u8], retry_after: Option<u32>) -> Error {
+        let kind = Kind::from_status(status);
+        let Ok(problem) = serde_json::from_slice::<Problem<'_>>(body) else {
+            let cause = format!("peer answered {status} without a problem");
+            return Error::new(kind, "another role failed").caused_by(cause);
+        };
+        let mut error = Error::new(kind, problem.detail.into_owned());
+        error.fields = problem.errors.into_owned();
+        error.retry_after = retry_after;
+        error
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_ref().map(|cause| cause.as_ref() as _)
+    }
+}
+
+impl ResponseError for Error {
+    fn status_code(&self) -> StatusCode {
+        self.kind.status()
+    }
+
+    /// The problem without a request id; the edge renders it again with one.
+    fn error_response(&self) -> HttpResponse {
+        self.render(None)
+    }
+}
+
+/// `GET, HEAD, POST`: the value of an `Allow` header.
+pub fn allow_header(methods: &[Method]) -> String {
+    methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::body::MessageBody as _;
+
+    #[test]
+    fn every_kind_survives_the_network() {
+        for (kind, status, _, _) in TABLE {
+            assert_eq!(kind.row().0, kind, "the table is in the order of the variants");
+            let sent = Error::new(kind, "what happened").render(Some("r-1"));
+            assert_eq!(sent.status().as_u16(), status);
+            let body = sent.into_body().try_into_bytes().unwrap();
+            let back = Error::decode(kind.status(), &body, None);
+            assert_eq!((back.kind(), back.to_string().as_str()), (kind, "what happened"));
+        }
+    }
+
+    #[test]
+    fn fields_survive_the_network_and_causes_do_not() {
+        let fields = vec![FieldError::new("price", "must not be negative")];
+        let sent = Error::invalid(fields.clone()).caused_by("a secret");
+        let body = sent.render(None).into_body().try_into_bytes().unwrap();
+        assert!(!String::from_utf8_lossy(&body).contains("secret"));
+        assert!(sent.chain().ends_with(": a secret"));
+        let back = Error::decode(StatusCode::UNPROCESSABLE_ENTITY, &body, None);
+        assert_eq!(back.fields(), fields);
+    }
+
+    #[test]
+    fn an_answer_that_is_no_problem_still_has_a_kind() {
+        let error = Error::decode(StatusCode::IM_A_TEAPOT, b"<html>", None);
+        assert_eq!(error.kind(), Kind::Malformed);
+        let error = Error::decode(StatusCode::INSUFFICIENT_STORAGE, b"", Some(3));
+        assert_eq!(error.kind(), Kind::BadGateway);
+    }
+}

@@ -1,0 +1,39 @@
+//! The shop back end: one executable, every role in one process or each in its own.
+//!
+//! ```text
+//! main ─▶ commands ─▶ app          cli: the command line      config: what can be set
+//!                      │
+//!      ┌───────────────┼───────────────┐
+//!      ▼               ▼               ▼
+//!   gateway          user           product        one folder a role; no role names another
+//!      │               │               │
+//!      └───────────────┼───────────────┘
+//!                      ▼
+//!                  contract                        what roles say to each other and to the world
+//!                      │
+//!                      ▼
+//!                  transport                       Peer: a role elsewhere (http) or here (local)
+//!                      │
+//!                      ▼
+//!                config, error
+//! ```
+//!
+//! Beside the arrows: [`edge`] is what every role does with a request before and after its handler,
+//! [`storage`] opens pools, [`server`] listens and drains, [`readiness`] says what a role needs, and
+//! [`telemetry`] is what a process says of itself. `tests/architecture.rs` holds the arrows.
+
+pub mod app;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod contract;
+pub mod edge;
+pub mod error;
+pub mod gateway;
+pub mod product;
+pub mod readiness;
+pub mod server;
+pub mod storage;
+pub mod telemetry;
+pub mod transport;
+pub mod user;

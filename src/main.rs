@@ -1,0 +1,31 @@
+//! Parses the command line and hands over.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use app::cli::{Cli, Command};
+use app::commands;
+use clap::Parser as _;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    let outcome = match command.unwrap_or(Command::Run) {
+        Command::Run => commands::run(&global),
+        Command::Migrate => commands::migrate(&global),
+        Command::Seed { products } => commands::seed(&global, products),
+        Command::Healthcheck { address } => commands::healthcheck(&global, address),
+        Command::CheckConfig => commands::check_config(&global),
+        Command::Completions { shell } => commands::completions(shell),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nobody is left to tell when standard error is gone.
+            let _ = writeln!(std::io::stderr(), "app: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What a product and a page of products may look like. A value of one of these types is valid.
+
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bson::oid::ObjectId;
+use serde::Deserialize;
+
+use crate::contract::{Money, Product, now};
+use crate::edge::{Fields, Query};
+use crate::error::Error;
+
+/// What a product is called: 1 to 200 characters on one line, without white space around them.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Name(String);
+
+impl TryFrom<String> for Name {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let name = text.trim();
+        match name.chars().count() {
+            0 => Err("must not be empty"),
+            201.. => Err("must have at most 200 characters"),
+            _ if name.chars().any(char::is_control) => Err("must not have control characters"),
+            _ => Ok(Self(name.to_owned())),
+        }
+    }
+}
+
+/// A request to add a product.
+#[derive(Debug)]
+pub(super) struct NewProduct {
+    name: Name,
+    price: Money,
+}
+
+impl NewProduct {
+    /// Reads the request.
+    ///
+    /// # Errors
+    /// 422 with one entry a field that is missing or not valid.
+    pub(super) fn read(mut fields: Fields) -> Result<Self, Error> {
+        let name = fields.required("name");
+        let price = fields.required("price");
+        fields.finish(name.zip(price).map(|(name, price)| Self { name, price }))
+    }
+
+    /// The product that comes of it, now.
+    pub(super) fn into_product(self) -> Product {
+        Product { id: ObjectId::new(), name: self.name.0, price: self.price, created_at: now() }
+    }
+}
+
+/// How many products a page has: 1 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Limit(u8);
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self(20)
+    }
+}
+
+impl FromStr for Limit {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            Ok(limit @ 1..=100) => Ok(Self(limit)),
+            _ => Err("must be a whole number from 1 to 100"),
+        }
+    }
+}
+
+/// The last product of a page, after which the next one begins. Opaque outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Cursor {
+    /// When the product was added, in microseconds since 1970.
+    pub(super) created_at: i64,
+    /// Tells products of one microsecond apart.
+    pub(super) id: ObjectId,
+}
+
+impl Cursor {
+    fn after(product: &Product) -> Self {
+        Self { created_at: product.created_at.timestamp_micros(), id: product.id }
+    }
+
+    fn encode(self) -> String {
+        let mut bytes = [0; 20];
+        bytes[..8].copy_from_slice(&self.created_at.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.id.bytes());
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok();
+        let bytes = bytes.and_then(|bytes| <[u8; 20]>::try_from(bytes).ok());
+        let bytes = bytes.ok_or("must come from the Link header of a page before")?;
+        let (time, id) = bytes.split_at(8);
+        // The halves of twenty bytes are eight and twelve.
+        let time = time.try_into().map(i64::from_be_bytes).unwrap_or_default();
+        let id = id.try_into().map(ObjectId::from_bytes).unwrap_or_default();
+        Ok(Self { created_at: time, id })
+    }
+}
+
+/// Which page of the catalogue is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct PageRequest {
+    limit: Limit,
+    /// Where the page begins; the newest product without one.
+    pub(super) cursor: Option<Cursor>,
+}
+
+impl PageRequest {
+    /// Reads the parameters `limit` and `cursor`.
+    ///
+    /// # Errors
+    /// 422 with one entry a parameter that is not valid.
+    pub(super) fn read(mut query: Query) -> Result<Self, Error> {
+        let limit = query.optional("limit").unwrap_or_default();
+        let cursor = query.optional("cursor");
+        query.finish(Self { limit, cursor })
+    }
+
+    /// One more than the page has, to learn whether another follows.
+    pub(super) fn limit_and_one(self) -> i64 {
+        i64::from(self.limit.0) + 1
+    }
+
+    /// Cuts `products` to the page, and gives the target of the next one where there is one.
+    pub(super) fn cut(self, mut products: Vec<Product>) -> (Vec<Product>, Option<String>) {
+        let limit = usize::from(self.limit.0);
+        let more = products.len() > limit;
+        products.truncate(limit);
+        let last = products.last().filter(|_| more).map(Cursor::after);
+        let next = last.map(|cursor| format!("/products?limit={limit}&cursor={}", cursor.encode()));
+        (products, next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_limit_is_1_to_100() {
+        assert!("1".parse::<Limit>().is_ok() && "100".parse::<Limit>().is_ok());
+        for bad in ["", "0", "101", "-1", "1.5", "ten", "1e1", "99999999999999999999"] {
+            assert!(bad.parse::<Limit>().is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_cursor_survives_the_link(created_at: i64, id: [u8; 12]) {
+            let cursor = Cursor { created_at, id: ObjectId::from_bytes(id) };
+            prop_assert_eq!(cursor.encode().parse(), Ok(cursor));
+        }
+
+        #[test]
+        fn what_is_no_cursor_is_refused(text in ".{0,26}") {
+            prop_assert!(text.parse::<Cursor>().is_err());
+        }
+    }
+}

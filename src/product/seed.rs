@@ -1,0 +1,128 @@
+//! A catalogue to try things with: the same every time, and the same products wherever it stops.
+
+use bson::oid::ObjectId;
+use chrono::DateTime;
+
+use super::store::Store;
+use crate::config;
+use crate::contract::{Money, Product};
+use crate::storage::StoreError;
+
+/// Products that are added in one transaction.
+const BATCH: u32 = 1000;
+/// When the first product of the catalogue was added: 2024-01-01; each further one a second later.
+const EPOCH: i64 = 1_704_067_200;
+
+const QUALITIES: [&str; 12] = [
+    "Compact",
+    "Quiet",
+    "Rugged",
+    "Refurbished",
+    "Wireless",
+    "Foldable",
+    "Solar",
+    "Modular",
+    "Vintage",
+    "Professional",
+    "Pocket",
+    "Heavy-Duty",
+];
+const MATERIALS: [&str; 10] = [
+    "Aluminium",
+    "Walnut",
+    "Carbon",
+    "Ceramic",
+    "Steel",
+    "Bamboo",
+    "Leather",
+    "Glass",
+    "Titanium",
+    "Wool",
+];
+/// What is sold, and about what it costs in minor units.
+const THINGS: [(&str, u64); 16] = [
+    ("Keyboard", 9_900),
+    ("Desk Lamp", 4_900),
+    ("Laptop", 129_900),
+    ("Backpack", 7_900),
+    ("Coffee Grinder", 6_500),
+    ("Headphones", 14_900),
+    ("Office Chair", 34_900),
+    ("Water Bottle", 2_400),
+    ("Monitor", 27_900),
+    ("Notebook", 900),
+    ("Bicycle", 89_900),
+    ("Camera", 64_900),
+    ("Kettle", 3_900),
+    ("Phone Stand", 1_500),
+    ("Speaker", 11_900),
+    ("Watch", 19_900),
+];
+
+/// Adds the first `count` products of the catalogue to the store that `options` name, where they are not
+/// there yet, and says after each batch how many have been looked at. Returns how many were added.
+///
+/// # Errors
+/// When the store fails; what was added before stays.
+pub async fn seed(
+    options: &config::Product,
+    count: u32,
+    progress: impl Fn(u32),
+) -> Result<usize, StoreError> {
+    let store = Store::open(options);
+    let mut added = 0;
+    for first in (0..count).step_by(BATCH as usize) {
+        let last = count.min(first + BATCH);
+        let batch = (first..last).map(product).collect::<Vec<_>>();
+        added += store.insert_missing(&batch).await?;
+        progress(last);
+    }
+    Ok(added)
+}
+
+fn product(number: u32) -> Product {
+    let seconds = EPOCH + i64::from(number);
+    let mut dice = Dice(u64::from(number));
+    let (thing, about) = THINGS[dice.roll(THINGS.len())];
+    let quality = QUALITIES[dice.roll(QUALITIES.len())];
+    let material = MATERIALS[dice.roll(MATERIALS.len())];
+    // From 70 to 130 % of the usual price, ending in 0, 50, 90 or 99.
+    let price = about * (70 + dice.roll(61) as u64) / 100;
+    let price = price / 100 * 100 + [0, 50, 90, 99][dice.roll(4)];
+    let mut id = [0; 12];
+    id[..4].copy_from_slice(&(seconds as u32).to_be_bytes());
+    id[4..8].copy_from_slice(b"seed");
+    id[8..].copy_from_slice(&number.to_be_bytes());
+    Product {
+        id: ObjectId::from_bytes(id),
+        name: format!("{quality} {material} {thing} {}", 100 + number % 900),
+        // A few thousand at the most, and at 2024 plus some seconds.
+        price: Money::from_minor(price as i64)
+            .unwrap_or_else(|_| unreachable!("{price} is an amount")),
+        created_at: DateTime::from_timestamp(seconds, 0).unwrap_or_default(),
+    }
+}
+
+/// SplitMix64 (Steele, Lea and Flood, 2014): the same numbers on every machine and in every release.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((mixed ^ (mixed >> 31)) % sides as u64) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_catalogue_never_changes() {
+        let names = (0..3).map(product).map(|p| format!("{} {} {}", p.id, p.name, p.price.minor()));
+        insta::assert_snapshot!(names.collect::<Vec<_>>().join("\n"), @"");
+    }
+}

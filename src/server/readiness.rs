@@ -1,0 +1,104 @@
+//! Whether the process should get requests, and what it misses.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::edge::Draining;
+use crate::readiness::Check;
+
+/// How often the dependencies are asked: until the process is ready, and from then on.
+const STARTING: Duration = Duration::from_millis(50);
+const RUNNING: Duration = Duration::from_secs(2);
+
+/// What `/readyz` says in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// A required dependency has not been there yet.
+    Starting,
+    /// Everything is there.
+    Ready,
+    /// In service, but something is missing.
+    Degraded,
+    /// Told to stop.
+    Draining,
+}
+
+impl State {
+    /// Whether requests should come.
+    pub fn takes_requests(self) -> bool {
+        matches!(self, Self::Ready | Self::Degraded)
+    }
+}
+
+/// The state of one process; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Readiness {
+    draining: Draining,
+    missing: Arc<Mutex<Vec<&'static str>>>,
+    ready: watch::Sender<bool>,
+}
+
+impl Readiness {
+    /// Of a process that has just begun.
+    pub fn new(draining: Draining) -> Self {
+        Self { draining, missing: Arc::default(), ready: watch::Sender::new(false) }
+    }
+
+    /// Asks `checks` again and again, on this thread, without end.
+    pub async fn watch(self, checks: Vec<Check>) {
+        loop {
+            self.ask(&checks).await;
+            let ready = *self.ready.borrow();
+            sleep(if ready { RUNNING } else { STARTING }).await;
+        }
+    }
+
+    /// Returns once every required dependency has been there.
+    pub async fn ready(&self) {
+        // The sender lives as long as self.
+        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    /// The state, and the dependencies that were missing when they were last asked.
+    pub fn state(&self) -> (State, Vec<&'static str>) {
+        let missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let state = match (self.draining.has_begun(), *self.ready.borrow()) {
+            (true, _) => State::Draining,
+            (_, false) => State::Starting,
+            (_, true) if missing.is_empty() => State::Ready,
+            (_, true) => State::Degraded,
+        };
+        (state, missing)
+    }
+
+    async fn ask(&self, checks: &[Check]) {
+        let answers = join_all(checks.iter().map(Check::ask)).await;
+        let mut now = Vec::new();
+        let mut blocked = false;
+        let before =
+            std::mem::take(&mut *self.missing.lock().unwrap_or_else(PoisonError::into_inner));
+        for (check, answer) in checks.iter().zip(answers) {
+            match answer {
+                Ok(()) if before.contains(&check.name) => log::info!("{} is back", check.name),
+                Ok(()) => {}
+                Err(cause) => {
+                    if !before.contains(&check.name) {
+                        log::warn!("{} is missing: {cause}", check.name);
+                    }
+                    now.push(check.name);
+                    blocked |= check.required;
+                }
+            }
+        }
+        *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        if !blocked {
+            self.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
+        }
+    }
+}

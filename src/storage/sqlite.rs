@@ -1,0 +1,105 @@
+//! The embedded store: a SQLite file behind a pool, with a write-ahead log that survives `kill -9`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bb8::RunError;
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, ConnectionError, SqliteConnection};
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, PoolError, RecyclingMethod,
+};
+use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+use diesel_async::{AsyncConnection as _, SimpleAsyncConnection as _};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _};
+use futures_util::FutureExt as _;
+
+use super::StoreError;
+
+/// A connection whose statements run on the blocking pool.
+pub type Connection = SyncConnectionWrapper<SqliteConnection>;
+type Manager = AsyncDieselConnectionManager<Connection>;
+
+/// `FULL` makes a commit wait for the disk, so that not even a power cut takes back what was
+/// acknowledged. The timeout comes first: switching to the log takes a lock.
+const PRAGMAS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                       PRAGMA foreign_keys = ON;";
+
+/// Connections to one file, for one worker thread.
+#[derive(Clone, Debug)]
+pub struct Pool(bb8::Pool<Manager>);
+
+impl Pool {
+    /// A pool of at most `size` connections to the file at `path`; a caller waits `acquire_timeout` for
+    /// one. Opens none yet.
+    pub fn new(path: &Path, size: u32, acquire_timeout: Duration) -> Self {
+        let mut config = ManagerConfig::default();
+        config.recycling_method = RecyclingMethod::Fast;
+        config.custom_setup = Box::new(|path| open(path.to_owned()).boxed());
+        let manager = Manager::new_with_config(path.display().to_string(), config);
+        let builder =
+            bb8::Pool::builder().max_size(size.max(1)).connection_timeout(acquire_timeout);
+        // A file does not hang up: nothing to test, and no connection grows stale.
+        let builder = builder.test_on_check_out(false).max_lifetime(None);
+        Self(builder.build_unchecked(manager))
+    }
+
+    /// A connection, once one is free.
+    ///
+    /// # Errors
+    /// When none was free in time or the file cannot be opened.
+    pub async fn get(&self) -> Result<bb8::PooledConnection<'_, Manager>, StoreError> {
+        self.0.get().await.map_err(|error| {
+            StoreError::Connection(match error {
+                RunError::User(PoolError::ConnectionError(error)) => error.to_string(),
+                RunError::User(PoolError::QueryError(error)) => error.to_string(),
+                RunError::TimedOut => "none was free in time".into(),
+            })
+        })
+    }
+
+    /// Asks whether the store answers.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn ping(&self) -> Result<(), String> {
+        let mut connection = self.get().await.map_err(|error| error.to_string())?;
+        connection.batch_execute("SELECT 1").await.map_err(|error| error.to_string())
+    }
+}
+
+async fn open(path: String) -> Result<Connection, ConnectionError> {
+    let mut connection = Connection::establish(&path).await?;
+    connection.batch_execute(PRAGMAS).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
+    Ok(connection)
+}
+
+/// Creates the file at `path` where it is missing and brings its tables up to date. Several processes
+/// may do so at once. Returns the names of the migrations that were applied. Blocks.
+///
+/// # Errors
+/// When the file cannot be created or opened, or a migration fails.
+pub fn migrate(path: &Path, migrations: EmbeddedMigrations) -> Result<Vec<String>, String> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
+    }
+    let cannot_open =
+        |error: &dyn std::fmt::Display| format!("cannot open {}: {error}", path.display());
+    let mut connection = SqliteConnection::establish(&path.display().to_string())
+        .map_err(|error| cannot_open(&error))?;
+    connection.batch_execute(PRAGMAS).map_err(|error| cannot_open(&error))?;
+    let applied = connection.exclusive_transaction(|connection| {
+        let applied = connection.run_pending_migrations(migrations).map_err(Failure::Migration)?;
+        Ok::<_, Failure>(applied.iter().map(ToString::to_string).collect())
+    });
+    applied.map_err(|error| format!("cannot migrate {}: {error}", path.display()))
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Query(#[from] diesel::result::Error),
+    #[error("{0}")]
+    Migration(Box<dyn std::error::Error + Send + Sync>),
+}

@@ -1,0 +1,5 @@
+//! What a process says of itself while it works.
+
+mod logs;
+
+pub use logs::start;

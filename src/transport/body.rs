@@ -1,0 +1,125 @@
+//! Content that is here, content that comes in chunks, or none.
+
+use std::fmt;
+use std::io;
+
+use actix_http::Payload;
+use actix_web::body::{self, BodySize, BodyStream, BoxBody, MessageBody, SizedStream};
+use actix_web::error::PayloadError;
+use actix_web::web::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, LocalBoxStream, Stream};
+
+/// The content of a request or a reply.
+#[derive(Debug)]
+pub enum Body {
+    /// No content, and nothing said of its length.
+    None,
+    /// All of it.
+    Full(Bytes),
+    /// Chunk by chunk, each asked for when the one before has been taken.
+    Stream(Chunks),
+}
+
+/// Content that comes in chunks.
+pub struct Chunks {
+    length: Option<u64>,
+    stream: LocalBoxStream<'static, io::Result<Bytes>>,
+}
+
+impl fmt::Debug for Chunks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chunks").field("length", &self.length).finish_non_exhaustive()
+    }
+}
+
+impl Body {
+    /// Content of `length` bytes, where that is known, that comes in chunks.
+    pub fn stream<E: fmt::Display>(
+        length: Option<u64>,
+        chunks: impl Stream<Item = Result<Bytes, E>> + 'static,
+    ) -> Self {
+        let stream = chunks.map(|chunk| chunk.map_err(|error| io::Error::other(error.to_string())));
+        Self::Stream(Chunks { length, stream: stream.boxed_local() })
+    }
+
+    /// A response's content.
+    pub fn of_response(body: BoxBody) -> Self {
+        let length = match body.size() {
+            BodySize::None => return Self::None,
+            BodySize::Sized(length) => Some(length),
+            BodySize::Stream => None,
+        };
+        match body.try_into_bytes() {
+            Ok(bytes) => Self::Full(bytes),
+            Err(mut body) => {
+                let chunks = stream::poll_fn(move |cx| std::pin::Pin::new(&mut body).poll_next(cx));
+                Self::stream(length, chunks)
+            }
+        }
+    }
+
+    /// How many bytes there are, where that is known.
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Self::None => None,
+            Self::Full(bytes) => Some(bytes.len() as u64),
+            Self::Stream(chunks) => chunks.length,
+        }
+    }
+
+    /// All of it in one piece.
+    ///
+    /// # Errors
+    /// When it breaks off, or is longer than `limit` bytes.
+    pub async fn read(self, limit: usize) -> io::Result<Bytes> {
+        let mut stream = match self {
+            Self::None => return Ok(Bytes::new()),
+            Self::Full(bytes) if bytes.len() <= limit => return Ok(bytes),
+            Self::Full(_) => return Err(io::Error::other("content too long")),
+            Self::Stream(chunks) => chunks.stream,
+        };
+        let mut whole = BytesMut::new();
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk?;
+            if whole.len() + chunk.len() > limit {
+                return Err(io::Error::other("content too long"));
+            }
+            whole.extend_from_slice(&chunk);
+        }
+        Ok(whole.freeze())
+    }
+
+    /// As the body of a message that is written to a socket.
+    pub(crate) fn into_box_body(self) -> BoxBody {
+        match self {
+            Self::None => BoxBody::new(body::None::new()),
+            Self::Full(bytes) => BoxBody::new(bytes),
+            Self::Stream(Chunks { length: Some(length), stream }) => {
+                BoxBody::new(SizedStream::new(length, stream))
+            }
+            Self::Stream(Chunks { length: None, stream }) => BoxBody::new(BodyStream::new(stream)),
+        }
+    }
+
+    /// As the content of a request that is put into a mailbox.
+    pub(super) fn into_payload(self) -> Payload {
+        match self {
+            Self::None => Payload::None,
+            Self::Full(bytes) => bytes.into(),
+            Self::Stream(Chunks { stream, .. }) => {
+                let payload = stream.map(|chunk| chunk.map_err(PayloadError::Io));
+                Payload::Stream { payload: Box::pin(payload) }
+            }
+        }
+    }
+
+    /// The empty content of an answer to a HEAD, which tells what a GET would have said of its length:
+    /// the `declared` one, or else that of this content.
+    pub(super) fn into_head(self, declared: Option<u64>) -> Self {
+        match declared.or(self.length()) {
+            Some(length) => Self::stream(Some(length), stream::empty::<io::Result<Bytes>>()),
+            None => Self::None,
+        }
+    }
+}

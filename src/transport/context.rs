@@ -1,0 +1,144 @@
+//! What travels with a request from role to role: its id, its trace, and the time it has left.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use actix_web::dev::Payload;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
+use std::future::{Ready, ready};
+use uuid::Uuid;
+
+use crate::error::Error;
+
+/// Names a request in every role's log and in the answer.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The milliseconds that a request has left.
+pub const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
+/// The trace that a request is part of (W3C Trace Context).
+pub const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The name of a request: 1 to 128 letters, digits, `-`, `_` and `.`.
+#[derive(Clone, Debug)]
+pub struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// The client's id where it is sane, else a new one.
+    fn of(headers: &HeaderMap) -> Self {
+        let sane = |value: &&HeaderValue| {
+            let bytes = value.as_bytes();
+            let letter = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+            (1..=128).contains(&bytes.len()) && bytes.iter().all(letter)
+        };
+        headers.get(REQUEST_ID).filter(sane).cloned().map_or_else(Self::new, Self)
+    }
+
+    fn new() -> Self {
+        let mut buffer = Uuid::encode_buffer();
+        let text = Uuid::now_v7().simple().encode_lower(&mut buffer);
+        // Hexadecimal digits are a header value.
+        Self(HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("-")))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        // Both constructors let nothing but ASCII in.
+        self.0.to_str().unwrap_or_default()
+    }
+
+    /// The id as a header's value.
+    pub fn header(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a role knows of the request it answers, and passes on when it asks another role for it.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Names the request.
+    pub request_id: RequestId,
+    /// When the caller stops waiting.
+    pub deadline: Instant,
+    trace_parent: Option<HeaderValue>,
+}
+
+impl Context {
+    /// The context of a request that came with `headers`, which has at most `limit` left.
+    pub fn of(headers: &HeaderMap, limit: Duration) -> Self {
+        let left = headers.get(REQUEST_TIMEOUT).and_then(|value| value.to_str().ok()?.parse().ok());
+        let left = left.map_or(limit, |millis| Duration::from_millis(millis).min(limit));
+        Self {
+            request_id: RequestId::of(headers),
+            deadline: Instant::now() + left,
+            trace_parent: headers.get(TRACE_PARENT).cloned(),
+        }
+    }
+
+    /// The same with at most `limit` left.
+    pub fn within(&self, limit: Duration) -> Self {
+        let deadline = self.deadline.min(Instant::now() + limit);
+        Self { deadline, ..self.clone() }
+    }
+
+    /// Says in `headers` what the callee has to know.
+    pub(super) fn write(&self, headers: &mut HeaderMap) {
+        let left = self.deadline.saturating_duration_since(Instant::now()).as_millis();
+        headers.insert(REQUEST_ID, self.request_id.header());
+        // A deadline is seconds away; more than 2^64 ms is not.
+        headers.insert(REQUEST_TIMEOUT, HeaderValue::from(u64::try_from(left).unwrap_or(u64::MAX)));
+        if let Some(trace) = &self.trace_parent {
+            headers.insert(TRACE_PARENT, trace.clone());
+        }
+    }
+}
+
+/// A handler takes the context that the edge has made.
+impl FromRequest for Context {
+    type Error = Error;
+    type Future = Ready<Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let context = request.extensions().get::<Context>().cloned();
+        ready(context.ok_or_else(|| Error::internal("the edge made no context")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &HeaderName, value: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(name.clone(), HeaderValue::from_str(value).unwrap());
+        headers
+    }
+
+    #[test]
+    fn a_sane_request_id_is_taken_and_another_replaced() {
+        let id = |value| RequestId::of(&headers(&REQUEST_ID, value)).to_string();
+        assert_eq!(id("order-7_a.B"), "order-7_a.B");
+        for bad in ["", "two words", "a\tb", "\"", &"x".repeat(129)] {
+            assert_eq!(id(bad).len(), 32, "{bad:?}");
+        }
+        assert_ne!(RequestId::new().as_str(), RequestId::new().as_str());
+    }
+
+    #[test]
+    fn a_caller_can_shorten_the_deadline_but_not_stretch_it() {
+        let limit = Duration::from_secs(10);
+        let left = |value| {
+            Context::of(&headers(&REQUEST_TIMEOUT, value), limit)
+                .deadline
+                .duration_since(Instant::now())
+        };
+        assert!(left("50") <= Duration::from_millis(50));
+        assert!(left("99999999") <= limit);
+        assert!(left("soon") > Duration::from_secs(9));
+    }
+}

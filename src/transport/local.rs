@@ -1,0 +1,111 @@
+//! A role on this thread: a bounded mailbox in front of the role's own actix `App`.
+//!
+//! Every middleware and extractor runs as it does behind a socket. A call that has begun runs to its
+//! end, whether its caller still waits or not.
+
+use std::rc::Rc;
+
+use actix_http::Request as HttpRequest;
+use actix_service::{IntoServiceFactory, Service, ServiceFactory, map_config};
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{AppConfig, ServiceResponse};
+use actix_web::{Error, HttpResponse};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::{Body, PeerError, Reply, Request};
+use crate::config::Transport;
+
+struct Envelope {
+    request: HttpRequest,
+    answer: oneshot::Sender<Reply>,
+}
+
+/// The way to a role on this thread; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    mailbox: mpsc::Sender<Envelope>,
+}
+
+impl Peer {
+    /// Starts `app` on this thread and gives the way to it. It ends with the last clone of the peer.
+    pub fn start<I, F, B>(app: I, options: &Transport) -> Self
+    where
+        I: IntoServiceFactory<F, HttpRequest> + 'static,
+        F: ServiceFactory<
+                HttpRequest,
+                Config = AppConfig,
+                Response = ServiceResponse<B>,
+                Error = Error,
+            > + 'static,
+        F::InitError: std::fmt::Debug,
+        B: MessageBody + 'static,
+    {
+        let (mailbox, letters) = mpsc::channel(options.mailbox_capacity.max(1));
+        let concurrency = options.mailbox_concurrency.max(1);
+        actix_rt::spawn(async move {
+            let factory = map_config(app, |()| AppConfig::default());
+            match factory.new_service(()).await {
+                Ok(service) => serve(Rc::new(service), letters, concurrency).await,
+                Err(error) => log::error!("a role could not be started: {error:?}"),
+            }
+        });
+        Self { mailbox }
+    }
+
+    /// Puts `request` into the mailbox and waits for the reply.
+    pub(super) async fn send(&self, request: Request) -> Result<Reply, PeerError> {
+        let (answer, reply) = oneshot::channel();
+        let envelope = Envelope { request: message(request), answer };
+        self.mailbox.try_send(envelope).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => PeerError::Busy,
+            mpsc::error::TrySendError::Closed(_) => PeerError::broken("the role has stopped"),
+        })?;
+        reply.await.map_err(|_| PeerError::broken("the role gave up the request"))
+    }
+}
+
+/// Takes letters while fewer than `concurrency` are being answered.
+async fn serve<S, B>(service: Rc<S>, mut letters: mpsc::Receiver<Envelope>, concurrency: usize)
+where
+    S: Service<HttpRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+    B: MessageBody + 'static,
+{
+    let permits = std::sync::Arc::new(Semaphore::new(concurrency));
+    // Nobody closes the semaphore.
+    while let Ok(permit) = permits.clone().acquire_owned().await {
+        let Some(Envelope { request, answer }) = letters.recv().await else { return };
+        if answer.is_closed() {
+            // The caller left before the work began.
+            continue;
+        }
+        let service = service.clone();
+        actix_rt::spawn(async move {
+            let _permit = permit;
+            let response = match service.call(request).await {
+                Ok(response) => response.into_parts().1.map_into_boxed_body(),
+                Err(error) => error.error_response(),
+            };
+            // A caller that has left does not miss the answer.
+            let _ = answer.send(reply(response));
+        });
+    }
+}
+
+fn message(request: Request) -> HttpRequest {
+    let length = request.body.length();
+    let mut message = HttpRequest::with_payload(request.body.into_payload());
+    let head = message.head_mut();
+    head.method = request.method;
+    head.uri = request.target;
+    head.headers = request.headers;
+    if let Some(length) = length {
+        head.headers.insert(actix_web::http::header::CONTENT_LENGTH, length.into());
+    }
+    message
+}
+
+fn reply(mut response: HttpResponse<BoxBody>) -> Reply {
+    let headers =
+        std::mem::replace(response.headers_mut(), actix_web::http::header::HeaderMap::new());
+    Reply { status: response.status(), headers, body: Body::of_response(response.into_body()) }
+}

@@ -1,0 +1,219 @@
+//! How one role calls another: HTTP as values, over a socket or over a mailbox.
+//!
+//! [`Peer::send`] decides once what could differ between the two: hop-by-hop headers, HEAD, the request
+//! id, the trace, the deadline. A variant only moves a [`Request`] there and a [`Reply`] back.
+
+mod body;
+mod context;
+pub mod http;
+pub mod local;
+
+use actix_web::http::header::{self, HeaderMap, HeaderName};
+use actix_web::http::{Method, StatusCode, Uri};
+use actix_web::{HttpRequest, HttpResponse};
+use tokio::time::timeout_at;
+
+pub use body::{Body, Chunks};
+pub use context::{Context, REQUEST_ID, REQUEST_TIMEOUT, RequestId, TRACE_PARENT};
+
+use crate::error::{Error, Kind};
+
+/// Headers that concern one connection and not the message (RFC 9110, section 7.6.1).
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    header::PROXY_AUTHENTICATE,
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// A request to another role.
+#[derive(Debug)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// The path and the query.
+    pub target: Uri,
+    /// End-to-end headers; [`Peer::send`] removes the others.
+    pub headers: HeaderMap,
+    /// The content.
+    pub body: Body,
+}
+
+impl Request {
+    /// A request without content.
+    pub fn new(method: Method, target: Uri) -> Self {
+        Self { method, target, headers: HeaderMap::new(), body: Body::None }
+    }
+
+    /// What `request` asks for, with its headers and `body`, to be asked of another role.
+    pub fn forward(request: &HttpRequest, body: Body) -> Self {
+        let head = request.head();
+        let headers = head.headers.clone();
+        Self { method: head.method.clone(), target: head.uri.clone(), headers, body }
+    }
+
+    /// Whether asking twice is no different from asking once, and possible.
+    fn may_repeat(&self) -> bool {
+        self.method.is_safe() && matches!(self.body, Body::None)
+    }
+}
+
+/// Another role's answer.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// End-to-end headers, without Content-Length.
+    pub headers: HeaderMap,
+    /// The content.
+    pub body: Body,
+}
+
+impl Reply {
+    /// The reply as a handler's response.
+    pub fn into_response(self) -> HttpResponse {
+        let mut response = HttpResponse::new(self.status);
+        *response.headers_mut() = self.headers;
+        response.set_body(self.body.into_box_body())
+    }
+
+    /// A problem becomes the error it tells of, and anything below 400 stays a reply.
+    ///
+    /// # Errors
+    /// The peer's own error, or one of kind [`Kind::BadGateway`] when its content broke off.
+    pub async fn into_success(self) -> Result<Reply, Error> {
+        if self.status.as_u16() < 400 {
+            return Ok(self);
+        }
+        let wait = self
+            .headers
+            .get(header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.parse().ok());
+        let status = self.status;
+        let body = self.body.read(PROBLEM_LIMIT).await.map_err(PeerError::broken)?;
+        Err(Error::decode(status, &body, wait))
+    }
+}
+
+/// The bytes of a peer's problem that are read.
+const PROBLEM_LIMIT: usize = 64 * 1024;
+
+/// Why a call to another role gave no reply.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// As many calls as the mailbox holds are waiting.
+    #[error("the mailbox is full")]
+    Busy,
+    /// No connection could be opened.
+    #[error("no connection: {0}")]
+    Unreachable(String),
+    /// The caller's time is used up.
+    #[error("no answer within the time that was left")]
+    DeadlineExceeded,
+    /// The connection or the content broke off.
+    #[error("broken off: {0}")]
+    Broken(String),
+}
+
+impl PeerError {
+    fn broken(cause: impl std::fmt::Display) -> Self {
+        Self::Broken(cause.to_string())
+    }
+}
+
+impl From<PeerError> for Error {
+    fn from(error: PeerError) -> Self {
+        match error {
+            PeerError::Busy | PeerError::Unreachable(_) => {
+                Error::unavailable("a part of the shop is not available, try again", error)
+            }
+            PeerError::DeadlineExceeded => {
+                Error::new(Kind::DeadlineExceeded, "no answer in time").caused_by(error)
+            }
+            PeerError::Broken(_) => {
+                Error::new(Kind::BadGateway, "a part of the shop broke off its answer")
+                    .caused_by(error)
+            }
+        }
+    }
+}
+
+/// Another role, wherever it runs. One for each worker thread: neither variant may change threads.
+#[derive(Clone, Debug)]
+pub enum Peer {
+    /// In another process.
+    Http(http::Peer),
+    /// On this thread.
+    Local(local::Peer),
+}
+
+impl Peer {
+    /// Sends `request` on behalf of `context` and waits for the head of the reply, which the content
+    /// follows in a stream.
+    ///
+    /// # Errors
+    /// When there is no reply within the time that `context` has left; see [`PeerError`].
+    pub async fn send(&self, mut request: Request, context: &Context) -> Result<Reply, PeerError> {
+        let is_head = request.method == Method::HEAD;
+        remove_hop_by_hop(&mut request.headers);
+        take_length(&mut request.headers);
+        context.write(&mut request.headers);
+        let outcome = timeout_at(context.deadline.into(), self.dispatch(request)).await;
+        let mut reply = outcome.map_err(|_| PeerError::DeadlineExceeded)??;
+        remove_hop_by_hop(&mut reply.headers);
+        let declared = take_length(&mut reply.headers);
+        if is_head {
+            reply.body = reply.body.into_head(declared);
+        }
+        Ok(reply)
+    }
+
+    async fn dispatch(&self, request: Request) -> Result<Reply, PeerError> {
+        match self {
+            Peer::Http(peer) => peer.send(request).await,
+            Peer::Local(peer) => peer.send(request).await,
+        }
+    }
+}
+
+/// Content-Length, which from here on the body knows.
+fn take_length(headers: &mut HeaderMap) -> Option<u64> {
+    let length = headers.remove(header::CONTENT_LENGTH).next()?;
+    length.to_str().ok()?.parse().ok()
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if let Some(named) = headers.get(header::CONNECTION).cloned() {
+        let named = named.to_str().unwrap_or_default().split(',');
+        for name in named.filter_map(|name| name.trim().parse::<HeaderName>().ok()) {
+            headers.remove(name);
+        }
+    }
+    headers.retain(|name, _| !HOP_BY_HOP.contains(name));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::http::header::HeaderValue;
+
+    #[test]
+    fn headers_of_the_connection_go_and_so_do_those_it_names() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-Private"),
+            ("x-private", "1"),
+            ("transfer-encoding", "chunked"),
+            ("keep-alive", "timeout=5"),
+            ("accept", "*/*"),
+        ] {
+            headers.insert(name.parse().unwrap(), HeaderValue::from_static(value));
+        }
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
+    }
+}
