@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
-use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
+use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::ServiceConfig;
 use actix_web::{App, HttpMessage as _, HttpResponse, ResponseError, web};
@@ -160,7 +160,7 @@ impl Edge {
         };
         response.headers_mut().insert(REQUEST_ID, id.header());
         if self.draining.has_begun() {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
         response
     }

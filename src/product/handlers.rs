@@ -23,7 +23,7 @@ pub(super) async fn list(
     let load = async {
         let (products, next) =
             page.cut(shared.products.page(page.cursor, page.limit_and_one()).await?);
-        Ok(Entry::new(&products, next)?)
+        Entry::new(&products, next)
     };
     shared.cache.get(Key::Page(page), load).await.map(answer)
 }
@@ -34,7 +34,7 @@ pub(super) async fn show(shared: Data<Shared>, id: Path<String>) -> Result<impl 
     let id = ObjectId::parse_str(id.as_str()).map_err(|_| unknown())?;
     let load = async {
         let product = shared.products.find(id).await?.ok_or_else(unknown)?;
-        Ok(Entry::new(&product, None)?)
+        Entry::new(&product, None)
     };
     shared.cache.get(Key::Product(id), load).await.map(answer)
 }

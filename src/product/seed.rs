@@ -123,6 +123,10 @@ mod tests {
     #[test]
     fn the_catalogue_never_changes() {
         let names = (0..3).map(product).map(|p| format!("{} {} {}", p.id, p.name, p.price.minor()));
-        insta::assert_snapshot!(names.collect::<Vec<_>>().join("\n"), @"");
+        insta::assert_snapshot!(names.collect::<Vec<_>>().join("\n"), @r"
+        659200807365656400000000 Compact Wool Watch 100 19599
+        659200817365656400000001 Modular Aluminium Desk Lamp 101 3550
+        659200827365656400000002 Rugged Walnut Speaker 102 14150
+        ");
     }
 }

@@ -79,7 +79,8 @@ where
         .keep_alive(options.keep_alive)
         .client_request_timeout(options.header_timeout)
         .client_disconnect_timeout(Duration::from_secs(1))
-        .shutdown_timeout(options.drain_timeout.as_secs())
+        // Whole seconds only, and 0 would not wait at all: whoever stops the server looks at the clock.
+        .shutdown_timeout(options.drain_timeout.as_secs() + 1)
         .tcp_nodelay(true)
         .disable_signals()
         .listen(listener.socket)?;

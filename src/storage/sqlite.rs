@@ -1,7 +1,7 @@
 //! The embedded store: a SQLite file behind a pool, with a write-ahead log that survives `kill -9`.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bb8::RunError;
 use diesel::connection::SimpleConnection as _;
@@ -20,10 +20,14 @@ use super::StoreError;
 pub type Connection = SyncConnectionWrapper<SqliteConnection>;
 type Manager = AsyncDieselConnectionManager<Connection>;
 
-/// `FULL` makes a commit wait for the disk, so that not even a power cut takes back what was
-/// acknowledged. The timeout comes first: switching to the log takes a lock.
-const PRAGMAS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-                       PRAGMA foreign_keys = ON;";
+/// What every connection says first. `FULL` makes a commit wait for the disk, so that not even a power
+/// cut takes back what was acknowledged.
+const PRAGMAS: &str =
+    "PRAGMA busy_timeout = 5000; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
+
+/// The file remembers that it has a write-ahead log. Switching does not wait for others, unlike the rest.
+const WRITE_AHEAD_LOG: &str = "PRAGMA journal_mode = WAL;";
+const SWITCH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Connections to one file, for one worker thread.
 #[derive(Clone, Debug)]
@@ -89,11 +93,29 @@ pub fn migrate(path: &Path, migrations: EmbeddedMigrations) -> Result<Vec<String
     let mut connection = SqliteConnection::establish(&path.display().to_string())
         .map_err(|error| cannot_open(&error))?;
     connection.batch_execute(PRAGMAS).map_err(|error| cannot_open(&error))?;
+    switch_to_log(&mut connection).map_err(|error| cannot_open(&error))?;
     let applied = connection.exclusive_transaction(|connection| {
         let applied = connection.run_pending_migrations(migrations).map_err(Failure::Migration)?;
         Ok::<_, Failure>(applied.iter().map(ToString::to_string).collect())
     });
     applied.map_err(|error| format!("cannot migrate {}: {error}", path.display()))
+}
+
+/// Tries again while another process has the file to itself.
+fn switch_to_log(connection: &mut SqliteConnection) -> Result<(), diesel::result::Error> {
+    let start = Instant::now();
+    loop {
+        match connection.batch_execute(WRITE_AHEAD_LOG) {
+            Err(error) if is_locked(&error) && start.elapsed() < SWITCH_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn is_locked(error: &diesel::result::Error) -> bool {
+    matches!(error, diesel::result::Error::DatabaseError(_, info) if info.message().contains("locked"))
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -105,8 +105,8 @@ const PROBLEM_LIMIT: usize = 64 * 1024;
 /// Why a call to another role gave no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
-    /// As many calls as the mailbox holds are waiting.
-    #[error("the mailbox is full")]
+    /// As many calls as the mailbox or the connections hold are under way.
+    #[error("too many calls are under way")]
     Busy,
     /// No connection could be opened.
     #[error("no connection: {0}")]

@@ -1,1 +1,11 @@
+//! The shop as its clients and operators see it: every test runs the real program.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
+
+mod auth;
+mod gateway;
+mod process;
+mod products;
+mod support;
+mod topologies;
+mod transport;

@@ -1,10 +1,15 @@
 //! A role in another process, over HTTP/1.1 with connections that are kept.
 
+mod stream;
+
 use std::sync::Arc;
 
+use actix_service::ServiceExt as _;
+use actix_tls::connect::{Connector as Tcp, Resolver};
 use actix_web::http::{Uri, uri};
 use awc::error::{ConnectError, SendRequestError};
 use awc::{Client, Connector};
+use tokio::sync::Semaphore;
 
 use super::{Body, PeerError, Reply, Request};
 use crate::config::{PeerUrl, Transport};
@@ -19,6 +24,7 @@ const LIFETIME: std::time::Duration = std::time::Duration::from_secs(600);
 pub struct Peer {
     client: Client,
     base: Arc<uri::Parts>,
+    calls: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Peer {
@@ -30,7 +36,9 @@ impl std::fmt::Debug for Peer {
 impl Peer {
     /// The role at `url`. Opens no connection yet.
     pub fn new(url: &PeerUrl, options: &Transport) -> Self {
+        let tcp = Tcp::new(Resolver::default()).service();
         let connector = Connector::new()
+            .connector(tcp.map(stream::Stream::strict))
             .limit(options.pool_size)
             .conn_keep_alive(options.pool_idle)
             .conn_lifetime(LIFETIME)
@@ -38,7 +46,8 @@ impl Peer {
         // The deadline of the request bounds the call, so that awc need not.
         let builder = Client::builder().connector(connector).disable_timeout();
         let client = builder.no_default_headers().disable_redirects().finish();
-        Self { client, base: Arc::new(url.uri().clone().into_parts()) }
+        let calls = Arc::new(Semaphore::new(options.pool_size));
+        Self { client, base: Arc::new(url.uri().clone().into_parts()), calls }
     }
 
     /// Sends `request` and waits for the head of the reply.
@@ -46,6 +55,8 @@ impl Peer {
     /// A kept connection may turn out to be closed just when it is used; a request that may be
     /// repeated is then sent once more.
     pub(super) async fn send(&self, request: Request) -> Result<Reply, PeerError> {
+        // With every connection in use, awc would let the call wait without end.
+        let _permit = self.calls.try_acquire().map_err(|_| PeerError::Busy)?;
         if !request.may_repeat() {
             return self.attempt(request).await;
         }

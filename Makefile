@@ -1,0 +1,53 @@
+# What can be done here; `make help` lists it.
+
+CARGO ?= cargo
+# What the build and the tests need besides cargo, as Debian packages, by the command that shows it is there.
+NEEDS = cc:gcc make:make git:git
+BENCH_NEEDS = wrk:wrk nginx:nginx-light python3:python3
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench fmt needs bench-needs
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Start the whole shop on http://127.0.0.1:8000
+	$(CARGO) run --release
+
+test: needs lint ## Install what is missing, lint, and run every test
+	@if $(CARGO) nextest --version >/dev/null 2>&1; \
+	then $(CARGO) nextest run --no-fail-fast; \
+	else $(CARGO) test --no-fail-fast; fi
+
+lint: ## Formatting and clippy, warnings denied
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --locked -- --deny warnings
+
+fmt: ## Format the code
+	$(CARGO) fmt
+
+bench: bench-needs ## Measure start, memory, size, and CPU per request, beside nginx
+	$(CARGO) build --release --locked
+	python3 tests/bench/bench.py $(BENCH_ARGS)
+
+needs:
+	@$(call install,$(NEEDS))
+	@$(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+	@$(CARGO) clippy --version >/dev/null 2>&1 || rustup component add clippy
+
+bench-needs: needs
+	@$(call install,$(BENCH_NEEDS))
+
+# Installs the packages whose commands are missing; $(1) is a list of command:package.
+define install
+missing=; \
+for need in $(1); do \
+	PATH="$$PATH:/usr/sbin:/sbin" command -v $${need%%:*} >/dev/null || missing="$$missing $${need##*:}"; \
+done; \
+if [ -n "$$missing" ]; then \
+	echo "installing$$missing"; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	$$sudo apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+fi
+endef

@@ -1,0 +1,110 @@
+//! A client as simple as curl.
+
+use awc::http::Method;
+use awc::http::header::HeaderMap;
+use serde_json::Value;
+
+use super::PATIENCE;
+
+/// Asks one address; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Client {
+    http: awc::Client,
+    pub(crate) base: String,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&self.body)))
+    }
+
+    /// The problem's `type`, `status` and the fields of its errors: what a client's code looks at.
+    pub(crate) fn problem(&self) -> (String, Vec<String>) {
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        let problem = self.json();
+        assert_eq!(problem["status"], self.status);
+        assert_eq!(problem["requestId"], self.header("x-request-id"));
+        let errors = problem["errors"].as_array().cloned().unwrap_or_default();
+        let fields = errors.iter().map(|error| error["field"].as_str().unwrap().to_owned());
+        (problem["type"].as_str().unwrap().to_owned(), fields.collect())
+    }
+}
+
+impl Client {
+    pub(crate) fn new(base: impl Into<String>) -> Self {
+        let http = awc::Client::builder().timeout(PATIENCE).disable_redirects().finish();
+        Self { http, base: base.into() }
+    }
+
+    /// Sends what is given and reads the whole answer.
+    pub(crate) async fn try_send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> Result<Answer, String> {
+        let mut request = self.http.request(method, format!("{}{path}", self.base)).no_decompress();
+        for (name, value) in headers {
+            request = request.append_header((*name, *value));
+        }
+        let body = body.into();
+        let sending = if body.is_empty() { request.send() } else { request.send_body(body) };
+        let mut response = sending.await.map_err(|error| error.to_string())?;
+        let body =
+            response.body().limit(64 << 20).await.map_err(|error| error.to_string())?.to_vec();
+        Ok(Answer { status: response.status().as_u16(), headers: response.headers().clone(), body })
+    }
+
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> Answer {
+        let outcome = self.try_send(method.clone(), path, headers, body).await;
+        outcome.unwrap_or_else(|error| panic!("{method} {}{path}: {error}", self.base))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, &[], "").await
+    }
+
+    /// POSTs `json`, which may be malformed.
+    pub(crate) async fn post(&self, path: &str, json: impl ToString) -> Answer {
+        self.send(Method::POST, path, &[("content-type", "application/json")], json.to_string())
+            .await
+    }
+
+    /// Registers an account and gives its id.
+    pub(crate) async fn register(&self, name: &str) -> String {
+        let email = format!("{name}@example.com");
+        let answer = self
+            .post("/auth/register", serde_json::json!({ "username": name, "email": email }))
+            .await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Adds a product and gives its id.
+    pub(crate) async fn add_product(&self, name: &str, price: f64) -> String {
+        let answer =
+            self.post("/products", serde_json::json!({ "name": name, "price": price })).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json()["id"].as_str().unwrap().to_owned()
+    }
+}

@@ -1,0 +1,181 @@
+//! The real program, in one process or in three, on ports that are free.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::time::Instant;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use super::{Client, PATIENCE};
+
+/// A running program; killed when it goes out of scope.
+pub(crate) struct Process {
+    child: Child,
+    /// `gateway`, `user`, `product`, `management` and their base URLs, as the program printed them.
+    pub(crate) urls: HashMap<String, String>,
+    log: PathBuf,
+    /// Kept open, so that the program can go on writing.
+    out: Option<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    /// The program in `folder`, where it keeps its data and its log, with every port left to the system.
+    pub(crate) fn command(folder: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
+        command.current_dir(folder).env_clear().env("LOG_FORMAT", "json");
+        for role in ["GATEWAY", "USER", "PRODUCT"] {
+            command.env(format!("APP__{role}__LISTEN"), "127.0.0.1:0");
+            command.env(format!("APP__{role}__MANAGEMENT"), "127.0.0.1:0");
+        }
+        command
+    }
+
+    /// Starts `command` and waits until it says that it is ready.
+    pub(crate) fn start(folder: &Path, mut command: Command) -> Self {
+        static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let log = folder.join(format!("log-{number}.json"));
+        let command = command.stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
+        let mut process =
+            Self { child: command.spawn().unwrap(), urls: HashMap::new(), log, out: None };
+        process.read_addresses();
+        process
+    }
+
+    fn read_addresses(&mut self) {
+        let mut out = BufReader::new(self.child.stdout.take().unwrap());
+        loop {
+            let mut line = String::new();
+            out.read_line(&mut line).unwrap();
+            assert!(!line.is_empty(), "ended before it was ready: {}", self.log());
+            let words = line.split_whitespace().collect::<Vec<_>>();
+            let ready = words[0] == "ready";
+            let name = if ready { "management" } else { words[0] };
+            if let Some(url) = words.iter().find(|word| word.starts_with("http://")) {
+                self.urls.insert(name.to_owned(), (*url).to_owned());
+            }
+            if ready {
+                self.out = Some(out);
+                return;
+            }
+        }
+    }
+
+    /// Runs `command` to its end.
+    pub(crate) fn run(mut command: Command) -> Output {
+        command.stdin(Stdio::null()).output().unwrap()
+    }
+
+    pub(crate) fn client(&self, name: &str) -> Client {
+        Client::new(self.urls[name].clone())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
+    }
+
+    /// Waits for the end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "did not end: {}", self.log());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    /// What it has written to standard error so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// How the roles are spread over processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Topology {
+    OneProcess,
+    OneProcessARole,
+}
+
+impl Topology {
+    pub(crate) const ALL: [Topology; 2] = [Topology::OneProcess, Topology::OneProcessARole];
+}
+
+/// A shop with data of its own.
+pub(crate) struct Shop {
+    processes: Vec<Process>,
+    pub(crate) folder: TempDir,
+    pub(crate) topology: Topology,
+}
+
+impl Shop {
+    /// An empty shop.
+    pub(crate) fn start(topology: Topology) -> Self {
+        Self::start_with(topology, &[])
+    }
+
+    /// An empty shop with `environment` set for each process.
+    pub(crate) fn start_with(topology: Topology, environment: &[(&str, &str)]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let mut shop = Self { processes: Vec::new(), folder, topology };
+        match topology {
+            Topology::OneProcess => shop.add(&[], environment),
+            Topology::OneProcessARole => {
+                for role in ["product", "user", "gateway"] {
+                    shop.add(&["--role", role], environment);
+                }
+            }
+        }
+        shop
+    }
+
+    /// Starts another process of the shop, which finds those before.
+    fn add(&mut self, args: &[&str], environment: &[(&str, &str)]) {
+        let mut command = Process::command(self.folder.path());
+        command.args(args).envs(environment.iter().copied());
+        for process in &self.processes {
+            for (role, name) in [("user", "USER_URL"), ("product", "PRODUCT_URL")] {
+                if let Some(url) = process.urls.get(role) {
+                    command.env(name, url);
+                }
+            }
+        }
+        self.processes.push(Process::start(self.folder.path(), command));
+    }
+
+    /// A client of `role` itself.
+    pub(crate) fn client(&self, role: &str) -> Client {
+        self.process(role).client(role)
+    }
+
+    /// The process that answers for `role` under an address of its own.
+    pub(crate) fn process(&self, role: &str) -> &Process {
+        let found = self.processes.iter().find(|process| process.urls.contains_key(role));
+        found.unwrap_or_else(|| panic!("{role} has no address"))
+    }
+
+    /// A client of the gateway, as everybody has.
+    pub(crate) fn gateway(&self) -> Client {
+        self.client("gateway")
+    }
+
+    /// Ends `role`, which must have a process of its own, at once.
+    pub(crate) fn kill(&mut self, role: &str) {
+        assert_eq!(self.topology, Topology::OneProcessARole);
+        self.processes.retain(|process| !process.urls.contains_key(role));
+    }
+}

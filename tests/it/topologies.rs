@@ -1,0 +1,133 @@
+//! The same requests get the same answers: through the gateway and from the role itself, in one process
+//! and in three.
+
+use awc::http::Method;
+use serde_json::json;
+
+use crate::support::{Answer, Client, Shop, Topology};
+
+/// Headers that name a time, an id of the moment, or the connection.
+const PASSING: [&str; 2] = ["date", "connection"];
+
+/// Status, headers and body.
+type Essence = (u16, Vec<(String, String)>, String);
+
+/// All of the answer that may not differ.
+fn essence(answer: &Answer) -> Essence {
+    let headers = answer.headers.iter().filter(|(name, _)| !PASSING.contains(&name.as_str()));
+    let text = |value: &awc::http::header::HeaderValue| value.to_str().unwrap().to_owned();
+    let mut headers =
+        headers.map(|(name, value)| (name.to_string(), text(value))).collect::<Vec<_>>();
+    headers.sort();
+    (answer.status, headers, String::from_utf8(answer.body.clone()).unwrap())
+}
+
+/// Requests that change nothing, good and bad, by the role that answers them.
+fn requests(user: &str, product: &str) -> Vec<(&'static str, Method, String, &'static str)> {
+    let mut requests = vec![
+        ("user", Method::GET, format!("/auth/dashboard/{user}"), ""),
+        ("user", Method::GET, "/auth/dashboard/1".into(), ""),
+        ("user", Method::GET, "/auth/none".into(), ""),
+        ("user", Method::POST, "/auth/register".into(), "{\"username\":"),
+        ("user", Method::POST, "/auth/register".into(), "{}"),
+        (
+            "user",
+            Method::POST,
+            "/auth/register".into(),
+            r#"{"username":"x","email":"NEO@example.com"}"#,
+        ),
+        ("user", Method::DELETE, "/auth/register".into(), ""),
+        ("product", Method::GET, format!("/products/{product}"), ""),
+        ("product", Method::GET, "/products/1".into(), ""),
+        ("product", Method::POST, "/products".into(), r#"{"name":5}"#),
+        ("product", Method::POST, "/products".into(), "nonsense"),
+        ("product", Method::PATCH, "/products".into(), ""),
+    ];
+    for query in ["", "?limit=2", "?limit=0", "?cursor=x", "?unknown=1"] {
+        requests.push(("product", Method::GET, format!("/products{query}"), ""));
+        requests.push(("product", Method::HEAD, format!("/products{query}"), ""));
+    }
+    requests
+}
+
+async fn ask(client: &Client, method: &Method, path: &str, body: &str) -> Essence {
+    let headers = [("content-type", "application/json"), ("x-request-id", "same")];
+    essence(&client.send(method.clone(), path, &headers, body).await)
+}
+
+#[actix_rt::test]
+async fn the_gateway_changes_nothing_of_what_a_role_says() {
+    let shop = Shop::start(Topology::OneProcessARole);
+    let gateway = shop.gateway();
+    let user = gateway.register("neo").await;
+    let product = gateway.add_product("Lamp", 49.99).await;
+    gateway.add_product("Kettle", 39.9).await;
+    gateway.add_product("Chair", 349.0).await;
+    for (role, method, path, body) in requests(&user, &product) {
+        // The first answer may be the one that fills the cache.
+        ask(&gateway, &method, &path, body).await;
+        let through = ask(&gateway, &method, &path, body).await;
+        let itself = ask(&shop.client(role), &method, &path, body).await;
+        assert_eq!(through, itself, "{method} {path}");
+    }
+}
+
+#[actix_rt::test]
+async fn one_process_and_three_give_the_same_answers() {
+    let mut answers = Vec::new();
+    for topology in Topology::ALL {
+        let shop = Shop::start(topology);
+        let client = shop.gateway();
+        let user = client.register("neo").await;
+        let mut products = vec![];
+        for (name, price) in [("Lamp", 49.99), ("Kettle", 39.9), ("Chair", 349.0)] {
+            products.push(client.add_product(name, price).await);
+        }
+        let mut given = Vec::new();
+        for (_, method, path, body) in requests(&user, &products[0]) {
+            let (status, headers, body) = ask(&client, &method, &path, body).await;
+            let path = blind(&path, &user, &products);
+            let headers = blind(&format!("{headers:?}"), &user, &products);
+            given.push((
+                format!("{method} {path}"),
+                status,
+                headers,
+                blind(&body, &user, &products),
+            ));
+        }
+        answers.push(given);
+    }
+    let (one, three) = (&answers[0], &answers[1]);
+    for (one, three) in one.iter().zip(three) {
+        assert_eq!(one, three);
+    }
+}
+
+/// `text` without what differs from run to run: ids, times, and the cursors made of them.
+fn blind(text: &str, user: &str, products: &[String]) -> String {
+    let mut text = text.replace(user, "USER");
+    for (n, id) in products.iter().enumerate() {
+        text = text.replace(id, &format!("PRODUCT{n}"));
+    }
+    for (start, length) in [("createdAt\":\"", 27), ("cursor=", 27)] {
+        let pieces = text.split(start).map(str::to_owned).collect::<Vec<_>>();
+        let cut =
+            pieces.iter().skip(1).map(|piece| piece.get(length..).unwrap_or_default().to_owned());
+        text = std::iter::once(pieces[0].clone()).chain(cut).collect::<Vec<_>>().join(start);
+    }
+    text
+}
+
+#[actix_rt::test]
+async fn any_subset_of_roles_finds_its_peers() {
+    let answer = {
+        let folder = tempfile::TempDir::new().unwrap();
+        let mut command = crate::support::Process::command(folder.path());
+        command.args(["--role", "user,product"]);
+        let both = crate::support::Process::start(folder.path(), command);
+        let id = both.client("user").register("neo").await;
+        both.client("product").add_product("Lamp", 5.0).await;
+        both.client("user").get(&format!("/auth/dashboard/{id}")).await.json()
+    };
+    assert_eq!(answer["recommendedProducts"][0]["name"], json!("Lamp"));
+}

@@ -1,0 +1,428 @@
+//! One table of cases, over a mailbox and over a socket: a caller cannot tell them apart.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use actix_web::web::{self, Bytes, Data, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, rt};
+use app::config::{Settings, Sources};
+use app::edge::{Draining, Edge, path};
+use app::error::{Error, Kind};
+use app::server;
+use app::transport::{Body, Context, Peer, PeerError, Request, http, local};
+use futures_util::{StreamExt as _, stream};
+
+use crate::support::until;
+
+/// A body larger than any buffer on the way.
+const LARGE: usize = 8 << 20;
+
+/// What the role under test has done.
+#[derive(Clone, Default)]
+struct Deeds {
+    written: Arc<AtomicUsize>,
+    waiting: Arc<AtomicUsize>,
+    chunks: Arc<AtomicUsize>,
+}
+
+fn routes(deeds: Deeds) -> impl FnOnce(&mut ServiceConfig) {
+    move |routes| {
+        routes
+            .app_data(Data::new(deeds))
+            .service(path("/echo").get(echo).post(echo))
+            .service(
+                path("/teapot").get(async || HttpResponse::ImATeapot().body("short and stout")),
+            )
+            .service(path("/cookies").get(cookies))
+            .service(path("/large").get(async || HttpResponse::Ok().body(vec![7_u8; LARGE])))
+            .service(path("/count").post(count))
+            .service(path("/slow").get(slow))
+            .service(path("/endless").get(endless))
+            .service(path("/broken").get(broken))
+            .service(path("/wait").get(wait))
+            .service(path("/write").post(write))
+            .service(path("/panic").get(panics).post(panics));
+    }
+}
+
+/// Says in headers what came, and gives the body back.
+async fn echo(request: HttpRequest, body: Bytes) -> HttpResponse {
+    let mut response = HttpResponse::Ok();
+    let names =
+        request.headers().keys().map(HeaderName::as_str).collect::<std::collections::BTreeSet<_>>();
+    response.insert_header(("x-names", names.into_iter().collect::<Vec<_>>().join(" ")));
+    response.insert_header(("x-target", request.uri().path_and_query().unwrap().as_str()));
+    for value in request.headers().get_all("x-many") {
+        response.append_header(("x-many", value));
+    }
+    if let Some(value) = request.headers().get("traceparent") {
+        response.insert_header(("x-trace", value));
+    }
+    response.body(body)
+}
+
+async fn cookies() -> HttpResponse {
+    let mut response = HttpResponse::Ok();
+    response.append_header(("set-cookie", "a=1")).append_header(("set-cookie", "b=2"));
+    response.finish()
+}
+
+async fn count(mut body: web::Payload) -> HttpResponse {
+    let mut length = 0;
+    while let Some(chunk) = body.next().await {
+        match chunk {
+            Ok(chunk) => length += chunk.len(),
+            Err(_) => return HttpResponse::BadRequest().finish(),
+        }
+    }
+    HttpResponse::Ok().body(length.to_string())
+}
+
+/// Three chunks, each after a while.
+async fn slow() -> HttpResponse {
+    let chunks = stream::iter(0..3).then(|n| async move {
+        rt::time::sleep(Duration::from_millis(40)).await;
+        Ok::<_, io::Error>(Bytes::from(format!("chunk {n};")))
+    });
+    HttpResponse::Ok().streaming(chunks)
+}
+
+/// A download without end; counts the chunks that were asked for.
+async fn endless(deeds: Data<Deeds>) -> HttpResponse {
+    let chunks = deeds.chunks.clone();
+    HttpResponse::Ok().streaming(stream::repeat_with(move || {
+        chunks.fetch_add(1, Ordering::Relaxed);
+        Ok::<_, io::Error>(Bytes::from_static(&[0; 65536]))
+    }))
+}
+
+async fn broken() -> HttpResponse {
+    let chunks = stream::iter([Ok(Bytes::from_static(b"half")), Err("the disk is gone")]);
+    let chunks = chunks.then(|chunk| async {
+        // The head and the first half have left by then.
+        rt::time::sleep(Duration::from_millis(40)).await;
+        chunk.map_err(io::Error::other)
+    });
+    HttpResponse::Ok().streaming(chunks)
+}
+
+async fn wait(deeds: Data<Deeds>) -> HttpResponse {
+    deeds.waiting.fetch_add(1, Ordering::Relaxed);
+    rt::time::sleep(Duration::from_secs(60)).await;
+    HttpResponse::Ok().finish()
+}
+
+async fn write(deeds: Data<Deeds>) -> HttpResponse {
+    deeds.waiting.fetch_add(1, Ordering::Relaxed);
+    rt::time::sleep(Duration::from_millis(100)).await;
+    deeds.written.fetch_add(1, Ordering::Relaxed);
+    HttpResponse::Created().finish()
+}
+
+async fn panics() -> HttpResponse {
+    panic!("a handler that panics")
+}
+
+/// A role, and the way to it.
+struct Bench {
+    name: &'static str,
+    peer: Peer,
+    deeds: Deeds,
+}
+
+fn settings() -> Settings {
+    let overrides = [
+        ("transport.mailbox_concurrency", "2"),
+        ("transport.mailbox_capacity", "2"),
+        ("transport.pool_size", "5"),
+    ];
+    let overrides = overrides.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
+    app::config::load(&Sources { overrides, ..Sources::default() }).unwrap().0
+}
+
+fn edge() -> Edge {
+    Edge {
+        role: "test",
+        request_timeout: Duration::from_secs(30),
+        body_limit: 2 * LARGE,
+        draining: Draining::default(),
+        access: log::Level::Info,
+    }
+}
+
+/// The same role behind a mailbox and behind a socket.
+fn both() -> [Bench; 2] {
+    let settings = settings();
+    let deeds = Deeds::default();
+    let local = local::Peer::start(edge().app(routes(deeds.clone())), &settings.transport);
+    let local = Bench { name: "local", peer: Peer::Local(local), deeds };
+
+    let (_, effective) = app::config::load(&Sources::default()).unwrap();
+    let listener = server::bind("test", "127.0.0.1:0".parse().unwrap(), &effective).unwrap();
+    let url = format!("http://{}", listener.address).parse().unwrap();
+    let deeds = Deeds::default();
+    let served = deeds.clone();
+    let app = move || edge().app(routes(served.clone()));
+    rt::spawn(server::serve(listener, 1, &settings.server, app).unwrap());
+    let http = http::Peer::new(&url, &settings.transport);
+    [local, Bench { name: "http", peer: Peer::Http(http), deeds }]
+}
+
+fn context(left: Duration) -> Context {
+    let mut headers = HeaderMap::new();
+    let trace = HeaderValue::from_static("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    headers.insert(HeaderName::from_static("x-request-id"), HeaderValue::from_static("mine"));
+    headers.insert(HeaderName::from_static("traceparent"), trace);
+    Context::of(&headers, left)
+}
+
+fn patient() -> Context {
+    context(Duration::from_secs(20))
+}
+
+fn request(method: Method, target: &str, body: Body) -> Request {
+    Request { body, ..Request::new(method, target.parse().unwrap()) }
+}
+
+fn get(target: &str) -> Request {
+    request(Method::GET, target, Body::None)
+}
+
+#[actix_rt::test]
+async fn a_status_and_its_body_arrive() {
+    for Bench { name, peer, .. } in both() {
+        let reply = peer.send(get("/teapot"), &patient()).await.unwrap();
+        assert_eq!(reply.status, StatusCode::IM_A_TEAPOT, "{name}");
+        assert_eq!(reply.headers.get("x-request-id").unwrap(), "mine", "{name}");
+        assert_eq!(reply.body.read(100).await.unwrap(), "short and stout", "{name}");
+    }
+}
+
+#[actix_rt::test]
+async fn headers_and_target_arrive_but_for_those_of_the_connection() {
+    for Bench { name, peer, .. } in both() {
+        let mut request = get("/echo?a=1&b=%20");
+        for (header, value) in [
+            ("x-many", "1"),
+            ("x-many", "2"),
+            ("connection", "x-secret"),
+            ("x-secret", "1"),
+            ("te", "trailers"),
+            ("keep-alive", "1"),
+        ] {
+            request
+                .headers
+                .append(HeaderName::from_static(header), HeaderValue::from_static(value));
+        }
+        let reply = peer.send(request, &patient()).await.unwrap();
+        assert_eq!(reply.headers.get("x-target").unwrap(), "/echo?a=1&b=%20", "{name}");
+        let many = reply.headers.get_all("x-many").map(|value| value.to_str().unwrap());
+        assert_eq!(many.collect::<Vec<_>>(), ["1", "2"], "{name}");
+        let trace = reply.headers.get("x-trace").unwrap().to_str().unwrap();
+        assert!(trace.starts_with("00-4bf92f"), "{name}: {trace}");
+        let names = reply.headers.get("x-names").unwrap().to_str().unwrap();
+        for gone in ["x-secret", "te", "keep-alive", "connection"] {
+            assert!(!names.split(' ').any(|header| header == gone), "{name}: {names}");
+        }
+        for here in ["x-request-id", "x-request-timeout-ms"] {
+            assert!(names.contains(here), "{name}: {names}");
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn a_repeated_header_of_the_reply_stays_repeated() {
+    for Bench { name, peer, .. } in both() {
+        let reply = peer.send(get("/cookies"), &patient()).await.unwrap();
+        let cookies = reply.headers.get_all("set-cookie").map(|value| value.to_str().unwrap());
+        assert_eq!(cookies.collect::<Vec<_>>(), ["a=1", "b=2"], "{name}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_head_has_the_length_and_not_the_body() {
+    for Bench { name, peer, .. } in both() {
+        for (target, length) in [("/teapot", 15), ("/large", LARGE as u64)] {
+            let request = request(Method::HEAD, target, Body::None);
+            let reply = peer.send(request, &patient()).await.unwrap();
+            assert_eq!(reply.body.length(), Some(length), "{name} {target}");
+            assert_eq!(reply.body.read(LARGE).await.unwrap().len(), 0, "{name} {target}");
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn a_problem_becomes_the_error_it_tells_of() {
+    for Bench { name, peer, .. } in both() {
+        for (method, target, kind) in [
+            (Method::GET, "/nowhere", Kind::NotFound),
+            (Method::PUT, "/echo", Kind::MethodNotAllowed),
+        ] {
+            let reply = peer.send(request(method, target, Body::None), &patient()).await.unwrap();
+            assert_eq!(reply.into_success().await.unwrap_err().kind(), kind, "{name} {target}");
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn large_bodies_pass_both_ways() {
+    for Bench { name, peer, .. } in both() {
+        let full = Body::Full(vec![7; LARGE].into());
+        let chunks = || stream::repeat_with(|| Ok::<_, io::Error>(Bytes::from_static(&[7; 65536])));
+        let sized = Body::stream(Some(LARGE as u64), chunks().take(LARGE / 65536));
+        let open = Body::stream(None, chunks().take(LARGE / 65536));
+        for body in [full, sized, open] {
+            let reply = peer.send(request(Method::POST, "/count", body), &patient()).await.unwrap();
+            let length = reply.body.read(100).await.unwrap();
+            assert_eq!(length, LARGE.to_string(), "{name}");
+        }
+        let reply = peer.send(get("/large"), &patient()).await.unwrap();
+        assert_eq!(reply.body.length(), Some(LARGE as u64), "{name}");
+        assert_eq!(reply.body.read(LARGE).await.unwrap(), vec![7; LARGE], "{name}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_slow_stream_arrives_chunk_by_chunk() {
+    for Bench { name, peer, .. } in both() {
+        let start = Instant::now();
+        let reply = peer.send(get("/slow"), &patient()).await.unwrap();
+        assert!(
+            start.elapsed() < Duration::from_millis(110),
+            "{name}: the head does not wait for the body"
+        );
+        assert_eq!(reply.body.length(), None, "{name}");
+        assert_eq!(reply.body.read(100).await.unwrap(), "chunk 0;chunk 1;chunk 2;", "{name}");
+    }
+}
+
+#[actix_rt::test]
+async fn nobody_produces_what_nobody_takes() {
+    for Bench { name, peer, deeds } in both() {
+        let reply = peer.send(get("/endless"), &patient()).await.unwrap();
+        let mut before = usize::MAX;
+        // Buffers fill up, and then it stands still.
+        until("the stream stands still", async || {
+            rt::time::sleep(Duration::from_millis(50)).await;
+            let now = deeds.chunks.load(Ordering::Relaxed);
+            std::mem::replace(&mut before, now) == now
+        })
+        .await;
+        assert!(before < 1000, "{name}: {before} chunks of 64 KiB were produced for nobody");
+        drop(reply);
+    }
+}
+
+#[actix_rt::test]
+async fn an_error_in_mid_body_breaks_the_body_off() {
+    for Bench { name, peer, .. } in both() {
+        let outcome = peer.send(get("/broken"), &patient()).await;
+        let reply = outcome.unwrap_or_else(|error| panic!("{name}: the head arrives: {error}"));
+        assert_eq!(reply.status, StatusCode::OK, "{name}");
+        assert!(reply.body.read(100).await.is_err(), "{name}: half a body is no body");
+    }
+}
+
+#[actix_rt::test]
+async fn an_upload_that_breaks_off_is_never_taken_for_whole() {
+    for Bench { name, peer, .. } in both() {
+        let chunks = [Ok(Bytes::from_static(b"half")), Err(io::Error::other("the client is gone"))];
+        let upload = request(Method::POST, "/count", Body::stream(Some(8), stream::iter(chunks)));
+        if let Ok(reply) = peer.send(upload, &patient()).await {
+            assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{name}");
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn a_full_queue_is_an_answer_and_not_a_wait() {
+    for Bench { name, peer, .. } in both() {
+        let turned_away = Rc::new(RefCell::new(Vec::new()));
+        for _ in 0..20 {
+            let (peer, turned_away) = (peer.clone(), turned_away.clone());
+            rt::spawn(async move {
+                if let Err(error) = peer.send(get("/wait"), &patient()).await {
+                    turned_away.borrow_mut().push(error);
+                }
+            });
+        }
+        // Two run and two wait in the mailbox; or five have connections.
+        until("those too many are turned away", async || turned_away.borrow().len() >= 15).await;
+        for error in turned_away.take() {
+            assert!(matches!(error, PeerError::Busy), "{name}: {error}");
+            assert_eq!(Error::from(error).kind(), Kind::Unavailable);
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn the_deadline_ends_the_wait_here_and_the_work_there() {
+    for Bench { name, peer, deeds } in both() {
+        let start = Instant::now();
+        let outcome = peer.send(get("/wait"), &context(Duration::from_millis(80))).await;
+        assert!(start.elapsed() < Duration::from_secs(5), "{name}");
+        // Whoever looks at the clock first says so.
+        let error = match outcome {
+            Ok(reply) => reply.into_success().await.unwrap_err(),
+            Err(error) => error.into(),
+        };
+        assert_eq!(error.kind(), Kind::DeadlineExceeded, "{name}");
+        // The callee has given up too: there is room for more than may run at once.
+        for _ in 0..6 {
+            let _ = peer.send(get("/wait"), &context(Duration::from_millis(30))).await;
+        }
+        until("all have begun", async || deeds.waiting.load(Ordering::Relaxed) == 7).await;
+        assert!(peer.send(get("/teapot"), &patient()).await.is_ok(), "{name}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_caller_that_goes_away_cancels_nothing_that_has_begun_to_write() {
+    for Bench { name, peer, deeds } in both() {
+        let caller = {
+            let peer = peer.clone();
+            rt::spawn(async move {
+                peer.send(request(Method::POST, "/write", Body::None), &patient()).await
+            })
+        };
+        until("the write has begun", async || deeds.waiting.load(Ordering::Relaxed) == 1).await;
+        caller.abort();
+        until(name, async || deeds.written.load(Ordering::Relaxed) == 1).await;
+
+        // A deadline that passes is a caller that goes away.
+        let hurried = context(Duration::from_millis(30));
+        let _ = peer.send(request(Method::POST, "/write", Body::None), &hurried).await;
+        until(name, async || deeds.written.load(Ordering::Relaxed) == 2).await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_panic_is_a_500_and_the_role_goes_on() {
+    for Bench { name, peer, .. } in both() {
+        for method in [Method::GET, Method::POST] {
+            let reply = peer.send(request(method, "/panic", Body::None), &patient()).await.unwrap();
+            assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR, "{name}");
+            let error = reply.into_success().await.unwrap_err();
+            assert_eq!(error.kind(), Kind::Internal, "{name}");
+            assert!(!error.to_string().contains("panic"), "{name}: {error}");
+        }
+        assert!(peer.send(get("/teapot"), &patient()).await.is_ok(), "{name}");
+    }
+}
+
+#[actix_rt::test]
+async fn nobody_at_the_address_is_unreachable() {
+    let (_, effective) = app::config::load(&Sources::default()).unwrap();
+    let listener = server::bind("test", "127.0.0.1:0".parse().unwrap(), &effective).unwrap();
+    let url = format!("http://{}", listener.address).parse().unwrap();
+    drop(listener);
+    let peer = Peer::Http(http::Peer::new(&url, &settings().transport));
+    let error = peer.send(get("/"), &patient()).await.unwrap_err();
+    assert!(matches!(error, PeerError::Unreachable(_)), "{error}");
+}
