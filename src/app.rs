@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::App;
 use actix_web::body::BoxBody;
@@ -65,30 +65,34 @@ pub async fn run(settings: Settings, effective: Effective, roles: &[Role]) -> Re
     let mut running = select_all(servers.into_iter().map(actix_rt::spawn));
     actix_rt::spawn(management);
 
-    let failed = tokio::select! {
-        () = told_to_stop(&mut signals) => None,
-        (outcome, ..) = &mut running => Some(outcome),
+    let stopped = tokio::select! {
+        signal = told_to_stop(&mut signals) => Ok(signal),
+        (outcome, ..) = &mut running => Err(outcome),
         () = report_ready(&readiness, started, address) => unreachable!("it reports, and waits for ever"),
     };
-    if let Some(outcome) = failed {
+    let signal = stopped.map_err(|outcome| {
         let why = outcome.map_or_else(|error| error.to_string(), |end| format!("{end:?}"));
-        return Err(Failure::Other(format!("a listener stopped by itself: {why}")));
-    }
+        Failure::Other(format!("a listener stopped by itself: {why}"))
+    })?;
     log::info!("draining");
     house.draining.begin();
+    // Whoever presses Ctrl-C has no load balancer to wait for.
+    let options = &settings.server;
+    let delay =
+        if signal == SignalKind::interrupt() { Duration::ZERO } else { options.drain_delay };
     let stop = async {
-        sleep(settings.server.drain_delay).await;
+        sleep(delay).await;
         for handle in handles.iter().rev() {
             handle.stop(true).await;
         }
     };
     tokio::select! {
-        stopped = timeout(settings.server.drain_delay + settings.server.drain_timeout, stop) => {
+        stopped = timeout(delay + options.drain_timeout, stop) => {
             if stopped.is_err() {
                 log::warn!("requests were still in flight after server.drain_timeout and are cut off");
             }
         }
-        () = told_to_stop(&mut signals) => log::warn!("told twice to stop: not waiting for requests"),
+        _ = told_to_stop(&mut signals) => log::warn!("told twice to stop: not waiting for requests"),
     }
     log::info!("stopped");
     Ok(())
@@ -225,6 +229,7 @@ fn bind(
 struct House {
     settings: Arc<Settings>,
     draining: Draining,
+    roles: Vec<Role>,
     user: Option<user::Role>,
     product: Option<product::Role>,
 }
@@ -243,6 +248,7 @@ impl House {
             product: product.transpose().map_err(blame(Role::Product))?,
             user: user.transpose().map_err(blame(Role::User))?,
             draining: Draining::default(),
+            roles: roles.to_vec(),
             settings,
         })
     }
@@ -328,16 +334,20 @@ impl House {
         }
     }
 
+    /// Whether a role of this process asks `role`, which runs in another.
+    fn asks_away(&self, role: Role) -> bool {
+        !self.roles.contains(&role) && self.roles.iter().any(|asking| asks(*asking).contains(&role))
+    }
+
     /// What the roles of this process need, other roles among it.
     fn checks(&self) -> Vec<Check> {
         let user = self.user.iter().flat_map(user::Role::checks);
         let product = self.product.iter().flat_map(product::Role::checks);
-        let away = [
-            ("peers.user", &self.settings.peers.user, self.user.is_none()),
-            ("peers.product", &self.settings.peers.product, self.product.is_none()),
-        ];
-        let away = away.into_iter().filter(|(_, _, away)| *away);
-        let away = away.filter_map(|(name, url, _)| Some(reachable(name, url.clone()?)));
+        let away = [Role::User, Role::Product].into_iter().filter(|role| self.asks_away(*role));
+        let away = away.filter_map(|role| {
+            let (key, _, url) = peer_url(&self.settings, role);
+            Some(reachable(key, url?.clone()))
+        });
         user.chain(product).chain(away).collect()
     }
 }
@@ -397,10 +407,11 @@ fn say(line: &str) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-async fn told_to_stop(signals: &mut [Signal; 2]) {
+/// Which of the two signals came.
+async fn told_to_stop(signals: &mut [Signal; 2]) -> SignalKind {
     let [terminate, interrupt] = signals;
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        _ = terminate.recv() => SignalKind::terminate(),
+        _ = interrupt.recv() => SignalKind::interrupt(),
     }
 }

@@ -50,6 +50,7 @@ pub fn migrate(global: &Global) -> Result<(), Failure> {
 /// See [`app::seed`].
 pub fn seed(global: &Global, products: u32) -> Result<(), Failure> {
     let (settings, effective) = load(global)?;
+    let ttl = settings.product.cache_ttl;
     let bar = if io::stderr().is_terminal() {
         ProgressBar::new(products.into())
     } else {
@@ -61,7 +62,12 @@ pub fn seed(global: &Global, products: u32) -> Result<(), Failure> {
     let seeding = app::seed(&settings, &effective, products, |done| bar.set_position(done.into()));
     let added = actix_rt::System::new().block_on(seeding)?;
     bar.finish_and_clear();
-    writeln!(io::stdout(), "added {added} of {products} products; the others were there")?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "added {added} of {products} products; the others were there")?;
+    if added > 0 {
+        let wait = humantime::format_duration(ttl);
+        writeln!(out, "a shop that is running may take {wait} (product.cache_ttl) to show them")?;
+    }
     Ok(())
 }
 

@@ -329,6 +329,14 @@ mod tests {
             ),
             (("APP__SERVER__WORKERS", "many"), "server.workers: "),
             (
+                ("APP__TRANSPORT__POOL_SIZE", "0"),
+                "transport.pool_size: must be a whole number from 1 to",
+            ),
+            (
+                ("APP__USER__RECOMMENDATIONS", "101"),
+                "user.recommendations: must be a whole number from 0 to 100",
+            ),
+            (
                 ("APP__SERVER__DRAIN_TIMEOUT", "soon"),
                 "server.drain_timeout: \"soon\" is no duration",
             ),

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 pub use layers::{Effective, Error, Sources, load};
 pub use values::{CacheUrl, DatabaseUrl, LogFormat, PeerUrl};
-use values::{duration, optional};
+use values::{duration, optional, within};
 
 /// Every setting there is, checked and typed.
 #[derive(Clone, Debug, Deserialize)]
@@ -40,11 +40,13 @@ pub struct Settings {
 #[serde(deny_unknown_fields)]
 pub struct Server {
     /// Threads for each listener; 0 is one a core.
+    #[serde(deserialize_with = "within::<_, _, 0, 1024>")]
     pub workers: usize,
     /// The most time a request may take.
     #[serde(deserialize_with = "duration")]
     pub request_timeout: Duration,
     /// The largest request body, in bytes.
+    #[serde(deserialize_with = "within::<_, _, 1, 1073741824>")]
     pub body_limit: usize,
     /// How long an idle client connection is kept.
     #[serde(deserialize_with = "duration")]
@@ -52,7 +54,7 @@ pub struct Server {
     /// How long a client may take to send a request's head.
     #[serde(deserialize_with = "duration")]
     pub header_timeout: Duration,
-    /// How long to go on accepting after SIGTERM.
+    /// How long to go on accepting after SIGTERM; Ctrl-C skips it.
     #[serde(deserialize_with = "duration")]
     pub drain_delay: Duration,
     /// How long to wait for what is in flight after that.
@@ -75,10 +77,13 @@ pub struct Log {
 #[serde(deny_unknown_fields)]
 pub struct Transport {
     /// Calls that may wait in a worker's mailbox; one more is answered 503.
+    #[serde(deserialize_with = "within::<_, _, 1, 1000000>")]
     pub mailbox_capacity: usize,
     /// Calls that a worker's mailbox has under way at once.
+    #[serde(deserialize_with = "within::<_, _, 1, 1000000>")]
     pub mailbox_concurrency: usize,
     /// Connections that each worker may keep to a role elsewhere.
+    #[serde(deserialize_with = "within::<_, _, 1, 65536>")]
     pub pool_size: usize,
     /// How long such a connection is kept unused; less than the peer's `server.keep_alive`.
     #[serde(deserialize_with = "duration")]
@@ -121,11 +126,13 @@ pub struct User {
     /// Where accounts are kept.
     pub database_url: DatabaseUrl,
     /// Connections for each worker.
+    #[serde(deserialize_with = "within::<_, _, 1, 1000>")]
     pub pool_size: u32,
     /// How long a request may wait for a connection.
     #[serde(deserialize_with = "duration")]
     pub acquire_timeout: Duration,
     /// How many products a dashboard recommends, 0 to 100.
+    #[serde(deserialize_with = "within::<_, _, 0, 100>")]
     pub recommendations: u8,
     /// How long a dashboard waits for them.
     #[serde(deserialize_with = "duration")]
@@ -143,6 +150,7 @@ pub struct Product {
     /// Where the catalogue is kept.
     pub database_url: DatabaseUrl,
     /// Connections for each worker.
+    #[serde(deserialize_with = "within::<_, _, 1, 1000>")]
     pub pool_size: u32,
     /// How long a request may wait for a connection.
     #[serde(deserialize_with = "duration")]

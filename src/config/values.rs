@@ -16,6 +16,18 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, 
     })
 }
 
+/// A whole number from `MIN` to `MAX`.
+pub(super) fn within<'de, D, T, const MIN: u64, const MAX: u64>(input: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64>,
+{
+    let number = u64::deserialize(input)?;
+    let number = Some(number).filter(|number| (MIN..=MAX).contains(number));
+    let fits = number.and_then(|number| T::try_from(number).ok());
+    fits.ok_or_else(|| de::Error::custom(format!("must be a whole number from {MIN} to {MAX}")))
+}
+
 /// The empty string is an unset value.
 pub(super) fn optional<'de, D, T>(input: D) -> Result<Option<T>, D::Error>
 where
@@ -56,6 +68,9 @@ impl TryFrom<String> for DatabaseUrl {
         match text.split_once("://") {
             Some(("sqlite", "")) => {
                 Err("sqlite:// needs a path, as in sqlite://data/shop.db".into())
+            }
+            Some(("sqlite", ":memory:")) => {
+                Err("every connection would have a memory of its own; name a file, as in sqlite:///tmp/shop.db".into())
             }
             Some(("sqlite", path)) => Ok(Self::Sqlite(PathBuf::from(path))),
             Some((scheme, _)) => {
@@ -150,7 +165,7 @@ mod tests {
     fn a_database_is_named_by_scheme_and_path() {
         let url = DatabaseUrl::try_from("sqlite:///var/lib/shop.db".to_owned()).unwrap();
         assert_eq!(url.path(), Path::new("/var/lib/shop.db"));
-        for bad in ["sqlite://", "mysql://x", "data/user.db"] {
+        for bad in ["sqlite://", "sqlite://:memory:", "mysql://x", "data/user.db"] {
             assert!(DatabaseUrl::try_from(bad.to_owned()).is_err(), "{bad}");
         }
     }

@@ -6,6 +6,7 @@ use actix_web::dev::Payload;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web;
 use actix_web::{FromRequest, HttpRequest};
+use futures_util::StreamExt as _;
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -52,14 +53,15 @@ impl FromRequest for Fields {
         let limit = request.app_data::<BodyLimit>().map_or(0, |limit| limit.0);
         let content = web::Payload::from_request(request, payload);
         Box::pin(async move {
+            let broken = |_| Error::new(Kind::Malformed, "the body broke off");
+            let content = content.await.map_err(broken)?;
+            let body = content.to_bytes_limited(limit).await.map_err(|_| too_large(limit))?;
+            let body = body.map_err(broken)?;
             if !is_json {
                 let detail = "send JSON, with content-type application/json";
                 return Err(Error::new(Kind::UnsupportedMediaType, detail));
             }
-            let broken = |_| Error::new(Kind::Malformed, "the body broke off");
-            let content = content.await.map_err(broken)?;
-            let body = content.to_bytes_limited(limit).await.map_err(|_| too_large(limit))?;
-            match serde_json::from_slice(&body.map_err(broken)?) {
+            match serde_json::from_slice(&body) {
                 Ok(Value::Object(object)) => Ok(Self { object, errors: Vec::new() }),
                 Ok(_) => Err(Error::new(Kind::Invalid, "the body must be a JSON object")),
                 Err(error) => {
@@ -77,6 +79,12 @@ fn is_json(request: &HttpRequest) -> bool {
     let essence = essence.to_ascii_lowercase();
     essence == "application/json"
         || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// Reads what a handler is not interested in: an answer that leaves before the request is over can get
+/// lost on the way, because the connection is closed under whoever still sends.
+pub(super) async fn discard(mut content: web::Payload) {
+    while let Some(Ok(_)) = content.next().await {}
 }
 
 /// The parameters of a request's query. Unknown ones are ignored.

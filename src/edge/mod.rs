@@ -79,7 +79,7 @@ impl Edge {
         App::new()
             .app_data(BodyLimit(edge.body_limit))
             .configure(routes)
-            .default_service(web::to(|| async { Err::<HttpResponse, _>(Error::not_found("path")) }))
+            .default_service(web::to(not_found))
             .wrap(from_fn(move |request, next| edge.clone().serve(request, next)))
     }
 
@@ -89,7 +89,7 @@ impl Edge {
         next: Next<B>,
     ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
         let started = Instant::now();
-        let context = Context::of(request.headers(), self.request_timeout);
+        let context = Context::of(request.headers(), self.request_timeout).watched();
         request.extensions_mut().insert(context.clone());
         let line = log::log_enabled!(target: ACCESS, self.access).then(|| Line {
             method: request.method().to_string(),
@@ -200,6 +200,11 @@ impl Edge {
             "{method} {path}"
         );
     }
+}
+
+async fn not_found(content: web::Payload) -> Result<HttpResponse, Error> {
+    fields::discard(content).await;
+    Err(Error::not_found("path"))
 }
 
 /// What the access log needs of a request that a handler is going to take.

@@ -5,6 +5,7 @@ use actix_web::guard::{self, Guard};
 use actix_web::http::Method;
 use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder, web};
 
+use super::fields::discard;
 use crate::error::{Error, allow_header};
 
 /// A path of a role; made by [`path`].
@@ -55,9 +56,12 @@ impl Path {
 impl HttpServiceFactory for Path {
     fn register(self, config: &mut AppService) {
         let allow = allow_header(&self.methods);
-        let refuse = web::to(move || {
+        let refuse = web::to(move |content: web::Payload| {
             let allow = allow.clone();
-            async move { Err::<HttpResponse, _>(Error::method_not_allowed(allow)) }
+            async move {
+                discard(content).await;
+                Err::<HttpResponse, _>(Error::method_not_allowed(allow))
+            }
         });
         self.resource.default_service(refuse).register(config);
     }

@@ -29,9 +29,11 @@ fn configure(routes: &mut ServiceConfig, peers: Peers, body_limit: usize) {
     routes.service(path("/").get(welcome));
     for (prefix, peer) in [("/auth", peers.user), ("/products", peers.product)] {
         let upstream = Data::new(Upstream { peer, body_limit });
-        let below = format!("{prefix}/{{rest:.*}}");
-        let everything = web::resource([prefix.to_owned(), below]);
-        routes.service(everything.app_data(upstream).default_service(web::to(proxy::forward)));
+        // Two resources, so that the log tells which of them a request took.
+        for pattern in [prefix.to_owned(), format!("{prefix}/{{rest:.*}}")] {
+            let all = web::resource(pattern).app_data(upstream.clone());
+            routes.service(all.default_service(web::to(proxy::forward)));
+        }
     }
 }
 

@@ -54,7 +54,7 @@ impl Role {
         let store = Store::open(&self.options);
         let ping = move || {
             let store = store.clone();
-            async move { store.ping().await }
+            async move { store.ping().await.map_err(|error| error.to_string()) }
         };
         vec![Check::required("product.database", ping)]
     }

@@ -39,6 +39,20 @@ impl StoreError {
     }
 }
 
+/// Runs a call to a store to its end, even when nobody waits for it any longer: a statement that is cut
+/// off in the middle would leave its connection, or on SQLite its thread, in no state to go on.
+///
+/// # Errors
+/// That of the call.
+pub async fn to_the_end<T: 'static>(
+    call: impl Future<Output = Result<T, StoreError>> + 'static,
+) -> Result<T, StoreError> {
+    let done = actix_rt::spawn(call).await;
+    done.unwrap_or_else(|error| {
+        Err(StoreError::Connection(format!("the call ended early: {error}")))
+    })
+}
+
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         if error.is_transient() {

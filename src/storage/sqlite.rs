@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bb8::RunError;
 use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, ConnectionError, SqliteConnection};
 use diesel_async::pooled_connection::{
@@ -14,7 +13,7 @@ use diesel_async::{AsyncConnection as _, SimpleAsyncConnection as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _};
 use futures_util::FutureExt as _;
 
-use super::StoreError;
+use super::{StoreError, to_the_end};
 
 /// A connection whose statements run on the blocking pool.
 pub type Connection = SyncConnectionWrapper<SqliteConnection>;
@@ -44,31 +43,41 @@ impl Pool {
         let builder =
             bb8::Pool::builder().max_size(size.max(1)).connection_timeout(acquire_timeout);
         // A file does not hang up: nothing to test, and no connection grows stale.
-        let builder = builder.test_on_check_out(false).max_lifetime(None);
+        let builder = builder.test_on_check_out(false).max_lifetime(None).error_sink(Box::new(Log));
         Self(builder.build_unchecked(manager))
     }
 
-    /// A connection, once one is free.
+    /// A connection, once one is free. Use it within [`to_the_end`].
     ///
     /// # Errors
     /// When none was free in time or the file cannot be opened.
     pub async fn get(&self) -> Result<bb8::PooledConnection<'_, Manager>, StoreError> {
-        self.0.get().await.map_err(|error| {
-            StoreError::Connection(match error {
-                RunError::User(PoolError::ConnectionError(error)) => error.to_string(),
-                RunError::User(PoolError::QueryError(error)) => error.to_string(),
-                RunError::TimedOut => "none was free in time".into(),
-            })
-        })
+        // Why none can be opened is in the log: the pool goes on trying.
+        let connection = self.0.get().await;
+        connection.map_err(|_| StoreError::Connection("none was free in time".into()))
     }
 
     /// Asks whether the store answers.
     ///
     /// # Errors
     /// Why it does not.
-    pub async fn ping(&self) -> Result<(), String> {
-        let mut connection = self.get().await.map_err(|error| error.to_string())?;
-        connection.batch_execute("SELECT 1").await.map_err(|error| error.to_string())
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let pool = self.clone();
+        to_the_end(async move { Ok(pool.get().await?.batch_execute("SELECT 1").await?) }).await
+    }
+}
+
+/// Says why a connection could not be opened.
+#[derive(Clone, Copy, Debug)]
+struct Log;
+
+impl bb8::ErrorSink<PoolError> for Log {
+    fn sink(&self, error: PoolError) {
+        log::error!("a connection to a store could not be opened: {error}");
+    }
+
+    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<PoolError>> {
+        Box::new(*self)
     }
 }
 

@@ -66,6 +66,8 @@ pub struct Context {
     /// When the caller stops waiting.
     pub deadline: Instant,
     trace_parent: Option<HeaderValue>,
+    /// Whether whoever asks is cut off at the deadline anyway, so that a call need not look at the clock.
+    watched: bool,
 }
 
 impl Context {
@@ -77,13 +79,24 @@ impl Context {
             request_id: RequestId::of(headers),
             deadline: Instant::now() + left,
             trace_parent: headers.get(TRACE_PARENT).cloned(),
+            watched: false,
         }
+    }
+
+    /// The same, for a handler that its edge cuts off at the deadline.
+    pub fn watched(self) -> Self {
+        Self { watched: true, ..self }
+    }
+
+    /// When a call must end by itself; nothing where somebody above sees to it.
+    pub(super) fn alarm(&self) -> Option<Instant> {
+        (!self.watched).then_some(self.deadline)
     }
 
     /// The same with at most `limit` left.
     pub fn within(&self, limit: Duration) -> Self {
         let deadline = self.deadline.min(Instant::now() + limit);
-        Self { deadline, ..self.clone() }
+        Self { deadline, watched: false, ..self.clone() }
     }
 
     /// Says in `headers` what the callee has to know.

@@ -18,9 +18,10 @@ pub use context::{Context, REQUEST_ID, REQUEST_TIMEOUT, RequestId, TRACE_PARENT}
 
 use crate::error::{Error, Kind};
 
-/// Headers that concern one connection and not the message (RFC 9110, section 7.6.1).
+/// Headers that concern one connection and not the message (RFC 9110, section 7.6.1), beside Connection.
 const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
+    // The caller's server has answered it already: the content is on its way.
+    header::EXPECT,
     HeaderName::from_static("keep-alive"),
     header::PROXY_AUTHENTICATE,
     HeaderName::from_static("proxy-connection"),
@@ -162,8 +163,13 @@ impl Peer {
         remove_hop_by_hop(&mut request.headers);
         take_length(&mut request.headers);
         context.write(&mut request.headers);
-        let outcome = timeout_at(context.deadline.into(), self.dispatch(request)).await;
-        let mut reply = outcome.map_err(|_| PeerError::DeadlineExceeded)??;
+        let mut reply = match context.alarm() {
+            Some(deadline) => {
+                let outcome = timeout_at(deadline.into(), self.dispatch(request)).await;
+                outcome.map_err(|_| PeerError::DeadlineExceeded)??
+            }
+            None => self.dispatch(request).await?,
+        };
         remove_hop_by_hop(&mut reply.headers);
         let declared = take_length(&mut reply.headers);
         if is_head {
@@ -187,7 +193,7 @@ fn take_length(headers: &mut HeaderMap) -> Option<u64> {
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if let Some(named) = headers.get(header::CONNECTION).cloned() {
+    for named in headers.remove(header::CONNECTION) {
         let named = named.to_str().unwrap_or_default().split(',');
         for name in named.filter_map(|name| name.trim().parse::<HeaderName>().ok()) {
             headers.remove(name);
@@ -205,13 +211,15 @@ mod tests {
     fn headers_of_the_connection_go_and_so_do_those_it_names() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
+            ("connection", "keep-alive"),
             ("connection", "close, X-Private"),
             ("x-private", "1"),
+            ("expect", "100-continue"),
             ("transfer-encoding", "chunked"),
             ("keep-alive", "timeout=5"),
             ("accept", "*/*"),
         ] {
-            headers.insert(name.parse().unwrap(), HeaderValue::from_static(value));
+            headers.append(name.parse().unwrap(), HeaderValue::from_static(value));
         }
         remove_hop_by_hop(&mut headers);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);

@@ -6,8 +6,8 @@ use actix_web::{HttpResponse, Responder};
 use log::warn;
 use uuid::Uuid;
 
+use super::Shared;
 use super::model::NewUser;
-use super::{Shared, store};
 use crate::contract::{Dashboard, Product, User};
 use crate::edge::Fields;
 use crate::error::{Error, Kind};
@@ -20,8 +20,7 @@ pub(super) async fn register(
 ) -> Result<impl Responder, Error> {
     let new = NewUser::read(fields)?;
     let user = new.into_user();
-    let mut connection = shared.users.get().await?;
-    store::insert(&mut connection, &user).await.map_err(|error| match error {
+    shared.users.insert(&user).await.map_err(|error| match error {
         error if error.is_duplicate() => {
             Error::new(Kind::Conflict, "an account with this e-mail address exists")
         }
@@ -52,8 +51,7 @@ pub(super) async fn dashboard(
 async fn find(shared: &Shared, id: &str) -> Result<User, Error> {
     let unknown = || Error::not_found("user");
     let id = Uuid::try_parse(id).map_err(|_| unknown())?;
-    let mut connection = shared.users.get().await?;
-    store::find(&mut connection, id).await?.ok_or_else(unknown)
+    shared.users.find(id).await?.ok_or_else(unknown)
 }
 
 async fn recommend(shared: &Shared, context: &Context) -> Result<Vec<Product>, Error> {

@@ -13,6 +13,7 @@ use crate::edge::path;
 use crate::readiness::Check;
 use crate::storage::sqlite;
 use crate::transport::Peer;
+use store::Store;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite/user");
 
@@ -24,7 +25,7 @@ pub struct Role {
 
 /// What the handlers of one worker thread share.
 struct Shared {
-    users: sqlite::Pool,
+    users: Store,
     products: ProductClient,
     options: config::User,
 }
@@ -42,24 +43,22 @@ impl Role {
     /// The routes of one worker thread, which ask `product` for recommendations.
     pub fn routes(&self, product: Peer) -> impl FnOnce(&mut ServiceConfig) + use<> {
         let products = ProductClient::new(product);
-        let shared =
-            Data::new(Shared { users: self.pool(), products, options: self.options.clone() });
+        let shared = Data::new(Shared {
+            users: Store::open(&self.options),
+            products,
+            options: self.options.clone(),
+        });
         move |routes| configure(routes, shared)
     }
 
     /// What the role needs.
     pub fn checks(&self) -> Vec<Check> {
-        let pool = self.pool();
+        let users = Store::open(&self.options);
         let ping = move || {
-            let pool = pool.clone();
-            async move { pool.ping().await }
+            let users = users.clone();
+            async move { users.ping().await.map_err(|error| error.to_string()) }
         };
         vec![Check::required("user.database", ping)]
-    }
-
-    fn pool(&self) -> sqlite::Pool {
-        let options = &self.options;
-        sqlite::Pool::new(options.database_url.path(), options.pool_size, options.acquire_timeout)
     }
 }
 

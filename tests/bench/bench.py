@@ -255,6 +255,8 @@ def measure_idle(bench):
         app = bench.app("idle", stores, probe="/")
         starts.append(app.start)
     time.sleep(3)
+    if app.process.poll() is not None:
+        raise Failure(f"app stopped by itself while idle: status {app.process.returncode}")
     status = Path(f"/proc/{app.process.pid}/status").read_text()
     stop(app.process)
     return starts, int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024 / 1e6

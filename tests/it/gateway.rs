@@ -1,5 +1,9 @@
 //! The gateway's own answers, and what holds for every answer.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use awc::http::Method;
 use serde_json::json;
 
@@ -92,6 +96,102 @@ async fn a_request_id_is_taken_if_sane_and_comes_back_on_every_answer() {
         }
         let ids = answer_ids(&shop, "product", "mine-7.b_C");
         assert!(!ids.is_empty(), "the id is in the log of the role behind the gateway");
+    }
+}
+
+#[actix_rt::test]
+async fn a_body_over_the_limit_is_refused_whether_its_length_is_said_or_not() {
+    for topology in Topology::ALL {
+        let shop = Shop::start(topology);
+        let large = format!("{{\"name\":\"{}\"}}", "x".repeat(1 << 20));
+        let clients = [
+            Some(shop.gateway()),
+            (topology == Topology::OneProcessARole).then(|| shop.client("product")),
+        ];
+        for client in clients.into_iter().flatten() {
+            for chunked in [false, true] {
+                let address = client.base.trim_start_matches("http://").to_owned();
+                let answer = post_raw(address, large.clone(), chunked).await;
+                assert!(answer.starts_with("HTTP/1.1 413 "), "{topology:?} {chunked}: {answer}");
+                assert!(answer.contains("/problems/too-large"), "{answer}");
+            }
+        }
+        assert_eq!(shop.gateway().get("/products").await.json(), json!([]));
+    }
+}
+
+/// POSTs `body` to `/products` as a client that reads while it writes, and gives the whole answer.
+async fn post_raw(address: String, body: String, chunked: bool) -> String {
+    let exchange = move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let mut reader = stream.try_clone().unwrap();
+        let length = if chunked {
+            "transfer-encoding: chunked".into()
+        } else {
+            format!("content-length: {}", body.len())
+        };
+        let head = format!(
+            "POST /products HTTP/1.1\r\nhost: shop\r\ncontent-type: application/json\r\nconnection: close\r\n{length}\r\n\r\n"
+        );
+        let body = if chunked { format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()) } else { body };
+        // The answer may come, and the connection go, before all is sent.
+        std::thread::spawn(move || stream.write_all(format!("{head}{body}").as_bytes()));
+        let mut answer = Vec::new();
+        let _ = reader.read_to_end(&mut answer);
+        String::from_utf8(answer).unwrap()
+    };
+    actix_rt::task::spawn_blocking(exchange).await.unwrap()
+}
+
+#[actix_rt::test]
+async fn an_upload_that_is_refused_gets_its_answer_however_slow_it_is() {
+    for topology in Topology::ALL {
+        let shop = Shop::start(topology);
+        let address = shop.gateway().base.trim_start_matches("http://").to_owned();
+        for (path, content_type, status) in [
+            ("/products", "text/plain", 415),
+            ("/products/1/2", "application/json", 404),
+            ("/auth/dashboard/1", "x/y", 405),
+        ] {
+            let address = address.clone();
+            let answer = actix_rt::task::spawn_blocking(move || {
+                let mut stream = TcpStream::connect(address).unwrap();
+                let head = format!(
+                    "POST {path} HTTP/1.1\r\nhost: shop\r\ncontent-type: {content_type}\r\nconnection: close\r\ncontent-length: 500000\r\n\r\n"
+                );
+                stream.write_all(head.as_bytes()).unwrap();
+                for _ in 0..5 {
+                    std::thread::sleep(Duration::from_millis(300));
+                    stream.write_all(&[b'x'; 100_000]).unwrap();
+                }
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).unwrap();
+                answer
+            });
+            let answer = answer.await.unwrap();
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{topology:?} {path}: {answer}"
+            );
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn an_expectation_ends_at_the_gateway() {
+    for topology in Topology::ALL {
+        let shop = Shop::start(topology);
+        let address = shop.gateway().base.trim_start_matches("http://").to_owned();
+        let answer = actix_rt::task::spawn_blocking(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            let head = "GET /products HTTP/1.1\r\nhost: shop\r\nexpect: 100-continue\r\nconnection: close\r\n\r\n";
+            stream.write_all(head.as_bytes()).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        });
+        let answer = answer.await.unwrap();
+        assert!(answer.contains("HTTP/1.1 200 OK"), "{topology:?}: {answer}");
     }
 }
 

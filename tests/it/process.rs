@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_rt::task::spawn_blocking;
 use awc::http::Method;
@@ -119,7 +119,7 @@ async fn a_request_in_flight_is_finished_before_the_end() {
 #[actix_rt::test]
 async fn under_load_every_client_gets_every_answer_while_the_process_drains() {
     for topology in Topology::ALL {
-        let shop = Shop::start_with(topology, &[("APP__SERVER__DRAIN_DELAY", "500ms")]);
+        let shop = Shop::start(topology);
         let client = shop.gateway();
         let clients = (0..16).map(|n| {
             let client = Client::new(client.base.clone());
@@ -134,6 +134,38 @@ async fn under_load_every_client_gets_every_answer_while_the_process_drains() {
         for client in clients {
             assert!(client.await.unwrap() > 0, "{topology:?}");
         }
+    }
+}
+
+#[actix_rt::test]
+async fn a_role_behind_the_gateway_answers_until_its_delay_is_over() {
+    let shop = Shop::start(Topology::OneProcessARole);
+    let client = shop.gateway();
+    let clients = (0..16).map(|n| {
+        let client = Client::new(client.base.clone());
+        actix_rt::spawn(async move {
+            for product in 0.. {
+                let body = json!({ "name": format!("Product {n}-{product}"), "price": 1 });
+                let answer = client.post("/products", body).await;
+                if answer.status != 201 {
+                    // It is gone, and the gateway says so.
+                    assert!([502, 503].contains(&answer.status), "{answer:?}");
+                    break;
+                }
+            }
+            Instant::now()
+        })
+    });
+    let clients = clients.collect::<Vec<_>>();
+    until("all are at work", async || {
+        client.get("/products?limit=100").await.json().as_array().unwrap().len() >= 50
+    })
+    .await;
+    let told = Instant::now();
+    shop.process("product").signal(Signal::SIGTERM);
+    for client in clients {
+        let failed = client.await.unwrap() - told;
+        assert!(failed >= Duration::from_secs(1), "the delay is one second, but {failed:?}");
     }
 }
 
@@ -158,7 +190,7 @@ async fn the_wait_for_what_is_in_flight_has_an_end() {
     let head = "POST /products HTTP/1.1\r\nhost: shop\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{";
     stuck.write_all(head.as_bytes()).unwrap();
     shop.client("gateway").get("/").await;
-    shop.signal(Signal::SIGTERM);
+    shop.signal(Signal::SIGINT);
     assert_eq!(shop.wait().code(), Some(0));
     assert!(shop.log().contains("still in flight"), "{}", shop.log());
 }

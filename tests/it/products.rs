@@ -177,6 +177,32 @@ async fn head_tells_what_get_would() {
 }
 
 #[actix_rt::test]
+async fn a_deadline_in_the_middle_of_a_query_is_an_answer() {
+    let shop = Shop::start(Topology::OneProcessARole);
+    let mut seed = Process::command(shop.folder.path());
+    seed.args(["seed", "--products", "500"]);
+    assert!(Process::run(seed).status.success());
+    let client = shop.client("product");
+    let mut cut_off = 0;
+    for round in 0..5 {
+        // Each is another page, so that none is in the cache.
+        for limit in 1..=100 {
+            let left = (round + limit) % 4;
+            let headers = [("x-request-timeout-ms", left.to_string())];
+            let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+            let path = format!("/products?limit={limit}");
+            let answer = client.send(Method::GET, &path, &headers, "").await;
+            assert!([200, 504].contains(&answer.status), "{answer:?}");
+            cut_off += usize::from(answer.status == 504);
+        }
+        client.add_product("Newcomer", 1.0).await;
+    }
+    assert!(cut_off > 50, "{cut_off}");
+    assert_eq!(client.get("/products").await.status, 200);
+    assert!(!shop.process("product").log().contains("panicked"));
+}
+
+#[actix_rt::test]
 async fn the_seeded_catalogue_is_the_same_every_time() {
     let shop = Shop::start(Topology::OneProcess);
     let seed = |count: &str| {

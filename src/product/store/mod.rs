@@ -56,7 +56,7 @@ impl Store {
     }
 
     /// Asks whether the store answers.
-    pub(super) async fn ping(&self) -> Result<(), String> {
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.ping().await,
         }

@@ -14,8 +14,8 @@ use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use super::Cursor;
 use crate::config::Product as Options;
 use crate::contract::{Money, Product};
-use crate::storage::StoreError;
 use crate::storage::sqlite::{self, Pool};
+use crate::storage::{StoreError, to_the_end};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite/product");
 
@@ -53,37 +53,52 @@ impl Store {
             let behind = sql::<Bool>("(created_at, id) < (").bind::<BigInt, _>(created_at);
             page = page.filter(behind.sql(", ").bind::<Text, _>(id.to_hex()).sql(")"));
         }
-        let rows = page.load::<Row>(&mut *self.pool.get().await?).await?;
-        rows.into_iter().map(product).collect()
+        let pool = self.pool.clone();
+        to_the_end(async move {
+            let rows = page.load::<Row>(&mut *pool.get().await?).await?;
+            rows.into_iter().map(product).collect()
+        })
+        .await
     }
 
     pub(super) async fn find(&self, id: ObjectId) -> Result<Option<Product>, StoreError> {
         let found = products::table.find(id.to_hex());
-        let row = found.first::<Row>(&mut *self.pool.get().await?).await.optional()?;
-        row.map(product).transpose()
+        let pool = self.pool.clone();
+        to_the_end(async move {
+            let row = found.first::<Row>(&mut *pool.get().await?).await.optional()?;
+            row.map(product).transpose()
+        })
+        .await
     }
 
     pub(super) async fn insert(&self, product: &Product) -> Result<(), StoreError> {
-        let insert = diesel::insert_into(products::table).values(row(product));
-        insert.execute(&mut *self.pool.get().await?).await?;
-        Ok(())
+        let (product, pool) = (product.clone(), self.pool.clone());
+        to_the_end(async move {
+            let insert = diesel::insert_into(products::table).values(row(&product));
+            insert.execute(&mut *pool.get().await?).await?;
+            Ok(())
+        })
+        .await
     }
 
     pub(super) async fn insert_missing(&self, products: &[Product]) -> Result<usize, StoreError> {
-        let products = products.to_vec();
-        let mut connection = self.pool.get().await?;
-        // One transaction, and one visit to the blocking pool instead of one a row.
-        let inserted = connection.spawn_blocking(move |connection| {
-            connection.immediate_transaction(|connection| {
-                let rows = products.iter().map(row).collect::<Vec<_>>();
-                let insert = diesel::insert_or_ignore_into(products::table).values(rows);
-                diesel::RunQueryDsl::execute(insert, connection)
-            })
-        });
-        Ok(inserted.await?)
+        let (products, pool) = (products.to_vec(), self.pool.clone());
+        to_the_end(async move {
+            let mut connection = pool.get().await?;
+            // One transaction, and one visit to the blocking pool instead of one a row.
+            let inserted = connection.spawn_blocking(move |connection| {
+                connection.immediate_transaction(|connection| {
+                    let rows = products.iter().map(row).collect::<Vec<_>>();
+                    let insert = diesel::insert_or_ignore_into(products::table).values(rows);
+                    diesel::RunQueryDsl::execute(insert, connection)
+                })
+            });
+            Ok(inserted.await?)
+        })
+        .await
     }
 
-    pub(super) async fn ping(&self) -> Result<(), String> {
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
         self.pool.ping().await
     }
 }

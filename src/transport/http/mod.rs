@@ -1,15 +1,19 @@
 //! A role in another process, over HTTP/1.1 with connections that are kept.
 
+mod idle;
 mod stream;
 
 use std::sync::Arc;
 
 use actix_service::ServiceExt as _;
 use actix_tls::connect::{Connector as Tcp, Resolver};
+use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::http::{Uri, uri};
-use awc::error::{ConnectError, SendRequestError};
-use awc::{Client, Connector};
-use tokio::sync::Semaphore;
+use actix_web::web::Bytes;
+use awc::error::{ConnectError, PayloadError, SendRequestError};
+use awc::{Client, ClientResponse, Connector, SendClientRequest};
+use futures_util::{Stream, StreamExt as _};
+use tokio::sync::{OwnedSemaphorePermit as Permit, Semaphore};
 
 use super::{Body, PeerError, Reply, Request};
 use crate::config::{PeerUrl, Transport};
@@ -25,6 +29,7 @@ pub struct Peer {
     client: Client,
     base: Arc<uri::Parts>,
     calls: Arc<Semaphore>,
+    idle: idle::Tasks,
 }
 
 impl std::fmt::Debug for Peer {
@@ -47,7 +52,12 @@ impl Peer {
         let builder = Client::builder().connector(connector).disable_timeout();
         let client = builder.no_default_headers().disable_redirects().finish();
         let calls = Arc::new(Semaphore::new(options.pool_size));
-        Self { client, base: Arc::new(url.uri().clone().into_parts()), calls }
+        Self {
+            client,
+            base: Arc::new(url.uri().clone().into_parts()),
+            calls,
+            idle: idle::Tasks::start(),
+        }
     }
 
     /// Sends `request` and waits for the head of the reply.
@@ -56,37 +66,23 @@ impl Peer {
     /// repeated is then sent once more.
     pub(super) async fn send(&self, request: Request) -> Result<Reply, PeerError> {
         // With every connection in use, awc would let the call wait without end.
-        let _permit = self.calls.try_acquire().map_err(|_| PeerError::Busy)?;
-        if !request.may_repeat() {
-            return self.attempt(request).await;
-        }
-        let mut again = Request::new(request.method.clone(), request.target.clone());
-        again.headers = request.headers.clone();
-        match self.attempt(request).await {
-            Err(PeerError::Broken(_)) => self.attempt(again).await,
-            outcome => outcome,
-        }
-    }
-
-    async fn attempt(&self, request: Request) -> Result<Reply, PeerError> {
+        let permit = self.calls.clone().try_acquire_owned().map_err(|_| PeerError::Busy)?;
+        let may_repeat = request.may_repeat();
         let uri = self.locate(&request.target)?;
         let mut call = self.client.request(request.method, uri).no_decompress();
         *call.headers_mut() = request.headers;
-        let sending = match request.body {
-            Body::None => call.send(),
-            body => call.send_body(body.into_box_body()),
-        };
-        let mut response = sending.await.map_err(failure)?;
-        let length = response.headers().get("content-length");
-        let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = match length {
-            Some(length) if length <= SMALL => {
-                Body::Full(response.body().await.map_err(PeerError::broken)?)
-            }
-            _ => Body::stream(length, response),
-        };
-        Ok(Reply { status, headers, body })
+        if !may_repeat {
+            return self.complete(call.send_body(request.body.into_box_body()), permit).await;
+        }
+        let call = call.freeze().map_err(PeerError::broken)?;
+        match self.idle.around(call.send()).await.map_err(failure) {
+            Err(PeerError::Broken(_)) => self.complete(call.send(), permit).await,
+            outcome => receive(outcome?, permit).await,
+        }
+    }
+
+    async fn complete(&self, call: SendClientRequest, permit: Permit) -> Result<Reply, PeerError> {
+        receive(self.idle.around(call).await.map_err(failure)?, permit).await
     }
 
     fn locate(&self, target: &Uri) -> Result<Uri, PeerError> {
@@ -96,6 +92,23 @@ impl Peer {
         parts.path_and_query = target.path_and_query().cloned();
         Uri::from_parts(parts).map_err(PeerError::broken)
     }
+}
+
+/// Takes the head of the reply; `permit` is given back with the end of its content.
+async fn receive<S>(mut response: ClientResponse<S>, permit: Permit) -> Result<Reply, PeerError>
+where
+    S: Stream<Item = Result<Bytes, PayloadError>> + Unpin + 'static,
+{
+    let length = response.headers().get(CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = match length {
+        Some(length) if length <= SMALL => {
+            Body::Full(response.body().await.map_err(PeerError::broken)?)
+        }
+        _ => Body::stream(length, response.inspect(move |_| _ = &permit)),
+    };
+    Ok(Reply { status, headers, body })
 }
 
 fn failure(error: SendRequestError) -> PeerError {
