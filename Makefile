@@ -2,7 +2,9 @@
 
 CARGO ?= cargo
 # What the build and the tests need besides cargo, as Debian packages, by the command that shows it is there.
-NEEDS = cc:gcc make:make git:git
+NEEDS = cc:gcc python3:python3 pip3:python3-pip redis-server:redis-server setpriv:util-linux
+# A server that speaks MongoDB's protocol, for the tests of machines that have no mongod; a program of its own.
+SECANTUS = SecantusDB==0.7.0b3
 BENCH_NEEDS = wrk:wrk nginx:nginx-light python3:python3
 
 .DEFAULT_GOAL := help
@@ -32,6 +34,11 @@ bench: bench-needs ## Measure start, memory, size, and CPU per request, beside n
 
 needs:
 	@$(call install,$(NEEDS))
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null \
+		|| { $(call apt,postgresql); }
+	@command -v mongod >/dev/null || [ -n "$$APP_TEST_MONGODB_URL" ] || [ -x target/secantus/bin/secantusd-py ] \
+		|| { python3 -m venv --help >/dev/null 2>&1 && python3 -c 'import ensurepip' 2>/dev/null || { $(call apt,python3-venv); }; \
+		python3 -m venv target/secantus && target/secantus/bin/pip install -q --only-binary :all: $(SECANTUS); }
 	@$(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 	@$(CARGO) clippy --version >/dev/null 2>&1 || rustup component add clippy
 
@@ -45,9 +52,12 @@ for need in $(1); do \
 	PATH="$$PATH:/usr/sbin:/sbin" command -v $${need%%:*} >/dev/null || missing="$$missing $${need##*:}"; \
 done; \
 if [ -n "$$missing" ]; then \
-	echo "installing$$missing"; \
-	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-	$$sudo apt-get update -qq && \
-	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	$(call apt,$$missing); \
 fi
+endef
+
+# Installs Debian packages.
+define apt
+echo "installing $(1)"; sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; $$sudo apt-get update -qq \
+&& DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $(1) >/dev/null
 endef

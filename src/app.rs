@@ -50,9 +50,9 @@ pub async fn run(settings: Settings, effective: Effective, roles: &[Role]) -> Re
     check_peers(&settings, &effective, roles)?;
     let management = bind_management(&settings, &effective, roles)?;
     let listeners = bind(&settings, &effective, roles)?;
-    let house = House::build(settings.clone(), &effective, roles)?;
+    let house = House::build(settings.clone(), &effective, roles).await?;
     let readiness = Readiness::new(house.draining.clone());
-    actix_rt::spawn(readiness.clone().watch(house.checks()));
+    actix_rt::spawn(readiness.clone().watch(house.checks()?));
 
     announce(roles, &listeners);
     let address = management.address;
@@ -98,11 +98,11 @@ pub async fn run(settings: Settings, effective: Effective, roles: &[Role]) -> Re
     Ok(())
 }
 
-/// Brings the tables of `roles` up to date; returns the migrations that were applied. Blocks.
+/// Brings the tables of `roles` up to date; returns the migrations that were applied.
 ///
 /// # Errors
 /// Names the setting of the store that failed.
-pub fn migrate(
+pub async fn migrate(
     settings: &Settings,
     effective: &Effective,
     roles: &[Role],
@@ -111,8 +111,8 @@ pub fn migrate(
     for role in roles {
         let outcome = match role {
             Role::Gateway => Ok(Vec::new()),
-            Role::User => user::migrate(&settings.user),
-            Role::Product => product::migrate(&settings.product),
+            Role::User => user::migrate(&settings.user).await,
+            Role::Product => product::migrate(&settings.product).await,
         };
         applied.extend(outcome.map_err(|problem| effective.blame(store_key(*role), problem))?);
     }
@@ -130,7 +130,6 @@ pub async fn seed(
     progress: impl Fn(u32),
 ) -> Result<usize, Failure> {
     let key = store_key(Role::Product);
-    product::migrate(&settings.product).map_err(|problem| effective.blame(key, problem))?;
     let seeded = product::seed(&settings.product, count, progress).await;
     seeded.map_err(|error| effective.blame(key, error).into())
 }
@@ -235,22 +234,23 @@ struct House {
 }
 
 impl House {
-    fn build(
+    async fn build(
         settings: Arc<Settings>,
         effective: &Effective,
         roles: &[Role],
     ) -> Result<Self, config::Error> {
         let blame = |role| move |problem: String| effective.blame(store_key(role), problem);
-        let product =
-            roles.contains(&Role::Product).then(|| product::Role::build(settings.product.clone()));
-        let user = roles.contains(&Role::User).then(|| user::Role::build(settings.user.clone()));
-        Ok(Self {
-            product: product.transpose().map_err(blame(Role::Product))?,
-            user: user.transpose().map_err(blame(Role::User))?,
-            draining: Draining::default(),
-            roles: roles.to_vec(),
-            settings,
-        })
+        let mut product = None;
+        if roles.contains(&Role::Product) {
+            let built = product::Role::build(settings.product.clone()).await;
+            product = Some(built.map_err(blame(Role::Product))?);
+        }
+        let mut user = None;
+        if roles.contains(&Role::User) {
+            let built = user::Role::build(settings.user.clone()).await;
+            user = Some(built.map_err(blame(Role::User))?);
+        }
+        Ok(Self { product, user, draining: Draining::default(), roles: roles.to_vec(), settings })
     }
 
     /// Serves `role` on `listener` with as many threads as the settings say.
@@ -299,7 +299,9 @@ impl House {
     }
 
     fn product_app(&self) -> App<impl RoleService + use<>> {
-        let routes = self.product.as_ref().map(product::Role::routes);
+        let routes = self.product.as_ref().map(product::Role::routes).transpose();
+        // House::build has seen that they can be had.
+        let routes = routes.unwrap_or_else(|error| unreachable!("{error}"));
         self.edge("product").app(move |config| routes.into_iter().for_each(|routes| routes(config)))
     }
 
@@ -340,15 +342,17 @@ impl House {
     }
 
     /// What the roles of this process need, other roles among it.
-    fn checks(&self) -> Vec<Check> {
+    fn checks(&self) -> Result<Vec<Check>, Failure> {
         let user = self.user.iter().flat_map(user::Role::checks);
-        let product = self.product.iter().flat_map(product::Role::checks);
+        let product =
+            self.product.as_ref().map(product::Role::checks).transpose().map_err(Failure::Other)?;
+        let product = product.into_iter().flatten();
         let away = [Role::User, Role::Product].into_iter().filter(|role| self.asks_away(*role));
         let away = away.filter_map(|role| {
             let (key, _, url) = peer_url(&self.settings, role);
             Some(reachable(key, url?.clone()))
         });
-        user.chain(product).chain(away).collect()
+        Ok(user.chain(product).chain(away).collect())
     }
 }
 

@@ -33,7 +33,9 @@ pub fn run(global: &Global) -> Result<(), Failure> {
 /// See [`app::migrate`].
 pub fn migrate(global: &Global) -> Result<(), Failure> {
     let (settings, effective) = load(global)?;
-    let applied = app::migrate(&settings, &effective, &global.roles())?;
+    let roles = global.roles();
+    let migrating = app::migrate(&settings, &effective, &roles);
+    let applied = actix_rt::System::new().block_on(migrating)?;
     let mut out = io::stdout().lock();
     for name in &applied {
         writeln!(out, "applied {name}")?;

@@ -26,6 +26,8 @@ pub enum Kind {
     MethodNotAllowed,
     /// The write contradicts what is stored.
     Conflict,
+    /// The client's version is not the current one.
+    PreconditionFailed,
     /// The body is larger than the limit.
     TooLarge,
     /// The body is not of a media type that is understood here.
@@ -43,11 +45,12 @@ pub enum Kind {
 }
 
 /// Kind, status, the last part of the problem's `type`, and its title.
-const TABLE: [(Kind, u16, &str, &str); 11] = [
+const TABLE: [(Kind, u16, &str, &str); 12] = [
     (Kind::Malformed, 400, "malformed", "Malformed request"),
     (Kind::NotFound, 404, "not-found", "Not found"),
     (Kind::MethodNotAllowed, 405, "method-not-allowed", "Method not allowed"),
     (Kind::Conflict, 409, "conflict", "Conflict"),
+    (Kind::PreconditionFailed, 412, "precondition-failed", "Precondition failed"),
     (Kind::TooLarge, 413, "too-large", "Request body too large"),
     (Kind::UnsupportedMediaType, 415, "unsupported-media-type", "Unsupported media type"),
     (Kind::Invalid, 422, "invalid", "Validation failed"),

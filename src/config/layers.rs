@@ -276,6 +276,7 @@ fn similarity(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SqlUrl;
 
     fn with(environment: &[(&str, &str)], overrides: &[(&str, &str)]) -> Sources {
         let own = |pairs: &[(&str, &str)]| {
@@ -284,6 +285,13 @@ mod tests {
         // A folder without files: the tests run where ./config is the built-in one.
         let directory = Some(std::env::temp_dir());
         Sources { directory, environment: own(environment), overrides: own(overrides) }
+    }
+
+    fn file(settings: &Settings) -> &str {
+        match &settings.user.database_url {
+            SqlUrl::Sqlite(path) => path.to_str().unwrap(),
+            SqlUrl::Postgres(_) => panic!("a file"),
+        }
     }
 
     fn error(sources: &Sources) -> String {
@@ -302,20 +310,20 @@ mod tests {
         let short = ("DATABASE_URL", "sqlite://a.db");
         let long = ("APP__USER__DATABASE_URL", "sqlite://b.db");
         let (settings, effective) = load(&with(&[long, short], &[])).unwrap();
-        assert_eq!(settings.user.database_url.path(), Path::new("b.db"));
+        assert_eq!(file(&settings), "b.db");
         let flag = ("user.database_url", "sqlite://c.db");
         let (settings, _) = load(&with(&[long, short], &[flag])).unwrap();
-        assert_eq!(settings.user.database_url.path(), Path::new("c.db"));
+        assert_eq!(file(&settings), "c.db");
         assert_eq!(effective.origin("user.database_url"), "environment APP__USER__DATABASE_URL");
     }
 
     #[test]
     fn a_secret_may_come_from_a_file() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "sqlite://secret.db\n").unwrap();
-        let path = file.path().to_str().unwrap();
+        let secret = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(secret.path(), "sqlite://secret.db\n").unwrap();
+        let path = secret.path().to_str().unwrap();
         let (settings, _) = load(&with(&[("DATABASE_URL_FILE", path)], &[])).unwrap();
-        assert_eq!(settings.user.database_url.path(), Path::new("secret.db"));
+        assert_eq!(file(&settings), "secret.db");
         let missing = error(&with(&[("DATABASE_URL_FILE", "/nowhere")], &[]));
         assert!(missing.starts_with("user.database_url: cannot read /nowhere"), "{missing}");
     }

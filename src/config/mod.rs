@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use layers::{Effective, Error, Sources, load};
-pub use values::{CacheUrl, DatabaseUrl, LogFormat, PeerUrl};
+pub use values::{CacheUrl, DocumentUrl, LogFormat, PeerUrl, SqlUrl};
 use values::{duration, optional, within};
 
 /// Every setting there is, checked and typed.
@@ -124,13 +124,16 @@ pub struct User {
     /// Where a process whose first role this is answers `/readyz` and the like.
     pub management: SocketAddr,
     /// Where accounts are kept.
-    pub database_url: DatabaseUrl,
+    pub database_url: SqlUrl,
     /// Connections for each worker.
     #[serde(deserialize_with = "within::<_, _, 1, 1000>")]
     pub pool_size: u32,
     /// How long a request may wait for a connection.
     #[serde(deserialize_with = "duration")]
     pub acquire_timeout: Duration,
+    /// How long the store may take to answer.
+    #[serde(deserialize_with = "duration")]
+    pub statement_timeout: Duration,
     /// How many products a dashboard recommends, 0 to 100.
     #[serde(deserialize_with = "within::<_, _, 0, 100>")]
     pub recommendations: u8,
@@ -148,18 +151,34 @@ pub struct Product {
     /// Where a process whose first role this is answers `/readyz` and the like.
     pub management: SocketAddr,
     /// Where the catalogue is kept.
-    pub database_url: DatabaseUrl,
+    pub database_url: DocumentUrl,
     /// Connections for each worker.
     #[serde(deserialize_with = "within::<_, _, 1, 1000>")]
     pub pool_size: u32,
     /// How long a request may wait for a connection.
     #[serde(deserialize_with = "duration")]
     pub acquire_timeout: Duration,
+    /// How long the store may take to answer.
+    #[serde(deserialize_with = "duration")]
+    pub statement_timeout: Duration,
     /// Where answers are cached.
     pub cache_url: CacheUrl,
-    /// How long an answer may be served from the cache.
+    /// How long an answer is served from the cache as it is.
     #[serde(deserialize_with = "duration")]
     pub cache_ttl: Duration,
-    /// The bytes that all cached answers together may take.
+    /// How long after that it may be served while one caller asks the store again.
+    #[serde(deserialize_with = "duration")]
+    pub cache_stale: Duration,
+    /// How long it is remembered that a product does not exist.
+    #[serde(deserialize_with = "duration")]
+    pub cache_absent_ttl: Duration,
+    /// The largest answer that is cached, in bytes.
+    pub cache_entry_limit: usize,
+    /// The bytes that all answers together may take in this process; a server has a limit of its own.
     pub cache_size: u64,
+    /// How long a server may take to answer before it counts as away.
+    #[serde(deserialize_with = "duration")]
+    pub cache_timeout: Duration,
+    /// What the keys on a server begin with, so that several shops can share one.
+    pub cache_prefix: String,
 }

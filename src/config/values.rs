@@ -1,11 +1,12 @@
 //! The types of single settings: each says in words what it wants when it gets something else.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use actix_web::http::Uri;
+use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de};
 
 /// Parses `30s`, `1m 30s`, `250ms`.
@@ -53,58 +54,115 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where a role keeps what must not be lost; the scheme picks the back end.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// Where the user role keeps its accounts; the scheme picks the back end.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub enum DatabaseUrl {
+pub enum SqlUrl {
     /// `sqlite://PATH`: a file of this machine.
     Sqlite(PathBuf),
+    /// `postgres://…`: a server.
+    Postgres(SecretString),
 }
 
-impl TryFrom<String> for DatabaseUrl {
+impl TryFrom<String> for SqlUrl {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        match text.split_once("://") {
-            Some(("sqlite", "")) => {
-                Err("sqlite:// needs a path, as in sqlite://data/shop.db".into())
+        match scheme(&text) {
+            Some("sqlite") => sqlite_path(&text).map(Self::Sqlite),
+            Some("postgres" | "postgresql") => {
+                let parsed = text.parse::<tokio_postgres::Config>();
+                parsed.map_err(|error| format!("not a URL of PostgreSQL: {}", causes(&error)))?;
+                Ok(Self::Postgres(text.into()))
             }
-            Some(("sqlite", ":memory:")) => {
-                Err("every connection would have a memory of its own; name a file, as in sqlite:///tmp/shop.db".into())
-            }
-            Some(("sqlite", path)) => Ok(Self::Sqlite(PathBuf::from(path))),
-            Some((scheme, _)) => {
-                Err(format!("{scheme}:// is no back end for this store; use sqlite://PATH"))
-            }
-            None => Err("not a URL; use sqlite://PATH".into()),
+            other => Err(unknown_scheme(
+                other,
+                "sqlite://PATH or postgres://USER:PASSWORD@HOST/DATABASE",
+            )),
         }
     }
 }
 
-impl DatabaseUrl {
-    /// The file, when it is one.
-    pub fn path(&self) -> &Path {
-        let Self::Sqlite(path) = self;
-        path
+/// Where the product role keeps its catalogue; the scheme picks the back end.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub enum DocumentUrl {
+    /// `sqlite://PATH`: a file of this machine.
+    Sqlite(PathBuf),
+    /// `mongodb://…` or `mongodb+srv://…`: a server.
+    Mongo(SecretString),
+}
+
+impl TryFrom<String> for DocumentUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match scheme(&text) {
+            Some("sqlite") => sqlite_path(&text).map(Self::Sqlite),
+            Some("mongodb" | "mongodb+srv") => {
+                let parsed = mongodb::options::ConnectionString::parse(&text);
+                parsed.map_err(|error| format!("not a URL of MongoDB: {}", error.kind))?;
+                Ok(Self::Mongo(text.into()))
+            }
+            other => {
+                Err(unknown_scheme(other, "sqlite://PATH or mongodb://USER:PASSWORD@HOST/DATABASE"))
+            }
+        }
     }
 }
 
-/// Where answers are cached.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// Where answers are cached; the scheme picks the back end.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub enum CacheUrl {
     /// `memory://`: in this process.
     Memory,
+    /// `redis://…` or `rediss://…`: a server.
+    Redis(SecretString),
 }
 
 impl TryFrom<String> for CacheUrl {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        match text.as_str() {
-            "memory://" => Ok(Self::Memory),
-            _ => Err("not a cache that is known here; use memory://".into()),
+        match scheme(&text) {
+            Some("memory") if text == "memory://" => Ok(Self::Memory),
+            Some("redis" | "rediss") => {
+                let parsed = deadpool_redis::redis::Client::open(text.as_str());
+                parsed.map_err(|error| format!("not a URL of Redis: {error}"))?;
+                Ok(Self::Redis(text.into()))
+            }
+            other => Err(unknown_scheme(other, "memory:// or redis://USER:PASSWORD@HOST")),
         }
+    }
+}
+
+fn scheme(text: &str) -> Option<&str> {
+    text.split_once("://").map(|(scheme, _)| scheme)
+}
+
+fn unknown_scheme(scheme: Option<&str>, wanted: &str) -> String {
+    match scheme {
+        Some(scheme) => format!("{scheme}:// is no back end for this store; use {wanted}"),
+        None => format!("not a URL; use {wanted}"),
+    }
+}
+
+fn sqlite_path(text: &str) -> Result<PathBuf, String> {
+    match text.trim_start_matches("sqlite://") {
+        "" => Err("sqlite:// needs a path, as in sqlite://data/shop.db".into()),
+        ":memory:" => {
+            Err("every connection would have a memory of its own; name a file, as in sqlite:///tmp/shop.db".into())
+        }
+        path => Ok(PathBuf::from(path)),
+    }
+}
+
+/// An error with what caused it, on one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", causes(cause)),
+        None => error.to_string(),
     }
 }
 
@@ -162,11 +220,43 @@ mod tests {
     }
 
     #[test]
-    fn a_database_is_named_by_scheme_and_path() {
-        let url = DatabaseUrl::try_from("sqlite:///var/lib/shop.db".to_owned()).unwrap();
-        assert_eq!(url.path(), Path::new("/var/lib/shop.db"));
-        for bad in ["sqlite://", "sqlite://:memory:", "mysql://x", "data/user.db"] {
-            assert!(DatabaseUrl::try_from(bad.to_owned()).is_err(), "{bad}");
+    fn the_scheme_picks_the_back_end() {
+        let sql = |text: &str| SqlUrl::try_from(text.to_owned());
+        assert!(
+            matches!(sql("sqlite:///var/lib/shop.db"), Ok(SqlUrl::Sqlite(path)) if path == *"/var/lib/shop.db")
+        );
+        assert!(matches!(
+            sql("postgres://shop:secret@db/shop?sslmode=require"),
+            Ok(SqlUrl::Postgres(_))
+        ));
+        for bad in [
+            "sqlite://",
+            "sqlite://:memory:",
+            "mongodb://x",
+            "data/user.db",
+            "postgres://db:port/x",
+        ] {
+            assert!(sql(bad).is_err(), "{bad}");
         }
+        let document = |text: &str| DocumentUrl::try_from(text.to_owned());
+        assert!(matches!(
+            document("mongodb://shop:secret@db:27017/shop"),
+            Ok(DocumentUrl::Mongo(_))
+        ));
+        for bad in ["postgres://x", "mongodb://", "mongodb://db:port"] {
+            assert!(document(bad).is_err(), "{bad}");
+        }
+        let cache = |text: &str| CacheUrl::try_from(text.to_owned());
+        assert!(matches!(cache("memory://"), Ok(CacheUrl::Memory)));
+        assert!(matches!(cache("redis://:secret@cache:6379/1"), Ok(CacheUrl::Redis(_))));
+        for bad in ["memory://x", "memcached://x", "redis://cache:port"] {
+            assert!(cache(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_secret_does_not_show_in_debugging_output() {
+        let url = SqlUrl::try_from("postgres://shop:s3cret@db/shop".to_owned()).unwrap();
+        assert!(!format!("{url:?}").contains("s3cret"));
     }
 }

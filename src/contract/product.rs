@@ -21,6 +21,9 @@ pub struct Product {
     pub price: Money,
     /// When it was added.
     pub created_at: Timestamp,
+    /// How often it was written. Outside it is the product's ETag.
+    #[serde(skip)]
+    pub version: i64,
 }
 
 mod hex {

@@ -1,6 +1,7 @@
 //! What every role does with a request before and after its handler, behind a socket and behind a
 //! mailbox alike: request id, deadline, limits, faults, problems, the access log.
 
+mod condition;
 mod fields;
 mod routes;
 
@@ -21,6 +22,7 @@ use futures_util::FutureExt as _;
 use log::Level;
 use tokio::time::timeout_at;
 
+pub use condition::Condition;
 pub use fields::{BodyLimit, Fields, Query};
 pub use routes::{Path, path};
 

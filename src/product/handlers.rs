@@ -1,16 +1,17 @@
 //! HTTP in, HTTP out.
 
-use actix_web::http::header::{ContentType, HeaderName, LINK, LOCATION};
+use actix_web::http::header::{self, ContentType, HeaderName, LINK, LOCATION};
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use bson::oid::ObjectId;
 
 use super::Shared;
-use super::cache::{Entry, Found, Key};
+use super::cache::{Entry, Key, Origin};
 use super::model::{NewProduct, PageRequest};
+use super::store::Written;
 use crate::contract::Product;
-use crate::edge::{Fields, Query};
-use crate::error::Error;
+use crate::edge::{Condition, Fields, Query};
+use crate::error::{Error, Kind};
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
@@ -20,40 +21,126 @@ pub(super) async fn list(
     request: HttpRequest,
 ) -> Result<impl Responder, Error> {
     let page = PageRequest::read(Query::of(&request))?;
-    let load = async {
-        let (products, next) =
-            page.cut(shared.products.page(page.cursor, page.limit_and_one()).await?);
-        Entry::new(&products, next)
+    let store = shared.clone();
+    let load = async move || {
+        let products = store.products.page(page.cursor, page.limit_and_one()).await?;
+        let (products, next) = page.cut(products);
+        let link = next.map(|target| format!("<{target}>; rel=\"next\""));
+        Entry::new(&products, None, link).map(Some)
     };
-    shared.cache.get(Key::Page(page), load).await.map(answer)
+    let (entry, origin) = shared.cache.get(Key::Page(page), load).await?;
+    answer(&request, entry, origin)
 }
 
 /// `GET /products/{id}`
-pub(super) async fn show(shared: Data<Shared>, id: Path<String>) -> Result<impl Responder, Error> {
-    let unknown = || Error::not_found("product");
-    let id = ObjectId::parse_str(id.as_str()).map_err(|_| unknown())?;
-    let load = async {
-        let product = shared.products.find(id).await?.ok_or_else(unknown)?;
-        Entry::new(&product, None)
+pub(super) async fn show(
+    shared: Data<Shared>,
+    id: Path<String>,
+    request: HttpRequest,
+) -> Result<impl Responder, Error> {
+    let id = parse(&id)?;
+    let store = shared.clone();
+    let load = async move || match store.products.find(id).await? {
+        Some(product) => Entry::new(&product, Some(etag(&product)), None).map(Some),
+        None => Ok(None),
     };
-    shared.cache.get(Key::Product(id), load).await.map(answer)
+    let (entry, origin) = shared.cache.get(Key::Product(id), load).await?;
+    answer(&request, entry, origin)
 }
 
 /// `POST /products`
 pub(super) async fn create(shared: Data<Shared>, fields: Fields) -> Result<impl Responder, Error> {
-    let product: Product = NewProduct::read(fields)?.into_product();
-    shared.products.insert(&product).await?;
+    let product = NewProduct::read(fields)?.into_product();
+    shared.products.insert(product.clone()).await?;
     // Before the answer leaves: whoever has read it sees the product in the list.
-    shared.cache.invalidate();
+    shared.cache.invalidate().await;
     let location = format!("/products/{}", product.id);
-    Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(product))
+    Ok(tagged(HttpResponse::Created().insert_header((LOCATION, location)), &product))
 }
 
-fn answer(found: Found) -> HttpResponse {
-    let mut response = HttpResponse::Ok();
-    response.insert_header(ContentType::json()).insert_header((X_CACHE, found.label()));
-    if let Some(next) = found.entry.next {
-        response.insert_header((LINK, next));
+/// `PUT /products/{id}`
+pub(super) async fn replace(
+    shared: Data<Shared>,
+    id: Path<String>,
+    condition: Condition,
+    fields: Fields,
+) -> Result<impl Responder, Error> {
+    let id = parse(&id)?;
+    let new = NewProduct::read(fields)?;
+    let written = shared.products.replace(id, expected(&condition)?, new).await?;
+    let product = done(&shared, written).await?;
+    Ok(tagged(&mut HttpResponse::Ok(), &product))
+}
+
+/// `DELETE /products/{id}`
+pub(super) async fn remove(
+    shared: Data<Shared>,
+    id: Path<String>,
+    condition: Condition,
+) -> Result<impl Responder, Error> {
+    let id = parse(&id)?;
+    let written = shared.products.remove(id, expected(&condition)?).await?;
+    done(&shared, written).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+fn parse(id: &str) -> Result<ObjectId, Error> {
+    ObjectId::parse_str(id).map_err(|_| unknown())
+}
+
+fn unknown() -> Error {
+    Error::not_found("product")
+}
+
+/// A product's ETag: how often it was written.
+fn etag(product: &Product) -> String {
+    format!("\"{}\"", product.version)
+}
+
+/// The version that the client has seen, where it says so.
+fn expected(condition: &Condition) -> Result<Option<i64>, Error> {
+    match condition.if_match() {
+        None | Some("*") => Ok(None),
+        // What is no ETag of ours belongs to no version.
+        Some(tag) => tag.trim_matches('"').parse().map(Some).map_err(|_| changed()),
     }
-    response.body(found.entry.body)
+}
+
+fn changed() -> Error {
+    Error::new(Kind::PreconditionFailed, "the product has changed since you read it")
+}
+
+/// Forgets what was answered before the write.
+async fn done(shared: &Shared, written: Written) -> Result<Product, Error> {
+    match written {
+        Written::Done(product) => {
+            shared.cache.invalidate().await;
+            Ok(product)
+        }
+        Written::Changed => Err(changed()),
+        Written::Missing => Err(unknown()),
+    }
+}
+
+fn tagged(response: &mut actix_web::HttpResponseBuilder, product: &Product) -> HttpResponse {
+    response.insert_header((header::ETAG, etag(product))).json(product)
+}
+
+/// The entry, or 304 when the client has it already.
+fn answer(
+    request: &HttpRequest,
+    entry: Option<Entry>,
+    origin: Origin,
+) -> Result<HttpResponse, Error> {
+    let entry = entry.ok_or_else(unknown)?;
+    let known = Condition::of(request).if_none_match(&entry.etag);
+    let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    response.insert_header((X_CACHE, origin.label())).insert_header((header::ETAG, entry.etag));
+    if !entry.link.is_empty() {
+        response.insert_header((LINK, entry.link));
+    }
+    if known {
+        return Ok(response.finish());
+    }
+    Ok(response.insert_header(ContentType::json()).body(entry.body))
 }

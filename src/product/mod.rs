@@ -6,66 +6,86 @@ mod model;
 mod seed;
 mod store;
 
-use std::sync::Arc;
-
 use actix_web::web::{Data, ServiceConfig};
 
 use crate::config;
 use crate::edge::path;
 use crate::readiness::Check;
 use cache::Cache;
-use store::Store;
+use store::{Place, Store};
 
 pub use seed::seed;
 
 /// The role, as far as a process has one of it; each worker thread takes its [`Role::routes`].
 #[derive(Clone, Debug)]
 pub struct Role {
-    options: config::Product,
-    cache: Arc<Cache>,
+    place: Place,
+    cache: cache::Shared,
 }
 
 /// What the handlers of one worker thread share.
+#[derive(Clone)]
 struct Shared {
     products: Store,
-    cache: Arc<Cache>,
+    cache: Cache,
 }
 
 impl Role {
-    /// The role with its tables up to date. Blocks.
+    /// The role, with its tables up to date where they are in a file. Those on a server follow once it
+    /// answers; see [`Role::checks`].
     ///
     /// # Errors
     /// What is wrong with `product.database_url`.
-    pub fn build(options: config::Product) -> Result<Self, String> {
-        migrate(&options)?;
-        let cache = Arc::new(Cache::new(&options));
-        Ok(Self { options, cache })
+    pub async fn build(options: config::Product) -> Result<Self, String> {
+        let place = Place::find(&options).await?;
+        if place.is_embedded() {
+            place.prepare().await?;
+        }
+        // So that each worker thread can open what it needs without a surprise.
+        place.open()?;
+        let cache = cache::Shared::new(&options);
+        cache.open()?;
+        Ok(Self { place, cache })
     }
 
     /// The routes of one worker thread.
-    pub fn routes(&self) -> impl FnOnce(&mut ServiceConfig) + use<> {
-        let shared = Shared { products: Store::open(&self.options), cache: self.cache.clone() };
-        let shared = Data::new(shared);
-        move |routes| configure(routes, shared)
+    ///
+    /// # Errors
+    /// What is wrong with the role's settings; [`Role::build`] has seen that there is nothing.
+    pub fn routes(&self) -> Result<impl FnOnce(&mut ServiceConfig) + use<>, String> {
+        let shared = Data::new(Shared { products: self.place.open()?, cache: self.cache.open()? });
+        Ok(move |routes: &mut ServiceConfig| configure(routes, shared))
     }
 
-    /// What the role needs.
-    pub fn checks(&self) -> Vec<Check> {
-        let store = Store::open(&self.options);
-        let ping = move || {
-            let store = store.clone();
-            async move { store.ping().await.map_err(|error| error.to_string()) }
+    /// What the role needs. Asking also brings tables and indexes up to date when the store answers for the
+    /// first time.
+    ///
+    /// # Errors
+    /// As [`Role::routes`].
+    pub fn checks(&self) -> Result<Vec<Check>, String> {
+        let (place, store, cache) = (self.place.clone(), self.place.open()?, self.cache.open()?);
+        let ask_store = move || {
+            let (place, store) = (place.clone(), store.clone());
+            async move {
+                place.prepare().await?;
+                store.ping().await.map_err(|error| error.to_string())
+            }
         };
-        vec![Check::required("product.database", ping)]
+        let ask_cache = move || {
+            let cache = cache.clone();
+            async move { cache.ping().await }
+        };
+        let store = Check::required("product.database", ask_store);
+        Ok(vec![store, Check::optional("product.cache", ask_cache)])
     }
 }
 
-/// Brings the role's tables up to date; returns the migrations that were applied. Blocks.
+/// Brings the role's tables and indexes up to date; returns the migrations that were applied.
 ///
 /// # Errors
 /// What is wrong with `product.database_url`.
-pub fn migrate(options: &config::Product) -> Result<Vec<String>, String> {
-    store::migrate(&options.database_url)
+pub async fn migrate(options: &config::Product) -> Result<Vec<String>, String> {
+    Place::find(options).await?.prepare().await
 }
 
 /// Every route of the role.
@@ -73,5 +93,10 @@ fn configure(routes: &mut ServiceConfig, shared: Data<Shared>) {
     routes
         .app_data(shared)
         .service(path("/products").get(handlers::list).post(handlers::create))
-        .service(path("/products/{id}").get(handlers::show));
+        .service(
+            path("/products/{id}")
+                .get(handlers::show)
+                .put(handlers::replace)
+                .delete(handlers::remove),
+        );
 }

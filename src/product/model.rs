@@ -48,9 +48,20 @@ impl NewProduct {
         fields.finish(name.zip(price).map(|(name, price)| Self { name, price }))
     }
 
+    /// What it is called.
+    pub(super) fn name(&self) -> &str {
+        &self.name.0
+    }
+
+    /// What it costs.
+    pub(super) fn price(&self) -> Money {
+        self.price
+    }
+
     /// The product that comes of it, now.
     pub(super) fn into_product(self) -> Product {
-        Product { id: ObjectId::new(), name: self.name.0, price: self.price, created_at: now() }
+        let (id, created_at) = (ObjectId::new(), now());
+        Product { id, name: self.name.0, price: self.price, created_at, version: 1 }
     }
 }
 
@@ -136,14 +147,22 @@ impl PageRequest {
         i64::from(self.limit.0) + 1
     }
 
+    /// The path and query that ask for this page.
+    pub(super) fn target(self) -> String {
+        let limit = self.limit.0;
+        match self.cursor {
+            Some(cursor) => format!("/products?limit={limit}&cursor={}", cursor.encode()),
+            None => format!("/products?limit={limit}"),
+        }
+    }
+
     /// Cuts `products` to the page, and gives the target of the next one where there is one.
     pub(super) fn cut(self, mut products: Vec<Product>) -> (Vec<Product>, Option<String>) {
         let limit = usize::from(self.limit.0);
         let more = products.len() > limit;
         products.truncate(limit);
         let last = products.last().filter(|_| more).map(Cursor::after);
-        let next = last.map(|cursor| format!("/products?limit={limit}&cursor={}", cursor.encode()));
-        (products, next)
+        (products, last.map(|cursor| Self { cursor: Some(cursor), ..self }.target()))
     }
 }
 

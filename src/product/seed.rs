@@ -3,10 +3,9 @@
 use bson::oid::ObjectId;
 use chrono::DateTime;
 
-use super::store::Store;
+use super::store::Place;
 use crate::config;
 use crate::contract::{Money, Product};
-use crate::storage::StoreError;
 
 /// Products that are added in one transaction.
 const BATCH: u32 = 1000;
@@ -63,18 +62,20 @@ const THINGS: [(&str, u64); 16] = [
 /// there yet, and says after each batch how many have been looked at. Returns how many were added.
 ///
 /// # Errors
-/// When the store fails; what was added before stays.
+/// When the store cannot be opened or fails; what was added before stays.
 pub async fn seed(
     options: &config::Product,
     count: u32,
     progress: impl Fn(u32),
-) -> Result<usize, StoreError> {
-    let store = Store::open(options);
+) -> Result<usize, String> {
+    let place = Place::find(options).await?;
+    place.prepare().await?;
+    let store = place.open()?;
     let mut added = 0;
     for first in (0..count).step_by(BATCH as usize) {
         let last = count.min(first + BATCH);
         let batch = (first..last).map(product).collect::<Vec<_>>();
-        added += store.insert_missing(&batch).await?;
+        added += store.insert_missing(batch).await.map_err(|error| error.to_string())?;
         progress(last);
     }
     Ok(added)
@@ -100,6 +101,7 @@ fn product(number: u32) -> Product {
         price: Money::from_minor(price as i64)
             .unwrap_or_else(|_| unreachable!("{price} is an amount")),
         created_at: DateTime::from_timestamp(seconds, 0).unwrap_or_default(),
+        version: 1,
     }
 }
 

@@ -1,64 +1,146 @@
 //! Opening what roles keep their data in. Nothing here knows of users or products.
 
+pub mod postgres;
+pub mod sql;
 pub mod sqlite;
 
-use diesel::result::{DatabaseErrorKind, Error as QueryError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use crate::error::Error;
+use bb8::RunError;
+use diesel::result::{DatabaseErrorKind, Error as QueryError};
+use diesel_async::pooled_connection::PoolError;
+use tokio::time::timeout;
+
+use crate::error::{Error, Kind};
+
+/// How much of a store one worker thread may take, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections.
+    pub size: u32,
+    /// The wait for a connection.
+    pub acquire: Duration,
+    /// The wait for an answer on it.
+    pub statement: Duration,
+}
+
+/// Whether a store's tables and indexes are up to date; shared by all threads of a process.
+#[derive(Clone, Debug, Default)]
+pub struct Prepared(Arc<AtomicBool>);
+
+impl Prepared {
+    /// From now on.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether they are.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
 
 /// Why the store gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// No connection was free, or none could be opened, within the time allowed.
+    /// No connection was free, or none could be opened, or no answer came, within the time allowed.
     #[error("no connection: {0}")]
     Connection(String),
+    /// A row or document with the same unique value is there already.
+    #[error("duplicate")]
+    Duplicate,
     /// The statement failed.
-    #[error(transparent)]
-    Query(#[from] QueryError),
+    #[error("{0}")]
+    Failed(String),
 }
 
 impl StoreError {
-    /// Whether a row with the same unique value is there already.
-    pub fn is_duplicate(&self) -> bool {
-        matches!(
-            self,
-            Self::Query(QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _))
-        )
+    /// Something is stored that cannot be: what, in words.
+    pub fn corrupt(what: impl std::fmt::Display) -> Self {
+        Self::Failed(format!("what is stored makes no sense: {what}"))
     }
+}
 
-    /// Whether the store is away or busy, so that the same may work later.
-    fn is_transient(&self) -> bool {
-        match self {
-            Self::Connection(_) => true,
-            Self::Query(QueryError::DatabaseError(kind, info)) => {
-                matches!(kind, DatabaseErrorKind::ClosedConnection)
-                    || info.message().contains("locked")
+impl From<QueryError> for StoreError {
+    fn from(error: QueryError) -> Self {
+        match &error {
+            QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Self::Duplicate,
+            QueryError::DatabaseError(DatabaseErrorKind::ClosedConnection, _) => {
+                Self::Connection(error.to_string())
             }
-            Self::Query(_) => false,
+            QueryError::DatabaseError(_, info) if is_transient(info.message()) => {
+                Self::Connection(error.to_string())
+            }
+            _ => Self::Failed(error.to_string()),
         }
     }
 }
 
-/// Runs a call to a store to its end, even when nobody waits for it any longer: a statement that is cut
-/// off in the middle would leave its connection, or on SQLite its thread, in no state to go on.
+/// What SQLite and PostgreSQL say when the same may work later.
+fn is_transient(message: &str) -> bool {
+    const LATER: [&str; 6] = [
+        "locked",
+        "connection closed",
+        "statement timeout",
+        "the database system is",
+        "terminating connection",
+        "administrator command",
+    ];
+    LATER.iter().any(|text| message.contains(text))
+}
+
+/// The error of a pool that gave no connection.
+fn acquire_error(error: RunError<PoolError>) -> StoreError {
+    StoreError::Connection(match error {
+        RunError::User(PoolError::ConnectionError(error)) => error.to_string(),
+        RunError::User(PoolError::QueryError(error)) => error.to_string(),
+        // Why none can be opened is in the log: the pool goes on trying.
+        RunError::TimedOut => "none was free in time".into(),
+    })
+}
+
+/// Says why a pool could not open a connection.
+#[derive(Clone, Copy, Debug)]
+struct LogFailures;
+
+impl bb8::ErrorSink<PoolError> for LogFailures {
+    fn sink(&self, error: PoolError) {
+        log::warn!("a connection to a store could not be opened: {error}");
+    }
+
+    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<PoolError>> {
+        Box::new(*self)
+    }
+}
+
+/// Waits for a call to a store, at most as long as `limits` say. The call itself runs to its end, even when
+/// nobody waits for it any longer: a statement that is cut off in the middle would leave its connection, or
+/// on SQLite its thread, in no state to go on.
 ///
 /// # Errors
-/// That of the call.
+/// That of the call, or [`StoreError::Connection`] when there was no answer in time.
 pub async fn to_the_end<T: 'static>(
+    limits: &Limits,
     call: impl Future<Output = Result<T, StoreError>> + 'static,
 ) -> Result<T, StoreError> {
-    let done = actix_rt::spawn(call).await;
-    done.unwrap_or_else(|error| {
-        Err(StoreError::Connection(format!("the call ended early: {error}")))
-    })
+    let call = timeout(limits.acquire + limits.statement, actix_rt::spawn(call));
+    match call.await {
+        Ok(Ok(done)) => done,
+        Ok(Err(error)) => Err(StoreError::Failed(error.to_string())),
+        Err(_) => Err(StoreError::Connection("no answer in time".into())),
+    }
 }
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
-        if error.is_transient() {
-            Error::unavailable("the store is not available, try again", error)
-        } else {
-            Error::internal(error)
+        match error {
+            StoreError::Connection(_) => {
+                Error::unavailable("the store is not available, try again", error)
+            }
+            StoreError::Duplicate => Error::new(Kind::Conflict, "it exists already"),
+            StoreError::Failed(_) => Error::internal(error),
         }
     }
 }

@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, ConnectionError, SqliteConnection};
 use diesel_async::pooled_connection::{
-    AsyncDieselConnectionManager, ManagerConfig, PoolError, RecyclingMethod,
+    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
 };
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncConnection as _, SimpleAsyncConnection as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _};
 use futures_util::FutureExt as _;
 
-use super::{StoreError, to_the_end};
+use super::{Limits, LogFailures, StoreError, acquire_error};
 
 /// A connection whose statements run on the blocking pool.
 pub type Connection = SyncConnectionWrapper<SqliteConnection>;
-type Manager = AsyncDieselConnectionManager<Connection>;
+pub(super) type Manager = AsyncDieselConnectionManager<Connection>;
 
 /// What every connection says first. `FULL` makes a commit wait for the disk, so that not even a power
 /// cut takes back what was acknowledged.
@@ -33,51 +33,28 @@ const SWITCH_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Pool(bb8::Pool<Manager>);
 
 impl Pool {
-    /// A pool of at most `size` connections to the file at `path`; a caller waits `acquire_timeout` for
-    /// one. Opens none yet.
-    pub fn new(path: &Path, size: u32, acquire_timeout: Duration) -> Self {
+    /// A pool of connections to the file at `path`. Opens none yet.
+    pub fn new(path: &Path, limits: &Limits) -> Self {
         let mut config = ManagerConfig::default();
         config.recycling_method = RecyclingMethod::Fast;
         config.custom_setup = Box::new(|path| open(path.to_owned()).boxed());
         let manager = Manager::new_with_config(path.display().to_string(), config);
-        let builder =
-            bb8::Pool::builder().max_size(size.max(1)).connection_timeout(acquire_timeout);
-        // A file does not hang up: nothing to test, and no connection grows stale.
-        let builder = builder.test_on_check_out(false).max_lifetime(None).error_sink(Box::new(Log));
+        let builder = bb8::Pool::builder()
+            .max_size(limits.size.max(1))
+            .connection_timeout(limits.acquire)
+            .error_sink(Box::new(LogFailures))
+            // A file does not hang up: nothing to test, and no connection grows stale.
+            .test_on_check_out(false)
+            .max_lifetime(None);
         Self(builder.build_unchecked(manager))
     }
 
-    /// A connection, once one is free. Use it within [`to_the_end`].
+    /// A connection, once one is free. To be used within [`super::to_the_end`].
     ///
     /// # Errors
     /// When none was free in time or the file cannot be opened.
     pub async fn get(&self) -> Result<bb8::PooledConnection<'_, Manager>, StoreError> {
-        // Why none can be opened is in the log: the pool goes on trying.
-        let connection = self.0.get().await;
-        connection.map_err(|_| StoreError::Connection("none was free in time".into()))
-    }
-
-    /// Asks whether the store answers.
-    ///
-    /// # Errors
-    /// Why it does not.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        let pool = self.clone();
-        to_the_end(async move { Ok(pool.get().await?.batch_execute("SELECT 1").await?) }).await
-    }
-}
-
-/// Says why a connection could not be opened.
-#[derive(Clone, Copy, Debug)]
-struct Log;
-
-impl bb8::ErrorSink<PoolError> for Log {
-    fn sink(&self, error: PoolError) {
-        log::error!("a connection to a store could not be opened: {error}");
-    }
-
-    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<PoolError>> {
-        Box::new(*self)
+        self.0.get().await.map_err(acquire_error)
     }
 }
 

@@ -11,6 +11,7 @@ use super::model::NewUser;
 use crate::contract::{Dashboard, Product, User};
 use crate::edge::Fields;
 use crate::error::{Error, Kind};
+use crate::storage::StoreError;
 use crate::transport::Context;
 
 /// `POST /auth/register`
@@ -21,7 +22,7 @@ pub(super) async fn register(
     let new = NewUser::read(fields)?;
     let user = new.into_user();
     shared.users.insert(&user).await.map_err(|error| match error {
-        error if error.is_duplicate() => {
+        StoreError::Duplicate => {
             Error::new(Kind::Conflict, "an account with this e-mail address exists")
         }
         error => error.into(),

@@ -5,22 +5,20 @@ mod model;
 mod store;
 
 use actix_web::web::{Data, ServiceConfig};
-use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
-use crate::config;
+use crate::config::{self, SqlUrl};
 use crate::contract::ProductClient;
 use crate::edge::path;
 use crate::readiness::Check;
-use crate::storage::sqlite;
+use crate::storage::Prepared;
 use crate::transport::Peer;
 use store::Store;
-
-const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite/user");
 
 /// The role, as far as a process has one of it; each worker thread takes its [`Role::routes`].
 #[derive(Clone, Debug)]
 pub struct Role {
     options: config::User,
+    prepared: Prepared,
 }
 
 /// What the handlers of one worker thread share.
@@ -31,43 +29,53 @@ struct Shared {
 }
 
 impl Role {
-    /// The role with its tables up to date. Blocks.
+    /// The role, with its tables up to date where they are in a file. Those on a server follow once it
+    /// answers; see [`Role::checks`].
     ///
     /// # Errors
     /// What is wrong with `user.database_url`.
-    pub fn build(options: config::User) -> Result<Self, String> {
-        migrate(&options)?;
-        Ok(Self { options })
+    pub async fn build(options: config::User) -> Result<Self, String> {
+        let prepared = Prepared::default();
+        if let SqlUrl::Sqlite(_) = options.database_url {
+            migrate(&options).await?;
+            prepared.set();
+        }
+        Ok(Self { options, prepared })
     }
 
     /// The routes of one worker thread, which ask `product` for recommendations.
     pub fn routes(&self, product: Peer) -> impl FnOnce(&mut ServiceConfig) + use<> {
+        let users = Store::open(&self.options, self.prepared.clone());
         let products = ProductClient::new(product);
-        let shared = Data::new(Shared {
-            users: Store::open(&self.options),
-            products,
-            options: self.options.clone(),
-        });
+        let shared = Data::new(Shared { users, products, options: self.options.clone() });
         move |routes| configure(routes, shared)
     }
 
-    /// What the role needs.
+    /// What the role needs. Asking also brings the tables up to date when the store answers for the first
+    /// time.
     pub fn checks(&self) -> Vec<Check> {
-        let users = Store::open(&self.options);
-        let ping = move || {
-            let users = users.clone();
-            async move { users.ping().await.map_err(|error| error.to_string()) }
+        let users = Store::open(&self.options, self.prepared.clone());
+        let role = self.clone();
+        let ask = move || {
+            let (role, users) = (role.clone(), users.clone());
+            async move {
+                if !role.prepared.is_set() {
+                    migrate(&role.options).await?;
+                    role.prepared.set();
+                }
+                users.ping().await.map_err(|error| error.to_string())
+            }
         };
-        vec![Check::required("user.database", ping)]
+        vec![Check::required("user.database", ask)]
     }
 }
 
-/// Brings the role's tables up to date; returns the migrations that were applied. Blocks.
+/// Brings the role's tables up to date; returns the migrations that were applied.
 ///
 /// # Errors
 /// What is wrong with `user.database_url`.
-pub fn migrate(options: &config::User) -> Result<Vec<String>, String> {
-    sqlite::migrate(options.database_url.path(), MIGRATIONS)
+pub async fn migrate(options: &config::User) -> Result<Vec<String>, String> {
+    store::migrate(options).await
 }
 
 /// Every route of the role.

@@ -1,14 +1,19 @@
-//! The queries on accounts.
+//! The accounts, and the queries on them: the same on SQLite and on PostgreSQL.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
+use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
 use super::model::email_key;
-use crate::config::User as Options;
+use crate::config::{SqlUrl, User as Options};
 use crate::contract::User;
-use crate::storage::sqlite::Pool;
-use crate::storage::{StoreError, to_the_end};
+use crate::storage::sql::{Pool, on_either};
+use crate::storage::{Limits, Prepared, StoreError, postgres, sqlite, to_the_end};
+
+const ON_SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite/user");
+const ON_POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres/user");
 
 diesel::table! {
     users (id) {
@@ -26,16 +31,19 @@ type Row = (String, String, String, chrono::NaiveDateTime);
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     pool: Pool,
+    limits: Limits,
+    prepared: Prepared,
 }
 
 impl Store {
-    /// The store that `options` name. Opens no connection yet.
-    pub(super) fn open(options: &Options) -> Self {
-        let path = options.database_url.path();
-        Self { pool: Pool::new(path, options.pool_size, options.acquire_timeout) }
+    /// The store that `options` name, whose tables are as up to date as `prepared` says. Opens no
+    /// connection yet.
+    pub(super) fn open(options: &Options, prepared: Prepared) -> Self {
+        let limits = limits(options);
+        Self { pool: Pool::new(&options.database_url, &limits), limits, prepared }
     }
 
-    /// Adds `user`; [`StoreError::is_duplicate`] when an account has its e-mail address.
+    /// Adds `user`; [`StoreError::Duplicate`] when an account has its e-mail address.
     pub(super) async fn insert(&self, user: &User) -> Result<(), StoreError> {
         let row = (
             users::id.eq(user.id.to_string()),
@@ -44,10 +52,10 @@ impl Store {
             users::email_key.eq(email_key(&user.email)),
             users::created_at.eq(user.created_at.naive_utc()),
         );
-        let pool = self.pool.clone();
-        to_the_end(async move {
+        let pool = self.pool()?;
+        to_the_end(&self.limits, async move {
             let insert = diesel::insert_into(users::table).values(row);
-            insert.execute(&mut *pool.get().await?).await?;
+            on_either!(&mut pool.get().await?, connection => insert.execute(connection).await)?;
             Ok(())
         })
         .await
@@ -55,24 +63,49 @@ impl Store {
 
     /// The account with `id`, where there is one.
     pub(super) async fn find(&self, id: Uuid) -> Result<Option<User>, StoreError> {
-        let pool = self.pool.clone();
-        to_the_end(async move {
+        let pool = self.pool()?;
+        to_the_end(&self.limits, async move {
             let columns = (users::id, users::username, users::email, users::created_at);
             let found = users::table.find(id.to_string()).select(columns);
-            let row = found.first::<Row>(&mut *pool.get().await?).await.optional()?;
-            row.map(user).transpose()
+            let row = on_either!(&mut pool.get().await?, connection => {
+                found.first::<Row>(connection).await
+            });
+            row.optional()?.map(user).transpose()
         })
         .await
     }
 
     /// Asks whether the store answers.
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
-        self.pool.ping().await
+        let pool = self.pool()?;
+        to_the_end(&self.limits, async move { pool.get().await?.ping().await }).await
+    }
+
+    fn pool(&self) -> Result<Pool, StoreError> {
+        let ready = self.prepared.is_set().then(|| self.pool.clone());
+        ready.ok_or_else(|| StoreError::Connection("its tables are not up to date yet".into()))
+    }
+}
+
+/// Brings the tables up to date; returns the migrations that were applied. On SQLite it blocks.
+pub(super) async fn migrate(options: &Options) -> Result<Vec<String>, String> {
+    match &options.database_url {
+        SqlUrl::Sqlite(path) => sqlite::migrate(path, ON_SQLITE),
+        SqlUrl::Postgres(url) => {
+            postgres::migrate(url.expose_secret(), &limits(options), ON_POSTGRES).await
+        }
+    }
+}
+
+fn limits(options: &Options) -> Limits {
+    Limits {
+        size: options.pool_size,
+        acquire: options.acquire_timeout,
+        statement: options.statement_timeout,
     }
 }
 
 fn user((id, username, email, created_at): Row) -> Result<User, StoreError> {
-    let id = Uuid::try_parse(&id)
-        .map_err(|error| diesel::result::Error::DeserializationError(error.into()))?;
+    let id = Uuid::try_parse(&id).map_err(StoreError::corrupt)?;
     Ok(User { id, username, email, created_at: created_at.and_utc() })
 }

@@ -71,7 +71,7 @@ class Bench:
     """A temporary folder and the servers started in it; leaving stops them and removes it."""
 
     def __init__(self):
-        self.processes = []
+        self.processes = {}
         self.temporary = tempfile.TemporaryDirectory(prefix="bench-")
         self.folder = Path(self.temporary.name)
 
@@ -79,9 +79,26 @@ class Bench:
         return self
 
     def __exit__(self, *_):
-        for process in reversed(self.processes):
-            stop(process)
+        for name in reversed(list(self.processes)):
+            self.stop(name)
         self.temporary.cleanup()
+
+    def stop(self, name):
+        """Asks a server to stop; after 5 s makes it, and all that it started."""
+        process = self.processes.pop(name)
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def check(self):
+        """Every server must still run; that one has ended explains what else went wrong."""
+        for name, process in self.processes.items():
+            if process.poll() is not None:
+                log = (self.folder / f"{name}.log").read_text()
+                raise Failure(f"{name} ended by itself, status {process.returncode}: {log}")
 
     def start(self, name, command, port, probe, environment):
         """Starts a server and returns once `probe`, a port and a path, is answered 200.
@@ -95,14 +112,15 @@ class Bench:
             process = subprocess.Popen(
                 command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True)
-        self.processes.append(process)
+        self.processes[name] = process
         while True:
             try:
                 fetch(*probe)
                 return Server(process, port, (time.perf_counter() - begin) * 1e3)
             except (Failure, OSError, http.client.HTTPException) as error:
-                if process.poll() is not None or time.perf_counter() - begin > 15:
-                    raise Failure(f"{name} does not start: {log.read_text() or error}") from None
+                self.check()
+                if time.perf_counter() - begin > 15:
+                    raise Failure(f"{name} does not start: {error}") from None
             time.sleep(0.001)
 
     def app(self, name, settings, role=None, probe="/readyz", **peers):
@@ -128,17 +146,6 @@ class Bench:
 def flags(settings):
     """The settings as the command line has them."""
     return [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-
-
-def stop(process):
-    """Asks a server to stop; after 5 s makes it, and all that it started."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def free_port():
@@ -249,16 +256,16 @@ def workers(server):
 def measure_idle(bench):
     """Start times in milliseconds, on data that is there, and then the idle memory in MB."""
     stores = bench.embedded("idle")
-    app, starts = bench.app("idle", stores), []
+    bench.app("idle", stores)
+    starts = []
     for _ in range(STARTS):
-        stop(app.process)
+        bench.stop("idle")
         app = bench.app("idle", stores, probe="/")
         starts.append(app.start)
     time.sleep(3)
-    if app.process.poll() is not None:
-        raise Failure(f"app stopped by itself while idle: status {app.process.returncode}")
+    bench.check()
     status = Path(f"/proc/{app.process.pid}/status").read_text()
-    stop(app.process)
+    bench.stop("idle")
     return starts, int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024 / 1e6
 
 
@@ -377,7 +384,11 @@ def run(rounds, seconds):
         if len(set(lists)) != 1:
             raise Failure("the topologies do not answer /products with the same bytes")
         topologies.append(nginx_proxy(bench, nginx, lists[0]))
-        print_load(measure_load(topologies, rounds, seconds))
+        try:
+            print_load(measure_load(topologies, rounds, seconds))
+        except Failure:
+            bench.check()
+            raise
 
 
 def main():

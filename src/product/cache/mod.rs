@@ -1,102 +1,269 @@
 //! Cache-aside for the answers of the catalogue, as the bytes that are sent.
 //!
-//! A key carries the generation in which it was asked for. A write raises the generation once the store
-//! has it, so that a reader who began before can only fill a place where nobody looks any more.
+//! Every answer carries the *generation* that was current when it was asked for. A write begins a new
+//! generation once the store has it and before its own answer leaves. An answer of another generation counts
+//! as missing, so a slow reader cannot put back an old page: it fills a place where nobody looks any more.
+//!
+//! A miss asks the store once however many wait, in this process and, by a lock of a few seconds, across
+//! processes. An answer past its time is served while one caller asks again, and as long as the store is
+//! away. Without the cache, reads go to the store, one query for each key at a time.
 
+mod entry;
+mod memory;
+mod redis;
+
+use std::collections::HashSet;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use actix_web::web::Bytes;
-use bson::oid::ObjectId;
 use moka::future::Cache as Moka;
-use serde::Serialize;
+use tokio::time::{Instant, sleep};
 
-use super::model::PageRequest;
-use crate::config;
+pub(super) use entry::{Entry, Key};
+
+use crate::config::{CacheUrl, Product as Options};
 use crate::error::Error;
+use entry::Stored;
 
-/// What is asked for.
+/// How long a process that fills a place keeps the others from doing the same.
+const LOCK: Duration = Duration::from_secs(2);
+/// How often the others look whether the place is filled.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long an answer is kept for callers that were about to wait for it.
+const FLIGHT: Duration = Duration::from_secs(5);
+
+/// A span of time without a write. `None` stands for a cache that is away; such a span ends with a write
+/// of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Key {
-    /// A page of the list.
-    Page(PageRequest),
-    /// A single product.
-    Product(ObjectId),
+enum Generation {
+    Known(u128),
+    Away(u64),
 }
 
-/// An answer, ready to be sent.
+/// The cache as far as a process has one of it; each worker thread opens its own [`Cache`] of it.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
-    /// The JSON text.
-    pub(super) body: Bytes,
-    /// The value of the Link header.
-    pub(super) next: Option<String>,
+pub(super) struct Shared {
+    options: Options,
+    memory: memory::Entries,
+    link: Arc<redis::Link>,
+    flights: Moka<(Generation, Key), Stored>,
+    refreshing: Arc<Mutex<HashSet<Key>>>,
+    writes: Arc<AtomicU64>,
 }
 
-impl Entry {
-    /// The answer that says `value`, followed by the page at `next`.
-    pub(super) fn new(value: &impl Serialize, next: Option<String>) -> Result<Self, Error> {
-        let body = serde_json::to_vec(value).map_err(Error::internal)?.into();
-        Ok(Self { body, next: next.map(|target| format!("<{target}>; rel=\"next\"")) })
-    }
-
-    fn weight(&self) -> u32 {
-        let text = self.body.len() + self.next.as_ref().map_or(0, String::len);
-        // The key and the cache's own books take about this much besides.
-        u32::try_from(text + 256).unwrap_or(u32::MAX)
-    }
-}
-
-/// An answer and where it came from.
-#[derive(Debug)]
-pub(super) struct Found {
-    /// The answer.
-    pub(super) entry: Entry,
-    hit: bool,
-}
-
-impl Found {
-    /// The value of the `X-Cache` header.
-    pub(super) fn label(&self) -> &'static str {
-        if self.hit { "HIT" } else { "MISS" }
-    }
-}
-
-/// The answers of one process.
-#[derive(Debug)]
+/// The cache of one worker thread; cheap to clone.
+#[derive(Clone, Debug)]
 pub(super) struct Cache {
-    generation: AtomicU64,
-    entries: Moka<(u64, Key), Entry>,
+    shared: Rc<Shared>,
+    redis: Option<redis::Entries>,
+}
+
+/// How an answer was found: the value of the `X-Cache` header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// In the cache.
+    Hit,
+    /// In the cache, past its time.
+    Stale,
+    /// In the store.
+    Miss,
+}
+
+impl Origin {
+    /// The value of the `X-Cache` header.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Hit => "HIT",
+            Self::Stale => "STALE",
+            Self::Miss => "MISS",
+        }
+    }
+}
+
+impl Shared {
+    /// Of one process.
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            memory: memory::Entries::new(options),
+            link: Arc::default(),
+            flights: Moka::builder().max_capacity(10_000).time_to_live(FLIGHT).build(),
+            refreshing: Arc::default(),
+            writes: Arc::default(),
+            options: options.clone(),
+        }
+    }
+
+    /// The cache for this thread. Opens no connection yet.
+    ///
+    /// # Errors
+    /// What is wrong with `product.cache_url`.
+    pub(super) fn open(&self) -> Result<Cache, String> {
+        let redis = match &self.options.cache_url {
+            CacheUrl::Memory => None,
+            CacheUrl::Redis(url) => {
+                Some(redis::Entries::open(url, &self.options, self.link.clone())?)
+            }
+        };
+        Ok(Cache { shared: Rc::new(self.clone()), redis })
+    }
 }
 
 impl Cache {
-    pub(super) fn new(options: &config::Product) -> Self {
-        let entries = Moka::builder()
-            .max_capacity(options.cache_size)
-            .weigher(|_, entry: &Entry| entry.weight())
-            .time_to_live(options.cache_ttl);
-        Self { generation: AtomicU64::new(0), entries: entries.build() }
-    }
-
-    /// The answer for `key`, made by `load` where it is missing: once, however many wait for it.
+    /// The answer for `key`, made by `load` where it is missing; `None` is the answer that there is none.
     ///
     /// # Errors
     /// That of `load`; a failure is not kept.
-    pub(super) async fn get(
+    pub(super) async fn get<L, F>(
         &self,
         key: Key,
-        load: impl Future<Output = Result<Entry, Error>>,
-    ) -> Result<Found, Error> {
-        let key = (self.generation.load(Ordering::Acquire), key);
-        if let Some(entry) = self.entries.get(&key).await {
-            return Ok(Found { entry, hit: true });
+        load: L,
+    ) -> Result<(Option<Entry>, Origin), Error>
+    where
+        L: FnOnce() -> F + 'static,
+        F: Future<Output = Result<Option<Entry>, Error>> + 'static,
+    {
+        let (generation, stored) = self.fetch(&key).await;
+        match stored {
+            Some(stored) if stored.is_fresh() => Ok((stored.entry, Origin::Hit)),
+            Some(stored) => {
+                self.refresh(generation, key, load);
+                Ok((stored.entry, Origin::Stale))
+            }
+            None => {
+                let stored = self.fill(generation, key, load).await?;
+                Ok((stored.entry, Origin::Miss))
+            }
         }
-        let loaded = self.entries.entry(key).or_try_insert_with(load).await;
-        let loaded = loaded.map_err(|error| Error::shared(&error))?;
-        Ok(Found { hit: !loaded.is_fresh(), entry: loaded.into_value() })
     }
 
-    /// Forgets every answer given so far.
-    pub(super) fn invalidate(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
+    /// Begins a new generation: what was answered so far is not answered again.
+    pub(super) async fn invalidate(&self) {
+        self.shared.writes.fetch_add(1, Ordering::AcqRel);
+        match &self.redis {
+            Some(redis) => redis.invalidate().await,
+            None => self.shared.memory.invalidate(),
+        }
+    }
+
+    /// Asks whether the cache answers.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub(super) async fn ping(&self) -> Result<(), String> {
+        match &self.redis {
+            Some(redis) => redis.ping().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn fetch(&self, key: &Key) -> (Generation, Option<Stored>) {
+        let found = match &self.redis {
+            Some(redis) => redis.fetch(key).await,
+            None => Some(self.shared.memory.fetch(key).await),
+        };
+        let away = || Generation::Away(self.shared.writes.load(Ordering::Acquire));
+        found.map_or_else(|| (away(), None), |(token, stored)| (Generation::Known(token), stored))
+    }
+
+    async fn store(&self, key: &Key, generation: Generation, stored: &Stored) {
+        let too_large = stored.weight() > self.shared.options.cache_entry_limit;
+        let Generation::Known(token) = generation else { return };
+        match &self.redis {
+            _ if too_large => {}
+            Some(redis) => redis.store(key, token, stored).await,
+            None => self.shared.memory.store(*key, token, stored.clone()).await,
+        }
+    }
+
+    /// Asks the store, unless somebody of this process does so already; then waits for that answer.
+    async fn fill<L, F>(&self, generation: Generation, key: Key, load: L) -> Result<Stored, Error>
+    where
+        L: FnOnce() -> F,
+        F: Future<Output = Result<Option<Entry>, Error>>,
+    {
+        let place = (generation, key);
+        let flight = self.shared.flights.entry(place).or_try_insert_with(async {
+            match self.wait_for_others(generation, &key).await {
+                Some(stored) => Ok(stored),
+                None => self.load(generation, key, load).await,
+            }
+        });
+        let landed = flight.await;
+        self.shared.flights.invalidate(&place).await;
+        Ok(landed.map_err(|error| Error::shared(&error))?.into_value())
+    }
+
+    async fn load<L, F>(&self, generation: Generation, key: Key, load: L) -> Result<Stored, Error>
+    where
+        L: FnOnce() -> F,
+        F: Future<Output = Result<Option<Entry>, Error>>,
+    {
+        let loaded = load().await;
+        if let Ok(entry) = &loaded {
+            let options = &self.shared.options;
+            let ttl = if entry.is_some() { options.cache_ttl } else { options.cache_absent_ttl };
+            let stored = Stored::new(entry.clone(), ttl);
+            self.store(&key, generation, &stored).await;
+            self.unlock(&key).await;
+            return Ok(stored);
+        }
+        self.unlock(&key).await;
+        loaded.map(|entry| Stored::new(entry, Duration::ZERO))
+    }
+
+    /// What another process puts into the place while it holds the lock; nothing when this process has got
+    /// the lock itself, or the other one takes too long.
+    async fn wait_for_others(&self, generation: Generation, key: &Key) -> Option<Stored> {
+        let redis = self.redis.as_ref()?;
+        let start = Instant::now();
+        while matches!(generation, Generation::Known(_)) && start.elapsed() < LOCK {
+            if redis.lock(key, LOCK).await {
+                break;
+            }
+            sleep(LOOK).await;
+            match redis.fetch(key).await {
+                Some((now, Some(stored))) if Generation::Known(now) == generation => {
+                    return Some(stored);
+                }
+                Some((now, _)) if Generation::Known(now) == generation => {}
+                // A write came between, or the cache is gone.
+                _ => break,
+            }
+        }
+        None
+    }
+
+    async fn unlock(&self, key: &Key) {
+        if let Some(redis) = &self.redis {
+            redis.unlock(key).await;
+        }
+    }
+
+    /// Asks the store again in the background, unless somebody does so already.
+    fn refresh<L, F>(&self, generation: Generation, key: Key, load: L)
+    where
+        L: FnOnce() -> F + 'static,
+        F: Future<Output = Result<Option<Entry>, Error>> + 'static,
+    {
+        let busy = |set: &Arc<Mutex<HashSet<Key>>>| set.clone();
+        let refreshing = busy(&self.shared.refreshing);
+        if !refreshing.lock().unwrap_or_else(PoisonError::into_inner).insert(key) {
+            return;
+        }
+        let cache = self.clone();
+        actix_rt::spawn(async move {
+            let first = match &cache.redis {
+                Some(redis) => redis.lock(&key, LOCK).await,
+                None => true,
+            };
+            if first && let Err(error) = cache.load(generation, key, load).await {
+                log::warn!(role = "product"; "an answer could not be refreshed: {}", error.chain());
+                // Not again at once: the store is likely away.
+                sleep(LOOK * 20).await;
+            }
+            refreshing.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        });
     }
 }

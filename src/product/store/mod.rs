@@ -1,27 +1,133 @@
 //! The catalogue's store; the URL picks the back end.
 
+mod mongo;
 mod sqlite;
 
 use bson::oid::ObjectId;
+use chrono::DateTime;
+use mongodb::options::ClientOptions;
+use secrecy::ExposeSecret as _;
 
-use super::model::Cursor;
-use crate::config::{DatabaseUrl, Product as Options};
-use crate::contract::Product;
-use crate::storage::StoreError;
+use super::model::{Cursor, NewProduct};
+use crate::config::{DocumentUrl, Product as Options};
+use crate::contract::{Money, Product};
+use crate::storage::{Limits, Prepared, StoreError, to_the_end};
+
+/// Where the catalogue is, and whether it is ready; shared by the threads of a process.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    back_end: BackEnd,
+    limits: Limits,
+    prepared: Prepared,
+}
+
+#[derive(Clone, Debug)]
+enum BackEnd {
+    Sqlite(std::path::PathBuf),
+    Mongo(Box<ClientOptions>),
+}
 
 /// The catalogue, for one worker thread.
 #[derive(Clone, Debug)]
-pub(super) enum Store {
+pub(super) struct Store {
+    back_end: Opened,
+    place: Place,
+}
+
+#[derive(Clone, Debug)]
+enum Opened {
     Sqlite(sqlite::Store),
+    Mongo(mongo::Store),
+}
+
+/// What became of a write to a product that may have changed meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// It is done; the product as it was left, or as it is now.
+    Done(Product),
+    /// Another writer came first: the product has another version than was expected.
+    Changed,
+    /// There is no such product.
+    Missing,
+}
+
+impl Place {
+    /// The place that `options` name. Looks up the servers of a `mongodb+srv` URL.
+    ///
+    /// # Errors
+    /// What is wrong with the URL.
+    pub(super) async fn find(options: &Options) -> Result<Self, String> {
+        let back_end = match &options.database_url {
+            DocumentUrl::Sqlite(path) => BackEnd::Sqlite(path.clone()),
+            DocumentUrl::Mongo(url) => {
+                let parsed = ClientOptions::parse(url.expose_secret()).await;
+                BackEnd::Mongo(Box::new(parsed.map_err(|error| error.to_string())?))
+            }
+        };
+        let limits = Limits {
+            size: options.pool_size,
+            acquire: options.acquire_timeout,
+            statement: options.statement_timeout,
+        };
+        Ok(Self { back_end, limits, prepared: Prepared::default() })
+    }
+
+    /// Whether the place is a file of this machine.
+    pub(super) fn is_embedded(&self) -> bool {
+        matches!(self.back_end, BackEnd::Sqlite(_))
+    }
+
+    /// Brings tables and indexes up to date, unless this process has done so before; returns the
+    /// migrations that were applied. On SQLite it blocks.
+    ///
+    /// # Errors
+    /// Why they could not be.
+    pub(super) async fn prepare(&self) -> Result<Vec<String>, String> {
+        if self.prepared.is_set() {
+            return Ok(Vec::new());
+        }
+        let applied = match &self.back_end {
+            BackEnd::Sqlite(path) => sqlite::migrate(path)?,
+            BackEnd::Mongo(options) => {
+                let store = mongo::Store::open(options, &self.limits)?;
+                store.prepare().await.map_err(|error| error.to_string())?
+            }
+        };
+        self.prepared.set();
+        Ok(applied)
+    }
+
+    /// The store for this thread. Opens no connection yet.
+    ///
+    /// # Errors
+    /// What is wrong with the options of the URL.
+    pub(super) fn open(&self) -> Result<Store, String> {
+        let back_end = match &self.back_end {
+            BackEnd::Sqlite(path) => Opened::Sqlite(sqlite::Store::open(path, &self.limits)),
+            BackEnd::Mongo(options) => Opened::Mongo(mongo::Store::open(options, &self.limits)?),
+        };
+        Ok(Store { back_end, place: self.clone() })
+    }
+}
+
+/// Runs a method of the back end within the limits, once its tables are up to date.
+macro_rules! on_back_end {
+    ($self:ident.$method:ident($($argument:expr),*)) => {{
+        if !$self.place.prepared.is_set() {
+            return Err(StoreError::Connection("its tables are not up to date yet".into()));
+        }
+        match $self.back_end.clone() {
+            Opened::Sqlite(store) => {
+                to_the_end(&$self.place.limits, async move { store.$method($($argument),*).await }).await
+            }
+            Opened::Mongo(store) => {
+                to_the_end(&$self.place.limits, async move { store.$method($($argument),*).await }).await
+            }
+        }
+    }};
 }
 
 impl Store {
-    /// The store that the options name. Opens no connection yet.
-    pub(super) fn open(options: &Options) -> Self {
-        let DatabaseUrl::Sqlite(path) = &options.database_url;
-        Self::Sqlite(sqlite::Store::open(path, options))
-    }
-
     /// At most `limit` products, newest first, from behind `cursor`, at a cost that does not depend on how
     /// many there are.
     pub(super) async fn page(
@@ -29,42 +135,60 @@ impl Store {
         cursor: Option<Cursor>,
         limit: i64,
     ) -> Result<Vec<Product>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.page(cursor, limit).await,
-        }
+        on_back_end!(self.page(cursor, limit))
     }
 
     /// The product with `id`, where there is one.
     pub(super) async fn find(&self, id: ObjectId) -> Result<Option<Product>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.find(id).await,
-        }
+        on_back_end!(self.find(id))
     }
 
-    /// Adds `product`.
-    pub(super) async fn insert(&self, product: &Product) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.insert(product).await,
-        }
+    /// Adds `product`; [`StoreError::Duplicate`] when its id is taken.
+    pub(super) async fn insert(&self, product: Product) -> Result<(), StoreError> {
+        on_back_end!(self.insert(product))
     }
 
-    /// Adds those of `products` whose ids are not there yet, all or none; returns how many.
-    pub(super) async fn insert_missing(&self, products: &[Product]) -> Result<usize, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.insert_missing(products).await,
-        }
+    /// Adds those of `products` whose ids are not there yet; returns how many.
+    pub(super) async fn insert_missing(&self, products: Vec<Product>) -> Result<usize, StoreError> {
+        on_back_end!(self.insert_missing(products))
+    }
+
+    /// Gives the product with `id` a new name and price, if it has the version `expected` or any will do.
+    pub(super) async fn replace(
+        &self,
+        id: ObjectId,
+        expected: Option<i64>,
+        new: NewProduct,
+    ) -> Result<Written, StoreError> {
+        on_back_end!(self.replace(id, expected, new))
+    }
+
+    /// Removes the product with `id`, if it has the version `expected` or any will do.
+    pub(super) async fn remove(
+        &self,
+        id: ObjectId,
+        expected: Option<i64>,
+    ) -> Result<Written, StoreError> {
+        on_back_end!(self.remove(id, expected))
     }
 
     /// Asks whether the store answers.
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.ping().await,
-        }
+        on_back_end!(self.ping())
     }
 }
 
-/// Brings the tables at `url` up to date; returns the migrations that were applied. Blocks.
-pub(super) fn migrate(url: &DatabaseUrl) -> Result<Vec<String>, String> {
-    let DatabaseUrl::Sqlite(path) = url;
-    sqlite::migrate(path)
+/// A product of what a store has of it: price in minor units, time in microseconds since 1970.
+fn decode(
+    id: ObjectId,
+    name: String,
+    price: i64,
+    created_at: i64,
+    version: i64,
+) -> Result<Product, StoreError> {
+    let price =
+        Money::from_minor(price).map_err(|error| StoreError::corrupt(format!("price {error}")))?;
+    let created_at = DateTime::from_timestamp_micros(created_at);
+    let created_at = created_at.ok_or_else(|| StoreError::corrupt("a time out of range"))?;
+    Ok(Product { id, name, price, created_at, version })
 }

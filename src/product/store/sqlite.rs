@@ -3,19 +3,16 @@
 use std::path::Path;
 
 use bson::oid::ObjectId;
-use chrono::DateTime;
 use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::result::Error as QueryError;
 use diesel::sql_types::{BigInt, Bool, Text};
-use diesel_async::RunQueryDsl;
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection as _};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
-use super::Cursor;
-use crate::config::Product as Options;
-use crate::contract::{Money, Product};
+use super::{Cursor, NewProduct, Written, decode};
+use crate::contract::Product;
 use crate::storage::sqlite::{self, Pool};
-use crate::storage::{StoreError, to_the_end};
+use crate::storage::{Limits, StoreError};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite/product");
 
@@ -25,20 +22,21 @@ diesel::table! {
         name -> Text,
         price -> BigInt,
         created_at -> BigInt,
+        version -> BigInt,
     }
 }
 
-type Row = (String, String, i64, i64);
+type Row = (String, String, i64, i64, i64);
 
 /// The catalogue in a file.
 #[derive(Clone, Debug)]
-pub(in crate::product) struct Store {
+pub(super) struct Store {
     pool: Pool,
 }
 
 impl Store {
-    pub(super) fn open(path: &Path, options: &Options) -> Self {
-        Self { pool: Pool::new(path, options.pool_size, options.acquire_timeout) }
+    pub(super) fn open(path: &Path, limits: &Limits) -> Self {
+        Self { pool: Pool::new(path, limits) }
     }
 
     pub(super) async fn page(
@@ -53,53 +51,74 @@ impl Store {
             let behind = sql::<Bool>("(created_at, id) < (").bind::<BigInt, _>(created_at);
             page = page.filter(behind.sql(", ").bind::<Text, _>(id.to_hex()).sql(")"));
         }
-        let pool = self.pool.clone();
-        to_the_end(async move {
-            let rows = page.load::<Row>(&mut *pool.get().await?).await?;
-            rows.into_iter().map(product).collect()
-        })
-        .await
+        let rows = page.load::<Row>(&mut *self.pool.get().await?).await?;
+        rows.into_iter().map(product).collect()
     }
 
     pub(super) async fn find(&self, id: ObjectId) -> Result<Option<Product>, StoreError> {
         let found = products::table.find(id.to_hex());
-        let pool = self.pool.clone();
-        to_the_end(async move {
-            let row = found.first::<Row>(&mut *pool.get().await?).await.optional()?;
-            row.map(product).transpose()
-        })
-        .await
+        let row = found.first::<Row>(&mut *self.pool.get().await?).await.optional()?;
+        row.map(product).transpose()
     }
 
-    pub(super) async fn insert(&self, product: &Product) -> Result<(), StoreError> {
-        let (product, pool) = (product.clone(), self.pool.clone());
-        to_the_end(async move {
-            let insert = diesel::insert_into(products::table).values(row(&product));
-            insert.execute(&mut *pool.get().await?).await?;
-            Ok(())
-        })
-        .await
+    pub(super) async fn insert(&self, product: Product) -> Result<(), StoreError> {
+        let insert = diesel::insert_into(products::table).values(row(&product));
+        insert.execute(&mut *self.pool.get().await?).await?;
+        Ok(())
     }
 
-    pub(super) async fn insert_missing(&self, products: &[Product]) -> Result<usize, StoreError> {
-        let (products, pool) = (products.to_vec(), self.pool.clone());
-        to_the_end(async move {
-            let mut connection = pool.get().await?;
-            // One transaction, and one visit to the blocking pool instead of one a row.
-            let inserted = connection.spawn_blocking(move |connection| {
-                connection.immediate_transaction(|connection| {
-                    let rows = products.iter().map(row).collect::<Vec<_>>();
-                    let insert = diesel::insert_or_ignore_into(products::table).values(rows);
-                    diesel::RunQueryDsl::execute(insert, connection)
-                })
-            });
-            Ok(inserted.await?)
-        })
-        .await
+    /// All or none.
+    pub(super) async fn insert_missing(&self, products: Vec<Product>) -> Result<usize, StoreError> {
+        let mut connection = self.pool.get().await?;
+        // One transaction, and one visit to the blocking pool instead of one a row.
+        let inserted = connection.spawn_blocking(move |connection| {
+            connection.immediate_transaction(|connection| {
+                let rows = products.iter().map(row).collect::<Vec<_>>();
+                let insert = diesel::insert_or_ignore_into(products::table).values(rows);
+                diesel::RunQueryDsl::execute(insert, connection)
+            })
+        });
+        Ok(inserted.await?)
+    }
+
+    pub(super) async fn replace(
+        &self,
+        id: ObjectId,
+        expected: Option<i64>,
+        new: NewProduct,
+    ) -> Result<Written, StoreError> {
+        let mut connection = self.pool.get().await?;
+        let that = products::id.eq(id.to_hex()).and(version_is(expected));
+        let values = (
+            products::name.eq(new.name()),
+            products::price.eq(new.price().minor()),
+            products::version.eq(products::version + 1),
+        );
+        let update = diesel::update(products::table.filter(that))
+            .set(values)
+            .returning(products::all_columns);
+        match update.get_result::<Row>(&mut *connection).await.optional()? {
+            Some(row) => Ok(Written::Done(product(row)?)),
+            None => why_not(&mut connection, id).await,
+        }
+    }
+
+    pub(super) async fn remove(
+        &self,
+        id: ObjectId,
+        expected: Option<i64>,
+    ) -> Result<Written, StoreError> {
+        let mut connection = self.pool.get().await?;
+        let that = products::id.eq(id.to_hex()).and(version_is(expected));
+        let delete = diesel::delete(products::table.filter(that)).returning(products::all_columns);
+        match delete.get_result::<Row>(&mut *connection).await.optional()? {
+            Some(row) => Ok(Written::Done(product(row)?)),
+            None => why_not(&mut connection, id).await,
+        }
     }
 
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
-        self.pool.ping().await
+        Ok(self.pool.get().await?.batch_execute("SELECT 1").await?)
     }
 }
 
@@ -107,11 +126,28 @@ pub(super) fn migrate(path: &Path) -> Result<Vec<String>, String> {
     sqlite::migrate(path, MIGRATIONS)
 }
 
+/// Whether the version is the one expected; any is, where none is named.
+fn version_is(
+    expected: Option<i64>,
+) -> Box<dyn BoxableExpression<products::table, diesel::sqlite::Sqlite, SqlType = Bool>> {
+    match expected {
+        Some(version) => Box::new(products::version.eq(version)),
+        None => Box::new(products::version.ge(0)),
+    }
+}
+
+/// Why a write has met no product.
+async fn why_not(connection: &mut sqlite::Connection, id: ObjectId) -> Result<Written, StoreError> {
+    let count = products::table.find(id.to_hex()).count().get_result::<i64>(connection).await?;
+    Ok(if count == 0 { Written::Missing } else { Written::Changed })
+}
+
 type Values<'a> = (
     diesel::dsl::Eq<products::id, String>,
     diesel::dsl::Eq<products::name, &'a str>,
     diesel::dsl::Eq<products::price, i64>,
     diesel::dsl::Eq<products::created_at, i64>,
+    diesel::dsl::Eq<products::version, i64>,
 );
 
 fn row(product: &Product) -> Values<'_> {
@@ -120,16 +156,11 @@ fn row(product: &Product) -> Values<'_> {
         products::name.eq(product.name.as_str()),
         products::price.eq(product.price.minor()),
         products::created_at.eq(product.created_at.timestamp_micros()),
+        products::version.eq(product.version),
     )
 }
 
-fn product((id, name, price, created_at): Row) -> Result<Product, StoreError> {
-    let broken = |what: String| QueryError::DeserializationError(what.into());
-    Ok(Product {
-        id: ObjectId::parse_str(&id).map_err(|error| broken(error.to_string()))?,
-        name,
-        price: Money::from_minor(price).map_err(|error| broken(format!("price {error}")))?,
-        created_at: DateTime::from_timestamp_micros(created_at)
-            .ok_or_else(|| broken(format!("no time: {created_at}")))?,
-    })
+fn product((id, name, price, created_at, version): Row) -> Result<Product, StoreError> {
+    let id = ObjectId::parse_str(&id).map_err(StoreError::corrupt)?;
+    decode(id, name, price, created_at, version)
 }

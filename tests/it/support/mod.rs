@@ -2,9 +2,11 @@
 
 mod client;
 mod process;
+mod servers;
 
 pub(crate) use client::{Answer, Client};
-pub(crate) use process::{Process, Shop, Topology};
+pub(crate) use process::{Process, Shop, Storage, Topology};
+pub(crate) use servers::{Kind, Server};
 
 use std::time::{Duration, Instant};
 

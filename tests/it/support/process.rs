@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::{Client, PATIENCE};
+use super::{Client, Kind, PATIENCE, Server};
 
 /// A running program; killed when it goes out of scope.
 pub(crate) struct Process {
@@ -115,36 +115,78 @@ impl Topology {
     pub(crate) const ALL: [Topology; 2] = [Topology::OneProcess, Topology::OneProcessARole];
 }
 
+/// What the roles keep their data in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Storage {
+    /// Files and memory.
+    Embedded,
+    /// PostgreSQL, MongoDB and Redis.
+    Polyglot,
+}
+
+impl Storage {
+    pub(crate) const ALL: [Storage; 2] = [Storage::Embedded, Storage::Polyglot];
+
+    /// The servers that it takes.
+    pub(crate) fn servers(self) -> Vec<Server> {
+        match self {
+            Self::Embedded => Vec::new(),
+            Self::Polyglot => [Kind::Postgres, Kind::Mongo, Kind::Redis].map(Server::start).into(),
+        }
+    }
+}
+
 /// A shop with data of its own.
 pub(crate) struct Shop {
     processes: Vec<Process>,
     pub(crate) folder: TempDir,
     pub(crate) topology: Topology,
+    /// Its servers; they end after its processes.
+    pub(crate) servers: Vec<Server>,
 }
 
 impl Shop {
-    /// An empty shop.
+    /// An empty shop on embedded storage.
     pub(crate) fn start(topology: Topology) -> Self {
         Self::start_with(topology, &[])
     }
 
-    /// An empty shop with `environment` set for each process.
+    /// An empty shop on embedded storage with `environment` set for each process.
     pub(crate) fn start_with(topology: Topology, environment: &[(&str, &str)]) -> Self {
+        Self::start_on(topology, Vec::new(), environment)
+    }
+
+    /// An empty shop on `servers`, and embedded where there is none for the purpose.
+    pub(crate) fn start_on(
+        topology: Topology,
+        servers: Vec<Server>,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let urls =
+            servers.iter().map(|server| (server.variable(), server.url())).collect::<Vec<_>>();
+        let urls = urls.iter().map(|(name, url)| (*name, url.as_str()));
+        let environment = urls.chain(environment.iter().copied()).collect::<Vec<_>>();
         let folder = TempDir::new().unwrap();
-        let mut shop = Self { processes: Vec::new(), folder, topology };
+        let mut shop = Self { processes: Vec::new(), folder, topology, servers };
         match topology {
-            Topology::OneProcess => shop.add(&[], environment),
+            Topology::OneProcess => shop.add(&[], &environment),
             Topology::OneProcessARole => {
                 for role in ["product", "user", "gateway"] {
-                    shop.add(&["--role", role], environment);
+                    shop.add(&["--role", role], &environment);
                 }
             }
         }
         shop
     }
 
+    /// The server of `kind`.
+    pub(crate) fn server(&mut self, kind: Kind) -> &mut Server {
+        let found = self.servers.iter_mut().find(|server| server.kind() == kind);
+        found.unwrap_or_else(|| panic!("no {kind:?}"))
+    }
+
     /// Starts another process of the shop, which finds those before.
-    fn add(&mut self, args: &[&str], environment: &[(&str, &str)]) {
+    pub(crate) fn add(&mut self, args: &[&str], environment: &[(&str, &str)]) {
         let mut command = Process::command(self.folder.path());
         command.args(args).envs(environment.iter().copied());
         for process in &self.processes {

@@ -1,0 +1,66 @@
+//! Conditional requests (RFC 9110, section 13).
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
+use actix_web::{FromRequest, HttpRequest};
+
+/// What a client says of the version it has.
+#[derive(Debug)]
+pub struct Condition {
+    if_match: Option<String>,
+    if_none_match: Option<String>,
+}
+
+impl Condition {
+    /// The conditions of `request`.
+    pub fn of(request: &HttpRequest) -> Self {
+        let header = |name: HeaderName| {
+            let value = request.headers().get(name)?;
+            // What is no text is no ETag, and meets none.
+            Some(value.to_str().unwrap_or_default().trim().to_owned())
+        };
+        Self { if_match: header(IF_MATCH), if_none_match: header(IF_NONE_MATCH) }
+    }
+
+    /// The value of If-Match.
+    pub fn if_match(&self) -> Option<&str> {
+        self.if_match.as_deref()
+    }
+
+    /// Whether If-None-Match names `etag`, by weak comparison.
+    pub fn if_none_match(&self, etag: &str) -> bool {
+        let Some(tags) = &self.if_none_match else { return false };
+        tags == "*" || tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag)
+    }
+}
+
+impl FromRequest for Condition {
+    type Error = Infallible;
+    type Future = Ready<Result<Self, Infallible>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Ok(Self::of(request)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_of_the_tags_will_do() {
+        let known = |tags: &str| {
+            let condition = Condition { if_match: None, if_none_match: Some(tags.to_owned()) };
+            condition.if_none_match("\"7\"")
+        };
+        for tags in ["\"7\"", "W/\"7\"", "\"6\", \"7\"", "*"] {
+            assert!(known(tags), "{tags}");
+        }
+        for tags in ["", "7", "\"6\"", "\"77\""] {
+            assert!(!known(tags), "{tags}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What is cached, in memory and as bytes on a server.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use actix_web::web::Bytes;
+use bson::oid::ObjectId;
+use serde::Serialize;
+
+use super::super::model::PageRequest;
+use crate::error::Error;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in super::super) enum Key {
+    /// A page of the list.
+    Page(PageRequest),
+    /// A single product.
+    Product(ObjectId),
+}
+
+impl Key {
+    /// The key's name on a server.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Page(page) => format!("page:{}", page.target()),
+            Self::Product(id) => format!("product:{id}"),
+        }
+    }
+}
+
+/// An answer, ready to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in super::super) struct Entry {
+    /// The JSON text.
+    pub(in super::super) body: Bytes,
+    /// The value of the ETag header.
+    pub(in super::super) etag: String,
+    /// The value of the Link header; empty for none.
+    pub(in super::super) link: String,
+}
+
+impl Entry {
+    /// The answer that says `value`. Without an `etag`, the text itself makes one.
+    pub(in super::super) fn new(
+        value: &impl Serialize,
+        etag: Option<String>,
+        link: Option<String>,
+    ) -> Result<Self, Error> {
+        let body = Bytes::from(serde_json::to_vec(value).map_err(Error::internal)?);
+        let etag = etag.unwrap_or_else(|| {
+            let digest = ring::digest::digest(&ring::digest::SHA256, &body);
+            let half = u128::from_be_bytes(digest.as_ref()[..16].try_into().unwrap_or_default());
+            format!("\"{half:032x}\"")
+        });
+        Ok(Self { body, etag, link: link.unwrap_or_default() })
+    }
+}
+
+/// An answer in its place; `None` is the answer that there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub(super) entry: Option<Entry>,
+    /// Milliseconds since 1970; on servers that several machines share, their clocks must agree to a second.
+    fresh_until: u64,
+}
+
+/// Bytes in front of the texts: generation, time, whether there is an entry, and the lengths of two texts.
+const HEAD: usize = 16 + 8 + 1 + 2 + 2;
+
+impl Stored {
+    /// An answer that is fresh for about `ttl`: less or more by a tenth, so that what was filled together
+    /// does not expire together.
+    pub(super) fn new(entry: Option<Entry>, ttl: Duration) -> Self {
+        let jitter = 0.9 + 0.2 * f64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 255.0;
+        let ttl = ttl.mul_f64(jitter);
+        Self { entry, fresh_until: now() + u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX / 2) }
+    }
+
+    pub(super) fn is_fresh(&self) -> bool {
+        now() < self.fresh_until
+    }
+
+    /// About how many bytes it takes.
+    pub(super) fn weight(&self) -> usize {
+        let entry = self.entry.as_ref();
+        // The key and the books of the cache take about this much besides.
+        256 + entry.map_or(0, |entry| entry.body.len() + entry.link.len() + entry.etag.len())
+    }
+
+    /// How long a server keeps it, when it may be served for `stale` past its time.
+    pub(super) fn time_to_live(&self, stale: Duration) -> Duration {
+        let stale = if self.entry.is_some() { stale } else { Duration::ZERO };
+        Duration::from_millis(self.fresh_until.saturating_sub(now()).max(1)) + stale
+    }
+
+    pub(super) fn encode(&self, generation: u128) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEAD + self.weight());
+        bytes.extend_from_slice(&generation.to_be_bytes());
+        bytes.extend_from_slice(&self.fresh_until.to_be_bytes());
+        bytes.push(u8::from(self.entry.is_some()));
+        let empty = Entry { body: Bytes::new(), etag: String::new(), link: String::new() };
+        let entry = self.entry.as_ref().unwrap_or(&empty);
+        for text in [&entry.etag, &entry.link] {
+            // Both are far shorter than 64 KiB: a digest, and a cursor.
+            bytes.extend_from_slice(&u16::try_from(text.len()).unwrap_or(0).to_be_bytes());
+        }
+        for text in [entry.etag.as_bytes(), entry.link.as_bytes(), &entry.body] {
+            bytes.extend_from_slice(text);
+        }
+        bytes
+    }
+
+    /// The generation and the answer; nothing when the bytes are not ours.
+    pub(super) fn decode(bytes: Bytes) -> Option<(u128, Self)> {
+        let head = bytes.get(..HEAD)?;
+        let generation = u128::from_be_bytes(head[..16].try_into().ok()?);
+        let fresh_until = u64::from_be_bytes(head[16..24].try_into().ok()?);
+        let length =
+            |at: usize| Some(usize::from(u16::from_be_bytes(head[at..at + 2].try_into().ok()?)));
+        let link_at = HEAD + length(25)?;
+        let body_at = link_at + length(27)?;
+        let text =
+            |range: std::ops::Range<usize>| String::from_utf8(bytes.get(range)?.to_vec()).ok();
+        let entry = Entry {
+            etag: text(HEAD..link_at)?,
+            link: text(link_at..body_at)?,
+            body: bytes.slice(body_at..),
+        };
+        Some((generation, Self { entry: (head[24] == 1).then_some(entry), fresh_until }))
+    }
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_survives_the_server() {
+        let entry =
+            Entry::new(&["Zoë"], None, Some("</products?cursor=x>; rel=\"next\"".into())).unwrap();
+        for entry in [Some(entry), None] {
+            let stored = Stored::new(entry, Duration::from_secs(60));
+            assert_eq!(Stored::decode(stored.encode(7).into()), Some((7, stored)));
+        }
+        for foreign in ["", "short", &"x".repeat(100)] {
+            assert!(
+                Stored::decode(Bytes::from(foreign.to_owned()))
+                    .is_none_or(|(_, stored)| stored.entry.is_none())
+            );
+        }
+    }
+
+    #[test]
+    fn times_differ_by_a_tenth_at_most() {
+        let ttl = Duration::from_secs(100);
+        let left = (0..50).map(|_| Stored::new(None, ttl).time_to_live(Duration::ZERO).as_secs());
+        let (least, most) =
+            left.fold((u64::MAX, 0), |(least, most), left| (least.min(left), most.max(left)));
+        assert!((89..=100).contains(&least) && (100..=110).contains(&most), "{least} {most}");
+    }
+}

@@ -1,0 +1,77 @@
+//! One set of queries on two back ends: a pool and a connection that are one or the other, and a macro
+//! that writes a query's body for both.
+
+use diesel_async::SimpleAsyncConnection as _;
+use secrecy::ExposeSecret as _;
+
+use super::{Limits, StoreError, postgres, sqlite};
+use crate::config::SqlUrl;
+
+/// Connections to one database, for one worker thread.
+#[derive(Clone, Debug)]
+pub enum Pool {
+    /// A file of this machine.
+    Sqlite(sqlite::Pool),
+    /// A server.
+    Postgres(postgres::Pool),
+}
+
+/// A connection that goes back to its pool.
+#[expect(clippy::large_enum_variant, reason = "it lives as long as a query, and is never moved")]
+pub enum Connection<'a> {
+    /// To a file.
+    Sqlite(bb8::PooledConnection<'a, sqlite::Manager>),
+    /// To a server.
+    Postgres(bb8::PooledConnection<'a, postgres::Manager>),
+}
+
+/// Evaluates `body` with `name` bound to the connection inside, whichever it is. The body stands for each
+/// back end once, because diesel's queries have the back end in their type.
+macro_rules! on_either {
+    ($connection:expr, $name:ident => $body:expr) => {
+        match $connection {
+            $crate::storage::sql::Connection::Sqlite(inner) => {
+                let $name = &mut **inner;
+                $body
+            }
+            $crate::storage::sql::Connection::Postgres(inner) => {
+                let $name = &mut **inner;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use on_either;
+
+impl Pool {
+    /// The pool of the database at `url`. Opens no connection yet.
+    pub fn new(url: &SqlUrl, limits: &Limits) -> Self {
+        match url {
+            SqlUrl::Sqlite(path) => Self::Sqlite(sqlite::Pool::new(path, limits)),
+            SqlUrl::Postgres(url) => {
+                Self::Postgres(postgres::Pool::new(url.expose_secret(), limits))
+            }
+        }
+    }
+
+    /// A connection, once one is free.
+    ///
+    /// # Errors
+    /// When none was free in time, or none can be opened.
+    pub async fn get(&self) -> Result<Connection<'_>, StoreError> {
+        Ok(match self {
+            Self::Sqlite(pool) => Connection::Sqlite(pool.get().await?),
+            Self::Postgres(pool) => Connection::Postgres(pool.get().await?),
+        })
+    }
+}
+
+impl Connection<'_> {
+    /// Asks whether the database answers.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn ping(&mut self) -> Result<(), StoreError> {
+        Ok(on_either!(self, connection => connection.batch_execute("SELECT 1").await)?)
+    }
+}

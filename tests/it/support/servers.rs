@@ -1,0 +1,262 @@
+//! Real servers for a test of its own, on free loopback ports, gone with it.
+
+use std::fs::{self, File};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, geteuid};
+use tempfile::TempDir;
+
+use super::PATIENCE;
+
+/// What a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Postgres,
+    Mongo,
+    Redis,
+}
+
+/// A running server. It can be stopped, killed and started again, and keeps port and data.
+pub(crate) struct Server {
+    kind: Kind,
+    port: u16,
+    data: TempDir,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Starts a server and waits until it takes connections.
+    pub(crate) fn start(kind: Kind) -> Self {
+        let data = tempfile::Builder::new().prefix("shop-test-").tempdir().unwrap();
+        let mut server = Self { kind, port: free_port(), data, child: None };
+        server.prepare();
+        server.resume();
+        server
+    }
+
+    /// One that is not there yet: [`Server::resume`] starts it.
+    pub(crate) fn absent(kind: Kind) -> Self {
+        let data = tempfile::Builder::new().prefix("shop-test-").tempdir().unwrap();
+        let server = Self { kind, port: free_port(), data, child: None };
+        server.prepare();
+        server
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// How the program is told of it.
+    pub(crate) fn url(&self) -> String {
+        let port = self.port;
+        match self.kind {
+            Kind::Postgres => format!("postgres://shop@127.0.0.1:{port}/postgres?sslmode=disable"),
+            Kind::Mongo => format!("mongodb://127.0.0.1:{port}/shop"),
+            Kind::Redis => format!("redis://127.0.0.1:{port}"),
+        }
+    }
+
+    /// The environment name of its URL.
+    pub(crate) fn variable(&self) -> &'static str {
+        match self.kind {
+            Kind::Postgres => "DATABASE_URL",
+            Kind::Mongo => "MONGODB_URL",
+            Kind::Redis => "REDIS_URL",
+        }
+    }
+
+    /// Lets it hang without an answer (SIGSTOP), go on (SIGCONT), or ends it at once (SIGKILL).
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        let child = self.child.as_mut().unwrap();
+        killpg(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+        if signal == Signal::SIGKILL {
+            child.wait().unwrap();
+            self.child = None;
+        }
+    }
+
+    /// Starts it again on its port and data.
+    pub(crate) fn resume(&mut self) {
+        let mut command = self.command();
+        // A group of its own, so that a signal reaches all of it.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let log = File::create(self.data.path().join("log")).unwrap();
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.child = Some(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
+        let start = Instant::now();
+        while !self.answers() {
+            let log = || fs::read_to_string(self.data.path().join("log")).unwrap_or_default();
+            assert!(start.elapsed() < PATIENCE, "{:?} did not start: {}", self.kind, log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Runs a command of Redis and gives what redis-cli prints.
+    pub(crate) fn redis(&self, command: &[&str]) -> String {
+        assert_eq!(self.kind, Kind::Redis);
+        let port = self.port.to_string();
+        let output = Command::new("redis-cli").args(["-p", &port]).args(command).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn answers(&self) -> bool {
+        let open = TcpStream::connect(("127.0.0.1", self.port)).is_ok();
+        match self.kind {
+            Kind::Postgres if open => {
+                let port = self.port.to_string();
+                let ready = postgres("pg_isready");
+                Command::new(ready)
+                    .args(["-q", "-h", "127.0.0.1", "-p", &port])
+                    .status()
+                    .unwrap()
+                    .success()
+            }
+            _ => open,
+        }
+    }
+
+    fn prepare(&self) {
+        if self.kind == Kind::Postgres {
+            let template = template();
+            let data = self.data.path();
+            let copy = format!(
+                "cp -r {}/. {}/pg && chmod 700 {}/pg",
+                template.display(),
+                data.display(),
+                data.display()
+            );
+            run(Command::new("sh").args(["-c", &copy]));
+            if geteuid().is_root() {
+                run(Command::new("chown").args(["-R", "postgres"]).arg(data));
+            }
+        }
+    }
+
+    fn command(&self) -> Command {
+        let (port, data) = (self.port.to_string(), self.data.path());
+        match self.kind {
+            Kind::Postgres => {
+                let mut command = unprivileged(&postgres("postgres"));
+                command.arg("-D").arg(data.join("pg")).args([
+                    "-p",
+                    &port,
+                    "-h",
+                    "127.0.0.1",
+                    "-k",
+                    "",
+                ]);
+                // A process that is killed loses nothing without fsync either, and the disk is spared.
+                command.args(["-c", "fsync=off"]);
+                command
+            }
+            Kind::Redis => {
+                let mut command = guarded("redis-server");
+                command.args([
+                    "--port",
+                    &port,
+                    "--bind",
+                    "127.0.0.1",
+                    "--save",
+                    "",
+                    "--appendonly",
+                    "no",
+                ]);
+                command.arg("--dir").arg(data);
+                command
+            }
+            Kind::Mongo if mongod().is_some() => {
+                let mut command = guarded("mongod");
+                command.args(["--bind_ip", "127.0.0.1", "--port", &port, "--dbpath"]).arg(data);
+                command
+            }
+            Kind::Mongo => {
+                let program =
+                    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/secantus/bin/secantusd-py");
+                assert!(program.exists(), "no MongoDB server: run make test, which installs one");
+                let mut command = guarded(program.to_str().unwrap());
+                command
+                    .args(["--host", "127.0.0.1", "--port", &port, "--storage-path"])
+                    .arg(data.join("db"));
+                command
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.signal(Signal::SIGKILL);
+        }
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A command that ends with this test, whatever ends the test.
+fn guarded(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", program]);
+    command
+}
+
+/// The same, as a user who is not root: PostgreSQL insists.
+fn unprivileged(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    if geteuid().is_root() {
+        command.args(["--reuid", "postgres", "--regid", "postgres", "--init-groups"]);
+    }
+    command.arg(program);
+    command
+}
+
+fn mongod() -> Option<()> {
+    Command::new("mongod").arg("--version").output().is_ok().then_some(())
+}
+
+/// A program of PostgreSQL, which Debian keeps out of PATH.
+fn postgres(program: &str) -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut found =
+        versions.map(|version| version.path().join("bin").join(program)).collect::<Vec<_>>();
+    found.sort();
+    found.into_iter().rfind(|path| path.exists()).unwrap_or_else(|| program.into())
+}
+
+/// An empty cluster, made once and copied from then on.
+fn template() -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("shop-test-postgres-{}", geteuid()));
+    let lock = File::create(folder.with_extension("lock")).unwrap();
+    lock.lock().unwrap();
+    if !folder.join("PG_VERSION").exists() {
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        if geteuid().is_root() {
+            run(Command::new("chown").arg("postgres").arg(&folder));
+        }
+        let mut initdb = unprivileged(&postgres("initdb"));
+        run(initdb.arg("-D").arg(&folder).args([
+            "-U",
+            "shop",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--no-sync",
+        ]));
+    }
+    folder
+}
