@@ -23,6 +23,7 @@ pub(super) async fn list(
     let page = PageRequest::read(Query::of(&request))?;
     let store = shared.clone();
     let load = async move || {
+        log::debug!("asking the store for a page");
         let products = store.products.page(page.cursor, page.limit_and_one()).await?;
         let (products, next) = page.cut(products);
         let link = next.map(|target| format!("<{target}>; rel=\"next\""));
@@ -40,9 +41,10 @@ pub(super) async fn show(
 ) -> Result<impl Responder, Error> {
     let id = parse(&id)?;
     let store = shared.clone();
-    let load = async move || match store.products.find(id).await? {
-        Some(product) => Entry::new(&product, Some(etag(&product)), None).map(Some),
-        None => Ok(None),
+    let load = async move || {
+        log::debug!("asking the store for a product");
+        let found = store.products.find(id).await?;
+        found.map(|product| Entry::new(&product, Some(etag(&product)), None)).transpose()
     };
     let (entry, origin) = shared.cache.get(Key::Product(id), load).await?;
     answer(&request, entry, origin)

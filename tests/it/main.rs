@@ -3,9 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
 
 mod auth;
+mod cache;
+mod failures;
 mod gateway;
 mod process;
 mod products;
+mod stores;
 mod support;
 mod topologies;
 mod transport;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
 
@@ -72,7 +72,15 @@ impl Server {
     /// Lets it hang without an answer (SIGSTOP), go on (SIGCONT), or ends it at once (SIGKILL).
     pub(crate) fn signal(&mut self, signal: Signal) {
         let child = self.child.as_mut().unwrap();
-        killpg(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+        let pid = child.id().cast_signed();
+        // PostgreSQL has a process for each connection, and each of them is a group of its own.
+        let children =
+            fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        kill(Pid::from_raw(pid), signal).unwrap();
+        for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
+            // One that has ended meanwhile needs no signal.
+            let _ = kill(Pid::from_raw(child), signal);
+        }
         if signal == Signal::SIGKILL {
             child.wait().unwrap();
             self.child = None;
@@ -82,8 +90,6 @@ impl Server {
     /// Starts it again on its port and data.
     pub(crate) fn resume(&mut self) {
         let mut command = self.command();
-        // A group of its own, so that a signal reaches all of it.
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let log = File::create(self.data.path().join("log")).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));

@@ -1,0 +1,273 @@
+//! What holds on one back end of a store holds on the other.
+
+use std::collections::HashSet;
+
+use awc::http::Method;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Client, Kind, Process, Server, Shop, Storage, Topology};
+
+/// A shop in one process on `storage`.
+fn shop(storage: Storage) -> Shop {
+    Shop::start_on(Topology::OneProcess, storage.servers(), &[])
+}
+
+fn ids(page: &Answer) -> Vec<String> {
+    let page = page.json();
+    let ids =
+        page.as_array().unwrap().iter().map(|product| product["id"].as_str().unwrap().to_owned());
+    ids.collect()
+}
+
+async fn walk(client: &Client, path: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut target = Some(path.to_owned());
+    while let Some(path) = target {
+        let page = client.get(&path).await;
+        assert_eq!(page.status, 200, "{path}");
+        all.extend(ids(&page));
+        let next = page.header("link").strip_suffix(">; rel=\"next\"");
+        target = next.map(|link| link.trim_start_matches('<').to_owned());
+    }
+    all
+}
+
+#[actix_rt::test]
+async fn what_goes_in_comes_out() {
+    for storage in Storage::ALL {
+        let shop = shop(storage);
+        let client = shop.gateway();
+        let widest = "🦊".repeat(200);
+        for (name, price) in [
+            ("Zoë's \"Lamp\" \\ $gt {\"$ne\":1}", json!(49.99)),
+            ("名前 \u{202e}x", json!(0)),
+            (widest.as_str(), json!(1_000_000_000_000_i64)),
+            ("'; DROP TABLE products; --", json!(0.01)),
+        ] {
+            let added = client.post("/products", json!({ "name": name, "price": price })).await;
+            assert_eq!(added.status, 201, "{storage:?} {name}");
+            let product = added.json();
+            assert_eq!(
+                (&product["name"], &product["price"]),
+                (&json!(name), &price),
+                "{storage:?}"
+            );
+            assert_eq!(client.get(added.header("location")).await.json(), product, "{storage:?}");
+        }
+        for (n, name) in
+            ["Zoë 🦊", "名前", &"ö".repeat(64), "'; DROP TABLE users; --"].iter().enumerate()
+        {
+            let local = if n == 2 { "a".repeat(64) } else { format!("u{n}") };
+            let new = json!({ "username": name, "email": format!("{local}@example.com") });
+            let added = client.post("/auth/register", new).await;
+            assert_eq!(added.status, 201, "{storage:?} {name}");
+            let dashboard = client.get(added.header("location")).await.json();
+            assert_eq!(dashboard["user"], added.json(), "{storage:?}");
+            assert_eq!(dashboard["user"]["username"], json!(name), "{storage:?}");
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn of_twenty_who_want_one_address_one_gets_it() {
+    for storage in Storage::ALL {
+        let shop = shop(storage);
+        let client = shop.gateway();
+        let tries = (0..20).map(|n| {
+            let client = client.clone();
+            // Each in another mix of cases.
+            let email = if n % 2 == 0 { "one@example.com" } else { "ONE@Example.com" };
+            let body = json!({ "username": format!("u{n}"), "email": email });
+            async move { client.post("/auth/register", body).await.status }
+        });
+        let mut statuses = join_all(tries).await;
+        statuses.sort_unstable();
+        assert_eq!(statuses[0], 201, "{storage:?}");
+        assert_eq!(statuses[1..], [409; 19], "{storage:?}");
+    }
+}
+
+#[actix_rt::test]
+async fn of_twenty_who_saw_one_version_one_may_write() {
+    for storage in Storage::ALL {
+        let shop = shop(storage);
+        let client = shop.gateway();
+        let path = format!("/products/{}", client.add_product("Lamp", 1.0).await);
+        let etag = client.get(&path).await.header("etag").to_owned();
+        assert_eq!(etag, "\"1\"");
+        let tries = (0..20).map(|n| {
+            let (client, path, etag) = (client.clone(), path.clone(), etag.clone());
+            async move {
+                let headers = [("content-type", "application/json"), ("if-match", etag.as_str())];
+                let body = json!({ "name": format!("Lamp {n}"), "price": n }).to_string();
+                client.send(Method::PUT, &path, &headers, body).await
+            }
+        });
+        let answers = join_all(tries).await;
+        let (done, refused) = answers.iter().partition::<Vec<_>, _>(|answer| answer.status == 200);
+        assert_eq!((done.len(), refused.len()), (1, 19), "{storage:?}");
+        for answer in refused {
+            assert_eq!(answer.status, 412, "{answer:?}");
+            assert_eq!(answer.problem().0, "/problems/precondition-failed");
+        }
+        let now = client.get(&path).await;
+        assert_eq!(now.header("etag"), "\"2\"", "{storage:?}");
+        assert_eq!(now.json(), done[0].json(), "{storage:?}");
+        assert_eq!(done[0].header("etag"), "\"2\"");
+    }
+}
+
+#[actix_rt::test]
+async fn a_client_that_has_it_already_gets_304() {
+    for storage in Storage::ALL {
+        let shop = shop(storage);
+        let client = shop.gateway();
+        let one = format!("/products/{}", client.add_product("Lamp", 1.0).await);
+        for path in ["/products", &one] {
+            let etag = client.get(path).await.header("etag").to_owned();
+            let ask = async |tags: &str| {
+                client.send(Method::GET, path, &[("if-none-match", tags)], "").await
+            };
+            let known = ask(&etag).await;
+            assert_eq!((known.status, known.body.len()), (304, 0), "{storage:?} {path}");
+            assert_eq!(known.header("etag"), etag);
+            assert_eq!(ask(&format!("\"x\", W/{etag}")).await.status, 304);
+            assert_eq!(ask("\"other\"").await.status, 200);
+            let headers = [("content-type", "application/json")];
+            client.send(Method::PUT, &one, &headers, r#"{"name":"Lamp","price":2}"#).await;
+            assert_eq!(ask(&etag).await.status, 200, "{storage:?} {path}: it has changed");
+        }
+        let stale = [("if-match", "\"1\"")];
+        assert_eq!(client.send(Method::DELETE, &one, &stale, "").await.status, 412);
+        assert_eq!(
+            client.send(Method::DELETE, &one, &[("if-match", "nonsense")], "").await.status,
+            412
+        );
+        assert_eq!(client.send(Method::DELETE, &one, &[("if-match", "*")], "").await.status, 204);
+        assert_eq!(client.get(&one).await.status, 404, "{storage:?}");
+        assert_eq!(client.get("/products").await.json(), json!([]), "{storage:?}");
+    }
+}
+
+#[actix_rt::test]
+async fn pages_neither_skip_nor_repeat_while_others_write() {
+    for storage in Storage::ALL {
+        let shop = shop(storage);
+        let client = shop.gateway();
+        let mut before = Vec::new();
+        for n in 0..60 {
+            before.push(client.add_product(&format!("Product {n}"), 1.0).await);
+        }
+        before.reverse();
+        let writer = async {
+            for n in 0..40 {
+                client.add_product(&format!("Newcomer {n}"), 1.0).await;
+            }
+        };
+        let reader = async {
+            for _ in 0..3 {
+                let seen = walk(&client, "/products?limit=7").await;
+                let old = seen.iter().filter(|id| before.contains(id)).cloned().collect::<Vec<_>>();
+                assert_eq!(old, before, "{storage:?}");
+                assert_eq!(seen.iter().collect::<HashSet<_>>().len(), seen.len(), "{storage:?}");
+            }
+        };
+        futures_util::future::join(writer, reader).await;
+        assert_eq!(walk(&client, "/products").await.len(), 100, "{storage:?}");
+    }
+}
+
+#[actix_rt::test]
+async fn products_of_one_moment_keep_one_order() {
+    let ids = (0..25_u8).map(|n| bson::oid::ObjectId::from_bytes([n.wrapping_mul(77); 12]));
+    let mut ids = ids.collect::<Vec<_>>();
+    for storage in Storage::ALL {
+        let shop = shop(storage);
+        match storage {
+            Storage::Embedded => tie_in_file(&shop, &ids),
+            Storage::Polyglot => tie_in_mongo(&shop.servers, &ids).await,
+        }
+        ids.sort_by(|a, b| b.cmp(a));
+        let expected = ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+        for limit in [1, 4, 25] {
+            let seen = walk(&shop.gateway(), &format!("/products?limit={limit}")).await;
+            assert_eq!(seen, expected, "{storage:?} {limit}");
+        }
+    }
+}
+
+/// The time of products that were all added at once, in microseconds.
+const MOMENT: i64 = 1_700_000_000_000_000;
+
+fn tie_in_file(shop: &Shop, ids: &[bson::oid::ObjectId]) {
+    use diesel::connection::SimpleConnection as _;
+    use diesel::{Connection as _, SqliteConnection};
+    let file = shop.folder.path().join("data/product.db");
+    let mut connection = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
+    for id in ids {
+        let insert = format!(
+            "INSERT INTO products (id, name, price, created_at) VALUES ('{id}', 'x', 1, {MOMENT})"
+        );
+        connection.batch_execute(&insert).unwrap();
+    }
+}
+
+async fn tie_in_mongo(servers: &[Server], ids: &[bson::oid::ObjectId]) {
+    let server = servers.iter().find(|server| server.kind() == Kind::Mongo).unwrap();
+    let client = mongodb::Client::with_uri_str(server.url()).await.unwrap();
+    let products = client.default_database().unwrap().collection("products");
+    for id in ids {
+        let row = bson::doc! { "_id": id, "name": "x", "price": 1_i64, "created_at": MOMENT, "version": 1_i64 };
+        products.insert_one(row).await.unwrap();
+    }
+}
+
+#[actix_rt::test]
+async fn any_mix_of_back_ends_works() {
+    for kind in [Kind::Postgres, Kind::Mongo, Kind::Redis] {
+        let shop = Shop::start_on(Topology::OneProcess, vec![Server::start(kind)], &[]);
+        let client = shop.gateway();
+        let user = client.register("neo").await;
+        let product = client.add_product("Lamp", 5.0).await;
+        let dashboard: Value = client.get(&format!("/auth/dashboard/{user}")).await.json();
+        assert_eq!(dashboard["recommendedProducts"][0]["id"], json!(product), "{kind:?}");
+        assert_eq!(client.get("/products").await.header("x-cache"), "MISS", "{kind:?}");
+        assert_eq!(client.get("/products").await.header("x-cache"), "HIT", "{kind:?}");
+    }
+}
+
+#[actix_rt::test]
+async fn ten_processes_may_start_on_an_empty_server_at_once() {
+    let server = Server::start(Kind::Postgres);
+    let folder = tempfile::TempDir::new().unwrap();
+    let children = (0..10).map(|_| {
+        let mut command = Process::command(folder.path());
+        command.args(["migrate", "--role", "user"]).env("DATABASE_URL", server.url());
+        actix_rt::task::spawn_blocking(move || command.output().unwrap())
+    });
+    let mut applied = 0;
+    for child in children.collect::<Vec<_>>() {
+        let output = child.await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        applied += String::from_utf8(output.stdout).unwrap().matches("applied").count();
+    }
+    assert_eq!(applied, 1);
+}
+
+#[actix_rt::test]
+async fn what_is_not_there_is_remembered_until_it_is_added() {
+    for storage in Storage::ALL {
+        let shop = shop(storage);
+        let client = shop.gateway();
+        for _ in 0..3 {
+            assert_eq!(
+                client.get("/products/6b03bc06a8104e0a5ab179df").await.status,
+                404,
+                "{storage:?}"
+            );
+        }
+        client.add_product("Lamp", 1.0).await;
+        assert_eq!(client.get("/products").await.json().as_array().unwrap().len(), 1);
+    }
+}
