@@ -36,7 +36,7 @@ needs:
 	@$(call install,$(NEEDS))
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null \
 		|| { $(call apt,postgresql); }
-	@command -v mongod >/dev/null || [ -n "$$APP_TEST_MONGODB_URL" ] || [ -x target/secantus/bin/secantusd-py ] \
+	@command -v mongod >/dev/null || [ -x target/secantus/bin/secantusd-py ] \
 		|| { python3 -m venv --help >/dev/null 2>&1 && python3 -c 'import ensurepip' 2>/dev/null || { $(call apt,python3-venv); }; \
 		python3 -m venv target/secantus && target/secantus/bin/pip install -q --only-binary :all: $(SECANTUS); }
 	@$(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt

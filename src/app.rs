@@ -19,6 +19,8 @@ use crate::config::{self, Effective, PeerUrl, Settings};
 use crate::edge::{Draining, Edge};
 use crate::readiness::Check;
 use crate::server::{self, Listener, Readiness};
+use crate::storage::copy::{Copied, Progress};
+use crate::storage::sqlite;
 use crate::transport::{Peer, http, local};
 use crate::{gateway, product, user};
 
@@ -132,6 +134,62 @@ pub async fn seed(
     let key = store_key(Role::Product);
     let seeded = product::seed(&settings.product, count, progress).await;
     seeded.map_err(|error| effective.blame(key, error).into())
+}
+
+/// Copies the accounts or the products at one URL to another; the schemes, or between two files the tables
+/// of the first, say which. Returns what was copied, in a word, and how.
+///
+/// # Errors
+/// When a URL cannot be used, the two cannot hold the same, or a store fails.
+pub async fn copy(
+    settings: &Settings,
+    from: &str,
+    to: &str,
+    progress: impl Progress,
+) -> Result<(&'static str, Copied), Failure> {
+    let fail = |problem: String| Failure::Other(problem);
+    if copies_products(from, to)? {
+        let at = |url: &str| {
+            let database_url = url.to_owned().try_into().map_err(fail)?;
+            Ok::<_, Failure>(config::Product { database_url, ..patient_product(settings) })
+        };
+        let copied = product::copy(&at(from)?, &at(to)?, progress).await.map_err(fail)?;
+        return Ok(("products", copied));
+    }
+    let at = |url: &str| {
+        let database_url = url.to_owned().try_into().map_err(fail)?;
+        Ok::<_, Failure>(config::User { database_url, ..patient_user(settings) })
+    };
+    let copied = user::copy(&at(from)?, &at(to)?, progress).await.map_err(fail)?;
+    Ok(("accounts", copied))
+}
+
+/// How long a batch of a copy may take: nobody waits for an answer.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
+
+fn patient_user(settings: &Settings) -> config::User {
+    config::User { statement_timeout: BATCH_TIMEOUT, ..settings.user.clone() }
+}
+
+fn patient_product(settings: &Settings) -> config::Product {
+    config::Product { statement_timeout: BATCH_TIMEOUT, ..settings.product.clone() }
+}
+
+fn copies_products(from: &str, to: &str) -> Result<bool, Failure> {
+    let is = |scheme: &str| [from, to].iter().any(|url| url.starts_with(scheme));
+    match (is("postgres"), is("mongodb")) {
+        (true, true) => {
+            let why = "accounts are in PostgreSQL, products in MongoDB: neither can be copied to the other";
+            Err(Failure::Other(why.into()))
+        }
+        (true, false) => Ok(false),
+        (false, true) => Ok(true),
+        (false, false) => {
+            let path = from.trim_start_matches("sqlite://").as_ref();
+            let tables = sqlite::tables(path).map_err(Failure::Other)?;
+            Ok(tables.iter().any(|table| table == "products"))
+        }
+    }
 }
 
 /// The management address of a process that runs `roles`: that of its first role.

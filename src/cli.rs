@@ -99,6 +99,19 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
         products: u32,
     },
+    /// Copy accounts or products from one store to another; what is there already is not written again
+    ///
+    /// Accounts are at sqlite://PATH or postgres://…, products at sqlite://PATH or mongodb://…. Stop the
+    /// shop, or copy again after stopping it: what is written during a copy may be missed. Counts and
+    /// checksums of both sides are printed at the end; exit 1 when they differ.
+    Copy {
+        /// Where to read
+        #[arg(long, value_name = "URL")]
+        from: String,
+        /// Where to write
+        #[arg(long, value_name = "URL")]
+        to: String,
+    },
     /// Ask the process on this machine whether it is ready; exit 1 when it is not
     Healthcheck {
         /// The management address to ask [default: that of the first role]

@@ -53,14 +53,8 @@ pub fn migrate(global: &Global) -> Result<(), Failure> {
 pub fn seed(global: &Global, products: u32) -> Result<(), Failure> {
     let (settings, effective) = load(global)?;
     let ttl = settings.product.cache_ttl;
-    let bar = if io::stderr().is_terminal() {
-        ProgressBar::new(products.into())
-    } else {
-        ProgressBar::hidden()
-    };
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} products, {eta} left") {
-        bar.set_style(style);
-    }
+    let bar = progress_bar();
+    bar.set_length(products.into());
     let seeding = app::seed(&settings, &effective, products, |done| bar.set_position(done.into()));
     let added = actix_rt::System::new().block_on(seeding)?;
     bar.finish_and_clear();
@@ -71,6 +65,39 @@ pub fn seed(global: &Global, products: u32) -> Result<(), Failure> {
         writeln!(out, "a shop that is running may take {wait} (product.cache_ttl) to show them")?;
     }
     Ok(())
+}
+
+/// `app copy`
+///
+/// # Errors
+/// See [`app::copy`]; also when the target has more than the source, or something else.
+pub fn copy(global: &Global, from: &str, to: &str) -> Result<(), Failure> {
+    let (settings, _) = load(global)?;
+    let bar = progress_bar();
+    let copying = app::copy(&settings, from, to, |done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+    });
+    let (what, copied) = actix_rt::System::new().block_on(copying)?;
+    bar.finish_and_clear();
+    let mut out = io::stdout().lock();
+    writeln!(out, "wrote {} {what}; the others were there", copied.written)?;
+    for (side, summary) in [("source", copied.from), ("target", copied.to)] {
+        writeln!(out, "{side}: {} {what}, checksum {:032x}", summary.count, summary.checksum)?;
+    }
+    if copied.from != copied.to {
+        return Err(Failure::Other(format!("the target has other {what} than the source")));
+    }
+    Ok(())
+}
+
+/// A bar on a terminal, and nothing elsewhere.
+fn progress_bar() -> ProgressBar {
+    let bar = if io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+    match ProgressStyle::with_template("{bar:40} {pos}/{len}, {eta} left") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
 }
 
 /// `app healthcheck`

@@ -11,11 +11,14 @@ use clap::Parser as _;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Whoever speaks TLS finds it here; a second installation could only be of the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let Cli { global, command } = Cli::parse();
     let outcome = match command.unwrap_or(Command::Run) {
         Command::Run => commands::run(&global),
         Command::Migrate => commands::migrate(&global),
         Command::Seed { products } => commands::seed(&global, products),
+        Command::Copy { from, to } => commands::copy(&global, &from, &to),
         Command::Healthcheck { address } => commands::healthcheck(&global, address),
         Command::CheckConfig => commands::check_config(&global),
         Command::Completions { shell } => commands::completions(shell),

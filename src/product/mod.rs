@@ -11,6 +11,7 @@ use actix_web::web::{Data, ServiceConfig};
 use crate::config;
 use crate::edge::path;
 use crate::readiness::Check;
+use crate::storage::copy::{self, Copied, Progress};
 use cache::Cache;
 use store::{Place, Store};
 
@@ -86,6 +87,24 @@ impl Role {
 /// What is wrong with `product.database_url`.
 pub async fn migrate(options: &config::Product) -> Result<Vec<String>, String> {
     Place::find(options).await?.prepare().await
+}
+
+/// Makes the products at `to` those at `from`, with everything else that is there left alone.
+///
+/// # Errors
+/// Which of the two failed, and why.
+pub async fn copy(
+    from: &config::Product,
+    to: &config::Product,
+    progress: impl Progress,
+) -> Result<Copied, String> {
+    let mut stores = Vec::new();
+    for options in [from, to] {
+        let place = Place::find(options).await?;
+        place.prepare().await?;
+        stores.push(place.open()?);
+    }
+    copy::copy(&stores[0], &stores[1], progress).await.map_err(|error| error.to_string())
 }
 
 /// Every route of the role.

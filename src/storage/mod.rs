@@ -1,5 +1,6 @@
 //! Opening what roles keep their data in. Nothing here knows of users or products.
 
+pub mod copy;
 pub mod postgres;
 pub mod sql;
 pub mod sqlite;

@@ -87,6 +87,22 @@ pub fn migrate(path: &Path, migrations: EmbeddedMigrations) -> Result<Vec<String
     applied.map_err(|error| format!("cannot migrate {}: {error}", path.display()))
 }
 
+/// The names of the tables in the file at `path`, which must be there. Blocks.
+///
+/// # Errors
+/// When it is not, or cannot be read.
+pub fn tables(path: &Path) -> Result<Vec<String>, String> {
+    let cannot_read =
+        |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", path.display());
+    std::fs::metadata(path).map_err(|error| cannot_read(&error))?;
+    let mut connection = SqliteConnection::establish(&path.display().to_string())
+        .map_err(|error| cannot_read(&error))?;
+    let names = diesel::dsl::sql::<diesel::sql_types::Text>(
+        "SELECT name FROM sqlite_master WHERE type = 'table'",
+    );
+    diesel::RunQueryDsl::load(names, &mut connection).map_err(|error| cannot_read(&error))
+}
+
 /// Tries again while another process has the file to itself.
 fn switch_to_log(connection: &mut SqliteConnection) -> Result<(), diesel::result::Error> {
     let start = Instant::now();

@@ -10,7 +10,8 @@ use crate::config::{self, SqlUrl};
 use crate::contract::ProductClient;
 use crate::edge::path;
 use crate::readiness::Check;
-use crate::storage::Prepared;
+use crate::storage::copy::{self, Copied, Progress};
+use crate::storage::{Prepared, StoreError};
 use crate::transport::Peer;
 use store::Store;
 
@@ -76,6 +77,30 @@ impl Role {
 /// What is wrong with `user.database_url`.
 pub async fn migrate(options: &config::User) -> Result<Vec<String>, String> {
     store::migrate(options).await
+}
+
+/// Makes the accounts at `to` those at `from`, with everything else that is there left alone.
+///
+/// # Errors
+/// Which of the two failed, and why.
+pub async fn copy(
+    from: &config::User,
+    to: &config::User,
+    progress: impl Progress,
+) -> Result<Copied, String> {
+    let mut stores = Vec::new();
+    for options in [from, to] {
+        migrate(options).await?;
+        let store = Store::open(options, Prepared::default());
+        store.is_prepared();
+        stores.push(store);
+    }
+    copy::copy(&stores[0], &stores[1], progress).await.map_err(|error| match error {
+        StoreError::Duplicate => {
+            "the target has an e-mail address of the source under another id".into()
+        }
+        error => error.to_string(),
+    })
 }
 
 /// Every route of the role.

@@ -1,7 +1,7 @@
 //! The accounts, and the queries on them: the same on SQLite and on PostgreSQL.
 
 use diesel::prelude::*;
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use secrecy::ExposeSecret as _;
 use uuid::Uuid;
@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::model::email_key;
 use crate::config::{SqlUrl, User as Options};
 use crate::contract::User;
+use crate::storage::copy::{BATCH, Rows};
 use crate::storage::sql::{Pool, on_either};
 use crate::storage::{Limits, Prepared, StoreError, postgres, sqlite, to_the_end};
 
@@ -45,13 +46,7 @@ impl Store {
 
     /// Adds `user`; [`StoreError::Duplicate`] when an account has its e-mail address.
     pub(super) async fn insert(&self, user: &User) -> Result<(), StoreError> {
-        let row = (
-            users::id.eq(user.id.to_string()),
-            users::username.eq(user.username.clone()),
-            users::email.eq(user.email.clone()),
-            users::email_key.eq(email_key(&user.email)),
-            users::created_at.eq(user.created_at.naive_utc()),
-        );
+        let row = values(user);
         let pool = self.pool()?;
         to_the_end(&self.limits, async move {
             let insert = diesel::insert_into(users::table).values(row);
@@ -81,9 +76,79 @@ impl Store {
         to_the_end(&self.limits, async move { pool.get().await?.ping().await }).await
     }
 
+    /// Says that the tables are up to date.
+    pub(super) fn is_prepared(&self) {
+        self.prepared.set();
+    }
+
     fn pool(&self) -> Result<Pool, StoreError> {
         let ready = self.prepared.is_set().then(|| self.pool.clone());
         ready.ok_or_else(|| StoreError::Connection("its tables are not up to date yet".into()))
+    }
+}
+
+/// For `app copy`.
+impl Rows for Store {
+    type Row = User;
+
+    async fn count(&self) -> Result<u64, StoreError> {
+        let pool = self.pool()?;
+        to_the_end(&self.limits, async move {
+            let count = users::table.count();
+            let count = on_either!(&mut pool.get().await?, connection => {
+                count.get_result::<i64>(connection).await
+            })?;
+            Ok(count.unsigned_abs())
+        })
+        .await
+    }
+
+    async fn behind(&self, last: Option<&User>) -> Result<Vec<User>, StoreError> {
+        let pool = self.pool()?;
+        let last = last.map_or_else(String::new, |user| user.id.to_string());
+        to_the_end(&self.limits, async move {
+            let columns = (users::id, users::username, users::email, users::created_at);
+            let rows = users::table.filter(users::id.gt(last)).order_by(users::id);
+            let rows = rows.limit(BATCH as i64).select(columns);
+            let rows = on_either!(&mut pool.get().await?, connection => {
+                rows.load::<Row>(connection).await
+            })?;
+            rows.into_iter().map(user).collect()
+        })
+        .await
+    }
+
+    async fn counterparts(&self, rows: &[User]) -> Result<Vec<User>, StoreError> {
+        let pool = self.pool()?;
+        let ids = rows.iter().map(|user| user.id.to_string()).collect::<Vec<_>>();
+        to_the_end(&self.limits, async move {
+            let columns = (users::id, users::username, users::email, users::created_at);
+            let rows = users::table.filter(users::id.eq_any(ids)).select(columns);
+            let rows = on_either!(&mut pool.get().await?, connection => {
+                rows.load::<Row>(connection).await
+            })?;
+            rows.into_iter().map(user).collect()
+        })
+        .await
+    }
+
+    async fn put(&self, rows: Vec<User>) -> Result<(), StoreError> {
+        let pool = self.pool()?;
+        to_the_end(&self.limits, async move {
+            on_either!(&mut pool.get().await?, connection => {
+                connection.transaction::<(), diesel::result::Error, _>(async |connection| {
+                    for user in &rows {
+                        let row = values(user);
+                        let put = diesel::insert_into(users::table).values(row.clone());
+                        put.on_conflict(users::id).do_update().set(row).execute(connection).await?;
+                    }
+                    Ok(())
+                })
+                .await
+            })?;
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -95,6 +160,24 @@ pub(super) async fn migrate(options: &Options) -> Result<Vec<String>, String> {
             postgres::migrate(url.expose_secret(), &limits(options), ON_POSTGRES).await
         }
     }
+}
+
+type Values = (
+    diesel::dsl::Eq<users::id, String>,
+    diesel::dsl::Eq<users::username, String>,
+    diesel::dsl::Eq<users::email, String>,
+    diesel::dsl::Eq<users::email_key, String>,
+    diesel::dsl::Eq<users::created_at, chrono::NaiveDateTime>,
+);
+
+fn values(user: &User) -> Values {
+    (
+        users::id.eq(user.id.to_string()),
+        users::username.eq(user.username.clone()),
+        users::email.eq(user.email.clone()),
+        users::email_key.eq(email_key(&user.email)),
+        users::created_at.eq(user.created_at.naive_utc()),
+    )
 }
 
 fn limits(options: &Options) -> Limits {

@@ -89,8 +89,9 @@ fn product(n: usize) -> serde_json::Value {
     json!({ "name": format!("Product {n}"), "price": 1 })
 }
 
-fn polyglot() -> Shop {
-    Shop::start_on(Topology::OneProcessARole, crate::support::Storage::Polyglot.servers(), &[])
+fn polyglot(environment: &[(&str, &str)]) -> Shop {
+    let servers = [Kind::Postgres, Kind::Mongo, Kind::Redis].map(Server::start_own);
+    Shop::start_on(Topology::OneProcessARole, servers.into(), environment)
 }
 
 /// Asserts that `path` is answered `status` again soon after `since`.
@@ -102,7 +103,7 @@ async fn recovers(client: &Client, path: &str, since: Instant) {
 
 #[actix_rt::test]
 async fn without_redis_reads_and_writes_go_on() {
-    let mut shop = polyglot();
+    let mut shop = polyglot(&[]);
     let client = shop.gateway();
     let product_role = shop.process("product").client("management");
     for failure in FAILURES {
@@ -143,11 +144,7 @@ async fn without_redis_reads_and_writes_go_on() {
 
 #[actix_rt::test]
 async fn without_mongodb_cached_reads_go_on() {
-    let mut shop = Shop::start_on(
-        Topology::OneProcessARole,
-        crate::support::Storage::Polyglot.servers(),
-        &[("APP__PRODUCT__CACHE_TTL", "200ms")],
-    );
+    let mut shop = polyglot(&[("APP__PRODUCT__CACHE_TTL", "200ms")]);
     let client = shop.gateway();
     let user = client.register("neo").await;
     for failure in FAILURES {
@@ -191,7 +188,7 @@ async fn without_mongodb_cached_reads_go_on() {
 
 #[actix_rt::test]
 async fn without_postgresql_products_are_listed() {
-    let mut shop = polyglot();
+    let mut shop = polyglot(&[]);
     let client = shop.gateway();
     for failure in FAILURES {
         let load = Load::start(&client, 4, "/auth/register", account);

@@ -4,6 +4,7 @@
 
 mod auth;
 mod cache;
+mod copy;
 mod failures;
 mod gateway;
 mod process;

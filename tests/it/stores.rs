@@ -256,6 +256,32 @@ async fn ten_processes_may_start_on_an_empty_server_at_once() {
 }
 
 #[actix_rt::test]
+async fn postgresql_is_spoken_to_over_tls_where_the_url_asks_for_it() {
+    let authority = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let server = Server::start_postgres_with_tls(
+        &authority.cert.pem(),
+        &authority.signing_key.serialize_pem(),
+    );
+    let folder = tempfile::TempDir::new().unwrap();
+    let trusted = folder.path().join("trusted.pem");
+    std::fs::write(&trusted, authority.cert.pem()).unwrap();
+    let url = server.url().replace("127.0.0.1", "localhost").replace("disable", "require");
+    let migrate = |trust: bool| {
+        let mut command = Process::command(folder.path());
+        command.args(["migrate", "--role", "user"]).env("DATABASE_URL", &url);
+        if trust {
+            command.env("SSL_CERT_FILE", &trusted);
+        }
+        Process::run(command)
+    };
+    let refused = migrate(false);
+    let why = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && why.contains("invalid peer certificate"), "{why}");
+    let accepted = migrate(true);
+    assert!(accepted.status.success(), "{accepted:?}");
+}
+
+#[actix_rt::test]
 async fn what_is_not_there_is_remembered_until_it_is_added() {
     for storage in Storage::ALL {
         let shop = shop(storage);

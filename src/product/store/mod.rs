@@ -11,6 +11,7 @@ use secrecy::ExposeSecret as _;
 use super::model::{Cursor, NewProduct};
 use crate::config::{DocumentUrl, Product as Options};
 use crate::contract::{Money, Product};
+use crate::storage::copy::Rows;
 use crate::storage::{Limits, Prepared, StoreError, to_the_end};
 
 /// Where the catalogue is, and whether it is ready; shared by the threads of a process.
@@ -175,6 +176,30 @@ impl Store {
     /// Asks whether the store answers.
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
         on_back_end!(self.ping())
+    }
+}
+
+/// For `app copy`.
+impl Rows for Store {
+    type Row = Product;
+
+    async fn count(&self) -> Result<u64, StoreError> {
+        on_back_end!(self.count())
+    }
+
+    async fn behind(&self, last: Option<&Product>) -> Result<Vec<Product>, StoreError> {
+        // Before every id that is given out.
+        let last = last.map_or(ObjectId::from_bytes([0; 12]), |product| product.id);
+        on_back_end!(self.behind(last))
+    }
+
+    async fn counterparts(&self, rows: &[Product]) -> Result<Vec<Product>, StoreError> {
+        let ids = rows.iter().map(|product| product.id).collect::<Vec<_>>();
+        on_back_end!(self.among(ids))
+    }
+
+    async fn put(&self, rows: Vec<Product>) -> Result<(), StoreError> {
+        on_back_end!(self.put(rows))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The catalogue in MongoDB.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bson::oid::ObjectId;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Cursor, NewProduct, Written, decode};
 use crate::contract::Product;
+use crate::storage::copy::BATCH;
 use crate::storage::{Limits, StoreError};
 
 /// The database, where the URL names none.
@@ -132,6 +134,35 @@ impl Store {
             Some(row) => Ok(Written::Done(product(row)?)),
             None => self.why_not(id).await,
         }
+    }
+
+    pub(super) async fn count(&self) -> Result<u64, StoreError> {
+        Ok(self.products.count_documents(doc! {}).await?)
+    }
+
+    pub(super) async fn behind(&self, last: ObjectId) -> Result<Vec<Product>, StoreError> {
+        let rows = self.products.find(doc! { "_id": { "$gt": last } }).sort(doc! { "_id": 1 });
+        let rows = rows.limit(BATCH as i64).await?;
+        rows.try_collect::<Vec<_>>().await?.into_iter().map(product).collect()
+    }
+
+    pub(super) async fn among(&self, ids: Vec<ObjectId>) -> Result<Vec<Product>, StoreError> {
+        let rows = self.products.find(doc! { "_id": { "$in": ids } }).await?;
+        rows.try_collect::<Vec<_>>().await?.into_iter().map(product).collect()
+    }
+
+    pub(super) async fn put(&self, products: Vec<Product>) -> Result<(), StoreError> {
+        let there = self.among(products.iter().map(|product| product.id).collect()).await?;
+        let there = there.iter().map(|product| product.id).collect::<HashSet<_>>();
+        let (old, new) =
+            products.into_iter().partition::<Vec<_>, _>(|product| there.contains(&product.id));
+        for product in &old {
+            self.products.replace_one(doc! { "_id": product.id }, row(product)).await?;
+        }
+        if !new.is_empty() {
+            self.insert_missing(new).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn ping(&self) -> Result<(), StoreError> {

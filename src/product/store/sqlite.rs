@@ -11,6 +11,7 @@ use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
 use super::{Cursor, NewProduct, Written, decode};
 use crate::contract::Product;
+use crate::storage::copy::BATCH;
 use crate::storage::sqlite::{self, Pool};
 use crate::storage::{Limits, StoreError};
 
@@ -115,6 +116,38 @@ impl Store {
             Some(row) => Ok(Written::Done(product(row)?)),
             None => why_not(&mut connection, id).await,
         }
+    }
+
+    pub(super) async fn count(&self) -> Result<u64, StoreError> {
+        let count = products::table.count();
+        let count = count.get_result::<i64>(&mut *self.pool.get().await?).await?;
+        Ok(count.unsigned_abs())
+    }
+
+    pub(super) async fn behind(&self, last: ObjectId) -> Result<Vec<Product>, StoreError> {
+        let rows = products::table.filter(products::id.gt(last.to_hex())).order_by(products::id);
+        let rows = rows.limit(BATCH as i64).load::<Row>(&mut *self.pool.get().await?).await?;
+        rows.into_iter().map(product).collect()
+    }
+
+    pub(super) async fn among(&self, ids: Vec<ObjectId>) -> Result<Vec<Product>, StoreError> {
+        let ids = ids.iter().map(|id| id.to_hex()).collect::<Vec<_>>();
+        let rows = products::table.filter(products::id.eq_any(ids));
+        let rows = rows.load::<Row>(&mut *self.pool.get().await?).await?;
+        rows.into_iter().map(product).collect()
+    }
+
+    pub(super) async fn put(&self, products: Vec<Product>) -> Result<(), StoreError> {
+        let mut connection = self.pool.get().await?;
+        let put = connection.spawn_blocking(move |connection| {
+            connection.immediate_transaction(|connection| {
+                let rows = products.iter().map(row).collect::<Vec<_>>();
+                let replace = diesel::replace_into(products::table).values(rows);
+                diesel::RunQueryDsl::execute(replace, connection)
+            })
+        });
+        put.await?;
+        Ok(())
     }
 
     pub(super) async fn ping(&self) -> Result<(), StoreError> {

@@ -127,7 +127,7 @@ pub(crate) enum Storage {
 impl Storage {
     pub(crate) const ALL: [Storage; 2] = [Storage::Embedded, Storage::Polyglot];
 
-    /// The servers that it takes.
+    /// The servers that it takes; those of a test that stops them must be its own.
     pub(crate) fn servers(self) -> Vec<Server> {
         match self {
             Self::Embedded => Vec::new(),

@@ -20,20 +20,50 @@ pub(crate) enum Kind {
     Redis,
 }
 
+/// Names a MongoDB server that is there already, for tests that need not stop it.
+const MONGODB: &str = "APP_TEST_MONGODB_URL";
+
 /// A running server. It can be stopped, killed and started again, and keeps port and data.
 pub(crate) struct Server {
     kind: Kind,
     port: u16,
     data: TempDir,
     child: Option<Child>,
+    /// The URL of a database on a server that is not this test's.
+    lent: Option<String>,
 }
 
 impl Server {
-    /// Starts a server and waits until it takes connections.
+    /// Starts a server and waits until it takes connections; or borrows a database of its own on the one
+    /// that the environment names.
     pub(crate) fn start(kind: Kind) -> Self {
-        let data = tempfile::Builder::new().prefix("shop-test-").tempdir().unwrap();
-        let mut server = Self { kind, port: free_port(), data, child: None };
-        server.prepare();
+        let mut server = Self::absent(kind);
+        match std::env::var(MONGODB).ok().filter(|_| kind == Kind::Mongo) {
+            Some(url) => server.lent = Some(database_of_its_own(&url, server.port)),
+            None => server.resume(),
+        }
+        server
+    }
+
+    /// Starts a server that the test may stop.
+    pub(crate) fn start_own(kind: Kind) -> Self {
+        let mut server = Self::absent(kind);
+        server.resume();
+        server
+    }
+
+    /// Starts PostgreSQL with a certificate and its key, both PEM.
+    pub(crate) fn start_postgres_with_tls(certificate: &str, key: &str) -> Self {
+        let mut server = Self::absent(Kind::Postgres);
+        let folder = server.data.path().join("pg");
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            fs::write(folder.join(name), text).unwrap();
+            run(Command::new("chmod").arg("600").arg(folder.join(name)));
+        }
+        let settings = folder.join("postgresql.conf");
+        let text = fs::read_to_string(&settings).unwrap();
+        fs::write(&settings, format!("{text}\nssl = on\n")).unwrap();
+        server.own_by_postgres();
         server.resume();
         server
     }
@@ -41,7 +71,7 @@ impl Server {
     /// One that is not there yet: [`Server::resume`] starts it.
     pub(crate) fn absent(kind: Kind) -> Self {
         let data = tempfile::Builder::new().prefix("shop-test-").tempdir().unwrap();
-        let server = Self { kind, port: free_port(), data, child: None };
+        let server = Self { kind, port: free_port(), data, child: None, lent: None };
         server.prepare();
         server
     }
@@ -54,6 +84,7 @@ impl Server {
     pub(crate) fn url(&self) -> String {
         let port = self.port;
         match self.kind {
+            _ if self.lent.is_some() => self.lent.clone().unwrap_or_default(),
             Kind::Postgres => format!("postgres://shop@127.0.0.1:{port}/postgres?sslmode=disable"),
             Kind::Mongo => format!("mongodb://127.0.0.1:{port}/shop"),
             Kind::Redis => format!("redis://127.0.0.1:{port}"),
@@ -136,9 +167,13 @@ impl Server {
                 data.display()
             );
             run(Command::new("sh").args(["-c", &copy]));
-            if geteuid().is_root() {
-                run(Command::new("chown").args(["-R", "postgres"]).arg(data));
-            }
+            self.own_by_postgres();
+        }
+    }
+
+    fn own_by_postgres(&self) {
+        if geteuid().is_root() {
+            run(Command::new("chown").args(["-R", "postgres"]).arg(self.data.path()));
         }
     }
 
@@ -198,6 +233,30 @@ impl Drop for Server {
         if self.child.is_some() {
             self.signal(Signal::SIGKILL);
         }
+        if let Some(url) = self.lent.take() {
+            let dropping =
+                std::thread::spawn(|| actix_rt::System::new().block_on(drop_database(url)));
+            let _ = dropping.join();
+        }
+    }
+}
+
+/// `url` with a database that no other test has.
+fn database_of_its_own(url: &str, port: u16) -> String {
+    let name = format!("shop_test_{}_{port}", std::process::id());
+    let (scheme, rest) = url.split_once("://").unwrap();
+    let (place, options) = rest
+        .split_once('?')
+        .map_or((rest, String::new()), |(place, rest)| (place, format!("?{rest}")));
+    let hosts = place.split('/').next().unwrap();
+    format!("{scheme}://{hosts}/{name}{options}")
+}
+
+async fn drop_database(url: String) {
+    if let Ok(client) = mongodb::Client::with_uri_str(url).await
+        && let Some(database) = client.default_database()
+    {
+        let _ = database.drop().await;
     }
 }
 

@@ -1,0 +1,115 @@
+//! `app copy`: from embedded to polyglot storage and back.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::support::{Kind, Process, Server, Shop, Topology, until};
+
+/// Copies, and gives what the program said.
+fn copy(folder: &Path, from: &str, to: &str) -> (bool, String) {
+    let mut command = Process::command(folder);
+    command.args(["copy", "--from", from, "--to", to]);
+    let output = Process::run(command);
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+/// The two lines that begin with a side: what comes behind it must be equal.
+fn sides(text: &str) -> [String; 2] {
+    ["source: ", "target: "].map(|side| {
+        let line = text.lines().find_map(|line| line.strip_prefix(side));
+        line.unwrap_or_else(|| panic!("{text}")).to_owned()
+    })
+}
+
+#[actix_rt::test]
+async fn everything_moves_there_and_back() {
+    let (postgres, mongo) = (Server::start(Kind::Postgres), Server::start(Kind::Mongo));
+    let shop = Shop::start(Topology::OneProcess);
+    let client = shop.gateway();
+    let mut paths = Vec::new();
+    for n in 0..30 {
+        paths.push(format!("/auth/dashboard/{}", client.register(&format!("u{n}")).await));
+        paths.push(format!("/products/{}", client.add_product(&format!("Zoë {n}"), 1.25).await));
+    }
+    let edited = [("content-type", "application/json")];
+    let edit = r#"{"name":"Edited","price":2}"#;
+    assert_eq!(client.send(awc::http::Method::PUT, &paths[1], &edited, edit).await.status, 200);
+    let folder = shop.folder.path();
+    let mut seed = Process::command(folder);
+    seed.args(["seed", "--products", "1200"]);
+    assert!(Process::run(seed).status.success());
+
+    for (file, server, back, count) in [
+        ("sqlite://data/user.db", postgres.url(), "sqlite://back/user.db", 30),
+        ("sqlite://data/product.db", mongo.url(), "sqlite://back/product.db", 1230),
+    ] {
+        let (well, text) = copy(folder, file, &server);
+        assert!(well && text.starts_with(&format!("wrote {count} ")), "{text}");
+        let [from, to] = sides(&text);
+        assert_eq!(from, to);
+        let (well, text) = copy(folder, file, &server);
+        assert!(well && text.starts_with("wrote 0 "), "{text}");
+        let (well, text) = copy(folder, &server, back);
+        assert!(well && text.starts_with(&format!("wrote {count} ")), "{text}");
+        assert_eq!(sides(&text)[1], from, "the same after both ways");
+    }
+    // The shop on the copies gives the same answers.
+    let mut command = Process::command(folder);
+    command
+        .env("DATABASE_URL", "sqlite://back/user.db")
+        .env("MONGODB_URL", "sqlite://back/product.db");
+    let copied = Process::start(folder, command);
+    until("the cache has seen the seed", async || {
+        !client.get("/products?limit=99").await.body.is_empty()
+    })
+    .await;
+    for path in &paths {
+        let (before, after) = (client.get(path).await, copied.client("gateway").get(path).await);
+        if path.starts_with("/products") {
+            assert_eq!(
+                (before.body.clone(), before.header("etag")),
+                (after.body.clone(), after.header("etag"))
+            );
+        }
+        assert_eq!(before.json()["user"], after.json()["user"]);
+    }
+}
+
+#[actix_rt::test]
+async fn a_copy_that_was_cut_off_goes_on() {
+    let mongo = Server::start(Kind::Mongo);
+    let folder = tempfile::TempDir::new().unwrap();
+    let mut seed = Process::command(folder.path());
+    seed.args(["seed", "--products", "8000"]);
+    assert!(Process::run(seed).status.success());
+    let mut command = Process::command(folder.path());
+    command.args(["copy", "--from", "sqlite://data/product.db", "--to", &mongo.url()]);
+    let mut child = command.spawn().unwrap();
+    let client = mongodb::Client::with_uri_str(mongo.url()).await.unwrap();
+    let products = client.default_database().unwrap().collection::<bson::Document>("products");
+    until("some are there", async || {
+        products.count_documents(bson::doc! {}).await.unwrap() >= 1000
+    })
+    .await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    actix_rt::time::sleep(Duration::from_millis(100)).await;
+    let there = products.count_documents(bson::doc! {}).await.unwrap();
+    assert!(there < 8_000, "it was cut off");
+    let (well, text) = copy(folder.path(), "sqlite://data/product.db", &mongo.url());
+    assert!(well && text.starts_with(&format!("wrote {} ", 8_000 - there)), "{there}: {text}");
+}
+
+#[actix_rt::test]
+async fn what_cannot_be_copied_says_why() {
+    let folder = tempfile::TempDir::new().unwrap();
+    for (from, to, why) in [
+        ("postgres://x", "mongodb://x", "neither can be copied to the other"),
+        ("sqlite://nowhere.db", "sqlite://x.db", "cannot read nowhere.db"),
+        ("mysql://x", "postgres://x", "mysql:// is no back end"),
+    ] {
+        let (well, text) = copy(folder.path(), from, to);
+        assert!(!well && text.contains(why) && text.lines().count() == 1, "{text}");
+    }
+}
