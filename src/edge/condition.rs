@@ -25,9 +25,10 @@ impl Condition {
         Self { if_match: header(IF_MATCH), if_none_match: header(IF_NONE_MATCH) }
     }
 
-    /// The value of If-Match.
-    pub fn if_match(&self) -> Option<&str> {
-        self.if_match.as_deref()
+    /// The tags of If-Match, as they are written; nothing where any version will do.
+    pub fn if_match(&self) -> Option<Vec<&str>> {
+        let tags = self.if_match.as_deref().filter(|tags| *tags != "*")?;
+        Some(tags.split(',').map(str::trim).collect())
     }
 
     /// Whether If-None-Match names `etag`, by weak comparison.

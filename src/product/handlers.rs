@@ -69,7 +69,8 @@ pub(super) async fn replace(
 ) -> Result<impl Responder, Error> {
     let id = parse(&id)?;
     let new = NewProduct::read(fields)?;
-    let written = shared.products.replace(id, expected(&condition)?, new).await?;
+    let written =
+        shared.products.replace(id, expected(&shared, id, &condition).await?, new).await?;
     let product = done(&shared, written).await?;
     Ok(tagged(&mut HttpResponse::Ok(), &product))
 }
@@ -81,7 +82,7 @@ pub(super) async fn remove(
     condition: Condition,
 ) -> Result<impl Responder, Error> {
     let id = parse(&id)?;
-    let written = shared.products.remove(id, expected(&condition)?).await?;
+    let written = shared.products.remove(id, expected(&shared, id, &condition).await?).await?;
     done(&shared, written).await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -99,13 +100,16 @@ fn etag(product: &Product) -> String {
     format!("\"{}\"", product.version)
 }
 
-/// The version that the client has seen, where it says so.
-fn expected(condition: &Condition) -> Result<Option<i64>, Error> {
-    match condition.if_match() {
-        None | Some("*") => Ok(None),
-        // What is no ETag of ours belongs to no version.
-        Some(tag) => tag.trim_matches('"').parse().map(Some).map_err(|_| changed()),
-    }
+/// The version that the write may meet: one of those that the client names, or any.
+async fn expected(
+    shared: &Shared,
+    id: ObjectId,
+    condition: &Condition,
+) -> Result<Option<i64>, Error> {
+    let Some(tags) = condition.if_match() else { return Ok(None) };
+    let now = shared.products.find(id).await?.ok_or_else(unknown)?;
+    let named = tags.contains(&etag(&now).as_str());
+    named.then_some(Some(now.version)).ok_or_else(changed)
 }
 
 fn changed() -> Error {

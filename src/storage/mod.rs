@@ -5,9 +5,9 @@ pub mod postgres;
 pub mod sql;
 pub mod sqlite;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bb8::RunError;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
@@ -102,17 +102,24 @@ fn acquire_error(error: RunError<PoolError>) -> StoreError {
     })
 }
 
-/// Says why a pool could not open a connection.
-#[derive(Clone, Copy, Debug)]
-struct LogFailures;
+/// How often a pool says that it cannot open a connection.
+const COMPLAINT: Duration = Duration::from_secs(5);
+
+/// Says why a pool could not open a connection, now and then: it tries many times a second.
+#[derive(Clone, Debug, Default)]
+struct LogFailures(Arc<Mutex<Option<Instant>>>);
 
 impl bb8::ErrorSink<PoolError> for LogFailures {
     fn sink(&self, error: PoolError) {
-        log::warn!("a connection to a store could not be opened: {error}");
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.elapsed() > COMPLAINT) {
+            *last = Some(Instant::now());
+            log::warn!("a connection to a store could not be opened: {error}");
+        }
     }
 
     fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<PoolError>> {
-        Box::new(*self)
+        Box::new(self.clone())
     }
 }
 

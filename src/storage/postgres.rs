@@ -45,7 +45,7 @@ impl Pool {
         let builder = bb8::Pool::builder()
             .max_size(limits.size.max(1))
             .connection_timeout(limits.acquire)
-            .error_sink(Box::new(LogFailures))
+            .error_sink(Box::new(LogFailures::default()))
             .test_on_check_out(false)
             .max_lifetime(Some(LIFETIME));
         Self(builder.build_unchecked(manager))

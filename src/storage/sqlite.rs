@@ -42,7 +42,7 @@ impl Pool {
         let builder = bb8::Pool::builder()
             .max_size(limits.size.max(1))
             .connection_timeout(limits.acquire)
-            .error_sink(Box::new(LogFailures))
+            .error_sink(Box::new(LogFailures::default()))
             // A file does not hang up: nothing to test, and no connection grows stale.
             .test_on_check_out(false)
             .max_lifetime(None);

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Measures the release binary against its goals, and its gateway against nginx, in one run.
 
-Usage: bench.py [--seconds N] [--rounds N]
+Usage: bench.py [--seconds N] [--rounds N] [--only SECTION ...] [--million-on-mongodb]
 
-Needs `cargo build --release` before, and the programs wrk and nginx. A goal that is not met is
+Needs `cargo build --release` before, the programs wrk and nginx, and the servers of Redis,
+PostgreSQL and MongoDB, which it starts on folders and ports of its own. A goal that is not met is
 printed as such and fails nothing; an error answer, a broken connection or a server that does not
 start ends the run with status 1.
 
@@ -13,9 +14,11 @@ separates them: requests/s also depends on what wrk leaves of the machine.
 """
 
 import argparse
+import base64
 import http.client
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -29,14 +32,40 @@ from pathlib import Path
 from typing import NamedTuple
 
 BINARY = Path(__file__).resolve().parents[2] / "target/release/app"
+# Speaks MongoDB's protocol, where there is no mongod; `make test` installs it.
+STAND_IN = BINARY.parents[1] / "secantus/bin/secantusd-py"
 CONNECTIONS, STARTS, PRODUCTS = 64, 11, 20
 WELCOME, LIST, DASHBOARD = "GET /", "GET /products", "GET /auth/dashboard/{id}"
+PAGE = "GET /products?cursor=C"
+SECTIONS = ("idle", "load", "pages", "expiry")
+# Lists that are asked for to count what they cost Redis.
+TRIPS = 1000
+# Of the uncached pages. What app allows its store for an answer has to do for all of them in a row.
+PAGE_CONNECTIONS, PAGE_CURSORS, STORE_PATIENCE = 16, 2000, 2.0
+CATALOGUES, MILLION = (1_000, 100_000), 1_000_000
+# When the seed's first product was added; each further one was a second later.
+SEED_EPOCH = 1_704_067_200
 # app closes no connection after so and so many requests, so nginx shall not either.
 NO_END = "keepalive_requests 1000000000;"
 
 
 class Failure(Exception):
     """Why the run cannot go on, in one line."""
+
+
+class Programs(NamedTuple):
+    """The paths of what is started; PostgreSQL's is that of the folder of its programs."""
+
+    nginx: str
+    redis: str
+    postgres: Path
+    mongodb: str
+
+    def describe_mongodb(self):
+        """Which of the two it is: figures of the one say little about the other."""
+        if self.mongodb == str(STAND_IN):
+            return f"{STAND_IN.name}, a stand-in that speaks MongoDB's protocol"
+        return "mongod"
 
 
 class Server(NamedTuple):
@@ -55,6 +84,7 @@ class Topology(NamedTuple):
     front: list[int]
     behind: list[int]
     paths: dict[str, str]
+    redis: int | None = None
 
 
 class Sample(NamedTuple):
@@ -67,13 +97,31 @@ class Sample(NamedTuple):
     all: float
 
 
+class Catalogue(NamedTuple):
+    """A product process alone that caches nothing; seconds of its seeding, and of one page."""
+
+    store: str
+    size: int
+    seeding: float
+    page: float
+    script: Path
+    shop: Topology
+
+    def takes_load(self):
+        """Whether the store is fast enough that no request of the load runs out of time."""
+        return self.page * PAGE_CONNECTIONS < STORE_PATIENCE
+
+
 class Bench:
     """A temporary folder and the servers started in it; leaving stops them and removes it."""
 
-    def __init__(self):
+    def __init__(self, programs):
+        self.programs = programs
         self.processes = {}
         self.temporary = tempfile.TemporaryDirectory(prefix="bench-")
         self.folder = Path(self.temporary.name)
+        # PostgreSQL runs as another user, who has to get to its folder in this one.
+        self.folder.chmod(0o711)
 
     def __enter__(self):
         return self
@@ -101,7 +149,7 @@ class Bench:
                 raise Failure(f"{name} ended by itself, status {process.returncode}: {log}")
 
     def start(self, name, command, port, probe, environment):
-        """Starts a server and returns once `probe`, a port and a path, is answered 200.
+        """Starts a server and returns once `probe` does not raise any more.
 
         Its environment is this one and no other: a setting of the caller's shell must not count.
         It leads a session, so that what it starts can be stopped with it.
@@ -115,9 +163,10 @@ class Bench:
         self.processes[name] = process
         while True:
             try:
-                fetch(*probe)
+                probe()
                 return Server(process, port, (time.perf_counter() - begin) * 1e3)
-            except (Failure, OSError, http.client.HTTPException) as error:
+            except (Failure, OSError, http.client.HTTPException,
+                    subprocess.CalledProcessError) as error:
                 self.check()
                 if time.perf_counter() - begin > 15:
                     raise Failure(f"{name} does not start: {error}") from None
@@ -131,16 +180,23 @@ class Bench:
                                f"{first}.management": f"127.0.0.1:{management}"}
         command = [BINARY, *flags(settings), *(["--role", role] if role else [])]
         quiet = {"APP__SERVER__WORKERS": "1", "RUST_LOG": "warn", "LOG_FORMAT": "json"}
-        probe = (management if probe == "/readyz" else listen), probe
-        return self.start(name, command, listen, probe, quiet | peers)
+        place = (management if probe == "/readyz" else listen), probe
+        return self.start(name, command, listen, lambda: fetch(*place), quiet | peers)
 
     def embedded(self, name):
         """Settings of embedded stores in a folder of this name, with products in them."""
         settings = {f"{role}.database_url": f"sqlite://{self.folder}/{name}/{role}.db"
                     for role in ("user", "product")}
-        command = [BINARY, *flags(settings), "seed", "--products", str(PRODUCTS)]
-        subprocess.run(command, cwd=self.folder, env={}, stdout=subprocess.DEVNULL, check=True)
+        self.seed(PRODUCTS, settings)
         return settings
+
+    def seed(self, products, settings, **environment):
+        """Puts the first products of the seed's catalogue into a store; returns the seconds."""
+        command = [BINARY, *flags(settings), "seed", "--products", str(products)]
+        begin = time.perf_counter()
+        subprocess.run(command, cwd=self.folder, env=environment, stdout=subprocess.DEVNULL,
+                       check=True)
+        return time.perf_counter() - begin
 
 
 def flags(settings):
@@ -178,19 +234,108 @@ def all_in_one(bench):
 
 def three_processes(bench):
     """A process for each role; they talk HTTP."""
-    stores = bench.embedded("three")
-    product = bench.app("product", stores, "product")
+    return apart(bench, "three processes", bench.embedded("three"), {}, {})
+
+
+def polyglot(bench):
+    """The same on servers: accounts in PostgreSQL, products in MongoDB, cached lists in Redis."""
+    postgres, mongodb, redis = start_postgres(bench), start_mongodb(bench), start_redis(bench)
+    accounts = f"postgres://shop@127.0.0.1:{postgres.port}/postgres?sslmode=disable"
+    products = {"MONGODB_URL": mongodb_url(mongodb, "shop")}
+    bench.seed(PRODUCTS, {}, **products)
+    shop = apart(bench, "three processes, servers", {},
+                 products | {"REDIS_URL": redis_url(redis)}, {"DATABASE_URL": accounts})
+    return shop._replace(redis=redis.port)
+
+
+def apart(bench, name, stores, to_products, to_accounts):
+    """A process for each role, with settings and the environment that leads two to their stores."""
+    product = bench.app(f"{name}: product", stores, "product", **to_products)
     to_product = {"PRODUCT_URL": f"http://127.0.0.1:{product.port}"}
-    user = bench.app("user", stores, "user", **to_product)
+    user = bench.app(f"{name}: user", stores, "user", **to_product, **to_accounts)
     to_user = {"USER_URL": f"http://127.0.0.1:{user.port}"}
-    gateway = bench.app("gateway", stores, "gateway", **to_product, **to_user)
+    gateway = bench.app(f"{name}: gateway", stores, "gateway", **to_product, **to_user)
     behind = [user.process.pid, product.process.pid]
-    paths = shop_paths(gateway)
-    return Topology("three processes", gateway.port, [gateway.process.pid], behind, paths)
+    return Topology(name, gateway.port, [gateway.process.pid], behind, shop_paths(gateway))
 
 
 # Another topology, on other stores for example, is one more function here.
-SHOPS = (all_in_one, three_processes)
+SHOPS = (all_in_one, three_processes, polyglot)
+
+
+def start_redis(bench):
+    """Starts Redis, which keeps nothing on disk."""
+    port = free_port()
+    command = [bench.programs.redis, "--port", str(port), "--bind", "127.0.0.1",
+               "--save", "", "--appendonly", "no"]
+    return bench.start("redis", command, port, lambda: redis_commands(port), {})
+
+
+def redis_url(redis):
+    """Where app finds it."""
+    return f"redis://127.0.0.1:{redis.port}"
+
+
+def start_postgres(bench):
+    """Starts PostgreSQL on a new cluster. It refuses to be root's, so root becomes its user."""
+    data, port = bench.folder / "postgres", free_port()
+    data.mkdir(mode=0o700)
+    become = []
+    if os.geteuid() == 0:
+        become = [find_program("setpriv", "util-linux"), "--reuid", "postgres",
+                  "--regid", "postgres", "--init-groups"]
+        shutil.chown(data, "postgres", "postgres")
+    programs = bench.programs.postgres
+    initdb = [*become, programs / "initdb", "-D", data, "-U", "shop", "-A", "trust", "-E", "UTF8",
+              "--locale=C", "--no-sync"]
+    done = subprocess.run(initdb, cwd=bench.folder, env={}, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Failure(f"initdb: {done.stderr}")
+    command = [*become, programs / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1",
+               "-k", ""]
+    # It takes connections, and refuses them, before it is ready.
+    ready = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+    return bench.start("postgres", command, port, lambda: subprocess.run(ready, check=True), {})
+
+
+def start_mongodb(bench):
+    """Starts mongod, or what stands in for it."""
+    data, port = bench.folder / "mongodb", free_port()
+    data.mkdir()
+    program = bench.programs.mongodb
+    words = ["--host", "127.0.0.1", "--storage-path", data]
+    if program != str(STAND_IN):
+        words = ["--bind_ip", "127.0.0.1", "--dbpath", data]
+    command = [program, "--port", str(port), *words]
+    place = "127.0.0.1", port
+    return bench.start("mongodb", command, port, lambda: socket.create_connection(place).close(), {})
+
+
+def mongodb_url(mongodb, database):
+    """Where app finds it."""
+    return f"mongodb://127.0.0.1:{mongodb.port}/{database}"
+
+
+def redis_commands(port):
+    """How often Redis was asked what so far, without what is asked to watch it."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(b"*2\r\n$4\r\nINFO\r\n$12\r\ncommandstats\r\n")
+        answer = connection.makefile("rb")
+        kind = answer.readline()
+        if not kind.startswith(b"$"):
+            raise Failure(f"Redis answered INFO with {kind!r}")
+        text = answer.read(int(kind[1:])).decode()
+    calls = re.findall(r"^cmdstat_([^:]+):calls=(\d+)", text, re.MULTILINE)
+    return {name: int(number) for name, number in calls if name not in ("info", "ping")}
+
+
+def redis_trips(shop):
+    """Commands that reach Redis for each cached list, asked for one after the other."""
+    cached_list(shop)
+    before = sum(redis_commands(shop.redis).values())
+    for _ in range(TRIPS):
+        fetch(shop.port, "/products")
+    return (sum(redis_commands(shop.redis).values()) - before) / TRIPS
 
 
 def shop_paths(gateway):
@@ -244,7 +389,7 @@ def start_nginx(bench, nginx, name, http_lines, server_lines):
             server {{ listen 127.0.0.1:{port}; {server_lines} }}
         }}""")
     command = [nginx, "-p", prefix, "-c", prefix / "nginx.conf"]
-    return bench.start(name, command, port, (port, "/products"), {})
+    return bench.start(name, command, port, lambda: fetch(port, "/products"), {})
 
 
 def workers(server):
@@ -271,17 +416,14 @@ def measure_idle(bench):
 
 def cpu(pids):
     """Microseconds of user and system time that the processes have used, all threads."""
-    ticks = 0
-    for pid in pids:
-        # Behind the name in brackets, which may have blanks: utime is field 14 of all, stime 15.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks * 1e6 / os.sysconf("SC_CLK_TCK")
+    # The number of a process's clock, as clock_getcpuclockid(3) makes it: it counts nanoseconds,
+    # where /proc counts ticks, too coarse for the few requests that a slow store answers.
+    return sum(time.clock_gettime(~pid << 3 | 2) for pid in pids) * 1e6
 
 
-def wrk(url, seconds):
+def wrk(url, seconds, *options):
     """Runs wrk and returns its text. Errors may be fast, so any of them ends the run."""
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", url]
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", *options, url]
     done = subprocess.run(command, capture_output=True, text=True)
     wrong = re.search(r"Non-2xx.*|Socket errors.*", done.stdout)
     if wrong or done.returncode != 0:
@@ -289,12 +431,12 @@ def wrk(url, seconds):
     return done.stdout
 
 
-def measure(topology, case, seconds):
+def measure(topology, case, seconds, *options):
     """One case on one topology, after a second in which caches and pools of connections fill."""
     url = f"http://127.0.0.1:{topology.port}{topology.paths[case]}"
-    wrk(url, 1)
+    wrk(url, 1, *options)
     front, behind = cpu(topology.front), cpu(topology.behind)
-    text = wrk(url, seconds)
+    text = wrk(url, seconds, *options)
     front, behind = cpu(topology.front) - front, cpu(topology.behind) - behind
     requests = int(re.search(r"(\d+) requests in", text)[1])
     rate = float(re.search(r"Requests/sec: +([\d.]+)", text)[1])
@@ -311,11 +453,108 @@ def measure_load(topologies, rounds, seconds):
     samples = {(case, topology.name): [] for case, topology in pairs}
     for number in range(rounds):
         for case, topology in pairs:
-            if sys.stderr.isatty():
-                line = f"round {number + 1} of {rounds}: {case}, {topology.name}"
-                print(f"{line:60}", end="\r", file=sys.stderr, flush=True)
+            progress(f"round {number + 1} of {rounds}: {case}, {topology.name}")
             samples[case, topology.name].append(measure(topology, case, seconds))
     return {key: sorted(taken, key=lambda sample: sample.front) for key, taken in samples.items()}
+
+
+def cursors(size):
+    """A Lua script for wrk that asks for pages from anywhere in the first `size` of the seed."""
+    def encode(number):
+        seconds = SEED_EPOCH + number
+        place = (seconds * 1_000_000).to_bytes(8) + seconds.to_bytes(4) + b"seed"
+        return base64.urlsafe_b64encode(place + number.to_bytes(4)).rstrip(b"=").decode()
+
+    # The same in every run.
+    chosen = random.Random(size).choices(range(size), k=PAGE_CURSORS)
+    return f"""
+        local cursors = {{{",".join(f'"{encode(number)}"' for number in chosen)}}}
+        local requests = {{}}
+        function init()
+            for place, cursor in ipairs(cursors) do
+                requests[place] = wrk.format("GET", "/products?limit=20&cursor=" .. cursor)
+            end
+        end
+        function request() return requests[math.random(#requests)] end"""
+
+
+def catalogue(bench, store, size, servers, **environment):
+    """Seeds a store and starts a product process on it; `servers` are the store's own processes."""
+    name = f"{store}-{size}"
+    progress(f"seeding {size} products on {store}")
+    settings = {}
+    if not environment:
+        settings["product.database_url"] = f"sqlite://{bench.folder}/{name}.db"
+    seeding = bench.seed(size, settings, **environment)
+    app = bench.app(name, settings, "product", APP__PRODUCT__CACHE_ENTRY_LIMIT="1", **environment)
+    shop = Topology(name, app.port, [app.process.pid], servers, {PAGE: "/products"})
+    script = bench.folder / f"{name}.lua"
+    script.write_text(cursors(size))
+    return Catalogue(store, size, seeding, page_time(shop), script, shop)
+
+
+def page_time(shop):
+    """Seconds for one page when nothing else is asked for, the second time; infinite if refused."""
+    try:
+        fetch(shop.port, "/products?limit=20")
+        begin = time.perf_counter()
+        headers, _ = fetch(shop.port, "/products?limit=20")
+    except (Failure, TimeoutError):
+        return float("inf")
+    if headers["X-Cache"] != "MISS":
+        raise Failure(f"{shop.name}: a page comes from the cache")
+    return time.perf_counter() - begin
+
+
+def measure_pages(bench, rounds, seconds, million_on_mongodb):
+    """The catalogues, each with its samples in the order of their CPU per request."""
+    mongodb = start_mongodb(bench)
+    catalogues = [catalogue(bench, "SQLite", size, []) for size in (*CATALOGUES, MILLION)]
+    for size in (*CATALOGUES, *([MILLION] if million_on_mongodb else [])):
+        url = mongodb_url(mongodb, f"shop{size}")
+        servers = [mongodb.process.pid]
+        catalogues.append(catalogue(bench, "MongoDB", size, servers, MONGODB_URL=url))
+    samples = [[] for _ in catalogues]
+    for number in range(rounds):
+        for place, taken in zip(catalogues, samples):
+            if place.takes_load():
+                progress(f"round {number + 1} of {rounds}: pages of {place.shop.name}")
+                options = f"-c{PAGE_CONNECTIONS}", "-s", str(place.script)
+                taken.append(measure(place.shop, PAGE, seconds, *options))
+    return [(place, sorted(taken, key=lambda sample: sample.front))
+            for place, taken in zip(catalogues, samples)]
+
+
+def measure_expiry(bench, rounds, seconds):
+    """For each round the samples of a cache that keeps the list and of one that asks every second.
+
+    Beside each sample: how often the list was asked for again.
+    """
+    redis, mongodb = start_redis(bench), start_mongodb(bench)
+    stores = {"MONGODB_URL": mongodb_url(mongodb, "shop"), "REDIS_URL": redis_url(redis)}
+    bench.seed(PRODUCTS, {}, **stores)
+    shops = []
+    for ttl in ("60s", "1s"):
+        app = bench.app(f"ttl-{ttl}", {}, "product", APP__PRODUCT__CACHE_TTL=ttl,
+                        APP__PRODUCT__CACHE_PREFIX=f"ttl-{ttl}", **stores)
+        shops.append(Topology(f"ttl {ttl}", app.port, [app.process.pid], [], {LIST: "/products"}))
+        cached_list(shops[-1])
+    taken = []
+    for number in range(rounds):
+        taken.append([])
+        for shop in shops:
+            progress(f"round {number + 1} of {rounds}: {shop.name}")
+            # Whoever has asked the store gives back the lock that allowed it.
+            before = redis_commands(redis.port).get("del", 0)
+            sample = measure(shop, LIST, seconds)
+            taken[-1].append((sample, redis_commands(redis.port).get("del", 0) - before))
+    return taken
+
+
+def progress(line):
+    """Says what is going on, where somebody looks."""
+    if sys.stderr.isatty():
+        print(f"{line:60}", end="\r", file=sys.stderr, flush=True)
 
 
 def table(title, head, rows, left=1):
@@ -330,7 +569,7 @@ def table(title, head, rows, left=1):
 def goal(name, value, unit, limit, digits=1):
     """A row with a figure beside its goal; they are compared before the figure is rounded."""
     verdict = "met" if value <= limit else "NOT met"
-    return [name, f"{value:.{digits}f} {unit}", f"<= {limit:g} {unit}", verdict]
+    return [name, f"{value:.{digits}f} {unit}".strip(), f"<= {limit:g} {unit}".strip(), verdict]
 
 
 def print_idle(starts, memory):
@@ -344,20 +583,71 @@ def print_idle(starts, memory):
     table(title, ["figure", "measured", "goal", "verdict"], rows)
 
 
-def print_load(samples):
+def print_load(samples, trips):
     """The load, each figure that of the median round, and its goals."""
     median = {key: taken[(len(taken) - 1) // 2] for key, taken in samples.items()}
     rows = [[*key, f"{middle.rate:.0f}", f"{middle.p50:.2f}", f"{middle.p99:.2f}",
              f"{middle.front:.2f}", f"{samples[key][0].front:.2f}-{samples[key][-1].front:.2f}",
              f"{middle.all:.2f}"] for key, middle in median.items()]
     head = ["case", "served by", "requests/s", "p50 ms", "p99 ms", "front us", "range", "all us"]
-    title = "Load; CPU per request of the process in front, its range, and that of all processes"
+    title = ("Load; CPU per request of the process in front, its range, and that of all processes "
+             "but databases")
     table(title, head, rows, left=2)
     one = median[LIST, "all in one"].front
     ratio = median[LIST, "three processes"].front / median[LIST, "nginx, nginx"].front
     rows = [goal(f"CPU per cached {LIST}, all in one", one, "us", 15, digits=2),
-            goal(f"CPU per cached {LIST}, gateway / nginx as proxy", ratio, "x", 1, digits=3)]
+            goal(f"CPU per cached {LIST}, gateway / nginx as proxy", ratio, "x", 1, digits=3),
+            goal(f"Redis commands per cached {LIST}, of {TRIPS}", trips, "", 1, digits=3)]
     table("Goals of the load", ["figure", "measured", "goal", "verdict"], rows)
+
+
+def print_pages(catalogues, mongodb):
+    """Pages from the store, the figures those of the median round, and what size does to them."""
+    rows, cost = [], {}
+    for place, taken in catalogues:
+        figures = ["-"] * 6
+        if taken:
+            middle = taken[(len(taken) - 1) // 2]
+            cost[place.store, place.size] = middle.front
+            figures = [f"{middle.rate:.0f}", f"{middle.p50:.2f}", f"{middle.p99:.2f}",
+                       f"{middle.front:.2f}", f"{taken[0].front:.2f}-{taken[-1].front:.2f}",
+                       f"{middle.all:.2f}"]
+        page = "refused" if place.page == float("inf") else f"{place.page * 1e3:.1f}"
+        rows.append([place.store, f"{place.size:,}", f"{place.seeding:.1f}", page, *figures])
+    head = ["store", "products", "seeding s", "one page ms", "requests/s", "p50 ms", "p99 ms",
+            "app us", "range", "with server us"]
+    title = (f"Uncached pages of 20 from random places, {PAGE_CONNECTIONS} connections; CPU per "
+             f"request of app, its range, and with the store's server.\nMongoDB is {mongodb}; "
+             f"{MILLION:,} products there only with --million-on-mongodb, as seeding takes long.\n"
+             f"No load where one page takes over {STORE_PATIENCE / PAGE_CONNECTIONS * 1e3:.0f} ms: "
+             f"requests would run into the {STORE_PATIENCE:g} s that app allows a store.")
+    table(title, head, rows)
+    rows = []
+    for store in ("SQLite", "MongoDB"):
+        large = max(place.size for place, _ in catalogues if place.store == store)
+        name = f"CPU of app per page on {store}, of {large:,} / {CATALOGUES[0]:,} products"
+        try:
+            ratio = cost[store, large] / cost[store, CATALOGUES[0]]
+            rows.append(goal(name, ratio, "x", 1.25, digits=3))
+        except KeyError:
+            rows.append([name, "-", "<= 1.25 x", "not measured"])
+    table("Goals of the pages", ["figure", "measured", "goal", "verdict"], rows)
+
+
+def print_expiry(taken, mongodb):
+    """What callers notice while an answer is made anew; goals compare within a round."""
+    rows = []
+    for number, pair in enumerate(taken):
+        for ttl, (sample, refreshes) in zip(("60 s", "1 s"), pair):
+            rows.append([f"{number + 1}", ttl, f"{refreshes}", f"{sample.rate:.0f}",
+                         f"{sample.p50:.2f}", f"{sample.p99:.2f}", f"{sample.front:.2f}"])
+    head = ["round", "time to live", "refreshes", "requests/s", "p50 ms", "p99 ms", "app us"]
+    title = f"Expiry: cached {LIST} of a product process on Redis and MongoDB ({mongodb})"
+    table(title, head, rows, left=2)
+    ratio = statistics.median(expiring.p99 / steady.p99 for (steady, _), (expiring, _) in taken)
+    rows = [goal("p99 with a refresh every second / p99 without, median of rounds", ratio, "x", 3,
+                 digits=2)]
+    table("Goal of the expiry", ["figure", "measured", "goal", "verdict"], rows)
 
 
 def find_program(name, package):
@@ -368,41 +658,93 @@ def find_program(name, package):
     return path
 
 
-def run(rounds, seconds):
-    """The whole run."""
+def find_postgres():
+    """The folder of PostgreSQL's programs, which Debian keeps out of PATH; the newest it has."""
+    found = Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    found = max(found, key=lambda path: float(path.parts[-3]), default=None)
+    return (found or Path(find_program("initdb", "postgresql"))).parent
+
+
+def find_mongodb():
+    """The path of mongod, or of what stands in for it."""
+    path = shutil.which("mongod") or str(STAND_IN)
+    if not os.access(path, os.X_OK):
+        raise Failure("mongod is not installed; make test installs what stands in for it")
+    return path
+
+
+def find_programs():
+    """All that is started besides app; what is missing shall be known before anything is measured."""
     find_program("wrk", "wrk")
-    nginx = find_program("nginx", "nginx-light")
+    return Programs(find_program("nginx", "nginx-light"),
+                    find_program("redis-server", "redis-server"), find_postgres(), find_mongodb())
+
+
+def run_idle(bench, _):
+    """Start, size and memory."""
+    print_idle(*measure_idle(bench))
+
+
+def run_load(bench, arguments):
+    """Every topology under load, and nginx."""
+    topologies = [start(bench) for start in SHOPS]
+    lists = [cached_list(shop) for shop in topologies]
+    if len(set(lists)) != 1:
+        raise Failure("the topologies do not answer /products with the same bytes")
+    [trips] = [redis_trips(shop) for shop in topologies if shop.redis]
+    topologies.append(nginx_proxy(bench, bench.programs.nginx, lists[0]))
+    print_load(measure_load(topologies, arguments.rounds, arguments.seconds), trips)
+
+
+def run_pages(bench, arguments):
+    """What the size of a catalogue does to a page."""
+    pages = measure_pages(bench, arguments.rounds, arguments.seconds, arguments.million_on_mongodb)
+    print_pages(pages, bench.programs.describe_mongodb())
+
+
+def run_expiry(bench, arguments):
+    """What the end of a cached answer's time does to its callers."""
+    taken = measure_expiry(bench, arguments.rounds, arguments.seconds)
+    print_expiry(taken, bench.programs.describe_mongodb())
+
+
+def run(arguments):
+    """The sections that were asked for, each with servers of its own."""
+    programs = find_programs()
     if not BINARY.is_file():
         raise Failure("target/release/app is missing; run cargo build --release")
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     print(f"{os.cpu_count()} cores, {model[1] if model else 'model unknown'}; one worker a server")
-    print(f"wrk: 1 thread, {CONNECTIONS} connections, {seconds} s a case; median of {rounds}")
-    with Bench() as bench:
-        print_idle(*measure_idle(bench))
-        topologies = [start(bench) for start in SHOPS]
-        lists = [cached_list(shop) for shop in topologies]
-        if len(set(lists)) != 1:
-            raise Failure("the topologies do not answer /products with the same bytes")
-        topologies.append(nginx_proxy(bench, nginx, lists[0]))
-        try:
-            print_load(measure_load(topologies, rounds, seconds))
-        except Failure:
-            bench.check()
-            raise
+    print(f"wrk: 1 thread, {CONNECTIONS} connections, {arguments.seconds} s a case; "
+          f"median of {arguments.rounds}")
+    print(f"MongoDB: {programs.describe_mongodb()}")
+    measures = dict(zip(SECTIONS, (run_idle, run_load, run_pages, run_expiry)))
+    for section in SECTIONS:
+        if section in arguments.only:
+            with Bench(programs) as bench:
+                try:
+                    measures[section](bench, arguments)
+                except Failure:
+                    bench.check()
+                    raise
 
 
 def main():
     """Reads the command line; a failure becomes one line and status 1."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=int, default=8, help="of load for each case (default: 8)")
+    parser.add_argument("--seconds", type=int, default=6, help="of load for each case (default: 6)")
     parser.add_argument("--rounds", type=int, default=3, help="through all cases (default: 3)")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="SECTION",
+                        help=f"of {', '.join(SECTIONS)} (default: all)")
+    parser.add_argument("--million-on-mongodb", action="store_true",
+                        help=f"also pages of {MILLION:,} products on MongoDB")
     arguments = parser.parse_args()
     if min(arguments.seconds, arguments.rounds) < 1:
         parser.error("--seconds and --rounds must be at least 1")
     # So that whoever ends this process also ends its servers.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        run(arguments.rounds, arguments.seconds)
+        run(arguments)
     except (Failure, subprocess.CalledProcessError) as failure:
         sys.exit(f"bench: {' '.join(str(failure).split())}")
 

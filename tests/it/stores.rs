@@ -144,6 +144,19 @@ async fn a_client_that_has_it_already_gets_304() {
             client.send(Method::DELETE, &one, &[("if-match", "nonsense")], "").await.status,
             412
         );
+        let weak = [("if-match", "W/\"3\"")];
+        assert_eq!(
+            client.send(Method::DELETE, &one, &weak, "").await.status,
+            412,
+            "weak tags match nothing"
+        );
+        let put = [("content-type", "application/json"), ("if-match", "\"7\", \"3\"")];
+        let lamp = r#"{"name":"Lamp","price":2}"#;
+        assert_eq!(
+            client.send(Method::PUT, &one, &put, lamp).await.status,
+            200,
+            "{storage:?}: one of the tags"
+        );
         assert_eq!(client.send(Method::DELETE, &one, &[("if-match", "*")], "").await.status, 204);
         assert_eq!(client.get(&one).await.status, 404, "{storage:?}");
         assert_eq!(client.get("/products").await.json(), json!([]), "{storage:?}");

@@ -201,44 +201,37 @@ impl Cache {
         F: Future<Output = Result<Option<Entry>, Error>>,
     {
         let loaded = load().await;
-        if let Ok(entry) = &loaded {
+        let stored = loaded.map(|entry| {
             let options = &self.shared.options;
             let ttl = if entry.is_some() { options.cache_ttl } else { options.cache_absent_ttl };
-            let stored = Stored::new(entry.clone(), ttl);
-            self.store(&key, generation, &stored).await;
-            self.unlock(&key).await;
-            return Ok(stored);
+            Stored::new(entry, ttl)
+        });
+        if let Ok(stored) = &stored {
+            self.store(&key, generation, stored).await;
         }
-        self.unlock(&key).await;
-        loaded.map(|entry| Stored::new(entry, Duration::ZERO))
+        if let (Some(redis), Generation::Known(token)) = (&self.redis, generation) {
+            redis.unlock(&key, token).await;
+        }
+        stored
     }
 
     /// What another process puts into the place while it holds the lock; nothing when this process has got
     /// the lock itself, or the other one takes too long.
     async fn wait_for_others(&self, generation: Generation, key: &Key) -> Option<Stored> {
-        let redis = self.redis.as_ref()?;
+        let (Some(redis), Generation::Known(token)) = (&self.redis, generation) else {
+            return None;
+        };
         let start = Instant::now();
-        while matches!(generation, Generation::Known(_)) && start.elapsed() < LOCK {
-            if redis.lock(key, LOCK).await {
-                break;
-            }
+        while start.elapsed() < LOCK && !redis.lock(key, token, LOCK).await {
             sleep(LOOK).await;
             match redis.fetch(key).await {
-                Some((now, Some(stored))) if Generation::Known(now) == generation => {
-                    return Some(stored);
-                }
-                Some((now, _)) if Generation::Known(now) == generation => {}
+                Some((now, Some(stored))) if now == token => return Some(stored),
+                Some((now, None)) if now == token => {}
                 // A write came between, or the cache is gone.
                 _ => break,
             }
         }
         None
-    }
-
-    async fn unlock(&self, key: &Key) {
-        if let Some(redis) = &self.redis {
-            redis.unlock(key).await;
-        }
     }
 
     /// Asks the store again in the background, unless somebody does so already.
@@ -247,16 +240,15 @@ impl Cache {
         L: FnOnce() -> F + 'static,
         F: Future<Output = Result<Option<Entry>, Error>> + 'static,
     {
-        let busy = |set: &Arc<Mutex<HashSet<Key>>>| set.clone();
-        let refreshing = busy(&self.shared.refreshing);
+        let refreshing = self.shared.refreshing.clone();
         if !refreshing.lock().unwrap_or_else(PoisonError::into_inner).insert(key) {
             return;
         }
         let cache = self.clone();
         actix_rt::spawn(async move {
-            let first = match &cache.redis {
-                Some(redis) => redis.lock(&key, LOCK).await,
-                None => true,
+            let first = match (&cache.redis, generation) {
+                (Some(redis), Generation::Known(token)) => redis.lock(&key, token, LOCK).await,
+                _ => true,
             };
             if first && let Err(error) = cache.load(generation, key, load).await {
                 log::warn!(role = "product"; "an answer could not be refreshed: {}", error.chain());

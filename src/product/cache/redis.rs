@@ -102,10 +102,10 @@ impl Entries {
         self.begin_generation().await;
     }
 
-    /// Whether this process may fill the place of `key` and the others wait, for at most `time`. A server
-    /// that is away keeps nobody from it.
-    pub(super) async fn lock(&self, key: &Key, time: Duration) -> bool {
-        let name = format!("{}:lock", self.name(key));
+    /// Whether this process may fill the place of `key` in `generation` and the others wait, for at most
+    /// `time`. A server that is away keeps nobody from it.
+    pub(super) async fn lock(&self, key: &Key, generation: u128, time: Duration) -> bool {
+        let name = self.lock_name(key, generation);
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let mut set = redis::cmd("SET");
         let answer =
@@ -113,9 +113,9 @@ impl Entries {
         answer.is_none_or(|locked| locked.is_some())
     }
 
-    pub(super) async fn unlock(&self, key: &Key) {
-        let name = format!("{}:lock", self.name(key));
-        self.ask::<()>(redis::cmd("DEL").arg(name)).await;
+    /// Lets the others have a try, because the place is filled or could not be.
+    pub(super) async fn unlock(&self, key: &Key, generation: u128) {
+        self.ask::<()>(redis::cmd("DEL").arg(self.lock_name(key, generation))).await;
     }
 
     pub(super) async fn ping(&self) -> Result<(), String> {
@@ -197,6 +197,10 @@ impl Entries {
 
     fn generation_name(&self) -> String {
         format!("{}:products:generation", self.prefix)
+    }
+
+    fn lock_name(&self, key: &Key, generation: u128) -> String {
+        format!("{}:lock:{generation:032x}", self.name(key))
     }
 
     fn name(&self, key: &Key) -> String {
