@@ -177,18 +177,21 @@ fn patient_product(settings: &Settings) -> config::Product {
 
 fn copies_products(from: &str, to: &str) -> Result<bool, Failure> {
     let is = |scheme: &str| [from, to].iter().any(|url| url.starts_with(scheme));
-    match (is("postgres"), is("mongodb")) {
-        (true, true) => {
-            let why = "accounts are in PostgreSQL, products in MongoDB: neither can be copied to the other";
-            Err(Failure::Other(why.into()))
-        }
-        (true, false) => Ok(false),
+    let (accounts, products) = (is("postgres"), is("mongodb"));
+    if accounts && products {
+        let why =
+            "accounts are in PostgreSQL, products in MongoDB: neither can be copied to the other";
+        return Err(Failure::Other(why.into()));
+    }
+    let Some(path) = from.strip_prefix("sqlite://") else { return Ok(products) };
+    let tables = sqlite::tables(path.as_ref()).map_err(Failure::Other)?;
+    let has = |name: &str| tables.iter().any(|table| table == name);
+    match (has("users") && !products, has("products") && !accounts) {
         (false, true) => Ok(true),
-        (false, false) => {
-            let path = from.trim_start_matches("sqlite://").as_ref();
-            let tables = sqlite::tables(path).map_err(Failure::Other)?;
-            Ok(tables.iter().any(|table| table == "products"))
-        }
+        (true, false) => Ok(false),
+        _ => Err(Failure::Other(format!(
+            "{path} does not have the tables that could be copied to {to}"
+        ))),
     }
 }
 

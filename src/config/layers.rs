@@ -255,14 +255,21 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Replaces the password of a URL.
+/// Replaces the password of a URL, which need not be one that a parser for the web understands: a list of
+/// hosts is none. Rather hides too much than too little.
 fn hide(value: &str) -> String {
-    match url::Url::parse(value) {
-        Ok(mut url) if url.password().is_some() => match url.set_password(Some("***")) {
-            Ok(()) => url.into(),
-            Err(()) => "***".into(),
+    let Some((scheme, rest)) = value.split_once("://") else { return value.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    if path.contains('@') || path.to_lowercase().contains("password") {
+        return format!("{scheme}://***");
+    }
+    match authority.rsplit_once('@') {
+        Some((user, hosts)) => match user.split_once(':') {
+            Some((user, _)) => format!("{scheme}://{user}:***@{hosts}{path}"),
+            None => value.to_owned(),
         },
-        _ => value.to_owned(),
+        None => value.to_owned(),
     }
 }
 
@@ -363,7 +370,17 @@ mod tests {
 
     #[test]
     fn passwords_are_hidden() {
-        assert_eq!(hide("postgres://shop:s3cret@db/shop"), "postgres://shop:***@db/shop");
+        for (url, shown) in [
+            ("postgres://shop:s3cret@db/shop", "postgres://shop:***@db/shop"),
+            ("mongodb://u:s3cret@h1:27017,h2:27017/db", "mongodb://u:***@h1:27017,h2:27017/db"),
+            ("redis://:s3cret@cache:6379/1", "redis://:***@cache:6379/1"),
+            ("postgres://h/db?user=u&password=s3cret", "postgres://***"),
+            ("postgres://u:s3/cr@et@h/db", "postgres://***"),
+            ("postgres://u:s3@cret@h/db", "postgres://u:***@h/db"),
+            ("postgres://shop@db/shop", "postgres://shop@db/shop"),
+        ] {
+            assert_eq!(hide(url), shown);
+        }
         assert_eq!(hide("127.0.0.1:8000"), "127.0.0.1:8000");
     }
 }

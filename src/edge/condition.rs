@@ -18,9 +18,11 @@ impl Condition {
     /// The conditions of `request`.
     pub fn of(request: &HttpRequest) -> Self {
         let header = |name: HeaderName| {
-            let value = request.headers().get(name)?;
-            // What is no text is no ETag, and meets none.
-            Some(value.to_str().unwrap_or_default().trim().to_owned())
+            // Several lines are one list. What is no text is no ETag, and meets none.
+            let lines = request.headers().get_all(name);
+            let lines =
+                lines.map(|line| line.to_str().unwrap_or_default().trim()).collect::<Vec<_>>();
+            (!lines.is_empty()).then(|| lines.join(", "))
         };
         Self { if_match: header(IF_MATCH), if_none_match: header(IF_NONE_MATCH) }
     }

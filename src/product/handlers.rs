@@ -53,9 +53,7 @@ pub(super) async fn show(
 /// `POST /products`
 pub(super) async fn create(shared: Data<Shared>, fields: Fields) -> Result<impl Responder, Error> {
     let product = NewProduct::read(fields)?.into_product();
-    shared.products.insert(product.clone()).await?;
-    // Before the answer leaves: whoever has read it sees the product in the list.
-    shared.cache.invalidate().await;
+    shared.products.insert(product.clone(), forget(&shared)).await?;
     let location = format!("/products/{}", product.id);
     Ok(tagged(HttpResponse::Created().insert_header((LOCATION, location)), &product))
 }
@@ -69,9 +67,8 @@ pub(super) async fn replace(
 ) -> Result<impl Responder, Error> {
     let id = parse(&id)?;
     let new = NewProduct::read(fields)?;
-    let written =
-        shared.products.replace(id, expected(&shared, id, &condition).await?, new).await?;
-    let product = done(&shared, written).await?;
+    let expected = expected(&shared, id, &condition).await?;
+    let product = done(shared.products.replace(id, expected, new, forget(&shared)).await?)?;
     Ok(tagged(&mut HttpResponse::Ok(), &product))
 }
 
@@ -82,8 +79,8 @@ pub(super) async fn remove(
     condition: Condition,
 ) -> Result<impl Responder, Error> {
     let id = parse(&id)?;
-    let written = shared.products.remove(id, expected(&shared, id, &condition).await?).await?;
-    done(&shared, written).await?;
+    let expected = expected(&shared, id, &condition).await?;
+    done(shared.products.remove(id, expected, forget(&shared)).await?)?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -116,13 +113,16 @@ fn changed() -> Error {
     Error::new(Kind::PreconditionFailed, "the product has changed since you read it")
 }
 
-/// Forgets what was answered before the write.
-async fn done(shared: &Shared, written: Written) -> Result<Product, Error> {
+/// Forgets what was answered before a write, once the store has it and before its answer leaves: whoever
+/// has read that sees the write in the list.
+fn forget(shared: &Shared) -> impl Future<Output = ()> + use<> {
+    let cache = shared.cache.clone();
+    async move { cache.invalidate().await }
+}
+
+fn done(written: Written) -> Result<Product, Error> {
     match written {
-        Written::Done(product) => {
-            shared.cache.invalidate().await;
-            Ok(product)
-        }
+        Written::Done(product) => Ok(product),
         Written::Changed => Err(changed()),
         Written::Missing => Err(unknown()),
     }

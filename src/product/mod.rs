@@ -11,6 +11,7 @@ use actix_web::web::{Data, ServiceConfig};
 use crate::config;
 use crate::edge::path;
 use crate::readiness::Check;
+use crate::storage::Preparing;
 use crate::storage::copy::{self, Copied, Progress};
 use cache::Cache;
 use store::{Place, Store};
@@ -65,10 +66,13 @@ impl Role {
     /// As [`Role::routes`].
     pub fn checks(&self) -> Result<Vec<Check>, String> {
         let (place, store, cache) = (self.place.clone(), self.place.open()?, self.cache.open()?);
+        let preparing = Preparing::default();
         let ask_store = move || {
-            let (place, store) = (place.clone(), store.clone());
+            let (place, store, preparing) = (place.clone(), store.clone(), preparing.clone());
             async move {
-                place.prepare().await?;
+                if !place.is_prepared() {
+                    preparing.look(|| async move { place.prepare().await.map(drop) }).await?;
+                }
                 store.ping().await.map_err(|error| error.to_string())
             }
         };
@@ -98,13 +102,11 @@ pub async fn copy(
     to: &config::Product,
     progress: impl Progress,
 ) -> Result<Copied, String> {
-    let mut stores = Vec::new();
-    for options in [from, to] {
-        let place = Place::find(options).await?;
-        place.prepare().await?;
-        stores.push(place.open()?);
-    }
-    copy::copy(&stores[0], &stores[1], progress).await.map_err(|error| error.to_string())
+    let (from, to) = (Place::find(from).await?, Place::find(to).await?);
+    to.prepare().await?;
+    copy::copy(&from.open_as_it_is()?, &to.open()?, progress)
+        .await
+        .map_err(|error| error.to_string())
 }
 
 /// Every route of the role.

@@ -5,10 +5,13 @@ pub mod postgres;
 pub mod sql;
 pub mod sqlite;
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use actix_rt::task::JoinHandle;
 use bb8::RunError;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use diesel_async::pooled_connection::PoolError;
@@ -40,6 +43,34 @@ impl Prepared {
     /// Whether they are.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Acquire)
+    }
+}
+
+/// How long [`Preparing::look`] waits for the work to be done.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Brings a store's tables up to date in a task of its own: once at a time, however long it takes and however
+/// often somebody looks. Belongs to the thread that made it.
+#[derive(Clone, Debug, Default)]
+pub struct Preparing(Rc<RefCell<Option<JoinHandle<Result<(), String>>>>>);
+
+impl Preparing {
+    /// Starts `prepare`, unless it is at work, and gives its outcome when there is one soon.
+    ///
+    /// # Errors
+    /// Why it failed, or that it is not done yet.
+    pub async fn look<F>(&self, prepare: impl FnOnce() -> F) -> Result<(), String>
+    where
+        F: Future<Output = Result<(), String>> + 'static,
+    {
+        let mut task = self.0.take().unwrap_or_else(|| actix_rt::spawn(prepare()));
+        match timeout(LOOK, &mut task).await {
+            Ok(done) => done.map_err(|error| error.to_string())?,
+            Err(_) => {
+                self.0.replace(Some(task));
+                Err("its tables are being brought up to date, or it does not answer".into())
+            }
+        }
     }
 }
 

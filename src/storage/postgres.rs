@@ -8,11 +8,12 @@ use diesel::ConnectionError;
 use diesel::sql_types::BigInt;
 use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
 use diesel_async::pooled_connection::{
-    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+    AsyncDieselConnectionManager, ManagerConfig, PoolableConnection as _, RecyclingMethod,
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _};
 use futures_util::FutureExt as _;
+use tokio::time::timeout;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -39,8 +40,8 @@ impl Pool {
     pub fn new(url: &str, limits: &Limits) -> Self {
         let mut config = ManagerConfig::default();
         config.recycling_method = RecyclingMethod::Fast;
-        let statement = limits.statement;
-        config.custom_setup = Box::new(move |url| connect(url.to_owned(), statement).boxed());
+        let limits = *limits;
+        config.custom_setup = Box::new(move |url| connect(url.to_owned(), limits).boxed());
         let manager = Manager::new_with_config(url, config);
         let builder = bb8::Pool::builder()
             .max_size(limits.size.max(1))
@@ -56,16 +57,28 @@ impl Pool {
     /// # Errors
     /// When none was free in time, or none can be opened.
     pub async fn get(&self) -> Result<bb8::PooledConnection<'_, Manager>, StoreError> {
-        self.0.get().await.map_err(acquire_error)
+        loop {
+            let mut connection = self.0.get().await.map_err(acquire_error)?;
+            // One that the server has closed is thrown away when it goes back, and not before.
+            if !connection.is_broken() {
+                return Ok(connection);
+            }
+        }
     }
 }
 
+/// Opens a connection within the limits.
+async fn connect(url: String, limits: Limits) -> Result<Connection, ConnectionError> {
+    let late = |_| Err(ConnectionError::BadConnection("no answer in time".into()));
+    timeout(limits.acquire, open(url, limits.statement)).await.unwrap_or_else(late)
+}
+
 /// Opens a connection whose statements are ended by the server after `statement`.
-async fn connect(url: String, statement: Duration) -> Result<Connection, ConnectionError> {
+async fn open(url: String, statement: Duration) -> Result<Connection, ConnectionError> {
     let bad = |error: &dyn std::fmt::Display| ConnectionError::BadConnection(error.to_string());
     let mut config = Config::from_str(&url)
         .map_err(|error| ConnectionError::InvalidConnectionUrl(error.to_string()))?;
-    config.application_name("app").tcp_user_timeout(UNACKNOWLEDGED).connect_timeout(statement);
+    config.application_name("app").tcp_user_timeout(UNACKNOWLEDGED).keepalives_idle(UNACKNOWLEDGED);
     let mut connection = if config.get_ssl_mode() == SslMode::Disable {
         let (client, connection) =
             config.connect(NoTls).await.map_err(|error| bad(&chain(&error)))?;
@@ -110,7 +123,7 @@ pub async fn migrate(
     migrations: EmbeddedMigrations,
 ) -> Result<Vec<String>, String> {
     // A migration may take longer than any statement of a request.
-    let connecting = connect(url.to_owned(), limits.acquire);
+    let connecting = connect(url.to_owned(), *limits);
     let mut connection = connecting.await.map_err(|error| error.to_string())?;
     connection
         .batch_execute("SET statement_timeout = 0")

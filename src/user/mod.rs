@@ -11,7 +11,7 @@ use crate::contract::ProductClient;
 use crate::edge::path;
 use crate::readiness::Check;
 use crate::storage::copy::{self, Copied, Progress};
-use crate::storage::{Prepared, StoreError};
+use crate::storage::{Prepared, Preparing, StoreError};
 use crate::transport::Peer;
 use store::Store;
 
@@ -56,18 +56,23 @@ impl Role {
     /// time.
     pub fn checks(&self) -> Vec<Check> {
         let users = Store::open(&self.options, self.prepared.clone());
-        let role = self.clone();
+        let (role, preparing) = (self.clone(), Preparing::default());
         let ask = move || {
-            let (role, users) = (role.clone(), users.clone());
+            let (role, users, preparing) = (role.clone(), users.clone(), preparing.clone());
             async move {
                 if !role.prepared.is_set() {
-                    migrate(&role.options).await?;
-                    role.prepared.set();
+                    preparing.look(|| role.prepare()).await?;
                 }
                 users.ping().await.map_err(|error| error.to_string())
             }
         };
         vec![Check::required("user.database", ask)]
+    }
+
+    async fn prepare(self) -> Result<(), String> {
+        migrate(&self.options).await?;
+        self.prepared.set();
+        Ok(())
     }
 }
 
@@ -88,14 +93,11 @@ pub async fn copy(
     to: &config::User,
     progress: impl Progress,
 ) -> Result<Copied, String> {
-    let mut stores = Vec::new();
-    for options in [from, to] {
-        migrate(options).await?;
-        let store = Store::open(options, Prepared::default());
-        store.is_prepared();
-        stores.push(store);
-    }
-    copy::copy(&stores[0], &stores[1], progress).await.map_err(|error| match error {
+    migrate(to).await?;
+    let prepared = Prepared::default();
+    prepared.set();
+    let [from, to] = [from, to].map(|options| Store::open(options, prepared.clone()));
+    copy::copy(&from, &to, progress).await.map_err(|error| match error {
         StoreError::Duplicate => {
             "the target has an e-mail address of the source under another id".into()
         }

@@ -76,11 +76,6 @@ impl Store {
         to_the_end(&self.limits, async move { pool.get().await?.ping().await }).await
     }
 
-    /// Says that the tables are up to date.
-    pub(super) fn is_prepared(&self) {
-        self.prepared.set();
-    }
-
     fn pool(&self) -> Result<Pool, StoreError> {
         let ready = self.prepared.is_set().then(|| self.pool.clone());
         ready.ok_or_else(|| StoreError::Connection("its tables are not up to date yet".into()))

@@ -308,7 +308,8 @@ def start_mongodb(bench):
         words = ["--bind_ip", "127.0.0.1", "--dbpath", data]
     command = [program, "--port", str(port), *words]
     place = "127.0.0.1", port
-    return bench.start("mongodb", command, port, lambda: socket.create_connection(place).close(), {})
+    return bench.start("mongodb", command, port,
+                       lambda: socket.create_connection(place, timeout=5).close(), {})
 
 
 def mongodb_url(mongodb, database):
@@ -674,7 +675,7 @@ def find_mongodb():
 
 
 def find_programs():
-    """All that is started besides app; what is missing shall be known before anything is measured."""
+    """All that is started besides app: what is missing shall be known before anything is."""
     find_program("wrk", "wrk")
     return Programs(find_program("nginx", "nginx-light"),
                     find_program("redis-server", "redis-server"), find_postgres(), find_mongodb())

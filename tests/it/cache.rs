@@ -1,9 +1,10 @@
 //! The cache that processes share: what it saves, and that it never shows the past.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
+use actix_rt::task::JoinHandle;
 use futures_util::future::join_all;
 use serde_json::json;
 
@@ -68,27 +69,42 @@ async fn two_hundred_misses_at_once_are_one_query() {
     );
 }
 
+/// Readers that go on until the test ends: none may see a page older than the last write that was
+/// acknowledged before it asked. Products are called by their numbers.
+fn read_along(clients: &[Client; 2], acknowledged: &Rc<Cell<usize>>) -> Vec<JoinHandle<()>> {
+    let readers = (0..4).map(|n| {
+        let (client, acknowledged) =
+            (Client::new(clients[n % 2].base.clone()), acknowledged.clone());
+        actix_rt::spawn(async move {
+            while acknowledged.get() != usize::MAX {
+                let before = acknowledged.get();
+                let page = client.get("/products").await;
+                assert_eq!(page.status, 200);
+                let newest = page.json()[0]["name"].as_str().unwrap().parse::<usize>().unwrap();
+                assert!(
+                    newest >= before,
+                    "{newest} was shown after {before} had been acknowledged"
+                );
+            }
+        })
+    });
+    readers.collect()
+}
+
 #[actix_rt::test]
 async fn no_page_is_older_than_the_last_acknowledged_write() {
     let twins = Twins::start(&[]);
     let clients = twins.clients();
-    let done = Arc::new(AtomicBool::new(false));
-    let readers = (0..4).map(|n| {
-        let (client, done) = (Client::new(clients[n % 2].base.clone()), done.clone());
-        actix_rt::spawn(async move {
-            while !done.load(Ordering::Relaxed) {
-                assert_eq!(client.get("/products").await.status, 200);
-            }
-        })
-    });
-    let readers = readers.collect::<Vec<_>>();
-    for n in 0..1000 {
-        let (writer, reader) = (&clients[n % 2], &clients[(n + 1) % 2]);
-        let id = writer.add_product(&format!("Product {n}"), 1.0).await;
-        let page = reader.get("/products").await.json();
-        assert_eq!(page[0]["id"], json!(id), "write {n}");
+    clients[0].add_product("0", 1.0).await;
+    let acknowledged = Rc::new(Cell::new(0));
+    let readers = read_along(&clients, &acknowledged);
+    for n in 1..1000_usize {
+        clients[n % 2].add_product(&n.to_string(), 1.0).await;
+        acknowledged.set(n);
+        let page = clients[(n + 1) % 2].get("/products").await.json();
+        assert_eq!(page[0]["name"], json!(n.to_string()));
     }
-    done.store(true, Ordering::Relaxed);
+    acknowledged.set(usize::MAX);
     for reader in readers {
         reader.await.unwrap();
     }
@@ -98,46 +114,89 @@ async fn no_page_is_older_than_the_last_acknowledged_write() {
 async fn a_redis_that_loses_its_memory_loses_nothing_of_ours() {
     let twins = Twins::start(&[]);
     let clients = twins.clients();
-    for n in 0..150 {
-        if n % 10 == 5 {
+    clients[0].add_product("0", 1.0).await;
+    let acknowledged = Rc::new(Cell::new(0));
+    let readers = read_along(&clients, &acknowledged);
+    let flushing = actix_rt::task::spawn_blocking(move || {
+        for _ in 0..40 {
+            std::thread::sleep(Duration::from_millis(50));
             assert_eq!(twins.redis.redis(&["FLUSHALL"]).trim(), "OK");
         }
-        let (writer, reader) = (&clients[n % 2], &clients[(n + 1) % 2]);
-        let id = writer.add_product(&format!("Product {n}"), 1.0).await;
-        for client in [reader, writer] {
-            let page = client.get("/products").await;
-            assert_eq!(page.status, 200);
-            assert_eq!(page.json()[0]["id"], json!(id), "write {n}");
-        }
+        twins
+    });
+    let mut n = 0;
+    while !flushing.is_finished() {
+        n += 1;
+        clients[n % 2].add_product(&n.to_string(), 1.0).await;
+        acknowledged.set(n);
     }
+    acknowledged.set(usize::MAX);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    drop(flushing.await.unwrap());
+}
+
+/// A shop in one process with a cache in memory, and one with a cache on Redis.
+fn both(environment: &[(&str, &str)]) -> [Shop; 2] {
+    let redis = vec![Server::start(Kind::Redis)];
+    [Vec::new(), redis].map(|servers| Shop::start_on(Topology::OneProcess, servers, environment))
 }
 
 #[actix_rt::test]
 async fn an_answer_past_its_time_is_served_while_one_asks_again() {
-    let twins = Twins::start(&[("APP__PRODUCT__CACHE_TTL", "300ms")]);
-    let [one, two] = twins.clients();
-    one.add_product("Lamp", 1.0).await;
-    assert_eq!(one.get("/products").await.header("x-cache"), "MISS");
-    let before = twins.queries();
-    until("it is past its time", async || two.get("/products").await.header("x-cache") == "STALE")
-        .await;
-    until("it is fresh again", async || one.get("/products").await.header("x-cache") == "HIT")
-        .await;
-    assert_eq!(twins.queries() - before, 1, "one asked for both");
+    for shop in
+        both(&[("APP__PRODUCT__CACHE_TTL", "300ms"), ("RUST_LOG", "info,app::product=debug")])
+    {
+        let client = shop.gateway();
+        let queries = || shop.process("gateway").log().matches("asking the store").count();
+        let path = format!("/products/{}", client.add_product("Lamp", 1.0).await);
+        assert_eq!(client.get(&path).await.header("x-cache"), "MISS");
+        let before = queries();
+        until("it is past its time", async || client.get(&path).await.header("x-cache") == "STALE")
+            .await;
+        until("it is fresh again", async || client.get(&path).await.header("x-cache") == "HIT")
+            .await;
+        assert_eq!(queries() - before, 1, "one asked for all");
+    }
 }
 
 #[actix_rt::test]
 async fn what_is_too_large_is_not_cached() {
-    let twins = Twins::start(&[("APP__PRODUCT__CACHE_ENTRY_LIMIT", "600")]);
-    let [one, _] = twins.clients();
-    one.add_product("Lamp", 1.0).await;
-    assert_eq!(one.get("/products").await.header("x-cache"), "MISS");
-    assert_eq!(one.get("/products").await.header("x-cache"), "HIT");
-    for n in 0..5 {
-        one.add_product(&format!("Product {n}"), 1.0).await;
+    for shop in both(&[("APP__PRODUCT__CACHE_ENTRY_LIMIT", "600")]) {
+        let client = shop.gateway();
+        client.add_product("Lamp", 1.0).await;
+        assert_eq!(client.get("/products").await.header("x-cache"), "MISS");
+        assert_eq!(client.get("/products").await.header("x-cache"), "HIT");
+        for n in 0..5 {
+            client.add_product(&format!("Product {n}"), 1.0).await;
+        }
+        for _ in 0..2 {
+            assert_eq!(client.get("/products").await.header("x-cache"), "MISS");
+        }
     }
-    for _ in 0..2 {
-        assert_eq!(one.get("/products").await.header("x-cache"), "MISS");
+}
+
+#[actix_rt::test]
+async fn that_there_is_none_is_remembered_until_a_write_or_for_a_moment() {
+    let environment =
+        [("APP__PRODUCT__CACHE_ABSENT_TTL", "300ms"), ("RUST_LOG", "info,app::product=debug")];
+    for shop in both(&environment) {
+        let client = shop.gateway();
+        let queries = || shop.process("gateway").log().matches("asking the store").count();
+        let path = "/products/6b03bc06a8104e0a5ab179df";
+        for _ in 0..3 {
+            assert_eq!(client.get(path).await.status, 404);
+        }
+        assert_eq!(queries(), 1);
+        client.add_product("Lamp", 1.0).await;
+        assert_eq!(client.get(path).await.status, 404);
+        assert_eq!(queries(), 2, "a write may have changed it");
+        until("it is asked for again", async || {
+            assert_eq!(client.get(path).await.status, 404);
+            queries() == 3
+        })
+        .await;
     }
 }
 
@@ -163,5 +222,4 @@ async fn a_cached_list_costs_one_round_trip() {
         assert_eq!(client.get("/products").await.header("x-cache"), "HIT");
     }
     assert_eq!(commands() - before, 100);
-    actix_rt::time::sleep(Duration::ZERO).await;
 }

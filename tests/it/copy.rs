@@ -107,6 +107,7 @@ async fn what_cannot_be_copied_says_why() {
     for (from, to, why) in [
         ("postgres://x", "mongodb://x", "neither can be copied to the other"),
         ("sqlite://nowhere.db", "sqlite://x.db", "cannot read nowhere.db"),
+        ("sqlite://nowhere.db", "mongodb://127.0.0.1:1/x", "cannot read nowhere.db"),
         ("mysql://x", "postgres://x", "mysql:// is no back end"),
     ] {
         let (well, text) = copy(folder.path(), from, to);

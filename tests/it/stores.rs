@@ -293,20 +293,3 @@ async fn postgresql_is_spoken_to_over_tls_where_the_url_asks_for_it() {
     let accepted = migrate(true);
     assert!(accepted.status.success(), "{accepted:?}");
 }
-
-#[actix_rt::test]
-async fn what_is_not_there_is_remembered_until_it_is_added() {
-    for storage in Storage::ALL {
-        let shop = shop(storage);
-        let client = shop.gateway();
-        for _ in 0..3 {
-            assert_eq!(
-                client.get("/products/6b03bc06a8104e0a5ab179df").await.status,
-                404,
-                "{storage:?}"
-            );
-        }
-        client.add_product("Lamp", 1.0).await;
-        assert_eq!(client.get("/products").await.json().as_array().unwrap().len(), 1);
-    }
-}

@@ -180,22 +180,34 @@ impl Cache {
     /// Asks the store, unless somebody of this process does so already; then waits for that answer.
     async fn fill<L, F>(&self, generation: Generation, key: Key, load: L) -> Result<Stored, Error>
     where
-        L: FnOnce() -> F,
-        F: Future<Output = Result<Option<Entry>, Error>>,
+        L: FnOnce() -> F + 'static,
+        F: Future<Output = Result<Option<Entry>, Error>> + 'static,
     {
         let place = (generation, key);
         let flight = self.shared.flights.entry(place).or_try_insert_with(async {
-            match self.wait_for_others(generation, &key).await {
-                Some(stored) => Ok(stored),
-                None => self.load(generation, key, load).await,
-            }
+            let cache = self.clone();
+            // By itself: a caller that leaves must not take along what others wait for.
+            let flown = actix_rt::spawn(async move {
+                match cache.turn(generation, &key).await {
+                    Turn::Filled(stored) => Ok(stored),
+                    Turn::Ours(lock) => cache.load(generation, key, load, lock).await,
+                }
+            });
+            flown.await.unwrap_or_else(|error| Err(Error::internal(error)))
         });
         let landed = flight.await;
         self.shared.flights.invalidate(&place).await;
         Ok(landed.map_err(|error| Error::shared(&error))?.into_value())
     }
 
-    async fn load<L, F>(&self, generation: Generation, key: Key, load: L) -> Result<Stored, Error>
+    /// Asks the store and fills the place; lets others have a try, where they wait for a `lock` of ours.
+    async fn load<L, F>(
+        &self,
+        generation: Generation,
+        key: Key,
+        load: L,
+        lock: Lock,
+    ) -> Result<Stored, Error>
     where
         L: FnOnce() -> F,
         F: Future<Output = Result<Option<Entry>, Error>>,
@@ -209,29 +221,33 @@ impl Cache {
         if let Ok(stored) = &stored {
             self.store(&key, generation, stored).await;
         }
-        if let (Some(redis), Generation::Known(token)) = (&self.redis, generation) {
+        if let (Some(redis), Generation::Known(token), Lock::Held) = (&self.redis, generation, lock)
+        {
             redis.unlock(&key, token).await;
         }
         stored
     }
 
-    /// What another process puts into the place while it holds the lock; nothing when this process has got
-    /// the lock itself, or the other one takes too long.
-    async fn wait_for_others(&self, generation: Generation, key: &Key) -> Option<Stored> {
+    /// Waits for what another process puts into the place while it holds the lock, or for the lock; at most
+    /// as long as a lock lasts.
+    async fn turn(&self, generation: Generation, key: &Key) -> Turn {
         let (Some(redis), Generation::Known(token)) = (&self.redis, generation) else {
-            return None;
+            return Turn::Ours(Lock::None);
         };
         let start = Instant::now();
-        while start.elapsed() < LOCK && !redis.lock(key, token, LOCK).await {
+        while start.elapsed() < LOCK {
+            if redis.lock(key, token, LOCK).await {
+                return Turn::Ours(Lock::Held);
+            }
             sleep(LOOK).await;
             match redis.fetch(key).await {
-                Some((now, Some(stored))) if now == token => return Some(stored),
+                Some((now, Some(stored))) if now == token => return Turn::Filled(stored),
                 Some((now, None)) if now == token => {}
                 // A write came between, or the cache is gone.
                 _ => break,
             }
         }
-        None
+        Turn::Ours(Lock::None)
     }
 
     /// Asks the store again in the background, unless somebody does so already.
@@ -245,17 +261,39 @@ impl Cache {
             return;
         }
         let cache = self.clone();
-        actix_rt::spawn(async move {
-            let first = match (&cache.redis, generation) {
-                (Some(redis), Generation::Known(token)) => redis.lock(&key, token, LOCK).await,
-                _ => true,
+        let asking = actix_rt::spawn(async move {
+            let lock = match (&cache.redis, generation) {
+                (Some(redis), Generation::Known(token)) if redis.lock(&key, token, LOCK).await => {
+                    Lock::Held
+                }
+                (Some(_), Generation::Known(_)) => return,
+                _ => Lock::None,
             };
-            if first && let Err(error) = cache.load(generation, key, load).await {
+            if let Err(error) = cache.load(generation, key, load, lock).await {
                 log::warn!(role = "product"; "an answer could not be refreshed: {}", error.chain());
                 // Not again at once: the store is likely away.
                 sleep(LOOK * 20).await;
             }
+        });
+        actix_rt::spawn(async move {
+            // However that ends.
+            let _ = asking.await;
             refreshing.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
         });
     }
+}
+
+/// Whose turn it is to fill a place.
+enum Turn {
+    /// Another process has filled it.
+    Filled(Stored),
+    /// That of this process.
+    Ours(Lock),
+}
+
+/// Whether other processes wait for this one.
+#[derive(Clone, Copy)]
+enum Lock {
+    Held,
+    None,
 }

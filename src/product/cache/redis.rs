@@ -8,14 +8,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{self, Cmd, ErrorKind, FromRedisValue, RedisError};
 use deadpool_redis::{Config, Connection, Pool, PoolConfig, Runtime};
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::entry::{Key, Stored};
@@ -24,13 +24,26 @@ use crate::config::Product as Options;
 /// How long a server that did not answer is left alone.
 const REST: Duration = Duration::from_millis(500);
 
+/// How long to wait before a generation that could not be begun is tried again.
+const RETRY: Duration = Duration::from_millis(50);
+
 /// What the threads of a process know of the server.
 #[derive(Debug, Default)]
 pub(super) struct Link {
     /// Until when the server is left alone.
     resting: Mutex<Option<Instant>>,
-    /// Whether a write could not begin a new generation. Until it has, nothing on the server is believed.
-    owes_generation: AtomicBool,
+    /// How many generations were to be begun, by writes and because the server may have lost its memory, and
+    /// how many of them have been. Unless both are equal, nothing on the server is believed.
+    owed: AtomicU64,
+    paid: AtomicU64,
+    /// Whether a task is at it.
+    paying: AtomicBool,
+}
+
+impl Link {
+    fn is_trusted(&self) -> bool {
+        self.paid.load(Ordering::Acquire) >= self.owed.load(Ordering::Acquire)
+    }
 }
 
 /// The way to the server for one worker thread; cheap to clone.
@@ -72,7 +85,8 @@ impl Entries {
 
     /// The current generation, and the answer where there is one of it; nothing when the server is away.
     pub(super) async fn fetch(&self, key: &Key) -> Option<(u128, Option<Stored>)> {
-        if self.link.owes_generation.load(Ordering::Acquire) && !self.begin_generation().await {
+        if !self.link.is_trusted() {
+            self.pay_later();
             return None;
         }
         let names = [self.generation_name(), self.name(key)];
@@ -82,6 +96,10 @@ impl Entries {
         else {
             return Some((self.first_generation().await?, None));
         };
+        // A write of this process may have come between.
+        if !self.link.is_trusted() {
+            return None;
+        }
         let token = u128::from_be_bytes(token);
         let stored = bytes
             .and_then(|bytes| Stored::decode(bytes.into()))
@@ -96,10 +114,13 @@ impl Entries {
         self.ask::<()>(set.arg(self.name(key)).arg(bytes).arg("PX").arg(ttl)).await;
     }
 
-    /// Begins a new generation, now or as soon as the server answers.
+    /// Begins a new generation, now or as soon as the server answers; until then this process believes
+    /// nothing that is on it.
     pub(super) async fn invalidate(&self) {
-        self.link.owes_generation.store(true, Ordering::Release);
-        self.begin_generation().await;
+        self.link.owed.fetch_add(1, Ordering::AcqRel);
+        if !self.pay().await {
+            self.pay_later();
+        }
     }
 
     /// Whether this process may fill the place of `key` in `generation` and the others wait, for at most
@@ -123,19 +144,36 @@ impl Entries {
         outcome.map(drop).map_err(|error| error.to_string())
     }
 
+    /// Begins a generation for all that are owed by now. Does not leave the server alone: other processes may
+    /// well reach it, and believe it.
+    ///
     /// A generation is a random number, not a count: a server that has lost its memory, and counts from one
     /// again, would meet the answers of slow readers from before.
-    async fn begin_generation(&self) -> bool {
-        let token = Uuid::new_v4();
+    async fn pay(&self) -> bool {
+        let owed = self.link.owed.load(Ordering::Acquire);
         let mut set = redis::cmd("SET");
-        // Cleared before, so that a write that comes meanwhile is not forgotten.
-        self.link.owes_generation.store(false, Ordering::Release);
-        let begun =
-            self.ask::<()>(set.arg(self.generation_name()).arg(token.as_bytes())).await.is_some();
-        if !begun {
-            self.link.owes_generation.store(true, Ordering::Release);
+        set.arg(self.generation_name()).arg(Uuid::new_v4().as_bytes());
+        let paid = self.attempt::<()>(&set).await.is_ok();
+        if paid {
+            self.link.paid.fetch_max(owed, Ordering::AcqRel);
         }
-        begun
+        paid
+    }
+
+    /// Goes on trying in a task of its own, of which a process has one.
+    fn pay_later(&self) {
+        if self.link.paying.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let entries = self.clone();
+        actix_rt::spawn(async move {
+            while !entries.link.is_trusted() {
+                if !entries.pay().await {
+                    sleep(RETRY).await;
+                }
+            }
+            entries.link.paying.store(false, Ordering::Release);
+        });
     }
 
     /// The generation of a server that has none: that of whoever is first.
@@ -175,11 +213,18 @@ impl Entries {
             let mut connection = self.connection().await?;
             command.query_async::<T>(&mut connection).await
         };
-        let outcome =
-            timeout(self.timeout, call).await.unwrap_or_else(|_| Err(away("no answer in time")));
-        if outcome.as_ref().is_err_and(|error| error.kind() != ErrorKind::UnexpectedReturnType) {
-            // Out of the pool: the next call opens another.
+        let Ok(outcome) = timeout(self.timeout, call).await else {
             drop(self.current.take().map(Connection::take));
+            return Err(away("no answer in time"));
+        };
+        if outcome.as_ref().is_err_and(|error| error.kind() != ErrorKind::UnexpectedReturnType) {
+            // Out of the pool: the next call opens another. What answers there may be a server that has
+            // started again with an older memory.
+            if let Some(lost) = self.current.take() {
+                drop(Connection::take(lost));
+                self.link.owed.fetch_add(1, Ordering::AcqRel);
+                self.pay_later();
+            }
         }
         outcome
     }

@@ -98,6 +98,20 @@ impl Place {
         Ok(applied)
     }
 
+    /// Whether tables and indexes are up to date.
+    pub(super) fn is_prepared(&self) -> bool {
+        self.prepared.is_set()
+    }
+
+    /// The store for this thread, whose tables are taken to be up to date: for reading from another shop's.
+    ///
+    /// # Errors
+    /// As [`Place::open`].
+    pub(super) fn open_as_it_is(&self) -> Result<Store, String> {
+        self.prepared.set();
+        self.open()
+    }
+
     /// The store for this thread. Opens no connection yet.
     ///
     /// # Errors
@@ -111,20 +125,26 @@ impl Place {
     }
 }
 
-/// Runs a method of the back end within the limits, once its tables are up to date.
+/// Runs a method of the back end within the limits, once its tables are up to date, and after it what else is
+/// given, even when the answer has not been waited for.
 macro_rules! on_back_end {
-    ($self:ident.$method:ident($($argument:expr),*)) => {{
+    ($self:ident.$method:ident($($argument:expr),*)) => {
+        on_back_end!($self.$method($($argument),*), std::future::ready(()))
+    };
+    ($self:ident.$method:ident($($argument:expr),*), $after:expr) => {{
         if !$self.place.prepared.is_set() {
             return Err(StoreError::Connection("its tables are not up to date yet".into()));
         }
-        match $self.back_end.clone() {
-            Opened::Sqlite(store) => {
-                to_the_end(&$self.place.limits, async move { store.$method($($argument),*).await }).await
-            }
-            Opened::Mongo(store) => {
-                to_the_end(&$self.place.limits, async move { store.$method($($argument),*).await }).await
-            }
-        }
+        let (back_end, after) = ($self.back_end.clone(), $after);
+        to_the_end(&$self.place.limits, async move {
+            let done = match back_end {
+                Opened::Sqlite(store) => store.$method($($argument),*).await?,
+                Opened::Mongo(store) => store.$method($($argument),*).await?,
+            };
+            after.await;
+            Ok(done)
+        })
+        .await
     }};
 }
 
@@ -144,9 +164,14 @@ impl Store {
         on_back_end!(self.find(id))
     }
 
-    /// Adds `product`; [`StoreError::Duplicate`] when its id is taken.
-    pub(super) async fn insert(&self, product: Product) -> Result<(), StoreError> {
-        on_back_end!(self.insert(product))
+    /// Adds `product`, and then does what is to be done `after` a write, whether somebody waits for it or not;
+    /// [`StoreError::Duplicate`] when its id is taken.
+    pub(super) async fn insert(
+        &self,
+        product: Product,
+        after: impl Future<Output = ()> + 'static,
+    ) -> Result<(), StoreError> {
+        on_back_end!(self.insert(product), after)
     }
 
     /// Adds those of `products` whose ids are not there yet; returns how many.
@@ -155,22 +180,25 @@ impl Store {
     }
 
     /// Gives the product with `id` a new name and price, if it has the version `expected` or any will do.
+    /// `after` is as above.
     pub(super) async fn replace(
         &self,
         id: ObjectId,
         expected: Option<i64>,
         new: NewProduct,
+        after: impl Future<Output = ()> + 'static,
     ) -> Result<Written, StoreError> {
-        on_back_end!(self.replace(id, expected, new))
+        on_back_end!(self.replace(id, expected, new), after)
     }
 
-    /// Removes the product with `id`, if it has the version `expected` or any will do.
+    /// Removes the product with `id`, if it has the version `expected` or any will do. `after` is as above.
     pub(super) async fn remove(
         &self,
         id: ObjectId,
         expected: Option<i64>,
+        after: impl Future<Output = ()> + 'static,
     ) -> Result<Written, StoreError> {
-        on_back_end!(self.remove(id, expected))
+        on_back_end!(self.remove(id, expected), after)
     }
 
     /// Asks whether the store answers.

@@ -7,7 +7,7 @@ use bson::oid::ObjectId;
 use bson::{Document, doc};
 use futures_util::TryStreamExt as _;
 use mongodb::error::{Error as DriverError, ErrorKind, WriteFailure};
-use mongodb::options::{ClientOptions, IndexOptions, ReturnDocument};
+use mongodb::options::{Acknowledgment, ClientOptions, IndexOptions, ReturnDocument, WriteConcern};
 use mongodb::{Client, Collection, IndexModel};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,9 @@ const DATABASE: &str = "shop";
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// The server's code for a second document with the same unique value.
 const DUPLICATE_KEY: i32 = 11000;
+
+/// Its codes for a server that stops, steps down, or has stepped down; and for one that took too long.
+const ELSEWHERE: [i32; 8] = [50, 91, 189, 10107, 11600, 11602, 13435, 13436];
 
 /// A product as it is stored; the units are those of the SQLite table.
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,6 +41,8 @@ struct Row {
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     products: Collection<Row>,
+    /// The server gives up by itself on a read that takes longer.
+    patience: Duration,
 }
 
 impl Store {
@@ -50,9 +55,13 @@ impl Store {
         options.heartbeat_freq.get_or_insert(HEARTBEAT);
         options.server_selection_timeout.get_or_insert(limits.acquire);
         options.connect_timeout.get_or_insert(limits.acquire);
+        // What is acknowledged must survive the loss of a server, or of its power.
+        let durable = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build();
+        options.write_concern.get_or_insert(durable);
         let database = options.default_database.clone().unwrap_or_else(|| DATABASE.to_owned());
         let client = Client::with_options(options).map_err(|error| error.to_string())?;
-        Ok(Self { products: client.database(&database).collection("products") })
+        let products = client.database(&database).collection("products");
+        Ok(Self { products, patience: limits.statement })
     }
 
     /// Makes the indexes that are not there yet; any number of processes may do so at once.
@@ -79,12 +88,13 @@ impl Store {
             doc! { "$or": [{ "created_at": { "$lt": created_at } }, tie] }
         });
         let newest_first = doc! { "created_at": -1, "_id": -1 };
-        let rows = self.products.find(behind).sort(newest_first).limit(limit).await?;
+        let rows = self.products.find(behind).sort(newest_first).limit(limit);
+        let rows = rows.max_time(self.patience).await?;
         rows.try_collect::<Vec<_>>().await?.into_iter().map(product).collect()
     }
 
     pub(super) async fn find(&self, id: ObjectId) -> Result<Option<Product>, StoreError> {
-        let row = self.products.find_one(doc! { "_id": id }).await?;
+        let row = self.products.find_one(doc! { "_id": id }).max_time(self.patience).await?;
         row.map(product).transpose()
     }
 
@@ -212,6 +222,9 @@ impl From<DriverError> for StoreError {
             | ErrorKind::Io(_)
             | ErrorKind::ConnectionPoolCleared { .. }
             | ErrorKind::DnsResolve { .. } => Self::Connection(error.to_string()),
+            ErrorKind::Command(ref command) if ELSEWHERE.contains(&command.code) => {
+                Self::Connection(error.to_string())
+            }
             _ if error.contains_label(mongodb::error::RETRYABLE_WRITE_ERROR) => {
                 Self::Connection(error.to_string())
             }
