@@ -52,7 +52,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Brings a store's tables up to date in a task of its own: once at a time, however long it takes and however
 /// often somebody looks. Belongs to the thread that made it.
 #[derive(Clone, Debug, Default)]
-pub struct Preparing(Rc<RefCell<Option<JoinHandle<Result<(), String>>>>>);
+pub struct Preparing(Rc<RefCell<Option<Work>>>);
+
+type Work = JoinHandle<Result<(), String>>;
 
 impl Preparing {
     /// Starts `prepare`, unless it is at work, and gives its outcome when there is one soon.
