@@ -145,8 +145,7 @@ fn both(environment: &[(&str, &str)]) -> [Shop; 2] {
 
 #[actix_rt::test]
 async fn an_answer_past_its_time_is_served_while_one_asks_again() {
-    for shop in
-        both(&[("APP__PRODUCT__CACHE_TTL", "300ms"), ("RUST_LOG", "info,app::product=debug")])
+    for shop in both(&[("APP__PRODUCT__CACHE_TTL", "1s"), ("RUST_LOG", "info,app::product=debug")])
     {
         let client = shop.gateway();
         let queries = || shop.process("gateway").log().matches("asking the store").count();
@@ -180,7 +179,7 @@ async fn what_is_too_large_is_not_cached() {
 #[actix_rt::test]
 async fn that_there_is_none_is_remembered_until_a_write_or_for_a_moment() {
     let environment =
-        [("APP__PRODUCT__CACHE_ABSENT_TTL", "300ms"), ("RUST_LOG", "info,app::product=debug")];
+        [("APP__PRODUCT__CACHE_ABSENT_TTL", "2s"), ("RUST_LOG", "info,app::product=debug")];
     for shop in both(&environment) {
         let client = shop.gateway();
         let queries = || shop.process("gateway").log().matches("asking the store").count();
