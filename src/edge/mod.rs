@@ -32,6 +32,29 @@ use crate::transport::{Context, REQUEST_ID, RequestId};
 /// The target of the access log's lines, for `log.filter`.
 const ACCESS: &str = "access";
 
+/// What an actix application of ours is made of; a name for the signatures of those who pass one on.
+pub trait RoleService:
+    ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<BoxBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    > + 'static
+{
+}
+
+impl<T> RoleService for T where
+    T: ServiceFactory<
+            ServiceRequest,
+            Config = (),
+            Response = ServiceResponse<BoxBody>,
+            Error = actix_web::Error,
+            InitError = (),
+        > + 'static
+{
+}
+
 /// Set once the process has been told to stop; shared by all its roles.
 #[derive(Clone, Debug, Default)]
 pub struct Draining(Arc<AtomicBool>);
@@ -65,18 +88,7 @@ pub struct Edge {
 
 impl Edge {
     /// The role's actix application: `routes` behind this edge.
-    pub fn app(
-        self,
-        routes: impl FnOnce(&mut ServiceConfig),
-    ) -> App<
-        impl ServiceFactory<
-            ServiceRequest,
-            Config = (),
-            Response = ServiceResponse<BoxBody>,
-            Error = actix_web::Error,
-            InitError = (),
-        >,
-    > {
+    pub fn app(self, routes: impl FnOnce(&mut ServiceConfig)) -> App<impl RoleService> {
         let edge = Rc::new(self);
         App::new()
             .app_data(BodyLimit(edge.body_limit))

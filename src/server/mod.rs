@@ -7,12 +7,12 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use actix_web::body::BoxBody;
-use actix_web::dev::{Server, ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::dev::Server;
 use actix_web::{App, HttpServer};
 use tokio::net::TcpSocket;
 
 use crate::config::{self, Effective};
+use crate::edge::RoleService;
 
 pub use management::routes as management_routes;
 pub use readiness::{Readiness, State};
@@ -66,13 +66,7 @@ pub fn serve<F, T>(
 ) -> io::Result<Server>
 where
     F: Fn() -> App<T> + Send + Clone + 'static,
-    T: ServiceFactory<
-            ServiceRequest,
-            Config = (),
-            Response = ServiceResponse<BoxBody>,
-            Error = actix_web::Error,
-            InitError = (),
-        > + 'static,
+    T: RoleService,
 {
     let server = HttpServer::new(app)
         .workers(workers)

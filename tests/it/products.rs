@@ -3,33 +3,7 @@
 use awc::http::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Client, Process, Shop, Topology};
-
-fn ids(page: &Answer) -> Vec<String> {
-    let page = page.json();
-    let ids =
-        page.as_array().unwrap().iter().map(|product| product["id"].as_str().unwrap().to_owned());
-    ids.collect()
-}
-
-/// The target of the next page.
-fn next(page: &Answer) -> Option<String> {
-    let link = page.header("link").strip_suffix(">; rel=\"next\"")?;
-    Some(link.strip_prefix('<').unwrap().to_owned())
-}
-
-/// Follows the links from `path` to the end.
-async fn walk(client: &Client, path: &str) -> Vec<String> {
-    let mut all = Vec::new();
-    let mut target = Some(path.to_owned());
-    while let Some(path) = target {
-        let page = client.get(&path).await;
-        assert_eq!(page.status, 200, "{path}");
-        all.extend(ids(&page));
-        target = next(&page);
-    }
-    all
-}
+use crate::support::{Process, Shop, Topology};
 
 #[actix_rt::test]
 async fn a_product_that_is_added_shows_at_once() {
@@ -82,7 +56,7 @@ async fn whoever_has_the_answer_to_a_write_sees_it_while_others_read() {
     let writer = async {
         for n in 0..50 {
             let id = client.add_product(&format!("Product {n}"), 1.0).await;
-            assert_eq!(ids(&client.get("/products").await)[0], id);
+            assert_eq!(client.get("/products").await.ids()[0], id);
         }
     };
     futures_util::future::join(futures_util::future::join_all(readers), writer).await;
@@ -98,13 +72,13 @@ async fn pages_neither_skip_nor_repeat_while_others_write() {
     }
     added.reverse();
     let first = client.get("/products").await;
-    assert_eq!(ids(&first), added[..20], "twenty, the newest first");
-    assert_eq!(walk(&client, "/products?limit=7").await, added);
-    assert_eq!(walk(&client, "/products?limit=25").await, added);
+    assert_eq!(first.ids(), added[..20], "twenty, the newest first");
+    assert_eq!(client.walk("/products?limit=7").await, added);
+    assert_eq!(client.walk("/products?limit=25").await, added);
     client.add_product("Newcomer", 1.0).await;
-    let second = client.get(&next(&first).unwrap()).await;
-    assert_eq!(ids(&second), added[20..], "a newcomer moves nothing");
-    assert_eq!(next(&second), None);
+    let second = client.get(&first.next().unwrap()).await;
+    assert_eq!(second.ids(), added[20..], "a newcomer moves nothing");
+    assert_eq!(second.next(), None);
 }
 
 #[actix_rt::test]
@@ -216,7 +190,7 @@ async fn the_seeded_catalogue_is_the_same_every_time() {
     assert!(seed("30").starts_with("added 0 of 30"));
     assert!(seed("2500").starts_with("added 2470 of 2500"));
     let client = shop.gateway();
-    let all = walk(&client, "/products?limit=100").await;
+    let all = client.walk("/products?limit=100").await;
     assert_eq!(all.len(), 2500);
     let last: Value = client.get(&format!("/products/{}", all[2499])).await.json();
     assert_eq!(last["createdAt"], "2024-01-01T00:00:00Z");

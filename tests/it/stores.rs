@@ -6,31 +6,11 @@ use awc::http::Method;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Client, Kind, Process, Server, Shop, Storage, Topology};
+use crate::support::{Kind, Process, Server, Shop, Storage, Topology};
 
 /// A shop in one process on `storage`.
 fn shop(storage: Storage) -> Shop {
     Shop::start_on(Topology::OneProcess, storage.servers(), &[])
-}
-
-fn ids(page: &Answer) -> Vec<String> {
-    let page = page.json();
-    let ids =
-        page.as_array().unwrap().iter().map(|product| product["id"].as_str().unwrap().to_owned());
-    ids.collect()
-}
-
-async fn walk(client: &Client, path: &str) -> Vec<String> {
-    let mut all = Vec::new();
-    let mut target = Some(path.to_owned());
-    while let Some(path) = target {
-        let page = client.get(&path).await;
-        assert_eq!(page.status, 200, "{path}");
-        all.extend(ids(&page));
-        let next = page.header("link").strip_suffix(">; rel=\"next\"");
-        target = next.map(|link| link.trim_start_matches('<').to_owned());
-    }
-    all
 }
 
 #[actix_rt::test]
@@ -180,14 +160,14 @@ async fn pages_neither_skip_nor_repeat_while_others_write() {
         };
         let reader = async {
             for _ in 0..3 {
-                let seen = walk(&client, "/products?limit=7").await;
+                let seen = client.walk("/products?limit=7").await;
                 let old = seen.iter().filter(|id| before.contains(id)).cloned().collect::<Vec<_>>();
                 assert_eq!(old, before, "{storage:?}");
                 assert_eq!(seen.iter().collect::<HashSet<_>>().len(), seen.len(), "{storage:?}");
             }
         };
         futures_util::future::join(writer, reader).await;
-        assert_eq!(walk(&client, "/products").await.len(), 100, "{storage:?}");
+        assert_eq!(client.walk("/products").await.len(), 100, "{storage:?}");
     }
 }
 
@@ -204,7 +184,7 @@ async fn products_of_one_moment_keep_one_order() {
         ids.sort_by(|a, b| b.cmp(a));
         let expected = ids.iter().map(ToString::to_string).collect::<Vec<_>>();
         for limit in [1, 4, 25] {
-            let seen = walk(&shop.gateway(), &format!("/products?limit={limit}")).await;
+            let seen = shop.gateway().walk(&format!("/products?limit={limit}")).await;
             assert_eq!(seen, expected, "{storage:?} {limit}");
         }
     }

@@ -31,6 +31,23 @@ impl Answer {
             .unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&self.body)))
     }
 
+    /// The ids of a page of products.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        let page = self.json();
+        let ids = page
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|product| product["id"].as_str().unwrap().to_owned());
+        ids.collect()
+    }
+
+    /// The target of the next page.
+    pub(crate) fn next(&self) -> Option<String> {
+        let link = self.header("link").strip_suffix(">; rel=\"next\"")?;
+        Some(link.strip_prefix('<').unwrap().to_owned())
+    }
+
     /// The problem's `type`, `status` and the fields of its errors: what a client's code looks at.
     pub(crate) fn problem(&self) -> (String, Vec<String>) {
         assert_eq!(self.header("content-type"), "application/problem+json");
@@ -82,6 +99,19 @@ impl Client {
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, &[], "").await
+    }
+
+    /// Follows the links from `path` to the end, and gives the ids.
+    pub(crate) async fn walk(&self, path: &str) -> Vec<String> {
+        let mut all = Vec::new();
+        let mut target = Some(path.to_owned());
+        while let Some(path) = target {
+            let page = self.get(&path).await;
+            assert_eq!(page.status, 200, "{path}");
+            all.extend(page.ids());
+            target = page.next();
+        }
+        all
     }
 
     /// POSTs `json`, which may be malformed.

@@ -1,0 +1,105 @@
+//! What is done to the stores of the roles beside serving them.
+
+use std::time::Duration;
+
+use super::{Failure, store_key};
+use crate::cli::Role;
+use crate::config::{self, Effective, Settings};
+use crate::storage::copy::{Copied, Progress};
+use crate::storage::sqlite;
+use crate::{product, user};
+
+/// Brings the tables of `roles` up to date; returns the migrations that were applied.
+///
+/// # Errors
+/// Names the setting of the store that failed.
+pub async fn migrate(
+    settings: &Settings,
+    effective: &Effective,
+    roles: &[Role],
+) -> Result<Vec<String>, config::Error> {
+    let mut applied = Vec::new();
+    for role in roles {
+        let outcome = match role {
+            Role::Gateway => Ok(Vec::new()),
+            Role::User => user::migrate(&settings.user).await,
+            Role::Product => product::migrate(&settings.product).await,
+        };
+        applied.extend(outcome.map_err(|problem| effective.blame(store_key(*role), problem))?);
+    }
+    Ok(applied)
+}
+
+/// Fills the catalogue with its first `count` products; see [`product::seed`].
+///
+/// # Errors
+/// When the store cannot be opened or fails.
+pub async fn seed(
+    settings: &Settings,
+    effective: &Effective,
+    count: u32,
+    progress: impl Fn(u32),
+) -> Result<usize, Failure> {
+    let key = store_key(Role::Product);
+    let seeded = product::seed(&settings.product, count, progress).await;
+    seeded.map_err(|error| effective.blame(key, error).into())
+}
+
+/// Copies the accounts or the products at one URL to another; the schemes, or between two files the tables
+/// of the first, say which. Returns what was copied, in a word, and how.
+///
+/// # Errors
+/// When a URL cannot be used, the two cannot hold the same, or a store fails.
+pub async fn copy(
+    settings: &Settings,
+    from: &str,
+    to: &str,
+    progress: impl Progress,
+) -> Result<(&'static str, Copied), Failure> {
+    let fail = |problem: String| Failure::Other(problem);
+    if copies_products(from, to)? {
+        let at = |url: &str| {
+            let database_url = url.to_owned().try_into().map_err(fail)?;
+            Ok::<_, Failure>(config::Product { database_url, ..patient_product(settings) })
+        };
+        let copied = product::copy(&at(from)?, &at(to)?, progress).await.map_err(fail)?;
+        return Ok(("products", copied));
+    }
+    let at = |url: &str| {
+        let database_url = url.to_owned().try_into().map_err(fail)?;
+        Ok::<_, Failure>(config::User { database_url, ..patient_user(settings) })
+    };
+    let copied = user::copy(&at(from)?, &at(to)?, progress).await.map_err(fail)?;
+    Ok(("accounts", copied))
+}
+
+/// How long a batch of a copy may take: nobody waits for an answer.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
+
+fn patient_user(settings: &Settings) -> config::User {
+    config::User { statement_timeout: BATCH_TIMEOUT, ..settings.user.clone() }
+}
+
+fn patient_product(settings: &Settings) -> config::Product {
+    config::Product { statement_timeout: BATCH_TIMEOUT, ..settings.product.clone() }
+}
+
+fn copies_products(from: &str, to: &str) -> Result<bool, Failure> {
+    let is = |scheme: &str| [from, to].iter().any(|url| url.starts_with(scheme));
+    let (accounts, products) = (is("postgres"), is("mongodb"));
+    if accounts && products {
+        let why =
+            "accounts are in PostgreSQL, products in MongoDB: neither can be copied to the other";
+        return Err(Failure::Other(why.into()));
+    }
+    let Some(path) = from.strip_prefix("sqlite://") else { return Ok(products) };
+    let tables = sqlite::tables(path.as_ref()).map_err(Failure::Other)?;
+    let has = |name: &str| tables.iter().any(|table| table == name);
+    match (has("users") && !products, has("products") && !accounts) {
+        (false, true) => Ok(true),
+        (true, false) => Ok(false),
+        _ => Err(Failure::Other(format!(
+            "{path} does not have the tables that could be copied to {to}"
+        ))),
+    }
+}

@@ -1,0 +1,159 @@
+//! The roles of one process, and the ways from one to the other.
+
+use std::io;
+use std::sync::Arc;
+
+use actix_web::App;
+use actix_web::dev::Server;
+use log::Level;
+use tokio::net::TcpStream;
+
+use super::{Failure, asks, peer_url, store_key};
+use crate::cli::Role;
+use crate::config::{self, Effective, PeerUrl, Settings};
+use crate::edge::{Draining, Edge, RoleService};
+use crate::readiness::Check;
+use crate::server::{self, Listener, Readiness};
+use crate::transport::{Peer, http, local};
+use crate::{gateway, product, user};
+
+/// The roles of this process. Every worker thread makes its own services of it.
+#[derive(Clone)]
+pub(super) struct House {
+    settings: Arc<Settings>,
+    pub(super) draining: Draining,
+    roles: Vec<Role>,
+    user: Option<user::Role>,
+    product: Option<product::Role>,
+}
+
+impl House {
+    pub(super) async fn build(
+        settings: Arc<Settings>,
+        effective: &Effective,
+        roles: &[Role],
+    ) -> Result<Self, config::Error> {
+        let blame = |role| move |problem: String| effective.blame(store_key(role), problem);
+        let mut product = None;
+        if roles.contains(&Role::Product) {
+            let built = product::Role::build(settings.product.clone()).await;
+            product = Some(built.map_err(blame(Role::Product))?);
+        }
+        let mut user = None;
+        if roles.contains(&Role::User) {
+            let built = user::Role::build(settings.user.clone()).await;
+            user = Some(built.map_err(blame(Role::User))?);
+        }
+        Ok(Self { product, user, draining: Draining::default(), roles: roles.to_vec(), settings })
+    }
+
+    /// Serves `role` on `listener` with as many threads as the settings say.
+    pub(super) fn serve(&self, role: Role, listener: Listener) -> io::Result<Server> {
+        let house = self.clone();
+        let options = &self.settings.server;
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = if options.workers == 0 { cores() } else { options.workers };
+        match role {
+            Role::Gateway => server::serve(listener, workers, options, move || house.gateway_app()),
+            Role::User => server::serve(listener, workers, options, move || house.user_app()),
+            Role::Product => server::serve(listener, workers, options, move || house.product_app()),
+        }
+    }
+
+    pub(super) fn serve_management(
+        &self,
+        listener: Listener,
+        readiness: &Readiness,
+        roles: &[Role],
+    ) -> io::Result<Server> {
+        let readiness = readiness.clone();
+        let roles = roles.iter().map(|role| role.name()).collect::<Vec<_>>();
+        let mut edge = self.edge("management");
+        // Probes come every few seconds and are nobody's news.
+        edge.access = Level::Debug;
+        server::serve(listener, 1, &self.settings.server, move || {
+            edge.clone().app(server::management_routes(readiness.clone(), roles.clone()))
+        })
+    }
+
+    fn gateway_app(&self) -> App<impl RoleService + use<>> {
+        let product = self.product_peer();
+        let user = self.user_peer(&product);
+        let body_limit = self.settings.server.body_limit;
+        self.edge("gateway").app(gateway::routes(gateway::Peers { user, product }, body_limit))
+    }
+
+    fn user_app(&self) -> App<impl RoleService + use<>> {
+        self.user_app_with(self.product_peer())
+    }
+
+    fn user_app_with(&self, product: Peer) -> App<impl RoleService + use<>> {
+        let routes = self.user.as_ref().map(|user| user.routes(product));
+        self.edge("user").app(move |config| routes.into_iter().for_each(|routes| routes(config)))
+    }
+
+    fn product_app(&self) -> App<impl RoleService + use<>> {
+        let routes = self.product.as_ref().map(product::Role::routes).transpose();
+        // House::build has seen that they can be had.
+        let routes = routes.unwrap_or_else(|error| unreachable!("{error}"));
+        self.edge("product").app(move |config| routes.into_iter().for_each(|routes| routes(config)))
+    }
+
+    /// The way to the user role: the role itself on this thread, or its URL.
+    fn user_peer(&self, product: &Peer) -> Peer {
+        let start =
+            || local::Peer::start(self.user_app_with(product.clone()), &self.settings.transport);
+        self.peer(Role::User, self.user.as_ref().map(|_| start()))
+    }
+
+    /// The way to the product role: the role itself on this thread, or its URL.
+    fn product_peer(&self) -> Peer {
+        let start = || local::Peer::start(self.product_app(), &self.settings.transport);
+        self.peer(Role::Product, self.product.as_ref().map(|_| start()))
+    }
+
+    fn peer(&self, role: Role, here: Option<local::Peer>) -> Peer {
+        match (here, peer_url(&self.settings, role).2) {
+            (Some(peer), _) => Peer::Local(peer),
+            (None, Some(url)) => Peer::Http(http::Peer::new(url, &self.settings.transport)),
+            (None, None) => unreachable!("check_peers has seen to it"),
+        }
+    }
+
+    fn edge(&self, role: &'static str) -> Edge {
+        Edge {
+            role,
+            request_timeout: self.settings.server.request_timeout,
+            body_limit: self.settings.server.body_limit,
+            draining: self.draining.clone(),
+            access: Level::Info,
+        }
+    }
+
+    /// Whether a role of this process asks `role`, which runs in another.
+    fn asks_away(&self, role: Role) -> bool {
+        !self.roles.contains(&role) && self.roles.iter().any(|asking| asks(*asking).contains(&role))
+    }
+
+    /// What the roles of this process need, other roles among it.
+    pub(super) fn checks(&self) -> Result<Vec<Check>, Failure> {
+        let user = self.user.iter().flat_map(user::Role::checks);
+        let product =
+            self.product.as_ref().map(product::Role::checks).transpose().map_err(Failure::Other)?;
+        let product = product.into_iter().flatten();
+        let away = [Role::User, Role::Product].into_iter().filter(|role| self.asks_away(*role));
+        let away = away.filter_map(|role| {
+            let (key, _, url) = peer_url(&self.settings, role);
+            Some(reachable(key, url?.clone()))
+        });
+        Ok(user.chain(product).chain(away).collect())
+    }
+}
+
+/// Whether something listens at `url`. Optional: what does not ask that role goes on.
+fn reachable(name: &'static str, url: PeerUrl) -> Check {
+    Check::optional(name, move || {
+        let address = url.address();
+        async move { TcpStream::connect(address).await.map(drop).map_err(|error| error.to_string()) }
+    })
+}

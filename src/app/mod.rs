@@ -1,0 +1,230 @@
+//! The composition root: the only place that knows every role.
+
+mod chores;
+mod house;
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_web::dev::{Server, ServerHandle};
+use futures_util::future::select_all;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{sleep, timeout};
+
+use crate::cli::Role;
+use crate::config::{self, Effective, PeerUrl, Settings};
+use crate::server::{self, Listener, Readiness};
+use house::House;
+
+pub use chores::{copy, migrate, seed};
+
+/// Roles start in this order, each after those it asks, and stop in its reverse.
+const START_ORDER: [Role; 3] = [Role::Product, Role::User, Role::Gateway];
+
+/// Why the process could not start or go on, in one line.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// A setting does not work.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// The system refused something.
+    #[error(transparent)]
+    System(#[from] io::Error),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Runs `roles` until the process is told to stop, and drains.
+///
+/// # Errors
+/// When a setting does not work, or a listener fails.
+pub async fn run(settings: Settings, effective: Effective, roles: &[Role]) -> Result<(), Failure> {
+    let started = Instant::now();
+    let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+    let settings = Arc::new(settings);
+    check_peers(&settings, &effective, roles)?;
+    let management = bind_management(&settings, &effective, roles)?;
+    let listeners = bind(&settings, &effective, roles)?;
+    let house = House::build(settings.clone(), &effective, roles).await?;
+    let readiness = Readiness::new(house.draining.clone());
+    actix_rt::spawn(readiness.clone().watch(house.checks()?));
+
+    announce(roles, &listeners);
+    let address = management.address;
+    let mut servers = Vec::new();
+    for (role, listener) in listeners {
+        servers.push(house.serve(role, listener)?);
+    }
+    let management = house.serve_management(management, &readiness, roles)?;
+    let handles = servers.iter().map(Server::handle).collect::<Vec<_>>();
+    let mut running = select_all(servers.into_iter().map(actix_rt::spawn));
+    actix_rt::spawn(management);
+
+    let stopped = tokio::select! {
+        signal = told_to_stop(&mut signals) => Ok(signal),
+        (outcome, ..) = &mut running => Err(outcome),
+        () = report_ready(&readiness, started, address) => unreachable!("it reports, and waits for ever"),
+    };
+    let signal = stopped.map_err(|outcome| {
+        let why = outcome.map_or_else(|error| error.to_string(), |end| format!("{end:?}"));
+        Failure::Other(format!("a listener stopped by itself: {why}"))
+    })?;
+    house.draining.begin();
+    // Whoever presses Ctrl-C has no load balancer to wait for.
+    let options = &settings.server;
+    let delay =
+        if signal == SignalKind::interrupt() { Duration::ZERO } else { options.drain_delay };
+    drain(&handles, delay, options.drain_timeout, &mut signals).await;
+    Ok(())
+}
+
+/// Goes on for `delay`, and stops the servers in the reverse of their order, each once nothing is in flight;
+/// gives up after `limit`, or when told again to stop.
+async fn drain(
+    handles: &[ServerHandle],
+    delay: Duration,
+    limit: Duration,
+    signals: &mut [Signal; 2],
+) {
+    log::info!("draining");
+    let stop = async {
+        sleep(delay).await;
+        for handle in handles.iter().rev() {
+            handle.stop(true).await;
+        }
+    };
+    tokio::select! {
+        stopped = timeout(delay + limit, stop) => {
+            if stopped.is_err() {
+                log::warn!("requests were still in flight after server.drain_timeout and are cut off");
+            }
+        }
+        _ = told_to_stop(signals) => log::warn!("told twice to stop: not waiting for requests"),
+    }
+    log::info!("stopped");
+}
+
+/// The management address of a process that runs `roles`: that of its first role.
+pub fn management_address(settings: &Settings, roles: &[Role]) -> (&'static str, SocketAddr) {
+    match roles.first() {
+        Some(Role::User) => ("user.management", settings.user.management),
+        Some(Role::Product) => ("product.management", settings.product.management),
+        Some(Role::Gateway) | None => ("gateway.management", settings.gateway.management),
+    }
+}
+
+fn store_key(role: Role) -> &'static str {
+    match role {
+        Role::Gateway => "gateway",
+        Role::User => "user.database_url",
+        Role::Product => "product.database_url",
+    }
+}
+
+/// The roles that `role` asks.
+fn asks(role: Role) -> &'static [Role] {
+    match role {
+        Role::Gateway => &[Role::User, Role::Product],
+        Role::User => &[Role::Product],
+        Role::Product => &[],
+    }
+}
+
+/// The URL of a role outside this process, and the setting it comes from.
+fn peer_url(settings: &Settings, role: Role) -> (&'static str, &'static str, Option<&PeerUrl>) {
+    match role {
+        Role::User => ("peers.user", "USER_URL", settings.peers.user.as_ref()),
+        Role::Product => ("peers.product", "PRODUCT_URL", settings.peers.product.as_ref()),
+        Role::Gateway => ("peers.gateway", "GATEWAY_URL", None),
+    }
+}
+
+/// Every role that a role of this process asks must run here or have a URL.
+fn check_peers(
+    settings: &Settings,
+    effective: &Effective,
+    roles: &[Role],
+) -> Result<(), config::Error> {
+    for role in roles {
+        for asked in asks(*role).iter().filter(|asked| !roles.contains(asked)) {
+            let (key, name, url) = peer_url(settings, *asked);
+            if url.is_none() {
+                let problem = format!(
+                    "the {role} role asks the {asked} role, which does not run in this process; \
+                     set {name}=http://host:port or add --role {asked}"
+                );
+                return Err(effective.blame(key, problem));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn bind_management(
+    settings: &Settings,
+    effective: &Effective,
+    roles: &[Role],
+) -> Result<Listener, config::Error> {
+    let (key, address) = management_address(settings, roles);
+    server::bind(key, address, effective)
+}
+
+/// Binds the roles' addresses in start order. With every role in this process nobody outside asks for
+/// any but the gateway.
+fn bind(
+    settings: &Settings,
+    effective: &Effective,
+    roles: &[Role],
+) -> Result<Vec<(Role, Listener)>, config::Error> {
+    let all_in_one = START_ORDER.iter().all(|role| roles.contains(role));
+    let bound = START_ORDER.into_iter().filter(|role| match role {
+        Role::Gateway => roles.contains(role),
+        _ => roles.contains(role) && !all_in_one,
+    });
+    bound
+        .map(|role| {
+            let (key, address) = match role {
+                Role::Gateway => ("gateway.listen", settings.gateway.listen),
+                Role::User => ("user.listen", settings.user.listen),
+                Role::Product => ("product.listen", settings.product.listen),
+            };
+            Ok((role, server::bind(key, address, effective)?))
+        })
+        .collect()
+}
+
+fn announce(roles: &[Role], listeners: &[(Role, Listener)]) {
+    for role in roles {
+        let listener = listeners.iter().find(|(bound, _)| bound == role);
+        match listener {
+            Some((_, listener)) => say(&format!("{:<8} http://{}", role.name(), listener.address)),
+            None => say(&format!("{:<8} in this process", role.name())),
+        }
+    }
+}
+
+/// Says so once the process is ready. Never returns.
+async fn report_ready(readiness: &Readiness, started: Instant, management: SocketAddr) {
+    readiness.ready().await;
+    let millis = started.elapsed().as_millis();
+    say(&format!("ready after {millis} ms; management on http://{management}"));
+    std::future::pending().await
+}
+
+/// Writes a line to standard output, where somebody may have stopped listening.
+fn say(line: &str) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// Which of the two signals came.
+async fn told_to_stop(signals: &mut [Signal; 2]) -> SignalKind {
+    let [terminate, interrupt] = signals;
+    tokio::select! {
+        _ = terminate.recv() => SignalKind::terminate(),
+        _ = interrupt.recv() => SignalKind::interrupt(),
+    }
+}
