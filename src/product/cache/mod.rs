@@ -195,9 +195,12 @@ impl Cache {
             });
             flown.await.unwrap_or_else(|error| Err(Error::internal(error)))
         });
-        let landed = flight.await;
-        self.shared.flights.invalidate(&place).await;
-        Ok(landed.map_err(|error| Error::shared(&error))?.into_value())
+        let landed = flight.await.map_err(|error| Error::shared(&error))?;
+        if landed.is_fresh() {
+            // Whoever began the flight ends it: the place itself has the answer from now on.
+            self.shared.flights.invalidate(&place).await;
+        }
+        Ok(landed.into_value())
     }
 
     /// Asks the store and fills the place; lets others have a try, where they wait for a `lock` of ours.
@@ -229,25 +232,34 @@ impl Cache {
     }
 
     /// Waits for what another process puts into the place while it holds the lock, or for the lock; at most
-    /// as long as a lock lasts.
+    /// as long as a lock lasts. The place may have been filled since it was found empty, so whoever gets the
+    /// lock looks again.
     async fn turn(&self, generation: Generation, key: &Key) -> Turn {
         let (Some(redis), Generation::Known(token)) = (&self.redis, generation) else {
-            return Turn::Ours(Lock::None);
+            return self.filled(generation, key).await.map_or(Turn::Ours(Lock::None), Turn::Filled);
         };
         let start = Instant::now();
         while start.elapsed() < LOCK {
-            if redis.lock(key, token, LOCK).await {
-                return Turn::Ours(Lock::Held);
-            }
-            sleep(LOOK).await;
+            let locked = redis.lock(key, token, LOCK).await;
             match redis.fetch(key).await {
-                Some((now, Some(stored))) if now == token => return Turn::Filled(stored),
-                Some((now, None)) if now == token => {}
-                // A write came between, or the cache is gone.
-                _ => break,
+                Some((now, Some(stored))) if now == token && stored.is_fresh() => {
+                    if locked {
+                        redis.unlock(key, token).await;
+                    }
+                    return Turn::Filled(stored);
+                }
+                Some((now, _)) if now == token && !locked => sleep(LOOK).await,
+                // Ours; or a write came between, or the cache is gone.
+                _ => return Turn::Ours(if locked { Lock::Held } else { Lock::None }),
             }
         }
         Turn::Ours(Lock::None)
+    }
+
+    /// What is in the place by now.
+    async fn filled(&self, generation: Generation, key: &Key) -> Option<Stored> {
+        let (now, stored) = self.fetch(key).await;
+        stored.filter(|stored| now == generation && stored.is_fresh())
     }
 
     /// Asks the store again in the background, unless somebody does so already.
@@ -269,6 +281,10 @@ impl Cache {
                 (Some(_), Generation::Known(_)) => return,
                 _ => Lock::None,
             };
+            if cache.filled(generation, &key).await.is_some() {
+                // Somebody was faster. The lock, if it is ours, ends by itself and keeps nobody from reading.
+                return;
+            }
             if let Err(error) = cache.load(generation, key, load, lock).await {
                 log::warn!(role = "product"; "an answer could not be refreshed: {}", error.chain());
                 // Not again at once: the store is likely away.
