@@ -94,8 +94,14 @@ async fn a_copy_that_was_cut_off_goes_on() {
     .await;
     child.kill().unwrap();
     child.wait().unwrap();
-    actix_rt::time::sleep(Duration::from_millis(100)).await;
-    let there = products.count_documents(bson::doc! {}).await.unwrap();
+    // The server may still be at the last batch.
+    let mut there = 0;
+    until("the server has finished the last batch", async || {
+        actix_rt::time::sleep(Duration::from_millis(500)).await;
+        let now = products.count_documents(bson::doc! {}).await.unwrap();
+        std::mem::replace(&mut there, now) == now
+    })
+    .await;
     assert!(there < 8_000, "it was cut off");
     let (well, text) = copy(folder.path(), "sqlite://data/product.db", &mongo.url());
     assert!(well && text.starts_with(&format!("wrote {} ", 8_000 - there)), "{there}: {text}");
