@@ -60,14 +60,18 @@ pub async fn copy(
     if copies_products(from, to)? {
         let at = |url: &str| {
             let database_url = url.to_owned().try_into().map_err(fail)?;
-            Ok::<_, Failure>(config::Product { database_url, ..patient_product(settings) })
+            let statement_timeout = BATCH_TIMEOUT;
+            let rest = settings.product.clone();
+            Ok::<_, Failure>(config::Product { database_url, statement_timeout, ..rest })
         };
         let copied = product::copy(&at(from)?, &at(to)?, progress).await.map_err(fail)?;
         return Ok(("products", copied));
     }
     let at = |url: &str| {
         let database_url = url.to_owned().try_into().map_err(fail)?;
-        Ok::<_, Failure>(config::User { database_url, ..patient_user(settings) })
+        let statement_timeout = BATCH_TIMEOUT;
+        let rest = settings.user.clone();
+        Ok::<_, Failure>(config::User { database_url, statement_timeout, ..rest })
     };
     let copied = user::copy(&at(from)?, &at(to)?, progress).await.map_err(fail)?;
     Ok(("accounts", copied))
@@ -75,14 +79,6 @@ pub async fn copy(
 
 /// How long a batch of a copy may take: nobody waits for an answer.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
-
-fn patient_user(settings: &Settings) -> config::User {
-    config::User { statement_timeout: BATCH_TIMEOUT, ..settings.user.clone() }
-}
-
-fn patient_product(settings: &Settings) -> config::Product {
-    config::Product { statement_timeout: BATCH_TIMEOUT, ..settings.product.clone() }
-}
 
 fn copies_products(from: &str, to: &str) -> Result<bool, Failure> {
     let is = |scheme: &str| [from, to].iter().any(|url| url.starts_with(scheme));

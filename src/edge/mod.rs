@@ -27,7 +27,7 @@ pub use fields::{BodyLimit, Fields, Query};
 pub use routes::{Path, path};
 
 use crate::error::{Error, Kind};
-use crate::transport::{Context, REQUEST_ID, RequestId};
+use crate::transport::{Context, REQUEST_ID, RequestId, number};
 
 /// The target of the access log's lines, for `log.filter`.
 const ACCESS: &str = "access";
@@ -134,7 +134,8 @@ impl Edge {
         next: Next<B>,
         context: &Context,
     ) -> Result<ServiceResponse<BoxBody>, Error> {
-        if declared_length(&request).is_some_and(|length| length > self.body_limit as u64) {
+        let length = number::<u64>(request.headers(), CONTENT_LENGTH);
+        if length.is_some_and(|length| length > self.body_limit as u64) {
             return Err(too_large(self.body_limit));
         }
         let safe = request.method().is_safe();
@@ -235,10 +236,6 @@ fn route(response: &ServiceResponse<BoxBody>) -> Option<String> {
 
 fn panicked<T>(_: tokio::task::JoinError) -> Result<T, Box<dyn std::any::Any + Send>> {
     Err(Box::new("cancelled"))
-}
-
-fn declared_length(request: &ServiceRequest) -> Option<u64> {
-    request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// 413, with the limit in bytes.

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 
 use crate::edge::too_large;
 use crate::error::Error;
-use crate::transport::{Body, Context, Peer, Request};
+use crate::transport::{Body, Context, Peer, Request, number};
 
 /// Where a route leads.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(super) async fn forward(
 
 /// The request's content, which breaks off, and sets `overflow`, behind `limit` bytes.
 fn content(headers: &HeaderMap, payload: Payload, limit: usize, overflow: Rc<Cell<bool>>) -> Body {
-    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let length = number(headers, CONTENT_LENGTH);
     if length.is_none() && !headers.contains_key(TRANSFER_ENCODING) {
         return Body::None;
     }

@@ -5,7 +5,7 @@
 
 use std::fmt::Debug;
 
-use super::StoreError;
+use super::{StoreError, digest};
 
 /// Rows that are read and written together.
 pub const BATCH: usize = 500;
@@ -94,17 +94,10 @@ async fn summary<R: Clone + Debug + PartialEq>(
         let Some(end) = batch.last().cloned() else { return Ok(summary) };
         for row in &batch {
             summary.count += 1;
-            summary.checksum = summary.checksum.wrapping_add(digest(&format!("{row:?}")));
+            summary.checksum = summary.checksum.wrapping_add(digest(format!("{row:?}").as_bytes()));
         }
         last = Some(end);
     }
-}
-
-fn digest(text: &str) -> u128 {
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    let mut half = [0; 16];
-    half.copy_from_slice(&digest.as_ref()[..16]);
-    u128::from_be_bytes(half)
 }
 
 #[cfg(test)]

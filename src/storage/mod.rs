@@ -19,6 +19,14 @@ use tokio::time::timeout;
 
 use crate::error::{Error, Kind};
 
+/// The first half of the SHA-256 digest of `bytes`.
+pub fn digest(bytes: &[u8]) -> u128 {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    let mut half = [0; 16];
+    half.copy_from_slice(&digest.as_ref()[..16]);
+    u128::from_be_bytes(half)
+}
+
 /// How much of a store one worker thread may take, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {

@@ -9,6 +9,7 @@ use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use std::future::{Ready, ready};
 use uuid::Uuid;
 
+use super::number;
 use crate::error::Error;
 
 /// Names a request in every role's log and in the answer.
@@ -73,7 +74,7 @@ pub struct Context {
 impl Context {
     /// The context of a request that came with `headers`, which has at most `limit` left.
     pub fn of(headers: &HeaderMap, limit: Duration) -> Self {
-        let left = headers.get(REQUEST_TIMEOUT).and_then(|value| value.to_str().ok()?.parse().ok());
+        let left = number(headers, REQUEST_TIMEOUT);
         let left = left.map_or(limit, |millis| Duration::from_millis(millis).min(limit));
         Self {
             request_id: RequestId::of(headers),

@@ -8,6 +8,8 @@ mod context;
 pub mod http;
 pub mod local;
 
+use std::str::FromStr;
+
 use actix_web::http::header::{self, HeaderMap, HeaderName};
 use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::{HttpRequest, HttpResponse};
@@ -90,10 +92,7 @@ impl Reply {
         if self.status.as_u16() < 400 {
             return Ok(self);
         }
-        let wait = self
-            .headers
-            .get(header::RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.parse().ok());
+        let wait = number(&self.headers, header::RETRY_AFTER);
         let status = self.status;
         let body = self.body.read(PROBLEM_LIMIT).await.map_err(PeerError::broken)?;
         Err(Error::decode(status, &body, wait))
@@ -186,10 +185,16 @@ impl Peer {
     }
 }
 
+/// The number that the header `name` holds; nothing where it is missing or none.
+pub fn number<T: FromStr>(headers: &HeaderMap, name: HeaderName) -> Option<T> {
+    headers.get(name)?.to_str().ok()?.parse().ok()
+}
+
 /// Content-Length, which from here on the body knows.
 fn take_length(headers: &mut HeaderMap) -> Option<u64> {
-    let length = headers.remove(header::CONTENT_LENGTH).next()?;
-    length.to_str().ok()?.parse().ok()
+    let length = number(headers, header::CONTENT_LENGTH);
+    headers.remove(header::CONTENT_LENGTH);
+    length
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {

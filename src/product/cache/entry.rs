@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::super::model::PageRequest;
 use crate::error::Error;
+use crate::storage::digest;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,11 +48,7 @@ impl Entry {
         link: Option<String>,
     ) -> Result<Self, Error> {
         let body = Bytes::from(serde_json::to_vec(value).map_err(Error::internal)?);
-        let etag = etag.unwrap_or_else(|| {
-            let digest = ring::digest::digest(&ring::digest::SHA256, &body);
-            let half = u128::from_be_bytes(digest.as_ref()[..16].try_into().unwrap_or_default());
-            format!("\"{half:032x}\"")
-        });
+        let etag = etag.unwrap_or_else(|| format!("\"{:032x}\"", digest(&body)));
         Ok(Self { body, etag, link: link.unwrap_or_default() })
     }
 }

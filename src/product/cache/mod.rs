@@ -34,8 +34,7 @@ const LOOK: Duration = Duration::from_millis(10);
 /// How long an answer is kept for callers that were about to wait for it.
 const FLIGHT: Duration = Duration::from_secs(5);
 
-/// A span of time without a write. `None` stands for a cache that is away; such a span ends with a write
-/// of this process.
+/// A span of time without a write. While the cache is away, such a span ends with a write of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Generation {
     Known(u128),

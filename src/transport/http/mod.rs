@@ -15,7 +15,7 @@ use awc::{Client, ClientResponse, Connector, SendClientRequest};
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit as Permit, Semaphore};
 
-use super::{Body, PeerError, Reply, Request};
+use super::{Body, PeerError, Reply, Request, number};
 use crate::config::{PeerUrl, Transport};
 
 /// Content up to this many bytes is read whole before the reply is handed on.
@@ -99,8 +99,7 @@ async fn receive<S>(mut response: ClientResponse<S>, permit: Permit) -> Result<R
 where
     S: Stream<Item = Result<Bytes, PayloadError>> + Unpin + 'static,
 {
-    let length = response.headers().get(CONTENT_LENGTH);
-    let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let length = number(response.headers(), CONTENT_LENGTH);
     let (status, headers) = (response.status(), response.headers().clone());
     let body = match length {
         Some(length) if length <= SMALL => {
