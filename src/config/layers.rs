@@ -313,6 +313,12 @@ mod tests {
     }
 
     #[test]
+    fn an_unused_connection_is_given_up_before_a_role_that_drains_cuts_it_off() {
+        let (settings, _) = load(&with(&[], &[])).unwrap();
+        assert!(settings.transport.pool_idle < settings.server.drain_delay);
+    }
+
+    #[test]
     fn later_layers_win_and_say_so() {
         let short = ("DATABASE_URL", "sqlite://a.db");
         let long = ("APP__USER__DATABASE_URL", "sqlite://b.db");

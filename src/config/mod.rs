@@ -85,7 +85,7 @@ pub struct Transport {
     /// Connections that each worker may keep to a role elsewhere.
     #[serde(deserialize_with = "within::<_, _, 1, 65536>")]
     pub pool_size: usize,
-    /// How long such a connection is kept unused; less than the peer's `server.keep_alive`.
+    /// How long such a connection is kept unused; less than the peer's `server.keep_alive` and `drain_delay`.
     #[serde(deserialize_with = "duration")]
     pub pool_idle: Duration,
     /// How long opening one may take.

@@ -9,6 +9,7 @@ mod failures;
 mod gateway;
 mod process;
 mod products;
+mod rolling;
 mod stores;
 mod support;
 mod topologies;

@@ -1,5 +1,7 @@
 //! A client as simple as curl.
 
+use std::time::Duration;
+
 use awc::http::Method;
 use awc::http::header::HeaderMap;
 use serde_json::Value;
@@ -63,6 +65,13 @@ impl Answer {
 impl Client {
     pub(crate) fn new(base: impl Into<String>) -> Self {
         let http = awc::Client::builder().timeout(PATIENCE).disable_redirects().finish();
+        Self { http, base: base.into() }
+    }
+
+    /// One that gives up a connection which it has not used for a moment, as the roles do among themselves.
+    pub(crate) fn impatient(base: impl Into<String>) -> Self {
+        let connector = awc::Connector::new().conn_keep_alive(Duration::from_millis(750));
+        let http = awc::Client::builder().connector(connector).timeout(PATIENCE).finish();
         Self { http, base: base.into() }
     }
 

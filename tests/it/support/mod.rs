@@ -1,9 +1,11 @@
 //! Starting the shop, and asking it.
 
+mod balancer;
 mod client;
 mod process;
 mod servers;
 
+pub(crate) use balancer::Balancer;
 pub(crate) use client::{Answer, Client};
 pub(crate) use process::{Process, Shop, Storage, Topology};
 pub(crate) use servers::{Kind, Server};
