@@ -97,7 +97,7 @@ async fn use_the_shop(client: Client, number: usize, ledger: Rc<Ledger>) {
         assert_eq!(dashboard.status, 200, "{dashboard:?}");
         assert_eq!(dashboard.json()["degraded"], json!(null), "{dashboard:?}");
         // Some are in a hurry, and some leave their connections, and the shop's own, idle for a while.
-        let pause = if number % 4 == 0 { 5 } else { 500 + 40 * number };
+        let pause = if number.is_multiple_of(4) { 5 } else { 500 + 40 * number };
         actix_rt::time::sleep(Duration::from_millis(pause as u64)).await;
     }
 }
