@@ -5,10 +5,16 @@ CARGO ?= cargo
 NEEDS = cc:gcc python3:python3 pip3:python3-pip redis-server:redis-server setpriv:util-linux
 # A server that speaks MongoDB's protocol, for the tests of machines that have no mongod; a program of its own.
 SECANTUS = SecantusDB==0.7.0b3
+# Programs of cargo's own registry, built into target/tools: what may be built in, and the list of what is.
+DENY = cargo-deny@0.20.2
+CYCLONEDX = cargo-cyclonedx@0.5.9
 BENCH_NEEDS = wrk:wrk nginx:nginx-light python3:python3
 
+# Whose dependencies the bill of materials lists.
+SBOM_TARGET ?= x86_64-unknown-linux-gnu
+
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench fmt needs bench-needs
+.PHONY: help run test lint audit sbom bench fmt needs bench-needs
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,9 +27,18 @@ test: needs lint ## Install what is missing, lint, and run every test
 	then $(CARGO) nextest run --no-fail-fast; \
 	else $(CARGO) test --no-fail-fast; fi
 
-lint: ## Formatting and clippy, warnings denied
+lint: target/tools/bin/cargo-deny ## Formatting, clippy with warnings denied, and licences and sources of dependencies
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --locked -- --deny warnings
+	$(CARGO) fetch --locked --quiet
+	target/tools/bin/cargo-deny --offline check licenses bans sources
+
+audit: target/tools/bin/cargo-deny ## Ask RustSec's database about the dependencies; takes the network
+	target/tools/bin/cargo-deny check advisories
+
+sbom: target/tools/bin/cargo-cyclonedx ## Write the bill of materials to target/app.cdx.json (CycloneDX 1.5)
+	target/tools/bin/cargo-cyclonedx cyclonedx --format json --spec-version 1.5 --target $(SBOM_TARGET) --override-filename app.cdx
+	mv app.cdx.json target/app.cdx.json
 
 fmt: ## Format the code
 	$(CARGO) fmt
@@ -41,6 +56,12 @@ needs:
 		python3 -m venv target/secantus && target/secantus/bin/pip install -q --only-binary :all: $(SECANTUS); }
 	@$(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 	@$(CARGO) clippy --version >/dev/null 2>&1 || rustup component add clippy
+
+# A lint needs no release build: the least optimised is built soonest.
+target/tools/bin/cargo-%:
+	CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off $(CARGO) install -q --locked \
+		--root target/tools --target-dir target/tools/build $(if $(findstring deny,$*),$(DENY),$(CYCLONEDX))
+	rm -rf target/tools/build
 
 bench-needs: needs
 	@$(call install,$(BENCH_NEEDS))
