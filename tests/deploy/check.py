@@ -256,6 +256,7 @@ class Kubernetes(Check):
 
     def test_a_wrong_container_port_is_refused(self) -> None:
         self.refuse(BASE, "containerPort: 3001", "containerPort: 3003", "nothing listens on .3003")
+        self.refuse(BASE, "containerPort: 6379", "containerPort: 6380", "does not listen on .6380")
 
     def test_a_wrong_target_port_is_refused(self) -> None:
         self.refuse(DEMO, "targetPort: http", "targetPort: https", "leads to port https")

@@ -218,6 +218,8 @@ def check(cluster: Cluster, image_env: Mapping[str, str]) -> None:
             if doc["spec"]["template"]["spec"].get("enableServiceLinks") is not False:
                 raise Refused("enableServiceLinks is not false")
             if not container.is_app:
+                if container.ports != {program.STORE_PORTS[container.program]}:
+                    raise Refused(f"{container.image} does not listen on {sorted(container.ports)}")
                 continue
             truth = program.Truth.of(container, image_env)
             for arrow in program.check(container, truth, hosts):

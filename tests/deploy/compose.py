@@ -10,8 +10,6 @@ import yaml
 import program
 from program import Container, Host, Refused
 
-# Where the images of the stores listen, which their services do not say.
-STORE_PORTS = {"postgres": 5432, "mongo": 27017, "redis": 6379}
 VARIABLE = re.compile(r"\$(?:(?P<escaped>\$)|\{(?P<name>\w+)(?:(?P<how>:?[-?])(?P<rest>[^}]*))?\})")
 DEFAULT_PATIENCE = 10
 
@@ -113,8 +111,7 @@ def check(compose: Compose, image_env: Mapping[str, str]) -> None:
                 truths[name] = program.Truth.of(container, image_env)
                 listening[name] = truths[name].listens
             else:
-                image = container.image.rpartition("/")[2].partition(":")[0]
-                listening[name] = {STORE_PORTS[image]}
+                listening[name] = {program.STORE_PORTS[container.program]}
         except Refused as why:
             raise Refused(f"{container.where}: {why}") from why
     for name, truth in truths.items():

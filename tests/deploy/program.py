@@ -24,6 +24,8 @@ STORES = {
     "user": ("user.database_url",),
     "product": ("product.database_url", "product.cache_url"),
 }
+# Where the images of the stores listen.
+STORE_PORTS = {"postgres": 5432, "mongo": 27017, "redis": 6379}
 DEFAULT_PORTS = {"http": 80, "postgres": 5432, "mongodb": 27017, "redis": 6379}
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 
@@ -43,9 +45,14 @@ class Container(NamedTuple):
     patience: float
 
     @property
+    def program(self) -> str:
+        """The image's name, without where it is from and which one it is."""
+        return self.image.rpartition("/")[2].partition("@")[0].partition(":")[0]
+
+    @property
     def is_app(self) -> bool:
         """Whether it runs this program, rather than a store."""
-        return self.image.rpartition("/")[2].split(":")[0].split("@")[0] == IMAGE
+        return self.program == IMAGE
 
 
 class Host(NamedTuple):
