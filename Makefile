@@ -14,15 +14,15 @@ BENCH_NEEDS = wrk:wrk nginx:nginx-light python3:python3
 SBOM_TARGET ?= x86_64-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint audit sbom bench fmt needs bench-needs
+.PHONY: help run test lint audit sbom bench fmt check-deploy needs bench-needs
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Start the whole shop on http://127.0.0.1:8000
 	$(CARGO) run --release
 
-test: needs lint ## Install what is missing, lint, and run every test
+test: needs lint check-deploy ## Install what is missing, lint, and run every test
 	@if $(CARGO) nextest --version >/dev/null 2>&1; \
 	then $(CARGO) nextest run --no-fail-fast; \
 	else $(CARGO) test --no-fail-fast; fi
@@ -43,6 +43,11 @@ sbom: target/tools/bin/cargo-cyclonedx ## Write the bill of materials to target/
 fmt: ## Format the code
 	$(CARGO) fmt
 
+check-deploy: needs ## Check the files of the image and of the deployments, without a container or a cluster
+	$(CARGO) build --locked
+	sh tests/deploy/tools.sh
+	target/deploy-tools/venv/bin/python -B tests/deploy/check.py
+
 bench: bench-needs ## Measure start, memory, size, and CPU per request, beside nginx
 	$(CARGO) build --release --locked
 	python3 tests/bench/bench.py $(BENCH_ARGS)
@@ -51,9 +56,9 @@ needs:
 	@$(call install,$(NEEDS))
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null \
 		|| { $(call apt,postgresql); }
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || { $(call apt,python3-venv); }
 	@command -v mongod >/dev/null || [ -x target/secantus/bin/secantusd-py ] \
-		|| { python3 -m venv --help >/dev/null 2>&1 && python3 -c 'import ensurepip' 2>/dev/null || { $(call apt,python3-venv); }; \
-		python3 -m venv target/secantus && target/secantus/bin/pip install -q --only-binary :all: $(SECANTUS); }
+		|| { python3 -m venv target/secantus && target/secantus/bin/pip install -q --only-binary :all: $(SECANTUS); }
 	@$(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 	@$(CARGO) clippy --version >/dev/null 2>&1 || rustup component add clippy
 

@@ -1,0 +1,365 @@
+"""Checks Containerfile and deploy/ without a cluster or a container, in half a minute.
+
+`make check-deploy` runs it. The formats are checked by tools that know them, which tools.sh brings; that they
+say what is so, by the program itself: APP_BINARY, or target/debug/app. Every check is shown once to fail.
+"""
+
+import functools
+import shutil
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+import cluster
+import compose
+import program
+from cluster import Cluster
+from compose import Compose
+from program import ROOT, Refused
+
+HERE = Path(__file__).resolve().parent
+TOOLS = ROOT / "target/deploy-tools/bin"
+DEPLOY = ROOT / "deploy"
+CONTAINERFILE = ROOT / "Containerfile"
+BASE, DEMO, PRODUCTION = DEPLOY / "k8s", DEPLOY / "overlays/demo", DEPLOY / "overlays/production"
+COMPOSE = DEPLOY / "compose.yaml"
+COMPOSE_ALL = DEPLOY / "compose.all.yaml"
+# The oldest and the newest that the manifests are for.
+KUBERNETES = ("1.30", "1.37")
+# The names that are applied by hand, pair by pair.
+NAMES = ("postgres", "mongo", "redis", "user", "product", "gateway")
+SERVICES = {"postgres": 5432, "mongo": 27017, "redis": 6379, "user": 3001, "product": 3002,
+            "api-gateway": 8000}
+
+
+def setUpModule() -> None:
+    """Says first what all the others would stumble over."""
+    for path, remedy in ((program.BINARY, "build it with cargo build, or set APP_BINARY"),
+                         (TOOLS, "let tests/deploy/tools.sh bring the tools")):
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is not there: {remedy}")
+
+
+def run(tool: str, *args: str | Path) -> str:
+    """Runs a tool; refused with all that it printed when it fails."""
+    done = subprocess.run([TOOLS / tool, *args], capture_output=True, text=True, timeout=300)
+    if done.returncode:
+        raise Refused(f"{tool}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+@functools.cache
+def rendered(folder: Path) -> str:
+    """What kustomize makes of a folder."""
+    return run("kubectl", "kustomize", folder)
+
+
+def loaded(folder: Path) -> Cluster:
+    """A rendering, read anew, so that a test may break it."""
+    return Cluster(str(folder.relative_to(ROOT)), rendered(folder))
+
+
+def secret_keys() -> set[str]:
+    """The keys that `make env` fills."""
+    lines = (DEPLOY / ".env.example").read_text().splitlines()
+    return {line.partition("=")[0] for line in lines if line.strip() and not line.startswith("#")}
+
+
+def composed(path: Path) -> Compose:
+    """A compose file with stand-ins for its secrets."""
+    secrets = {key: cluster.secret_value(key) for key in secret_keys()}
+    return Compose(str(path.relative_to(ROOT)), path.read_text(), secrets)
+
+
+@functools.cache
+def image_env() -> dict[str, str]:
+    """The environment that the image sets."""
+    return program.image_environment(CONTAINERFILE.read_text())
+
+
+def validate(paths: list[Path], version: str) -> None:
+    """Refused when a manifest is not of that version's API, or says more than it knows."""
+    run("kubernetes-validate", "--strict", "--quiet", "--no-warn", "-k", version, *paths)
+
+
+def checkov(config: str, *paths: Path) -> None:
+    """Refused when checkov finds fault, and when it finds nothing to look at."""
+    files = [word for path in paths for word in ("-f", path)]
+    printed = run("checkov", "--config-file", HERE / config, *files)
+    if "Passed checks: 0," in printed:
+        raise Refused(f"checkov looked at nothing:\n{printed}")
+
+
+def checkov_image(text: str) -> None:
+    """The Containerfile under the one name by which checkov knows such files."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "Dockerfile")
+        path.write_text(text)
+        checkov("checkov-image.yaml", path)
+
+
+class Check(unittest.TestCase):
+    """What the others share."""
+
+    def written(self, text: str, name: str = "rendered.yaml") -> Path:
+        """A file with this text, until the test ends."""
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        path = folder / name
+        path.write_text(text)
+        return path
+
+
+class Image(Check):
+    """Containerfile."""
+
+    def test_hadolint_has_nothing_to_say(self) -> None:
+        run("hadolint", CONTAINERFILE)
+
+    def test_hadolint_refuses_a_bad_one(self) -> None:
+        with self.assertRaisesRegex(Refused, "DL3007"):
+            run("hadolint", self.written("FROM debian:latest\n", "Containerfile"))
+
+    def test_checkov_has_nothing_to_say(self) -> None:
+        checkov_image(CONTAINERFILE.read_text())
+
+    def test_checkov_refuses_a_bad_one(self) -> None:
+        with self.assertRaisesRegex(Refused, "CKV_DOCKER_8"):
+            checkov_image('FROM scratch\nUSER root\nENTRYPOINT ["/app"]\n')
+
+
+class Formats(Check):
+    """The manifests as Kubernetes' and compose's schemas have them."""
+
+    def test_each_file_of_the_base_is_valid(self) -> None:
+        names = [f"{name}-{kind}.yaml" for name in NAMES for kind in ("deployment", "service")]
+        for version in KUBERNETES:
+            with self.subTest(version=version):
+                validate([BASE / name for name in names], version)
+
+    def test_each_rendering_is_valid(self) -> None:
+        paths = [self.written(rendered(folder)) for folder in (BASE, DEMO, PRODUCTION)]
+        for version in KUBERNETES:
+            with self.subTest(version=version):
+                validate(paths, version)
+
+    def test_an_unknown_field_is_refused(self) -> None:
+        path = self.written(rendered(DEMO).replace("replicas:", "replica:"))
+        with self.assertRaisesRegex(Refused, "replica"):
+            validate([path], KUBERNETES[1])
+
+    def test_a_kustomization_of_nothing_is_refused(self) -> None:
+        with self.assertRaisesRegex(Refused, "kustomization"):
+            run("kubectl", "kustomize", HERE)
+
+    def test_compose_files_are_valid(self) -> None:
+        run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE, COMPOSE_ALL)
+
+    def test_an_unknown_field_of_compose_is_refused(self) -> None:
+        path = self.written("services: {shop: {imago: shop}}")
+        with self.assertRaisesRegex(Refused, "imago"):
+            run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", path)
+
+
+class Hardening(Check):
+    """What checkov asks of the manifests."""
+
+    def test_the_base_and_the_demo_are_hardened(self) -> None:
+        checkov("checkov-base.yaml", *(self.written(rendered(folder)) for folder in (BASE, DEMO)))
+
+    def test_production_is_hardened(self) -> None:
+        checkov("checkov.yaml", self.written(rendered(PRODUCTION)))
+
+    def test_a_writable_root_is_refused(self) -> None:
+        text = rendered(DEMO).replace("readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false")
+        with self.assertRaisesRegex(Refused, "CKV_K8S_22"):
+            checkov("checkov-base.yaml", self.written(text))
+
+
+class Program(Check):
+    """What the manifests are held against is so."""
+
+    def test_management_answers_what_probes_ask(self) -> None:
+        answers, end = program.management_answers(["/livez", "/readyz", "/version", "/healthz", "/"])
+        self.assertEqual(answers, {"/livez": 200, "/readyz": 200, "/version": 200, "/healthz": 404,
+                                   "/": 404, "healthcheck": 0})
+        self.assertEqual(end, 0, "SIGTERM ends it well")
+
+    def test_a_role_refuses_to_start_without_those_it_asks(self) -> None:
+        urls = {peer: {f"{peer.upper()}_URL": "http://127.0.0.1:1"} for peer in ("user", "product")}
+        for role, asked in program.ASKS.items():
+            for missing in asked:
+                env = {key: url for peer in asked if peer != missing for key, url in urls[peer].items()}
+                done = subprocess.run([program.BINARY, "--role", role], env=env, capture_output=True,
+                                      text=True, timeout=30)
+                with self.subTest(role=role, missing=missing):
+                    self.assertEqual(done.returncode, 1)
+                    self.assertIn(f"peers.{missing}", done.stderr)
+
+    def test_an_unknown_setting_is_refused(self) -> None:
+        with self.assertRaisesRegex(Refused, "no such setting"):
+            program.settings([], {"APP__USER__POOL_SISE": "4"})
+
+
+class Kubernetes(Check):
+    """The manifests say what the program says."""
+
+    def refuse(self, folder: Path, old: str, new: str, why: str) -> None:
+        """The rendering of a folder with one thing changed is refused for that."""
+        self.assertIn(old, rendered(folder), "the test has something to break")
+        with self.assertRaisesRegex(Refused, why):
+            cluster.check(Cluster("broken", rendered(folder).replace(old, new, 1)), image_env())
+
+    def test_every_container_is_told_the_truth(self) -> None:
+        for folder, roles in ((BASE, 3), (DEMO, 1), (PRODUCTION, 3)):
+            with self.subTest(folder=folder.name):
+                found = loaded(folder)
+                self.assertEqual(sum(container.is_app for _, container in found.workloads()), roles)
+                cluster.check(found, image_env())
+
+    def test_services_have_the_names_that_clients_know(self) -> None:
+        for folder in (BASE, PRODUCTION):
+            hosts = loaded(folder).hosts()
+            self.assertEqual({name: {*host.ports} for name, host in hosts.items()},
+                             {name: {port} for name, port in SERVICES.items()})
+        self.assertEqual([*loaded(DEMO).hosts()], ["api-gateway"])
+
+    def test_each_pair_of_files_stands_alone(self) -> None:
+        for name in NAMES:
+            with self.subTest(name=name):
+                text = "\n---\n".join((BASE / f"{name}-{kind}.yaml").read_text()
+                                      for kind in ("deployment", "service"))
+                pair = Cluster(name, text)
+                cluster.check_references(pair)
+                self.assertEqual(len(pair.workloads()), 1)
+                self.assertEqual(len(pair.hosts()), 1)
+
+    def test_secrets_are_those_of_make_env(self) -> None:
+        expected = {("shop", key) for key in secret_keys()}
+        self.assertEqual(loaded(BASE).secrets(), expected)
+        self.assertEqual(loaded(PRODUCTION).secrets(), expected)
+        self.assertEqual(loaded(DEMO).secrets(), set())
+
+    def test_production_has_what_it_promises(self) -> None:
+        found = loaded(PRODUCTION)
+        self.assertEqual({doc["metadata"]["name"] for doc in found.of_kind("StatefulSet")},
+                         {"postgres", "mongo"})
+        self.assertEqual(found.of_kind("PersistentVolumeClaim", "Secret"), [])
+        for kind in ("HorizontalPodAutoscaler", "PodDisruptionBudget", "ServiceAccount"):
+            self.assertEqual({doc["metadata"]["name"] for doc in found.of_kind(kind)}, {*program.ROLES})
+        for role in program.ROLES:
+            self.assertEqual(found.named("Deployment", role)["spec"]["replicas"], 3)
+        namespaces = {doc["metadata"].get("namespace") for doc in found.docs if doc["kind"] != "Namespace"}
+        self.assertEqual(namespaces, {"shop"})
+        self.assertTrue(found.of_kind("NetworkPolicy"))
+
+    def test_a_wrong_container_port_is_refused(self) -> None:
+        self.refuse(BASE, "containerPort: 3001", "containerPort: 3003", "nothing listens on .3003")
+        self.refuse(BASE, "containerPort: 6379", "containerPort: 6380", "does not listen on .6380")
+
+    def test_a_wrong_target_port_is_refused(self) -> None:
+        self.refuse(DEMO, "targetPort: http", "targetPort: https", "leads to port https")
+
+    def test_an_unknown_environment_name_is_refused(self) -> None:
+        self.refuse(BASE, "LOG_FORMAT: json", "APP__LOG__FORMATS: json", "no such setting")
+
+    def test_a_wrong_peer_is_refused(self) -> None:
+        self.refuse(BASE, "http://user:3001", "http://users:3001", "nothing has that name")
+        self.refuse(BASE, "http://user:3001", "http://user:3002", "asks user at 3002")
+
+    def test_a_missing_peer_is_refused(self) -> None:
+        self.refuse(BASE, "  USER_URL: http://user:3001\n", "", "gateway is not told where user is")
+
+    def test_a_wrong_store_is_refused(self) -> None:
+        self.refuse(BASE, "@mongo:27017", "@mongo:27018", "asks mongo at 27018")
+        self.refuse(BASE, "postgres://shop:", "postgres://shopper:", "another user than POSTGRES_USER")
+        self.refuse(BASE, "?authSource=admin", "", "lacks authSource")
+
+    def test_a_wrong_password_is_refused(self) -> None:
+        self.refuse(BASE, "redis://:$(REDIS_PASSWORD)", "redis://:$(MONGO_PASSWORD)", "another password")
+
+    def test_data_on_no_volume_is_refused(self) -> None:
+        self.refuse(DEMO, "mountPath: /data", "mountPath: /date", "lost with the container")
+
+    def test_a_wrong_probe_is_refused(self) -> None:
+        self.refuse(DEMO, "path: /readyz", "path: /ready", "does not ask /readyz")
+        self.refuse(DEMO, "port: management", "port: http", "management is at 9000")
+
+    def test_an_end_that_comes_too_early_is_refused(self) -> None:
+        self.refuse(PRODUCTION, "terminationGracePeriodSeconds: 45", "terminationGracePeriodSeconds: 36",
+                    "stopping takes 36 s")
+
+    def test_another_version_is_refused(self) -> None:
+        self.refuse(DEMO, f"shop:{program.version()}", "shop:0.0.9", "is not version")
+
+    def test_a_service_of_nothing_is_refused(self) -> None:
+        self.refuse(DEMO, "  selector:\n    app.kubernetes.io/name: shop",
+                    "  selector:\n    app.kubernetes.io/name: shopper", "leads to 0 workloads")
+
+    def test_a_missing_reference_is_refused(self) -> None:
+        self.refuse(DEMO, "claimName: shop-data", "claimName: data", "no PersistentVolumeClaim data")
+        self.refuse(PRODUCTION, "serviceAccountName: user", "serviceAccountName: users", "no ServiceAccount")
+
+    def test_service_links_are_refused(self) -> None:
+        self.refuse(BASE, "enableServiceLinks: false", "enableServiceLinks: true", "enableServiceLinks")
+
+    def test_a_policy_that_forbids_or_allows_too_much_is_refused(self) -> None:
+        self.refuse(PRODUCTION, "    - port: 27017", "    - port: 27018", "(?s)does not let.*27017")
+        self.refuse(PRODUCTION, "    - port: 9000", "    - port: 9001", "does not let .*9000")
+        self.refuse(PRODUCTION, "  podSelector: {}", "  podSelector: {matchLabels: {a: b}}", "selects nothing")
+
+    def test_an_image_that_listens_on_loopback_is_refused(self) -> None:
+        with self.assertRaisesRegex(Refused, "nobody outside the container reaches 127.0.0.1:8000"):
+            cluster.check(loaded(DEMO), {})
+
+
+class ComposeFiles(Check):
+    """The compose files say what the program says."""
+
+    def refuse(self, path: Path, old: str, new: str, why: str) -> None:
+        """The file with one thing changed is refused for that."""
+        text = path.read_text()
+        self.assertIn(old, text, "the test has something to break")
+        secrets = {key: cluster.secret_value(key) for key in secret_keys()}
+        with self.assertRaisesRegex(Refused, why):
+            compose.check(Compose("broken", text.replace(old, new, 1), secrets), image_env())
+
+    def test_every_container_is_told_the_truth(self) -> None:
+        for path, roles in ((COMPOSE, 3), (COMPOSE_ALL, 1)):
+            with self.subTest(path=path.name):
+                found = composed(path)
+                apps = [name for name in found.services if found.container(name).is_app]
+                self.assertEqual(len(apps), roles)
+                compose.check(found, image_env())
+
+    def test_secrets_are_those_of_make_env(self) -> None:
+        self.assertEqual(composed(COMPOSE).required, secret_keys())
+        self.assertEqual(composed(COMPOSE_ALL).required, set())
+
+    def test_the_stores_are_those_of_kubernetes(self) -> None:
+        images = {name: composed(COMPOSE).container(name).image for name in ("postgres", "mongo", "redis")}
+        for name, image in images.items():
+            self.assertEqual(loaded(BASE).container(loaded(BASE).named("Deployment", name)).image, image)
+
+    def test_a_wrong_peer_is_refused(self) -> None:
+        self.refuse(COMPOSE, "http://user:3001", "http://user:3002", "asks user at 3002")
+
+    def test_a_wrong_store_is_refused(self) -> None:
+        self.refuse(COMPOSE, "@mongo:27017", "@mango:27017", "nothing has that name")
+
+    def test_a_wrong_port_is_refused(self) -> None:
+        self.refuse(COMPOSE_ALL, ":8000\"", ":8001\"", "nothing listens on .8001")
+
+    def test_an_unknown_secret_is_refused(self) -> None:
+        self.refuse(COMPOSE, "${REDIS_PASSWORD:?", "${REDIS_SECRET:?", "lacks REDIS_SECRET")
+
+    def test_an_end_that_comes_too_early_is_refused(self) -> None:
+        self.refuse(COMPOSE_ALL, "    stop_grace_period", "    x-stop_grace_period", "is killed after 10 s")
+
+    def test_another_health_check_is_refused(self) -> None:
+        self.refuse(COMPOSE_ALL, '"/app", "healthcheck"', '"curl", "localhost"', "not the program's own")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,237 @@
+"""Rendered Kubernetes manifests, and what does not hold in them."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import yaml
+
+import program
+from program import Container, Host, Refused
+
+WORKLOADS = ("Deployment", "StatefulSet")
+POLICED = {"Ingress", "Egress"}
+Doc = dict[str, Any]
+
+
+class Flow(NamedTuple):
+    """Who may ask whom, at which port; a source that is no pod of the shop is None."""
+
+    source: str | None
+    target: str
+    port: int
+
+
+class Cluster:
+    """The documents of one rendering."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self.docs: list[Doc] = [doc for doc in yaml.safe_load_all(text) if doc]
+
+    def of_kind(self, *kinds: str) -> list[Doc]:
+        """The documents of these kinds."""
+        return [doc for doc in self.docs if doc["kind"] in kinds]
+
+    def named(self, kind: str, name: str) -> Doc:
+        """The document of that name."""
+        for doc in self.of_kind(kind):
+            if doc["metadata"]["name"] == name:
+                return doc
+        raise Refused(f"there is no {kind} {name}")
+
+    def workloads(self) -> list[tuple[Doc, Container]]:
+        """Each workload with its container; one a pod is all there is."""
+        return [(doc, self.container(doc)) for doc in self.of_kind(*WORKLOADS)]
+
+    def container(self, doc: Doc) -> Container:
+        """The container of a workload."""
+        pod = doc["spec"]["template"]["spec"]
+        (body,) = pod["containers"]
+        sleep = body.get("lifecycle", {}).get("preStop", {}).get("sleep", {})
+        return Container(
+            where=f"{self.name}: {doc['kind']} {doc['metadata']['name']}",
+            image=body["image"],
+            args=body.get("args", []),
+            env=self.environment(body),
+            ports=set(ports(doc).values()),
+            volumes=claimed(doc, body),
+            pause=sleep.get("seconds", 0),
+            patience=pod.get("terminationGracePeriodSeconds", 30),
+        )
+
+    def environment(self, body: Doc) -> dict[str, str]:
+        """Its environment, with a value of its own for each key of a Secret."""
+        env: dict[str, str] = {}
+        for source in body.get("envFrom", []):
+            env |= self.named("ConfigMap", source["configMapRef"]["name"])["data"]
+        for entry in body.get("env", []):
+            if "valueFrom" in entry:
+                env[entry["name"]] = secret_value(entry["valueFrom"]["secretKeyRef"]["key"])
+            else:
+                # What is not defined before stays as it is written, as in Kubernetes.
+                env[entry["name"]] = re.sub(
+                    r"\$\((\w+)\)", lambda found: env.get(found[1], found[0]), entry["value"])
+        return env
+
+    def secrets(self) -> set[tuple[str, str]]:
+        """The Secrets' names and keys that pods ask for."""
+        entries = [entry for doc in self.of_kind(*WORKLOADS)
+                   for entry in doc["spec"]["template"]["spec"]["containers"][0].get("env", [])]
+        references = [entry["valueFrom"]["secretKeyRef"] for entry in entries if "valueFrom" in entry]
+        return {(reference["name"], reference["key"]) for reference in references}
+
+    def selected(self, selector: Mapping[str, Any]) -> list[Doc]:
+        """The workloads whose pods have these labels."""
+        wanted = selector.get("matchLabels", {}).items()
+        return [doc for doc in self.of_kind(*WORKLOADS)
+                if wanted <= doc["spec"]["template"]["metadata"]["labels"].items()]
+
+    def hosts(self) -> dict[str, Host]:
+        """What each Service leads to."""
+        return {doc["metadata"]["name"]: self.host(doc) for doc in self.of_kind("Service")}
+
+    def host(self, service: Doc) -> Host:
+        """What a Service leads to."""
+        name = service["metadata"]["name"]
+        found = self.selected({"matchLabels": service["spec"]["selector"]})
+        if len(found) != 1:
+            raise Refused(f"Service {name} leads to {len(found)} workloads")
+        there = ports(found[0])
+        leads = {}
+        for port in service["spec"]["ports"]:
+            wanted = port.get("targetPort", port["port"])
+            number = there.get(wanted, wanted)
+            if number not in there.values():
+                raise Refused(f"Service {name} leads to port {wanted}, which its pods do not have")
+            leads[port["port"]] = (self.container(found[0]), number)
+        return Host(name, leads)
+
+
+def secret_value(key: str) -> str:
+    """Stands for the value of a Secret's key."""
+    return f"dummy-{key.lower()}"
+
+
+def ports(doc: Doc) -> dict[str, int]:
+    """The container's ports by name."""
+    (body,) = doc["spec"]["template"]["spec"]["containers"]
+    return {port["name"]: port["containerPort"] for port in body["ports"]}
+
+
+def claimed(doc: Doc, body: Doc) -> list[str]:
+    """Where volumes are mounted that outlive the pod."""
+    volumes = doc["spec"]["template"]["spec"].get("volumes", [])
+    kept = {volume["name"] for volume in volumes if "persistentVolumeClaim" in volume}
+    kept |= {claim["metadata"]["name"] for claim in doc["spec"].get("volumeClaimTemplates", [])}
+    mounts = body.get("volumeMounts", [])
+    return [mount["mountPath"] for mount in mounts if mount["name"] in kept and not mount.get("readOnly")]
+
+
+def check_probes(doc: Doc, truth: program.Truth) -> None:
+    """The kubelet asks what the management port answers."""
+    (body,) = doc["spec"]["template"]["spec"]["containers"]
+    for probe, path in (("startup", "/livez"), ("liveness", "/livez"), ("readiness", "/readyz")):
+        asked = body.get(f"{probe}Probe", {}).get("httpGet")
+        if not asked or asked["path"] != path:
+            raise Refused(f"the {probe} probe does not ask {path}")
+        if ports(doc).get(asked["port"], asked["port"]) != truth.management:
+            raise Refused(f"the {probe} probe asks port {asked['port']}; "
+                          f"management is at {truth.management}")
+
+
+def check_references(cluster: Cluster) -> None:
+    """What names another document finds it."""
+    for doc in cluster.of_kind("HorizontalPodAutoscaler"):
+        cluster.named(doc["spec"]["scaleTargetRef"]["kind"], doc["spec"]["scaleTargetRef"]["name"])
+    for doc in cluster.of_kind("PodDisruptionBudget", "NetworkPolicy"):
+        selector = doc["spec"].get("selector", doc["spec"].get("podSelector"))
+        if not cluster.selected(selector):
+            raise Refused(f"{doc['kind']} {doc['metadata']['name']} selects nothing")
+    for doc in cluster.of_kind("Ingress"):
+        backends = [path["backend"]["service"] for rule in doc["spec"]["rules"]
+                    for path in rule["http"]["paths"]]
+        for backend in backends:
+            offered = cluster.named("Service", backend["name"])["spec"]["ports"]
+            if not any(backend["port"] in ({"name": port["name"]}, {"number": port["port"]})
+                       for port in offered):
+                raise Refused(f"Ingress {doc['metadata']['name']} asks for a port that is not offered")
+    for doc, _ in cluster.workloads():
+        pod = doc["spec"]["template"]["spec"]
+        if pod.get("serviceAccountName"):
+            cluster.named("ServiceAccount", pod["serviceAccountName"])
+        for volume in pod.get("volumes", []):
+            if "persistentVolumeClaim" in volume:
+                cluster.named("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"])
+
+
+def flows(cluster: Cluster, direction: str) -> set[Flow]:
+    """What the NetworkPolicies of a direction let through between pods, and in from elsewhere."""
+    mine, other = ("to", "egress") if direction == "Egress" else ("from", "ingress")
+    found = set()
+    for doc in cluster.of_kind("NetworkPolicy"):
+        names = [there["metadata"]["name"] for there in cluster.selected(doc["spec"]["podSelector"])]
+        for rule in doc["spec"].get(other, []):
+            numbers = [port["port"] for port in rule["ports"]]
+            for peer in rule[mine]:
+                for pair in pairs(cluster, names, peer, direction):
+                    found |= {Flow(*pair, number) for number in numbers}
+    return found
+
+
+def pairs(cluster: Cluster, names: list[str], peer: Doc,
+          direction: str) -> Iterator[tuple[str | None, str]]:
+    """Source and target of a rule; what leaves for another namespace is not of the shop."""
+    if "namespaceSelector" in peer:
+        if direction == "Ingress":
+            yield from ((None, name) for name in names)
+        return
+    others = [doc["metadata"]["name"] for doc in cluster.selected(peer["podSelector"])]
+    if not others:
+        raise Refused(f"a NetworkPolicy names pods that do not exist: {peer['podSelector']}")
+    for name in names:
+        yield from ((name, other) if direction == "Egress" else (other, name) for other in others)
+
+
+def check_policies(cluster: Cluster, needed: set[Flow], outside: set[Flow]) -> None:
+    """Exactly what is needed is let through, at both of its ends."""
+    denied = [doc["spec"] for doc in cluster.of_kind("NetworkPolicy") if doc["spec"]["podSelector"] == {}]
+    if not any(POLICED <= set(spec["policyTypes"]) and not POLICED & set(map(str.title, spec))
+               for spec in denied):
+        raise Refused("nothing is denied by default")
+    for direction, expected in (("Egress", needed), ("Ingress", needed | outside)):
+        allowed = flows(cluster, direction)
+        for flow in expected - allowed:
+            raise Refused(f"{direction} does not let {flow} through")
+        for flow in allowed - expected:
+            raise Refused(f"{direction} lets {flow} through, which nobody needs")
+
+
+def check(cluster: Cluster, image_env: Mapping[str, str]) -> None:
+    """Everything that can be known without a cluster. Raises what does not hold."""
+    check_references(cluster)
+    hosts = cluster.hosts()
+    needed, outside = set(), set()
+    for doc, container in cluster.workloads():
+        name = doc["metadata"]["name"]
+        try:
+            if doc["spec"]["template"]["spec"].get("enableServiceLinks") is not False:
+                raise Refused("enableServiceLinks is not false")
+            if not container.is_app:
+                if container.ports != {program.STORE_PORTS[container.program]}:
+                    raise Refused(f"{container.image} does not listen on {sorted(container.ports)}")
+                continue
+            truth = program.Truth.of(container, image_env)
+            for arrow in program.check(container, truth, hosts):
+                target = arrow.target.where.rpartition(" ")[2]
+                needed.add(Flow(name, target, arrow.port))
+            if missing := (truth.listens | {truth.management}) - container.ports:
+                raise Refused(f"it listens on {sorted(missing)}, which its ports do not say")
+            check_probes(doc, truth)
+        except Refused as why:
+            raise Refused(f"{container.where}: {why}") from why
+        outside.add(Flow(None, name, truth.management))
+        if "gateway" in truth.roles:
+            outside |= {Flow(None, name, port) for port in truth.listens}
+    if cluster.of_kind("NetworkPolicy"):
+        check_policies(cluster, needed, outside)

@@ -1,0 +1,122 @@
+"""Compose files, and what does not hold in them."""
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+import program
+from program import Container, Host, Refused
+
+VARIABLE = re.compile(r"\$(?:(?P<escaped>\$)|\{(?P<name>\w+)(?:(?P<how>:?[-?])(?P<rest>[^}]*))?\})")
+DEFAULT_PATIENCE = 10
+
+
+class Compose:
+    """One compose file, its variables filled in."""
+
+    def __init__(self, name: str, text: str, secrets: Mapping[str, str]) -> None:
+        self.name = name
+        self.secrets = secrets
+        # The variables without which it does not start.
+        self.required: set[str] = set()
+        self.services: dict[str, Any] = self.filled(yaml.safe_load(text)["services"])
+
+    def filled(self, node: Any) -> Any:
+        """The node with its variables replaced: defaults, and what stands for secrets."""
+        if isinstance(node, dict):
+            return {key: self.filled(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [self.filled(value) for value in node]
+        return VARIABLE.sub(self.value, node) if isinstance(node, str) else node
+
+    def value(self, found: re.Match[str]) -> str:
+        """What a variable stands for."""
+        if found["escaped"]:
+            return "$"
+        if found["how"] in ("-", ":-"):
+            return found["rest"]
+        if found["name"] not in self.secrets:
+            raise Refused(f"{self.name}: deploy/.env.example lacks {found['name']}")
+        self.required.add(found["name"])
+        return self.secrets[found["name"]]
+
+    def container(self, name: str) -> Container:
+        """The container of a service."""
+        service = self.services[name]
+        command = service.get("command", [])
+        return Container(
+            where=f"{self.name}: service {name}",
+            image=service["image"],
+            args=shlex.split(command) if isinstance(command, str) else command,
+            env=environment(service.get("environment", {})),
+            ports={container_port(port) for port in service.get("ports", [])},
+            volumes=[target for volume in service.get("volumes", []) for target in kept(volume)],
+            pause=0,
+            patience=program.seconds(service.get("stop_grace_period", f"{DEFAULT_PATIENCE}s")),
+        )
+
+    def hosts_of(self, asking: str, listening: Mapping[str, set[int]]) -> dict[str, Host]:
+        """The services that another can reach, over a network that both have."""
+        mine = networks(self.services[asking])
+        near = [name for name in self.services if mine & networks(self.services[name])]
+        return {name: Host(name, {port: (self.container(name), port) for port in listening[name]})
+                for name in near}
+
+
+def environment(entries: dict[str, Any] | list[str]) -> dict[str, str]:
+    """A service's environment, in either of its two forms."""
+    pairs = entries.items() if isinstance(entries, dict) else (e.split("=", 1) for e in entries)
+    return {key: str(value) for key, value in pairs}
+
+
+def container_port(port: str | int | dict[str, Any]) -> int:
+    """The container's side of a published port."""
+    return int(port["target"] if isinstance(port, dict) else str(port).split("/")[0].rpartition(":")[2])
+
+
+def kept(volume: str | dict[str, Any]) -> list[str]:
+    """Where a volume is mounted, if it can be written to."""
+    if isinstance(volume, dict):
+        return [] if volume.get("read_only") else [volume["target"]]
+    _, target, *flags = volume.split(":")
+    return [] if "ro" in flags else [target]
+
+
+def networks(service: Mapping[str, Any]) -> set[str]:
+    """The networks of a service; the default one if it names none."""
+    return set(service.get("networks", ["default"]))
+
+
+def check_health(service: Mapping[str, Any], container: Container, truth: program.Truth,
+                 image_env: Mapping[str, str]) -> None:
+    """The health check asks the management port of this very process."""
+    test = service.get("healthcheck", {}).get("test", [])
+    if test[:2] != ["CMD", "/app"] or test[-1] != "healthcheck":
+        raise Refused(f"its health check is {test}, not the program's own")
+    asked = program.Truth.of(container._replace(args=test[2:-1]), image_env).management
+    if asked != truth.management:
+        raise Refused(f"its health check asks port {asked}; management is at {truth.management}")
+
+
+def check(compose: Compose, image_env: Mapping[str, str]) -> None:
+    """Everything that can be known without a container. Raises what does not hold."""
+    containers = {name: compose.container(name) for name in compose.services}
+    truths, listening = {}, {}
+    for name, container in containers.items():
+        try:
+            if container.is_app:
+                truths[name] = program.Truth.of(container, image_env)
+                listening[name] = truths[name].listens
+            else:
+                listening[name] = {program.STORE_PORTS[container.program]}
+        except Refused as why:
+            raise Refused(f"{container.where}: {why}") from why
+    for name, truth in truths.items():
+        try:
+            program.check(containers[name], truth, compose.hosts_of(name, listening))
+            check_health(compose.services[name], containers[name], truth, image_env)
+        except Refused as why:
+            raise Refused(f"{containers[name].where}: {why}") from why

@@ -1,0 +1,257 @@
+"""What the program itself says about the way a container runs it."""
+
+import http.client
+import os
+import re
+import shlex
+import signal
+import subprocess
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARY = Path(os.environ.get("APP_BINARY", ROOT / "target/debug/app")).absolute()
+IMAGE = "shop"
+ROLES = ("gateway", "user", "product")
+# The roles that a role asks; it does not start without their addresses.
+ASKS = {"gateway": ("user", "product"), "user": ("product",), "product": ()}
+STORES = {
+    "gateway": (),
+    "user": ("user.database_url",),
+    "product": ("product.database_url", "product.cache_url"),
+}
+# Where the images of the stores listen.
+STORE_PORTS = {"postgres": 5432, "mongo": 27017, "redis": 6379}
+DEFAULT_PORTS = {"http": 80, "postgres": 5432, "mongodb": 27017, "redis": 6379}
+UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+
+
+class Container(NamedTuple):
+    """A container as a manifest describes it, whatever kind of manifest that is."""
+
+    where: str
+    image: str
+    args: list[str]
+    env: dict[str, str]
+    ports: set[int]
+    # Where it may write, and keep what it wrote.
+    volumes: list[str]
+    # Seconds between the order to stop and SIGTERM, and from the order to SIGKILL.
+    pause: float
+    patience: float
+
+    @property
+    def program(self) -> str:
+        """The image's name, without where it is from and which one it is."""
+        return self.image.rpartition("/")[2].partition("@")[0].partition(":")[0]
+
+    @property
+    def is_app(self) -> bool:
+        """Whether it runs this program, rather than a store."""
+        return self.program == IMAGE
+
+
+class Host(NamedTuple):
+    """What a name in a URL leads to: containers by the port that is asked for."""
+
+    name: str
+    ports: dict[int, tuple[Container, int]]
+
+
+class Arrow(NamedTuple):
+    """A URL of a container's settings that leads to another container."""
+
+    key: str
+    url: str
+    target: Container
+    port: int
+
+
+class Refused(AssertionError):
+    """What a manifest says that does not hold."""
+
+
+def version() -> str:
+    """The version that images carry."""
+    return tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
+
+
+def image_environment(containerfile: str) -> dict[str, str]:
+    """What ENV in the last stage sets."""
+    stage = re.split(r"(?mi)^FROM\s", containerfile.replace("\\\n", " "))[-1]
+    words = (word for line in re.findall(r"(?mi)^ENV\s+(.*)$", stage) for word in shlex.split(line))
+    return dict(word.split("=", 1) for word in words)
+
+
+def seconds(text: str | int | float) -> float:
+    """A duration as the program and compose write it: 1m 30s, 1m30s, 250ms."""
+    parts = re.findall(r"([\d.]+)\s*(ms|s|m|h)", str(text))
+    if not parts:
+        raise Refused(f"{text!r} is no duration")
+    return sum(float(number) * UNITS[unit] for number, unit in parts)
+
+
+def settings(args: list[str], env: Mapping[str, str]) -> dict[str, str]:
+    """Every setting that the program would run with; refused where it would not start."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = subprocess.run(
+            [BINARY, *args, "check-config"],
+            cwd=folder, env=dict(env), capture_output=True, text=True, timeout=30,
+        )
+    if run.returncode:
+        raise Refused(run.stderr.strip())
+    lines = (re.fullmatch(r"(\S+) =(.*?)\s+# .*", line) for line in run.stdout.splitlines())
+    return {line[1]: line[2].strip() for line in lines if line}
+
+
+def roles(container: Container) -> list[str]:
+    """The roles that its arguments name, the first one first; all of them without."""
+    named: set[str] = set(filter(None, container.env.get("APP_ROLE", "").split(",")))
+    args = iter(container.args)
+    for arg in args:
+        if arg == "--role" or arg.startswith("--role="):
+            named |= set((arg.partition("=")[2] or next(args, "")).split(","))
+    return [role for role in ROLES if role in named or not named]
+
+
+def port_of(address: str) -> int:
+    """The port of a listening address that others can reach."""
+    host, _, port = address.rpartition(":")
+    if host not in ("0.0.0.0", "[::]"):
+        raise Refused(f"nobody outside the container reaches {address}")
+    return int(port)
+
+
+class Truth(NamedTuple):
+    """How the program runs in a container."""
+
+    settings: dict[str, str]
+    roles: list[str]
+    listens: set[int]
+    management: int
+
+    @classmethod
+    def of(cls, container: Container, image_env: Mapping[str, str]) -> "Truth":
+        """Asks the program, with the image's environment below the container's."""
+        found = settings(container.args, {**image_env, **container.env})
+        here = roles(container)
+        # All in one, the others are reached through the gateway alone.
+        listening = here if len(here) < len(ROLES) else ["gateway"]
+        return cls(
+            found, here,
+            {port_of(found[f"{role}.listen"]) for role in listening},
+            port_of(found[f"{here[0]}.management"]),
+        )
+
+    def urls(self, container: Container) -> Iterator[tuple[str, str]]:
+        """The settings that lead elsewhere; the peers among them have to."""
+        for role in self.roles:
+            for peer in (peer for peer in ASKS[role] if peer not in self.roles):
+                url = self.settings[f"peers.{peer}"]
+                if not url:
+                    raise Refused(f"{role} is not told where {peer} is")
+                yield f"peers.{peer}", url
+            for key in STORES[role]:
+                url = self.settings[key]
+                if url.startswith("sqlite://"):
+                    check_embedded(url, container.volumes)
+                elif url != "memory://":
+                    yield key, url
+
+    def drain(self) -> float:
+        """The most seconds between SIGTERM and the end."""
+        keys = ("server.drain_delay", "server.drain_timeout")
+        return sum(seconds(self.settings[key]) for key in keys)
+
+
+def check_embedded(url: str, volumes: list[str]) -> None:
+    """A file of an embedded store is kept on a volume."""
+    path = PurePosixPath("/") / url.removeprefix("sqlite://")
+    if not any(path.is_relative_to(volume) for volume in volumes):
+        raise Refused(f"{url} is on no volume, and lost with the container")
+
+
+def arrows(container: Container, truth: Truth, hosts: Mapping[str, Host]) -> list[Arrow]:
+    """Where its URLs lead."""
+    found = []
+    for key, shown in truth.urls(container):
+        url = urlsplit(shown)
+        host, port = url.hostname or "", url.port or DEFAULT_PORTS[url.scheme]
+        if host not in hosts:
+            raise Refused(f"{key} asks {host}, and nothing has that name")
+        if port not in hosts[host].ports:
+            raise Refused(f"{key} asks {host} at {port}, which answers at {sorted(hosts[host].ports)}")
+        found.append(Arrow(key, shown, *hosts[host].ports[port]))
+    return found
+
+
+def check_login(container: Container, arrow: Arrow) -> None:
+    """A store lets in whom the URL names. The program hides passwords, so its environment is asked."""
+    name = {"user.database_url": "DATABASE_URL", "product.database_url": "MONGODB_URL",
+            "product.cache_url": "REDIS_URL"}.get(arrow.key)
+    if name is None:
+        return
+    url, store = urlsplit(container.env[name]), arrow.target.env
+    expected = {
+        "postgres": ("POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"),
+        "mongodb": ("MONGO_INITDB_ROOT_USERNAME", "MONGO_INITDB_ROOT_PASSWORD", None),
+        "redis": (None, "REDIS_PASSWORD", None),
+    }[url.scheme]
+    for what, asked, key in zip(("user", "password", "database"),
+                                (url.username, url.password, url.path.lstrip("/")), expected):
+        if key and asked != store.get(key):
+            raise Refused(f"{name} has another {what} than {key} of {arrow.target.where}")
+    if url.scheme == "mongodb" and parse_qs(url.query).get("authSource") != ["admin"]:
+        raise Refused(f"{name} lacks authSource=admin, where the image makes its user")
+
+
+def check(container: Container, truth: Truth, hosts: Mapping[str, Host]) -> list[Arrow]:
+    """What holds of every container of the program, wherever it runs; returns where it leads."""
+    tag = container.image.partition("@")[0].rpartition(":")[2]
+    if tag != version():
+        raise Refused(f"{container.image} is not version {version()}, which Cargo.toml says")
+    extra = container.ports - truth.listens - {truth.management}
+    if extra:
+        raise Refused(f"nothing listens on {sorted(extra)}; {sorted(truth.listens)} and "
+                      f"{truth.management} are there")
+    needed = container.pause + truth.drain()
+    if needed >= container.patience:
+        raise Refused(f"is killed after {container.patience:g} s, while stopping takes {needed:g} s")
+    found = arrows(container, truth, hosts)
+    for arrow in found:
+        check_login(container, arrow)
+    return found
+
+
+def management_answers(paths: list[str]) -> tuple[dict[str, int], int]:
+    """Starts the program on embedded storage; returns what it answers, and how it ends on SIGTERM."""
+    anywhere = ["--set", "gateway.listen=127.0.0.1:0", "--set", "gateway.management=127.0.0.1:0"]
+    with tempfile.TemporaryDirectory() as folder, subprocess.Popen(
+        [BINARY, *anywhere], cwd=folder, env={}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            text = iter(process.stdout.readline, "")
+            port = next(int(at[1]) for line in text if (at := re.search(r"management on \S+:(\d+)", line)))
+            answers = {path: status(port, path) for path in paths}
+            asked = subprocess.run([BINARY, "healthcheck", "--address", f"127.0.0.1:{port}"], env={},
+                                   capture_output=True, timeout=30)
+            answers["healthcheck"] = asked.returncode
+            process.send_signal(signal.SIGTERM)
+            return answers, process.wait(30)
+        finally:
+            process.kill()
+
+
+def status(port: int, path: str) -> int:
+    """The status of a GET."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
