@@ -6,12 +6,18 @@ NEEDS = cc:gcc python3:python3 pip3:python3-pip redis-server:redis-server setpri
 # A server that speaks MongoDB's protocol, for the tests of machines that have no mongod; a program of its own.
 SECANTUS = SecantusDB==0.7.0b3
 BENCH_NEEDS = wrk:wrk nginx:nginx-light python3:python3
+VERSION := $(shell awk -F '"' '/^version/ { print $$2; exit }' Cargo.toml)
+IMAGE ?= shop:$(VERSION)
+# What builds the image, and whatever else to tell it, as in IMAGE_ARGS='--platform linux/arm64'.
+BUILDER ?= $(firstword $(foreach program,podman buildah docker,$(if $(shell command -v $(program)),$(program))))
+IMAGE_ARGS ?=
+SOURCE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench fmt needs bench-needs
+.PHONY: help run test lint bench fmt image env verify-deploy needs bench-needs
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Start the whole shop on http://127.0.0.1:8000
 	$(CARGO) run --release
@@ -31,6 +37,21 @@ fmt: ## Format the code
 bench: bench-needs ## Measure start, memory, size, and CPU per request, beside nginx
 	$(CARGO) build --release --locked
 	python3 tests/bench/bench.py $(BENCH_ARGS)
+
+image: ## Build the container image with podman, buildah or docker
+	@[ -n "$(BUILDER)" ] || { echo "install podman, buildah or docker, or set BUILDER" >&2; exit 1; }
+	$(BUILDER) build $(if $(filter docker,$(notdir $(BUILDER))),--build-arg SOURCE_DATE_EPOCH=0,--format docker --timestamp 0) \
+		--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null) \
+		--build-arg SOURCE=$(SOURCE) $(IMAGE_ARGS) --tag $(IMAGE) --file Containerfile .
+	@$(BUILDER) images --format '{{.Size}}' $(IMAGE)
+
+env: ## Write deploy/.env with random passwords, unless it is there
+	@if [ -e deploy/.env ]; then echo "deploy/.env is there already"; else umask 077; \
+	while read -r line; do case $$line in *_PASSWORD=) line=$$line$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n') ;; esac; \
+	printf '%s\n' "$$line"; done < deploy/.env.example > deploy/.env; fi
+
+verify-deploy: ## Build the image and try the deployment for real, in containers
+	python3 tests/deploy/verify.py $(VERIFY_ARGS)
 
 needs:
 	@$(call install,$(NEEDS))
