@@ -11,6 +11,7 @@ IMAGE ?= shop:$(VERSION)
 # What builds the image, and whatever else to tell it, as in IMAGE_ARGS='--platform linux/arm64'.
 BUILDER ?= $(firstword $(foreach program,podman buildah docker,$(if $(shell command -v $(program)),$(program))))
 IMAGE_ARGS ?=
+# Where the source is published, for the image's label.
 SOURCE ?=
 
 .DEFAULT_GOAL := help
@@ -41,8 +42,8 @@ bench: bench-needs ## Measure start, memory, size, and CPU per request, beside n
 image: ## Build the container image with podman, buildah or docker
 	@[ -n "$(BUILDER)" ] || { echo "install podman, buildah or docker, or set BUILDER" >&2; exit 1; }
 	$(BUILDER) build $(if $(filter docker,$(notdir $(BUILDER))),--build-arg SOURCE_DATE_EPOCH=0,--format docker --timestamp 0) \
-		--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null) \
-		--build-arg SOURCE=$(SOURCE) $(IMAGE_ARGS) --tag $(IMAGE) --file Containerfile .
+		--label org.opencontainers.image.revision=$$(git rev-parse HEAD 2>/dev/null) \
+		--label org.opencontainers.image.source=$(SOURCE) $(IMAGE_ARGS) --tag $(IMAGE) --file Containerfile .
 	@$(BUILDER) images --format '{{.Size}}' $(IMAGE)
 
 env: ## Write deploy/.env with random passwords, unless it is there
