@@ -9,12 +9,23 @@ SECANTUS = SecantusDB==0.7.0b3
 DENY = cargo-deny@0.20.2
 CYCLONEDX = cargo-cyclonedx@0.5.9
 BENCH_NEEDS = wrk:wrk nginx:nginx-light python3:python3
+# What runs containers on a machine that has no engine, and makes images where none can be pulled.
+VERIFY_NEEDS = podman:podman buildah:buildah runc:runc slirp4netns:slirp4netns nft:nftables iptables:iptables \
+	catatonit:catatonit debootstrap:debootstrap git:git wrk:wrk
+VERSION := $(shell awk -F '"' '/^version/ { print $$2; exit }' Cargo.toml)
+IMAGE ?= shop:$(VERSION)
+# What builds the image, and whatever else to tell it, as in IMAGE_ARGS='--platform linux/arm64'.
+BUILDER ?= $(firstword $(foreach program,podman buildah docker,$(if $(shell command -v $(program)),$(program))))
+IMAGE_ARGS ?=
+# Where the source is published, for the image's label.
+SOURCE ?=
 
 # Whose dependencies the bill of materials lists.
 SBOM_TARGET ?= x86_64-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint audit sbom bench fmt check-deploy needs bench-needs
+.PHONY: help run test lint audit sbom bench fmt image env check-deploy verify-deploy needs bench-needs \
+	verify-needs
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +63,21 @@ bench: bench-needs ## Measure start, memory, size, and CPU per request, beside n
 	$(CARGO) build --release --locked
 	python3 tests/bench/bench.py $(BENCH_ARGS)
 
+image: ## Build the container image with podman, buildah or docker
+	@[ -n "$(BUILDER)" ] || { echo "install podman, buildah or docker, or set BUILDER" >&2; exit 1; }
+	$(BUILDER) build $(if $(filter docker,$(notdir $(BUILDER))),--build-arg SOURCE_DATE_EPOCH=0,--format docker --timestamp 0) \
+		--label org.opencontainers.image.revision=$$(git rev-parse HEAD 2>/dev/null) \
+		--label org.opencontainers.image.source=$(SOURCE) $(IMAGE_ARGS) --tag $(IMAGE) --file Containerfile .
+	@$(BUILDER) images --format '{{.Size}}' $(IMAGE)
+
+env: ## Write deploy/.env with random passwords, unless it is there
+	@if [ -e deploy/.env ]; then echo "deploy/.env is there already"; else umask 077; \
+	while read -r line; do case $$line in *_PASSWORD=) line=$$line$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n') ;; esac; \
+	printf '%s\n' "$$line"; done < deploy/.env.example > deploy/.env; fi
+
+verify-deploy: verify-needs ## Build the image and try the deployment for real, in containers
+	python3 tests/deploy/verify.py $(VERIFY_ARGS)
+
 needs:
 	@$(call install,$(NEEDS))
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null \
@@ -71,6 +97,10 @@ target/tools/bin/cargo-%:
 bench-needs: needs
 	@$(call install,$(BENCH_NEEDS))
 
+verify-needs: needs
+	@$(call install,$(VERIFY_NEEDS))
+	@$(call install_where,/usr/lib/podman /usr/libexec/podman,netavark aardvark-dns)
+
 # Installs the packages whose commands are missing; $(1) is a list of command:package.
 define install
 missing=; \
@@ -80,6 +110,13 @@ done; \
 if [ -n "$$missing" ]; then \
 	$(call apt,$$missing); \
 fi
+endef
+
+# Installs the packages whose program, of the same name, is in none of the folders $(1).
+define install_where
+for need in $(2); do \
+	ls $(addsuffix /$$need,$(1)) >/dev/null 2>&1 || { $(call apt,$$need); }; \
+done
 endef
 
 # Installs Debian packages.

@@ -1,0 +1,133 @@
+"""What verify.py works with: podman, images to start from, a clean-up that touches nothing else, and a report."""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+WORK = ROOT / "target/deploy-verify"
+# Everything that is made here is called so; nothing else is ever removed.
+NAME = "shop-verify"
+OURS = re.compile(rf"^(pod_)?{NAME}[-_]")
+COMPOSER = "podman-compose==1.6.0"
+
+# For machines without systemd; a limit that the machine itself is below cannot be asked for.
+SETTINGS = """[containers]
+default_ulimits = ["nofile=20000:20000", "nproc=32768:32768"]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "runc"
+"""
+
+
+class Failure(Exception):
+    """Why the run cannot go on, in one line."""
+
+
+class Report:
+    """Prints each measured result with its goal, and counts those that are not met."""
+
+    def __init__(self):
+        self.missed = []
+
+    def step(self, title):
+        print(f"\n{title}", flush=True)
+
+    def note(self, text):
+        print(f"        {text}", flush=True)
+
+    def check(self, met, what, measured="", goal=""):
+        parts = [what, f"{measured}" if measured != "" else "", f"({goal})" if goal else ""]
+        print("  ok    " if met else "  NOT   ", "  ".join(part for part in parts if part), sep="", flush=True)
+        if not met:
+            self.missed.append(what)
+
+
+def run(command, timeout=900, check=True, **options):
+    """Runs a command and gives what it prints; says why when it fails."""
+    command = [str(part) for part in command]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)
+    if check and done.returncode != 0:
+        tail = " | ".join(done.stderr.strip().splitlines()[-3:])
+        raise Failure(f"{' '.join(command)[:120]}: status {done.returncode}: {tail[-600:]}")
+    return done.stdout.strip()
+
+
+def podman(*arguments, **options):
+    return run(["podman", *arguments], **options)
+
+
+def inspect(name, kind="container"):
+    return json.loads(podman(kind, "inspect", name))[0]
+
+
+def prepare():
+    """The work folder, for this process alone, and settings that fit the machine."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    lock = open(WORK / "lock", "w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise Failure("another run is under way") from error
+    if not Path("/run/systemd/system").exists() and "CONTAINERS_CONF" not in os.environ:
+        (WORK / "containers.conf").write_text(SETTINGS)
+        os.environ["CONTAINERS_CONF"] = str(WORK / "containers.conf")
+    # podman-compose has no option for it, and health checks are lost in the other format.
+    os.environ["BUILDAH_FORMAT"] = "docker"
+    return lock
+
+
+def missing():
+    """One line for everything that the machine lacks."""
+    if os.geteuid() != 0:
+        yield "root: memory and capabilities of containers are read from outside them"
+    programs = {"podman": "podman", "make": "make", "kubectl": "kubernetes-client", "wrk": "wrk", "runc": "runc",
+                "git": "git"}
+    for program, package in programs.items():
+        if shutil.which(program) is None:
+            yield f"the program {program} (Debian's package {package})"
+    for helper in ("netavark", "aardvark-dns"):
+        if not any((Path(folder) / helper).exists() for folder in ("/usr/lib/podman", "/usr/libexec/podman")):
+            yield f"podman's helper {helper} (Debian's package {helper})"
+    try:
+        import ensurepip  # noqa: F401
+        import venv  # noqa: F401
+    except ImportError:
+        yield "Python's venv (Debian's package python3-venv)"
+
+
+def clean():
+    """Removes every container, pod, volume and network of ours, whatever state it is in."""
+    def ours(*listing):
+        names = podman(*listing, check=False, timeout=60).splitlines()
+        return [name for name in names if OURS.match(name)]
+
+    for kind, listing, removal in (
+        ("pod", ("pod", "ls", "--format", "{{.Name}}"), ("pod", "rm", "--force", "--time", "0")),
+        ("container", ("ps", "--all", "--format", "{{.Names}}"), ("rm", "--force", "--volumes", "--time", "0")),
+        ("volume", ("volume", "ls", "--format", "{{.Name}}"), ("volume", "rm", "--force")),
+        ("network", ("network", "ls", "--format", "{{.Name}}"), ("network", "rm", "--force")),
+    ):
+        for name in ours(*listing):
+            if kind == "pod":
+                # A pod takes its containers along, but not their volumes without a name.
+                members = podman("ps", "--all", "--filter", f"pod={name}", "--format", "{{.Names}}", check=False)
+                inner = [member for member in members.splitlines() if OURS.match(member)]
+                if inner:
+                    podman("rm", "--force", "--volumes", "--time", "0", *inner, check=False)
+            podman(*removal, name, check=False, timeout=120)
+
+
+def composer():
+    """The pinned podman-compose, in an environment of its own; its Python also reads YAML."""
+    folder = WORK / "compose"
+    if not (folder / "bin/podman-compose").exists():
+        run([sys.executable, "-m", "venv", folder])
+        run([folder / "bin/pip", "install", "--quiet", COMPOSER])
+    return folder / "bin"
