@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "target/deploy-verify"
 # Everything that is made here is called so; nothing else is ever removed.
 NAME = "shop-verify"
+LOCK = Path(f"/run/lock/{NAME}.lock")
 OURS = re.compile(rf"^(pod_)?{NAME}[-_]")
 COMPOSER = "podman-compose==1.6.0"
 
@@ -68,13 +69,15 @@ def inspect(name, kind="container"):
 
 
 def prepare():
-    """The work folder, for this process alone, and settings that fit the machine."""
+    """The work folder, podman's names for this process alone, and settings that fit the machine."""
     WORK.mkdir(parents=True, exist_ok=True)
-    lock = open(WORK / "lock", "w")
+    # The names are the machine's, whatever checkout a run is of: a second run would remove what the first one made.
+    lock = open(LOCK, "w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        raise Failure("another run is under way") from error
+        lock.close()
+        raise Failure(f"another run holds {LOCK}") from error
     if not Path("/run/systemd/system").exists() and "CONTAINERS_CONF" not in os.environ:
         (WORK / "containers.conf").write_text(SETTINGS)
         os.environ["CONTAINERS_CONF"] = str(WORK / "containers.conf")

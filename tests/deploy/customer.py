@@ -1,0 +1,114 @@
+"""What a customer does: the five requests, and a load that remembers what it was told."""
+
+import http.client
+import json
+import threading
+import time
+
+# Seconds that anything may take to come up, or back.
+PATIENCE = 60
+
+
+class Answer:
+    """A status of 0 stands for no answer at all."""
+
+    def __init__(self, status, headers, body):
+        self.status, self.headers, self.body = status, headers, body
+
+    def json(self):
+        return json.loads(self.body)
+
+
+class Customer:
+    """Asks the gateway on a port of this machine, with a connection for each request."""
+
+    def __init__(self, port):
+        self.port = port
+
+    def ask(self, method, path, content=None):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=12)
+        try:
+            body = None if content is None else json.dumps(content)
+            headers = {"Connection": "close"} | ({"Content-Type": "application/json"} if body else {})
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            return Answer(response.status, dict(response.getheaders()), response.read())
+        except (OSError, http.client.HTTPException):
+            return Answer(0, {}, b"")
+        finally:
+            connection.close()
+
+    def wait(self, path="/", status=200):
+        """The seconds until `path` is answered so."""
+        start = time.monotonic()
+        while time.monotonic() - start < PATIENCE:
+            if self.ask("GET", path).status == status:
+                return time.monotonic() - start
+            time.sleep(0.002)
+        return None
+
+
+def five_requests(customer, report, email="neo@matrix.com"):
+    """Makes them one after the other; gives the paths of what was written."""
+    welcome = customer.ask("GET", "/")
+    report.check((welcome.status, welcome.body) == (200, b'{"message":"API Gateway is Running"}'), "GET /", welcome.status)
+    user = customer.ask("POST", "/auth/register", {"username": "Neo", "email": email})
+    report.check(user.status == 201, "POST /auth/register", user.status)
+    dashboard_path = user.headers.get("location", "/nothing")
+    dashboard = customer.ask("GET", dashboard_path)
+    report.check(dashboard.status == 200, "GET /auth/dashboard/{id}", dashboard.status)
+    seen = [customer.ask("GET", "/products") for _ in range(2)]
+    marks = [page.headers.get("x-cache") for page in seen]
+    report.check([page.status for page in seen] == [200, 200] and marks == ["MISS", "HIT"], "GET /products, twice", marks)
+    product = customer.ask("POST", "/products", {"name": "Docker Super Computer", "price": 5000})
+    shown = customer.ask("GET", "/products")
+    there = product.status == 201 and shown.json()[0]["id"] == product.json()["id"]
+    report.check(there, "POST /products, and the next GET shows it", product.status)
+    return [dashboard_path, product.headers.get("location", "/nothing")]
+
+
+class Load:
+    """Four clients, one for each kind of request, some twenty requests a second each, until they are told to end."""
+
+    def __init__(self, port):
+        self.written, self.statuses = [], {}
+        self.over = threading.Event()
+        kinds = (self.register, self.add, self.list, self.look)
+        customer = Customer(port)
+        first = customer.ask("POST", "/auth/register", {"username": "u", "email": f"load{time.time_ns()}@example.com"})
+        self.dashboard = first.headers.get("location", "/nothing")
+        self.threads = [threading.Thread(target=self.go_on, args=(kind, customer), daemon=True) for kind in kinds]
+        for thread in self.threads:
+            thread.start()
+
+    def go_on(self, kind, customer):
+        for number in range(100_000):
+            if self.over.is_set():
+                return
+            answer = kind(customer, number)
+            self.statuses.setdefault(kind.__name__, []).append(answer)
+            time.sleep(0.03)
+
+    def register(self, customer, number):
+        email = f"u{number}-{time.time_ns()}@example.com"
+        return self.acknowledge(customer.ask("POST", "/auth/register", {"username": "u", "email": email}))
+
+    def add(self, customer, number):
+        return self.acknowledge(customer.ask("POST", "/products", {"name": f"Product {number}", "price": 1}))
+
+    def list(self, customer, _number):
+        return customer.ask("GET", "/products").status
+
+    def look(self, customer, _number):
+        return customer.ask("GET", self.dashboard).status
+
+    def acknowledge(self, answer):
+        if answer.status == 201:
+            self.written.append(answer.headers["location"])
+        return answer.status
+
+    def end(self):
+        self.over.set()
+        for thread in self.threads:
+            thread.join(30)
+        return self.statuses

@@ -1,0 +1,433 @@
+#!/usr/bin/env python3
+"""Builds the image and tries the deployment for real: alone, by compose, and by `podman kube play`.
+
+Usage: verify.py [--only STEP ...]     (`make verify-deploy`, which installs what it needs)
+
+Takes podman, root and Debian. What the machine lacks it says, and fails; a goal that is missed is printed, and ends
+the run with status 1. Everything it makes is called shop-verify, and is gone afterwards but for images.
+"""
+
+import argparse
+import base64
+import json
+import os
+import random
+import secrets
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tarfile
+import time
+from collections import Counter
+
+from customer import PATIENCE, Customer, Load, five_requests
+from images import build, exists, make, shop, stores
+from lab import NAME, ROOT, WORK, Failure, Report, clean, composer, inspect, missing, podman, prepare, run
+
+HARDENED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
+ROLES = ("gateway", "user", "product")
+STORES = ("postgres", "mongo", "redis")
+# Of the stack's private network.
+SUBNET = "10.213.77"
+MEGABYTE = 1_000_000
+
+
+def main():
+    steps = {"image": check_image, "alone": check_alone, "compose": check_compose, "kube": check_kube}
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=steps, default=list(steps), metavar="STEP", help=", ".join(steps))
+    chosen = parser.parse_args().only
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if lacks := list(missing()):
+        print("\n".join(f"this machine lacks {what}" for what in lacks), file=sys.stderr)
+        return 1
+    report = Report()
+    try:
+        lock = prepare()
+        clean()
+        try:
+            for name in chosen:
+                steps[name](report)
+        finally:
+            clean()
+            lock.close()
+    except Failure as failure:
+        report.check(False, str(failure))
+    print(f"\n{len(report.missed)} missed" if report.missed else "\nall met")
+    return 1 if report.missed else 0
+
+
+# --- the image ---
+
+def check_image(report):
+    report.step("The image")
+    start = time.monotonic()
+    image, arguments = build(report)
+    report.note(f"built in {time.monotonic() - start:.0f} s, what was cached included")
+    facts = inspect(image, "image")
+    size = facts["Size"] / MEGABYTE
+    report.check(size <= 40, "size", f"{size:.1f} MB", "at most 40")
+    config = facts["Config"]
+    report.check(config["User"] == "65532:65532", "its user is nobody in particular", config["User"])
+    labels = {f"org.opencontainers.image.{name}" for name in ("title", "description", "licenses", "version", "revision")}
+    report.check(labels <= config["Labels"].keys(), "labels", ", ".join(sorted(config["Labels"])))
+    check = facts.get("HealthCheck") or facts.get("Healthcheck") or config.get("Healthcheck") or {}
+    report.check(check.get("Test", [])[-1:] == ["healthcheck"], "health check", check.get("Test"))
+    files = contents(image)
+    expected = {"app", "config", "data", "etc"}
+    report.check({name.split("/")[0] for name in files} - {"dev", "proc", "run", "sys", ""} == expected,
+                 "nothing but the program, its configuration, certificates and an empty data folder", f"{len(files)} files")
+    report.check(not any(name.endswith(("/sh", "/bash", "/busybox")) for name in files), "no shell")
+    again = f"{shop()}-again"
+    make(again, [*arguments, "--no-cache"] if "--rebuild" in os.environ.get("VERIFY_BUILD", "") else arguments)
+    report.check(inspect(again, "image")["Id"] == facts["Id"], "a second build gives the same image", facts["Id"][:12])
+    podman("untag", again)
+
+
+def contents(image):
+    """The files of the image, as a container has them."""
+    archive = WORK / "contents.tar"
+    podman("create", "--name", f"{NAME}-contents", image)
+    podman("export", "--output", archive, f"{NAME}-contents")
+    podman("rm", "--volumes", f"{NAME}-contents")
+    with tarfile.open(archive) as tar:
+        names = [member.name.strip("/") for member in tar.getmembers()]
+    archive.unlink()
+    return names
+
+
+# --- all roles in one container ---
+
+def check_alone(report):
+    report.step("All roles in one container, read-only, without any capability")
+    need_image()
+    times = []
+    for _ in range(5):
+        seconds, port = start_alone()
+        times.append(seconds)
+        podman("rm", "--force", "--time", "0", "--volumes", f"{NAME}-alone")
+    report.check(max(times) < PATIENCE and statistics.median(times) <= 1, "podman run to the first 200, median of 5",
+                 f"{statistics.median(times):.2f} s", "at most 1")
+    _, port = start_alone()
+    customer = Customer(port)
+    written = five_requests(customer, report)
+    healthy = subprocess.run(["podman", "healthcheck", "run", f"{NAME}-alone"], capture_output=True, check=False)
+    report.check(healthy.returncode == 0, "podman healthcheck run")
+    podman("kill", f"{NAME}-alone")
+    podman("start", f"{NAME}-alone")
+    customer.wait()
+    kept = [customer.ask("GET", path).status for path in written]
+    report.check(kept == [200, 200], "what was written is there after SIGKILL and a start", kept)
+    time.sleep(2)
+    resident = memory(f"{NAME}-alone")
+    report.note(f"resident at rest, all roles: {resident:.1f} MB")
+    podman("rm", "--force", "--volumes", f"{NAME}-alone")
+
+
+def start_alone():
+    """The seconds until it answers, and its port."""
+    port, start = free_port(), time.monotonic()
+    podman("run", "--detach", "--name", f"{NAME}-alone", *HARDENED, "--publish", f"127.0.0.1:{port}:8000", shop())
+    if Customer(port).wait() is None:
+        raise Failure(f"no answer: {logs(f'{NAME}-alone')}")
+    return time.monotonic() - start, port
+
+
+# --- compose ---
+
+class Stack:
+    """The services of deploy/compose.yaml, under a name of their own."""
+
+    def __init__(self, images):
+        self.port = free_port()
+        self.passwords = {f"{name}_PASSWORD": secrets.token_hex(24) for name in ("POSTGRES", "MONGO", "REDIS")}
+        settings = self.passwords | {"SHOP_IMAGE": shop(), "PORT": str(self.port)}
+        settings |= {f"{store.upper()}_IMAGE": image for store, image in images.items()}
+        self.env = WORK / "compose.env"
+        self.env.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+        self.env.chmod(0o600)
+        self.program = composer() / "podman-compose"
+        self.file = WORK / "compose.json"
+        self.file.write_text(json.dumps(with_addresses(parsed((ROOT / "deploy/compose.yaml").read_text())[0])))
+
+    def compose(self, *arguments):
+        return run([self.program, "--in-pod=false", "--project-name", NAME, "--env-file", self.env,
+                    "--file", self.file, *arguments], timeout=300)
+
+    def container(self, service):
+        names = podman("ps", "--all", "--filter", f"label=com.docker.compose.service={service}",
+                       "--filter", f"label=com.docker.compose.project={NAME}", "--format", "{{.Names}}")
+        if not names:
+            raise Failure(f"compose has made no container of {service}")
+        return names.splitlines()[0]
+
+
+def with_addresses(compose):
+    """The same with a fixed address for each service, in every container's /etc/hosts.
+
+    The name server of podman 4 answers nobody for up to 20 seconds once a container is gone and the network has no
+    other name server; the test is of the shop. `podman kube play`, below, goes by its names.
+    """
+    addresses = {service: f"{SUBNET}.{number}" for number, service in enumerate(compose["services"], 11)}
+    compose["networks"]["private"]["ipam"] = {"config": [{"subnet": f"{SUBNET}.0/24"}]}
+    for service, body in compose["services"].items():
+        body["networks"] = {name: {} for name in body["networks"]} | {"private": {"ipv4_address": addresses[service]}}
+        if len(body["networks"]) == 1:
+            # Else its neighbours look for it, once it is back, at the hardware address that it had.
+            body["mac_address"] = "02:73:68:6f:70:" + addresses[service].split(".")[-1]
+        body["extra_hosts"] = [f"{name}:{address}" for name, address in addresses.items()]
+    return compose
+
+
+def check_compose(report):
+    report.step("deploy/compose.yaml")
+    report.note("with fixed addresses in /etc/hosts, for podman's name server hangs when a container is killed")
+    need_image()
+    stack = Stack(stores(report))
+    order = random.sample(ROLES + STORES, 6)
+    report.note(f"started in this order: {', '.join(order)}")
+    stack.compose("up", "--no-start", "--no-build")
+    for service in order:
+        podman("start", stack.container(service))
+    customer = Customer(stack.port)
+    ready(stack, report)
+    five_requests(customer, report)
+    check_hardening(stack, report)
+    measure(stack, report)
+    break_each(stack, report)
+    stack.compose("down", "--volumes")
+
+
+def ready(stack, report):
+    """Waits until every role says that it has all it needs."""
+    start = time.monotonic()
+    for role in ROLES:
+        while podman("exec", stack.container(role), "/app", "healthcheck", check=False, timeout=30) == "" and \
+                time.monotonic() - start < PATIENCE:
+            time.sleep(0.2)
+    Customer(stack.port).wait("/products?limit=1")
+    seconds = time.monotonic() - start
+    if seconds >= PATIENCE:
+        for service in ROLES + STORES:
+            report.note(f"{service}: {logs(stack.container(service))[-300:]}")
+    report.check(seconds < PATIENCE, "every role is ready", f"{seconds:.1f} s after the last was started")
+
+
+def check_hardening(stack, report):
+    published = {}
+    for service in ROLES + STORES:
+        facts = inspect(stack.container(service))
+        host = facts["HostConfig"]
+        published |= {service: ports for ports in [[b for b in (facts["NetworkSettings"]["Ports"] or {}).values() if b]] if ports}
+        process = status(facts["State"]["Pid"])
+        limits = host["Memory"] > 0 and host["PidsLimit"] > 0 and host["NanoCpus"] > 0
+        nobody = process["Uid"].split()[0] != "0" and int(process["CapEff"], 16) == 0 and process["NoNewPrivs"] == "1"
+        report.check(host["ReadonlyRootfs"] and nobody and limits, f"{service}: read-only, no root, no capabilities, limits",
+                     f"uid {process['Uid'].split()[0]}, {host['Memory'] >> 20} MiB")
+    report.check(list(published) == ["gateway"], "only the gateway's port is published", list(published))
+
+
+def measure(stack, report):
+    """Memory at rest and under load, and what the load costs."""
+    time.sleep(3)
+    rest = {role: memory(stack.container(role)) for role in ROLES}
+    for role, megabytes in rest.items():
+        report.check(megabytes <= 30, f"{role}: resident at rest", f"{megabytes:.1f} MB", "at most 30")
+    report.check(sum(rest.values()) <= 100, "all roles at rest", f"{sum(rest.values()):.1f} MB", "at most 100")
+    before = {role: cpu(stack.container(role)) for role in ROLES}
+    seconds = 5
+    out = run(["wrk", "--threads", "1", "--connections", "64", "--duration", f"{seconds}s",
+               f"http://127.0.0.1:{stack.port}/products"])
+    rate = next(line.split()[-1] for line in out.splitlines() if line.startswith("Requests/sec"))
+    for role in ROLES:
+        used = (cpu(stack.container(role)) - before[role]) / seconds
+        report.note(f"{role} at {rate} requests/s: {used:.2f} CPUs, {memory(stack.container(role)):.1f} MB resident")
+
+
+def break_each(stack, report):
+    """Kills every container in turn under load."""
+    # What must go on without it, by the clients of the load.
+    unharmed = {"redis": ("register", "add", "list", "look"), "postgres": ("add", "list"), "mongo": ("register", "look"),
+                "product": ("register", "look"), "user": ("add", "list"), "gateway": ()}
+    customer, written = Customer(stack.port), []
+    for service in random.sample(ROLES + STORES, 6):
+        load = Load(stack.port)
+        time.sleep(1)
+        name = stack.container(service)
+        podman("kill", name)
+        time.sleep(1.5)
+        if inspect(name)["State"]["Status"] != "running":
+            podman("start", name)
+        start = time.monotonic()
+        back = comes_back(customer, f"{service}{time.time_ns()}")
+        time.sleep(0.5)
+        statuses = load.end()
+        written += load.written
+        wrong = {kind: sorted({s for s in seen if s not in (200, 201, 0, 502, 503, 504)}) for kind, seen in statuses.items()}
+        harmed = [kind for kind in unharmed[service] if any(s not in (200, 201) for s in statuses[kind])]
+        report.check(back and not any(wrong.values()), f"{service} killed: everything works again",
+                     f"{time.monotonic() - start:.1f} s later", "nothing but 5xx meanwhile")
+        report.check(not harmed, f"{service} killed: what does not need it goes on",
+                     ", ".join(f"{kind} {dict(Counter(seen))}" for kind, seen in statuses.items()))
+    lost = [path for path in written if customer.ask("GET", path).status != 200]
+    report.check(not lost, "every acknowledged write is there", f"{len(written)} written, {len(lost)} lost")
+
+
+def comes_back(customer, tag):
+    """Whether all kinds of requests work again within half a minute."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        user = customer.ask("POST", "/auth/register", {"username": "u", "email": f"{tag}{time.time_ns()}@example.com"})
+        product = customer.ask("POST", "/products", {"name": "Back", "price": 1})
+        if (user.status, product.status) == (201, 201):
+            page, dashboard = customer.ask("GET", "/products"), customer.ask("GET", user.headers["location"])
+            if (page.status, dashboard.status) == (200, 200) and "degraded" not in dashboard.json():
+                return True
+        time.sleep(0.1)
+    return False
+
+
+# --- podman kube play ---
+
+def check_kube(report):
+    report.step("deploy/overlays/demo by podman kube play")
+    need_image()
+    port = free_port()
+    play(report, documents(ROOT / "deploy/overlays/demo"), {"shop": ("api-gateway", port)})
+    customer = Customer(port)
+    report.check(customer.wait() is not None, "it answers")
+    five_requests(customer, report)
+    tear_down()
+    report.step("deploy/k8s by podman kube play")
+    images = stores(report)
+    podman("network", "create", f"{NAME}-kube")
+    secret = {key: secrets.token_hex(24) for key in ("POSTGRES_PASSWORD", "MONGO_PASSWORD", "REDIS_PASSWORD")}
+    data = {key: base64.b64encode(value.encode()).decode() for key, value in secret.items()}
+    manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "shop"}, "data": data}
+    podman("secret", "rm", "shop", check=False)
+    podman("secret", "create", "shop", "-", input=json.dumps(manifest))
+    try:
+        port = free_port()
+        play(report, documents(ROOT / "deploy/k8s"), {"gateway": ("gateway", port)}, images, f"{NAME}-kube")
+        customer = Customer(port)
+        report.check(customer.wait("/products") is not None, "it answers")
+        five_requests(customer, report)
+    finally:
+        podman("secret", "rm", "shop", check=False)
+        tear_down()
+
+
+def documents(folder):
+    """What kustomize makes of a folder, one value an object."""
+    text = run(["kubectl", "kustomize", folder])
+    return parsed(text)
+
+
+def parsed(text):
+    """The documents of a YAML text; read by podman-compose's parser."""
+    script = "import json, sys, yaml; json.dump(list(yaml.safe_load_all(sys.stdin)), sys.stdout)"
+    return json.loads(run([composer() / "python", "-c", script], input=text))
+
+
+def play(report, objects, published, images=None, network=None):
+    """Plays what podman takes of the objects: each Deployment as a pod of the name that its Service has."""
+    left = set()
+    configured = [one for one in objects if one["kind"] in ("ConfigMap", "PersistentVolumeClaim")]
+    for claim in configured:
+        claim["metadata"]["name"] = renamed(claim)
+    for number, one in enumerate(objects):
+        if one["kind"] == "Service":
+            left.add("Services: pods find each other by name")
+        if one["kind"] != "Deployment":
+            continue
+        name, pod = one["metadata"]["name"], one["spec"]["template"]
+        prepare_pod(pod["spec"], (images or {}).get(name), left)
+        if name in published:
+            pod["spec"]["containers"][0]["ports"][0]["hostPort"] = published[name][1]
+            pod["spec"]["containers"][0]["ports"][0]["hostIP"] = "127.0.0.1"
+        whole = {"apiVersion": "v1", "kind": "Pod", "spec": pod["spec"],
+                 "metadata": pod["metadata"] | {"name": name if network else f"{NAME}-{name}"}}
+        path = WORK / f"kube-{number}.json"
+        path.write_text("\n---\n".join(json.dumps(document) for document in [*configured, whole]))
+        podman("kube", "play", *(["--network", network] if network else []), path)
+        PLAYED.append(path)
+    for what in sorted(left):
+        report.note(f"left out, for podman does not have it: {what}")
+
+
+PLAYED = []
+
+
+def renamed(one):
+    """Volumes get our prefix; configuration keeps its name."""
+    name = one["metadata"]["name"]
+    return f"{NAME}-{name}" if one["kind"] == "PersistentVolumeClaim" else name
+
+
+def prepare_pod(spec, image, left):
+    """Takes out of a pod what podman would stumble over."""
+    for container in spec["containers"]:
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            if container.pop(probe, None):
+                left.add("probes: podman would run them with a shell inside the container")
+        container["image"] = image or (shop() if container["image"].startswith("shop:") else container["image"])
+        container["imagePullPolicy"] = "Never"
+        if "lifecycle" in container:
+            container.pop("lifecycle")
+            left.add("lifecycle hooks")
+    for volume in spec.get("volumes", []):
+        if claim := volume.get("persistentVolumeClaim"):
+            claim["claimName"] = f"{NAME}-{claim['claimName']}"
+    if spec.get("securityContext", {}).pop("fsGroup", None):
+        left.add("fsGroup: the image's owner of the volume does")
+    spec["securityContext"].pop("fsGroupChangePolicy", None)
+
+
+def tear_down():
+    for path in PLAYED:
+        podman("kube", "down", path, check=False)
+    PLAYED.clear()
+    clean()
+
+
+# --- measuring ---
+
+def need_image():
+    if not exists(shop()):
+        raise Failure("there is no image yet: run the step image first")
+
+
+def logs(container):
+    """The last words of a container."""
+    return subprocess.run(["podman", "logs", "--tail", "3", container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, check=False).stdout
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def status(pid):
+    """/proc/PID/status, by name."""
+    with open(f"/proc/{pid}/status", encoding="utf-8") as lines:
+        return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def memory(container):
+    """Resident, in MB."""
+    return int(status(inspect(container)["State"]["Pid"])["VmRSS"].split()[0]) * 1024 / MEGABYTE
+
+
+def cpu(container):
+    """User and system time so far, in seconds."""
+    with open(f"/proc/{inspect(container)['State']['Pid']}/stat", encoding="utf-8") as line:
+        fields = line.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
