@@ -11,7 +11,7 @@ CYCLONEDX = cargo-cyclonedx@0.5.9
 BENCH_NEEDS = wrk:wrk nginx:nginx-light python3:python3
 # What runs containers on a machine that has no engine, and makes images where none can be pulled.
 VERIFY_NEEDS = podman:podman buildah:buildah runc:runc slirp4netns:slirp4netns nft:nftables iptables:iptables \
-	catatonit:catatonit debootstrap:debootstrap git:git wrk:wrk
+	catatonit:catatonit debootstrap:debootstrap git:git wrk:wrk kubectl:kubernetes-client
 VERSION := $(shell awk -F '"' '/^version/ { print $$2; exit }' Cargo.toml)
 IMAGE ?= shop:$(VERSION)
 # What builds the image, and whatever else to tell it, as in IMAGE_ARGS='--platform linux/arm64'.
@@ -65,7 +65,7 @@ bench: bench-needs ## Measure start, memory, size, and CPU per request, beside n
 
 image: ## Build the container image with podman, buildah or docker
 	@[ -n "$(BUILDER)" ] || { echo "install podman, buildah or docker, or set BUILDER" >&2; exit 1; }
-	$(BUILDER) build $(if $(filter docker,$(notdir $(BUILDER))),--build-arg SOURCE_DATE_EPOCH=0,--format docker --timestamp 0) \
+	DOCKER_BUILDKIT=1 $(BUILDER) build $(if $(filter docker,$(notdir $(BUILDER))),--build-arg SOURCE_DATE_EPOCH=0,--format docker --timestamp 0) \
 		--label org.opencontainers.image.revision=$$(git rev-parse HEAD 2>/dev/null) \
 		--label org.opencontainers.image.source=$(SOURCE) $(IMAGE_ARGS) --tag $(IMAGE) --file Containerfile .
 	@$(BUILDER) images --format '{{.Size}}' $(IMAGE)
@@ -115,7 +115,8 @@ endef
 # Installs the packages whose program, of the same name, is in none of the folders $(1).
 define install_where
 for need in $(2); do \
-	ls $(addsuffix /$$need,$(1)) >/dev/null 2>&1 || { $(call apt,$$need); }; \
+	found=; for folder in $(1); do [ -x "$$folder/$$need" ] && found=1; done; \
+	[ -n "$$found" ] || { $(call apt,$$need); } || exit 1; \
 done
 endef
 

@@ -254,6 +254,10 @@ class Kubernetes(Check):
         self.assertEqual(namespaces, {"shop"})
         self.assertTrue(found.of_kind("NetworkPolicy"))
 
+    def test_a_policy_that_is_too_wide_is_refused(self) -> None:
+        self.refuse(PRODUCTION, 'shop/monitoring: "true"', "", "open to every namespace")
+        self.refuse(PRODUCTION, "kubernetes.io/metadata.name: kube-system", "a: b", "lets out more")
+
     def test_a_wrong_container_port_is_refused(self) -> None:
         self.refuse(BASE, "containerPort: 3001", "containerPort: 3003", "nothing listens on .3003")
         self.refuse(BASE, "containerPort: 6379", "containerPort: 6380", "does not listen on .6380")

@@ -182,7 +182,13 @@ def flows(cluster: Cluster, direction: str) -> set[Flow]:
 def pairs(cluster: Cluster, names: list[str], peer: Doc,
           direction: str) -> Iterator[tuple[str | None, str]]:
     """Source and target of a rule; what leaves for another namespace is not of the shop."""
-    if "namespaceSelector" in peer:
+    if "namespaceSelector" in peer or "ipBlock" in peer:
+        labels = peer.get("namespaceSelector", {}).get("matchLabels")
+        if not labels:
+            raise Refused(f"a NetworkPolicy is open to every namespace: {peer}")
+        if direction == "Egress" and (labels != {"kubernetes.io/metadata.name": "kube-system"}
+                                      or peer.get("podSelector", {}).get("matchLabels") != {"k8s-app": "kube-dns"}):
+            raise Refused(f"a NetworkPolicy lets out more than look-ups of names: {peer}")
         if direction == "Ingress":
             yield from ((None, name) for name in names)
         return

@@ -107,6 +107,8 @@ def missing():
 
 def clean():
     """Removes every container, pod, volume and network of ours, whatever state it is in."""
+    podman("secret", "rm", f"{NAME}-secret", check=False, timeout=60)
+
     def ours(*listing):
         names = podman(*listing, check=False, timeout=60).splitlines()
         return [name for name in names if OURS.match(name)]
