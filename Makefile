@@ -65,7 +65,7 @@ bench: bench-needs ## Measure start, memory, size, and CPU per request, beside n
 
 image: ## Build the container image with podman, buildah or docker
 	@[ -n "$(BUILDER)" ] || { echo "install podman, buildah or docker, or set BUILDER" >&2; exit 1; }
-	DOCKER_BUILDKIT=1 $(BUILDER) build $(if $(filter docker,$(notdir $(BUILDER))),--build-arg SOURCE_DATE_EPOCH=0,--format docker --timestamp 0) \
+	DOCKER_BUILDKIT=1 $(BUILDER) build $(if $(filter docker,$(notdir $(BUILDER))),--build-arg SOURCE_DATE_EPOCH=0,--layers --format docker --timestamp 0) \
 		--label org.opencontainers.image.revision=$$(git rev-parse HEAD 2>/dev/null) \
 		--label org.opencontainers.image.source=$(SOURCE) $(IMAGE_ARGS) --tag $(IMAGE) --file Containerfile .
 	@$(BUILDER) images --format '{{.Size}}' $(IMAGE)
