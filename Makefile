@@ -11,7 +11,8 @@ CYCLONEDX = cargo-cyclonedx@0.5.9
 BENCH_NEEDS = wrk:wrk nginx:nginx-light python3:python3
 # What runs containers on a machine that has no engine, and makes images where none can be pulled.
 VERIFY_NEEDS = podman:podman buildah:buildah runc:runc slirp4netns:slirp4netns nft:nftables iptables:iptables \
-	catatonit:catatonit debootstrap:debootstrap git:git wrk:wrk kubectl:kubernetes-client
+	catatonit:catatonit debootstrap:debootstrap git:git wrk:wrk netavark:netavark \
+	aardvark-dns:aardvark-dns
 VERSION := $(shell awk -F '"' '/^version/ { print $$2; exit }' Cargo.toml)
 IMAGE ?= shop:$(VERSION)
 # What builds the image, and whatever else to tell it, as in IMAGE_ARGS='--platform linux/arm64'.
@@ -99,25 +100,17 @@ bench-needs: needs
 
 verify-needs: needs
 	@$(call install,$(VERIFY_NEEDS))
-	@$(call install_where,/usr/lib/podman /usr/libexec/podman,netavark aardvark-dns)
+	sh tests/deploy/tools.sh
 
 # Installs the packages whose commands are missing; $(1) is a list of command:package.
 define install
 missing=; \
 for need in $(1); do \
-	PATH="$$PATH:/usr/sbin:/sbin" command -v $${need%%:*} >/dev/null || missing="$$missing $${need##*:}"; \
+	PATH="$$PATH:/usr/sbin:/sbin:/usr/lib/podman:/usr/libexec/podman" command -v $${need%%:*} >/dev/null || missing="$$missing $${need##*:}"; \
 done; \
 if [ -n "$$missing" ]; then \
 	$(call apt,$$missing); \
 fi
-endef
-
-# Installs the packages whose program, of the same name, is in none of the folders $(1).
-define install_where
-for need in $(2); do \
-	found=; for folder in $(1); do [ -x "$$folder/$$need" ] && found=1; done; \
-	[ -n "$$found" ] || { $(call apt,$$need); } || exit 1; \
-done
 endef
 
 # Installs Debian packages.

@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "target/deploy-verify"
 # Everything that is made here is called so; nothing else is ever removed.
 NAME = "shop-verify"
+# As for the quick checks, brought by tools.sh.
+KUBECTL = ROOT / "target/deploy-tools/bin/kubectl"
 LOCK = Path(f"/run/lock/{NAME}.lock")
 OURS = re.compile(rf"^(pod_)?{NAME}[-_]")
 COMPOSER = "podman-compose==1.6.0"
@@ -90,11 +92,13 @@ def missing():
     """One line for everything that the machine lacks."""
     if os.geteuid() != 0:
         yield "root: memory and capabilities of containers are read from outside them"
-    programs = {"podman": "podman", "make": "make", "kubectl": "kubernetes-client", "wrk": "wrk", "runc": "runc",
+    programs = {"podman": "podman", "make": "make", "wrk": "wrk", "runc": "runc",
                 "git": "git"}
     for program, package in programs.items():
         if shutil.which(program) is None:
             yield f"the program {program} (Debian's package {package})"
+    if not KUBECTL.exists():
+        yield f"{KUBECTL.relative_to(ROOT)}, which tests/deploy/tools.sh brings"
     for helper in ("netavark", "aardvark-dns"):
         if not any((Path(folder) / helper).exists() for folder in ("/usr/lib/podman", "/usr/libexec/podman")):
             yield f"podman's helper {helper} (Debian's package {helper})"

@@ -25,7 +25,7 @@ from collections import Counter
 
 from customer import PATIENCE, Customer, Load, five_requests
 from images import build, exists, make, shop, stores
-from lab import NAME, ROOT, WORK, Failure, Report, clean, composer, inspect, missing, podman, prepare, run
+from lab import KUBECTL, NAME, ROOT, WORK, Failure, Report, clean, composer, inspect, missing, podman, prepare, run
 
 HARDENED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 ROLES = ("gateway", "user", "product")
@@ -150,8 +150,7 @@ class Stack:
 
     def __init__(self, images):
         self.port = free_port()
-        self.passwords = {f"{name}_PASSWORD": secrets.token_hex(24) for name in ("POSTGRES", "MONGO", "REDIS")}
-        settings = self.passwords | {"SHOP_IMAGE": shop(), "PORT": str(self.port)}
+        settings = passwords() | {"SHOP_IMAGE": shop(), "PORT": str(self.port)}
         settings |= {f"{store.upper()}_IMAGE": image for store, image in images.items()}
         self.env = WORK / "compose.env"
         self.env.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
@@ -170,6 +169,11 @@ class Stack:
         if not names:
             raise Failure(f"compose has made no container of {service}")
         return names.splitlines()[0]
+
+
+def passwords():
+    """One for each store, as `make env` writes them."""
+    return {f"{store.upper()}_PASSWORD": secrets.token_hex(24) for store in STORES}
 
 
 def with_addresses(compose):
@@ -269,7 +273,7 @@ def break_each(stack, report):
         if inspect(name)["State"]["Status"] != "running":
             podman("start", name)
         start = time.monotonic()
-        back = comes_back(customer, f"{service}{time.time_ns()}")
+        back = comes_back(customer)
         time.sleep(0.5)
         statuses = load.end()
         written += load.written
@@ -284,11 +288,11 @@ def break_each(stack, report):
     report.check(written and not lost, "every acknowledged write is there", f"{len(written)} written, {len(lost)} lost")
 
 
-def comes_back(customer, tag):
+def comes_back(customer):
     """Whether all kinds of requests work again within half a minute."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        user = customer.ask("POST", "/auth/register", {"username": "u", "email": f"{tag}{time.time_ns()}@example.com"})
+        user = customer.register()
         product = customer.ask("POST", "/products", {"name": "Back", "price": 1})
         if (user.status, product.status) == (201, 201):
             page, dashboard = customer.ask("GET", "/products"), customer.ask("GET", user.headers["location"])
@@ -312,7 +316,7 @@ def check_kube(report):
     report.step("deploy/k8s by podman kube play")
     images = stores(report)
     podman("network", "create", f"{NAME}-kube")
-    secret = {key: secrets.token_hex(24) for key in ("POSTGRES_PASSWORD", "MONGO_PASSWORD", "REDIS_PASSWORD")}
+    secret = passwords()
     data = {key: base64.b64encode(value.encode()).decode() for key, value in secret.items()}
     podman("secret", "create", SECRET, "-", input=json.dumps(data))
     report.note("put in place by hand: the Secret shop, which podman reads in a form of its own")
@@ -328,7 +332,7 @@ def check_kube(report):
 
 def documents(folder):
     """What kustomize makes of a folder, one value an object."""
-    text = run(["kubectl", "kustomize", folder])
+    text = run([KUBECTL, "kustomize", folder])
     return parsed(text)
 
 

@@ -2,7 +2,7 @@
 //! that says it is ready, and stays there.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(crate) struct Balancer {
 }
 
 /// The addresses behind it that get new connections.
-type Ready = Rc<RefCell<HashMap<String, bool>>>;
+type Ready = Rc<RefCell<BTreeMap<String, bool>>>;
 
 impl Balancer {
     /// On a free port, with nothing behind it.
@@ -56,13 +56,12 @@ async fn probe(management: &Client, ready: &Ready, address: &str) {
 async fn accept(listener: TcpListener, ready: Ready) {
     for turn in 0_usize.. {
         let (client, _) = listener.accept().await.unwrap();
-        let mut addresses = ready
+        let addresses = ready
             .borrow()
             .iter()
             .filter(|(_, ready)| **ready)
             .map(|(address, _)| address.clone())
             .collect::<Vec<_>>();
-        addresses.sort();
         // With nobody there the connection is closed, as a Service without endpoints refuses it.
         let Some(address) = addresses.get(turn % addresses.len().max(1)).cloned() else { continue };
         actix_rt::spawn(join(client, address));

@@ -64,15 +64,19 @@ impl Answer {
 
 impl Client {
     pub(crate) fn new(base: impl Into<String>) -> Self {
-        let http = awc::Client::builder().timeout(PATIENCE).disable_redirects().finish();
-        Self { http, base: base.into() }
+        // awc's own.
+        Self::keeping(base, Duration::from_secs(15))
     }
 
     /// One that gives up a connection which it has not used for a moment, as the roles do among themselves.
     pub(crate) fn impatient(base: impl Into<String>) -> Self {
-        let connector = awc::Connector::new().conn_keep_alive(Duration::from_millis(750));
-        let http = awc::Client::builder().connector(connector).timeout(PATIENCE).finish();
-        Self { http, base: base.into() }
+        Self::keeping(base, Duration::from_millis(750))
+    }
+
+    fn keeping(base: impl Into<String>, idle: Duration) -> Self {
+        let connector = awc::Connector::new().conn_keep_alive(idle);
+        let builder = awc::Client::builder().connector(connector).timeout(PATIENCE);
+        Self { http: builder.disable_redirects().finish(), base: base.into() }
     }
 
     /// Sends what is given and reads the whole answer.
