@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -112,6 +113,18 @@ pub enum Command {
         #[arg(long, value_name = "URL")]
         to: String,
     },
+    /// Make accounts and admins, as the first one
+    User {
+        /// What to do
+        #[command(subcommand)]
+        action: UserAction,
+    },
+    /// Care for the keys that sign access tokens
+    Keys {
+        /// What to do
+        #[command(subcommand)]
+        action: KeysAction,
+    },
     /// Ask the process on this machine whether it is ready; exit 1 when it is not
     Healthcheck {
         /// The management address to ask [default: that of the first role]
@@ -124,6 +137,42 @@ pub enum Command {
     Completions {
         /// The shell
         shell: Shell,
+    },
+}
+
+/// What can be done to accounts.
+#[derive(Debug, Subcommand)]
+pub enum UserAction {
+    /// Make an account; without --password-stdin its password is a random one, and printed
+    Create {
+        /// What the user is called
+        #[arg(long)]
+        username: String,
+        /// The address to log in with
+        #[arg(long)]
+        email: String,
+        /// Make it an admin's
+        #[arg(long)]
+        admin: bool,
+        /// Read the password from the first line of standard input
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Make an account an admin's
+    Promote {
+        /// Its e-mail address
+        email: String,
+    },
+}
+
+/// What can be done to keys.
+#[derive(Debug, Subcommand)]
+pub enum KeysAction {
+    /// Add a key to the file user.signing_keys_path; the old one verifies until its tokens have ended
+    Rotate {
+        /// When the new key begins to sign: until then every process gets to know it
+        #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = humantime::parse_duration)]
+        delay: Duration,
     },
 }
 

@@ -9,8 +9,9 @@ use clap_complete::Shell;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::app::{self, Failure};
-use crate::cli::{Cli, Global};
+use crate::cli::{Cli, Global, UserAction};
 use crate::config::{self, Effective, Settings, Sources};
+use crate::contract::UserRole;
 use crate::telemetry;
 
 /// How long `healthcheck` waits for an answer.
@@ -88,6 +89,60 @@ pub fn copy(global: &Global, from: &str, to: &str) -> Result<(), Failure> {
     if copied.from != copied.to {
         return Err(Failure::Other(format!("the target has other {what} than the source")));
     }
+    Ok(())
+}
+
+/// `app user`
+///
+/// # Errors
+/// See [`app::create_user`] and [`app::promote_user`].
+pub fn user(global: &Global, action: UserAction) -> Result<(), Failure> {
+    let (settings, _) = load(global)?;
+    let system = actix_rt::System::new();
+    let mut out = io::stdout().lock();
+    match action {
+        UserAction::Create { username, email, admin, password_stdin } => {
+            let password = if password_stdin { first_line()? } else { random_password() };
+            let role = if admin { UserRole::Admin } else { UserRole::Customer };
+            let account = (username, email, password.clone());
+            let id = system.block_on(app::create_user(&settings, account, role))?;
+            writeln!(out, "made the account {id}")?;
+            if !password_stdin {
+                writeln!(out, "password: {password}")?;
+            }
+        }
+        UserAction::Promote { email } => {
+            let said = match system.block_on(app::promote_user(&settings, &email))? {
+                true => "is an admin now",
+                false => "was an admin already",
+            };
+            writeln!(out, "{email} {said}")?;
+        }
+    }
+    Ok(())
+}
+
+fn first_line() -> io::Result<String> {
+    let mut line = String::new();
+    io::stdin().read_line(&mut line)?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// 122 random bits.
+fn random_password() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
+
+/// `app keys rotate`
+///
+/// # Errors
+/// See [`app::rotate_keys`].
+pub fn rotate_keys(global: &Global, delay: Duration) -> Result<(), Failure> {
+    let (settings, effective) = load(global)?;
+    let name = app::rotate_keys(&settings, &effective, delay)?;
+    let path = settings.user.signing_keys_path;
+    let delay = humantime::format_duration(delay);
+    writeln!(io::stdout(), "added key {name} to {}; it signs in {delay}", path.display())?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpResponse, ResponseError};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,10 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 pub enum Kind {
     /// The request is not what HTTP or JSON allows.
     Malformed,
+    /// It is not known who asks; the error says what would tell.
+    Unauthorized,
+    /// It is known who asks, and they may not.
+    Forbidden,
     /// No such path or object.
     NotFound,
     /// The path exists, the method does not.
@@ -34,6 +38,8 @@ pub enum Kind {
     UnsupportedMediaType,
     /// Well formed, but a field breaks a rule; the error has one entry a field.
     Invalid,
+    /// More than is allowed in a time; try again later.
+    TooManyRequests,
     /// A fault of ours.
     Internal,
     /// Another role gave an answer that makes no sense.
@@ -45,8 +51,10 @@ pub enum Kind {
 }
 
 /// Kind, status, the last part of the problem's `type`, and its title.
-const TABLE: [(Kind, u16, &str, &str); 12] = [
+const TABLE: [(Kind, u16, &str, &str); 15] = [
     (Kind::Malformed, 400, "malformed", "Malformed request"),
+    (Kind::Unauthorized, 401, "unauthorized", "Authentication required"),
+    (Kind::Forbidden, 403, "forbidden", "Not allowed"),
     (Kind::NotFound, 404, "not-found", "Not found"),
     (Kind::MethodNotAllowed, 405, "method-not-allowed", "Method not allowed"),
     (Kind::Conflict, 409, "conflict", "Conflict"),
@@ -54,6 +62,7 @@ const TABLE: [(Kind, u16, &str, &str); 12] = [
     (Kind::TooLarge, 413, "too-large", "Request body too large"),
     (Kind::UnsupportedMediaType, 415, "unsupported-media-type", "Unsupported media type"),
     (Kind::Invalid, 422, "invalid", "Validation failed"),
+    (Kind::TooManyRequests, 429, "too-many-requests", "Too many requests"),
     (Kind::Internal, 500, "internal", "Internal error"),
     (Kind::BadGateway, 502, "bad-gateway", "Bad gateway"),
     (Kind::Unavailable, 503, "unavailable", "Temporarily unavailable"),
@@ -130,6 +139,7 @@ pub struct Error {
     fields: Vec<FieldError>,
     allow: Option<String>,
     retry_after: Option<u32>,
+    challenge: Option<&'static str>,
     cause: Option<Cause>,
 }
 
@@ -137,7 +147,15 @@ impl Error {
     /// An error of `kind`; `detail` says what happened in words for the client.
     pub fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
         let detail = detail.into();
-        Self { kind, detail, fields: Vec::new(), allow: None, retry_after: None, cause: None }
+        Self {
+            kind,
+            detail,
+            fields: Vec::new(),
+            allow: None,
+            retry_after: None,
+            challenge: None,
+            cause: None,
+        }
     }
 
     /// 404 for the object or path that `what` names, as in `no such user`.
@@ -149,6 +167,13 @@ impl Error {
     pub fn method_not_allowed(allow: impl Into<String>) -> Self {
         let mut error = Self::new(Kind::MethodNotAllowed, "this path does not take this method");
         error.allow = Some(allow.into());
+        error
+    }
+
+    /// 401 with `challenge` as WWW-Authenticate (RFC 6750, section 3).
+    pub fn unauthorized(detail: &'static str, challenge: &'static str) -> Self {
+        let mut error = Self::new(Kind::Unauthorized, detail);
+        error.challenge = Some(challenge);
         error
     }
 
@@ -226,6 +251,9 @@ impl Error {
         response.insert_header((CONTENT_TYPE, PROBLEM_JSON));
         if let Some(allow) = &self.allow {
             response.insert_header((ALLOW, allow.as_str()));
+        }
+        if let Some(challenge) = self.challenge {
+            response.insert_header((WWW_AUTHENTICATE, challenge));
         }
         if let Some(seconds) = self.retry_after {
             response.insert_header((RETRY_AFTER, seconds));

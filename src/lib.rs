@@ -19,10 +19,11 @@
 //! ```
 //!
 //! Beside the arrows: [`edge`] is what every role does with a request before and after its handler,
-//! [`storage`] opens pools, [`server`] listens and drains, [`readiness`] says what a role needs, and
+//! [`auth`] knows who asks and whether they may, [`storage`] opens pools, [`server`] listens and drains, [`readiness`] says what a role needs, and
 //! [`telemetry`] is what a process says of itself. `tests/architecture.rs` holds the arrows.
 
 pub mod app;
+pub mod auth;
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use app::cli::{Cli, Command};
+use app::cli::{Cli, Command, KeysAction};
 use app::commands;
 use clap::Parser as _;
 
@@ -19,6 +19,10 @@ fn main() -> ExitCode {
         Command::Migrate => commands::migrate(&global),
         Command::Seed { products } => commands::seed(&global, products),
         Command::Copy { from, to } => commands::copy(&global, &from, &to),
+        Command::User { action } => commands::user(&global, action),
+        Command::Keys { action: KeysAction::Rotate { delay } } => {
+            commands::rotate_keys(&global, delay)
+        }
         Command::Healthcheck { address } => commands::healthcheck(&global, address),
         Command::CheckConfig => commands::check_config(&global),
         Command::Completions { shell } => commands::completions(shell),

@@ -7,23 +7,25 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module of the crate, and the modules that its code may name. `app` may name every one.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("main", &["cli", "commands"]),
-    ("commands", &["app", "cli", "config", "telemetry"]),
+    ("commands", &["app", "cli", "config", "contract", "telemetry"]),
     ("cli", &[]),
     ("gateway", ROLE),
     ("user", ROLE),
     ("product", ROLE),
-    ("server", &["config", "edge", "readiness"]),
+    ("server", &["auth", "config", "edge", "readiness"]),
     ("contract", &["error", "transport"]),
-    ("edge", &["error", "transport"]),
+    ("edge", &["auth", "error", "transport"]),
+    ("auth", &["config", "contract", "error", "transport"]),
     ("transport", &["config", "error"]),
     ("storage", &["config", "error"]),
     ("telemetry", &["config"]),
     ("readiness", &[]),
     ("config", &[]),
 ];
-const ROLE: &[&str] = &["config", "contract", "edge", "error", "readiness", "storage", "transport"];
+const ROLE: &[&str] =
+    &["auth", "config", "contract", "edge", "error", "readiness", "storage", "transport"];
 
 /// The modules that `code` names behind `crate::`, one by one or in braces.
 fn named(code: &str) -> BTreeSet<String> {

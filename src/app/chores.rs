@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Failure, store_key};
 use crate::cli::Role;
 use crate::config::{self, Effective, Settings};
+use crate::contract::UserRole;
 use crate::storage::copy::{Copied, Progress};
 use crate::storage::sqlite;
 use crate::{product, user};
@@ -75,6 +76,39 @@ pub async fn copy(
     };
     let copied = user::copy(&at(from)?, &at(to)?, progress).await.map_err(fail)?;
     Ok(("accounts", copied))
+}
+
+/// Makes an account with `role`; gives its id. See [`user::create`].
+///
+/// # Errors
+/// When something of it is not valid, or the store cannot be used.
+pub async fn create_user(
+    settings: &Settings,
+    account: (String, String, String),
+    role: UserRole,
+) -> Result<String, Failure> {
+    user::create(&settings.user, account, role).await.map_err(Failure::Other)
+}
+
+/// Makes an account an admin's; gives whether it was none before. See [`user::promote`].
+///
+/// # Errors
+/// When there is no such account, or the store cannot be used.
+pub async fn promote_user(settings: &Settings, email: &str) -> Result<bool, Failure> {
+    user::promote(&settings.user, email).await.map_err(Failure::Other)
+}
+
+/// Adds a key that signs access tokens; gives its name. See [`user::rotate_keys`].
+///
+/// # Errors
+/// Names the setting that does not work.
+pub fn rotate_keys(
+    settings: &Settings,
+    effective: &Effective,
+    delay: Duration,
+) -> Result<String, config::Error> {
+    let rotated = user::rotate_keys(&settings.user, settings.auth.access_ttl, delay);
+    rotated.map_err(|(key, problem)| effective.blame(key, problem))
 }
 
 /// How long a batch of a copy may take: nobody waits for an answer.

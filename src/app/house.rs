@@ -9,8 +9,10 @@ use log::Level;
 use tokio::net::TcpStream;
 
 use super::{Failure, asks, peer_url, store_key};
+use crate::auth::{self, Guard, Mode, Verifier};
 use crate::cli::Role;
 use crate::config::{self, Effective, PeerUrl, Settings};
+use crate::contract::UserClient;
 use crate::edge::{Draining, Edge, RoleService};
 use crate::readiness::Check;
 use crate::server::{self, Listener, Readiness};
@@ -22,6 +24,8 @@ use crate::{gateway, product, user};
 pub(super) struct House {
     settings: Arc<Settings>,
     pub(super) draining: Draining,
+    guard: Guard,
+    verifier: Arc<Verifier>,
     roles: Vec<Role>,
     user: Option<user::Role>,
     product: Option<product::Role>,
@@ -32,19 +36,23 @@ impl House {
         settings: Arc<Settings>,
         effective: &Effective,
         roles: &[Role],
+        mode: Mode,
     ) -> Result<Self, config::Error> {
-        let blame = |role| move |problem: String| effective.blame(store_key(role), problem);
+        let verifier = Arc::new(Verifier::new(&settings.auth));
         let mut product = None;
         if roles.contains(&Role::Product) {
             let built = product::Role::build(settings.product.clone()).await;
-            product = Some(built.map_err(blame(Role::Product))?);
+            let blame = |problem| effective.blame(store_key(Role::Product), problem);
+            product = Some(built.map_err(blame)?);
         }
         let mut user = None;
         if roles.contains(&Role::User) {
-            let built = user::Role::build(settings.user.clone()).await;
-            user = Some(built.map_err(blame(Role::User))?);
+            let (options, auth) = (settings.user.clone(), settings.auth.clone());
+            let built = user::Role::build(options, auth, mode, verifier.clone()).await;
+            user = Some(built.map_err(|(key, problem)| effective.blame(key, problem))?);
         }
-        Ok(Self { product, user, draining: Draining::default(), roles: roles.to_vec(), settings })
+        let (guard, draining) = (Guard::new(verifier.clone(), mode), Draining::default());
+        Ok(Self { product, user, draining, guard, verifier, roles: roles.to_vec(), settings })
     }
 
     /// Serves `role` on `listener` with as many threads as the settings say.
@@ -79,8 +87,9 @@ impl House {
     fn gateway_app(&self) -> App<impl RoleService + use<>> {
         let product = self.product_peer();
         let user = self.user_peer(&product);
-        let body_limit = self.settings.server.body_limit;
-        self.edge("gateway").app(gateway::routes(gateway::Peers { user, product }, body_limit))
+        let (options, body_limit) = (&self.settings.gateway, self.settings.server.body_limit);
+        let peers = gateway::Peers { user, product };
+        self.edge("gateway").app(gateway::routes(options, peers, body_limit))
     }
 
     fn user_app(&self) -> App<impl RoleService + use<>> {
@@ -127,12 +136,23 @@ impl House {
             body_limit: self.settings.server.body_limit,
             draining: self.draining.clone(),
             access: Level::Info,
+            guard: self.guard.clone(),
+        }
+    }
+
+    /// Keeps the verifier of this process up to date, on this thread. Never returns; where nobody can be asked,
+    /// it does nothing.
+    pub(super) async fn follow_keys(self) {
+        if self.user.is_some() || self.settings.peers.user.is_some() {
+            let users = UserClient::new(self.user_peer(&self.product_peer()));
+            auth::follow(self.verifier, users, self.settings.auth.refresh_interval).await;
         }
     }
 
     /// Whether a role of this process asks `role`, which runs in another.
     fn asks_away(&self, role: Role) -> bool {
-        !self.roles.contains(&role) && self.roles.iter().any(|asking| asks(*asking).contains(&role))
+        let (here, mode) = (&self.roles, self.guard.mode());
+        !here.contains(&role) && here.iter().any(|asking| asks(*asking, mode).contains(&role))
     }
 
     /// What the roles of this process need, other roles among it.
@@ -146,7 +166,26 @@ impl House {
             let (key, _, url) = peer_url(&self.settings, role);
             Some(reachable(key, url?.clone()))
         });
-        Ok(user.chain(product).chain(away).collect())
+        Ok(user.chain(product).chain(self.keys_check()).chain(away).collect())
+    }
+
+    /// Whether tokens can be verified. Where that takes another process, what needs no token goes on without.
+    fn keys_check(&self) -> Option<Check> {
+        let ask = {
+            let verifier = self.verifier.clone();
+            move || {
+                let verifier = verifier.clone();
+                async move {
+                    verifier.complete().await;
+                    Ok(())
+                }
+            }
+        };
+        match (&self.user, &self.settings.peers.user) {
+            (Some(_), _) => Some(Check::required("auth.keys", ask)),
+            (None, Some(_)) => Some(Check::optional("auth.keys", ask)),
+            (None, None) => None,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The composition root: the only place that knows every role.
 
+mod access;
 mod chores;
 mod house;
 
@@ -13,14 +14,15 @@ use futures_util::future::select_all;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
+use crate::auth::Mode;
 use crate::cli::Role;
 use crate::config::{self, Effective, PeerUrl, Settings};
 use crate::server::{self, Listener, Readiness};
 use house::House;
 
-pub use chores::{copy, migrate, seed};
+pub use chores::{copy, create_user, migrate, promote_user, rotate_keys, seed};
 
-/// Roles start in this order, each after those it asks, and stop in its reverse.
+/// Roles start in this order, each after those it asks for its answers, and stop in its reverse.
 const START_ORDER: [Role; 3] = [Role::Product, Role::User, Role::Gateway];
 
 /// Why the process could not start or go on, in one line.
@@ -45,13 +47,16 @@ pub async fn run(settings: Settings, effective: Effective, roles: &[Role]) -> Re
     let started = Instant::now();
     let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
     let settings = Arc::new(settings);
-    check_peers(&settings, &effective, roles)?;
+    let mode = access::mode(&settings, &effective, roles)?;
+    check_peers(&settings, &effective, roles, mode)?;
     let management = bind_management(&settings, &effective, roles)?;
     let listeners = bind(&settings, &effective, roles)?;
-    let house = House::build(settings.clone(), &effective, roles).await?;
+    let house = House::build(settings.clone(), &effective, roles, mode).await?;
     let readiness = Readiness::new(house.draining.clone());
+    actix_rt::spawn(house.clone().follow_keys());
     actix_rt::spawn(readiness.clone().watch(house.checks()?));
 
+    access::warn(mode, &listeners);
     announce(roles, &listeners);
     let address = management.address;
     let mut servers = Vec::new();
@@ -124,12 +129,13 @@ fn store_key(role: Role) -> &'static str {
     }
 }
 
-/// The roles that `role` asks.
-fn asks(role: Role) -> &'static [Role] {
-    match role {
-        Role::Gateway => &[Role::User, Role::Product],
-        Role::User => &[Role::Product],
-        Role::Product => &[],
+/// The roles that `role` asks. Who must know of everybody who they are asks the user role how to tell.
+fn asks(role: Role, mode: Mode) -> &'static [Role] {
+    match (role, mode) {
+        (Role::Gateway, _) => &[Role::User, Role::Product],
+        (Role::User, _) => &[Role::Product],
+        (Role::Product, Mode::Enforced) => &[Role::User],
+        (Role::Product, Mode::Open) => &[],
     }
 }
 
@@ -147,9 +153,10 @@ fn check_peers(
     settings: &Settings,
     effective: &Effective,
     roles: &[Role],
+    mode: Mode,
 ) -> Result<(), config::Error> {
     for role in roles {
-        for asked in asks(*role).iter().filter(|asked| !roles.contains(asked)) {
+        for asked in asks(*role, mode).iter().filter(|asked| !roles.contains(asked)) {
             let (key, name, url) = peer_url(settings, *asked);
             if url.is_none() {
                 let problem = format!(
@@ -172,28 +179,39 @@ fn bind_management(
     server::bind(key, address, effective)
 }
 
-/// Binds the roles' addresses in start order. With every role in this process nobody outside asks for
-/// any but the gateway.
+/// Binds the roles' addresses in start order.
 fn bind(
     settings: &Settings,
     effective: &Effective,
     roles: &[Role],
 ) -> Result<Vec<(Role, Listener)>, config::Error> {
-    let all_in_one = START_ORDER.iter().all(|role| roles.contains(role));
-    let bound = START_ORDER.into_iter().filter(|role| match role {
-        Role::Gateway => roles.contains(role),
-        _ => roles.contains(role) && !all_in_one,
+    let bound = listening(roles).map(|role| {
+        let (key, address) = listen_address(settings, role);
+        Ok((role, server::bind(key, address, effective)?))
     });
-    bound
-        .map(|role| {
-            let (key, address) = match role {
-                Role::Gateway => ("gateway.listen", settings.gateway.listen),
-                Role::User => ("user.listen", settings.user.listen),
-                Role::Product => ("product.listen", settings.product.listen),
-            };
-            Ok((role, server::bind(key, address, effective)?))
-        })
-        .collect()
+    bound.collect()
+}
+
+/// Whether `roles` are all there are.
+fn all_in_one(roles: &[Role]) -> bool {
+    START_ORDER.iter().all(|role| roles.contains(role))
+}
+
+/// Those of `roles` that listen, in start order. With every role in this process nobody outside asks for any
+/// but the gateway.
+fn listening(roles: &[Role]) -> impl Iterator<Item = Role> {
+    let all_in_one = all_in_one(roles);
+    let listens = move |role: &Role| *role == Role::Gateway || !all_in_one;
+    START_ORDER.into_iter().filter(|role| roles.contains(role)).filter(listens)
+}
+
+/// Where `role` listens, and the setting that says so.
+fn listen_address(settings: &Settings, role: Role) -> (&'static str, SocketAddr) {
+    match role {
+        Role::Gateway => ("gateway.listen", settings.gateway.listen),
+        Role::User => ("user.listen", settings.user.listen),
+        Role::Product => ("product.listen", settings.product.listen),
+    }
 }
 
 fn announce(roles: &[Role], listeners: &[(Role, Listener)]) {

@@ -91,9 +91,14 @@ impl Effective {
 /// One line a key, `key = value  # origin`, with the password of any URL hidden.
 impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.0.iter().map(|(key, (value, _))| key.len() + hide(value).len()).max();
-        for (key, (value, origin)) in &self.0 {
-            let value = hide(value);
+        let shown = |key: &str, value: &str| match key {
+            "user.signing_keys" if !value.is_empty() => "***".to_owned(),
+            _ => hide(value),
+        };
+        let lines = self.0.iter().map(|(key, (value, origin))| (key, shown(key, value), origin));
+        let lines = lines.collect::<Vec<_>>();
+        let width = lines.iter().map(|(key, value, _)| key.len() + value.len()).max();
+        for (key, value, origin) in lines {
             let pad = width.unwrap_or(0) - key.len() - value.len();
             writeln!(f, "{key} = {value}{:pad$}  # {origin}", "")?;
         }

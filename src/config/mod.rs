@@ -7,12 +7,14 @@ mod layers;
 mod values;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use serde::Deserialize;
 
 pub use layers::{Effective, Error, Sources, load};
-pub use values::{CacheUrl, DocumentUrl, LogFormat, PeerUrl, SqlUrl};
+pub use values::{AuthMode, CacheUrl, DocumentUrl, LogFormat, Networks, PeerUrl, SqlUrl};
 use values::{duration, optional, within};
 
 /// Every setting there is, checked and typed.
@@ -27,6 +29,8 @@ pub struct Settings {
     pub transport: Transport,
     /// Where roles outside this process are.
     pub peers: Peers,
+    /// Who may do what, and how it is known who asks.
+    pub auth: Auth,
     /// The gateway role.
     pub gateway: Gateway,
     /// The user role.
@@ -105,6 +109,26 @@ pub struct Peers {
     pub product: Option<PeerUrl>,
 }
 
+/// `[auth]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    /// Who may do what.
+    pub mode: AuthMode,
+    /// Whether `open` may listen on more than loopback.
+    pub open_beyond_loopback: bool,
+    /// Who says in a token that it is theirs (`iss`).
+    pub issuer: String,
+    /// For whom tokens are (`aud`).
+    pub audience: String,
+    /// How long an access token is good for.
+    #[serde(deserialize_with = "duration")]
+    pub access_ttl: Duration,
+    /// How often a process asks for the keys and for who was signed out.
+    #[serde(deserialize_with = "duration")]
+    pub refresh_interval: Duration,
+}
+
 /// `[gateway]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -113,6 +137,8 @@ pub struct Gateway {
     pub listen: SocketAddr,
     /// Where a process whose first role this is answers `/readyz` and the like.
     pub management: SocketAddr,
+    /// The proxies before the gateway, whose `x-forwarded-for` is believed.
+    pub trusted_proxies: Networks,
 }
 
 /// `[user]`
@@ -140,6 +166,25 @@ pub struct User {
     /// How long a dashboard waits for them.
     #[serde(deserialize_with = "duration")]
     pub recommendations_timeout: Duration,
+    /// How long a refresh token is good for.
+    #[serde(deserialize_with = "duration")]
+    pub refresh_ttl: Duration,
+    /// The keys that sign tokens, in the form of the file below; the file is left alone when there are any.
+    pub signing_keys: SecretString,
+    /// The file that has them. It is read again when it changes.
+    pub signing_keys_path: PathBuf,
+    /// Passwords that are hashed at once; 0 is one for every two cores.
+    #[serde(deserialize_with = "within::<_, _, 0, 1024>")]
+    pub hashing_threads: usize,
+    /// Passwords that may wait for that; one more is answered 503.
+    #[serde(deserialize_with = "within::<_, _, 1, 100000>")]
+    pub hashing_queue: usize,
+    /// Tries to log in to one account that are taken a minute; 0 is any number.
+    #[serde(deserialize_with = "within::<_, _, 0, 1000000>")]
+    pub logins_per_account: u32,
+    /// Passwords from one client address that are taken a minute; 0 is any number.
+    #[serde(deserialize_with = "within::<_, _, 0, 1000000>")]
+    pub logins_per_address: u32,
 }
 
 /// `[product]`

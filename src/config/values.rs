@@ -1,11 +1,13 @@
 //! The types of single settings: each says in words what it wants when it gets something else.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use actix_web::http::Uri;
+use ipnet::IpNet;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de};
 
@@ -52,6 +54,44 @@ pub enum LogFormat {
     Human,
     /// One JSON object a line.
     Json,
+}
+
+/// `auto`, `open` or `enforced`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthMode {
+    /// Open where all roles run in this process and the gateway listens on loopback, else enforced.
+    Auto,
+    /// Some requests need no token, whoever sends them.
+    Open,
+    /// Every request is allowed what its token allows.
+    Enforced,
+}
+
+/// IP addresses and networks, as in `10.0.0.0/8, 192.0.2.1`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Networks(Vec<IpNet>);
+
+impl Networks {
+    /// Whether `address` is one of them.
+    pub fn contain(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+impl TryFrom<String> for Networks {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let network = |part: &str| {
+            let address = part.parse::<IpAddr>().map(IpNet::from);
+            let network = address.or_else(|_| part.parse::<IpNet>());
+            network.map_err(|_| format!("{part:?} is no address or network, such as 10.0.0.0/8"))
+        };
+        parts.map(network).collect::<Result<_, _>>().map(Self)
+    }
 }
 
 /// Where the user role keeps its accounts; the scheme picks the back end.
@@ -251,6 +291,20 @@ mod tests {
         assert!(matches!(cache("redis://:secret@cache:6379/1"), Ok(CacheUrl::Redis(_))));
         for bad in ["memory://x", "memcached://x", "redis://cache:port"] {
             assert!(cache(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn networks_are_a_list() {
+        let networks = |text: &str| Networks::try_from(text.to_owned());
+        let some = networks("10.0.0.0/8, 192.0.2.1,::1").unwrap();
+        for inside in ["10.1.2.3", "192.0.2.1", "::1"] {
+            assert!(some.contain(inside.parse().unwrap()), "{inside}");
+        }
+        assert!(!some.contain("192.0.2.2".parse().unwrap()));
+        assert_eq!(networks(""), Ok(Networks::default()));
+        for bad in ["10.0.0.0/33", "proxy", "10.0.0.1:80"] {
+            assert!(networks(bad).is_err(), "{bad}");
         }
     }
 

@@ -6,9 +6,14 @@ mod user;
 
 pub use money::Money;
 pub use product::{Product, ProductClient};
-pub use user::{Dashboard, User};
+pub use user::{Account, Dashboard, Jwk, JwkSet, Revocation, User, UserClient, UserRole};
 
+use actix_web::http::{Method, Uri};
 use chrono::{DateTime, SubsecRound as _, Utc};
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Kind};
+use crate::transport::{Context, Peer, Request};
 
 /// A point in time to the microsecond, which is what every store keeps; RFC 3339 in UTC outside.
 pub type Timestamp = DateTime<Utc>;
@@ -16,4 +21,21 @@ pub type Timestamp = DateTime<Utc>;
 /// The present, to the microsecond.
 pub fn now() -> Timestamp {
     Utc::now().trunc_subsecs(6)
+}
+
+/// What `peer` says of `target`, in at most `limit` bytes of JSON.
+async fn get<T: DeserializeOwned>(
+    peer: &Peer,
+    target: &str,
+    limit: usize,
+    context: &Context,
+) -> Result<T, Error> {
+    let target = target.parse::<Uri>().map_err(Error::internal)?;
+    let reply = peer.send(Request::new(Method::GET, target), context).await?;
+    let reply = reply.into_success().await?;
+    let body = reply.body.read(limit).await.map_err(Error::internal)?;
+    serde_json::from_slice(&body).map_err(|error| {
+        let detail = "another role's answer could not be understood";
+        Error::new(Kind::BadGateway, detail).caused_by(error)
+    })
 }

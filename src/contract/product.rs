@@ -1,12 +1,11 @@
 //! What the product role says, and how another role asks it.
 
-use actix_web::http::{Method, Uri};
 use bson::oid::ObjectId;
 use serde::{Deserialize, Serialize};
 
-use super::{Money, Timestamp};
-use crate::error::{Error, Kind};
-use crate::transport::{Context, Peer, Request};
+use super::{Money, Timestamp, get};
+use crate::error::Error;
+use crate::transport::{Context, Peer};
 
 /// A product of the catalogue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,12 +64,6 @@ impl ProductClient {
     /// # Errors
     /// The product role's own error, or why it gave no answer.
     pub async fn newest(&self, limit: u8, context: &Context) -> Result<Vec<Product>, Error> {
-        let target = format!("/products?limit={limit}").parse::<Uri>().map_err(Error::internal)?;
-        let reply = self.peer.send(Request::new(Method::GET, target), context).await?;
-        let reply = reply.into_success().await?;
-        let body = reply.body.read(PAGE_LIMIT).await.map_err(Error::internal)?;
-        serde_json::from_slice(&body).map_err(|error| {
-            Error::new(Kind::BadGateway, "the catalogue could not be understood").caused_by(error)
-        })
+        get(&self.peer, &format!("/products?limit={limit}"), PAGE_LIMIT, context).await
     }
 }

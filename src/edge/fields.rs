@@ -35,12 +35,24 @@ impl Fields {
         parsed.map_err(|detail| self.errors.push(FieldError::new(name, detail))).ok()
     }
 
+    /// Takes the field `name` where it is there; notes what is wrong with it. In a JSON merge patch
+    /// (RFC 7396) null would remove what it names, and nothing here can be removed.
+    pub fn optional<T: DeserializeOwned>(&mut self, name: &'static str) -> Option<T> {
+        if !self.object.contains_key(name) {
+            return None;
+        }
+        self.required(name)
+    }
+
     /// Gives back `value`, which was made of fields that were all valid.
     ///
     /// # Errors
     /// 422 with one entry a field that was not.
     pub fn finish<T>(self, value: Option<T>) -> Result<T, Error> {
-        value.ok_or_else(|| Error::invalid(self.errors))
+        match value {
+            Some(value) if self.errors.is_empty() => Ok(value),
+            _ => Err(Error::invalid(self.errors)),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod condition;
 mod fields;
+mod page;
 mod routes;
 
 use std::panic::AssertUnwindSafe;
@@ -24,13 +25,17 @@ use tokio::time::timeout_at;
 
 pub use condition::Condition;
 pub use fields::{BodyLimit, Fields, Query};
-pub use routes::{Path, path};
+pub use page::Limit;
+pub use routes::{Path, guarded, path};
 
+use crate::auth::Guard;
 use crate::error::{Error, Kind};
 use crate::transport::{Context, REQUEST_ID, RequestId, number};
 
 /// The target of the access log's lines, for `log.filter`.
 const ACCESS: &str = "access";
+/// What the paths begin with that are for other roles alone.
+const INTERNAL: &str = "/internal/";
 
 /// What an actix application of ours is made of; a name for the signatures of those who pass one on.
 pub trait RoleService:
@@ -84,6 +89,8 @@ pub struct Edge {
     pub draining: Draining,
     /// The level of the access log's lines.
     pub access: Level,
+    /// Knows who asks, and who may.
+    pub guard: Guard,
 }
 
 impl Edge {
@@ -92,6 +99,7 @@ impl Edge {
         let edge = Rc::new(self);
         App::new()
             .app_data(BodyLimit(edge.body_limit))
+            .app_data(edge.guard.clone())
             .configure(routes)
             .default_service(web::to(not_found))
             .wrap(from_fn(move |request, next| edge.clone().serve(request, next)))
@@ -105,7 +113,10 @@ impl Edge {
         let started = Instant::now();
         let context = Context::of(request.headers(), self.request_timeout).watched();
         request.extensions_mut().insert(context.clone());
-        let line = log::log_enabled!(target: ACCESS, self.access).then(|| Line {
+        // What roles ask each other every few seconds is nobody's news.
+        let level = if request.path().starts_with(INTERNAL) { Level::Debug } else { self.access };
+        let line = log::log_enabled!(target: ACCESS, level).then(|| Line {
+            level,
             method: request.method().to_string(),
             path: request.path().to_owned(),
             started,
@@ -205,7 +216,7 @@ impl Edge {
         let millis = line.started.elapsed().as_micros() as f64 / 1000.0;
         log::log!(
             target: ACCESS,
-            self.access,
+            line.level,
             role = self.role,
             requestId = id.as_str(),
             method,
@@ -224,6 +235,7 @@ async fn not_found(content: web::Payload) -> Result<HttpResponse, Error> {
 
 /// What the access log needs of a request that a handler is going to take.
 struct Line {
+    level: Level,
     method: String,
     path: String,
     started: Instant,

@@ -1,12 +1,17 @@
 //! A path and its methods, with HEAD beside every GET and a 405 that says what would have worked.
 
-use actix_web::dev::{AppService, HttpServiceFactory};
-use actix_web::guard::{self, Guard};
+use actix_web::body::BoxBody;
+use actix_web::dev::{AppService, HttpServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::guard;
 use actix_web::http::Method;
-use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder, web};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{
+    FromRequest, Handler, HttpMessage as _, HttpResponse, Resource, Responder, Route, web,
+};
 
 use super::fields::discard;
-use crate::error::{Error, allow_header};
+use crate::auth::{Audit, Guard, Rule};
+use crate::error::{Error, Kind, allow_header};
 
 /// A path of a role; made by [`path`].
 pub struct Path {
@@ -20,56 +25,104 @@ pub fn path(pattern: &str) -> Path {
 }
 
 impl Path {
-    /// Answers GET and HEAD.
-    pub fn get<F, Args>(self, handler: F) -> Self
+    /// Answers GET and HEAD of those whom `rule` lets.
+    pub fn get<F, Args>(self, rule: Rule, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
         let either = guard::Any(guard::Get()).or(guard::Head());
-        self.on(&[Method::GET, Method::HEAD], either, handler)
+        self.on(&[Method::GET, Method::HEAD], either, rule, handler)
     }
 
-    /// Answers POST.
-    pub fn post<F, Args>(self, handler: F) -> Self
+    /// Answers POST of those whom `rule` lets.
+    pub fn post<F, Args>(self, rule: Rule, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.on(&[Method::POST], guard::Post(), handler)
+        self.on(&[Method::POST], guard::Post(), rule, handler)
     }
 
-    /// Answers PUT.
-    pub fn put<F, Args>(self, handler: F) -> Self
+    /// Answers PUT of those whom `rule` lets.
+    pub fn put<F, Args>(self, rule: Rule, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.on(&[Method::PUT], guard::Put(), handler)
+        self.on(&[Method::PUT], guard::Put(), rule, handler)
     }
 
-    /// Answers DELETE.
-    pub fn delete<F, Args>(self, handler: F) -> Self
+    /// Answers PATCH of those whom `rule` lets.
+    pub fn patch<F, Args>(self, rule: Rule, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.on(&[Method::DELETE], guard::Delete(), handler)
+        self.on(&[Method::PATCH], guard::Patch(), rule, handler)
     }
 
-    fn on<F, Args>(mut self, methods: &[Method], guard: impl Guard + 'static, handler: F) -> Self
+    /// Answers DELETE of those whom `rule` lets.
+    pub fn delete<F, Args>(self, rule: Rule, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.on(&[Method::DELETE], guard::Delete(), rule, handler)
+    }
+
+    fn on<F, Args>(
+        mut self,
+        methods: &[Method],
+        guard: impl actix_web::guard::Guard + 'static,
+        rule: Rule,
+        handler: F,
+    ) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
         self.methods.extend_from_slice(methods);
-        self.resource = self.resource.route(web::route().guard(guard).to(handler));
+        self.resource = self.resource.route(guarded(rule, web::route().guard(guard).to(handler)));
         self
+    }
+}
+
+/// `route`, for those whom `rule` lets.
+pub fn guarded(rule: Rule, route: Route) -> Route {
+    if rule.is_public() {
+        return route;
+    }
+    route.wrap(from_fn(move |request, next| admit(rule, request, next)))
+}
+
+async fn admit(
+    rule: Rule,
+    mut request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let admitted = match request.app_data::<Guard>() {
+        Some(guard) => guard.admit(rule, request.headers()).await,
+        None => Err(Error::internal("a route with a rule stands behind an edge without a guard")),
+    };
+    match admitted {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.call(request).await
+        }
+        Err(error) => {
+            discard(request.extract::<web::Payload>().await?).await;
+            if let Kind::Unauthorized | Kind::Forbidden = error.kind() {
+                Audit::of(request.request()).note("access_denied", None, &error.chain());
+            }
+            Ok(request.error_response(error))
+        }
     }
 }
 

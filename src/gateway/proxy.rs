@@ -9,6 +9,8 @@ use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::StreamExt as _;
 
+use super::client;
+use crate::config::Networks;
 use crate::edge::too_large;
 use crate::error::Error;
 use crate::transport::{Body, Context, Peer, Request, number};
@@ -17,6 +19,7 @@ use crate::transport::{Body, Context, Peer, Request, number};
 #[derive(Debug)]
 pub(super) struct Upstream {
     pub(super) peer: Peer,
+    pub(super) trusted_proxies: Networks,
     pub(super) body_limit: usize,
 }
 
@@ -29,7 +32,10 @@ pub(super) async fn forward(
 ) -> Result<HttpResponse, Error> {
     let overflow = Rc::new(Cell::new(false));
     let content = content(request.headers(), payload, upstream.body_limit, overflow.clone());
-    let reply = upstream.peer.send(Request::forward(&request, content), &context).await;
+    let mut onward = Request::forward(&request, content);
+    let hop = request.peer_addr().map(|address| address.ip());
+    client::introduce(&mut onward.headers, hop, &upstream.trusted_proxies);
+    let reply = upstream.peer.send(onward, &context).await;
     if overflow.get() {
         // Whatever the upstream made of half a body.
         return Err(too_large(upstream.body_limit));

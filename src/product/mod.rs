@@ -8,6 +8,7 @@ mod store;
 
 use actix_web::web::{Data, ServiceConfig};
 
+use crate::auth::{admin, anyone};
 use crate::config;
 use crate::edge::path;
 use crate::readiness::Check;
@@ -109,15 +110,19 @@ pub async fn copy(
         .map_err(|error| error.to_string())
 }
 
-/// Every route of the role.
+/// Every route of the role, and who may ask it.
 fn configure(routes: &mut ServiceConfig, shared: Data<Shared>) {
     routes
         .app_data(shared)
-        .service(path("/products").get(handlers::list).post(handlers::create))
+        .service(
+            path("/products")
+                .get(anyone(), handlers::list)
+                .post(admin().or_open(), handlers::create),
+        )
         .service(
             path("/products/{id}")
-                .get(handlers::show)
-                .put(handlers::replace)
-                .delete(handlers::remove),
+                .get(anyone(), handlers::show)
+                .put(admin(), handlers::replace)
+                .delete(admin(), handlers::remove),
         );
 }

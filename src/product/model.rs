@@ -8,7 +8,7 @@ use bson::oid::ObjectId;
 use serde::Deserialize;
 
 use crate::contract::{Money, Product, now};
-use crate::edge::{Fields, Query};
+use crate::edge::{Fields, Limit, Query};
 use crate::error::Error;
 
 /// What a product is called: 1 to 200 characters on one line, without white space around them.
@@ -62,27 +62,6 @@ impl NewProduct {
     pub(super) fn into_product(self) -> Product {
         let (id, created_at) = (ObjectId::new(), now());
         Product { id, name: self.name.0, price: self.price, created_at, version: 1 }
-    }
-}
-
-/// How many products a page has: 1 to 100.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Limit(u8);
-
-impl Default for Limit {
-    fn default() -> Self {
-        Self(20)
-    }
-}
-
-impl FromStr for Limit {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.parse() {
-            Ok(limit @ 1..=100) => Ok(Self(limit)),
-            _ => Err("must be a whole number from 1 to 100"),
-        }
     }
 }
 
@@ -144,12 +123,12 @@ impl PageRequest {
 
     /// One more than the page has, to learn whether another follows.
     pub(super) fn limit_and_one(self) -> i64 {
-        i64::from(self.limit.0) + 1
+        self.limit.get() as i64 + 1
     }
 
     /// The path and query that ask for this page.
     pub(super) fn target(self) -> String {
-        let limit = self.limit.0;
+        let limit = self.limit.get();
         match self.cursor {
             Some(cursor) => format!("/products?limit={limit}&cursor={}", cursor.encode()),
             None => format!("/products?limit={limit}"),
@@ -158,7 +137,7 @@ impl PageRequest {
 
     /// Cuts `products` to the page, and gives the target of the next one where there is one.
     pub(super) fn cut(self, mut products: Vec<Product>) -> (Vec<Product>, Option<String>) {
-        let limit = usize::from(self.limit.0);
+        let limit = self.limit.get();
         let more = products.len() > limit;
         products.truncate(limit);
         let last = products.last().filter(|_| more).map(Cursor::after);
@@ -170,14 +149,6 @@ impl PageRequest {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn a_limit_is_1_to_100() {
-        assert!("1".parse::<Limit>().is_ok() && "100".parse::<Limit>().is_ok());
-        for bad in ["", "0", "101", "-1", "1.5", "ten", "1e1", "99999999999999999999"] {
-            assert!(bad.parse::<Limit>().is_err(), "{bad}");
-        }
-    }
 
     proptest! {
         #[test]

@@ -6,6 +6,7 @@ use actix_web::{HttpResponse, Responder};
 use serde_json::json;
 
 use super::{Readiness, State};
+use crate::auth::public;
 use crate::edge::path;
 
 /// Every management route, over the state in `readiness`; `roles` are those of this process.
@@ -14,9 +15,9 @@ pub fn routes(readiness: Readiness, roles: Vec<&'static str>) -> impl FnOnce(&mu
         routes
             .app_data(Data::new(readiness))
             .app_data(Data::new(roles))
-            .service(path("/livez").get(livez))
-            .service(path("/readyz").get(readyz))
-            .service(path("/version").get(version));
+            .service(path("/livez").get(public(), livez))
+            .service(path("/readyz").get(public(), readyz))
+            .service(path("/version").get(public(), version));
     }
 }
 

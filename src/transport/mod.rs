@@ -3,6 +3,7 @@
 //! [`Peer::send`] decides once what could differ between the two: hop-by-hop headers, HEAD, the request
 //! id, the trace, the deadline. A variant only moves a [`Request`] there and a [`Reply`] back.
 
+mod address;
 mod body;
 mod context;
 pub mod http;
@@ -15,6 +16,7 @@ use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::{HttpRequest, HttpResponse};
 use tokio::time::timeout_at;
 
+pub use address::{FORWARDED_FOR, client_address};
 pub use body::{Body, Chunks};
 pub use context::{Context, REQUEST_ID, REQUEST_TIMEOUT, RequestId, TRACE_PARENT};
 

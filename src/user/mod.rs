@@ -1,25 +1,43 @@
 //! The user role: accounts and the dashboard.
 
+mod authority;
 mod handlers;
+mod hashing;
+mod keys;
 mod model;
 mod store;
+mod throttle;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::web::{Data, ServiceConfig};
 
+use crate::auth::{Mode, Verifier, admin, public, signed_in};
 use crate::config::{self, SqlUrl};
-use crate::contract::ProductClient;
+use crate::contract::{ProductClient, UserRole};
 use crate::edge::path;
 use crate::readiness::Check;
 use crate::storage::copy::{self, Copied, Progress};
 use crate::storage::{Prepared, Preparing, StoreError};
 use crate::transport::Peer;
-use store::Store;
+use authority::Authority;
+use handlers::{accounts, dashboard, profile, sessions};
+use hashing::Hashing;
+use keys::Keyring;
+use model::NewUser;
+use store::{Changes, Ending, Record, Store, Write};
+use throttle::Throttle;
 
 /// The role, as far as a process has one of it; each worker thread takes its [`Role::routes`].
 #[derive(Clone, Debug)]
 pub struct Role {
     options: config::User,
+    mode: Mode,
     prepared: Prepared,
+    authority: Arc<Authority>,
+    hashing: Hashing,
+    throttle: Arc<Throttle>,
 }
 
 /// What the handlers of one worker thread share.
@@ -27,28 +45,53 @@ struct Shared {
     users: Store,
     products: ProductClient,
     options: config::User,
+    mode: Mode,
+    authority: Arc<Authority>,
+    hashing: Hashing,
+    throttle: Arc<Throttle>,
 }
 
 impl Role {
     /// The role, with its tables up to date where they are in a file. Those on a server follow once it
-    /// answers; see [`Role::checks`].
+    /// answers; see [`Role::checks`]. Whose tokens it ends, `verifier` knows at once.
     ///
     /// # Errors
-    /// What is wrong with `user.database_url`.
-    pub async fn build(options: config::User) -> Result<Self, String> {
+    /// The setting that does not work, and what is wrong with it.
+    pub async fn build(
+        options: config::User,
+        auth: config::Auth,
+        mode: Mode,
+        verifier: Arc<Verifier>,
+    ) -> Result<Self, (&'static str, String)> {
         let prepared = Prepared::default();
-        if let SqlUrl::Sqlite(_) = options.database_url {
-            migrate(&options).await?;
+        let embedded = matches!(options.database_url, SqlUrl::Sqlite(_));
+        if embedded {
+            migrate(&options).await.map_err(|problem| ("user.database_url", problem))?;
             prepared.set();
         }
-        Ok(Self { options, prepared })
+        let may_make = embedded || mode == Mode::Open;
+        let keys = Keyring::open(&options, auth.access_ttl, may_make)?;
+        Ok(Self {
+            authority: Arc::new(Authority::new(keys, verifier, auth, &options)),
+            hashing: Hashing::new(&options),
+            throttle: Arc::new(Throttle::new(&options)),
+            mode,
+            options,
+            prepared,
+        })
     }
 
     /// The routes of one worker thread, which ask `product` for recommendations.
     pub fn routes(&self, product: Peer) -> impl FnOnce(&mut ServiceConfig) + use<> {
-        let users = Store::open(&self.options, self.prepared.clone());
-        let products = ProductClient::new(product);
-        let shared = Data::new(Shared { users, products, options: self.options.clone() });
+        let shared = Data::new(Shared {
+            users: Store::open(&self.options, self.prepared.clone()),
+            products: ProductClient::new(product),
+            options: self.options.clone(),
+            mode: self.mode,
+            authority: self.authority.clone(),
+            hashing: self.hashing.clone(),
+            throttle: self.throttle.clone(),
+        });
         move |routes| configure(routes, shared)
     }
 
@@ -93,10 +136,10 @@ pub async fn copy(
     to: &config::User,
     progress: impl Progress,
 ) -> Result<Copied, String> {
-    migrate(to).await?;
+    let to = prepared(to).await?;
     let prepared = Prepared::default();
     prepared.set();
-    let [from, to] = [from, to].map(|options| Store::open(options, prepared.clone()));
+    let from = Store::open(from, prepared);
     copy::copy(&from, &to, progress).await.map_err(|error| match error {
         StoreError::Duplicate => {
             "the target has an e-mail address of the source under another id".into()
@@ -105,10 +148,95 @@ pub async fn copy(
     })
 }
 
-/// Every route of the role.
+/// Makes an account with `role` beside that of a customer; gives its id.
+///
+/// # Errors
+/// What of it is not valid, that the address is taken, or why the store cannot be used.
+pub async fn create(
+    options: &config::User,
+    (username, email, password): (String, String, String),
+    role: UserRole,
+) -> Result<String, String> {
+    let mut new = NewUser::of(username, email, password)?;
+    let hashed = match new.password.take() {
+        Some(password) => Hashing::new(options).hash("password", password, new.about()).await,
+        None => return Err("the account needs a password".into()),
+    };
+    let hash = hashed.map_err(|error| match error.fields() {
+        [weak, ..] => format!("the password {}", weak.detail),
+        [] => error.chain(),
+    })?;
+    let mut record = Record::new(new.into_user(), Some(hash));
+    record.account.roles.insert(0, role);
+    record.account.roles.dedup();
+    let users = prepared(options).await?;
+    users.insert(&record).await.map_err(|error| match error {
+        StoreError::Duplicate => "an account with this e-mail address exists".into(),
+        error => error.to_string(),
+    })?;
+    Ok(record.id().to_string())
+}
+
+/// Makes the account with the address `email` an admin's; its tokens are replaced by those of an admin. Gives
+/// whether it was none before.
+///
+/// # Errors
+/// That there is no such account, or why the store cannot be used.
+pub async fn promote(options: &config::User, email: &str) -> Result<bool, String> {
+    let users = prepared(options).await?;
+    let found = users.find_by_email(email).await.map_err(|error| error.to_string())?;
+    let account = found.ok_or("no account has this e-mail address")?.account;
+    if account.roles.contains(&UserRole::Admin) {
+        return Ok(false);
+    }
+    let roles = [vec![UserRole::Admin], account.roles].concat();
+    let changes = Write::Change(Changes::rights(Some(&roles), None));
+    let written = users.write(account.user.id, changes, Ending::Tokens, i64::MIN).await;
+    written.map_err(|error| error.to_string())?.ok_or("the account has just been erased")?;
+    Ok(true)
+}
+
+async fn prepared(options: &config::User) -> Result<Store, String> {
+    migrate(options).await?;
+    let prepared = Prepared::default();
+    prepared.set();
+    Ok(Store::open(options, prepared))
+}
+
+/// Adds a key that signs access tokens after `delay`; gives its name.
+///
+/// # Errors
+/// The setting that does not work, and what is wrong with it.
+pub fn rotate_keys(
+    options: &config::User,
+    access_ttl: Duration,
+    delay: Duration,
+) -> Result<String, (&'static str, String)> {
+    keys::rotate(options, access_ttl, delay)
+}
+
+/// Every route of the role, and who may ask it.
 fn configure(routes: &mut ServiceConfig, shared: Data<Shared>) {
     routes
         .app_data(shared)
-        .service(path("/auth/register").post(handlers::register))
-        .service(path("/auth/dashboard/{id}").get(handlers::dashboard));
+        .service(path("/auth/register").post(public(), sessions::register))
+        .service(path("/auth/login").post(public(), sessions::login))
+        .service(path("/auth/refresh").post(public(), sessions::refresh))
+        .service(path("/auth/logout").post(public(), sessions::logout))
+        .service(path("/auth/logout-all").post(signed_in(), sessions::logout_all))
+        .service(path("/auth/.well-known/jwks.json").get(public(), sessions::keys))
+        .service(path("/auth/dashboard/{id}").get(signed_in().or_open(), dashboard::show))
+        .service(
+            path("/auth/me")
+                .get(signed_in(), profile::show)
+                .patch(signed_in(), profile::patch)
+                .delete(signed_in(), profile::erase),
+        )
+        .service(path("/auth/me/password").put(signed_in(), profile::change_password))
+        .service(path("/auth/me/export").get(signed_in(), profile::export))
+        .service(path("/auth/users").get(admin(), accounts::list))
+        .service(path("/auth/users/{id}").patch(admin(), accounts::patch))
+        // For other roles: the gateway leads to /auth alone.
+        .service(path("/internal/jwks.json").get(public(), sessions::keys))
+        .service(path("/internal/revocations").get(public(), sessions::revocations));
 }

@@ -3,8 +3,11 @@
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::contract::{User, now};
-use crate::edge::Fields;
+use super::hashing::{NewPassword, Password};
+use super::store::Filter;
+use crate::auth::Mode;
+use crate::contract::{Account, User, UserRole, now};
+use crate::edge::{Fields, Limit, Query};
 use crate::error::Error;
 
 /// What a user is called: 1 to 64 characters on one line, without white space around them.
@@ -48,17 +51,45 @@ impl TryFrom<String> for Email {
 pub(super) struct NewUser {
     username: Username,
     email: Email,
+    pub(super) password: Option<NewPassword>,
 }
 
 impl NewUser {
-    /// Reads the request.
+    /// Reads the request. Who registers says nothing of their own rights. Where `mode` asks for tokens, nobody
+    /// does without a password.
     ///
     /// # Errors
     /// 422 with one entry a field that is missing or not valid.
-    pub(super) fn read(mut fields: Fields) -> Result<Self, Error> {
+    pub(super) fn read(mut fields: Fields, mode: Mode) -> Result<Self, Error> {
         let username = fields.required("username");
         let email = fields.required("email");
-        fields.finish(username.zip(email).map(|(username, email)| Self { username, email }))
+        let password = match mode {
+            Mode::Open => fields.optional("password"),
+            Mode::Enforced => fields.required("password"),
+        };
+        fields.finish(username.zip(email).map(|(username, email)| Self {
+            username,
+            email,
+            password,
+        }))
+    }
+
+    /// One that is not asked for by HTTP.
+    ///
+    /// # Errors
+    /// The field that is not valid, and why.
+    pub(super) fn of(username: String, email: String, password: String) -> Result<Self, String> {
+        let password = password.try_into().map_err(|problem| format!("the password {problem}"))?;
+        Ok(Self {
+            username: username.try_into().map_err(|problem| format!("the user name {problem}"))?,
+            email: email.try_into().map_err(|problem| format!("the e-mail address {problem}"))?,
+            password: Some(password),
+        })
+    }
+
+    /// What a password must have nothing to do with.
+    pub(super) fn about(&self) -> Vec<String> {
+        vec![self.username.0.clone(), self.email.0.clone()]
     }
 
     /// The account that comes of it, now.
@@ -70,6 +101,160 @@ impl NewUser {
             created_at: now(),
         }
     }
+}
+
+/// A request to log in.
+pub(super) struct Login {
+    pub(super) email: String,
+    pub(super) password: Password,
+}
+
+impl Login {
+    /// Reads the request. What is no e-mail address is that of no account.
+    ///
+    /// # Errors
+    /// 422 with one entry a field that is missing or no text.
+    pub(super) fn read(mut fields: Fields) -> Result<Self, Error> {
+        let email = fields.required::<String>("email");
+        let password = fields.required("password");
+        let login = email.zip(password);
+        fields.finish(login.map(|(email, password)| Self { email: email.trim().into(), password }))
+    }
+}
+
+/// What changes of a profile.
+pub(super) struct ProfilePatch {
+    username: Option<Username>,
+    email: Option<Email>,
+}
+
+impl ProfilePatch {
+    /// Reads a JSON merge patch (RFC 7396). What else it names is not a user's to change, and stays.
+    ///
+    /// # Errors
+    /// 422 with one entry a field that is not valid.
+    pub(super) fn read(mut fields: Fields) -> Result<Self, Error> {
+        let patch = Self { username: fields.optional("username"), email: fields.optional("email") };
+        fields.finish(Some(patch))
+    }
+
+    /// The name and the address, where they are there.
+    pub(super) fn into_parts(self) -> (Option<String>, Option<String>) {
+        (self.username.map(|name| name.0), self.email.map(|email| email.0))
+    }
+}
+
+/// Another password in the place of the present one.
+pub(super) struct PasswordChange {
+    pub(super) current: Password,
+    pub(super) new: NewPassword,
+}
+
+impl PasswordChange {
+    /// Reads the request.
+    ///
+    /// # Errors
+    /// 422 with one entry a field that is missing or not valid.
+    pub(super) fn read(mut fields: Fields) -> Result<Self, Error> {
+        let current = fields.required("currentPassword");
+        let new = fields.required("newPassword");
+        fields.finish(current.zip(new).map(|(current, new)| Self { current, new }))
+    }
+}
+
+/// What an admin changes of an account.
+pub(super) struct RightsPatch {
+    pub(super) roles: Option<Vec<UserRole>>,
+    pub(super) disabled: Option<bool>,
+}
+
+impl RightsPatch {
+    /// Reads a JSON merge patch (RFC 7396).
+    ///
+    /// # Errors
+    /// 422 with one entry a field that is not valid.
+    pub(super) fn read(mut fields: Fields) -> Result<Self, Error> {
+        let roles = fields.optional::<Roles>("roles").map(|roles| roles.0);
+        let disabled = fields.optional("disabled");
+        fields.finish(Some(Self { roles, disabled }))
+    }
+}
+
+/// At least one role, each once, in the order of their kind.
+#[derive(Deserialize)]
+#[serde(try_from = "Vec<UserRole>")]
+struct Roles(Vec<UserRole>);
+
+impl TryFrom<Vec<UserRole>> for Roles {
+    type Error = &'static str;
+
+    fn try_from(mut roles: Vec<UserRole>) -> Result<Self, Self::Error> {
+        roles.sort_unstable();
+        roles.dedup();
+        if roles.is_empty() { Err("must name admin, customer, or both") } else { Ok(Self(roles)) }
+    }
+}
+
+/// Which accounts are listed, and how many.
+pub(super) struct AccountsRequest {
+    filter: Filter,
+    limit: Limit,
+}
+
+impl AccountsRequest {
+    /// Reads the parameters `email`, `role`, `disabled`, `limit` and `cursor`.
+    ///
+    /// # Errors
+    /// 422 with one entry a parameter that is not valid.
+    pub(super) fn read(mut query: Query) -> Result<Self, Error> {
+        let filter = Filter {
+            after: query.optional("cursor"),
+            email: query.optional("email"),
+            role: query.optional("role"),
+            disabled: query.optional("disabled"),
+        };
+        let limit = query.optional("limit").unwrap_or_default();
+        query.finish(Self { filter, limit })
+    }
+
+    /// What to look for, and one more than the page has, to learn whether another follows.
+    pub(super) fn filter(&self) -> (Filter, usize) {
+        (self.filter.clone(), self.limit.get() + 1)
+    }
+
+    /// Cuts `accounts` to the page, and gives the target of the next one where there is one.
+    pub(super) fn cut(self, mut accounts: Vec<Account>) -> (Vec<Account>, Option<String>) {
+        let more = accounts.len() > self.limit.get();
+        accounts.truncate(self.limit.get());
+        let last = accounts.last().filter(|_| more).map(|account| account.user.id);
+        (accounts, last.map(|last| self.target_behind(last)))
+    }
+
+    fn target_behind(self, last: Uuid) -> String {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.append_pair("limit", &self.limit.get().to_string());
+        query.append_pair("cursor", &last.to_string());
+        let Filter { after: _, email, role, disabled } = self.filter;
+        let role = role.map(|role| role.to_string());
+        let disabled = disabled.map(|disabled| disabled.to_string());
+        for (name, value) in [("email", email), ("role", role), ("disabled", disabled)] {
+            query.extend_pairs(value.map(|value| (name, value)));
+        }
+        format!("/auth/users?{}", query.finish())
+    }
+}
+
+/// As roles are stored.
+pub(super) fn roles_to_text(roles: &[UserRole]) -> String {
+    roles.iter().map(UserRole::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// The roles that `text` was made of.
+///
+/// # Errors
+/// When it was made of something else.
+pub(super) fn roles_from_text(text: &str) -> Result<Vec<UserRole>, &'static str> {
+    text.split(',').map(str::parse).collect()
 }
 
 /// What two spellings of one e-mail address have in common.

@@ -34,14 +34,17 @@ async fn everything_moves_there_and_back() {
     }
     let edited = [("content-type", "application/json")];
     let edit = r#"{"name":"Edited","price":2}"#;
-    assert_eq!(client.send(awc::http::Method::PUT, &paths[1], &edited, edit).await.status, 200);
+    assert_eq!(
+        shop.admin().await.send(awc::http::Method::PUT, &paths[1], &edited, edit).await.status,
+        200
+    );
     let folder = shop.folder.path();
     let mut seed = Process::command(folder);
     seed.args(["seed", "--products", "1200"]);
     assert!(Process::run(seed).status.success());
 
     for (file, server, back, count) in [
-        ("sqlite://data/user.db", postgres.url(), "sqlite://back/user.db", 30),
+        ("sqlite://data/user.db", postgres.url(), "sqlite://back/user.db", 31),
         ("sqlite://data/product.db", mongo.url(), "sqlite://back/product.db", 1230),
     ] {
         let (well, text) = copy(folder, file, &server);

@@ -11,6 +11,7 @@ use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, Bytes, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, rt};
+use app::auth::{Guard, Mode, Verifier, public};
 use app::config::{Settings, Sources};
 use app::edge::{Draining, Edge, path};
 use app::error::{Error, Kind};
@@ -35,19 +36,22 @@ fn routes(deeds: Deeds) -> impl FnOnce(&mut ServiceConfig) {
     move |routes| {
         routes
             .app_data(Data::new(deeds))
-            .service(path("/echo").get(echo).post(echo))
+            .service(path("/echo").get(public(), echo).post(public(), echo))
             .service(
-                path("/teapot").get(async || HttpResponse::ImATeapot().body("short and stout")),
+                path("/teapot")
+                    .get(public(), async || HttpResponse::ImATeapot().body("short and stout")),
             )
-            .service(path("/cookies").get(cookies))
-            .service(path("/large").get(async || HttpResponse::Ok().body(vec![7_u8; LARGE])))
-            .service(path("/count").post(count))
-            .service(path("/slow").get(slow))
-            .service(path("/endless").get(endless))
-            .service(path("/broken").get(broken))
-            .service(path("/wait").get(wait))
-            .service(path("/write").post(write))
-            .service(path("/panic").get(panics).post(panics));
+            .service(path("/cookies").get(public(), cookies))
+            .service(
+                path("/large").get(public(), async || HttpResponse::Ok().body(vec![7_u8; LARGE])),
+            )
+            .service(path("/count").post(public(), count))
+            .service(path("/slow").get(public(), slow))
+            .service(path("/endless").get(public(), endless))
+            .service(path("/broken").get(public(), broken))
+            .service(path("/wait").get(public(), wait))
+            .service(path("/write").post(public(), write))
+            .service(path("/panic").get(public(), panics).post(public(), panics));
     }
 }
 
@@ -153,6 +157,7 @@ fn edge() -> Edge {
         body_limit: 2 * LARGE,
         draining: Draining::default(),
         access: log::Level::Info,
+        guard: Guard::new(Arc::new(Verifier::new(&settings().auth)), Mode::Open),
     }
 }
 

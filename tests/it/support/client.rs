@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use awc::http::Method;
 use awc::http::header::HeaderMap;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::PATIENCE;
 
@@ -13,6 +13,8 @@ use super::PATIENCE;
 pub(crate) struct Client {
     http: awc::Client,
     pub(crate) base: String,
+    /// Of whoever is signed in.
+    token: Option<String>,
 }
 
 /// What came back.
@@ -76,7 +78,24 @@ impl Client {
     fn keeping(base: impl Into<String>, idle: Duration) -> Self {
         let connector = awc::Connector::new().conn_keep_alive(idle);
         let builder = awc::Client::builder().connector(connector).timeout(PATIENCE);
-        Self { http: builder.disable_redirects().finish(), base: base.into() }
+        Self { http: builder.disable_redirects().finish(), base: base.into(), token: None }
+    }
+
+    /// The same, signed in with `token`.
+    pub(crate) fn with_token(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    /// Logs in, and gives what came back.
+    pub(crate) async fn log_in(&self, email: &str, password: &str) -> Answer {
+        self.post("/auth/login", json!({ "email": email, "password": password })).await
+    }
+
+    /// Logs in, and gives the one who has.
+    pub(crate) async fn signed_in(&self, email: &str, password: &str) -> Self {
+        let answer = self.log_in(email, password).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        self.with_token(answer.json()["accessToken"].as_str().unwrap())
     }
 
     /// Sends what is given and reads the whole answer.
@@ -88,6 +107,9 @@ impl Client {
         body: impl Into<Vec<u8>>,
     ) -> Result<Answer, String> {
         let mut request = self.http.request(method, format!("{}{path}", self.base)).no_decompress();
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
         for (name, value) in headers {
             request = request.append_header((*name, *value));
         }
@@ -131,6 +153,11 @@ impl Client {
     pub(crate) async fn post(&self, path: &str, json: impl ToString) -> Answer {
         self.send(Method::POST, path, &[("content-type", "application/json")], json.to_string())
             .await
+    }
+
+    /// PUTs, PATCHes or whatever, `json`.
+    pub(crate) async fn write(&self, method: Method, path: &str, json: impl ToString) -> Answer {
+        self.send(method, path, &[("content-type", "application/json")], json.to_string()).await
     }
 
     /// Registers an account and gives its id.

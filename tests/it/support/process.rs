@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use super::servers::free_port;
 use super::{Client, Kind, PATIENCE, Server};
 
 /// A running program; killed when it goes out of scope.
@@ -28,6 +29,8 @@ impl Process {
     pub(crate) fn command(folder: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
         command.current_dir(folder).env_clear().env("LOG_FORMAT", "json");
+        // As roles run by themselves would not be, nor with listeners that are not on loopback.
+        command.env("APP__AUTH__MODE", "open");
         for role in ["GATEWAY", "USER", "PRODUCT"] {
             command.env(format!("APP__{role}__LISTEN"), "127.0.0.1:0");
             command.env(format!("APP__{role}__MANAGEMENT"), "127.0.0.1:0");
@@ -171,6 +174,11 @@ impl Shop {
         match topology {
             Topology::OneProcess => shop.add(&[], &environment),
             Topology::OneProcessARole => {
+                // Two that ask each other: the first is told where the second will be.
+                let user = format!("127.0.0.1:{}", free_port());
+                let url = format!("http://{user}");
+                let known = [("APP__USER__LISTEN", user.as_str()), ("USER_URL", url.as_str())];
+                let environment = known.into_iter().chain(environment).collect::<Vec<_>>();
                 for role in ["product", "user", "gateway"] {
                     shop.add(&["--role", role], &environment);
                 }
@@ -213,6 +221,26 @@ impl Shop {
     /// A client of the gateway, as everybody has.
     pub(crate) fn gateway(&self) -> Client {
         self.client("gateway")
+    }
+
+    /// Runs a command of the program on the shop's stores.
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
+        let mut command = Process::command(self.folder.path());
+        for server in &self.servers {
+            command.env(server.variable(), server.url());
+        }
+        command.args(args);
+        Process::run(command)
+    }
+
+    /// A client of the gateway who may do everything.
+    pub(crate) async fn admin(&self) -> Client {
+        let email = format!("{}@example.com", uuid::Uuid::now_v7().simple());
+        let output =
+            self.run(&["user", "create", "--admin", "--username", "Root", "--email", &email]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let password = text.lines().find_map(|line| line.strip_prefix("password: "));
+        self.gateway().signed_in(&email, password.unwrap()).await
     }
 
     /// Ends `role`, which must have a process of its own, at once.

@@ -1,0 +1,47 @@
+//! Whether this process asks everybody who they are.
+
+use super::{all_in_one, listen_address, listening};
+use crate::auth::Mode;
+use crate::cli::Role;
+use crate::config::{self, AuthMode, Effective, Settings};
+use crate::server::Listener;
+
+/// The mode of a process that runs `roles`.
+///
+/// # Errors
+/// When it would be open to more than this machine, and nobody said that it may.
+pub(super) fn mode(
+    settings: &Settings,
+    effective: &Effective,
+    roles: &[Role],
+) -> Result<Mode, config::Error> {
+    let mut addresses = listening(roles).map(|role| listen_address(settings, role));
+    let exposed = addresses.find(|(_, address)| !address.ip().is_loopback());
+    let open = match settings.auth.mode {
+        AuthMode::Open => true,
+        AuthMode::Enforced => false,
+        AuthMode::Auto => all_in_one(roles) && exposed.is_none(),
+    };
+    if !open {
+        return Ok(Mode::Enforced);
+    }
+    match exposed {
+        Some((key, address)) if !settings.auth.open_beyond_loopback => {
+            let problem = format!(
+                "open lets everybody in who reaches {address} ({key}); listen on 127.0.0.1, say enforced, or \
+                 set auth.open_beyond_loopback=true where that is meant"
+            );
+            Err(effective.blame("auth.mode", problem))
+        }
+        _ => Ok(Mode::Open),
+    }
+}
+
+/// Says in the log that nobody is asked, where that is so.
+pub(super) fn warn(mode: Mode, listeners: &[(Role, Listener)]) {
+    if mode == Mode::Open {
+        let addresses = listeners.iter().map(|(_, listener)| listener.address.to_string());
+        let addresses = addresses.collect::<Vec<_>>().join(", ");
+        log::warn!("auth.mode is open: whoever reaches {addresses} needs no token to use the shop");
+    }
+}

@@ -1,0 +1,47 @@
+//! Keeps a process's verifier up to date.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::header::HeaderMap;
+use tokio::time::sleep;
+
+use super::Verifier;
+use crate::contract::UserClient;
+use crate::error::Error;
+use crate::transport::Context;
+
+/// How long the user role may take to answer, and how soon it is asked again before the first answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+const FIRST: Duration = Duration::from_millis(200);
+
+/// Asks `users` for keys and revocations every `interval`, and when a token names a key that is not known.
+/// While there is no answer, what was learnt before holds. Never returns.
+pub async fn follow(verifier: Arc<Verifier>, users: UserClient, interval: Duration) {
+    let mut answered = true;
+    loop {
+        let outcome = learn(&verifier, &users).await;
+        match &outcome {
+            Ok(()) if !answered => log::info!("the user role tells the keys of tokens again"),
+            Err(error) if answered && verifier.is_complete() => {
+                log::warn!("the user role does not tell the keys of tokens: {}", error.chain());
+            }
+            _ => {}
+        }
+        answered = outcome.is_ok();
+        verifier.answered();
+        let pause = if verifier.is_complete() { interval } else { FIRST };
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = verifier.wanted() => {}
+        }
+    }
+}
+
+async fn learn(verifier: &Verifier, users: &UserClient) -> Result<(), Error> {
+    let context = Context::of(&HeaderMap::new(), PATIENCE);
+    let (keys, revocations) =
+        futures_util::try_join!(users.keys(&context), users.revocations(&context))?;
+    verifier.learn(&keys, revocations);
+    Ok(())
+}

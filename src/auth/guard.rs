@@ -1,0 +1,107 @@
+//! Holds a request against its route's rule.
+
+use std::sync::Arc;
+
+use actix_web::http::header::{AUTHORIZATION, HeaderMap};
+
+use super::access::{Access, Caller, Rule};
+use super::{Identity, Refusal, Verifier};
+use crate::error::{Error, Kind};
+
+/// Whether some routes are free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Those that say so.
+    Open,
+    /// None.
+    Enforced,
+}
+
+/// Knows who asks, and who may; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    verifier: Arc<Verifier>,
+    mode: Mode,
+}
+
+/// What may be said of the token of a request.
+enum Token<'a> {
+    Absent,
+    Given(&'a str),
+    Unreadable,
+}
+
+impl Guard {
+    /// One that knows what `verifier` knows.
+    pub fn new(verifier: Arc<Verifier>, mode: Mode) -> Self {
+        Self { verifier, mode }
+    }
+
+    /// Whether some routes are free.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Who asks with `headers`, when `rule` lets them.
+    ///
+    /// # Errors
+    /// 401 without a good token where one is needed, or with a bad one; 403 where a user may not; 503 while
+    /// no token can be told from another.
+    pub async fn admit(&self, rule: Rule, headers: &HeaderMap) -> Result<Caller, Error> {
+        let trusted = rule.free_when_open && self.mode == Mode::Open;
+        let identity = match rule.access {
+            Access::Public => None,
+            _ => self.identity(headers, trusted || rule.access == Access::Anyone).await?,
+        };
+        let caller = Caller { identity, trusted };
+        match (rule.access, &caller.identity) {
+            _ if trusted => Ok(caller),
+            (Access::Public | Access::Anyone, _) | (Access::SignedIn, Some(_)) => Ok(caller),
+            (Access::Admin, Some(identity)) if identity.is_admin() => Ok(caller),
+            (Access::Admin, Some(_)) => Err(Error::new(Kind::Forbidden, "only admins may do this")),
+            (_, None) => Err(Error::unauthorized("sign in, and send the token", "Bearer")),
+        }
+    }
+
+    /// Who the token says is asking. Where it need not be known, it need not be there.
+    async fn identity(
+        &self,
+        headers: &HeaderMap,
+        optional: bool,
+    ) -> Result<Option<Arc<Identity>>, Error> {
+        let token = match token(headers) {
+            Token::Absent => return Ok(None),
+            Token::Given(token) => token,
+            Token::Unreadable => return Err(refused("no bearer token")),
+        };
+        match self.verifier.verify(token).await {
+            Ok(identity) => Ok(Some(identity)),
+            Err(Refusal::Invalid(why)) => Err(refused(why)),
+            Err(Refusal::NoKeys) if optional => Ok(None),
+            Err(Refusal::NoKeys) => {
+                let detail = "it cannot be told yet who asks, try again";
+                Err(Error::unavailable(detail, "no keys of tokens are known"))
+            }
+        }
+    }
+}
+
+/// 401; `why` is for the log alone.
+fn refused(why: &'static str) -> Error {
+    let detail = "the token is not valid (any more)";
+    Error::unauthorized(detail, r#"Bearer error="invalid_token""#).caused_by(why)
+}
+
+fn token(headers: &HeaderMap) -> Token<'_> {
+    let mut lines = headers.get_all(AUTHORIZATION);
+    let Some(line) = lines.next() else { return Token::Absent };
+    let parts = line.to_str().ok().and_then(|line| line.split_once(' '));
+    match parts {
+        Some((scheme, token))
+            if scheme.eq_ignore_ascii_case("bearer") && lines.next().is_none() =>
+        {
+            Token::Given(token.trim())
+        }
+        _ => Token::Unreadable,
+    }
+}

@@ -1,0 +1,20 @@
+//! Who asks, and whether they may.
+//!
+//! Every process verifies tokens itself, with one [`Verifier`] that all its threads share. [`follow`] keeps
+//! what it knows up to date. Each route has a [`Rule`]; the [`Guard`] of a role's edge holds every request
+//! against its route's, and gives the handler a [`Caller`].
+
+mod access;
+mod audit;
+mod crypto;
+mod feed;
+mod guard;
+mod token;
+mod verifier;
+
+pub use access::{Caller, Rule, admin, anyone, public, signed_in};
+pub use audit::Audit;
+pub use feed::follow;
+pub use guard::{Guard, Mode};
+pub use token::{Claims, Identity, SigningKey};
+pub use verifier::{Refusal, Verifier};

@@ -1,0 +1,182 @@
+//! Access tokens: JWTs (RFC 7519) that are signed with Ed25519 (RFC 8037).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::Utc;
+use jsonwebtoken::errors::{Error as TokenError, ErrorKind};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use ring::digest;
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::crypto;
+use crate::config::Auth;
+use crate::contract::{Jwk, UserRole};
+use crate::error::Error;
+
+/// How far the clocks of two machines may be apart, in seconds.
+const LEEWAY: u64 = 5;
+/// The longest token that is looked at, in bytes.
+const MAX_LENGTH: usize = 4096;
+
+/// What a token says. Times are in seconds since 1970.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Claims {
+    /// Who says it.
+    pub iss: String,
+    /// For whom it is.
+    pub aud: String,
+    /// Whose token it is.
+    pub sub: Uuid,
+    /// The token's own name.
+    pub jti: Uuid,
+    /// The session that it belongs to.
+    pub sid: Uuid,
+    /// When it was made.
+    pub iat: i64,
+    /// When it ends.
+    pub exp: i64,
+    /// What the user is allowed.
+    pub roles: Vec<UserRole>,
+}
+
+/// Who a valid token says is asking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The user.
+    pub user: Uuid,
+    /// The session that the token belongs to.
+    pub session: Uuid,
+    /// What the user is allowed.
+    pub roles: Vec<UserRole>,
+    pub(super) issued_at: i64,
+    pub(super) expires_at: i64,
+}
+
+impl Identity {
+    /// Whether the user is allowed everything.
+    pub fn is_admin(&self) -> bool {
+        self.roles.contains(&UserRole::Admin)
+    }
+
+    /// Whether the token has ended, as far as the clocks can be trusted.
+    pub(super) fn is_over(&self) -> bool {
+        self.expires_at + LEEWAY.cast_signed() < Utc::now().timestamp()
+    }
+}
+
+/// A key that signs tokens.
+#[derive(Clone, Debug)]
+pub struct SigningKey {
+    private: EncodingKey,
+    public: Jwk,
+}
+
+impl SigningKey {
+    /// The key that `seed` stands for (RFC 8032, section 5.1.5).
+    ///
+    /// # Errors
+    /// When it has another length than 32 bytes.
+    pub fn from_seed(seed: &[u8]) -> Result<Self, &'static str> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed);
+        let pair = pair.map_err(|_| "a key has 64 hexadecimal digits")?;
+        let x = URL_SAFE_NO_PAD.encode(pair.public_key());
+        Ok(Self { private: EncodingKey::from_ed_der(seed), public: jwk(x) })
+    }
+
+    /// The key that verifies what this one signs.
+    pub fn public(&self) -> &Jwk {
+        &self.public
+    }
+
+    /// The token that says `claims`.
+    ///
+    /// # Errors
+    /// When the JWT library fails, which it has no reason to.
+    pub fn sign(&self, claims: &Claims) -> Result<String, Error> {
+        crypto::install();
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.kid = Some(self.public.kid.clone());
+        jsonwebtoken::encode(&header, claims, &self.private).map_err(Error::internal)
+    }
+}
+
+fn jwk(x: String) -> Jwk {
+    // RFC 7638: the required members in the order of their names, without white space.
+    let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
+    let kid = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, members.as_bytes()));
+    let [kty, crv, usage, alg] = ["OKP", "Ed25519", "sig", "EdDSA"].map(str::to_owned);
+    Jwk { kty, crv, x, kid, usage, alg }
+}
+
+/// The key that `jwk` describes, where it is one that may verify tokens here.
+pub(super) fn decoding_key(jwk: &Jwk) -> Option<DecodingKey> {
+    let ours =
+        (jwk.kty.as_str(), jwk.crv.as_str(), jwk.alg.as_str()) == ("OKP", "Ed25519", "EdDSA");
+    ours.then(|| DecodingKey::from_ed_components(&jwk.x).ok()).flatten()
+}
+
+/// What holds of every token, whoever sent it.
+#[derive(Debug)]
+pub(super) struct Rules(Validation);
+
+impl Rules {
+    pub(super) fn new(options: &Auth) -> Self {
+        crypto::install();
+        let mut rules = Validation::new(Algorithm::EdDSA);
+        rules.leeway = LEEWAY;
+        rules.validate_nbf = true;
+        rules.set_issuer(&[&options.issuer]);
+        rules.set_audience(&[&options.audience]);
+        rules.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        Self(rules)
+    }
+
+    /// The name of the key that `token` says it was signed with.
+    ///
+    /// # Errors
+    /// What is wrong with the token, in a word for the log.
+    pub(super) fn key_name(&self, token: &str) -> Result<String, &'static str> {
+        if token.len() > MAX_LENGTH {
+            return Err("too long");
+        }
+        let header = jsonwebtoken::decode_header(token).map_err(|error| word(&error))?;
+        if header.alg != Algorithm::EdDSA {
+            return Err("another algorithm");
+        }
+        header.kid.ok_or("no key named")
+    }
+
+    /// Who `token` says is asking, when it was signed with `key` and holds.
+    ///
+    /// # Errors
+    /// As [`Rules::key_name`].
+    pub(super) fn read(&self, token: &str, key: &DecodingKey) -> Result<Identity, &'static str> {
+        let decoded = jsonwebtoken::decode::<Claims>(token, key, &self.0);
+        let claims = decoded.map_err(|error| word(&error))?.claims;
+        if claims.iat > Utc::now().timestamp() + LEEWAY.cast_signed() {
+            return Err("not valid yet");
+        }
+        Ok(Identity {
+            user: claims.sub,
+            session: claims.sid,
+            roles: claims.roles,
+            issued_at: claims.iat,
+            expires_at: claims.exp,
+        })
+    }
+}
+
+fn word(error: &TokenError) -> &'static str {
+    match error.kind() {
+        ErrorKind::InvalidSignature => "wrong signature",
+        ErrorKind::ExpiredSignature => "expired",
+        ErrorKind::ImmatureSignature => "not valid yet",
+        ErrorKind::InvalidIssuer => "another issuer",
+        ErrorKind::InvalidAudience => "another audience",
+        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => "another algorithm",
+        ErrorKind::MissingRequiredClaim(_) => "a claim is missing",
+        _ => "malformed",
+    }
+}

@@ -1,0 +1,54 @@
+//! Other people's accounts, for admins.
+
+use actix_web::http::header::LINK;
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse, Responder};
+use uuid::Uuid;
+
+use super::{Shared, unknown, write};
+use crate::auth::{Audit, Caller};
+use crate::edge::{Fields, Query};
+use crate::error::Error;
+use crate::user::model::{AccountsRequest, RightsPatch, roles_to_text};
+use crate::user::store::{Changes, Ending, Write};
+
+/// `GET /auth/users`
+pub(in crate::user) async fn list(
+    shared: Data<Shared>,
+    request: HttpRequest,
+) -> Result<impl Responder, Error> {
+    let page = AccountsRequest::read(Query::of(&request))?;
+    let (filter, limit) = page.filter();
+    let found = shared.users.list(filter, limit).await?;
+    let (accounts, next) = page.cut(found.into_iter().map(|record| record.account).collect());
+    let mut response = HttpResponse::Ok();
+    if let Some(next) = next {
+        response.insert_header((LINK, format!("<{next}>; rel=\"next\"")));
+    }
+    Ok(response.json(accounts))
+}
+
+/// `PATCH /auth/users/{id}`: the account's tokens end; with other rights it gets others, disabled it gets none.
+pub(in crate::user) async fn patch(
+    shared: Data<Shared>,
+    id: Path<String>,
+    caller: Caller,
+    fields: Fields,
+    audit: Audit,
+) -> Result<impl Responder, Error> {
+    let id = Uuid::try_parse(&id).map_err(|_| unknown())?;
+    let RightsPatch { roles, disabled } = RightsPatch::read(fields)?;
+    let ending = match (&roles, disabled) {
+        (_, Some(true)) => Ending::Sessions { except: None },
+        (Some(_), _) => Ending::Tokens,
+        (None, _) => Ending::Nothing,
+    };
+    let changes = Changes::rights(roles.as_deref(), disabled);
+    let (record, _) = write(&shared, id, Write::Change(changes), ending).await?;
+    let account = record.account;
+    let by = caller.identity()?.user;
+    let roles = roles_to_text(&account.roles);
+    let state = if account.disabled { "disabled" } else { "enabled" };
+    audit.note("rights_changed", Some(id), &format!("{roles}; {state}; by {by}"));
+    Ok(HttpResponse::Ok().json(account))
+}

@@ -1,0 +1,44 @@
+//! What a user sees first.
+
+use actix_web::web::{Data, Path};
+use actix_web::{HttpResponse, Responder};
+use log::warn;
+use uuid::Uuid;
+
+use super::{Shared, unknown};
+use crate::auth::Caller;
+use crate::contract::{Dashboard, Product};
+use crate::error::Error;
+use crate::transport::Context;
+
+/// `GET /auth/dashboard/{id}`
+pub(in crate::user) async fn show(
+    shared: Data<Shared>,
+    id: Path<String>,
+    caller: Caller,
+    context: Context,
+) -> Result<impl Responder, Error> {
+    let id = Uuid::try_parse(&id).map_err(|_| unknown())?;
+    if !caller.may_see(id) {
+        return Err(unknown());
+    }
+    let user = shared.users.find(id).await?.ok_or_else(unknown)?.account.user;
+    let (recommended_products, degraded) = match recommend(&shared, &context).await {
+        Ok(products) => (products, Vec::new()),
+        Err(error) => {
+            let id = context.request_id.as_str();
+            warn!(role = "user", requestId = id; "no recommendations: {}", error.chain());
+            (Vec::new(), vec!["product".to_owned()])
+        }
+    };
+    Ok(HttpResponse::Ok().json(Dashboard { user, recommended_products, degraded }))
+}
+
+async fn recommend(shared: &Shared, context: &Context) -> Result<Vec<Product>, Error> {
+    let options = &shared.options;
+    if options.recommendations == 0 {
+        return Ok(Vec::new());
+    }
+    let context = context.within(options.recommendations_timeout);
+    shared.products.newest(options.recommendations, &context).await
+}

@@ -1,0 +1,153 @@
+//! Registering, logging in and out, and what verifies tokens.
+
+use actix_web::http::header::{CACHE_CONTROL, LOCATION};
+use actix_web::web::Data;
+use actix_web::{HttpResponse, Responder};
+use chrono::Utc;
+use uuid::Uuid;
+
+use super::{Shared, taken, write};
+use crate::auth::{Audit, Caller};
+use crate::edge::Fields;
+use crate::error::{Error, Kind};
+use crate::user::authority::{RefreshToken, Tokens, disabled, not_good};
+use crate::user::model::{Login, NewUser};
+use crate::user::store::{Changes, Ending, Record, Rotated, Write};
+
+/// `POST /auth/register`
+pub(in crate::user) async fn register(
+    shared: Data<Shared>,
+    fields: Fields,
+    audit: Audit,
+) -> Result<impl Responder, Error> {
+    let mut new = NewUser::read(fields, shared.mode)?;
+    let password_hash = match new.password.take() {
+        Some(password) => {
+            throttled(shared.throttle.address(audit.address), &audit, None)?;
+            Some(shared.hashing.hash("password", password, new.about()).await?)
+        }
+        None => None,
+    };
+    let record = Record::new(new.into_user(), password_hash);
+    shared.users.insert(&record).await.map_err(taken)?;
+    audit.note("registered", Some(record.id()), "");
+    let location = format!("/auth/dashboard/{}", record.id());
+    Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(record.account.user))
+}
+
+/// `POST /auth/login`
+pub(in crate::user) async fn login(
+    shared: Data<Shared>,
+    fields: Fields,
+    audit: Audit,
+) -> Result<impl Responder, Error> {
+    let Login { email, password } = Login::read(fields)?;
+    throttled(shared.throttle.address(audit.address), &audit, None)?;
+    throttled(shared.throttle.account(&email), &audit, None)?;
+    let asked_at = Utc::now().timestamp();
+    let found = shared.users.find_by_email(&email).await?;
+    let hash = found.as_ref().and_then(|record| record.password_hash.as_deref());
+    let right = shared.hashing.verify(password, hash).await?;
+    let (Some(record), true) = (&found, right) else {
+        audit.note("login_failed", found.map(|record| record.id()), "");
+        return Err(Error::unauthorized("wrong e-mail address or password", "Bearer"));
+    };
+    if record.account.disabled {
+        audit.note("login_failed", Some(record.id()), "disabled");
+        return Err(disabled());
+    }
+    let (session, token) = shared.authority.session(record.id())?;
+    let begun = shared.users.begin(&session, record.password_hash.as_deref().unwrap_or_default());
+    // Its password has changed in this very moment, or it was disabled.
+    let valid_from = begun.await?.ok_or_else(disabled)?;
+    audit.note("login", Some(record.id()), "");
+    let times = (asked_at, valid_from);
+    Ok(reply(&shared.authority.tokens(&record.account, session.id, Some(&token), times)?))
+}
+
+/// `POST /auth/refresh`
+pub(in crate::user) async fn refresh(
+    shared: Data<Shared>,
+    fields: Fields,
+    audit: Audit,
+) -> Result<impl Responder, Error> {
+    let used = refresh_token(fields)?.ok_or_else(not_good)?;
+    let asked_at = Utc::now().timestamp();
+    let (next, token) = shared.authority.next(used.session(), Uuid::nil())?;
+    match shared.users.rotate(used.hash(), &next).await? {
+        Rotated::Done(record, valid_from) => {
+            audit.note("refreshed", Some(record.id()), "");
+            let times = (asked_at, valid_from);
+            Ok(reply(&shared.authority.tokens(&record.account, next.id, Some(&token), times)?))
+        }
+        Rotated::Reused(user) => {
+            // Somebody else has a token of this session. Who has the newest cannot be told.
+            audit.note("refresh_reused", Some(user), "the session is over");
+            write(&shared, user, Write::Change(Changes::default()), Ending::Tokens).await?;
+            Err(not_good())
+        }
+        Rotated::Unknown => {
+            audit.note("refresh_failed", None, "");
+            Err(not_good())
+        }
+    }
+}
+
+/// `POST /auth/logout`: ends the session of a refresh token. One that is not known has no session.
+pub(in crate::user) async fn logout(
+    shared: Data<Shared>,
+    fields: Fields,
+    audit: Audit,
+) -> Result<impl Responder, Error> {
+    if let Some(token) = refresh_token(fields)? {
+        let user = shared.users.end(token.session(), token.hash()).await?;
+        user.into_iter().for_each(|user| audit.note("logout", Some(user), ""));
+    }
+    Ok(HttpResponse::NoContent())
+}
+
+/// `POST /auth/logout-all`: ends every session of the caller, and the access tokens.
+pub(in crate::user) async fn logout_all(
+    shared: Data<Shared>,
+    caller: Caller,
+    audit: Audit,
+) -> Result<impl Responder, Error> {
+    let user = caller.identity()?.user;
+    let ending = Ending::Sessions { except: None };
+    write(&shared, user, Write::Change(Changes::default()), ending).await?;
+    audit.note("logout_all", Some(user), "");
+    Ok(HttpResponse::NoContent())
+}
+
+/// `GET /auth/.well-known/jwks.json` (RFC 7517), and `GET /internal/jwks.json` for other roles
+pub(in crate::user) async fn keys(shared: Data<Shared>) -> impl Responder {
+    let keys = shared.authority.keys();
+    HttpResponse::Ok().insert_header((CACHE_CONTROL, "public, max-age=60")).json(keys)
+}
+
+/// `GET /internal/revocations`: for other roles; the gateway does not lead here.
+pub(in crate::user) async fn revocations(shared: Data<Shared>) -> Result<impl Responder, Error> {
+    let horizon = shared.authority.horizon();
+    Ok(HttpResponse::Ok().json(shared.users.revocations(horizon).await?))
+}
+
+fn refresh_token(mut fields: Fields) -> Result<Option<RefreshToken>, Error> {
+    let text = fields.required::<String>("refreshToken");
+    fields.finish(text).map(|text| RefreshToken::parse(&text))
+}
+
+pub(super) fn throttled(
+    outcome: Result<(), Error>,
+    audit: &Audit,
+    user: Option<Uuid>,
+) -> Result<(), Error> {
+    outcome.inspect_err(|error| {
+        debug_assert_eq!(error.kind(), Kind::TooManyRequests);
+        audit.note("throttled", user, "");
+    })
+}
+
+/// Tokens are for nobody but who asked.
+pub(super) fn reply(tokens: &Tokens) -> HttpResponse {
+    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(tokens)
+}

@@ -1,0 +1,168 @@
+//! Passwords: which are taken, and how they are kept.
+
+use std::sync::Arc;
+
+use argon2::Argon2;
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use unicode_normalization::UnicodeNormalization as _;
+use zxcvbn::{Score, zxcvbn};
+
+use crate::config::User as Options;
+use crate::error::{Error, FieldError};
+
+/// What is verified where there is no password: of a random one, with the parameters of all others, so that
+/// nobody learns by the clock whether there is an account.
+const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$qbKhlWimr8MxtrM86XIhfg$\
+                      9KIblZA2tr0Z5D1lO/ZX9C96hSDtLVoCOEfcIa68CbM";
+
+/// A password that somebody claims to be theirs: any text, in one of the ways to write it (NFKC, as in
+/// RFC 8265).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "String")]
+pub(super) struct Password(SecretString);
+
+impl From<String> for Password {
+    fn from(text: String) -> Self {
+        Self(text.nfkc().collect::<String>().into())
+    }
+}
+
+/// A password that may become one: of 12 to 128 characters.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct NewPassword(Password);
+
+impl TryFrom<String> for NewPassword {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let password = Password::from(text);
+        match password.0.expose_secret().chars().count() {
+            ..12 => Err("must have at least 12 characters"),
+            129.. => Err("must have at most 128 characters"),
+            _ => Ok(Self(password)),
+        }
+    }
+}
+
+/// Hashes passwords, as many at once as the machine has room for; cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Hashing {
+    /// For those that are hashed and those that wait.
+    places: Arc<Semaphore>,
+    /// For those that are hashed.
+    threads: Arc<Semaphore>,
+}
+
+impl Hashing {
+    pub(super) fn new(options: &Options) -> Self {
+        let threads = match options.hashing_threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2),
+            threads => threads,
+        };
+        Self {
+            places: Arc::new(Semaphore::new(threads + options.hashing_queue)),
+            threads: Arc::new(Semaphore::new(threads)),
+        }
+    }
+
+    /// The hash of `password`, unless it can be guessed by who knows `about` its owner: argon2id with the
+    /// parameters that OWASP recommends (m = 19 MiB, t = 2, p = 1), in PHC's form.
+    ///
+    /// # Errors
+    /// 422 for `field` when it can be guessed; 503 when too many wait.
+    pub(super) async fn hash(
+        &self,
+        field: &'static str,
+        password: NewPassword,
+        about: Vec<String>,
+    ) -> Result<String, Error> {
+        self.run(move || {
+            let text = password.0.0.expose_secret();
+            let about = about.iter().map(String::as_str).collect::<Vec<_>>();
+            let strength = zxcvbn(text, &about);
+            if strength.score() < Score::Three {
+                let warning = strength.feedback().and_then(|feedback| feedback.warning());
+                let warning = warning.map(|warning| format!(": {warning}"));
+                let detail = format!("is too easy to guess{}", warning.unwrap_or_default());
+                return Err(Error::invalid(vec![FieldError::new(field, detail)]));
+            }
+            let hash = Argon2::default().hash_password(text.as_bytes());
+            hash.map(|hash| hash.to_string()).map_err(|error| Error::internal(error.to_string()))
+        })
+        .await?
+    }
+
+    /// Whether `password` is the one that `hash` is of. Where there is none it takes as long to say no.
+    ///
+    /// # Errors
+    /// 503 when too many wait; 500 when `hash` is none.
+    pub(super) async fn verify(
+        &self,
+        password: Password,
+        hash: Option<&str>,
+    ) -> Result<bool, Error> {
+        let (hash, known) = (hash.unwrap_or(NOBODY).to_owned(), hash.is_some());
+        self.run(move || {
+            let hash = PasswordHash::new(&hash);
+            let hash = hash.map_err(|error| Error::internal(error.to_string()))?;
+            let text = password.0.expose_secret().as_bytes();
+            Ok(Argon2::default().verify_password(text, &hash).is_ok() && known)
+        })
+        .await?
+    }
+
+    /// Does `work` on a thread that may be kept busy.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let busy = || {
+            let detail = "too many passwords are being checked, try again";
+            Error::unavailable(detail, "user.hashing_queue is full")
+        };
+        let place = self.places.clone().try_acquire_owned().map_err(|_| busy())?;
+        let thread = self.threads.clone().acquire_owned().await.map_err(Error::internal)?;
+        let done = spawn_blocking(move || {
+            // Given back when the work is done, whether anybody still waits for it or not.
+            let _held = (place, thread);
+            work()
+        });
+        done.await.map_err(Error::internal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobodys_hash_is_as_costly_as_any_and_of_no_password() {
+        let hash = PasswordHash::new(NOBODY).unwrap();
+        let of_somebody = Argon2::default().hash_password(b"somebody").unwrap().to_string();
+        let cost = "$argon2id$v=19$m=19456,t=2,p=1$";
+        assert!(NOBODY.starts_with(cost) && of_somebody.starts_with(cost), "{of_somebody}");
+        assert_eq!(NOBODY.len(), of_somebody.len());
+        assert!(Argon2::default().verify_password(b"", &hash).is_err());
+    }
+
+    #[test]
+    fn a_password_has_12_to_128_characters_of_any_kind() {
+        let good = |text: &str| NewPassword::try_from(text.to_owned()).is_ok();
+        assert!(good("zwölf Füchse") && good(&"🦊".repeat(12)) && good(&"ö".repeat(128)));
+        for bad in ["", "elf letters", &"🦊".repeat(11), &"ö".repeat(129)] {
+            assert!(!good(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn two_ways_to_write_a_letter_are_one_password() {
+        let written = |text: &str| Password::from(text.to_owned()).0.expose_secret().to_owned();
+        assert_eq!(written("caf\u{e9} \u{fb01}"), written("cafe\u{301} fi"));
+    }
+}

@@ -1,0 +1,228 @@
+//! Queries on accounts.
+
+use chrono::Utc;
+use diesel::prelude::*;
+use diesel_async::{AsyncConnection as _, RunQueryDsl};
+use uuid::Uuid;
+
+use super::schema::{revocations, sessions, users};
+use super::{Record, Row, Store, uuid};
+use crate::contract::{Revocation, UserRole};
+use crate::storage::sql::on_either;
+use crate::storage::{StoreError, to_the_end};
+use crate::user::model::{email_key, roles_to_text};
+
+/// What changes of an account; what is absent stays.
+#[derive(Clone, Debug, Default, AsChangeset)]
+#[diesel(table_name = users)]
+pub(in crate::user) struct Changes {
+    username: Option<String>,
+    email: Option<String>,
+    email_key: Option<String>,
+    password_hash: Option<String>,
+    roles: Option<String>,
+    disabled: Option<bool>,
+}
+
+impl Changes {
+    pub(in crate::user) fn profile(username: Option<String>, email: Option<String>) -> Self {
+        let email_key = email.as_deref().map(email_key);
+        Self { username, email, email_key, ..Self::default() }
+    }
+
+    pub(in crate::user) fn password(hash: String) -> Self {
+        Self { password_hash: Some(hash), ..Self::default() }
+    }
+
+    pub(in crate::user) fn rights(roles: Option<&[UserRole]>, disabled: Option<bool>) -> Self {
+        Self { roles: roles.map(roles_to_text), disabled, ..Self::default() }
+    }
+
+    fn are_none(&self) -> bool {
+        let Self { username, email, email_key: _, password_hash, roles, disabled } = self;
+        let texts = [username, email, password_hash, roles];
+        texts.iter().all(|text| text.is_none()) && disabled.is_none()
+    }
+}
+
+/// What is done to an account.
+#[derive(Clone, Debug)]
+pub(in crate::user) enum Write {
+    /// Some of it changes, or nothing.
+    Change(Changes),
+    /// It goes, and its sessions with it.
+    Delete,
+}
+
+/// What ends with that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::user) enum Ending {
+    /// Nothing.
+    Nothing,
+    /// The access tokens that are out: whoever has a session gets new ones.
+    Tokens,
+    /// Every session but this one, and the access tokens.
+    Sessions { except: Option<Uuid> },
+}
+
+impl Ending {
+    /// The tokens that end now. They say when they were made to the second.
+    fn revocation(self, user: Uuid) -> Option<Revocation> {
+        let revocation = Revocation { user, before: Utc::now().timestamp() + 1 };
+        (self != Self::Nothing).then_some(revocation)
+    }
+}
+
+/// Which accounts are listed, in the order in which they were registered.
+#[derive(Clone, Debug, Default)]
+pub(in crate::user) struct Filter {
+    /// Those behind this one.
+    pub(in crate::user) after: Option<Uuid>,
+    /// That with this address.
+    pub(in crate::user) email: Option<String>,
+    /// Those with this role.
+    pub(in crate::user) role: Option<UserRole>,
+    /// Those that are disabled, or that are not.
+    pub(in crate::user) disabled: Option<bool>,
+}
+
+impl Store {
+    /// Adds `record`; [`StoreError::Duplicate`] when an account has its e-mail address.
+    pub(in crate::user) async fn insert(&self, record: &Record) -> Result<(), StoreError> {
+        let row = Row::from(record);
+        let pool = self.pool()?;
+        to_the_end(&self.limits, async move {
+            let insert = diesel::insert_into(users::table).values(row);
+            on_either!(&mut pool.get().await?, connection => insert.execute(connection).await)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The account with `id`, where there is one.
+    pub(in crate::user) async fn find(&self, id: Uuid) -> Result<Option<Record>, StoreError> {
+        let pool = self.pool()?;
+        to_the_end(&self.limits, async move {
+            let found = users::table.find(id.to_string());
+            let row = on_either!(&mut pool.get().await?, connection => {
+                found.first::<Row>(connection).await
+            });
+            row.optional()?.map(Record::try_from).transpose()
+        })
+        .await
+    }
+
+    /// The account with the address `email`, in any mix of cases.
+    pub(in crate::user) async fn find_by_email(
+        &self,
+        email: &str,
+    ) -> Result<Option<Record>, StoreError> {
+        let filter = Filter { email: Some(email.to_owned()), ..Filter::default() };
+        Ok(self.list(filter, 1).await?.pop())
+    }
+
+    /// At most `limit` of the accounts that `filter` lets through.
+    pub(in crate::user) async fn list(
+        &self,
+        filter: Filter,
+        limit: usize,
+    ) -> Result<Vec<Record>, StoreError> {
+        let pool = self.pool()?;
+        to_the_end(&self.limits, async move {
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let rows = on_either!(&mut pool.get().await?, connection => {
+                let mut query = users::table.order_by(users::id).limit(limit).into_boxed();
+                if let Some(after) = filter.after {
+                    query = query.filter(users::id.gt(after.to_string()));
+                }
+                if let Some(email) = filter.email {
+                    query = query.filter(users::email_key.eq(email_key(&email)));
+                }
+                if let Some(role) = filter.role {
+                    query = query.filter(users::roles.like(format!("%{role}%")));
+                }
+                if let Some(disabled) = filter.disabled {
+                    query = query.filter(users::disabled.eq(disabled));
+                }
+                query.load::<Row>(connection).await
+            })?;
+            rows.into_iter().map(Record::try_from).collect()
+        })
+        .await
+    }
+
+    /// Does `write` to the account with `id`, and ends what `ending` says, all or nothing. Gives the account
+    /// as it then is, or was, and what has to be told of its tokens; nothing when there is no such account.
+    /// Revocations of before `horizon`, in seconds since 1970, are forgotten.
+    pub(in crate::user) async fn write(
+        &self,
+        id: Uuid,
+        write: Write,
+        ending: Ending,
+        horizon: i64,
+    ) -> Result<Option<(Record, Option<Revocation>)>, StoreError> {
+        let pool = self.pool()?;
+        let revocation = ending.revocation(id);
+        let done = revocation.clone();
+        let row = to_the_end(&self.limits, async move {
+            let row = on_either!(&mut pool.get().await?, connection => {
+                connection.transaction::<_, diesel::result::Error, _>(async |connection| {
+                    let id = id.to_string();
+                    // The write comes first: on SQLite a reader cannot become a writer when there is another.
+                    let row = match &write {
+                        Write::Change(changes) if changes.are_none() => {
+                            let same = users::disabled.eq(users::disabled);
+                            let touch = diesel::update(users::table.find(&id)).set(same);
+                            touch.get_result::<Row>(connection).await.optional()?
+                        }
+                        Write::Change(changes) => {
+                            let update = diesel::update(users::table.find(&id)).set(changes.clone());
+                            update.get_result::<Row>(connection).await.optional()?
+                        }
+                        Write::Delete => {
+                            let delete = diesel::delete(users::table.find(&id));
+                            delete.get_result::<Row>(connection).await.optional()?
+                        }
+                    };
+                    let (Some(row), Some(revocation)) = (&row, &revocation) else { return Ok(row) };
+                    if let Ending::Sessions { except } = ending {
+                        let except = except.map_or_else(String::new, |session| session.to_string());
+                        let ended = sessions::user_id.eq(&id).and(sessions::id.ne(except));
+                        diesel::delete(sessions::table.filter(ended)).execute(connection).await?;
+                    }
+                    let old = revocations::table.filter(revocations::before.lt(horizon));
+                    diesel::delete(old).execute(connection).await?;
+                    let values = (
+                        revocations::user_id.eq(&id),
+                        revocations::before.eq(revocation.before),
+                    );
+                    let insert = diesel::insert_into(revocations::table).values(values);
+                    let upsert = insert.on_conflict(revocations::user_id).do_update().set(values);
+                    upsert.execute(connection).await?;
+                    Ok(Some(row.clone()))
+                })
+                .await
+            })?;
+            row.map(Record::try_from).transpose()
+        });
+        Ok(row.await?.map(|record| (record, done)))
+    }
+
+    /// The revocations of `horizon`, in seconds since 1970, and after.
+    pub(in crate::user) async fn revocations(
+        &self,
+        horizon: i64,
+    ) -> Result<Vec<Revocation>, StoreError> {
+        let pool = self.pool()?;
+        to_the_end(&self.limits, async move {
+            let late = revocations::table.filter(revocations::before.ge(horizon));
+            let rows = on_either!(&mut pool.get().await?, connection => {
+                late.load::<(String, i64)>(connection).await
+            })?;
+            let read =
+                |(user, before): (String, i64)| Ok(Revocation { user: uuid(&user)?, before });
+            rows.into_iter().map(read).collect()
+        })
+        .await
+    }
+}

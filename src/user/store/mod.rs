@@ -1,0 +1,141 @@
+//! The accounts and their sessions, and the queries on them: the same on SQLite and on PostgreSQL.
+
+mod accounts;
+mod copies;
+mod schema;
+mod sessions;
+
+use chrono::NaiveDateTime;
+use diesel::prelude::*;
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
+use secrecy::ExposeSecret as _;
+use uuid::Uuid;
+
+use super::model::{email_key, roles_from_text, roles_to_text};
+use crate::config::{SqlUrl, User as Options};
+use crate::contract::{Account, User, UserRole};
+use crate::storage::sql::Pool;
+use crate::storage::{Limits, Prepared, StoreError, postgres, sqlite, to_the_end};
+
+pub(super) use accounts::{Changes, Ending, Filter, Write};
+use schema::users;
+pub(super) use sessions::{Rotated, Session};
+
+const ON_SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite/user");
+const ON_POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres/user");
+
+/// All that is stored of an account.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Record {
+    pub(super) account: Account,
+    /// In PHC's form.
+    pub(super) password_hash: Option<String>,
+}
+
+impl Record {
+    /// A customer's account.
+    pub(super) fn new(user: User, password_hash: Option<String>) -> Self {
+        let account = Account { user, roles: vec![UserRole::Customer], disabled: false };
+        Self { account, password_hash }
+    }
+
+    pub(super) fn id(&self) -> Uuid {
+        self.account.user.id
+    }
+}
+
+/// A row of the table of accounts.
+#[derive(Clone, Queryable, Insertable, AsChangeset)]
+#[diesel(table_name = users, treat_none_as_null = true)]
+struct Row {
+    id: String,
+    username: String,
+    email: String,
+    email_key: String,
+    created_at: NaiveDateTime,
+    password_hash: Option<String>,
+    roles: String,
+    disabled: bool,
+}
+
+impl From<&Record> for Row {
+    fn from(record: &Record) -> Self {
+        let Account { user, roles, disabled } = &record.account;
+        Self {
+            id: user.id.to_string(),
+            username: user.username.clone(),
+            email: user.email.clone(),
+            email_key: email_key(&user.email),
+            created_at: user.created_at.naive_utc(),
+            password_hash: record.password_hash.clone(),
+            roles: roles_to_text(roles),
+            disabled: *disabled,
+        }
+    }
+}
+
+impl TryFrom<Row> for Record {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        let user = User {
+            id: uuid(&row.id)?,
+            username: row.username,
+            email: row.email,
+            created_at: row.created_at.and_utc(),
+        };
+        let roles = roles_from_text(&row.roles).map_err(StoreError::corrupt)?;
+        let account = Account { user, roles, disabled: row.disabled };
+        Ok(Self { account, password_hash: row.password_hash })
+    }
+}
+
+fn uuid(text: &str) -> Result<Uuid, StoreError> {
+    Uuid::try_parse(text).map_err(StoreError::corrupt)
+}
+
+/// The accounts, for one worker thread.
+#[derive(Clone, Debug)]
+pub(super) struct Store {
+    pool: Pool,
+    limits: Limits,
+    prepared: Prepared,
+}
+
+impl Store {
+    /// The store that `options` name, whose tables are as up to date as `prepared` says. Opens no
+    /// connection yet.
+    pub(super) fn open(options: &Options, prepared: Prepared) -> Self {
+        let limits = limits(options);
+        Self { pool: Pool::new(&options.database_url, &limits), limits, prepared }
+    }
+
+    /// Asks whether the store answers.
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+        let pool = self.pool()?;
+        to_the_end(&self.limits, async move { pool.get().await?.ping().await }).await
+    }
+
+    fn pool(&self) -> Result<Pool, StoreError> {
+        let ready = self.prepared.is_set().then(|| self.pool.clone());
+        ready.ok_or_else(|| StoreError::Connection("its tables are not up to date yet".into()))
+    }
+}
+
+/// Brings the tables up to date; returns the migrations that were applied. On SQLite it blocks.
+pub(super) async fn migrate(options: &Options) -> Result<Vec<String>, String> {
+    match &options.database_url {
+        SqlUrl::Sqlite(path) => sqlite::migrate(path, ON_SQLITE),
+        SqlUrl::Postgres(url) => {
+            postgres::migrate(url.expose_secret(), &limits(options), ON_POSTGRES).await
+        }
+    }
+}
+
+fn limits(options: &Options) -> Limits {
+    Limits {
+        size: options.pool_size,
+        acquire: options.acquire_timeout,
+        statement: options.statement_timeout,
+    }
+}

@@ -1,0 +1,34 @@
+//! The tables, as the migrations leave them.
+
+diesel::table! {
+    users (id) {
+        id -> Text,
+        username -> Text,
+        email -> Text,
+        email_key -> Text,
+        created_at -> Timestamp,
+        password_hash -> Nullable<Text>,
+        roles -> Text,
+        disabled -> Bool,
+    }
+}
+
+diesel::table! {
+    sessions (id) {
+        id -> Text,
+        user_id -> Text,
+        token_hash -> Text,
+        created_at -> Timestamp,
+        used_at -> Timestamp,
+        expires_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    revocations (user_id) {
+        user_id -> Text,
+        before -> BigInt,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(users, sessions, revocations);
