@@ -39,6 +39,9 @@ pub struct Claims {
     pub exp: i64,
     /// What the user is allowed.
     pub roles: Vec<UserRole>,
+    /// How often the user's tokens had ended before their time when it was made.
+    #[serde(rename = "gen")]
+    pub generation: i64,
 }
 
 /// Who a valid token says is asking.
@@ -50,7 +53,7 @@ pub struct Identity {
     pub session: Uuid,
     /// What the user is allowed.
     pub roles: Vec<UserRole>,
-    pub(super) issued_at: i64,
+    pub(super) generation: i64,
     pub(super) expires_at: i64,
 }
 
@@ -162,7 +165,7 @@ impl Rules {
             user: claims.sub,
             session: claims.sid,
             roles: claims.roles,
-            issued_at: claims.iat,
+            generation: claims.generation,
             expires_at: claims.exp,
         })
     }

@@ -20,6 +20,8 @@ const SEEN: u64 = 4096;
 /// How often a token may make us ask for keys, and how long it waits for the answer.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How much longer than a token lives it is remembered that it ended before: clocks differ.
+const MARGIN: Duration = Duration::from_secs(60);
 
 /// Why a token does not tell who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +36,8 @@ pub enum Refusal {
 #[derive(Debug)]
 pub struct Verifier {
     rules: Rules,
-    /// How long a revocation matters, in seconds: as long as a token of before it may live.
-    memory: i64,
+    /// How long a revocation matters: as long as a token of before it may live.
+    memory: Duration,
     known: RwLock<Known>,
     seen: Cache<String, Arc<Identity>>,
     asking: Mutex<Asking>,
@@ -47,8 +49,8 @@ pub struct Verifier {
 #[derive(Debug, Default)]
 struct Known {
     keys: HashMap<String, DecodingKey>,
-    /// By user, the time before which their tokens are no good.
-    revocations: HashMap<Uuid, i64>,
+    /// The last one of each user.
+    revocations: HashMap<Uuid, Revocation>,
     complete: bool,
 }
 
@@ -64,7 +66,7 @@ impl Verifier {
     pub fn new(options: &Auth) -> Self {
         Self {
             rules: Rules::new(options),
-            memory: i64::try_from(options.access_ttl.as_secs()).unwrap_or(i64::MAX / 2) + 60,
+            memory: options.access_ttl + MARGIN,
             known: RwLock::default(),
             seen: Cache::new(SEEN),
             asking: Mutex::default(),
@@ -100,8 +102,8 @@ impl Verifier {
         if identity.is_over() {
             return Err(Refusal::Invalid("expired"));
         }
-        let valid_from = self.read().revocations.get(&identity.user).copied();
-        if valid_from.is_some_and(|before| identity.issued_at < before) {
+        let revoked = |last: &Revocation| identity.generation < last.generation;
+        if self.read().revocations.get(&identity.user).is_some_and(revoked) {
             return Err(Refusal::Invalid("revoked"));
         }
         Ok(identity)
@@ -116,8 +118,8 @@ impl Verifier {
         let withdrawn = known.keys.keys().any(|name| !keys.contains_key(name));
         known.keys = keys;
         known.complete = true;
-        let horizon = Utc::now().timestamp() - self.memory;
-        known.revocations.retain(|_, before| *before > horizon);
+        let horizon = Utc::now() - self.memory;
+        known.revocations.retain(|_, revocation| revocation.at > horizon);
         for revocation in revocations {
             known.revoke(revocation);
         }
@@ -190,7 +192,9 @@ impl Verifier {
 impl Known {
     /// The later of two revocations counts.
     fn revoke(&mut self, revocation: Revocation) {
-        let before = self.revocations.entry(revocation.user).or_default();
-        *before = revocation.before.max(*before);
+        let last = self.revocations.entry(revocation.user).or_insert(revocation);
+        if last.generation < revocation.generation {
+            *last = revocation;
+        }
     }
 }

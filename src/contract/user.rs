@@ -107,12 +107,14 @@ pub struct JwkSet {
 }
 
 /// A user whose tokens end before their time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revocation {
     /// Whose.
     pub user: Uuid,
-    /// Tokens of before this time are no good, in seconds since 1970.
-    pub before: i64,
+    /// Those of generations before this one.
+    pub generation: i64,
+    /// When they ended.
+    pub at: Timestamp,
 }
 
 /// The bytes of keys or revocations that are read.

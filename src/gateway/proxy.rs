@@ -13,7 +13,7 @@ use super::client;
 use crate::config::Networks;
 use crate::edge::too_large;
 use crate::error::Error;
-use crate::transport::{Body, Context, Peer, Request, number};
+use crate::transport::{Body, Context, Peer, Request, number, remove_hop_by_hop};
 
 /// Where a route leads.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(super) async fn forward(
     let content = content(request.headers(), payload, upstream.body_limit, overflow.clone());
     let mut onward = Request::forward(&request, content);
     let hop = request.peer_addr().map(|address| address.ip());
+    // What the client says of its own connection must not touch what the gateway says next.
+    remove_hop_by_hop(&mut onward.headers);
     client::introduce(&mut onward.headers, hop, &upstream.trusted_proxies);
     let reply = upstream.peer.send(onward, &context).await;
     if overflow.get() {

@@ -199,7 +199,8 @@ fn take_length(headers: &mut HeaderMap) -> Option<u64> {
     length
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
+/// Takes out the headers that concern one connection and not the message.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     for named in headers.remove(header::CONNECTION) {
         let named = named.to_str().unwrap_or_default().split(',');
         for name in named.filter_map(|name| name.trim().parse::<HeaderName>().ok()) {

@@ -5,18 +5,20 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::Utc;
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::keys::Keyring;
-use super::store::Session;
+use super::store::{Record, Session};
 use crate::auth::{Claims, Verifier};
 use crate::config::{Auth, User as Options};
-use crate::contract::{Account, JwkSet, Revocation, now};
+use crate::contract::{JwkSet, Revocation, Timestamp, now};
 use crate::error::{Error, Kind};
+
+/// How much longer than a token lives it is remembered that it ended before: clocks differ.
+const MARGIN: Duration = Duration::from_secs(60);
 
 /// What signing in gives (RFC 6749, section 5.1, in this API's spelling).
 #[derive(Serialize)]
@@ -84,17 +86,15 @@ impl Authority {
         self.keys.published()
     }
 
-    /// The time, in seconds since 1970, before which no token is good any more.
-    pub(super) fn horizon(&self) -> i64 {
-        let ttl = i64::try_from(self.auth.access_ttl.as_secs()).unwrap_or(i64::MAX / 2);
-        Utc::now().timestamp() - ttl - 60
+    /// The time before which no token was made that is still good.
+    pub(super) fn horizon(&self) -> Timestamp {
+        now() - self.auth.access_ttl - MARGIN
     }
 
-    /// Makes a revocation hold in this process at once; the others ask for it.
-    pub(super) fn tell(&self, revocation: Option<Revocation>) {
-        if let Some(revocation) = revocation {
-            self.verifier.revoke(revocation);
-        }
+    /// Makes the end of `record`'s tokens hold in this process at once; the others ask for it.
+    pub(super) fn revoke(&self, record: &Record) {
+        let (user, generation) = (record.id(), record.generation);
+        self.verifier.revoke(Revocation { user, generation, at: now() });
     }
 
     /// A session of `user` from now on, and its first refresh token.
@@ -124,29 +124,28 @@ impl Authority {
         Ok((session, token))
     }
 
-    /// The tokens of `account` in `session`: an access token as of `asked_at`, when what is known of the account
-    /// had not been read yet, but not of before `valid_from`, both in seconds since 1970.
+    /// The tokens of `record`'s account in `session`.
     ///
     /// # Errors
-    /// When it cannot be signed.
+    /// When they cannot be signed.
     pub(super) fn tokens(
         &self,
-        account: &Account,
+        record: &Record,
         session: Uuid,
         refresh_token: Option<&RefreshToken>,
-        (asked_at, valid_from): (i64, i64),
     ) -> Result<Tokens, Error> {
         let expires_in = self.auth.access_ttl.as_secs();
-        let iat = asked_at.max(valid_from);
+        let iat = now().timestamp();
         let claims = Claims {
             iss: self.auth.issuer.clone(),
             aud: self.auth.audience.clone(),
-            sub: account.user.id,
+            sub: record.id(),
             jti: Uuid::now_v7(),
             sid: session,
             iat,
             exp: iat.saturating_add(i64::try_from(expires_in).unwrap_or(i64::MAX)),
-            roles: account.roles.clone(),
+            roles: record.account.roles.clone(),
+            generation: record.generation,
         };
         Ok(Tokens {
             access_token: self.keys.signing()?.sign(&claims)?,

@@ -15,7 +15,7 @@ use actix_web::web::{Data, ServiceConfig};
 
 use crate::auth::{Mode, Verifier, admin, public, signed_in};
 use crate::config::{self, SqlUrl};
-use crate::contract::{ProductClient, UserRole};
+use crate::contract::{ProductClient, Timestamp, UserRole};
 use crate::edge::path;
 use crate::readiness::Check;
 use crate::storage::copy::{self, Copied, Progress};
@@ -191,7 +191,8 @@ pub async fn promote(options: &config::User, email: &str) -> Result<bool, String
     }
     let roles = [vec![UserRole::Admin], account.roles].concat();
     let changes = Write::Change(Changes::rights(Some(&roles), None));
-    let written = users.write(account.user.id, changes, Ending::Tokens, i64::MIN).await;
+    let written =
+        users.write(account.user.id, changes, Ending::Tokens, Timestamp::UNIX_EPOCH).await;
     written.map_err(|error| error.to_string())?.ok_or("the account has just been erased")?;
     Ok(true)
 }

@@ -2,11 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
 
+mod attacks;
 mod auth;
 mod cache;
 mod copy;
 mod failures;
 mod gateway;
+mod identity;
 mod process;
 mod products;
 mod rolling;

@@ -44,8 +44,7 @@ pub(in crate::user) async fn patch(
         (None, _) => Ending::Nothing,
     };
     let changes = Changes::rights(roles.as_deref(), disabled);
-    let (record, _) = write(&shared, id, Write::Change(changes), ending).await?;
-    let account = record.account;
+    let account = write(&shared, id, Write::Change(changes), ending).await?.account;
     let by = caller.identity()?.user;
     let roles = roles_to_text(&account.roles);
     let state = if account.disabled { "disabled" } else { "enabled" };

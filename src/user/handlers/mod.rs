@@ -26,18 +26,14 @@ fn taken(error: StoreError) -> Error {
     }
 }
 
-/// Does `done` to an account, ends what `ending` says, and makes that hold in this process. Gives the account,
-/// and the time in seconds since 1970 before which its tokens are no good from now on.
-async fn write(
-    shared: &Shared,
-    id: Uuid,
-    done: Write,
-    ending: Ending,
-) -> Result<(Record, i64), Error> {
+/// Does `done` to an account, ends what `ending` says, and makes that hold in this process. Gives the account
+/// as it then is, or was.
+async fn write(shared: &Shared, id: Uuid, done: Write, ending: Ending) -> Result<Record, Error> {
     let horizon = shared.authority.horizon();
     let written = shared.users.write(id, done, ending, horizon).await.map_err(taken)?;
-    let (record, revocation) = written.ok_or_else(unknown)?;
-    let before = revocation.as_ref().map_or(0, |revocation| revocation.before);
-    shared.authority.tell(revocation);
-    Ok((record, before))
+    let record = written.ok_or_else(unknown)?;
+    if ending != Ending::Nothing {
+        shared.authority.revoke(&record);
+    }
+    Ok(record)
 }

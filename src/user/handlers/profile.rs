@@ -3,7 +3,6 @@
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
-use chrono::Utc;
 use serde_json::json;
 
 use super::sessions::{reply, throttled};
@@ -33,7 +32,7 @@ pub(in crate::user) async fn patch(
     let (username, email) = ProfilePatch::read(fields)?.into_parts();
     let user = caller.identity()?.user;
     let changes = Changes::profile(username, email);
-    let (record, _) = write(&shared, user, Write::Change(changes), Ending::Nothing).await?;
+    let record = write(&shared, user, Write::Change(changes), Ending::Nothing).await?;
     audit.note("profile_changed", Some(user), "");
     Ok(HttpResponse::Ok().json(record.account))
 }
@@ -47,7 +46,6 @@ pub(in crate::user) async fn change_password(
     audit: Audit,
 ) -> Result<impl Responder, Error> {
     let PasswordChange { current, new } = PasswordChange::read(fields)?;
-    let asked_at = Utc::now().timestamp();
     let (record, identity) = (own(&shared, &caller).await?, caller.identity()?);
     let user = record.id();
     throttled(shared.throttle.account(&record.account.user.email), &audit, Some(user))?;
@@ -60,10 +58,9 @@ pub(in crate::user) async fn change_password(
     let hash = shared.hashing.hash("newPassword", new, about).await?;
     let ending = Ending::Sessions { except: Some(identity.session) };
     let changes = Write::Change(Changes::password(hash));
-    let (record, valid_from) = write(&shared, user, changes, ending).await?;
+    let record = write(&shared, user, changes, ending).await?;
     audit.note("password_changed", Some(user), "other sessions are over");
-    let times = (asked_at, valid_from);
-    Ok(reply(&shared.authority.tokens(&record.account, identity.session, None, times)?))
+    Ok(reply(&shared.authority.tokens(&record, identity.session, None)?))
 }
 
 /// `DELETE /auth/me`

@@ -3,7 +3,6 @@
 use actix_web::http::header::{CACHE_CONTROL, LOCATION};
 use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
-use chrono::Utc;
 use uuid::Uuid;
 
 use super::{Shared, taken, write};
@@ -44,7 +43,6 @@ pub(in crate::user) async fn login(
     let Login { email, password } = Login::read(fields)?;
     throttled(shared.throttle.address(audit.address), &audit, None)?;
     throttled(shared.throttle.account(&email), &audit, None)?;
-    let asked_at = Utc::now().timestamp();
     let found = shared.users.find_by_email(&email).await?;
     let hash = found.as_ref().and_then(|record| record.password_hash.as_deref());
     let right = shared.hashing.verify(password, hash).await?;
@@ -59,10 +57,9 @@ pub(in crate::user) async fn login(
     let (session, token) = shared.authority.session(record.id())?;
     let begun = shared.users.begin(&session, record.password_hash.as_deref().unwrap_or_default());
     // Its password has changed in this very moment, or it was disabled.
-    let valid_from = begun.await?.ok_or_else(disabled)?;
+    let record = begun.await?.ok_or_else(disabled)?;
     audit.note("login", Some(record.id()), "");
-    let times = (asked_at, valid_from);
-    Ok(reply(&shared.authority.tokens(&record.account, session.id, Some(&token), times)?))
+    Ok(reply(&shared.authority.tokens(&record, session.id, Some(&token))?))
 }
 
 /// `POST /auth/refresh`
@@ -72,13 +69,11 @@ pub(in crate::user) async fn refresh(
     audit: Audit,
 ) -> Result<impl Responder, Error> {
     let used = refresh_token(fields)?.ok_or_else(not_good)?;
-    let asked_at = Utc::now().timestamp();
     let (next, token) = shared.authority.next(used.session(), Uuid::nil())?;
     match shared.users.rotate(used.hash(), &next).await? {
-        Rotated::Done(record, valid_from) => {
+        Rotated::Done(record) => {
             audit.note("refreshed", Some(record.id()), "");
-            let times = (asked_at, valid_from);
-            Ok(reply(&shared.authority.tokens(&record.account, next.id, Some(&token), times)?))
+            Ok(reply(&shared.authority.tokens(&record, next.id, Some(&token))?))
         }
         Rotated::Reused(user) => {
             // Somebody else has a token of this session. Who has the newest cannot be told.

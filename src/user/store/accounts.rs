@@ -1,13 +1,13 @@
 //! Queries on accounts.
 
-use chrono::Utc;
+use chrono::NaiveDateTime;
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use uuid::Uuid;
 
 use super::schema::{revocations, sessions, users};
 use super::{Record, Row, Store, uuid};
-use crate::contract::{Revocation, UserRole};
+use crate::contract::{Revocation, Timestamp, UserRole, now};
 use crate::storage::sql::on_either;
 use crate::storage::{StoreError, to_the_end};
 use crate::user::model::{email_key, roles_to_text};
@@ -63,14 +63,6 @@ pub(in crate::user) enum Ending {
     Tokens,
     /// Every session but this one, and the access tokens.
     Sessions { except: Option<Uuid> },
-}
-
-impl Ending {
-    /// The tokens that end now. They say when they were made to the second.
-    fn revocation(self, user: Uuid) -> Option<Revocation> {
-        let revocation = Revocation { user, before: Utc::now().timestamp() + 1 };
-        (self != Self::Nothing).then_some(revocation)
-    }
 }
 
 /// Which accounts are listed, in the order in which they were registered.
@@ -152,75 +144,77 @@ impl Store {
     }
 
     /// Does `write` to the account with `id`, and ends what `ending` says, all or nothing. Gives the account
-    /// as it then is, or was, and what has to be told of its tokens; nothing when there is no such account.
-    /// Revocations of before `horizon`, in seconds since 1970, are forgotten.
+    /// as it then is, or was; nothing when there is none. Revocations of before `horizon` are forgotten.
     pub(in crate::user) async fn write(
         &self,
         id: Uuid,
         write: Write,
         ending: Ending,
-        horizon: i64,
-    ) -> Result<Option<(Record, Option<Revocation>)>, StoreError> {
+        horizon: Timestamp,
+    ) -> Result<Option<Record>, StoreError> {
         let pool = self.pool()?;
-        let revocation = ending.revocation(id);
-        let done = revocation.clone();
-        let row = to_the_end(&self.limits, async move {
+        to_the_end(&self.limits, async move {
             let row = on_either!(&mut pool.get().await?, connection => {
                 connection.transaction::<_, diesel::result::Error, _>(async |connection| {
                     let id = id.to_string();
                     // The write comes first: on SQLite a reader cannot become a writer when there is another.
-                    let row = match &write {
-                        Write::Change(changes) if changes.are_none() => {
-                            let same = users::disabled.eq(users::disabled);
-                            let touch = diesel::update(users::table.find(&id)).set(same);
-                            touch.get_result::<Row>(connection).await.optional()?
-                        }
+                    let step = i64::from(ending != Ending::Nothing);
+                    let next = users::generation.eq(users::generation + step);
+                    let next = diesel::update(users::table.find(&id)).set(next);
+                    let row = next.get_result::<Row>(connection).await.optional()?;
+                    let Some(mut row) = row else { return Ok(None) };
+                    match &write {
+                        Write::Change(changes) if changes.are_none() => {}
                         Write::Change(changes) => {
-                            let update = diesel::update(users::table.find(&id)).set(changes.clone());
-                            update.get_result::<Row>(connection).await.optional()?
+                            let update = diesel::update(users::table.find(&id)).set(changes);
+                            row = update.get_result::<Row>(connection).await?;
                         }
                         Write::Delete => {
-                            let delete = diesel::delete(users::table.find(&id));
-                            delete.get_result::<Row>(connection).await.optional()?
+                            diesel::delete(users::table.find(&id)).execute(connection).await?;
                         }
-                    };
-                    let (Some(row), Some(revocation)) = (&row, &revocation) else { return Ok(row) };
+                    }
+                    if ending == Ending::Nothing {
+                        return Ok(Some(row));
+                    }
                     if let Ending::Sessions { except } = ending {
                         let except = except.map_or_else(String::new, |session| session.to_string());
                         let ended = sessions::user_id.eq(&id).and(sessions::id.ne(except));
                         diesel::delete(sessions::table.filter(ended)).execute(connection).await?;
                     }
-                    let old = revocations::table.filter(revocations::before.lt(horizon));
-                    diesel::delete(old).execute(connection).await?;
+                    let old = revocations::created_at.lt(horizon.naive_utc());
+                    diesel::delete(revocations::table.filter(old)).execute(connection).await?;
                     let values = (
                         revocations::user_id.eq(&id),
-                        revocations::before.eq(revocation.before),
+                        revocations::generation.eq(row.generation),
+                        revocations::created_at.eq(now().naive_utc()),
                     );
                     let insert = diesel::insert_into(revocations::table).values(values);
                     let upsert = insert.on_conflict(revocations::user_id).do_update().set(values);
                     upsert.execute(connection).await?;
-                    Ok(Some(row.clone()))
+                    Ok(Some(row))
                 })
                 .await
             })?;
             row.map(Record::try_from).transpose()
-        });
-        Ok(row.await?.map(|record| (record, done)))
+        })
+        .await
     }
 
-    /// The revocations of `horizon`, in seconds since 1970, and after.
+    /// The revocations of `horizon` and after.
     pub(in crate::user) async fn revocations(
         &self,
-        horizon: i64,
+        horizon: Timestamp,
     ) -> Result<Vec<Revocation>, StoreError> {
         let pool = self.pool()?;
         to_the_end(&self.limits, async move {
-            let late = revocations::table.filter(revocations::before.ge(horizon));
+            let late = revocations::created_at.ge(horizon.naive_utc());
+            let late = revocations::table.filter(late);
             let rows = on_either!(&mut pool.get().await?, connection => {
-                late.load::<(String, i64)>(connection).await
+                late.load::<(String, i64, NaiveDateTime)>(connection).await
             })?;
-            let read =
-                |(user, before): (String, i64)| Ok(Revocation { user: uuid(&user)?, before });
+            let read = |(user, generation, at): (String, i64, NaiveDateTime)| {
+                Ok(Revocation { user: uuid(&user)?, generation, at: at.and_utc() })
+            };
             rows.into_iter().map(read).collect()
         })
         .await

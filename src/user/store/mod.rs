@@ -30,13 +30,15 @@ pub(super) struct Record {
     pub(super) account: Account,
     /// In PHC's form.
     pub(super) password_hash: Option<String>,
+    /// That of the tokens that are good.
+    pub(super) generation: i64,
 }
 
 impl Record {
     /// A customer's account.
     pub(super) fn new(user: User, password_hash: Option<String>) -> Self {
         let account = Account { user, roles: vec![UserRole::Customer], disabled: false };
-        Self { account, password_hash }
+        Self { account, password_hash, generation: 0 }
     }
 
     pub(super) fn id(&self) -> Uuid {
@@ -56,6 +58,7 @@ struct Row {
     password_hash: Option<String>,
     roles: String,
     disabled: bool,
+    generation: i64,
 }
 
 impl From<&Record> for Row {
@@ -70,6 +73,7 @@ impl From<&Record> for Row {
             password_hash: record.password_hash.clone(),
             roles: roles_to_text(roles),
             disabled: *disabled,
+            generation: record.generation,
         }
     }
 }
@@ -86,7 +90,7 @@ impl TryFrom<Row> for Record {
         };
         let roles = roles_from_text(&row.roles).map_err(StoreError::corrupt)?;
         let account = Account { user, roles, disabled: row.disabled };
-        Ok(Self { account, password_hash: row.password_hash })
+        Ok(Self { account, password_hash: row.password_hash, generation: row.generation })
     }
 }
 

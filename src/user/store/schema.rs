@@ -10,6 +10,7 @@ diesel::table! {
         password_hash -> Nullable<Text>,
         roles -> Text,
         disabled -> Bool,
+        generation -> BigInt,
     }
 }
 
@@ -27,7 +28,8 @@ diesel::table! {
 diesel::table! {
     revocations (user_id) {
         user_id -> Text,
-        before -> BigInt,
+        generation -> BigInt,
+        created_at -> Timestamp,
     }
 }
 

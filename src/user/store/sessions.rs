@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use uuid::Uuid;
 
-use super::schema::{revocations, sessions, users};
+use super::schema::{sessions, users};
 use super::{Record, Row, Store, uuid};
 use crate::contract::Timestamp;
 use crate::storage::sql::on_either;
@@ -67,9 +67,8 @@ impl TryFrom<SessionRow> for Session {
 /// What became of a refresh token that was used.
 #[derive(Debug)]
 pub(in crate::user) enum Rotated {
-    /// Another has taken its place; of whose account it is, and the time before which its access tokens would be
-    /// no good.
-    Done(Record, i64),
+    /// Another has taken its place; of whose account it is.
+    Done(Record),
     /// It was used before: its session is over. Whose it was.
     Reused(Uuid),
     /// There is no such session, or it has ended.
@@ -78,32 +77,32 @@ pub(in crate::user) enum Rotated {
 
 impl Store {
     /// Begins `session`, unless its account is gone, disabled, or has another password than `password_hash` by
-    /// now. Gives the time, in seconds since 1970, before which its access tokens would be no good.
+    /// now. Gives the account as it is.
     pub(in crate::user) async fn begin(
         &self,
         session: &Session,
         password_hash: &str,
-    ) -> Result<Option<i64>, StoreError> {
+    ) -> Result<Option<Record>, StoreError> {
         let (pool, row) = (self.pool()?, SessionRow::from(session));
         let password_hash = password_hash.to_owned();
         to_the_end(&self.limits, async move {
-            Ok(on_either!(&mut pool.get().await?, connection => {
+            let user = on_either!(&mut pool.get().await?, connection => {
                 connection.transaction::<_, diesel::result::Error, _>(async |connection| {
-                    let user = row.user_id.clone();
                     // Writing to the account keeps it as it is until the session is there.
                     let good = users::disabled.eq(false).and(users::password_hash.eq(&password_hash));
-                    let good = diesel::update(users::table.find(&user).filter(good));
-                    if good.set(users::disabled.eq(false)).execute(connection).await? == 0 {
-                        return Ok(None);
+                    let good = diesel::update(users::table.find(&row.user_id).filter(good));
+                    let user = good.set(users::disabled.eq(false));
+                    let user = user.get_result::<Row>(connection).await.optional()?;
+                    if user.is_some() {
+                        let over = sessions::expires_at.le(row.created_at);
+                        diesel::delete(sessions::table.filter(over)).execute(connection).await?;
+                        diesel::insert_into(sessions::table).values(&row).execute(connection).await?;
                     }
-                    let over = sessions::table.filter(sessions::expires_at.le(row.created_at));
-                    diesel::delete(over).execute(connection).await?;
-                    diesel::insert_into(sessions::table).values(&row).execute(connection).await?;
-                    let before = revocations::table.find(&user).select(revocations::before);
-                    Ok(Some(before.first(connection).await.optional()?.unwrap_or(0)))
+                    Ok(user)
                 })
                 .await
-            })?)
+            })?;
+            user.map(Record::try_from).transpose()
         })
         .await
     }
@@ -117,7 +116,7 @@ impl Store {
     ) -> Result<Rotated, StoreError> {
         let (pool, next) = (self.pool()?, SessionRow::from(next));
         to_the_end(&self.limits, async move {
-            let (row, before) = on_either!(&mut pool.get().await?, connection => {
+            let row = on_either!(&mut pool.get().await?, connection => {
                 connection.transaction::<_, diesel::result::Error, _>(async |connection| {
                     let good = sessions::token_hash.eq(&used);
                     let good = good.and(sessions::expires_at.gt(next.used_at));
@@ -128,16 +127,14 @@ impl Store {
                     ));
                     let user = update.returning(sessions::user_id);
                     let user = user.get_result::<String>(connection).await.optional()?;
-                    let Some(user) = user else { return Ok((None, 0)) };
+                    let Some(user) = user else { return Ok(None) };
                     let row = users::table.find(&user).filter(users::disabled.eq(false));
-                    let row = row.first::<Row>(connection).await.optional()?;
-                    let before = revocations::table.find(&user).select(revocations::before);
-                    Ok((row, before.first(connection).await.optional()?.unwrap_or(0)))
+                    row.first::<Row>(connection).await.optional()
                 })
                 .await
             })?;
             if let Some(row) = row {
-                return Ok(Rotated::Done(Record::try_from(row)?, before));
+                return Ok(Rotated::Done(Record::try_from(row)?));
             }
             let session = sessions::table.find(next.id);
             let user = on_either!(&mut pool.get().await?, connection => {

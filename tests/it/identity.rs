@@ -1,0 +1,565 @@
+//! Who asks, and what they may: passwords, tokens, profiles, roles.
+
+use std::time::{Duration, Instant};
+
+use awc::http::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Client, Kind, Process, Shop, Storage, Topology, until};
+
+/// Good ones, by zxcvbn's measure.
+const PASSWORD: &str = "follow the white rabbit";
+const ANOTHER: &str = "there is no spoon, Neo";
+/// A key to sign with, where the store would not have one made.
+const KEY: &str = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+
+/// What every process of these shops is told: to ask everybody, and to learn quickly.
+const ENFORCED: [(&str, &str); 4] = [
+    ("APP__AUTH__MODE", "enforced"),
+    ("APP__AUTH__REFRESH_INTERVAL", "100ms"),
+    ("APP__USER__SIGNING_KEYS", KEY),
+    ("APP__USER__LOGINS_PER_ADDRESS", "0"),
+];
+
+fn enforced(topology: Topology, storage: Storage) -> Shop {
+    Shop::start_on(topology, storage.servers(), &ENFORCED)
+}
+
+async fn register(client: &Client, name: &str) -> Value {
+    let email = format!("{name}@example.com");
+    let new = json!({ "username": name, "email": email, "password": PASSWORD });
+    let answer = client.post("/auth/register", new).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    answer.json()
+}
+
+async fn customer(shop: &Shop, name: &str) -> Client {
+    register(&shop.gateway(), name).await;
+    shop.gateway().signed_in(&format!("{name}@example.com"), PASSWORD).await
+}
+
+async fn refresh(client: &Client, token: &Value) -> Answer {
+    client.post("/auth/refresh", json!({ "refreshToken": token })).await
+}
+
+/// The second part of a token.
+pub(crate) fn claims(token: &str) -> Value {
+    use base64::Engine as _;
+    let payload = token.split('.').nth(1).unwrap();
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+/// Every kind of request by everybody, in all four topologies.
+#[actix_rt::test]
+async fn four_topologies_let_the_same_people_do_the_same() {
+    for storage in Storage::ALL {
+        for topology in Topology::ALL {
+            let shop = enforced(topology, storage);
+            let (nobody, admin) = (shop.gateway(), shop.admin().await);
+            let neo = customer(&shop, "neo").await;
+            let smith = customer(&shop, "smith").await;
+            let me = neo.get("/auth/me").await.json();
+            let dashboard = format!("/auth/dashboard/{}", me["id"].as_str().unwrap());
+            let rights = format!("/auth/users/{}", me["id"].as_str().unwrap());
+            let lamp = json!({ "name": "Lamp", "price": 5 }).to_string();
+            let product = admin.add_product("Chair", 1.0).await;
+            let product = format!("/products/{product}");
+            let patch = json!({ "username": "Neo" }).to_string();
+            // Nobody, another customer, the customer, an admin.
+            for (method, path, body, statuses) in [
+                (Method::GET, "/", "", [200, 200, 200, 200]),
+                (Method::GET, "/products", "", [200, 200, 200, 200]),
+                (Method::GET, product.as_str(), "", [200, 200, 200, 200]),
+                (Method::POST, "/products", lamp.as_str(), [401, 403, 403, 201]),
+                (Method::PUT, product.as_str(), lamp.as_str(), [401, 403, 403, 200]),
+                (Method::DELETE, product.as_str(), "", [401, 403, 403, 204]),
+                (Method::GET, dashboard.as_str(), "", [401, 404, 200, 200]),
+                (Method::GET, "/auth/me", "", [401, 200, 200, 200]),
+                (Method::PATCH, "/auth/me", patch.as_str(), [401, 200, 200, 200]),
+                (Method::GET, "/auth/me/export", "", [401, 200, 200, 200]),
+                (Method::PUT, "/auth/me/password", "{}", [401, 422, 422, 422]),
+                (Method::GET, "/auth/users", "", [401, 403, 403, 200]),
+                (Method::PATCH, rights.as_str(), "{}", [401, 403, 403, 200]),
+                (Method::GET, "/auth/.well-known/jwks.json", "", [200, 200, 200, 200]),
+                (Method::GET, "/internal/revocations", "", [404, 404, 404, 404]),
+                (Method::POST, "/auth/logout-all", "", [401, 204, 204, 204]),
+            ] {
+                for (who, expected) in [&nobody, &smith, &neo, &admin].iter().zip(statuses) {
+                    let answer = who.write(method.clone(), path, body).await;
+                    let case = format!("{storage:?} {topology:?} {method} {path}");
+                    assert_eq!(answer.status, expected, "{case}: {answer:?}");
+                    if expected >= 400 {
+                        answer.problem();
+                    }
+                    let challenge = answer.header("www-authenticate");
+                    assert_eq!(challenge, if expected == 401 { "Bearer" } else { "" }, "{case}");
+                }
+            }
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn an_open_shop_leaves_five_requests_free_and_no_more() {
+    for topology in Topology::ALL {
+        let shop = Shop::start(topology);
+        let client = shop.gateway();
+        assert_eq!(client.get("/").await.status, 200);
+        let id = client.register("neo").await;
+        assert_eq!(client.get(&format!("/auth/dashboard/{id}")).await.status, 200);
+        let product = client.add_product("Lamp", 5.0).await;
+        assert_eq!(client.get("/products").await.status, 200);
+        let one = format!("/products/{product}");
+        for (method, path) in [
+            (Method::DELETE, one.as_str()),
+            (Method::PUT, one.as_str()),
+            (Method::GET, "/auth/me"),
+            (Method::GET, "/auth/users"),
+            (Method::POST, "/auth/logout-all"),
+        ] {
+            let answer = client.write(method, path, "{}").await;
+            assert_eq!(answer.status, 401, "{path}");
+        }
+        // A password is welcome all the same, and nobody logs in without one.
+        let trinity = customer(&shop, "trinity").await;
+        assert_eq!(trinity.get("/auth/me").await.json()["username"], "trinity");
+        assert_eq!(client.log_in("neo@example.com", PASSWORD).await.status, 401);
+        let log = shop.process("gateway").log();
+        assert!(log.contains("auth.mode is open"), "{log}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_password_must_be_there_long_enough_and_hard_to_guess() {
+    let shop = enforced(Topology::OneProcess, Storage::Embedded);
+    let client = shop.gateway();
+    let try_one = async |password: Value| {
+        let new = json!({ "username": "Neo", "email": "neo@example.com", "password": password });
+        client.post("/auth/register", new).await
+    };
+    let long = "Qz7-".repeat(33);
+    for bad in [
+        json!(null),
+        json!("short"),
+        json!("eleven char"),
+        json!(long),
+        json!("aaaaaaaaaaaaaaaa"),
+        json!("password1234"),
+        json!("neo@example.com"),
+        json!(["follow the white rabbit"]),
+        json!({ "$ne": "" }),
+    ] {
+        let answer = try_one(bad.clone()).await;
+        assert_eq!(answer.status, 422, "{bad}: {answer:?}");
+        assert_eq!(answer.problem().1, ["password"], "{bad}");
+    }
+    assert_eq!(try_one(json!("zwölf Füchse fliegen 🦊")).await.status, 201);
+    // Written with combining letters it is the same.
+    let signed_in =
+        client.signed_in("NEO@example.com", "zwo\u{308}lf Fu\u{308}chse fliegen 🦊").await;
+    assert_eq!(signed_in.get("/auth/me").await.status, 200);
+}
+
+#[actix_rt::test]
+async fn logging_in_gives_tokens_and_each_refresh_token_is_good_once() {
+    for storage in Storage::ALL {
+        let shop = enforced(Topology::OneProcess, storage);
+        let client = shop.gateway();
+        let id = register(&client, "neo").await["id"].clone();
+        let answer = client.log_in(" Neo@Example.com ", PASSWORD).await;
+        assert_eq!((answer.status, answer.header("cache-control")), (200, "no-store"));
+        let first = answer.json();
+        assert_eq!((&first["tokenType"], &first["expiresIn"]), (&json!("Bearer"), &json!(900)));
+        let says = claims(first["accessToken"].as_str().unwrap());
+        assert_eq!(
+            (&says["iss"], &says["aud"], &says["sub"]),
+            (&json!("shop"), &json!("shop"), &id)
+        );
+        assert_eq!(says["roles"], json!(["customer"]));
+        assert_eq!(says["exp"].as_i64().unwrap() - says["iat"].as_i64().unwrap(), 900);
+        assert!(says["jti"].is_string());
+
+        let second = refresh(&client, &first["refreshToken"]).await;
+        assert_eq!((second.status, second.header("cache-control")), (200, "no-store"));
+        let second = second.json();
+        assert_ne!(second["refreshToken"], first["refreshToken"]);
+        let renewed = client.with_token(second["accessToken"].as_str().unwrap());
+        assert_eq!(renewed.get("/auth/me").await.status, 200);
+        assert_ne!(claims(second["accessToken"].as_str().unwrap())["jti"], says["jti"]);
+
+        // A thief who uses the first one ends what came of it.
+        let stolen = refresh(&client, &first["refreshToken"]).await;
+        assert_eq!((stolen.status, stolen.problem().0.as_str()), (401, "/problems/unauthorized"));
+        assert_eq!(refresh(&client, &second["refreshToken"]).await.status, 401, "{storage:?}");
+        assert_eq!(renewed.get("/auth/me").await.status, 401, "its access tokens too");
+
+        // Other sessions go on, and one that is logged out does not.
+        let third = client.log_in("neo@example.com", PASSWORD).await.json();
+        let fourth = client.log_in("neo@example.com", PASSWORD).await.json();
+        let token = json!({ "refreshToken": third["refreshToken"] });
+        assert_eq!(client.post("/auth/logout", &token).await.status, 204);
+        assert_eq!(client.post("/auth/logout", &token).await.status, 204, "again");
+        assert_eq!(refresh(&client, &third["refreshToken"]).await.status, 401);
+        assert_eq!(refresh(&client, &fourth["refreshToken"]).await.status, 200);
+        for bad in [json!("x"), json!(""), json!("."), json!("a.b"), json!("0.0")] {
+            assert_eq!(refresh(&client, &bad).await.status, 401, "{bad}");
+        }
+        assert_eq!(refresh(&client, &json!(7)).await.status, 422);
+    }
+}
+
+#[actix_rt::test]
+async fn of_twenty_who_use_one_refresh_token_at_most_one_is_served() {
+    for storage in Storage::ALL {
+        let shop = enforced(Topology::OneProcess, storage);
+        let client = shop.gateway();
+        register(&client, "neo").await;
+        let tokens = client.log_in("neo@example.com", PASSWORD).await.json();
+        let tries = (0..20).map(|_| refresh(&client, &tokens["refreshToken"]));
+        let answers = futures_util::future::join_all(tries).await;
+        let served = answers.iter().filter(|answer| answer.status == 200).collect::<Vec<_>>();
+        assert_eq!(served.len(), 1, "{storage:?}");
+        assert!(answers.iter().all(|answer| [200, 401].contains(&answer.status)), "{answers:?}");
+        assert_eq!(refresh(&client, &served[0].json()["refreshToken"]).await.status, 401);
+    }
+}
+
+#[actix_rt::test]
+async fn signing_out_everywhere_takes_effect_everywhere() {
+    for topology in Topology::ALL {
+        let shop = enforced(topology, Storage::Embedded);
+        let neo = customer(&shop, "neo").await;
+        let session = shop.gateway().log_in("neo@example.com", PASSWORD).await.json();
+        assert_eq!(neo.write(Method::POST, "/products", "{}").await.status, 403);
+        assert_eq!(neo.post("/auth/logout-all", "").await.status, 204);
+        assert_eq!(neo.get("/auth/me").await.status, 401);
+        assert_eq!(refresh(&neo, &session["refreshToken"]).await.status, 401);
+        // The product role is another process, which asks from time to time.
+        until("the token is no good for the catalogue", async || {
+            neo.get("/products").await.status == 401
+        })
+        .await;
+        // Whoever logs in in the same second gets in.
+        let again = shop.gateway().signed_in("neo@example.com", PASSWORD).await;
+        assert_eq!(again.get("/auth/me").await.status, 200);
+        assert_eq!(again.get("/products").await.status, 200);
+    }
+}
+
+#[actix_rt::test]
+async fn an_admin_finds_accounts_and_gives_and_takes_rights() {
+    for storage in Storage::ALL {
+        let shop = enforced(Topology::OneProcess, storage);
+        let admin = shop.admin().await;
+        let mut ids = Vec::new();
+        for name in ["ann", "bob", "cleo", "dan", "eve"] {
+            ids.push(register(&shop.gateway(), name).await["id"].as_str().unwrap().to_owned());
+        }
+        let all = admin.walk("/auth/users?limit=2").await;
+        assert_eq!(all[1..], ids, "{storage:?}: in the order of registration");
+        let one = admin.get("/auth/users?email=CLEO@example.com").await;
+        assert_eq!(one.ids(), [ids[2].clone()]);
+        assert_eq!(admin.get("/auth/users?role=admin").await.ids().len(), 1);
+        for bad in ["limit=0", "cursor=x", "role=root", "disabled=maybe", "limit=1&limit=2"] {
+            assert_eq!(admin.get(&format!("/auth/users?{bad}")).await.status, 422, "{bad}");
+        }
+
+        let bob = format!("/auth/users/{}", ids[1]);
+        let session = shop.gateway().log_in("bob@example.com", PASSWORD).await.json();
+        let as_bob = shop.gateway().with_token(session["accessToken"].as_str().unwrap());
+        let both = json!({ "roles": ["customer", "admin", "admin"] });
+        let promoted = admin.write(Method::PATCH, &bob, both).await;
+        assert_eq!(promoted.json()["roles"], json!(["admin", "customer"]), "{promoted:?}");
+        assert_eq!(as_bob.get("/auth/users").await.status, 401, "with the old rights");
+        let session = refresh(&shop.gateway(), &session["refreshToken"]).await.json();
+        let as_bob = shop.gateway().with_token(session["accessToken"].as_str().unwrap());
+        assert_eq!(as_bob.get("/auth/users").await.status, 200, "with the new ones");
+
+        let disabled = admin.write(Method::PATCH, &bob, json!({ "disabled": true })).await;
+        assert_eq!(disabled.json()["disabled"], true);
+        assert_eq!(as_bob.get("/auth/me").await.status, 401);
+        assert_eq!(refresh(&shop.gateway(), &session["refreshToken"]).await.status, 401);
+        let login = shop.gateway().log_in("bob@example.com", PASSWORD).await;
+        assert_eq!((login.status, login.problem().0.as_str()), (403, "/problems/forbidden"));
+        assert_eq!(shop.gateway().log_in("bob@example.com", ANOTHER).await.status, 401);
+        assert_eq!(admin.get("/auth/users?disabled=true").await.ids(), [ids[1].clone()]);
+        admin.write(Method::PATCH, &bob, json!({ "disabled": false, "roles": ["customer"] })).await;
+        let as_bob = shop.gateway().signed_in("bob@example.com", PASSWORD).await;
+        assert_eq!(as_bob.get("/auth/users").await.status, 403);
+
+        for (body, field) in [
+            (json!({ "roles": [] }), "roles"),
+            (json!({ "roles": ["root"] }), "roles"),
+            (json!({ "roles": null }), "roles"),
+            (json!({ "disabled": "yes" }), "disabled"),
+        ] {
+            let answer = admin.write(Method::PATCH, &bob, &body).await;
+            assert_eq!(
+                (answer.status, answer.problem().1),
+                (422, vec![field.to_owned()]),
+                "{body}"
+            );
+        }
+        let nobody = "/auth/users/01a20696-7a87-7338-917a-c39188f7cc7c";
+        assert_eq!(admin.write(Method::PATCH, nobody, "{}").await.status, 404);
+        assert_eq!(admin.write(Method::PATCH, "/auth/users/1", "{}").await.status, 404);
+    }
+}
+
+#[actix_rt::test]
+async fn a_profile_can_be_changed_exported_and_erased() {
+    for storage in Storage::ALL {
+        let shop = enforced(Topology::OneProcess, storage);
+        let neo = customer(&shop, "neo").await;
+        register(&shop.gateway(), "smith").await;
+        let merge = [("content-type", "application/merge-patch+json")];
+        let patch = json!({ "username": "Thomas", "email": "thomas@example.com" }).to_string();
+        let changed = neo.send(Method::PATCH, "/auth/me", &merge, patch).await;
+        assert_eq!(changed.json()["username"], "Thomas");
+        assert_eq!(neo.get("/auth/me").await.json(), changed.json());
+        assert_eq!(neo.write(Method::PATCH, "/auth/me", "{}").await.json(), changed.json());
+        for (body, status) in [
+            (json!({ "email": "SMITH@example.com" }), 409),
+            (json!({ "email": "nonsense" }), 422),
+            (json!({ "username": null }), 422),
+            (json!([]), 422),
+        ] {
+            assert_eq!(neo.write(Method::PATCH, "/auth/me", &body).await.status, status, "{body}");
+        }
+        assert_eq!(neo.get("/auth/me").await.json(), changed.json());
+
+        let export = neo.get("/auth/me/export").await;
+        let text = String::from_utf8(export.body.clone()).unwrap();
+        assert_eq!(export.json()["account"], changed.json());
+        assert_eq!(export.json()["sessions"].as_array().unwrap().len(), 1);
+        assert!(!text.contains("argon2"), "{text}");
+
+        assert_eq!(neo.send(Method::DELETE, "/auth/me", &[], "").await.status, 204);
+        assert_eq!(
+            neo.get("/auth/me").await.status,
+            401,
+            "{storage:?}: nobody is signed in as nobody"
+        );
+        assert_eq!(shop.gateway().log_in("thomas@example.com", PASSWORD).await.status, 401);
+        let admin = shop.admin().await;
+        let left = admin.get("/auth/users?email=thomas@example.com").await;
+        assert_eq!(left.json(), json!([]));
+        register(&shop.gateway(), "thomas").await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_new_password_ends_other_sessions() {
+    for storage in Storage::ALL {
+        let shop = enforced(Topology::OneProcess, storage);
+        let client = shop.gateway();
+        register(&client, "neo").await;
+        let here = client.log_in("neo@example.com", PASSWORD).await.json();
+        let there = client.log_in("neo@example.com", PASSWORD).await.json();
+        let neo = client.with_token(here["accessToken"].as_str().unwrap());
+        let change = async |current: &str, new: &str| {
+            let body = json!({ "currentPassword": current, "newPassword": new });
+            neo.write(Method::PUT, "/auth/me/password", body).await
+        };
+        assert_eq!(change(ANOTHER, ANOTHER).await.problem().1, ["currentPassword"]);
+        assert_eq!(change(PASSWORD, "short").await.problem().1, ["newPassword"]);
+        assert_eq!(change(PASSWORD, "aaaaaaaaaaaa").await.problem().1, ["newPassword"]);
+        let changed = change(PASSWORD, ANOTHER).await;
+        assert_eq!(changed.status, 200, "{changed:?}");
+        let new = client.with_token(changed.json()["accessToken"].as_str().unwrap());
+        assert_eq!(new.get("/auth/me").await.status, 200);
+        assert_eq!(neo.get("/auth/me").await.status, 401, "the token of before");
+        assert_eq!(
+            refresh(&client, &here["refreshToken"]).await.status,
+            200,
+            "this session goes on"
+        );
+        assert_eq!(refresh(&client, &there["refreshToken"]).await.status, 401);
+        assert_eq!(client.log_in("neo@example.com", PASSWORD).await.status, 401);
+        assert_eq!(client.log_in("neo@example.com", ANOTHER).await.status, 200);
+    }
+}
+
+#[actix_rt::test]
+async fn the_program_makes_the_first_admin() {
+    for storage in Storage::ALL {
+        let shop = enforced(Topology::OneProcess, storage);
+        let neo = customer(&shop, "neo").await;
+        assert_eq!(neo.get("/auth/users").await.status, 403);
+        let said = |args: &[&str]| {
+            let output = shop.run(args);
+            String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+        };
+        assert_eq!(
+            said(&["user", "promote", "NEO@example.com"]),
+            "NEO@example.com is an admin now\n"
+        );
+        assert!(said(&["user", "promote", "neo@example.com"]).contains("was an admin already"));
+        assert!(said(&["user", "promote", "nobody@example.com"]).contains("no account has"));
+        let neo = shop.gateway().signed_in("neo@example.com", PASSWORD).await;
+        assert_eq!(neo.get("/auth/users").await.status, 200);
+        let again = ["user", "create", "--username", "x", "--email", "neo@example.com"];
+        assert!(said(&again).contains("an account with this e-mail address exists"));
+        let bad = ["user", "create", "--username", "x", "--email", "nonsense"];
+        assert!(said(&bad).contains("the e-mail address must be"));
+    }
+}
+
+#[actix_rt::test]
+async fn a_new_key_takes_over_and_the_old_one_verifies_on() {
+    // No key is given: the file is made, and may change.
+    let environment = [ENFORCED[0], ENFORCED[1], ENFORCED[3]];
+    for topology in Topology::ALL {
+        let shop = Shop::start_on(topology, Vec::new(), &environment);
+        let before = customer(&shop, "neo").await;
+        let names = async || {
+            let keys = shop.gateway().get("/auth/.well-known/jwks.json").await.json();
+            let keys = keys["keys"].as_array().unwrap().clone();
+            keys.iter().map(|key| key["kid"].clone()).collect::<Vec<_>>()
+        };
+        let old = names().await;
+        assert_eq!(old.len(), 1);
+        assert!(shop.run(&["keys", "rotate"]).status.success());
+        assert_eq!(names().await.len(), 2, "it is known before it signs");
+        let kid = async || {
+            let token = shop.gateway().log_in("neo@example.com", PASSWORD).await.json();
+            let token = token["accessToken"].as_str().unwrap().to_owned();
+            (key_of(&token), shop.gateway().with_token(&token))
+        };
+        assert_eq!(kid().await.0, old[0]);
+        assert!(shop.run(&["keys", "rotate", "--delay", "0s"]).status.success());
+        let (new, after) = kid().await;
+        assert_eq!(new, names().await[0], "{topology:?}");
+        assert_ne!(new, old[0]);
+        for client in [&before, &after] {
+            assert_eq!(client.get("/auth/me").await.status, 200, "{topology:?}");
+            assert_eq!(client.get("/products").await.status, 200, "{topology:?}");
+        }
+        // A file that makes no sense changes nothing.
+        std::fs::write(shop.folder.path().join("data/signing-keys"), "nonsense").unwrap();
+        assert_eq!(names().await.len(), 3);
+        assert_eq!(kid().await.0, new);
+    }
+}
+
+fn key_of(token: &str) -> Value {
+    use base64::Engine as _;
+    let header = token.split('.').next().unwrap();
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(header).unwrap();
+    serde_json::from_slice::<Value>(&bytes).unwrap()["kid"].clone()
+}
+
+#[actix_rt::test]
+async fn tokens_verify_on_while_the_user_role_or_its_store_is_away() {
+    let mut shop = enforced(Topology::OneProcessARole, Storage::Polyglot);
+    let admin = shop.admin().await;
+    admin.add_product("Lamp", 1.0).await;
+    shop.server(Kind::Postgres).signal(nix::sys::signal::Signal::SIGKILL);
+    admin.add_product("Chair", 1.0).await;
+    assert_eq!(admin.get("/auth/me").await.status, 503);
+    shop.kill("user");
+    admin.add_product("Table", 1.0).await;
+    assert_eq!(admin.get("/products").await.json().as_array().unwrap().len(), 3);
+    let stranger = shop.gateway().with_token("nonsense");
+    assert_eq!(stranger.get("/products").await.status, 401);
+}
+
+#[actix_rt::test]
+async fn a_role_that_has_learnt_no_key_yet_serves_what_needs_none() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let mut command = Process::command(folder.path());
+    command.args(["--role", "product"]).env("APP__AUTH__MODE", "enforced");
+    command.env("USER_URL", "http://127.0.0.1:9");
+    let product = Process::start(folder.path(), command);
+    let client = product.client("product");
+    assert_eq!(client.get("/products").await.status, 200);
+    assert_eq!(client.post("/products", "{}").await.status, 401);
+    let signed_in = client.with_token("some.good.token");
+    assert_eq!(signed_in.get("/products").await.status, 200);
+    let answer = signed_in.post("/products", "{}").await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, "1"));
+    until("/readyz says so", async || {
+        let missing = product.client("management").get("/readyz").await.json()["missing"].clone();
+        missing.as_array().unwrap().contains(&json!("auth.keys"))
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn what_would_be_open_to_the_world_does_not_start() {
+    let complaint = |environment: &[(&str, &str)], args: &[&str]| {
+        let folder = tempfile::TempDir::new().unwrap();
+        let mut command = Process::command(folder.path());
+        command.env_remove("APP__AUTH__MODE").envs(environment.iter().copied()).args(args);
+        let output = Process::run(command);
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let open = ("APP__AUTH__MODE", "open");
+    let everywhere = ("APP__GATEWAY__LISTEN", "0.0.0.0:0");
+    let line = complaint(&[open, everywhere], &[]);
+    assert!(
+        line.starts_with("app: auth.mode: open lets everybody in who reaches 0.0.0.0:0"),
+        "{line}"
+    );
+    assert_eq!(line.lines().count(), 1, "{line}");
+    let line = complaint(&[open, ("APP__PRODUCT__LISTEN", "0.0.0.0:0")], &["--role", "product"]);
+    assert!(line.contains("(product.listen)"), "{line}");
+    // By itself a role asks everybody, and so needs to know whom to ask.
+    let line = complaint(&[], &["--role", "product"]);
+    assert!(line.starts_with("app: peers.user: the product role asks the user role"), "{line}");
+    let unsafe_keys = complaint(&[("APP__USER__SIGNING_KEYS", "abc")], &[]);
+    assert!(unsafe_keys.starts_with("app: user.signing_keys: a key has 64 hex"), "{unsafe_keys}");
+    let nowhere =
+        [("DATABASE_URL", "postgres://127.0.0.1:9/x"), ("PRODUCT_URL", "http://127.0.0.1:9")];
+    let no_keys = complaint(&nowhere, &["--role", "user"]);
+    assert!(no_keys.starts_with("app: user.signing_keys_path: cannot read"), "{no_keys}");
+
+    // All in one it is open on loopback only; anywhere else it asks.
+    for (environment, status) in [(vec![], 201), (vec![everywhere], 401)] {
+        let folder = tempfile::TempDir::new().unwrap();
+        let mut command = Process::command(folder.path());
+        command.env_remove("APP__AUTH__MODE").envs(environment);
+        let shop = Process::start(folder.path(), command);
+        let client = Client::new(shop.urls["gateway"].replace("0.0.0.0", "127.0.0.1"));
+        let answer = client.post("/products", json!({ "name": "Lamp", "price": 1 })).await;
+        assert_eq!(answer.status, status);
+    }
+}
+
+#[actix_rt::test]
+async fn a_flood_of_logins_starves_nobody() {
+    let limits = [
+        ENFORCED[0],
+        ENFORCED[3],
+        ("APP__USER__LOGINS_PER_ACCOUNT", "0"),
+        ("APP__USER__HASHING_THREADS", "1"),
+        ("APP__USER__HASHING_QUEUE", "4"),
+    ];
+    let shop = Shop::start_on(Topology::OneProcess, Vec::new(), &limits);
+    let client = shop.gateway();
+    register(&client, "neo").await;
+    let flood = (0..40).map(|_| {
+        let client = client.clone();
+        actix_rt::spawn(async move { client.log_in("neo@example.com", PASSWORD).await })
+    });
+    let flood = flood.collect::<Vec<_>>();
+    let mut slowest = Duration::ZERO;
+    for _ in 0..50 {
+        let start = Instant::now();
+        assert_eq!(client.get("/products").await.status, 200);
+        slowest = slowest.max(start.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    let (mut served, mut refused) = (0, 0);
+    for login in flood {
+        let answer = login.await.unwrap();
+        match answer.status {
+            200 => served += 1,
+            503 if answer.header("retry-after") == "1" => refused += 1,
+            _ => panic!("{answer:?}"),
+        }
+    }
+    assert!(served >= 5 && refused > 0, "{served} {refused}");
+}
