@@ -61,7 +61,7 @@ check-deploy: needs ## Check the files of the image and of the deployments, with
 	target/deploy-tools/venv/bin/python -B tests/deploy/check.py
 
 bench: bench-needs ## Measure start, memory, size, and CPU per request, beside nginx
-	$(CARGO) build --release --locked
+	$(CARGO) build --release --locked --bin app --example argon2
 	python3 tests/bench/bench.py $(BENCH_ARGS)
 
 image: ## Build the container image with podman, buildah or docker

@@ -144,7 +144,11 @@ impl House {
     /// it does nothing.
     pub(super) async fn follow_keys(self) {
         if self.user.is_some() || self.settings.peers.user.is_some() {
-            let users = UserClient::new(self.user_peer(&self.product_peer()));
+            let here = self.user.as_ref().map(|user| {
+                let app = self.edge("user").app(user.internal_routes());
+                local::Peer::start(app, &self.settings.transport)
+            });
+            let users = UserClient::new(self.peer(Role::User, here));
             auth::follow(self.verifier, users, self.settings.auth.refresh_interval).await;
         }
     }

@@ -51,6 +51,12 @@ struct Shared {
     throttle: Arc<Throttle>,
 }
 
+/// What it takes to tell other roles whom to believe.
+struct Trust {
+    users: Store,
+    authority: Arc<Authority>,
+}
+
 impl Role {
     /// The role, with its tables up to date where they are in a file. Those on a server follow once it
     /// answers; see [`Role::checks`]. Whose tokens it ends, `verifier` knows at once.
@@ -83,8 +89,9 @@ impl Role {
 
     /// The routes of one worker thread, which ask `product` for recommendations.
     pub fn routes(&self, product: Peer) -> impl FnOnce(&mut ServiceConfig) + use<> {
+        let trust = self.trust();
         let shared = Data::new(Shared {
-            users: Store::open(&self.options, self.prepared.clone()),
+            users: trust.users.clone(),
             products: ProductClient::new(product),
             options: self.options.clone(),
             mode: self.mode,
@@ -92,7 +99,18 @@ impl Role {
             hashing: self.hashing.clone(),
             throttle: self.throttle.clone(),
         });
-        move |routes| configure(routes, shared)
+        move |routes| configure(routes, shared, trust)
+    }
+
+    /// Of these routes those alone by which other roles get to know who asks them.
+    pub fn internal_routes(&self) -> impl FnOnce(&mut ServiceConfig) + use<> {
+        let trust = self.trust();
+        move |routes| configure_internal(routes, trust)
+    }
+
+    fn trust(&self) -> Data<Trust> {
+        let users = Store::open(&self.options, self.prepared.clone());
+        Data::new(Trust { users, authority: self.authority.clone() })
     }
 
     /// What the role needs. Asking also brings the tables up to date when the store answers for the first
@@ -217,7 +235,8 @@ pub fn rotate_keys(
 }
 
 /// Every route of the role, and who may ask it.
-fn configure(routes: &mut ServiceConfig, shared: Data<Shared>) {
+fn configure(routes: &mut ServiceConfig, shared: Data<Shared>, trust: Data<Trust>) {
+    configure_internal(routes, trust);
     routes
         .app_data(shared)
         .service(path("/auth/register").post(public(), sessions::register))
@@ -236,8 +255,13 @@ fn configure(routes: &mut ServiceConfig, shared: Data<Shared>) {
         .service(path("/auth/me/password").put(signed_in(), profile::change_password))
         .service(path("/auth/me/export").get(signed_in(), profile::export))
         .service(path("/auth/users").get(admin(), accounts::list))
-        .service(path("/auth/users/{id}").patch(admin(), accounts::patch))
-        // For other roles: the gateway leads to /auth alone.
+        .service(path("/auth/users/{id}").patch(admin(), accounts::patch));
+}
+
+/// For other roles: the gateway leads to /auth alone.
+fn configure_internal(routes: &mut ServiceConfig, trust: Data<Trust>) {
+    routes
+        .app_data(trust)
         .service(path("/internal/jwks.json").get(public(), sessions::keys))
         .service(path("/internal/revocations").get(public(), sessions::revocations));
 }

@@ -32,17 +32,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 BINARY = Path(__file__).resolve().parents[2] / "target/release/app"
+# Verifies passwords and does nothing else.
+ARGON2 = BINARY.parent / "examples/argon2"
 # Speaks MongoDB's protocol, where there is no mongod; `make test` installs it.
 STAND_IN = BINARY.parents[1] / "secantus/bin/secantusd-py"
 CONNECTIONS, STARTS, PRODUCTS = 64, 11, 20
 WELCOME, LIST, DASHBOARD = "GET /", "GET /products", "GET /auth/dashboard/{id}"
 PAGE = "GET /products?cursor=C"
-SECTIONS = ("idle", "load", "pages", "expiry")
+SECTIONS = ("idle", "load", "pages", "expiry", "identity")
 # Lists that are asked for to count what they cost Redis.
 TRIPS = 1000
 # Of the uncached pages. What app allows its store for an answer has to do for all of them in a row.
 PAGE_CONNECTIONS, PAGE_CURSORS, STORE_PATIENCE = 16, 2000, 2.0
 CATALOGUES, MILLION = (1_000, 100_000), 1_000_000
+# Logins at once, and passwords that are verified at once for them.
+LOGINS, HASHING_THREADS = 8, 1
+PASSWORD = "follow the white rabbit"
 # When the seed's first product was added; each further one was a second later.
 SEED_EPOCH = 1_704_067_200
 # app closes no connection after so and so many requests, so nginx shall not either.
@@ -179,7 +184,8 @@ class Bench:
         settings = settings | {f"{first}.listen": f"127.0.0.1:{listen}",
                                f"{first}.management": f"127.0.0.1:{management}"}
         command = [BINARY, *flags(settings), *(["--role", role] if role else [])]
-        quiet = {"APP__SERVER__WORKERS": "1", "RUST_LOG": "warn", "LOG_FORMAT": "json"}
+        quiet = {"APP__SERVER__WORKERS": "1", "RUST_LOG": "warn", "LOG_FORMAT": "json",
+                 "APP__AUTH__MODE": "open"}
         place = (management if probe == "/readyz" else listen), probe
         return self.start(name, command, listen, lambda: fetch(*place), quiet | peers)
 
@@ -552,6 +558,59 @@ def measure_expiry(bench, rounds, seconds):
     return taken
 
 
+def customer(bench, name, mode):
+    """Every role in one process, with an account; its port, process, and an access token."""
+    app = bench.app(name, bench.embedded(name), APP__AUTH__MODE=mode, APP__USER__LOGINS_PER_ACCOUNT="0",
+                    APP__USER__LOGINS_PER_ADDRESS="0", APP__USER__HASHING_THREADS=str(HASHING_THREADS))
+    account = {"username": "Bench", "email": "bench@example.com", "password": PASSWORD}
+    user = json.loads(fetch(app.port, "/auth/register", json.dumps(account))[1])
+    token = json.loads(fetch(app.port, "/auth/login", json.dumps(account))[1])["accessToken"]
+    paths = {LIST: "/products", DASHBOARD: f"/auth/dashboard/{user['id']}"}
+    return Topology(name, app.port, [app.process.pid], [], paths), token
+
+
+def measure_identity(bench, rounds, seconds):
+    """CPU of open and of verified requests, in turn; and logins beside passwords alone, in turn."""
+    opened, _ = customer(bench, "open", "open")
+    enforced, token = customer(bench, "enforced", "enforced")
+    login = bench.folder / "login.lua"
+    body = json.dumps(json.dumps({"email": "bench@example.com", "password": PASSWORD}))
+    login.write_text(f"""wrk.method, wrk.body = "POST", {body}
+        wrk.headers["Content-Type"] = "application/json" """)
+    requests = {(case, kind): [] for case in (LIST, DASHBOARD) for kind in ("open", "verified")}
+    logins, raw = [], []
+    for number in range(rounds):
+        for case in (LIST, DASHBOARD):
+            progress(f"round {number + 1} of {rounds}: {case}, open and verified")
+            requests[case, "open"].append(measure(opened, case, seconds).front)
+            signed = measure(enforced, case, seconds, "-H", f"Authorization: Bearer {token}")
+            requests[case, "verified"].append(signed.front)
+        progress(f"round {number + 1} of {rounds}: logins, and argon2 alone")
+        url = f"http://127.0.0.1:{enforced.port}/auth/login"
+        text = wrk(url, seconds, f"-c{LOGINS}", "-s", login)
+        logins.append(float(re.search(r"Requests/sec: +([\d.]+)", text)[1]))
+        alone = subprocess.run([ARGON2, str(HASHING_THREADS), str(seconds)], check=True,
+                               capture_output=True, text=True)
+        raw.append(float(alone.stdout))
+    return requests, logins, raw
+
+
+def print_identity(requests, logins, raw):
+    """What it costs to know who asks."""
+    middle = {key: statistics.median(taken) for key, taken in requests.items()}
+    rows = []
+    for case in (LIST, DASHBOARD):
+        more = middle[case, "verified"] - middle[case, "open"]
+        rows.append(goal(f"CPU of {case}, verified, more than {middle[case, 'open']:.2f} open",
+                         more, "us", 2, digits=2))
+    rate, alone = statistics.median(logins), statistics.median(raw)
+    verdict = "met" if rate >= 0.9 * alone else "NOT met"
+    rows.append([f"logins/s, beside {alone:.1f} by argon2 alone on {HASHING_THREADS} thread(s)",
+                 f"{rate:.1f} ({rate / alone:.3f} x)", ">= 0.9 x", verdict])
+    table("Identity: a token that was seen before, all in one; and logins",
+          ["figure", "measured", "goal", "verdict"], rows)
+
+
 def progress(line):
     """Says what is going on, where somebody looks."""
     if sys.stderr.isatty():
@@ -709,6 +768,11 @@ def run_expiry(bench, arguments):
     print_expiry(taken, bench.programs.describe_mongodb())
 
 
+def run_identity(bench, arguments):
+    """What it costs to know who asks, and to log in."""
+    print_identity(*measure_identity(bench, arguments.rounds, arguments.seconds))
+
+
 def run(arguments):
     """The sections that were asked for, each with servers of its own."""
     programs = find_programs()
@@ -719,7 +783,7 @@ def run(arguments):
     print(f"wrk: 1 thread, {CONNECTIONS} connections, {arguments.seconds} s a case; "
           f"median of {arguments.rounds}")
     print(f"MongoDB: {programs.describe_mongodb()}")
-    measures = dict(zip(SECTIONS, (run_idle, run_load, run_pages, run_expiry)))
+    measures = dict(zip(SECTIONS, (run_idle, run_load, run_pages, run_expiry, run_identity)))
     for section in SECTIONS:
         if section in arguments.only:
             with Bench(programs) as bench:

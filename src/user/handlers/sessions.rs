@@ -9,6 +9,7 @@ use super::{Shared, taken, write};
 use crate::auth::{Audit, Caller};
 use crate::edge::Fields;
 use crate::error::{Error, Kind};
+use crate::user::Trust;
 use crate::user::authority::{RefreshToken, Tokens, disabled, not_good};
 use crate::user::model::{Login, NewUser};
 use crate::user::store::{Changes, Ending, Record, Rotated, Write};
@@ -115,15 +116,15 @@ pub(in crate::user) async fn logout_all(
 }
 
 /// `GET /auth/.well-known/jwks.json` (RFC 7517), and `GET /internal/jwks.json` for other roles
-pub(in crate::user) async fn keys(shared: Data<Shared>) -> impl Responder {
-    let keys = shared.authority.keys();
+pub(in crate::user) async fn keys(trust: Data<Trust>) -> impl Responder {
+    let keys = trust.authority.keys();
     HttpResponse::Ok().insert_header((CACHE_CONTROL, "public, max-age=60")).json(keys)
 }
 
 /// `GET /internal/revocations`: for other roles; the gateway does not lead here.
-pub(in crate::user) async fn revocations(shared: Data<Shared>) -> Result<impl Responder, Error> {
-    let horizon = shared.authority.horizon();
-    Ok(HttpResponse::Ok().json(shared.users.revocations(horizon).await?))
+pub(in crate::user) async fn revocations(trust: Data<Trust>) -> Result<impl Responder, Error> {
+    let horizon = trust.authority.horizon();
+    Ok(HttpResponse::Ok().json(trust.users.revocations(horizon).await?))
 }
 
 fn refresh_token(mut fields: Fields) -> Result<Option<RefreshToken>, Error> {
