@@ -1,12 +1,17 @@
 //! Holds a request against its route's rule.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
+use tokio::time::timeout;
 
 use super::access::{Access, Caller, Rule};
 use super::{Identity, Refusal, Verifier};
 use crate::error::{Error, Kind};
+
+/// How long a request waits for the first keys.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Whether some routes are free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +79,13 @@ impl Guard {
             Token::Given(token) => token,
             Token::Unreadable => return Err(refused("no bearer token")),
         };
-        match self.verifier.verify(token).await {
+        let mut verified = self.verifier.verify(token).await;
+        if verified == Err(Refusal::NoKeys) && !optional {
+            // A process that has just begun is about to learn them.
+            let _ = timeout(PATIENCE, self.verifier.complete()).await;
+            verified = self.verifier.verify(token).await;
+        }
+        match verified {
             Ok(identity) => Ok(Some(identity)),
             Err(Refusal::Invalid(why)) => Err(refused(why)),
             Err(Refusal::NoKeys) if optional => Ok(None),
