@@ -102,7 +102,8 @@ pub enum Command {
     },
     /// Copy accounts or products from one store to another; what is there already is not written again
     ///
-    /// Accounts are at sqlite://PATH or postgres://…, products at sqlite://PATH or mongodb://…. Stop the
+    /// Accounts are at sqlite://PATH or postgres://…, products at sqlite://PATH or mongodb://…. Sessions are
+    /// not copied: users log in again. Stop the
     /// shop, or copy again after stopping it: what is written during a copy may be missed. Counts and
     /// checksums of both sides are printed at the end; exit 1 when they differ.
     Copy {
@@ -154,6 +155,14 @@ pub enum UserAction {
         /// Make it an admin's
         #[arg(long)]
         admin: bool,
+        /// Read the password from the first line of standard input
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Give an account another password, which ends its sessions; without --password-stdin a random one
+    Password {
+        /// Its e-mail address
+        email: String,
         /// Read the password from the first line of standard input
         #[arg(long)]
         password_stdin: bool,

@@ -97,19 +97,25 @@ pub fn copy(global: &Global, from: &str, to: &str) -> Result<(), Failure> {
 /// # Errors
 /// See [`app::create_user`] and [`app::promote_user`].
 pub fn user(global: &Global, action: UserAction) -> Result<(), Failure> {
-    let (settings, _) = load(global)?;
+    let (settings, effective) = load(global)?;
+    // Who is made an admin is a matter for the audit log.
+    telemetry::start(&settings.log, &effective)?;
     let system = actix_rt::System::new();
     let mut out = io::stdout().lock();
     match action {
         UserAction::Create { username, email, admin, password_stdin } => {
-            let password = if password_stdin { first_line()? } else { random_password() };
+            let password = password(password_stdin)?;
             let role = if admin { UserRole::Admin } else { UserRole::Customer };
             let account = (username, email, password.clone());
             let id = system.block_on(app::create_user(&settings, account, role))?;
             writeln!(out, "made the account {id}")?;
-            if !password_stdin {
-                writeln!(out, "password: {password}")?;
-            }
+            tell_unless(password_stdin, &mut out, &password)?;
+        }
+        UserAction::Password { email, password_stdin } => {
+            let password = password(password_stdin)?;
+            system.block_on(app::set_password(&settings, &email, password.clone()))?;
+            writeln!(out, "{email} has another password, and its sessions are over")?;
+            tell_unless(password_stdin, &mut out, &password)?;
         }
         UserAction::Promote { email } => {
             let said = match system.block_on(app::promote_user(&settings, &email))? {
@@ -122,15 +128,18 @@ pub fn user(global: &Global, action: UserAction) -> Result<(), Failure> {
     Ok(())
 }
 
-fn first_line() -> io::Result<String> {
+/// The first line of standard input where it is `given`, else 122 random bits.
+fn password(given: bool) -> io::Result<String> {
+    if !given {
+        return Ok(uuid::Uuid::new_v4().simple().to_string());
+    }
     let mut line = String::new();
     io::stdin().read_line(&mut line)?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// 122 random bits.
-fn random_password() -> String {
-    uuid::Uuid::new_v4().simple().to_string()
+fn tell_unless(known: bool, out: &mut impl io::Write, password: &str) -> io::Result<()> {
+    if known { Ok(()) } else { writeln!(out, "password: {password}") }
 }
 
 /// `app keys rotate`
@@ -139,10 +148,12 @@ fn random_password() -> String {
 /// See [`app::rotate_keys`].
 pub fn rotate_keys(global: &Global, delay: Duration) -> Result<(), Failure> {
     let (settings, effective) = load(global)?;
+    telemetry::start(&settings.log, &effective)?;
     let name = app::rotate_keys(&settings, &effective, delay)?;
     let path = settings.user.signing_keys_path;
     let delay = humantime::format_duration(delay);
-    writeln!(io::stdout(), "added key {name} to {}; it signs in {delay}", path.display())?;
+    let old = "if there was one before, it begins to sign in";
+    writeln!(io::stdout(), "added key {name} to {}; {old} {delay}", path.display())?;
     Ok(())
 }
 

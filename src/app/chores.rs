@@ -90,6 +90,18 @@ pub async fn create_user(
     user::create(&settings.user, account, role).await.map_err(Failure::Other)
 }
 
+/// Gives an account another password. See [`user::set_password`].
+///
+/// # Errors
+/// When there is no such account, the password is not a good one, or the store cannot be used.
+pub async fn set_password(
+    settings: &Settings,
+    email: &str,
+    password: String,
+) -> Result<(), Failure> {
+    user::set_password(&settings.user, email, password).await.map_err(Failure::Other)
+}
+
 /// Makes an account an admin's; gives whether it was none before. See [`user::promote`].
 ///
 /// # Errors

@@ -20,7 +20,7 @@ use crate::config::{self, Effective, PeerUrl, Settings};
 use crate::server::{self, Listener, Readiness};
 use house::House;
 
-pub use chores::{copy, create_user, migrate, promote_user, rotate_keys, seed};
+pub use chores::{copy, create_user, migrate, promote_user, rotate_keys, seed, set_password};
 
 /// Roles start in this order, each after those it asks for its answers, and stop in its reverse.
 const START_ORDER: [Role; 3] = [Role::Product, Role::User, Role::Gateway];

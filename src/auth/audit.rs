@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::transport::{Context, RequestId, client_address};
 
 /// The target of audit lines, for `log.filter`.
-const AUDIT: &str = "audit";
+pub const AUDIT: &str = "audit";
 
 /// Writes lines of the audit log about one request.
 #[derive(Clone, Debug)]
@@ -27,6 +27,11 @@ impl Audit {
         let request_id =
             request.extensions().get::<Context>().map(|context| context.request_id.clone());
         Self { address: client_address(request), request_id }
+    }
+
+    /// Of a command that somebody runs beside the shop.
+    pub fn of_command() -> Self {
+        Self { address: None, request_id: None }
     }
 
     /// `event` happened to the account of `user`, or to one that is not known. No secret may be part of

@@ -20,6 +20,7 @@ const FIRST: Duration = Duration::from_millis(200);
 pub async fn follow(verifier: Arc<Verifier>, users: UserClient, interval: Duration) {
     let mut answered = true;
     loop {
+        let asked = verifier.times_asked();
         let outcome = learn(&verifier, &users).await;
         match &outcome {
             Ok(()) if !answered => log::info!("the user role tells the keys of tokens again"),
@@ -29,7 +30,7 @@ pub async fn follow(verifier: Arc<Verifier>, users: UserClient, interval: Durati
             _ => {}
         }
         answered = outcome.is_ok();
-        verifier.answered();
+        verifier.answered(asked);
         let pause = if verifier.is_complete() { interval } else { FIRST };
         tokio::select! {
             () = sleep(pause) => {}

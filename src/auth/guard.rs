@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::access::{Access, Caller, Rule};
 use super::{Identity, Refusal, Verifier};
@@ -27,6 +28,21 @@ pub enum Mode {
 pub struct Guard {
     verifier: Arc<Verifier>,
     mode: Mode,
+}
+
+/// Why a request goes no further, and whose it is where that is known.
+#[derive(Debug)]
+pub struct Denied {
+    /// What the client is told.
+    pub error: Error,
+    /// The signed-in user.
+    pub user: Option<Uuid>,
+}
+
+impl From<Error> for Denied {
+    fn from(error: Error) -> Self {
+        Self { error, user: None }
+    }
 }
 
 /// What may be said of the token of a request.
@@ -52,7 +68,7 @@ impl Guard {
     /// # Errors
     /// 401 without a good token where one is needed, or with a bad one; 403 where a user may not; 503 while
     /// no token can be told from another.
-    pub async fn admit(&self, rule: Rule, headers: &HeaderMap) -> Result<Caller, Error> {
+    pub async fn admit(&self, rule: Rule, headers: &HeaderMap) -> Result<Caller, Denied> {
         let trusted = rule.free_when_open && self.mode == Mode::Open;
         let identity = match rule.access {
             Access::Public => None,
@@ -63,8 +79,11 @@ impl Guard {
             _ if trusted => Ok(caller),
             (Access::Public | Access::Anyone, _) | (Access::SignedIn, Some(_)) => Ok(caller),
             (Access::Admin, Some(identity)) if identity.is_admin() => Ok(caller),
-            (Access::Admin, Some(_)) => Err(Error::new(Kind::Forbidden, "only admins may do this")),
-            (_, None) => Err(Error::unauthorized("sign in, and send the token", "Bearer")),
+            (Access::Admin, Some(identity)) => {
+                let error = Error::new(Kind::Forbidden, "only admins may do this");
+                Err(Denied { error, user: Some(identity.user) })
+            }
+            (_, None) => Err(Error::unauthorized("sign in, and send the token", "Bearer").into()),
         }
     }
 

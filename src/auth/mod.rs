@@ -13,8 +13,8 @@ mod token;
 mod verifier;
 
 pub use access::{Caller, Rule, admin, anyone, public, signed_in};
-pub use audit::Audit;
+pub use audit::{AUDIT, Audit};
 pub use feed::follow;
-pub use guard::{Guard, Mode};
+pub use guard::{Denied, Guard, Mode};
 pub use token::{Claims, Identity, SigningKey};
-pub use verifier::{Refusal, Verifier};
+pub use verifier::{MARGIN, Refusal, Verifier};

@@ -53,7 +53,8 @@ pub struct Identity {
     pub session: Uuid,
     /// What the user is allowed.
     pub roles: Vec<UserRole>,
-    pub(super) generation: i64,
+    /// How often the user's tokens had ended before their time when it was made.
+    pub generation: i64,
     pub(super) expires_at: i64,
 }
 

@@ -20,8 +20,9 @@ const SEEN: u64 = 4096;
 /// How often a token may make us ask for keys, and how long it waits for the answer.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How much longer than a token lives it is remembered that it ended before: clocks differ.
-const MARGIN: Duration = Duration::from_secs(60);
+/// How much longer than a token may live it is remembered that it ended before, and with which key it was
+/// signed: clocks differ.
+pub const MARGIN: Duration = Duration::from_secs(60);
 
 /// Why a token does not tell who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +44,8 @@ pub struct Verifier {
     seen: Cache<String, Arc<Seen>>,
     asking: Mutex<Asking>,
     wanted: Notify,
-    /// How often an answer has come, good or not.
-    answers: watch::Sender<u64>,
+    /// How many of those times have been answered, well or not.
+    answered: watch::Sender<u64>,
 }
 
 /// A token that was good, and who it says is asking.
@@ -52,6 +53,8 @@ pub struct Verifier {
 struct Seen {
     token: String,
     identity: Arc<Identity>,
+    /// How often keys had been withdrawn by then.
+    withdrawals: u64,
 }
 
 #[derive(Debug, Default)]
@@ -59,14 +62,15 @@ struct Known {
     keys: HashMap<String, DecodingKey>,
     /// The last one of each user.
     revocations: HashMap<Uuid, Revocation>,
+    withdrawals: u64,
     complete: bool,
 }
 
-/// When a token last made us ask for keys, and whether the answer is still to come.
+/// How often tokens have made us ask for keys, and when last.
 #[derive(Debug, Default)]
 struct Asking {
-    since: Option<Instant>,
-    under_way: bool,
+    times: u64,
+    last: Option<Instant>,
 }
 
 impl Verifier {
@@ -79,7 +83,7 @@ impl Verifier {
             seen: Cache::new(SEEN),
             asking: Mutex::default(),
             wanted: Notify::new(),
-            answers: watch::Sender::new(0),
+            answered: watch::Sender::new(0),
         }
     }
 
@@ -90,8 +94,10 @@ impl Verifier {
     /// See [`Refusal`].
     pub async fn verify(&self, token: &str) -> Result<Arc<Identity>, Refusal> {
         let signature = token.rsplit('.').next().unwrap_or_default();
-        if let Some(seen) = self.seen.get(signature).filter(|seen| seen.token == token) {
-            return self.still_good(seen.identity.clone());
+        if let Some(seen) = self.seen.get(signature).filter(|seen| seen.token == token)
+            && let Some(outcome) = self.still_good(&seen)
+        {
+            return outcome;
         }
         if !self.is_complete() {
             return Err(Refusal::NoKeys);
@@ -101,22 +107,29 @@ impl Verifier {
         if key.is_none() && self.ask().await {
             key = self.key(&name);
         }
-        let key = key.ok_or(Refusal::Invalid("unknown key"))?;
+        let (key, withdrawals) = key.ok_or(Refusal::Invalid("unknown key"))?;
         let identity = Arc::new(self.rules.read(token, &key).map_err(Refusal::Invalid)?);
-        let seen = Seen { token: token.to_owned(), identity: identity.clone() };
-        self.seen.insert(signature.to_owned(), Arc::new(seen));
-        self.still_good(identity)
+        let seen = Arc::new(Seen { token: token.to_owned(), identity, withdrawals });
+        self.seen.insert(signature.to_owned(), seen.clone());
+        self.still_good(&seen).unwrap_or(Err(Refusal::Invalid("unknown key")))
     }
 
-    fn still_good(&self, identity: Arc<Identity>) -> Result<Arc<Identity>, Refusal> {
+    /// Whether nothing has happened since that ends a token; nothing when a key was withdrawn, so that it has to
+    /// be looked at anew.
+    fn still_good(&self, seen: &Seen) -> Option<Result<Arc<Identity>, Refusal>> {
+        let identity = &seen.identity;
+        let known = self.read();
+        if seen.withdrawals != known.withdrawals {
+            return None;
+        }
         if identity.is_over() {
-            return Err(Refusal::Invalid("expired"));
+            return Some(Err(Refusal::Invalid("expired")));
         }
         let revoked = |last: &Revocation| identity.generation < last.generation;
-        if self.read().revocations.get(&identity.user).is_some_and(revoked) {
-            return Err(Refusal::Invalid("revoked"));
+        if known.revocations.get(&identity.user).is_some_and(revoked) {
+            return Some(Err(Refusal::Invalid("revoked")));
         }
-        Ok(identity)
+        Some(Ok(identity.clone()))
     }
 
     /// Replaces the keys, and adds to the revocations, which are forgotten in time.
@@ -126,16 +139,13 @@ impl Verifier {
         let keys = keys.collect::<HashMap<_, _>>();
         let mut known = self.write();
         let withdrawn = known.keys.keys().any(|name| !keys.contains_key(name));
+        known.withdrawals += u64::from(withdrawn);
         known.keys = keys;
         known.complete = true;
         let horizon = Utc::now() - self.memory;
         known.revocations.retain(|_, revocation| revocation.at > horizon);
         for revocation in revocations {
             known.revoke(revocation);
-        }
-        drop(known);
-        if withdrawn {
-            self.seen.invalidate_all();
         }
     }
 
@@ -152,7 +162,7 @@ impl Verifier {
     /// Returns once keys and revocations have been learnt.
     pub async fn complete(&self) {
         // The sender lives as long as self.
-        let _ = self.answers.subscribe().wait_for(|_| self.is_complete()).await;
+        let _ = self.answered.subscribe().wait_for(|_| self.is_complete()).await;
     }
 
     /// Returns when a token has asked for keys.
@@ -160,30 +170,38 @@ impl Verifier {
         self.wanted.notified().await;
     }
 
-    /// Tells those who wait that the keys are as new as they get.
-    pub(super) fn answered(&self) {
-        self.asking().under_way = false;
-        self.answers.send_modify(|count| *count += 1);
+    /// How often tokens have asked for keys so far.
+    pub(super) fn times_asked(&self) -> u64 {
+        self.asking().times
+    }
+
+    /// Tells those who asked up to that time that the keys are as new as they get.
+    pub(super) fn answered(&self, times: u64) {
+        self.answered.send_replace(times);
     }
 
     /// Asks for keys, unless somebody has just done so; whether it may have changed anything.
     async fn ask(&self) -> bool {
-        let mut answers = {
+        let (mut answered, times) = {
             let mut asking = self.asking();
-            if !asking.under_way {
-                if asking.since.is_some_and(|since| since.elapsed() < ASK_AGAIN) {
+            let under_way = asking.times > *self.answered.borrow();
+            if !under_way {
+                if asking.last.is_some_and(|last| last.elapsed() < ASK_AGAIN) {
                     return false;
                 }
-                *asking = Asking { since: Some(Instant::now()), under_way: true };
+                *asking = Asking { times: asking.times + 1, last: Some(Instant::now()) };
                 self.wanted.notify_one();
             }
-            self.answers.subscribe()
+            (self.answered.subscribe(), asking.times)
         };
-        matches!(timeout(PATIENCE, answers.changed()).await, Ok(Ok(())))
+        let answer = answered.wait_for(|answered| *answered >= times);
+        matches!(timeout(PATIENCE, answer).await, Ok(Ok(_)))
     }
 
-    fn key(&self, name: &str) -> Option<DecodingKey> {
-        self.read().keys.get(name).cloned()
+    /// The key with `name`, and how often keys have been withdrawn.
+    fn key(&self, name: &str) -> Option<(DecodingKey, u64)> {
+        let known = self.read();
+        known.keys.get(name).map(|key| (key.clone(), known.withdrawals))
     }
 
     fn asking(&self) -> MutexGuard<'_, Asking> {
@@ -206,5 +224,61 @@ impl Known {
         if last.generation < revocation.generation {
             *last = revocation;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{Claims, SigningKey};
+    use crate::config::{self, Sources};
+    use crate::contract::UserRole;
+
+    fn options() -> Auth {
+        // A folder without files: the tests run where ./config is the built-in one.
+        let directory = Some(std::env::temp_dir());
+        config::load(&Sources { directory, ..Sources::default() }).unwrap().0.auth
+    }
+
+    fn token(key: &SigningKey, user: Uuid, generation: i64) -> String {
+        let now = Utc::now().timestamp();
+        let [iss, aud] = ["shop", "shop"].map(str::to_owned);
+        let roles = vec![UserRole::Customer];
+        let (iat, exp) = (now, now + 60);
+        let claims =
+            Claims { iss, aud, sub: user, jti: user, sid: user, iat, exp, roles, generation };
+        key.sign(&claims).unwrap()
+    }
+
+    fn set(keys: &[&SigningKey]) -> JwkSet {
+        JwkSet { keys: keys.iter().map(|key| key.public().clone()).collect() }
+    }
+
+    #[actix_rt::test]
+    async fn a_token_is_good_until_its_generation_or_its_key_is_not() {
+        let keys = [7, 8].map(|byte| SigningKey::from_seed(&[byte; 32]).unwrap());
+        let (user, verifier) = (Uuid::now_v7(), Verifier::new(&options()));
+        let (old, new) = (token(&keys[0], user, 0), token(&keys[1], user, 1));
+        assert_eq!(verifier.verify(&old).await, Err(Refusal::NoKeys));
+        verifier.learn(&set(&[&keys[0], &keys[1]]), []);
+        for token in [&old, &new, &old] {
+            assert_eq!(verifier.verify(token).await.unwrap().user, user);
+        }
+        verifier.revoke(Revocation { user, generation: 1, at: Utc::now() });
+        assert_eq!(verifier.verify(&old).await, Err(Refusal::Invalid("revoked")));
+        assert!(verifier.verify(&new).await.is_ok());
+        // What another process says of before does not take that back.
+        verifier.learn(&set(&[&keys[0], &keys[1]]), []);
+        assert_eq!(verifier.verify(&old).await, Err(Refusal::Invalid("revoked")));
+
+        verifier.learn(&set(&[&keys[0]]), []);
+        let asked = async {
+            verifier.wanted().await;
+            verifier.answered(verifier.times_asked());
+        };
+        let (withdrawn, ()) = tokio::join!(verifier.verify(&new), asked);
+        assert_eq!(withdrawn, Err(Refusal::Invalid("unknown key")));
+        let again = timeout(Duration::from_millis(500), verifier.verify(&new)).await;
+        assert_eq!(again, Ok(Err(Refusal::Invalid("unknown key"))), "without asking again so soon");
     }
 }

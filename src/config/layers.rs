@@ -367,6 +367,12 @@ mod tests {
                 "server.drain_timeout: \"soon\" is no duration",
             ),
             (("APP__GATEWAY__LISTEN", "nowhere"), "gateway.listen: "),
+            (
+                ("APP__AUTH__REFRESH_INTERVAL", "1m"),
+                "auth.refresh_interval: must be from 100ms to 30s",
+            ),
+            (("APP__GATEWAY__TRUSTED_PROXIES", "proxy"), "gateway.trusted_proxies: "),
+            (("APP__AUTH__MODE", "shut"), "auth.mode: "),
             (("DATABASE_URL", "mysql://x"), "user.database_url: mysql:// is no back end"),
             (("PRODUCT_URL", "product"), "peers.product: not a URL"),
             (("LOG_FORMAT", "xml"), "log.format: "),

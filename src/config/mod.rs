@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 pub use layers::{Effective, Error, Sources, load};
 pub use values::{AuthMode, CacheUrl, DocumentUrl, LogFormat, Networks, PeerUrl, SqlUrl};
-use values::{duration, optional, within};
+use values::{between, duration, optional, within};
 
 /// Every setting there is, checked and typed.
 #[derive(Clone, Debug, Deserialize)]
@@ -121,11 +121,11 @@ pub struct Auth {
     pub issuer: String,
     /// For whom tokens are (`aud`).
     pub audience: String,
-    /// How long an access token is good for.
-    #[serde(deserialize_with = "duration")]
+    /// How long an access token is good for; 10 s to a day.
+    #[serde(deserialize_with = "between::<_, 10_000, 86_400_000>")]
     pub access_ttl: Duration,
-    /// How often a process asks for the keys and for who was signed out.
-    #[serde(deserialize_with = "duration")]
+    /// How often a process asks for the keys and for whose tokens have ended; 100 ms to 30 s.
+    #[serde(deserialize_with = "between::<_, 100, 30_000>")]
     pub refresh_interval: Duration,
 }
 
@@ -166,8 +166,8 @@ pub struct User {
     /// How long a dashboard waits for them.
     #[serde(deserialize_with = "duration")]
     pub recommendations_timeout: Duration,
-    /// How long a refresh token is good for.
-    #[serde(deserialize_with = "duration")]
+    /// How long a refresh token is good for; a minute to a year.
+    #[serde(deserialize_with = "between::<_, 60_000, 31_557_600_000>")]
     pub refresh_ttl: Duration,
     /// The keys that sign tokens, in the form of the file below; the file is left alone when there are any.
     pub signing_keys: SecretString,

@@ -19,6 +19,21 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, 
     })
 }
 
+/// A duration from `MIN` to `MAX` milliseconds.
+pub(super) fn between<'de, D, const MIN: u64, const MAX: u64>(
+    input: D,
+) -> Result<Duration, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let (min, max) = (Duration::from_millis(MIN), Duration::from_millis(MAX));
+    let found = duration(input)?;
+    Some(found).filter(|found| (min..=max).contains(found)).ok_or_else(|| {
+        let [min, max] = [min, max].map(humantime::format_duration);
+        de::Error::custom(format!("must be from {min} to {max}"))
+    })
+}
+
 /// A whole number from `MIN` to `MAX`.
 pub(super) fn within<'de, D, T, const MIN: u64, const MAX: u64>(input: D) -> Result<T, D::Error>
 where
@@ -76,6 +91,7 @@ pub struct Networks(Vec<IpNet>);
 impl Networks {
     /// Whether `address` is one of them.
     pub fn contain(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }
 }

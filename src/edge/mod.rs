@@ -113,10 +113,7 @@ impl Edge {
         let started = Instant::now();
         let context = Context::of(request.headers(), self.request_timeout).watched();
         request.extensions_mut().insert(context.clone());
-        // What roles ask each other every few seconds is nobody's news.
-        let level = if request.path().starts_with(INTERNAL) { Level::Debug } else { self.access };
-        let line = log::log_enabled!(target: ACCESS, level).then(|| Line {
-            level,
+        let line = log::log_enabled!(target: ACCESS, self.access).then(|| Line {
             method: request.method().to_string(),
             path: request.path().to_owned(),
             started,
@@ -214,9 +211,11 @@ impl Edge {
         let route = route().unwrap_or_else(|| "-".into());
         let (method, path) = (line.method.as_str(), line.path.as_str());
         let millis = line.started.elapsed().as_micros() as f64 / 1000.0;
+        // What roles ask each other every few seconds is nobody's news.
+        let quiet = path.starts_with(INTERNAL) && status.is_success();
         log::log!(
             target: ACCESS,
-            line.level,
+            if quiet { Level::Debug } else { self.access },
             role = self.role,
             requestId = id.as_str(),
             method,
@@ -235,7 +234,6 @@ async fn not_found(content: web::Payload) -> Result<HttpResponse, Error> {
 
 /// What the access log needs of a request that a handler is going to take.
 struct Line {
-    level: Level,
     method: String,
     path: String,
     started: Instant,

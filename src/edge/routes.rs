@@ -10,7 +10,7 @@ use actix_web::{
 };
 
 use super::fields::discard;
-use crate::auth::{Audit, Guard, Rule};
+use crate::auth::{Audit, Denied, Guard, Rule};
 use crate::error::{Error, Kind, allow_header};
 
 /// A path of a role; made by [`path`].
@@ -109,17 +109,17 @@ async fn admit(
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let admitted = match request.app_data::<Guard>() {
         Some(guard) => guard.admit(rule, request.headers()).await,
-        None => Err(Error::internal("a route with a rule stands behind an edge without a guard")),
+        None => Err(Error::internal("there is a rule and no guard").into()),
     };
     match admitted {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.call(request).await
         }
-        Err(error) => {
+        Err(Denied { error, user }) => {
             discard(request.extract::<web::Payload>().await?).await;
             if let Kind::Unauthorized | Kind::Forbidden = error.kind() {
-                Audit::of(request.request()).note("access_denied", None, &error.chain());
+                Audit::of(request.request()).note("access_denied", user, &error.chain());
             }
             Ok(request.error_response(error))
         }

@@ -122,8 +122,9 @@ impl From<QueryError> for StoreError {
 
 /// What SQLite and PostgreSQL say when the same may work later.
 fn is_transient(message: &str) -> bool {
-    const LATER: [&str; 6] = [
+    const LATER: [&str; 7] = [
         "locked",
+        "deadlock detected",
         "connection closed",
         "statement timeout",
         "the database system is",

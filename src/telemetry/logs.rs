@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal as _, Write};
 use chrono::{SecondsFormat, Utc};
 use env_logger::fmt::Formatter;
 use env_logger::{Builder, Target};
-use log::Record;
 use log::kv::{Error as KeyError, Key, Value, VisitSource};
+use log::{LevelFilter, Record};
 use serde_json::Map;
 
 use crate::config::{Effective, Error, Log, LogFormat};
@@ -20,7 +20,9 @@ pub fn start(options: &Log, effective: &Effective) -> Result<(), Error> {
     let readable = env_filter::Builder::new().try_parse(&options.filter).map(drop);
     readable.map_err(|error| effective.blame("log.filter", error))?;
     let mut builder = Builder::new();
-    builder.target(Target::Stderr).parse_filters(&options.filter);
+    // The audit log stays when the rest is turned down, unless the filter names it.
+    builder.target(Target::Stderr).filter_module("audit", LevelFilter::Info);
+    builder.parse_filters(&options.filter);
     let json = match options.format {
         LogFormat::Auto => !io::stderr().is_terminal(),
         LogFormat::Human => false,

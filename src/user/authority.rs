@@ -11,14 +11,11 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::keys::Keyring;
-use super::store::{Record, Session};
-use crate::auth::{Claims, Verifier};
+use super::store::{Record, Session, TokenHash};
+use crate::auth::{Claims, MARGIN, Verifier};
 use crate::config::{Auth, User as Options};
 use crate::contract::{JwkSet, Revocation, Timestamp, now};
 use crate::error::{Error, Kind};
-
-/// How much longer than a token lives it is remembered that it ended before: clocks differ.
-const MARGIN: Duration = Duration::from_secs(60);
 
 /// What signing in gives (RFC 6749, section 5.1, in this API's spelling).
 #[derive(Serialize)]
@@ -32,39 +29,47 @@ pub(super) struct Tokens {
     expires_in: u64,
 }
 
-/// A refresh token: the session that it belongs to, and what only its owner can know.
+/// A refresh token: what all of its session have in common, and a secret of its own. Who knows the first has
+/// had one of them: it stands nowhere else.
 pub(super) struct RefreshToken {
-    session: Uuid,
+    family: String,
     secret: String,
 }
 
 impl RefreshToken {
-    /// A new one for `session`.
-    fn new(session: Uuid) -> Result<Self, Error> {
-        let mut secret = [0; 32];
-        let filled = SystemRandom::new().fill(&mut secret);
-        filled.map_err(|_| Error::internal("no random numbers"))?;
-        Ok(Self { session, secret: URL_SAFE_NO_PAD.encode(secret) })
+    /// The first one of a session.
+    fn first() -> Result<Self, Error> {
+        Ok(Self { family: random()?, secret: random()? })
+    }
+
+    /// The one after this.
+    fn next(&self) -> Result<Self, Error> {
+        Ok(Self { family: self.family.clone(), secret: random()? })
     }
 
     /// Reads what a client sent. What is no refresh token is none that is known.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let (session, secret) = text.split_once('.')?;
-        Some(Self { session: Uuid::try_parse(session).ok()?, secret: secret.to_owned() })
+        let (family, secret) = text.split_once('.')?;
+        Some(Self { family: family.to_owned(), secret: secret.to_owned() })
     }
 
-    pub(super) fn session(&self) -> Uuid {
-        self.session
-    }
-
-    /// What is stored of it. The secret is random, so that no more than a fast digest is needed.
-    pub(super) fn hash(&self) -> String {
-        URL_SAFE_NO_PAD.encode(digest(&SHA256, self.secret.as_bytes()))
+    /// What is stored of it. Both parts are random, so that no more than a fast digest is needed.
+    pub(super) fn hash(&self) -> TokenHash {
+        let hash = |part: &str| URL_SAFE_NO_PAD.encode(digest(&SHA256, part.as_bytes()));
+        TokenHash { family: hash(&self.family), secret: hash(&self.secret) }
     }
 
     fn text(&self) -> String {
-        format!("{}.{}", self.session.simple(), self.secret)
+        format!("{}.{}", self.family, self.secret)
     }
+}
+
+/// 256 random bits.
+fn random() -> Result<String, Error> {
+    let mut bytes = [0; 32];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_| Error::internal("no random numbers"))?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
 /// Gives out tokens; one for all threads of a process.
@@ -102,26 +107,24 @@ impl Authority {
     /// # Errors
     /// When the system has no random numbers.
     pub(super) fn session(&self, user: Uuid) -> Result<(Session, RefreshToken), Error> {
-        self.next(Uuid::now_v7(), user)
+        let token = RefreshToken::first()?;
+        Ok((self.session_with(user, &token), token))
     }
 
-    /// What `id`, a session, is like once a refresh token has been used; what does not change of it is not
-    /// known here.
+    /// What a session is like once `used` has been used, as far as that can be known here, and the refresh token
+    /// that comes next.
     ///
     /// # Errors
     /// When the system has no random numbers.
-    pub(super) fn next(&self, id: Uuid, user: Uuid) -> Result<(Session, RefreshToken), Error> {
-        let token = RefreshToken::new(id)?;
-        let at = now();
-        let session = Session {
-            id,
-            user,
-            token_hash: token.hash(),
-            created_at: at,
-            used_at: at,
-            expires_at: at + self.refresh_ttl,
-        };
-        Ok((session, token))
+    pub(super) fn next(&self, used: &RefreshToken) -> Result<(Session, RefreshToken), Error> {
+        let token = used.next()?;
+        Ok((self.session_with(Uuid::nil(), &token), token))
+    }
+
+    fn session_with(&self, user: Uuid, token: &RefreshToken) -> Session {
+        let (id, at) = (Uuid::now_v7(), now());
+        let expires_at = at + self.refresh_ttl;
+        Session { id, user, token: token.hash(), created_at: at, used_at: at, expires_at }
     }
 
     /// The tokens of `record`'s account in `session`.

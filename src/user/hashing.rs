@@ -28,9 +28,14 @@ pub(super) struct Password(SecretString);
 
 impl From<String> for Password {
     fn from(text: String) -> Self {
-        Self(text.nfkc().collect::<String>().into())
+        // What is longer is nobody's, and would take long to normalise.
+        let text = if text.len() <= MAX_BYTES { text.nfkc().collect() } else { text };
+        Self(text.into())
     }
 }
+
+/// More than any password of 128 characters takes, however it is written.
+const MAX_BYTES: usize = 4096;
 
 /// A password that may become one: of 12 to 128 characters.
 #[derive(Clone, Debug, Deserialize)]
@@ -41,6 +46,9 @@ impl TryFrom<String> for NewPassword {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.len() > MAX_BYTES {
+            return Err("must have at most 128 characters");
+        }
         let password = Password::from(text);
         match password.0.expose_secret().chars().count() {
             ..12 => Err("must have at least 12 characters"),

@@ -1,25 +1,25 @@
 //! The keys that sign access tokens: which there are, and which one signs now.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use secrecy::ExposeSecret as _;
 
-use crate::auth::SigningKey;
+use crate::auth::{AUDIT, MARGIN, SigningKey};
 use crate::config::User as Options;
 use crate::contract::JwkSet;
 use crate::error::Error;
 
 /// The bytes of a key.
 const SEED: usize = 32;
-/// How long after the last of its tokens has ended an old key is still told to others.
-const SLACK: Duration = Duration::from_secs(60);
+/// How often the file is looked at.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What a process knows of its keys.
 #[derive(Debug)]
@@ -35,6 +35,7 @@ pub(super) struct Keyring {
 struct Read {
     keys: Vec<Key>,
     modified: Option<SystemTime>,
+    looked: Instant,
 }
 
 #[derive(Clone, Debug)]
@@ -58,7 +59,7 @@ impl Keyring {
         let given = options.signing_keys.expose_secret();
         if !given.is_empty() {
             let keys = parse(given).map_err(|problem| ("user.signing_keys", problem))?;
-            let read = Mutex::new(Read { keys, modified: None });
+            let read = Mutex::new(Read { keys, modified: None, looked: Instant::now() });
             return Ok(Self { file: None, access_ttl, read });
         }
         let path = &options.signing_keys_path;
@@ -97,11 +98,15 @@ impl Keyring {
     fn current(&self) -> MutexGuard<'_, Read> {
         let mut current = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(path) = &self.file else { return current };
+        if current.looked.elapsed() < LOOK {
+            return current;
+        }
+        current.looked = Instant::now();
         let modified = modified(path);
         if modified.is_some() && modified != current.modified {
             match read(path) {
                 Ok(new) => {
-                    log::info!(target: "audit", event = "keys_changed"; "keys_changed: read again");
+                    log::info!(target: AUDIT, event = "keys_changed"; "keys_changed: read again");
                     *current = new;
                 }
                 Err(problem) => {
@@ -119,7 +124,7 @@ const PATH: &str = "user.signing_keys_path";
 /// Those of `keys` whose tokens may still be good. A key signs no more once the next one does.
 fn in_use(keys: &[Key], access_ttl: Duration) -> impl Iterator<Item = &Key> {
     let over = move |next: &Key| {
-        let end = next.since.and_then(|since| since.checked_add_signed(delta(access_ttl + SLACK)));
+        let end = next.since.and_then(|since| since.checked_add_signed(delta(access_ttl + MARGIN)));
         end.is_some_and(|end| end < Utc::now())
     };
     let old = keys.iter().position(over).map_or(keys.len(), |next| next + 1);
@@ -141,8 +146,10 @@ pub(super) fn rotate(
     delay: Duration,
 ) -> Result<String, (&'static str, String)> {
     if !options.signing_keys.expose_secret().is_empty() {
-        let problem = "the keys are given in a setting, where only you can add one: put 64 hexadecimal \
-                       digits of a new key before them (openssl rand -hex 32)";
+        let problem = "the keys are given in a setting, where only you can add one: put before them 64 \
+                       hexadecimal digits (openssl rand -hex 32) and, behind a space, the time when the \
+                       new key begins to sign, as in 2026-01-31T12:00:00Z; by then every process has to \
+                       be started again";
         return Err(("user.signing_keys", problem.into()));
     }
     let path = &options.signing_keys_path;
@@ -152,15 +159,44 @@ pub(super) fn rotate(
         let first = read(path).map_err(fail)?.keys.remove(0);
         return Ok(first.key.public().kid.clone());
     }
-    let old = read(path).map_err(fail)?.keys;
+    // Also the sign to others that the file is about to be replaced.
+    let new = path.with_extension("new");
+    let mut file = create(&new).map_err(|error| {
+        fail(format!(
+            "cannot make {} ({error}): another rotation is at work, or was cut off",
+            new.display()
+        ))
+    })?;
+    let outcome = add(&mut file, path, access_ttl, delay);
+    let outcome = outcome.and_then(|name| match fs::rename(&new, path) {
+        Ok(()) => Ok(name),
+        Err(error) => Err(format!("cannot write {}: {error}", path.display())),
+    });
+    if outcome.is_err() {
+        // What went wrong is told; a file that cannot be removed is told next time.
+        let _ = fs::remove_file(&new);
+    }
+    if let Ok(name) = &outcome {
+        log::info!(target: AUDIT, event = "keys_rotated"; "keys_rotated: {name}");
+    }
+    outcome.map_err(fail)
+}
+
+/// Writes the keys of `path` that are in use to `file`, behind a new one; gives its name.
+fn add(
+    file: &mut File,
+    path: &Path,
+    access_ttl: Duration,
+    delay: Duration,
+) -> Result<String, String> {
+    let old = read(path)?.keys;
     let since = Utc::now() + delta(delay);
     let line = format!("{} {}", seed(), since.to_rfc3339_opts(SecondsFormat::Secs, true));
-    let mut keys = parse(&line).map_err(fail)?;
+    let mut keys = parse(&line)?;
     keys.extend(old);
     let lines = in_use(&keys, access_ttl).map(|key| key.line.as_str()).collect::<Vec<_>>();
     let text = format!("{HEADER}{}\n", lines.join("\n"));
-    replace(path, &text)
-        .map_err(|error| fail(format!("cannot write {}: {error}", path.display())))?;
+    write(file, &text).map_err(|error| format!("cannot write the new keys: {error}"))?;
     Ok(keys.remove(0).key.public().kid.clone())
 }
 
@@ -183,8 +219,8 @@ fn make(path: &Path) -> io::Result<()> {
         fs::create_dir_all(folder)?;
     }
     let text = format!("{HEADER}{}\n", seed());
-    let whole = temporary(path);
-    write(&whole, &text)?;
+    let whole = path.with_extension(format!("{}.first", std::process::id()));
+    write(&mut create(&whole)?, &text)?;
     // A link appears at once and whole, and not over another.
     let made = fs::hard_link(&whole, path);
     fs::remove_file(&whole)?;
@@ -194,21 +230,13 @@ fn make(path: &Path) -> io::Result<()> {
     }
 }
 
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let whole = temporary(path);
-    write(&whole, text)?;
-    fs::rename(&whole, path)
-}
-
-fn temporary(path: &Path) -> PathBuf {
-    path.with_extension(format!("{}.new", std::process::id()))
-}
-
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+fn write(file: &mut File, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {
@@ -220,10 +248,10 @@ fn read(path: &Path) -> Result<Read, String> {
     let text = fs::read_to_string(path)
         .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let keys = parse(&text).map_err(|problem| format!("{}: {problem}", path.display()))?;
-    Ok(Read { keys, modified })
+    Ok(Read { keys, modified, looked: Instant::now() })
 }
 
-/// Reads keys, one a line or by comma; what a `#` begins is a remark. No error tells a key.
+/// Reads keys, one a line or by comma; a line that a `#` begins is a remark. No error tells a key.
 fn parse(text: &str) -> Result<Vec<Key>, String> {
     let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
     let entries = lines.flat_map(|line| line.split(',')).map(str::trim);
@@ -258,7 +286,7 @@ mod tests {
 
     fn ring(lines: &[String]) -> Keyring {
         let keys = parse(&lines.join("\n")).unwrap();
-        let read = Mutex::new(Read { keys, modified: None });
+        let read = Mutex::new(Read { keys, modified: None, looked: Instant::now() });
         Keyring { file: None, access_ttl: TTL, read }
     }
 

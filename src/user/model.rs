@@ -1,5 +1,7 @@
 //! What an account may look like. A value of one of these types is valid.
 
+use std::str::FromStr;
+
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -89,7 +91,7 @@ impl NewUser {
 
     /// What a password must have nothing to do with.
     pub(super) fn about(&self) -> Vec<String> {
-        vec![self.username.0.clone(), self.email.0.clone()]
+        about(&self.username.0, &self.email.0)
     }
 
     /// The account that comes of it, now.
@@ -103,13 +105,27 @@ impl NewUser {
     }
 }
 
+impl FromStr for Email {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.to_owned().try_into()
+    }
+}
+
 /// A request to log in.
 pub(super) struct Login {
+    /// What was sent as an e-mail address.
     pub(super) email: String,
     pub(super) password: Password,
 }
 
 impl Login {
+    /// The address, where it is one that an account may have.
+    pub(super) fn address(&self) -> Option<String> {
+        self.email.parse::<Email>().ok().map(|email| email.0)
+    }
+
     /// Reads the request. What is no e-mail address is that of no account.
     ///
     /// # Errors
@@ -209,7 +225,7 @@ impl AccountsRequest {
     pub(super) fn read(mut query: Query) -> Result<Self, Error> {
         let filter = Filter {
             after: query.optional("cursor"),
-            email: query.optional("email"),
+            email: query.optional::<Email>("email").map(|email| email.0),
             role: query.optional("role"),
             disabled: query.optional("disabled"),
         };
@@ -255,6 +271,12 @@ pub(super) fn roles_to_text(roles: &[UserRole]) -> String {
 /// When it was made of something else.
 pub(super) fn roles_from_text(text: &str) -> Result<Vec<UserRole>, &'static str> {
     text.split(',').map(str::parse).collect()
+}
+
+/// What the password of such a user must have nothing to do with: the name, the address, and its parts.
+pub(super) fn about(username: &str, email: &str) -> Vec<String> {
+    let parts = email.split(['@', '.']);
+    [username, email].into_iter().chain(parts).map(str::to_owned).collect()
 }
 
 /// What two spellings of one e-mail address have in common.

@@ -42,7 +42,6 @@ impl Throttle {
     /// # Errors
     /// 429 with the time to wait when there were too many.
     pub(super) fn account(&self, email: &str) -> Result<(), Error> {
-        self.sweep();
         check(self.accounts.as_ref(), digest(email_key(email).as_bytes()))
     }
 
@@ -51,6 +50,7 @@ impl Throttle {
     /// # Errors
     /// As [`Throttle::account`].
     pub(super) fn address(&self, address: Option<IpAddr>) -> Result<(), Error> {
+        self.sweep();
         check(self.addresses.as_ref(), address.map_or(0, network))
     }
 

@@ -13,10 +13,10 @@ use chrono::Utc;
 use ring::signature::Ed25519KeyPair;
 use serde_json::{Value, json};
 
-use crate::support::{Client, Process, Shop, Storage, Topology, until};
+use crate::support::{
+    Client, PASSWORD, Process, SIGNING_KEY as KEY, Shop, Storage, Topology, until,
+};
 
-const PASSWORD: &str = "follow the white rabbit";
-const KEY: &str = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
 /// Of the user whom everybody wants to be.
 const ADMIN: &str = "01a20696-7a87-7338-917a-c39188f7cc7c";
 
@@ -36,8 +36,7 @@ fn enforced_on(topology: Topology, storage: Storage, more: &[(&str, &str)]) -> S
 }
 
 fn pair(seed: &str) -> Ed25519KeyPair {
-    let bytes = (0..64).step_by(2).map(|at| u8::from_str_radix(&seed[at..at + 2], 16).unwrap());
-    Ed25519KeyPair::from_seed_unchecked(&bytes.collect::<Vec<_>>()).unwrap()
+    Ed25519KeyPair::from_seed_unchecked(&hex::decode(seed).unwrap()).unwrap()
 }
 
 /// `header` and `claims`, signed with the key of `seed`.
@@ -176,12 +175,13 @@ async fn no_forged_token_is_believed() {
 
 #[actix_rt::test]
 async fn a_flood_of_unknown_keys_asks_for_them_once() {
-    let more = [("APP__AUTH__REFRESH_INTERVAL", "10m"), ("RUST_LOG", "info,access=debug")];
+    let more = [("APP__AUTH__REFRESH_INTERVAL", "30s"), ("RUST_LOG", "info,access=debug")];
     let shop = enforced(Topology::OneProcessARole, &more);
     let header = |kid: usize| json!({ "alg": "EdDSA", "kid": format!("k{kid}") });
     let asked = || shop.process("user").log().matches("GET /internal/jwks.json").count();
     let product = shop.client("product");
-    product.with_token(&token(&header(0), &claims(), KEY)).get("/products").await;
+    let unknown = product.with_token(&token(&header(0), &claims(), KEY));
+    until("the product role has keys", async || unknown.get("/products").await.status == 401).await;
     let before = asked();
     let start = Instant::now();
     let flood = (0..400).map(|n| {
@@ -253,9 +253,20 @@ async fn what_is_sent_stays_text() {
         assert_eq!(client.post("/auth/register", neo.clone()).await.status, 201);
         let product = admin.add_product("Lamp", 1.0).await;
         let all = admin.get("/auth/users").await.json();
-        let quick = Instant::now();
+        for text in ["\0", "a\0@example.com", "\u{202e}"] {
+            assert_eq!(client.log_in(text, PASSWORD).await.status, 401, "{storage:?} {text:?}");
+            let new = json!({ "username": text, "email": text, "password": PASSWORD });
+            assert_eq!(
+                client.post("/auth/register", new).await.status,
+                422,
+                "{storage:?} {text:?}"
+            );
+        }
+        assert_eq!(admin.get("/auth/users?email=%00").await.status, 422);
         for text in INJECTIONS {
+            let quick = Instant::now();
             assert_eq!(client.log_in(text, PASSWORD).await.status, 401, "{text}");
+            assert!(quick.elapsed() < Duration::from_secs(5), "nothing sleeps: {text}");
             assert_eq!(client.log_in("neo@example.com", text).await.status, 401, "{text}");
             let token = json!({ "refreshToken": text });
             assert_eq!(client.post("/auth/refresh", &token).await.status, 401, "{text}");
@@ -265,7 +276,8 @@ async fn what_is_sent_stays_text() {
             let encoded = url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
             let encoded = encoded.replace('+', "%20");
             let found = admin.get(&format!("/auth/users?email={encoded}")).await;
-            assert_eq!((found.status, found.json()), (200, json!([])), "{text}");
+            let none = found.status == 422 || found.json() == json!([]);
+            assert!(none, "{text}: {found:?}");
             for parameter in ["cursor", "limit", "role", "disabled"] {
                 let answer = admin.get(&format!("/auth/users?{parameter}={encoded}")).await;
                 assert_eq!(answer.status, 422, "{parameter} {text}");
@@ -306,7 +318,6 @@ async fn what_is_sent_stays_text() {
                 assert_eq!(admin.write(method, path, &body).await.status, 422, "{path} {body}");
             }
         }
-        assert!(quick.elapsed() < Duration::from_secs(8), "nothing slept: {:?}", quick.elapsed());
         assert_eq!(admin.get("/auth/users").await.json(), all, "{storage:?}");
         assert_eq!(client.log_in("neo@example.com", PASSWORD).await.status, 200);
     }
@@ -340,7 +351,7 @@ async fn the_clock_does_not_tell_whether_there_is_an_account() {
     });
     let ratio = unknown / known;
     println!("median: known {known:.4} s, unknown {unknown:.4} s, ratio {ratio:.3}");
-    assert!((0.85..1.15).contains(&ratio), "known {known} s, unknown {unknown} s");
+    assert!((0.8..1.25).contains(&ratio), "known {known} s, unknown {unknown} s");
 }
 
 #[actix_rt::test]
@@ -562,8 +573,8 @@ async fn the_audit_log_tells_what_happened_and_no_log_tells_a_secret() {
             "account_erased",
         ];
         assert_eq!(audited(&shop, &id), expected, "{storage:?}");
-        let denied = audited(&shop, "-");
-        assert!(denied.contains(&"access_denied".to_owned()), "{denied:?}");
+        let strangers = audited(&shop, "-");
+        assert!(strangers.contains(&"access_denied".to_owned()), "{strangers:?}");
         let log = shop.process("gateway").log();
         secrets.push("swordfish".to_owned());
         for secret in secrets {

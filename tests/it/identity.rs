@@ -5,19 +5,18 @@ use std::time::{Duration, Instant};
 use awc::http::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Client, Kind, Process, Shop, Storage, Topology, until};
+use crate::support::{
+    Answer, Client, Kind, PASSWORD, Process, SIGNING_KEY, Shop, Storage, Topology, token_part,
+    until,
+};
 
-/// Good ones, by zxcvbn's measure.
-const PASSWORD: &str = "follow the white rabbit";
+/// Another good one.
 const ANOTHER: &str = "there is no spoon, Neo";
-/// A key to sign with, where the store would not have one made.
-const KEY: &str = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
-
 /// What every process of these shops is told: to ask everybody, and to learn quickly.
 const ENFORCED: [(&str, &str); 4] = [
     ("APP__AUTH__MODE", "enforced"),
     ("APP__AUTH__REFRESH_INTERVAL", "100ms"),
-    ("APP__USER__SIGNING_KEYS", KEY),
+    ("APP__USER__SIGNING_KEYS", SIGNING_KEY),
     ("APP__USER__LOGINS_PER_ADDRESS", "0"),
 ];
 
@@ -40,14 +39,6 @@ async fn customer(shop: &Shop, name: &str) -> Client {
 
 async fn refresh(client: &Client, token: &Value) -> Answer {
     client.post("/auth/refresh", json!({ "refreshToken": token })).await
-}
-
-/// The second part of a token.
-pub(crate) fn claims(token: &str) -> Value {
-    use base64::Engine as _;
-    let payload = token.split('.').nth(1).unwrap();
-    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap();
-    serde_json::from_slice(&bytes).unwrap()
 }
 
 /// Every kind of request by everybody, in all four topologies.
@@ -171,7 +162,7 @@ async fn logging_in_gives_tokens_and_each_refresh_token_is_good_once() {
         assert_eq!((answer.status, answer.header("cache-control")), (200, "no-store"));
         let first = answer.json();
         assert_eq!((&first["tokenType"], &first["expiresIn"]), (&json!("Bearer"), &json!(900)));
-        let says = claims(first["accessToken"].as_str().unwrap());
+        let says = token_part(first["accessToken"].as_str().unwrap(), 1);
         assert_eq!(
             (&says["iss"], &says["aud"], &says["sub"]),
             (&json!("shop"), &json!("shop"), &id)
@@ -186,7 +177,7 @@ async fn logging_in_gives_tokens_and_each_refresh_token_is_good_once() {
         assert_ne!(second["refreshToken"], first["refreshToken"]);
         let renewed = client.with_token(second["accessToken"].as_str().unwrap());
         assert_eq!(renewed.get("/auth/me").await.status, 200);
-        assert_ne!(claims(second["accessToken"].as_str().unwrap())["jti"], says["jti"]);
+        assert_ne!(token_part(second["accessToken"].as_str().unwrap(), 1)["jti"], says["jti"]);
 
         // A thief who uses the first one ends what came of it.
         let stolen = refresh(&client, &first["refreshToken"]).await;
@@ -202,6 +193,21 @@ async fn logging_in_gives_tokens_and_each_refresh_token_is_good_once() {
         assert_eq!(client.post("/auth/logout", &token).await.status, 204, "again");
         assert_eq!(refresh(&client, &third["refreshToken"]).await.status, 401);
         assert_eq!(refresh(&client, &fourth["refreshToken"]).await.status, 200);
+        // Logging out with one that was used before ends what the thief has.
+        let victim = client.log_in("neo@example.com", PASSWORD).await.json();
+        let thief = refresh(&client, &victim["refreshToken"]).await.json();
+        let token = json!({ "refreshToken": victim["refreshToken"] });
+        assert_eq!(client.post("/auth/logout", &token).await.status, 204);
+        assert_eq!(refresh(&client, &thief["refreshToken"]).await.status, 401);
+        let thief = client.with_token(thief["accessToken"].as_str().unwrap());
+        assert_eq!(thief.get("/auth/me").await.status, 401);
+
+        // What an access token tells of its session is no use.
+        let tokens = client.log_in("neo@example.com", PASSWORD).await.json();
+        let session = token_part(tokens["accessToken"].as_str().unwrap(), 1)["sid"].clone();
+        let made_up = json!(format!("{}.x", session.as_str().unwrap()));
+        assert_eq!(refresh(&client, &made_up).await.status, 401);
+        assert_eq!(refresh(&client, &tokens["refreshToken"]).await.status, 200);
         for bad in [json!("x"), json!(""), json!("."), json!("a.b"), json!("0.0")] {
             assert_eq!(refresh(&client, &bad).await.status, 401, "{bad}");
         }
@@ -391,10 +397,9 @@ async fn the_program_makes_the_first_admin() {
             let output = shop.run(args);
             String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
         };
-        assert_eq!(
-            said(&["user", "promote", "NEO@example.com"]),
-            "NEO@example.com is an admin now\n"
-        );
+        let promoted = said(&["user", "promote", "NEO@example.com"]);
+        assert!(promoted.contains("NEO@example.com is an admin now\n"), "{promoted}");
+        assert!(promoted.contains("rights_changed"), "{promoted}");
         assert!(said(&["user", "promote", "neo@example.com"]).contains("was an admin already"));
         assert!(said(&["user", "promote", "nobody@example.com"]).contains("no account has"));
         let neo = shop.gateway().signed_in("neo@example.com", PASSWORD).await;
@@ -403,6 +408,11 @@ async fn the_program_makes_the_first_admin() {
         assert!(said(&again).contains("an account with this e-mail address exists"));
         let bad = ["user", "create", "--username", "x", "--email", "nonsense"];
         assert!(said(&bad).contains("the e-mail address must be"));
+        // Also for those who registered without a password.
+        let text = said(&["user", "password", "neo@example.com"]);
+        let password = text.lines().find_map(|line| line.strip_prefix("password: ")).unwrap();
+        assert_eq!(shop.gateway().log_in("neo@example.com", PASSWORD).await.status, 401);
+        assert_eq!(shop.gateway().log_in("neo@example.com", password).await.status, 200);
     }
 }
 
@@ -421,14 +431,15 @@ async fn a_new_key_takes_over_and_the_old_one_verifies_on() {
         let old = names().await;
         assert_eq!(old.len(), 1);
         assert!(shop.run(&["keys", "rotate"]).status.success());
-        assert_eq!(names().await.len(), 2, "it is known before it signs");
+        until("the new key is known before it signs", async || names().await.len() == 2).await;
         let kid = async || {
             let token = shop.gateway().log_in("neo@example.com", PASSWORD).await.json();
             let token = token["accessToken"].as_str().unwrap().to_owned();
-            (key_of(&token), shop.gateway().with_token(&token))
+            (token_part(&token, 0)["kid"].clone(), shop.gateway().with_token(&token))
         };
         assert_eq!(kid().await.0, old[0]);
         assert!(shop.run(&["keys", "rotate", "--delay", "0s"]).status.success());
+        until("the newest key is known", async || names().await.len() == 3).await;
         let (new, after) = kid().await;
         assert_eq!(new, names().await[0], "{topology:?}");
         assert_ne!(new, old[0]);
@@ -438,22 +449,23 @@ async fn a_new_key_takes_over_and_the_old_one_verifies_on() {
         }
         // A file that makes no sense changes nothing.
         std::fs::write(shop.folder.path().join("data/signing-keys"), "nonsense").unwrap();
+        until("the log says so", async || {
+            names().await;
+            let user = if topology == Topology::OneProcess { "gateway" } else { "user" };
+            shop.process(user).log().contains("the keys stay as they are")
+        })
+        .await;
         assert_eq!(names().await.len(), 3);
         assert_eq!(kid().await.0, new);
     }
-}
-
-fn key_of(token: &str) -> Value {
-    use base64::Engine as _;
-    let header = token.split('.').next().unwrap();
-    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(header).unwrap();
-    serde_json::from_slice::<Value>(&bytes).unwrap()["kid"].clone()
 }
 
 #[actix_rt::test]
 async fn tokens_verify_on_while_the_user_role_or_its_store_is_away() {
     let mut shop = enforced(Topology::OneProcessARole, Storage::Polyglot);
     let admin = shop.admin().await;
+    // Not seen by anybody before the role is gone.
+    let neo = customer(&shop, "neo").await;
     admin.add_product("Lamp", 1.0).await;
     shop.server(Kind::Postgres).signal(nix::sys::signal::Signal::SIGKILL);
     admin.add_product("Chair", 1.0).await;
@@ -461,6 +473,7 @@ async fn tokens_verify_on_while_the_user_role_or_its_store_is_away() {
     shop.kill("user");
     admin.add_product("Table", 1.0).await;
     assert_eq!(admin.get("/products").await.json().as_array().unwrap().len(), 3);
+    assert_eq!(neo.post("/products", "{}").await.status, 403);
     let stranger = shop.gateway().with_token("nonsense");
     assert_eq!(stranger.get("/products").await.status, 401);
 }
@@ -545,13 +558,15 @@ async fn a_flood_of_logins_starves_nobody() {
         actix_rt::spawn(async move { client.log_in("neo@example.com", PASSWORD).await })
     });
     let flood = flood.collect::<Vec<_>>();
-    let mut slowest = Duration::ZERO;
+    let mut times = Vec::new();
     for _ in 0..50 {
         let start = Instant::now();
         assert_eq!(client.get("/products").await.status, 200);
-        slowest = slowest.max(start.elapsed());
+        times.push(start.elapsed());
     }
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    times.sort_unstable();
+    // A machine that runs many tests may hold up any one of them.
+    assert!(times[25] < Duration::from_millis(200), "{times:?}");
     let (mut served, mut refused) = (0, 0);
     for login in flood {
         let answer = login.await.unwrap();

@@ -28,7 +28,7 @@ pub(in crate::user) async fn list(
     Ok(response.json(accounts))
 }
 
-/// `PATCH /auth/users/{id}`: the account's tokens end; with other rights it gets others, disabled it gets none.
+/// `PATCH /auth/users/{id}`: with other roles the account's tokens end and it gets others; disabled it gets none.
 pub(in crate::user) async fn patch(
     shared: Data<Shared>,
     id: Path<String>,
@@ -44,10 +44,13 @@ pub(in crate::user) async fn patch(
         (None, _) => Ending::Nothing,
     };
     let changes = Changes::rights(roles.as_deref(), disabled);
+    let changed = !changes.are_none();
     let account = write(&shared, id, Write::Change(changes), ending).await?.account;
     let by = caller.identity()?.user;
     let roles = roles_to_text(&account.roles);
     let state = if account.disabled { "disabled" } else { "enabled" };
-    audit.note("rights_changed", Some(id), &format!("{roles}; {state}; by {by}"));
+    if changed {
+        audit.note("rights_changed", Some(id), &format!("{roles}; {state}; by {by}"));
+    }
     Ok(HttpResponse::Ok().json(account))
 }

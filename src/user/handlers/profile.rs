@@ -10,8 +10,8 @@ use super::{Shared, unknown, write};
 use crate::auth::{Audit, Caller};
 use crate::contract::now;
 use crate::edge::Fields;
-use crate::error::{Error, FieldError};
-use crate::user::model::{PasswordChange, ProfilePatch};
+use crate::error::{Error, FieldError, Kind};
+use crate::user::model::{PasswordChange, ProfilePatch, about};
 use crate::user::store::{Changes, Ending, Record, Write};
 
 /// `GET /auth/me`
@@ -32,8 +32,11 @@ pub(in crate::user) async fn patch(
     let (username, email) = ProfilePatch::read(fields)?.into_parts();
     let user = caller.identity()?.user;
     let changes = Changes::profile(username, email);
+    let changed = !changes.are_none();
     let record = write(&shared, user, Write::Change(changes), Ending::Nothing).await?;
-    audit.note("profile_changed", Some(user), "");
+    if changed {
+        audit.note("profile_changed", Some(user), "");
+    }
     Ok(HttpResponse::Ok().json(record.account))
 }
 
@@ -54,11 +57,16 @@ pub(in crate::user) async fn change_password(
         let wrong = FieldError::new("currentPassword", "is not your password");
         return Err(Error::invalid(vec![wrong]));
     }
-    let about = vec![record.account.user.username, record.account.user.email];
+    let about = about(&record.account.user.username, &record.account.user.email);
     let hash = shared.hashing.hash("newPassword", new, about).await?;
     let ending = Ending::Sessions { except: Some(identity.session) };
-    let changes = Write::Change(Changes::password(hash));
-    let record = write(&shared, user, changes, ending).await?;
+    // Not when the caller was signed out or disabled while the passwords were hashed.
+    let changes = Write::Change(Changes::password(hash).if_still(identity.generation));
+    let changed = write(&shared, user, changes, ending).await;
+    let record = changed.map_err(|error| match error.kind() {
+        Kind::NotFound => Error::unauthorized("sign in again", "Bearer"),
+        _ => error,
+    })?;
     audit.note("password_changed", Some(user), "other sessions are over");
     Ok(reply(&shared.authority.tokens(&record, identity.session, None)?))
 }

@@ -7,12 +7,13 @@ use uuid::Uuid;
 
 use super::{Shared, taken, write};
 use crate::auth::{Audit, Caller};
+use crate::contract::now;
 use crate::edge::Fields;
 use crate::error::{Error, Kind};
 use crate::user::Trust;
 use crate::user::authority::{RefreshToken, Tokens, disabled, not_good};
 use crate::user::model::{Login, NewUser};
-use crate::user::store::{Changes, Ending, Record, Rotated, Write};
+use crate::user::store::{Changes, Ending, Record, Used, Write};
 
 /// `POST /auth/register`
 pub(in crate::user) async fn register(
@@ -41,15 +42,17 @@ pub(in crate::user) async fn login(
     fields: Fields,
     audit: Audit,
 ) -> Result<impl Responder, Error> {
-    let Login { email, password } = Login::read(fields)?;
+    let login = Login::read(fields)?;
     throttled(shared.throttle.address(audit.address), &audit, None)?;
-    throttled(shared.throttle.account(&email), &audit, None)?;
-    let found = shared.users.find_by_email(&email).await?;
+    throttled(shared.throttle.account(&login.email), &audit, None)?;
+    let found = match login.address() {
+        Some(email) => shared.users.find_by_email(&email).await?,
+        None => None,
+    };
     let hash = found.as_ref().and_then(|record| record.password_hash.as_deref());
-    let right = shared.hashing.verify(password, hash).await?;
+    let right = shared.hashing.verify(login.password, hash).await?;
     let (Some(record), true) = (&found, right) else {
-        audit.note("login_failed", found.map(|record| record.id()), "");
-        return Err(Error::unauthorized("wrong e-mail address or password", "Bearer"));
+        return Err(wrong(&audit, found.map(|record| record.id())));
     };
     if record.account.disabled {
         audit.note("login_failed", Some(record.id()), "disabled");
@@ -57,10 +60,19 @@ pub(in crate::user) async fn login(
     }
     let (session, token) = shared.authority.session(record.id())?;
     let begun = shared.users.begin(&session, record.password_hash.as_deref().unwrap_or_default());
-    // Its password has changed in this very moment, or it was disabled.
-    let record = begun.await?.ok_or_else(disabled)?;
+    // Nothing comes of it when it has another password by now, or is disabled or gone.
+    let record = begun.await?.ok_or_else(|| wrong(&audit, Some(record.id())))?;
+    if let Err(error) = shared.users.sweep(session.created_at).await {
+        log::warn!(role = "user"; "sessions that have ended stay for now: {error}");
+    }
     audit.note("login", Some(record.id()), "");
     Ok(reply(&shared.authority.tokens(&record, session.id, Some(&token))?))
+}
+
+/// 401 for a login, whatever was wrong with it.
+fn wrong(audit: &Audit, user: Option<Uuid>) -> Error {
+    audit.note("login_failed", user, "");
+    Error::unauthorized("wrong e-mail address or password", "Bearer")
 }
 
 /// `POST /auth/refresh`
@@ -69,24 +81,35 @@ pub(in crate::user) async fn refresh(
     fields: Fields,
     audit: Audit,
 ) -> Result<impl Responder, Error> {
-    let used = refresh_token(fields)?.ok_or_else(not_good)?;
-    let (next, token) = shared.authority.next(used.session(), Uuid::nil())?;
-    match shared.users.rotate(used.hash(), &next).await? {
-        Rotated::Done(record) => {
-            audit.note("refreshed", Some(record.id()), "");
-            Ok(reply(&shared.authority.tokens(&record, next.id, Some(&token))?))
-        }
-        Rotated::Reused(user) => {
-            // Somebody else has a token of this session. Who has the newest cannot be told.
-            audit.note("refresh_reused", Some(user), "the session is over");
-            write(&shared, user, Write::Change(Changes::default()), Ending::Tokens).await?;
-            Err(not_good())
-        }
-        Rotated::Unknown => {
-            audit.note("refresh_failed", None, "");
-            Err(not_good())
+    if let Some(used) = refresh_token(fields)? {
+        let (next, token) = shared.authority.next(&used)?;
+        match shared.users.rotate(used.hash(), &next).await? {
+            Used::Good((record, session)) => {
+                audit.note("refreshed", Some(record.id()), "");
+                return Ok(reply(&shared.authority.tokens(&record, session, Some(&token))?));
+            }
+            Used::Before { user, session } => {
+                end_family(&shared, user, session, &audit).await?;
+                return Err(not_good());
+            }
+            Used::Unknown => {}
         }
     }
+    audit.note("refresh_failed", None, "");
+    Err(not_good())
+}
+
+/// Ends a session of which somebody else has a token: who has the newest cannot be told.
+async fn end_family(
+    shared: &Shared,
+    user: Uuid,
+    session: Uuid,
+    audit: &Audit,
+) -> Result<(), Error> {
+    let nothing = Write::Change(Changes::default());
+    write(shared, user, nothing, Ending::Session(session)).await?;
+    audit.note("refresh_reused", Some(user), "the session is over");
+    Ok(())
 }
 
 /// `POST /auth/logout`: ends the session of a refresh token. One that is not known has no session.
@@ -96,8 +119,11 @@ pub(in crate::user) async fn logout(
     audit: Audit,
 ) -> Result<impl Responder, Error> {
     if let Some(token) = refresh_token(fields)? {
-        let user = shared.users.end(token.session(), token.hash()).await?;
-        user.into_iter().for_each(|user| audit.note("logout", Some(user), ""));
+        match shared.users.end(token.hash(), now()).await? {
+            Used::Good(user) => audit.note("logout", Some(user), ""),
+            Used::Before { user, session } => end_family(&shared, user, session, &audit).await?,
+            Used::Unknown => {}
+        }
     }
     Ok(HttpResponse::NoContent())
 }

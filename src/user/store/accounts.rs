@@ -22,12 +22,20 @@ pub(in crate::user) struct Changes {
     password_hash: Option<String>,
     roles: Option<String>,
     disabled: Option<bool>,
+    /// Of the tokens that were good when this was decided, where nothing may have ended them since.
+    #[diesel(skip_update)]
+    as_of: Option<i64>,
 }
 
 impl Changes {
     pub(in crate::user) fn profile(username: Option<String>, email: Option<String>) -> Self {
         let email_key = email.as_deref().map(email_key);
         Self { username, email, email_key, ..Self::default() }
+    }
+
+    /// The same, unless the account's tokens of `generation` have ended by then.
+    pub(in crate::user) fn if_still(self, generation: i64) -> Self {
+        Self { as_of: Some(generation), ..self }
     }
 
     pub(in crate::user) fn password(hash: String) -> Self {
@@ -38,8 +46,9 @@ impl Changes {
         Self { roles: roles.map(roles_to_text), disabled, ..Self::default() }
     }
 
-    fn are_none(&self) -> bool {
-        let Self { username, email, email_key: _, password_hash, roles, disabled } = self;
+    /// Whether nothing changes.
+    pub(in crate::user) fn are_none(&self) -> bool {
+        let Self { username, email, email_key: _, password_hash, roles, disabled, as_of: _ } = self;
         let texts = [username, email, password_hash, roles];
         texts.iter().all(|text| text.is_none()) && disabled.is_none()
     }
@@ -61,6 +70,8 @@ pub(in crate::user) enum Ending {
     Nothing,
     /// The access tokens that are out: whoever has a session gets new ones.
     Tokens,
+    /// This session, and the access tokens.
+    Session(Uuid),
     /// Every session but this one, and the access tokens.
     Sessions { except: Option<Uuid> },
 }
@@ -144,7 +155,7 @@ impl Store {
     }
 
     /// Does `write` to the account with `id`, and ends what `ending` says, all or nothing. Gives the account
-    /// as it then is, or was; nothing when there is none. Revocations of before `horizon` are forgotten.
+    /// as it then is, or was; nothing when there is none, or not any more as the changes say it was. Revocations of before `horizon` are forgotten.
     pub(in crate::user) async fn write(
         &self,
         id: Uuid,
@@ -153,6 +164,10 @@ impl Store {
         horizon: Timestamp,
     ) -> Result<Option<Record>, StoreError> {
         let pool = self.pool()?;
+        let as_of = match &write {
+            Write::Change(changes) => changes.as_of,
+            Write::Delete => None,
+        };
         to_the_end(&self.limits, async move {
             let row = on_either!(&mut pool.get().await?, connection => {
                 connection.transaction::<_, diesel::result::Error, _>(async |connection| {
@@ -160,8 +175,17 @@ impl Store {
                     // The write comes first: on SQLite a reader cannot become a writer when there is another.
                     let step = i64::from(ending != Ending::Nothing);
                     let next = users::generation.eq(users::generation + step);
-                    let next = diesel::update(users::table.find(&id)).set(next);
-                    let row = next.get_result::<Row>(connection).await.optional()?;
+                    let row = match as_of {
+                        Some(generation) => {
+                            let same = users::table.find(&id).filter(users::generation.eq(generation));
+                            diesel::update(same).set(next).get_result::<Row>(connection).await
+                        }
+                        None => {
+                            let any = users::table.find(&id);
+                            diesel::update(any).set(next).get_result::<Row>(connection).await
+                        }
+                    };
+                    let row = row.optional()?;
                     let Some(mut row) = row else { return Ok(None) };
                     match &write {
                         Write::Change(changes) if changes.are_none() => {}
@@ -176,10 +200,18 @@ impl Store {
                     if ending == Ending::Nothing {
                         return Ok(Some(row));
                     }
-                    if let Ending::Sessions { except } = ending {
-                        let except = except.map_or_else(String::new, |session| session.to_string());
-                        let ended = sessions::user_id.eq(&id).and(sessions::id.ne(except));
-                        diesel::delete(sessions::table.filter(ended)).execute(connection).await?;
+                    let of_user = sessions::table.filter(sessions::user_id.eq(&id));
+                    match ending {
+                        Ending::Nothing | Ending::Tokens => {}
+                        Ending::Session(session) => {
+                            let one = of_user.filter(sessions::id.eq(session.to_string()));
+                            diesel::delete(one).execute(connection).await?;
+                        }
+                        Ending::Sessions { except } => {
+                            let except = except.map_or_else(String::new, |id| id.to_string());
+                            let others = of_user.filter(sessions::id.ne(except));
+                            diesel::delete(others).execute(connection).await?;
+                        }
                     }
                     let old = revocations::created_at.lt(horizon.naive_utc());
                     diesel::delete(revocations::table.filter(old)).execute(connection).await?;

@@ -19,7 +19,7 @@ use crate::storage::{Limits, Prepared, StoreError, postgres, sqlite, to_the_end}
 
 pub(super) use accounts::{Changes, Ending, Filter, Write};
 use schema::users;
-pub(super) use sessions::{Rotated, Session};
+pub(super) use sessions::{Session, TokenHash, Used};
 
 const ON_SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite/user");
 const ON_POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres/user");

@@ -18,6 +18,7 @@ diesel::table! {
     sessions (id) {
         id -> Text,
         user_id -> Text,
+        family -> Text,
         token_hash -> Text,
         created_at -> Timestamp,
         used_at -> Timestamp,

@@ -16,8 +16,8 @@ use crate::storage::{StoreError, to_the_end};
 pub(in crate::user) struct Session {
     pub(in crate::user) id: Uuid,
     pub(in crate::user) user: Uuid,
-    /// The digest of the refresh token that is good.
-    pub(in crate::user) token_hash: String,
+    /// The digests of the refresh token that is good: of what it shares with all of the session, and of the rest.
+    pub(in crate::user) token: TokenHash,
     pub(in crate::user) created_at: Timestamp,
     /// When a refresh token was last used.
     pub(in crate::user) used_at: Timestamp,
@@ -25,11 +25,19 @@ pub(in crate::user) struct Session {
     pub(in crate::user) expires_at: Timestamp,
 }
 
+/// The digests of the two parts of a refresh token.
+#[derive(Clone, Debug)]
+pub(in crate::user) struct TokenHash {
+    pub(in crate::user) family: String,
+    pub(in crate::user) secret: String,
+}
+
 #[derive(Queryable, Insertable)]
 #[diesel(table_name = sessions)]
 struct SessionRow {
     id: String,
     user_id: String,
+    family: String,
     token_hash: String,
     created_at: NaiveDateTime,
     used_at: NaiveDateTime,
@@ -41,7 +49,8 @@ impl From<&Session> for SessionRow {
         Self {
             id: session.id.to_string(),
             user_id: session.user.to_string(),
-            token_hash: session.token_hash.clone(),
+            family: session.token.family.clone(),
+            token_hash: session.token.secret.clone(),
             created_at: session.created_at.naive_utc(),
             used_at: session.used_at.naive_utc(),
             expires_at: session.expires_at.naive_utc(),
@@ -56,7 +65,7 @@ impl TryFrom<SessionRow> for Session {
         Ok(Self {
             id: uuid(&row.id)?,
             user: uuid(&row.user_id)?,
-            token_hash: row.token_hash,
+            token: TokenHash { family: row.family, secret: row.token_hash },
             created_at: row.created_at.and_utc(),
             used_at: row.used_at.and_utc(),
             expires_at: row.expires_at.and_utc(),
@@ -66,14 +75,17 @@ impl TryFrom<SessionRow> for Session {
 
 /// What became of a refresh token that was used.
 #[derive(Debug)]
-pub(in crate::user) enum Rotated {
-    /// Another has taken its place; of whose account it is.
-    Done(Record),
-    /// It was used before: its session is over. Whose it was.
-    Reused(Uuid),
+pub(in crate::user) enum Used<T> {
+    /// It was the one that is good.
+    Good(T),
+    /// It was used before: somebody else has one of this session.
+    Before { user: Uuid, session: Uuid },
     /// There is no such session, or it has ended.
     Unknown,
 }
+
+/// How many sessions of others that have ended a login clears away.
+const SWEEP: i64 = 10;
 
 impl Store {
     /// Begins `session`, unless its account is gone, disabled, or has another password than `password_hash` by
@@ -94,7 +106,8 @@ impl Store {
                     let user = good.set(users::disabled.eq(false));
                     let user = user.get_result::<Row>(connection).await.optional()?;
                     if user.is_some() {
-                        let over = sessions::expires_at.le(row.created_at);
+                        let over = sessions::user_id.eq(&row.user_id);
+                        let over = over.and(sessions::expires_at.le(row.created_at));
                         diesel::delete(sessions::table.filter(over)).execute(connection).await?;
                         diesel::insert_into(sessions::table).values(&row).execute(connection).await?;
                     }
@@ -107,63 +120,98 @@ impl Store {
         .await
     }
 
-    /// Puts `next` in the place of the refresh token with the digest `used` of the session with its id. When it is
-    /// another's place by now, the session is over.
-    pub(in crate::user) async fn rotate(
-        &self,
-        used: String,
-        next: &Session,
-    ) -> Result<Rotated, StoreError> {
-        let (pool, next) = (self.pool()?, SessionRow::from(next));
+    /// Clears away some of the sessions that have ended by `now`, one by one: a login of their users may do the
+    /// same at the same time.
+    pub(in crate::user) async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
+        let pool = self.pool()?;
         to_the_end(&self.limits, async move {
-            let row = on_either!(&mut pool.get().await?, connection => {
-                connection.transaction::<_, diesel::result::Error, _>(async |connection| {
-                    let good = sessions::token_hash.eq(&used);
-                    let good = good.and(sessions::expires_at.gt(next.used_at));
-                    let update = diesel::update(sessions::table.find(&next.id).filter(good)).set((
-                        sessions::token_hash.eq(&next.token_hash),
-                        sessions::used_at.eq(next.used_at),
-                        sessions::expires_at.eq(next.expires_at),
-                    ));
-                    let user = update.returning(sessions::user_id);
-                    let user = user.get_result::<String>(connection).await.optional()?;
-                    let Some(user) = user else { return Ok(None) };
-                    let row = users::table.find(&user).filter(users::disabled.eq(false));
-                    row.first::<Row>(connection).await.optional()
-                })
-                .await
-            })?;
-            if let Some(row) = row {
-                return Ok(Rotated::Done(Record::try_from(row)?));
-            }
-            let session = sessions::table.find(next.id);
-            let user = on_either!(&mut pool.get().await?, connection => {
-                let delete = diesel::delete(session).returning((sessions::user_id, sessions::expires_at));
-                delete.get_result::<(String, NaiveDateTime)>(connection).await.optional()
-            })?;
-            match user {
-                Some((user, end)) if end > next.used_at => Ok(Rotated::Reused(uuid(&user)?)),
-                _ => Ok(Rotated::Unknown),
-            }
+            on_either!(&mut pool.get().await?, connection => {
+                let over = sessions::table.filter(sessions::expires_at.le(now.naive_utc()));
+                let over = over.select(sessions::id).limit(SWEEP);
+                for id in over.load::<String>(connection).await? {
+                    diesel::delete(sessions::table.find(id)).execute(connection).await?;
+                }
+            });
+            Ok(())
         })
         .await
     }
 
-    /// Ends the session with `id`, when `token_hash` is the digest of its refresh token. Whose it was.
+    /// Puts the token of `next`, of which all else but the times is not looked at, in the place of the one with
+    /// the digests `used`. Gives the account and the session that it is of.
+    pub(in crate::user) async fn rotate(
+        &self,
+        used: TokenHash,
+        next: &Session,
+    ) -> Result<Used<(Record, Uuid)>, StoreError> {
+        let (pool, next) = (self.pool()?, SessionRow::from(next));
+        let (family, at) = (used.family.clone(), next.used_at);
+        let rotated = to_the_end(&self.limits, async move {
+            let rotated = on_either!(&mut pool.get().await?, connection => {
+                connection.transaction::<_, diesel::result::Error, _>(async |connection| {
+                    let good = sessions::family.eq(&used.family).and(sessions::token_hash.eq(&used.secret));
+                    let good = good.and(sessions::expires_at.gt(next.used_at));
+                    let update = diesel::update(sessions::table.filter(good)).set((
+                        sessions::token_hash.eq(&next.token_hash),
+                        sessions::used_at.eq(next.used_at),
+                        sessions::expires_at.eq(next.expires_at),
+                    ));
+                    let of = update.returning((sessions::id, sessions::user_id));
+                    let of = of.get_result::<(String, String)>(connection).await.optional()?;
+                    let Some((id, user)) = of else { return Ok(None) };
+                    let row = users::table.find(&user).filter(users::disabled.eq(false));
+                    let row = row.first::<Row>(connection).await.optional()?;
+                    Ok(row.map(|row| (row, id)))
+                })
+                .await
+            })?;
+            rotated.map(|(row, id)| Ok((Record::try_from(row)?, uuid(&id)?))).transpose()
+        });
+        match rotated.await? {
+            Some(rotated) => Ok(Used::Good(rotated)),
+            None => self.used_before(family, at).await,
+        }
+    }
+
+    /// Ends the session of which the refresh token with the digests `used` is the good one. Whose it was.
     pub(in crate::user) async fn end(
         &self,
-        id: Uuid,
-        token_hash: String,
-    ) -> Result<Option<Uuid>, StoreError> {
-        let pool = self.pool()?;
-        to_the_end(&self.limits, async move {
-            let session = sessions::table.find(id.to_string());
-            let session = session.filter(sessions::token_hash.eq(token_hash));
+        used: TokenHash,
+        now: Timestamp,
+    ) -> Result<Used<Uuid>, StoreError> {
+        let (pool, family) = (self.pool()?, used.family.clone());
+        let ended = to_the_end(&self.limits, async move {
+            let good = sessions::family.eq(used.family).and(sessions::token_hash.eq(used.secret));
             let user = on_either!(&mut pool.get().await?, connection => {
-                let delete = diesel::delete(session).returning(sessions::user_id);
+                let delete = diesel::delete(sessions::table.filter(good));
+                let delete = delete.returning(sessions::user_id);
                 delete.get_result::<String>(connection).await.optional()
             })?;
             user.as_deref().map(uuid).transpose()
+        });
+        match ended.await? {
+            Some(user) => Ok(Used::Good(user)),
+            None => self.used_before(family, now.naive_utc()).await,
+        }
+    }
+
+    /// What to make of a token that is not the good one of its family.
+    async fn used_before<T: 'static>(
+        &self,
+        family: String,
+        now: NaiveDateTime,
+    ) -> Result<Used<T>, StoreError> {
+        let pool = self.pool()?;
+        to_the_end(&self.limits, async move {
+            let live = sessions::family.eq(family).and(sessions::expires_at.gt(now));
+            let live = sessions::table.filter(live).select((sessions::id, sessions::user_id));
+            let found = on_either!(&mut pool.get().await?, connection => {
+                live.first::<(String, String)>(connection).await.optional()
+            })?;
+            match found {
+                Some((id, user)) => Ok(Used::Before { user: uuid(&user)?, session: uuid(&id)? }),
+                None => Ok(Used::Unknown),
+            }
         })
         .await
     }

@@ -12,8 +12,24 @@ pub(crate) use servers::{Kind, Server};
 
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 /// How long a test waits for what should happen soon.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A good one, by zxcvbn's measure.
+pub(crate) const PASSWORD: &str = "follow the white rabbit";
+
+/// A key to sign with (that of RFC 8032, section 7.1, test 1).
+pub(crate) const SIGNING_KEY: &str =
+    "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+
+/// The header of a token, which is part 0, or its claims, part 1.
+pub(crate) fn token_part(token: &str, part: usize) -> serde_json::Value {
+    let bytes = URL_SAFE_NO_PAD.decode(token.split('.').nth(part).unwrap()).unwrap();
+    serde_json::from_slice(&bytes).unwrap()
+}
 
 /// Waits until `condition` holds.
 pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {

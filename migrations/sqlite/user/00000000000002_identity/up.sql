@@ -10,7 +10,9 @@ ALTER TABLE users ADD COLUMN generation BIGINT NOT NULL DEFAULT 0;
 CREATE TABLE sessions (
     id         TEXT      NOT NULL PRIMARY KEY,
     user_id    TEXT      NOT NULL REFERENCES users (id) ON DELETE CASCADE,
-    -- The SHA-256 digest of the only refresh token that is good.
+    -- The SHA-256 digest of what all its refresh tokens have in common, and nothing else tells.
+    family     TEXT      NOT NULL UNIQUE,
+    -- The SHA-256 digest of the rest of the only refresh token that is good.
     token_hash TEXT      NOT NULL,
     created_at TIMESTAMP NOT NULL,
     used_at    TIMESTAMP NOT NULL,
