@@ -71,10 +71,21 @@ image: ## Build the container image with podman, buildah or docker
 		--label org.opencontainers.image.source=$(SOURCE) $(IMAGE_ARGS) --tag $(IMAGE) --file Containerfile .
 	@$(BUILDER) images --format '{{.Size}}' $(IMAGE)
 
-env: ## Write deploy/.env with random passwords, unless it is there
-	@if [ -e deploy/.env ]; then echo "deploy/.env is there already"; else umask 077; \
-	while read -r line; do case $$line in *_PASSWORD=) line=$$line$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n') ;; esac; \
-	printf '%s\n' "$$line"; done < deploy/.env.example > deploy/.env; fi
+env: ## Write deploy/.env with random secrets; to one that is there, add those that it lacks
+	@umask 077; there=; \
+	if [ -e deploy/.env ]; then there=yes; [ -z "$$(tail -c 1 deploy/.env)" ] || echo >> deploy/.env; fi; \
+	while read -r line; do \
+		case $$line in \
+			*_PASSWORD=) bytes=24 ;; \
+			SIGNING_KEYS=) bytes=32 ;; \
+			*) [ "$$there" ] || printf '%s\n' "$$line" >> deploy/.env; continue ;; \
+		esac; \
+		if [ -z "$$there" ] || ! grep -q "^$$line" deploy/.env; then \
+			printf '%s\n' "$$line$$(od -An -v -N$$bytes -tx1 /dev/urandom | tr -d ' \n')" >> deploy/.env; \
+			[ -z "$$there" ] || echo "added $${line%=} to deploy/.env"; \
+		fi; \
+	done < deploy/.env.example; \
+	[ -z "$$there" ] || echo "deploy/.env was there already"
 
 verify-deploy: verify-needs ## Build the image and try the deployment for real, in containers
 	python3 tests/deploy/verify.py $(VERIFY_ARGS)

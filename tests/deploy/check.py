@@ -66,10 +66,10 @@ def secret_keys() -> set[str]:
     return {line.partition("=")[0] for line in lines if line.strip() and not line.startswith("#")}
 
 
-def composed(path: Path) -> Compose:
-    """A compose file with stand-ins for its secrets."""
-    secrets = {key: cluster.secret_value(key) for key in secret_keys()}
-    return Compose(str(path.relative_to(ROOT)), path.read_text(), secrets)
+def composed(path: Path, **settings: str) -> Compose:
+    """A compose file with stand-ins for its secrets, and what .env says besides."""
+    secrets = {key: program.secret_value(key) for key in secret_keys()}
+    return Compose(str(path.relative_to(ROOT)), path.read_text(), secrets, settings)
 
 
 @functools.cache
@@ -107,8 +107,42 @@ class Check(unittest.TestCase):
         folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, folder)
         path = folder / name
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text)
         return path
+
+
+class Environment(Check):
+    """deploy/.env, as `make env` writes it."""
+
+    def make(self, folder: Path) -> dict[str, str]:
+        """What the file says afterwards."""
+        subprocess.run(["make", "--silent", "--file", ROOT / "Makefile", "env"], cwd=folder, check=True,
+                       capture_output=True, timeout=30)
+        lines = (folder / "deploy/.env").read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+    def folder(self, env: str | None) -> Path:
+        """A folder where a file says so already."""
+        example = self.written((DEPLOY / ".env.example").read_text(), "deploy/.env.example")
+        if env is not None:
+            (example.parent / ".env").write_text(env)
+        return example.parent.parent
+
+    def test_each_secret_is_a_random_one_and_stays(self) -> None:
+        folder = self.folder(None)
+        made = self.make(folder)
+        self.assertEqual({*made}, secret_keys())
+        self.assertEqual(len({*made.values()}), len(made))
+        for key, value in made.items():
+            self.assertRegex(value, "^[0-9a-f]{64}$" if key == "SIGNING_KEYS" else "^[0-9a-f]{48}$")
+        self.assertEqual((folder / "deploy/.env").stat().st_mode & 0o777, 0o600)
+        self.assertEqual(self.make(folder), made)
+
+    def test_a_file_of_before_gets_what_it_lacks(self) -> None:
+        made = self.make(self.folder("PORT=80\nREDIS_PASSWORD=mine"))
+        self.assertEqual({*made}, secret_keys() | {"PORT"})
+        self.assertEqual((made["PORT"], made["REDIS_PASSWORD"]), ("80", "mine"))
 
 
 class Image(Check):
@@ -197,6 +231,21 @@ class Program(Check):
                     self.assertEqual(done.returncode, 1)
                     self.assertIn(f"peers.{missing}", done.stderr)
 
+    def refuses(self, role: str, why: str, **env: str) -> None:
+        """The role does not start with these variables, for that reason."""
+        done = subprocess.run([program.BINARY, "--role", role], env=env, capture_output=True, text=True, timeout=30)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(why, done.stderr)
+
+    def test_open_beyond_loopback_has_to_be_meant(self) -> None:
+        self.refuses("product", "auth.open_beyond_loopback", APP__AUTH__MODE="open",
+                     APP__PRODUCT__LISTEN="0.0.0.0:0", USER_URL="http://127.0.0.1:1")
+
+    def test_the_user_role_on_a_server_makes_no_keys(self) -> None:
+        self.refuses("user", "user.signing_keys_path", APP__AUTH__MODE="enforced", APP__USER__LISTEN="127.0.0.1:0",
+                     APP__USER__MANAGEMENT="127.0.0.1:0", PRODUCT_URL="http://127.0.0.1:1",
+                     DATABASE_URL="postgres://127.0.0.1:1/shop", APP__USER__SIGNING_KEYS_PATH="/nowhere/keys")
+
     def test_an_unknown_setting_is_refused(self) -> None:
         with self.assertRaisesRegex(Refused, "no such setting"):
             program.settings([], {"APP__USER__POOL_SISE": "4"})
@@ -212,11 +261,11 @@ class Kubernetes(Check):
             cluster.check(Cluster("broken", rendered(folder).replace(old, new, 1)), image_env())
 
     def test_every_container_is_told_the_truth(self) -> None:
-        for folder, roles in ((BASE, 3), (DEMO, 1), (PRODUCTION, 3)):
+        for folder, roles, mode in ((BASE, 3, "open"), (DEMO, 1, "open"), (PRODUCTION, 3, "enforced")):
             with self.subTest(folder=folder.name):
                 found = loaded(folder)
                 self.assertEqual(sum(container.is_app for _, container in found.workloads()), roles)
-                cluster.check(found, image_env())
+                self.assertEqual(cluster.check(found, image_env()), mode)
 
     def test_services_have_the_names_that_clients_know(self) -> None:
         for folder in (BASE, PRODUCTION):
@@ -274,6 +323,45 @@ class Kubernetes(Check):
 
     def test_a_missing_peer_is_refused(self) -> None:
         self.refuse(BASE, "  USER_URL: http://user:3001\n", "", "gateway is not told where user is")
+        self.refuse(BASE, "LOG_FORMAT: json\n  USER_URL: http://user:3001\n", "LOG_FORMAT: json\n",
+                    "product is not told where user is")
+
+    def test_a_mode_that_is_not_said_is_refused(self) -> None:
+        self.refuse(BASE, "  APP__AUTH__MODE: open\n", "", "does not say who may do what")
+        self.refuse(DEMO, "APP__AUTH__MODE", "RUST_LOG", "does not say who may do what")
+
+    def test_roles_of_two_minds_are_refused(self) -> None:
+        self.refuse(BASE, "APP__AUTH__MODE: open", "APP__AUTH__MODE: enforced", "differ in auth.mode")
+
+    def test_a_shop_that_is_open_by_mistake_is_refused(self) -> None:
+        self.refuse(PRODUCTION, "APP__AUTH__MODE: enforced", "APP__AUTH__MODE: open", "not said to be meant so")
+        self.refuse(BASE, 'OPEN_BEYOND_LOOPBACK: "true"', 'OPEN_BEYOND_LOOPBACK: "false"', "not said to be meant so")
+
+    def test_a_way_into_an_open_shop_is_refused(self) -> None:
+        self.refuse(DEMO, "type: ClusterIP", "type: NodePort", "Service api-gateway leads into a shop that is open")
+        self.refuse(PRODUCTION, 'MODE: enforced\n  APP__AUTH__OPEN_BEYOND_LOOPBACK: "false"',
+                    'MODE: open\n  APP__AUTH__OPEN_BEYOND_LOOPBACK: "true"', "Ingress api-gateway leads into")
+
+    def test_an_ingress_that_is_not_trusted_is_refused(self) -> None:
+        self.refuse(PRODUCTION, "TRUSTED_PROXIES: 10.0.0.0/8", 'TRUSTED_PROXIES: ""', "all clients would be one")
+
+    def test_a_user_role_without_its_key_is_refused(self) -> None:
+        self.refuse(BASE, "path: signing-keys", "path: keys", "no key that signs tokens")
+        self.refuse(PRODUCTION, "mountPath: /keys", "mountPath: /key", "no key that signs tokens")
+        self.refuse(BASE, "key: SIGNING_KEYS", "key: REDIS_PASSWORD", "another secret than SIGNING_KEYS")
+
+    def test_keys_that_do_not_change_with_the_secret_are_refused(self) -> None:
+        self.refuse(BASE, "mountPath: /keys", "mountPath: /keys\n          subPath: keys", "by subPath")
+
+    def test_a_secret_that_is_mounted_whole_is_refused(self) -> None:
+        self.refuse(BASE, "          items:\n          - key: SIGNING_KEYS\n            path: signing-keys\n", "",
+                    "all of the Secret shop")
+
+    def test_keys_on_no_volume_are_refused(self) -> None:
+        self.refuse(DEMO, "name: APP__AUTH__MODE\n          value: open",
+                    "name: APP__AUTH__MODE\n          value: open\n"
+                    "        - name: APP__USER__SIGNING_KEYS_PATH\n          value: /tmp/keys",
+                    "/tmp/keys is on no volume")
 
     def test_a_wrong_store_is_refused(self) -> None:
         self.refuse(BASE, "@mongo:27017", "@mongo:27018", "asks mongo at 27018")
@@ -311,6 +399,12 @@ class Kubernetes(Check):
     def test_a_policy_that_forbids_or_allows_too_much_is_refused(self) -> None:
         self.refuse(PRODUCTION, "    - port: 27017", "    - port: 27018", "(?s)does not let.*27017")
         self.refuse(PRODUCTION, "    - port: 9000", "    - port: 9001", "does not let .*9000")
+        self.refuse(PRODUCTION, "name: product\n  namespace: shop\nspec:\n  egress:\n  - ports:\n    - port: 3001",
+                    "name: product\n  namespace: shop\nspec:\n  egress:\n  - ports:\n    - port: 3003",
+                    "Egress does not let .*'product', target='user', port=3001")
+        self.refuse(PRODUCTION, "          app.kubernetes.io/name: product\n    ports:\n    - port: 3001",
+                    "          app.kubernetes.io/name: redis\n    ports:\n    - port: 3001",
+                    "Ingress does not let .*'product', target='user', port=3001")
         self.refuse(PRODUCTION, "  podSelector: {}", "  podSelector: {matchLabels: {a: b}}", "selects nothing")
 
     def test_an_image_that_listens_on_loopback_is_refused(self) -> None:
@@ -325,9 +419,9 @@ class ComposeFiles(Check):
         """The file with one thing changed is refused for that."""
         text = path.read_text()
         self.assertIn(old, text, "the test has something to break")
-        secrets = {key: cluster.secret_value(key) for key in secret_keys()}
+        secrets = {key: program.secret_value(key) for key in secret_keys()}
         with self.assertRaisesRegex(Refused, why):
-            compose.check(Compose("broken", text.replace(old, new, 1), secrets), image_env())
+            compose.check(Compose("broken", text.replace(old, new, 1), secrets, {}), image_env())
 
     def test_every_container_is_told_the_truth(self) -> None:
         for path, roles in ((COMPOSE, 3), (COMPOSE_ALL, 1)):
@@ -335,7 +429,13 @@ class ComposeFiles(Check):
                 found = composed(path)
                 apps = [name for name in found.services if found.container(name).is_app]
                 self.assertEqual(len(apps), roles)
-                compose.check(found, image_env())
+                self.assertEqual(compose.check(found, image_env()), "open")
+
+    def test_one_line_of_the_environment_file_closes_the_shop(self) -> None:
+        for path in (COMPOSE, COMPOSE_ALL):
+            with self.subTest(path=path.name):
+                found = composed(path, AUTH_MODE="enforced", TRUSTED_PROXIES="192.0.2.1", BIND="0.0.0.0")
+                self.assertEqual(compose.check(found, image_env()), "enforced")
 
     def test_secrets_are_those_of_make_env(self) -> None:
         self.assertEqual(composed(COMPOSE).required, secret_keys())
@@ -348,6 +448,27 @@ class ComposeFiles(Check):
 
     def test_a_wrong_peer_is_refused(self) -> None:
         self.refuse(COMPOSE, "http://user:3001", "http://user:3002", "asks user at 3002")
+
+    def test_a_mode_that_is_not_said_is_refused(self) -> None:
+        self.refuse(COMPOSE_ALL, "APP__AUTH__MODE: ", "RUST_LOG: ", "does not say who may do what")
+
+    def test_roles_of_two_minds_are_refused(self) -> None:
+        self.refuse(COMPOSE, "<<: *auth", 'APP__AUTH__MODE: enforced', "differ in auth.mode")
+
+    def test_a_shop_that_is_open_by_mistake_is_refused(self) -> None:
+        self.refuse(COMPOSE, 'LOOPBACK: "true"', 'LOOPBACK: "false"', "not said to be meant so")
+
+    def test_an_open_shop_that_is_published_is_refused(self) -> None:
+        for path in (COMPOSE, COMPOSE_ALL):
+            self.refuse(path, "${BIND:-127.0.0.1}:", "", "is open, and published as")
+
+    def test_a_user_role_without_its_key_is_refused(self) -> None:
+        self.refuse(COMPOSE, "      APP__USER__SIGNING_KEYS: ${SIGNING_KEYS:?run make env}\n", "",
+                    "no key that signs tokens")
+        self.refuse(COMPOSE, "${SIGNING_KEYS:?", "${REDIS_PASSWORD:?", "another secret than SIGNING_KEYS")
+
+    def test_data_on_no_volume_is_refused(self) -> None:
+        self.refuse(COMPOSE_ALL, "data:/data", "data:/date", "lost with the container")
 
     def test_a_wrong_store_is_refused(self) -> None:
         self.refuse(COMPOSE, "@mongo:27017", "@mango:27017", "nothing has that name")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import yaml
 
 import program
-from program import Container, Host, Refused
+from program import Container, Host, Refused, Truth, secret_value
 
 WORKLOADS = ("Deployment", "StatefulSet")
 POLICED = {"Ingress", "Egress"}
@@ -56,6 +56,7 @@ class Cluster:
             env=self.environment(body),
             ports=set(ports(doc).values()),
             volumes=claimed(doc, body),
+            files={path: secret_value(key) for path, (_, key) in mounted(doc, body).items()},
             pause=sleep.get("seconds", 0),
             patience=pod.get("terminationGracePeriodSeconds", 30),
         )
@@ -76,10 +77,13 @@ class Cluster:
 
     def secrets(self) -> set[tuple[str, str]]:
         """The Secrets' names and keys that pods ask for."""
-        entries = [entry for doc in self.of_kind(*WORKLOADS)
-                   for entry in doc["spec"]["template"]["spec"]["containers"][0].get("env", [])]
-        references = [entry["valueFrom"]["secretKeyRef"] for entry in entries if "valueFrom" in entry]
-        return {(reference["name"], reference["key"]) for reference in references}
+        found = set()
+        for doc in self.of_kind(*WORKLOADS):
+            (body,) = doc["spec"]["template"]["spec"]["containers"]
+            references = [entry["valueFrom"]["secretKeyRef"] for entry in body.get("env", []) if "valueFrom" in entry]
+            found |= {(reference["name"], reference["key"]) for reference in references}
+            found |= {*mounted(doc, body).values()}
+        return found
 
     def selected(self, selector: Mapping[str, Any]) -> list[Doc]:
         """The workloads whose pods have these labels."""
@@ -108,11 +112,6 @@ class Cluster:
         return Host(name, leads)
 
 
-def secret_value(key: str) -> str:
-    """Stands for the value of a Secret's key."""
-    return f"dummy-{key.lower()}"
-
-
 def ports(doc: Doc) -> dict[str, int]:
     """The container's ports by name."""
     (body,) = doc["spec"]["template"]["spec"]["containers"]
@@ -128,7 +127,34 @@ def claimed(doc: Doc, body: Doc) -> list[str]:
     return [mount["mountPath"] for mount in mounts if mount["name"] in kept and not mount.get("readOnly")]
 
 
-def check_probes(doc: Doc, truth: program.Truth) -> None:
+def mounted(doc: Doc, body: Doc) -> dict[str, tuple[str, str]]:
+    """The Secrets' names and keys that are files, by path."""
+    volumes = {volume["name"]: volume["secret"] for volume in doc["spec"]["template"]["spec"].get("volumes", [])
+               if "secret" in volume}
+    found = {}
+    for mount in (mount for mount in body.get("volumeMounts", []) if mount["name"] in volumes):
+        secret = volumes[mount["name"]]
+        if "subPath" in mount:
+            raise Refused(f"{mount['mountPath']} is mounted by subPath, and stays as it is when the Secret changes")
+        if "items" not in secret:
+            raise Refused(f"{mount['mountPath']} has all of the Secret {secret['secretName']}")
+        found |= {f"{mount['mountPath']}/{item['path']}": (secret["secretName"], item["key"])
+                  for item in secret["items"]}
+    return found
+
+
+def check_way_in(cluster: Cluster, truth: Truth) -> None:
+    """Nobody outside reaches a shop that is open, and one behind proxies knows them."""
+    ingresses = cluster.of_kind("Ingress")
+    if truth.mode == "open":
+        services = [doc for doc in cluster.of_kind("Service") if doc["spec"].get("type", "ClusterIP") != "ClusterIP"]
+        for doc in services + ingresses:
+            raise Refused(f"{doc['kind']} {doc['metadata']['name']} leads into a shop that is open")
+    if ingresses and "gateway" in truth.roles and not truth.settings["gateway.trusted_proxies"]:
+        raise Refused("behind an Ingress it has no gateway.trusted_proxies: all clients would be one")
+
+
+def check_probes(doc: Doc, truth: Truth) -> None:
     """The kubelet asks what the management port answers."""
     (body,) = doc["spec"]["template"]["spec"]["containers"]
     for probe, path in (("startup", "/livez"), ("liveness", "/livez"), ("readiness", "/readyz")):
@@ -213,11 +239,11 @@ def check_policies(cluster: Cluster, needed: set[Flow], outside: set[Flow]) -> N
             raise Refused(f"{direction} lets {flow} through, which nobody needs")
 
 
-def check(cluster: Cluster, image_env: Mapping[str, str]) -> None:
-    """Everything that can be known without a cluster. Raises what does not hold."""
+def check(cluster: Cluster, image_env: Mapping[str, str]) -> str:
+    """Everything that can be known without a cluster. Returns its mode, and raises what does not hold."""
     check_references(cluster)
     hosts = cluster.hosts()
-    needed, outside = set(), set()
+    needed, outside, truths = set(), set(), []
     for doc, container in cluster.workloads():
         name = doc["metadata"]["name"]
         try:
@@ -227,13 +253,15 @@ def check(cluster: Cluster, image_env: Mapping[str, str]) -> None:
                 if container.ports != {program.STORE_PORTS[container.program]}:
                     raise Refused(f"{container.image} does not listen on {sorted(container.ports)}")
                 continue
-            truth = program.Truth.of(container, image_env)
+            truth = Truth.of(container, image_env)
+            truths.append(truth)
             for arrow in program.check(container, truth, hosts):
                 target = arrow.target.where.rpartition(" ")[2]
                 needed.add(Flow(name, target, arrow.port))
             if missing := (truth.listens | {truth.management}) - container.ports:
                 raise Refused(f"it listens on {sorted(missing)}, which its ports do not say")
             check_probes(doc, truth)
+            check_way_in(cluster, truth)
         except Refused as why:
             raise Refused(f"{container.where}: {why}") from why
         outside.add(Flow(None, name, truth.management))
@@ -241,3 +269,4 @@ def check(cluster: Cluster, image_env: Mapping[str, str]) -> None:
             outside |= {Flow(None, name, port) for port in truth.listens}
     if cluster.of_kind("NetworkPolicy"):
         check_policies(cluster, needed, outside)
+    return program.one_mode(truths)

@@ -17,9 +17,12 @@ DEFAULT_PATIENCE = 10
 class Compose:
     """One compose file, its variables filled in."""
 
-    def __init__(self, name: str, text: str, secrets: Mapping[str, str]) -> None:
+    def __init__(self, name: str, text: str, secrets: Mapping[str, str],
+                 settings: Mapping[str, str]) -> None:
         self.name = name
         self.secrets = secrets
+        # What .env says of the variables that have a default.
+        self.settings = settings
         # The variables without which it does not start.
         self.required: set[str] = set()
         self.services: dict[str, Any] = self.filled(yaml.safe_load(text)["services"])
@@ -37,7 +40,7 @@ class Compose:
         if found["escaped"]:
             return "$"
         if found["how"] in ("-", ":-"):
-            return found["rest"]
+            return self.settings.get(found["name"], found["rest"])
         if found["name"] not in self.secrets:
             raise Refused(f"{self.name}: deploy/.env.example lacks {found['name']}")
         self.required.add(found["name"])
@@ -54,6 +57,7 @@ class Compose:
             env=environment(service.get("environment", {})),
             ports={container_port(port) for port in service.get("ports", [])},
             volumes=[target for volume in service.get("volumes", []) for target in kept(volume)],
+            files={},
             pause=0,
             patience=program.seconds(service.get("stop_grace_period", f"{DEFAULT_PATIENCE}s")),
         )
@@ -75,6 +79,14 @@ def environment(entries: dict[str, Any] | list[str]) -> dict[str, str]:
 def container_port(port: str | int | dict[str, Any]) -> int:
     """The container's side of a published port."""
     return int(port["target"] if isinstance(port, dict) else str(port).split("/")[0].rpartition(":")[2])
+
+
+def check_published(service: Mapping[str, Any], truth: program.Truth) -> None:
+    """A shop that is open is published on this machine alone."""
+    for port in service.get("ports", []):
+        host = port.get("host_ip", "") if isinstance(port, dict) else str(port).rpartition(":")[0].rpartition(":")[0]
+        if truth.mode == "open" and host != "127.0.0.1":
+            raise Refused(f"it is open, and published as {port}")
 
 
 def kept(volume: str | dict[str, Any]) -> list[str]:
@@ -101,8 +113,8 @@ def check_health(service: Mapping[str, Any], container: Container, truth: progra
         raise Refused(f"its health check asks port {asked}; management is at {truth.management}")
 
 
-def check(compose: Compose, image_env: Mapping[str, str]) -> None:
-    """Everything that can be known without a container. Raises what does not hold."""
+def check(compose: Compose, image_env: Mapping[str, str]) -> str:
+    """Everything that can be known without a container. Returns its mode, and raises what does not hold."""
     containers = {name: compose.container(name) for name in compose.services}
     truths, listening = {}, {}
     for name, container in containers.items():
@@ -118,5 +130,7 @@ def check(compose: Compose, image_env: Mapping[str, str]) -> None:
         try:
             program.check(containers[name], truth, compose.hosts_of(name, listening))
             check_health(compose.services[name], containers[name], truth, image_env)
+            check_published(compose.services[name], truth)
         except Refused as why:
             raise Refused(f"{containers[name].where}: {why}") from why
+    return program.one_mode(truths.values())

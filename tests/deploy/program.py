@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -17,8 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("APP_BINARY", ROOT / "target/debug/app")).absolute()
 IMAGE = "shop"
 ROLES = ("gateway", "user", "product")
-# The roles that a role asks; it does not start without their addresses.
-ASKS = {"gateway": ("user", "product"), "user": ("product",), "product": ()}
+# The roles that a role asks; it does not start without their addresses. Open, the product role would, and believe no
+# token.
+ASKS = {"gateway": ("user", "product"), "user": ("product",), "product": ("user",)}
 STORES = {
     "gateway": (),
     "user": ("user.database_url",),
@@ -40,6 +41,8 @@ class Container(NamedTuple):
     ports: set[int]
     # Where it may write, and keep what it wrote.
     volumes: list[str]
+    # What Secrets put into it, by path.
+    files: dict[str, str]
     # Seconds between the order to stop and SIGTERM, and from the order to SIGKILL.
     pause: float
     patience: float
@@ -73,6 +76,11 @@ class Arrow(NamedTuple):
 
 class Refused(AssertionError):
     """What a manifest says that does not hold."""
+
+
+def secret_value(key: str) -> str:
+    """Stands for the value of a Secret's key."""
+    return f"dummy-{key.lower()}"
 
 
 def version() -> str:
@@ -147,6 +155,11 @@ class Truth(NamedTuple):
             port_of(found[f"{here[0]}.management"]),
         )
 
+    @property
+    def mode(self) -> str:
+        """Whether it asks for tokens. auto is open on loopback alone, where nobody would reach it."""
+        return "open" if self.settings["auth.mode"] == "open" else "enforced"
+
     def urls(self, container: Container) -> Iterator[tuple[str, str]]:
         """The settings that lead elsewhere; the peers among them have to."""
         for role in self.roles:
@@ -158,7 +171,7 @@ class Truth(NamedTuple):
             for key in STORES[role]:
                 url = self.settings[key]
                 if url.startswith("sqlite://"):
-                    check_embedded(url, container.volumes)
+                    check_kept(url, url.removeprefix("sqlite://"), container.volumes)
                 elif url != "memory://":
                     yield key, url
 
@@ -168,11 +181,33 @@ class Truth(NamedTuple):
         return sum(seconds(self.settings[key]) for key in keys)
 
 
-def check_embedded(url: str, volumes: list[str]) -> None:
-    """A file of an embedded store is kept on a volume."""
-    path = PurePosixPath("/") / url.removeprefix("sqlite://")
-    if not any(path.is_relative_to(volume) for volume in volumes):
-        raise Refused(f"{url} is on no volume, and lost with the container")
+def check_kept(what: str, path: str, volumes: list[str]) -> None:
+    """A file that the program writes is kept on a volume."""
+    whole = PurePosixPath("/") / path
+    if not any(whole.is_relative_to(volume) for volume in volumes):
+        raise Refused(f"{what} is on no volume, and lost with the container")
+
+
+def check_mode(container: Container, truth: Truth) -> None:
+    """Who may do what is said, and it starts so."""
+    if "APP__AUTH__MODE" not in container.env:
+        raise Refused("APP__AUTH__MODE does not say who may do what")
+    if truth.mode == "open" and truth.settings["auth.open_beyond_loopback"] != "true":
+        raise Refused("does not start: it is open beyond loopback, and not said to be meant so")
+
+
+def check_keys(container: Container, truth: Truth) -> None:
+    """The user role signs with the Secret's keys, or with such as it keeps beside its accounts."""
+    if "user" not in truth.roles:
+        return
+    path = truth.settings["user.signing_keys_path"]
+    keys = container.env.get("APP__USER__SIGNING_KEYS") or container.files.get(str(PurePosixPath("/") / path))
+    if keys and keys != secret_value("SIGNING_KEYS"):
+        raise Refused("signs tokens with another secret than SIGNING_KEYS")
+    if not keys and not truth.settings["user.database_url"].startswith("sqlite://"):
+        raise Refused(f"has no key that signs tokens: no Secret is mounted as {path}")
+    if not keys:
+        check_kept(path, path, container.volumes)
 
 
 def arrows(container: Container, truth: Truth, hosts: Mapping[str, Host]) -> list[Arrow]:
@@ -209,6 +244,14 @@ def check_login(container: Container, arrow: Arrow) -> None:
         raise Refused(f"{name} lacks authSource=admin, where the image makes its user")
 
 
+def one_mode(truths: Iterable[Truth]) -> str:
+    """The mode of roles that work together."""
+    modes = {truth.mode for truth in truths}
+    if len(modes) != 1:
+        raise Refused(f"the roles differ in auth.mode: {sorted(modes)}")
+    return modes.pop()
+
+
 def check(container: Container, truth: Truth, hosts: Mapping[str, Host]) -> list[Arrow]:
     """What holds of every container of the program, wherever it runs; returns where it leads."""
     tag = container.image.partition("@")[0].rpartition(":")[2]
@@ -221,6 +264,8 @@ def check(container: Container, truth: Truth, hosts: Mapping[str, Host]) -> list
     needed = container.pause + truth.drain()
     if needed >= container.patience:
         raise Refused(f"is killed after {container.patience:g} s, while stopping takes {needed:g} s")
+    check_mode(container, truth)
+    check_keys(container, truth)
     found = arrows(container, truth, hosts)
     for arrow in found:
         check_login(container, arrow)
