@@ -1,10 +1,13 @@
-"""What a customer does: the five requests, and a load that remembers what it was told."""
+"""What a customer does: the five requests, signing in, and a load that remembers what it was told."""
 
 import http.client
 import json
+import secrets
 import threading
 import time
 
+# Not one that could be guessed, and known to nobody: what it opens is gone with the run.
+PASSWORD = secrets.token_urlsafe(24)
 # Seconds that anything may take to come up, or back.
 PATIENCE = 60
 
@@ -20,16 +23,18 @@ class Answer:
 
 
 class Customer:
-    """Asks the gateway on a port of this machine, with a connection for each request."""
+    """Asks the gateway on a port of this machine, with a connection for each request, and a token once it has one."""
 
     def __init__(self, port):
-        self.port = port
+        self.port, self.token = port, None
 
     def ask(self, method, path, content=None):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=12)
         try:
             body = None if content is None else json.dumps(content)
             headers = {"Connection": "close"} | ({"Content-Type": "application/json"} if body else {})
+            if self.token:
+                headers["Authorization"] = f"Bearer {self.token}"
             connection.request(method, path, body, headers)
             response = connection.getresponse()
             return Answer(response.status, dict(response.getheaders()), response.read())
@@ -41,6 +46,12 @@ class Customer:
     def register(self):
         """Makes an account that nobody has."""
         return self.ask("POST", "/auth/register", {"username": "u", "email": f"u{time.time_ns()}@example.com"})
+
+    def sign_in(self, email):
+        """Logs in, and sends the token from now on; gives the status."""
+        answer = self.ask("POST", "/auth/login", {"email": email, "password": PASSWORD})
+        self.token = answer.json()["accessToken"] if answer.status == 200 else None
+        return answer.status
 
     def wait(self, path="/"):
         """The seconds until `path` is answered 200."""
@@ -56,7 +67,9 @@ def five_requests(customer, report):
     """Makes them one after the other; gives the paths of what was written."""
     welcome = customer.ask("GET", "/")
     report.check((welcome.status, welcome.body) == (200, b'{"message":"API Gateway is Running"}'), "GET /", welcome.status)
-    user = customer.ask("POST", "/auth/register", {"username": "Neo", "email": "neo@matrix.com"})
+    # Who has a token is in a shop that asks for a password as well.
+    password = {"password": PASSWORD} if customer.token else {}
+    user = customer.ask("POST", "/auth/register", {"username": "Neo", "email": "neo@matrix.com"} | password)
     report.check(user.status == 201, "POST /auth/register", user.status)
     dashboard_path = user.headers.get("location", "/nothing")
     dashboard = customer.ask("GET", dashboard_path)
@@ -69,6 +82,14 @@ def five_requests(customer, report):
     there = product.status == 201 and shown.json()[0]["id"] == product.json()["id"]
     report.check(there, "POST /products, and the next GET shows it", product.status)
     return [dashboard_path, product.headers.get("location", "/nothing")]
+
+
+def signed_in(customer, report):
+    """What takes an admin's token, whatever the mode; the customer has one."""
+    product = customer.ask("POST", "/products", {"name": "Gone soon", "price": 1}).headers.get("location", "/nothing")
+    stranger = Customer(customer.port).ask("DELETE", product).status
+    seen = [customer.ask("GET", "/auth/me").status, customer.ask("DELETE", product).status]
+    report.check((stranger, seen) == (401, [200, 204]), "without a token 401, with an admin's not", [stranger, *seen])
 
 
 class Load:
