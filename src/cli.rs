@@ -64,7 +64,7 @@ impl Global {
 pub enum Role {
     /// The one address that clients know
     Gateway,
-    /// Accounts and the dashboard
+    /// Accounts, tokens and the dashboard
     User,
     /// The catalogue
     Product,

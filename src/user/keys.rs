@@ -139,8 +139,8 @@ fn delta(duration: Duration) -> chrono::TimeDelta {
 /// more. It signs after `delay`: by then all who verify have it. Returns its name.
 ///
 /// # Errors
-/// Why not; nothing has changed then.
-pub(super) fn rotate(
+/// The setting that does not work, and what is wrong with it; nothing has changed then.
+pub fn rotate(
     options: &Options,
     access_ttl: Duration,
     delay: Duration,

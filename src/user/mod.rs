@@ -1,6 +1,7 @@
-//! The user role: accounts and the dashboard.
+//! The user role: accounts, sessions, tokens, and the dashboard.
 
 mod authority;
+mod chores;
 mod handlers;
 mod hashing;
 mod keys;
@@ -9,25 +10,24 @@ mod store;
 mod throttle;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::web::{Data, ServiceConfig};
-use uuid::Uuid;
 
-use crate::auth::{Audit, Mode, Verifier, admin, public, signed_in};
+use crate::auth::{Mode, Verifier, admin, public, signed_in};
 use crate::config::{self, SqlUrl};
-use crate::contract::{Account, ProductClient, Timestamp, User, UserRole};
+use crate::contract::ProductClient;
 use crate::edge::path;
 use crate::readiness::Check;
 use crate::storage::copy::{self, Copied, Progress};
 use crate::storage::{Prepared, Preparing, StoreError};
 use crate::transport::Peer;
 use authority::Authority;
+pub use chores::{create, promote, set_password};
 use handlers::{accounts, dashboard, profile, sessions};
-use hashing::{Hashing, NewPassword};
+use hashing::Hashing;
 use keys::Keyring;
-use model::{NewUser, about, roles_to_text};
-use store::{Changes, Ending, Record, Store, Write};
+pub use keys::rotate as rotate_keys;
+use store::Store;
 use throttle::Throttle;
 
 /// The role, as far as a process has one of it; each worker thread takes its [`Role::routes`].
@@ -167,107 +167,12 @@ pub async fn copy(
     })
 }
 
-/// Makes an account with `role` beside that of a customer; gives its id.
-///
-/// # Errors
-/// What of it is not valid, that the address is taken, or why the store cannot be used.
-pub async fn create(
-    options: &config::User,
-    (username, email, password): (String, String, String),
-    role: UserRole,
-) -> Result<String, String> {
-    let mut new = NewUser::of(username, email, password)?;
-    let password = new.password.take().ok_or("the account needs a password")?;
-    let hash = hash(options, password, new.about()).await?;
-    let mut record = Record::new(new.into_user(), Some(hash));
-    record.account.roles.insert(0, role);
-    record.account.roles.dedup();
-    let users = prepared(options).await?;
-    users.insert(&record).await.map_err(|error| match error {
-        StoreError::Duplicate => "an account with this e-mail address exists".into(),
-        error => error.to_string(),
-    })?;
-    let (id, roles) = (record.id(), roles_to_text(&record.account.roles));
-    Audit::of_command().note("created", Some(id), &roles);
-    Ok(id.to_string())
-}
-
-/// Makes the account with the address `email` an admin's; its tokens are replaced by those of an admin. Gives
-/// whether it was none before.
-///
-/// # Errors
-/// That there is no such account, or why the store cannot be used.
-pub async fn promote(options: &config::User, email: &str) -> Result<bool, String> {
-    let users = prepared(options).await?;
-    let account = account(&users, email).await?;
-    if account.roles.contains(&UserRole::Admin) {
-        return Ok(false);
-    }
-    let roles = [vec![UserRole::Admin], account.roles].concat();
-    let changes = Changes::rights(Some(&roles), None);
-    change(&users, account.user.id, changes, Ending::Tokens).await?;
-    Audit::of_command().note("rights_changed", Some(account.user.id), &roles_to_text(&roles));
-    Ok(true)
-}
-
-/// Gives the account with the address `email` another password; its sessions are over.
-///
-/// # Errors
-/// That there is no such account, what is wrong with the password, or why the store cannot be used.
-pub async fn set_password(
-    options: &config::User,
-    email: &str,
-    password: String,
-) -> Result<(), String> {
-    let users = prepared(options).await?;
-    let User { id, username, email, .. } = account(&users, email).await?.user;
-    let password = password.try_into().map_err(|problem| format!("the password {problem}"))?;
-    let hash = hash(options, password, about(&username, &email)).await?;
-    change(&users, id, Changes::password(hash), Ending::Sessions { except: None }).await?;
-    Audit::of_command().note("password_changed", Some(id), "all sessions are over");
-    Ok(())
-}
-
-async fn account(users: &Store, email: &str) -> Result<Account, String> {
-    let found = users.find_by_email(email).await.map_err(|error| error.to_string())?;
-    Ok(found.ok_or("no account has this e-mail address")?.account)
-}
-
-async fn change(users: &Store, id: Uuid, changes: Changes, ending: Ending) -> Result<(), String> {
-    let written = users.write(id, Write::Change(changes), ending, Timestamp::UNIX_EPOCH).await;
-    written.map_err(|error| error.to_string())?.ok_or("the account has just been erased")?;
-    Ok(())
-}
-
-async fn hash(
-    options: &config::User,
-    password: NewPassword,
-    about: Vec<String>,
-) -> Result<String, String> {
-    let hashed = Hashing::new(options).hash("password", password, about).await;
-    hashed.map_err(|error| match error.fields() {
-        [weak, ..] => format!("the password {}", weak.detail),
-        [] => error.chain(),
-    })
-}
-
+/// The store, with its tables up to date.
 async fn prepared(options: &config::User) -> Result<Store, String> {
     migrate(options).await?;
     let prepared = Prepared::default();
     prepared.set();
     Ok(Store::open(options, prepared))
-}
-
-/// Adds a key that signs access tokens after `delay`; gives its name.
-///
-/// # Errors
-/// The setting that does not work, and what is wrong with it.
-pub fn rotate_keys(
-    options: &config::User,
-    access_ttl: Duration,
-    delay: Duration,
-) -> Result<String, (&'static str, String)> {
-    keys::rotate(options, access_ttl, delay)
 }
 
 /// Every route of the role, and who may ask it.

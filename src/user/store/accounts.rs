@@ -155,7 +155,8 @@ impl Store {
     }
 
     /// Does `write` to the account with `id`, and ends what `ending` says, all or nothing. Gives the account
-    /// as it then is, or was; nothing when there is none, or not any more as the changes say it was. Revocations of before `horizon` are forgotten.
+    /// as it then is, or was; nothing when there is none, or not any more as the changes say it was.
+    /// Revocations of before `horizon` are forgotten.
     pub(in crate::user) async fn write(
         &self,
         id: Uuid,
@@ -165,8 +166,8 @@ impl Store {
     ) -> Result<Option<Record>, StoreError> {
         let pool = self.pool()?;
         let as_of = match &write {
-            Write::Change(changes) => changes.as_of,
-            Write::Delete => None,
+            Write::Change(Changes { as_of: Some(generation), .. }) => (*generation, *generation),
+            _ => (0, i64::MAX),
         };
         to_the_end(&self.limits, async move {
             let row = on_either!(&mut pool.get().await?, connection => {
@@ -175,17 +176,10 @@ impl Store {
                     // The write comes first: on SQLite a reader cannot become a writer when there is another.
                     let step = i64::from(ending != Ending::Nothing);
                     let next = users::generation.eq(users::generation + step);
-                    let row = match as_of {
-                        Some(generation) => {
-                            let same = users::table.find(&id).filter(users::generation.eq(generation));
-                            diesel::update(same).set(next).get_result::<Row>(connection).await
-                        }
-                        None => {
-                            let any = users::table.find(&id);
-                            diesel::update(any).set(next).get_result::<Row>(connection).await
-                        }
-                    };
-                    let row = row.optional()?;
+                    let as_it_was = users::generation.between(as_of.0, as_of.1);
+                    let as_it_was = users::table.find(&id).filter(as_it_was);
+                    let row = diesel::update(as_it_was).set(next).get_result::<Row>(connection);
+                    let row = row.await.optional()?;
                     let Some(mut row) = row else { return Ok(None) };
                     match &write {
                         Write::Change(changes) if changes.are_none() => {}
