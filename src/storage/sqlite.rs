@@ -1,5 +1,7 @@
 //! The embedded store: a SQLite file behind a pool, with a write-ahead log that survives `kill -9`.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -76,6 +78,10 @@ pub fn migrate(path: &Path, migrations: EmbeddedMigrations) -> Result<Vec<String
     }
     let cannot_open =
         |error: &dyn std::fmt::Display| format!("cannot open {}: {error}", path.display());
+    // Nobody else's to read; what SQLite puts beside it is as the file is.
+    let mut file = OpenOptions::new();
+    let file = file.write(true).create(true).truncate(false).mode(0o600).open(path);
+    drop(file.map_err(|error| cannot_open(&error))?);
     let mut connection = SqliteConnection::establish(&path.display().to_string())
         .map_err(|error| cannot_open(&error))?;
     connection.batch_execute(PRAGMAS).map_err(|error| cannot_open(&error))?;

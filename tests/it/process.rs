@@ -82,6 +82,21 @@ async fn write_until_it_breaks(client: &Client, writer: usize) -> Vec<String> {
 }
 
 #[actix_rt::test]
+async fn nobody_else_on_the_machine_reads_the_data() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = TempDir::new().unwrap();
+    let shop = all_in_one(&folder, &[]);
+    shop.client("gateway").register("neo").await;
+    let files = std::fs::read_dir(folder.path().join("data")).unwrap().map(Result::unwrap);
+    let modes = files.map(|file| (file.file_name(), file.metadata().unwrap().permissions().mode()));
+    let modes = modes.collect::<Vec<_>>();
+    assert!(modes.len() >= 5, "{modes:?}");
+    for (name, mode) in modes {
+        assert_eq!(mode & 0o777, 0o600, "{name:?}");
+    }
+}
+
+#[actix_rt::test]
 async fn a_request_in_flight_is_finished_before_the_end() {
     let folder = TempDir::new().unwrap();
     let mut shop = all_in_one(&folder, &[("APP__SERVER__DRAIN_TIMEOUT", "20s")]);
