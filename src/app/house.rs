@@ -16,7 +16,7 @@ use crate::contract::UserClient;
 use crate::edge::{Draining, Edge, RoleService};
 use crate::readiness::Check;
 use crate::server::{self, Listener, Readiness};
-use crate::transport::{Peer, http, local};
+use crate::transport::{Peer, Trusted, http, local};
 use crate::{gateway, product, user};
 
 /// The roles of this process. Every worker thread makes its own services of it.
@@ -25,7 +25,6 @@ pub(super) struct House {
     settings: Arc<Settings>,
     pub(super) draining: Draining,
     guard: Guard,
-    verifier: Arc<Verifier>,
     roles: Vec<Role>,
     user: Option<user::Role>,
     product: Option<product::Role>,
@@ -51,8 +50,8 @@ impl House {
             let built = user::Role::build(options, auth, mode, verifier.clone()).await;
             user = Some(built.map_err(|(key, problem)| effective.blame(key, problem))?);
         }
-        let (guard, draining) = (Guard::new(verifier.clone(), mode), Draining::default());
-        Ok(Self { product, user, draining, guard, verifier, roles: roles.to_vec(), settings })
+        let (guard, draining) = (Guard::new(verifier, mode), Draining::default());
+        Ok(Self { product, user, draining, guard, roles: roles.to_vec(), settings })
     }
 
     /// Serves `role` on `listener` with as many threads as the settings say.
@@ -87,9 +86,11 @@ impl House {
     fn gateway_app(&self) -> App<impl RoleService + use<>> {
         let product = self.product_peer();
         let user = self.user_peer(&product);
-        let (options, body_limit) = (&self.settings.gateway, self.settings.server.body_limit);
+        let body_limit = self.settings.server.body_limit;
         let peers = gateway::Peers { user, product };
-        self.edge("gateway").app(gateway::routes(options, peers, body_limit))
+        let trusted = Trusted::Proxies(self.settings.gateway.trusted_proxies.clone());
+        let edge = Edge { trusted, ..self.edge("gateway") };
+        edge.app(gateway::routes(peers, body_limit))
     }
 
     fn user_app(&self) -> App<impl RoleService + use<>> {
@@ -137,6 +138,7 @@ impl House {
             draining: self.draining.clone(),
             access: Level::Info,
             guard: self.guard.clone(),
+            trusted: Trusted::Everybody,
         }
     }
 
@@ -149,7 +151,7 @@ impl House {
                 local::Peer::start(app, &self.settings.transport)
             });
             let users = UserClient::new(self.peer(Role::User, here));
-            auth::follow(self.verifier, users, self.settings.auth.refresh_interval).await;
+            auth::follow(self.guard.verifier(), users, self.settings.auth.refresh_interval).await;
         }
     }
 
@@ -176,7 +178,7 @@ impl House {
     /// Whether tokens can be verified. Where that takes another process, what needs no token goes on without.
     fn keys_check(&self) -> Option<Check> {
         let ask = {
-            let verifier = self.verifier.clone();
+            let verifier = self.guard.verifier();
             move || {
                 let verifier = verifier.clone();
                 async move {

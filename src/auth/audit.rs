@@ -8,7 +8,7 @@ use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::transport::{Context, RequestId, client_address};
+use crate::transport::{Context, RequestId};
 
 /// The target of audit lines, for `log.filter`.
 pub const AUDIT: &str = "audit";
@@ -24,9 +24,9 @@ pub struct Audit {
 impl Audit {
     /// Of `request`.
     pub fn of(request: &HttpRequest) -> Self {
-        let request_id =
-            request.extensions().get::<Context>().map(|context| context.request_id.clone());
-        Self { address: client_address(request), request_id }
+        let context = request.extensions().get::<Context>().cloned();
+        let address = context.as_ref().and_then(|context| context.client);
+        Self { address, request_id: context.map(|context| context.request_id) }
     }
 
     /// Of a command that somebody runs beside the shop.

@@ -58,6 +58,11 @@ impl Guard {
         Self { verifier, mode }
     }
 
+    /// What it knows of tokens.
+    pub fn verifier(&self) -> Arc<Verifier> {
+        self.verifier.clone()
+    }
+
     /// Whether some routes are free.
     pub fn mode(&self) -> Mode {
         self.mode

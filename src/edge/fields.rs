@@ -18,6 +18,13 @@ use crate::error::{Error, FieldError, Kind};
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimit(pub usize);
 
+impl BodyLimit {
+    /// That of the edge which `request` has come through.
+    pub(super) fn of(request: &HttpRequest) -> Self {
+        request.app_data::<Self>().copied().unwrap_or(Self(0))
+    }
+}
+
 /// The fields of a request's JSON object. Unknown ones are ignored.
 #[derive(Debug)]
 pub struct Fields {
@@ -62,7 +69,7 @@ impl FromRequest for Fields {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let is_json = is_json(request);
-        let limit = request.app_data::<BodyLimit>().map_or(0, |limit| limit.0);
+        let BodyLimit(limit) = BodyLimit::of(request);
         let content = web::Payload::from_request(request, payload);
         Box::pin(async move {
             let broken = |_| Error::new(Kind::Malformed, "the body broke off");
@@ -93,10 +100,16 @@ fn is_json(request: &HttpRequest) -> bool {
         || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-/// Reads what a handler is not interested in: an answer that leaves before the request is over can get
-/// lost on the way, because the connection is closed under whoever still sends.
-pub(super) async fn discard(mut content: web::Payload) {
-    while let Some(Ok(_)) = content.next().await {}
+/// Reads what a handler is not interested in, at most `limit` bytes: an answer that leaves before the request is
+/// over can get lost on the way, because the connection is closed under whoever still sends.
+pub(super) async fn discard(mut content: web::Payload, limit: BodyLimit) {
+    let mut left = limit.0;
+    while let Some(Ok(chunk)) = content.next().await {
+        match left.checked_sub(chunk.len()) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
 }
 
 /// The parameters of a request's query. Unknown ones are ignored.

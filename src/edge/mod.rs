@@ -18,7 +18,7 @@ use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::ServiceConfig;
-use actix_web::{App, HttpMessage as _, HttpResponse, ResponseError, web};
+use actix_web::{App, HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web};
 use futures_util::FutureExt as _;
 use log::Level;
 use tokio::time::timeout_at;
@@ -30,7 +30,7 @@ pub use routes::{Path, guarded, path};
 
 use crate::auth::Guard;
 use crate::error::{Error, Kind};
-use crate::transport::{Context, REQUEST_ID, RequestId, number};
+use crate::transport::{Context, REQUEST_ID, RequestId, Trusted, number};
 
 /// The target of the access log's lines, for `log.filter`.
 const ACCESS: &str = "access";
@@ -91,6 +91,8 @@ pub struct Edge {
     pub access: Level,
     /// Knows who asks, and who may.
     pub guard: Guard,
+    /// Who is believed in where a client is.
+    pub trusted: Trusted,
 }
 
 impl Edge {
@@ -111,7 +113,9 @@ impl Edge {
         next: Next<B>,
     ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
         let started = Instant::now();
-        let context = Context::of(request.headers(), self.request_timeout).watched();
+        let peer = request.peer_addr().map(|address| address.ip());
+        let client = self.trusted.client(request.headers(), peer);
+        let context = Context::of(request.headers(), self.request_timeout).watched(client);
         request.extensions_mut().insert(context.clone());
         let line = log::log_enabled!(target: ACCESS, self.access).then(|| Line {
             method: request.method().to_string(),
@@ -227,8 +231,8 @@ impl Edge {
     }
 }
 
-async fn not_found(content: web::Payload) -> Result<HttpResponse, Error> {
-    fields::discard(content).await;
+async fn not_found(request: HttpRequest, content: web::Payload) -> Result<HttpResponse, Error> {
+    fields::discard(content, BodyLimit::of(&request)).await;
     Err(Error::not_found("path"))
 }
 

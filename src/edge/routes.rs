@@ -6,10 +6,11 @@ use actix_web::guard;
 use actix_web::http::Method;
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{
-    FromRequest, Handler, HttpMessage as _, HttpResponse, Resource, Responder, Route, web,
+    FromRequest, Handler, HttpMessage as _, HttpRequest, HttpResponse, Resource, Responder, Route,
+    web,
 };
 
-use super::fields::discard;
+use super::fields::{BodyLimit, discard};
 use crate::auth::{Audit, Denied, Guard, Rule};
 use crate::error::{Error, Kind, allow_header};
 
@@ -117,7 +118,8 @@ async fn admit(
             next.call(request).await
         }
         Err(Denied { error, user }) => {
-            discard(request.extract::<web::Payload>().await?).await;
+            let limit = BodyLimit::of(request.request());
+            discard(request.extract::<web::Payload>().await?, limit).await;
             if let Kind::Unauthorized | Kind::Forbidden = error.kind() {
                 Audit::of(request.request()).note("access_denied", user, &error.chain());
             }
@@ -129,10 +131,10 @@ async fn admit(
 impl HttpServiceFactory for Path {
     fn register(self, config: &mut AppService) {
         let allow = allow_header(&self.methods);
-        let refuse = web::to(move |content: web::Payload| {
+        let refuse = web::to(move |request: HttpRequest, content: web::Payload| {
             let allow = allow.clone();
             async move {
-                discard(content).await;
+                discard(content, BodyLimit::of(&request)).await;
                 Err::<HttpResponse, _>(Error::method_not_allowed(allow))
             }
         });

@@ -7,7 +7,6 @@ use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
 
 use crate::auth::{anyone, public};
-use crate::config::{self, Networks};
 use crate::edge::{guarded, path};
 use crate::transport::Peer;
 use proxy::Upstream;
@@ -23,23 +22,18 @@ pub struct Peers {
 
 /// The routes of one worker thread, which lead to `peers`. No request body is taken beyond `body_limit`
 /// bytes.
-pub fn routes(
-    options: &config::Gateway,
-    peers: Peers,
-    body_limit: usize,
-) -> impl FnOnce(&mut ServiceConfig) + use<> {
-    let trusted_proxies = options.trusted_proxies.clone();
-    move |routes| configure(routes, peers, &trusted_proxies, body_limit)
+pub fn routes(peers: Peers, body_limit: usize) -> impl FnOnce(&mut ServiceConfig) + use<> {
+    move |routes| configure(routes, peers, body_limit)
 }
 
 /// Every route of the role. What a user may do is for the role behind it to say, but a bad token ends here;
 /// where one asks for a new token, the old one is no matter.
-fn configure(routes: &mut ServiceConfig, peers: Peers, proxies: &Networks, body_limit: usize) {
+fn configure(routes: &mut ServiceConfig, peers: Peers, body_limit: usize) {
     routes.service(path("/").get(anyone(), welcome));
     for (prefix, rule, peer) in
         [("/auth", public(), peers.user), ("/products", anyone(), peers.product)]
     {
-        let upstream = Upstream { peer, trusted_proxies: proxies.clone(), body_limit };
+        let upstream = Upstream { peer, body_limit };
         let upstream = Data::new(upstream);
         // Two resources, so that the log tells which of them a request took.
         for pattern in [prefix.to_owned(), format!("{prefix}/{{rest:.*}}")] {

@@ -10,7 +10,6 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures_util::StreamExt as _;
 
 use super::client;
-use crate::config::Networks;
 use crate::edge::too_large;
 use crate::error::Error;
 use crate::transport::{Body, Context, Peer, Request, number, remove_hop_by_hop};
@@ -19,7 +18,6 @@ use crate::transport::{Body, Context, Peer, Request, number, remove_hop_by_hop};
 #[derive(Debug)]
 pub(super) struct Upstream {
     pub(super) peer: Peer,
-    pub(super) trusted_proxies: Networks,
     pub(super) body_limit: usize,
 }
 
@@ -33,10 +31,9 @@ pub(super) async fn forward(
     let overflow = Rc::new(Cell::new(false));
     let content = content(request.headers(), payload, upstream.body_limit, overflow.clone());
     let mut onward = Request::forward(&request, content);
-    let hop = request.peer_addr().map(|address| address.ip());
     // What the client says of its own connection must not touch what the gateway says next.
     remove_hop_by_hop(&mut onward.headers);
-    client::introduce(&mut onward.headers, hop, &upstream.trusted_proxies);
+    client::introduce(&mut onward.headers, context.client);
     let reply = upstream.peer.send(onward, &context).await;
     if overflow.get() {
         // Whatever the upstream made of half a body.

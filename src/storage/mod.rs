@@ -43,6 +43,11 @@ pub struct Limits {
 pub struct Prepared(Arc<AtomicBool>);
 
 impl Prepared {
+    /// Of a store whose tables are.
+    pub fn already() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+
     /// From now on.
     pub fn set(&self) {
         self.0.store(true, Ordering::Release);

@@ -20,8 +20,9 @@ pub fn start(options: &Log, effective: &Effective) -> Result<(), Error> {
     let readable = env_filter::Builder::new().try_parse(&options.filter).map(drop);
     readable.map_err(|error| effective.blame("log.filter", error))?;
     let mut builder = Builder::new();
-    // The audit log stays when the rest is turned down, unless the filter names it.
-    builder.target(Target::Stderr).filter_module("audit", LevelFilter::Info);
+    // Errors and the audit log stay when the rest is turned down, unless the filter names them.
+    builder.target(Target::Stderr).filter_level(LevelFilter::Error);
+    builder.filter_module("audit", LevelFilter::Info);
     builder.parse_filters(&options.filter);
     let json = match options.format {
         LogFormat::Auto => !io::stderr().is_terminal(),

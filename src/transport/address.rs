@@ -1,17 +1,74 @@
-//! Where a request came from, beyond the gateway.
+//! Where a request came from, beyond the proxies.
 
 use std::net::IpAddr;
 
-use actix_web::HttpRequest;
-use actix_web::http::header::HeaderName;
+use actix_web::http::header::{HeaderMap, HeaderName};
 
-/// The client's address, as the gateway saw it. Behind the gateway it has one, whatever the client said.
+use crate::config::Networks;
+
+/// The addresses that a request came through, the client's first, as each proxy adds that of whoever asks it.
 pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The address that the gateway says, or that of whoever asks directly. A role's own address is for the
-/// gateway and other roles: whoever reaches it is believed.
-pub fn client_address(request: &HttpRequest) -> Option<IpAddr> {
-    let told = request.headers().get(FORWARDED_FOR).and_then(|value| value.to_str().ok());
-    let told = told.and_then(|text| text.trim().parse().ok());
-    told.or_else(|| request.peer_addr().map(|address| address.ip()))
+/// Who is believed in what they say of where a request came from.
+#[derive(Clone, Debug)]
+pub enum Trusted {
+    /// Whoever reaches a role's own address: that is for the gateway and other roles.
+    Everybody,
+    /// These proxies.
+    Proxies(Networks),
+}
+
+impl Trusted {
+    fn believes(&self, address: IpAddr) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::Proxies(networks) => networks.contain(address),
+        }
+    }
+
+    /// The client whose request came with `headers` and by way of `peer`, which is nothing in a mailbox: the
+    /// address before the last of those who are believed, from the back. What comes before it, anybody may have
+    /// written.
+    pub fn client(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<IpAddr> {
+        if peer.is_some_and(|peer| !self.believes(peer)) {
+            return peer;
+        }
+        let lines = headers.get_all(FORWARDED_FOR).filter_map(|line| line.to_str().ok());
+        let hops = lines.flat_map(|line| line.split(',')).collect::<Vec<_>>();
+        let mut client = peer;
+        for hop in hops.iter().rev() {
+            let Ok(address) = hop.trim().parse() else { break };
+            client = Some(address);
+            if !self.believes(address) {
+                break;
+            }
+        }
+        client
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+
+    use super::*;
+
+    fn seen(peer: &str, proxies: &str, said: &[&str]) -> String {
+        let mut headers = HeaderMap::new();
+        for line in said {
+            headers.append(FORWARDED_FOR, HeaderValue::from_str(line).unwrap());
+        }
+        let trusted = Trusted::Proxies(Networks::try_from(proxies.to_owned()).unwrap());
+        trusted.client(&headers, peer.parse().ok()).unwrap().to_string()
+    }
+
+    #[test]
+    fn only_proxies_that_are_trusted_are_believed() {
+        assert_eq!(seen("192.0.2.7", "", &["1.2.3.4"]), "192.0.2.7");
+        assert_eq!(seen("192.0.2.7", "10.0.0.0/8", &["1.2.3.4"]), "192.0.2.7");
+        assert_eq!(seen("10.0.0.1", "10.0.0.0/8", &["6.6.6.6, 1.2.3.4"]), "1.2.3.4");
+        assert_eq!(seen("10.0.0.1", "10.0.0.0/8", &["6.6.6.6", "1.2.3.4, 10.9.9.9"]), "1.2.3.4");
+        assert_eq!(seen("10.0.0.1", "10.0.0.0/8", &["nonsense"]), "10.0.0.1");
+        assert_eq!(seen("10.0.0.1", "10.0.0.0/8", &[]), "10.0.0.1");
+    }
 }

@@ -1,6 +1,7 @@
 //! What travels with a request from role to role: its id, its trace, and the time it has left.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use actix_web::dev::Payload;
@@ -66,6 +67,8 @@ pub struct Context {
     pub request_id: RequestId,
     /// When the caller stops waiting.
     pub deadline: Instant,
+    /// Where the client is, as far as those are believed who say so; nothing where only a test knows.
+    pub client: Option<IpAddr>,
     trace_parent: Option<HeaderValue>,
     /// Whether whoever asks is cut off at the deadline anyway, so that a call need not look at the clock.
     watched: bool,
@@ -79,14 +82,15 @@ impl Context {
         Self {
             request_id: RequestId::of(headers),
             deadline: Instant::now() + left,
+            client: None,
             trace_parent: headers.get(TRACE_PARENT).cloned(),
             watched: false,
         }
     }
 
-    /// The same, for a handler that its edge cuts off at the deadline.
-    pub fn watched(self) -> Self {
-        Self { watched: true, ..self }
+    /// The same, for a handler that its edge cuts off at the deadline and that answers `client`.
+    pub fn watched(self, client: Option<IpAddr>) -> Self {
+        Self { watched: true, client, ..self }
     }
 
     /// When a call must end by itself; nothing where somebody above sees to it.

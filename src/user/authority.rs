@@ -6,11 +6,10 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
-use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::keys::Keyring;
+use super::keys::{Keyring, random};
 use super::store::{Record, Session, TokenHash};
 use crate::auth::{Claims, MARGIN, Verifier};
 use crate::config::{Auth, User as Options};
@@ -39,12 +38,15 @@ pub(super) struct RefreshToken {
 impl RefreshToken {
     /// The first one of a session.
     fn first() -> Result<Self, Error> {
-        Ok(Self { family: random()?, secret: random()? })
+        Ok(Self { family: random_text()?, secret: random_text()? })
     }
 
     /// The one after this.
-    fn next(&self) -> Result<Self, Error> {
-        Ok(Self { family: self.family.clone(), secret: random()? })
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub(super) fn next(&self) -> Result<Self, Error> {
+        Ok(Self { family: self.family.clone(), secret: random_text()? })
     }
 
     /// Reads what a client sent. What is no refresh token is none that is known.
@@ -65,11 +67,8 @@ impl RefreshToken {
 }
 
 /// 256 random bits.
-fn random() -> Result<String, Error> {
-    let mut bytes = [0; 32];
-    let filled = SystemRandom::new().fill(&mut bytes);
-    filled.map_err(|_| Error::internal("no random numbers"))?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
+fn random_text() -> Result<String, Error> {
+    Ok(URL_SAFE_NO_PAD.encode(random().map_err(Error::internal)?))
 }
 
 /// Gives out tokens; one for all threads of a process.
@@ -107,24 +106,15 @@ impl Authority {
     /// # Errors
     /// When the system has no random numbers.
     pub(super) fn session(&self, user: Uuid) -> Result<(Session, RefreshToken), Error> {
-        let token = RefreshToken::first()?;
-        Ok((self.session_with(user, &token), token))
+        let (token, at) = (RefreshToken::first()?, now());
+        let (id, hash, expires_at) = (Uuid::now_v7(), token.hash(), self.end(at));
+        let session = Session { id, user, token: hash, created_at: at, used_at: at, expires_at };
+        Ok((session, token))
     }
 
-    /// What a session is like once `used` has been used, as far as that can be known here, and the refresh token
-    /// that comes next.
-    ///
-    /// # Errors
-    /// When the system has no random numbers.
-    pub(super) fn next(&self, used: &RefreshToken) -> Result<(Session, RefreshToken), Error> {
-        let token = used.next()?;
-        Ok((self.session_with(Uuid::nil(), &token), token))
-    }
-
-    fn session_with(&self, user: Uuid, token: &RefreshToken) -> Session {
-        let (id, at) = (Uuid::now_v7(), now());
-        let expires_at = at + self.refresh_ttl;
-        Session { id, user, token: token.hash(), created_at: at, used_at: at, expires_at }
+    /// When a refresh token of `at` ends.
+    pub(super) fn end(&self, at: Timestamp) -> Timestamp {
+        at + self.refresh_ttl
     }
 
     /// The tokens of `record`'s account in `session`.

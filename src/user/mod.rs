@@ -45,11 +45,8 @@ pub struct Role {
 struct Shared {
     users: Store,
     products: ProductClient,
-    options: config::User,
-    mode: Mode,
-    authority: Arc<Authority>,
-    hashing: Hashing,
-    throttle: Arc<Throttle>,
+    /// What they share with those of other threads.
+    role: Role,
 }
 
 /// What it takes to tell other roles whom to believe.
@@ -91,15 +88,8 @@ impl Role {
     /// The routes of one worker thread, which ask `product` for recommendations.
     pub fn routes(&self, product: Peer) -> impl FnOnce(&mut ServiceConfig) + use<> {
         let trust = self.trust();
-        let shared = Data::new(Shared {
-            users: trust.users.clone(),
-            products: ProductClient::new(product),
-            options: self.options.clone(),
-            mode: self.mode,
-            authority: self.authority.clone(),
-            hashing: self.hashing.clone(),
-            throttle: self.throttle.clone(),
-        });
+        let (users, products) = (trust.users.clone(), ProductClient::new(product));
+        let shared = Data::new(Shared { users, products, role: self.clone() });
         move |routes| configure(routes, shared, trust)
     }
 
@@ -156,9 +146,7 @@ pub async fn copy(
     progress: impl Progress,
 ) -> Result<Copied, String> {
     let to = prepared(to).await?;
-    let prepared = Prepared::default();
-    prepared.set();
-    let from = Store::open(from, prepared);
+    let from = Store::open(from, Prepared::already());
     copy::copy(&from, &to, progress).await.map_err(|error| match error {
         StoreError::Duplicate => {
             "the target has an e-mail address of the source under another id".into()
@@ -170,9 +158,7 @@ pub async fn copy(
 /// The store, with its tables up to date.
 async fn prepared(options: &config::User) -> Result<Store, String> {
     migrate(options).await?;
-    let prepared = Prepared::default();
-    prepared.set();
-    Ok(Store::open(options, prepared))
+    Ok(Store::open(options, Prepared::already()))
 }
 
 /// Every route of the role, and who may ask it.

@@ -542,6 +542,9 @@ async fn the_audit_log_tells_what_happened_and_no_log_tells_a_secret() {
         let rights = json!({ "roles": ["admin"] });
         admin.write(Method::PATCH, &format!("/auth/users/{id}"), rights).await;
         signed_in.post("/products", "{}").await;
+        let forged = client.with_token("not.a.token");
+        let elsewhere = [("x-forwarded-for", "203.0.113.7")];
+        assert_eq!(forged.send(Method::GET, "/products", &elsewhere, "").await.status, 401);
         let tokens = keep(&client.log_in("neo@example.com", NEW).await.json());
         client.post("/auth/logout", json!({ "refreshToken": tokens["refreshToken"] })).await;
         let last = client.with_token(tokens["accessToken"].as_str().unwrap());
@@ -576,6 +579,8 @@ async fn the_audit_log_tells_what_happened_and_no_log_tells_a_secret() {
         let strangers = audited(&shop, "-");
         assert!(strangers.contains(&"access_denied".to_owned()), "{strangers:?}");
         let log = shop.process("gateway").log();
+        // Nobody says for themselves where they are.
+        assert!(!log.contains(r#""address":"203.0.113.7""#), "{storage:?}");
         secrets.push("swordfish".to_owned());
         for secret in secrets {
             let line = log.lines().find(|line| line.contains(&secret));

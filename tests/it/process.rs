@@ -97,6 +97,37 @@ async fn nobody_else_on_the_machine_reads_the_data() {
 }
 
 #[actix_rt::test]
+async fn errors_are_told_even_where_no_line_is_asked_for() {
+    let folder = TempDir::new().unwrap();
+    let shop = all_in_one(&folder, &[("RUST_LOG", "")]);
+    std::fs::write(folder.path().join("data/signing-keys"), "no key").unwrap();
+    until("the broken file is noticed", async || {
+        shop.client("gateway").get("/auth/.well-known/jwks.json").await;
+        shop.log().contains("the keys stay as they are")
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn a_refused_body_without_end_is_not_read_to_the_end() {
+    let folder = TempDir::new().unwrap();
+    let shop = all_in_one(&folder, &[("APP__SERVER__BODY_LIMIT", "1000")]);
+    let address = shop.urls["gateway"].trim_start_matches("http://").to_owned();
+    let answer = spawn_blocking(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let head = "POST /nowhere HTTP/1.1\r\nhost: shop\r\ntransfer-encoding: chunked\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(format!("7d0\r\n{}\r\n", "x".repeat(2000)).as_bytes()).unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        String::from_utf8(answer.to_vec()).unwrap()
+    });
+    let begun = Instant::now();
+    assert_eq!(answer.await.unwrap(), "HTTP/1.1 404");
+    assert!(begun.elapsed() < Duration::from_secs(5), "before its deadline of 10 s");
+}
+
+#[actix_rt::test]
 async fn a_request_in_flight_is_finished_before_the_end() {
     let folder = TempDir::new().unwrap();
     let mut shop = all_in_one(&folder, &[("APP__SERVER__DRAIN_TIMEOUT", "20s")]);

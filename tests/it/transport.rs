@@ -16,7 +16,7 @@ use app::config::{Settings, Sources};
 use app::edge::{Draining, Edge, path};
 use app::error::{Error, Kind};
 use app::server;
-use app::transport::{Body, Context, Peer, PeerError, Request, http, local};
+use app::transport::{Body, Context, Peer, PeerError, Request, Trusted, http, local};
 use futures_util::{StreamExt as _, stream};
 
 use crate::support::until;
@@ -158,6 +158,7 @@ fn edge() -> Edge {
         draining: Draining::default(),
         access: log::Level::Info,
         guard: Guard::new(Arc::new(Verifier::new(&settings().auth)), Mode::Open),
+        trusted: Trusted::Everybody,
     }
 }
 

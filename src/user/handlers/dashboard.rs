@@ -35,7 +35,7 @@ pub(in crate::user) async fn show(
 }
 
 async fn recommend(shared: &Shared, context: &Context) -> Result<Vec<Product>, Error> {
-    let options = &shared.options;
+    let options = &shared.role.options;
     if options.recommendations == 0 {
         return Ok(Vec::new());
     }

@@ -29,11 +29,11 @@ fn taken(error: StoreError) -> Error {
 /// Does `done` to an account, ends what `ending` says, and makes that hold in this process. Gives the account
 /// as it then is, or was.
 async fn write(shared: &Shared, id: Uuid, done: Write, ending: Ending) -> Result<Record, Error> {
-    let horizon = shared.authority.horizon();
+    let horizon = shared.role.authority.horizon();
     let written = shared.users.write(id, done, ending, horizon).await.map_err(taken)?;
     let record = written.ok_or_else(unknown)?;
     if ending != Ending::Nothing {
-        shared.authority.revoke(&record);
+        shared.role.authority.revoke(&record);
     }
     Ok(record)
 }

@@ -51,14 +51,14 @@ pub(in crate::user) async fn change_password(
     let PasswordChange { current, new } = PasswordChange::read(fields)?;
     let (record, identity) = (own(&shared, &caller).await?, caller.identity()?);
     let user = record.id();
-    throttled(shared.throttle.account(&record.account.user.email), &audit, Some(user))?;
-    if !shared.hashing.verify(current, record.password_hash.as_deref()).await? {
+    throttled(shared.role.throttle.account(&record.account.user.email), &audit, Some(user))?;
+    if !shared.role.hashing.verify(current, record.password_hash.as_deref()).await? {
         audit.note("password_change_failed", Some(user), "");
         let wrong = FieldError::new("currentPassword", "is not your password");
         return Err(Error::invalid(vec![wrong]));
     }
     let about = about(&record.account.user.username, &record.account.user.email);
-    let hash = shared.hashing.hash("newPassword", new, about).await?;
+    let hash = shared.role.hashing.hash("newPassword", new, about).await?;
     let ending = Ending::Sessions { except: Some(identity.session) };
     // Not when the caller was signed out or disabled while the passwords were hashed.
     let changes = Write::Change(Changes::password(hash).if_still(identity.generation));
@@ -68,7 +68,7 @@ pub(in crate::user) async fn change_password(
         _ => error,
     })?;
     audit.note("password_changed", Some(user), "other sessions are over");
-    Ok(reply(&shared.authority.tokens(&record, identity.session, None)?))
+    Ok(reply(&shared.role.authority.tokens(&record, identity.session, None)?))
 }
 
 /// `DELETE /auth/me`

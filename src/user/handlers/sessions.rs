@@ -21,11 +21,11 @@ pub(in crate::user) async fn register(
     fields: Fields,
     audit: Audit,
 ) -> Result<impl Responder, Error> {
-    let mut new = NewUser::read(fields, shared.mode)?;
+    let mut new = NewUser::read(fields, shared.role.mode)?;
     let password_hash = match new.password.take() {
         Some(password) => {
-            throttled(shared.throttle.address(audit.address), &audit, None)?;
-            Some(shared.hashing.hash("password", password, new.about()).await?)
+            throttled(shared.role.throttle.address(audit.address), &audit, None)?;
+            Some(shared.role.hashing.hash("password", password, new.about()).await?)
         }
         None => None,
     };
@@ -43,14 +43,14 @@ pub(in crate::user) async fn login(
     audit: Audit,
 ) -> Result<impl Responder, Error> {
     let login = Login::read(fields)?;
-    throttled(shared.throttle.address(audit.address), &audit, None)?;
-    throttled(shared.throttle.account(&login.email), &audit, None)?;
+    throttled(shared.role.throttle.address(audit.address), &audit, None)?;
+    throttled(shared.role.throttle.account(&login.email), &audit, None)?;
     let found = match login.address() {
         Some(email) => shared.users.find_by_email(&email).await?,
         None => None,
     };
     let hash = found.as_ref().and_then(|record| record.password_hash.as_deref());
-    let right = shared.hashing.verify(login.password, hash).await?;
+    let right = shared.role.hashing.verify(login.password, hash).await?;
     let (Some(record), true) = (&found, right) else {
         return Err(wrong(&audit, found.map(|record| record.id())));
     };
@@ -58,7 +58,7 @@ pub(in crate::user) async fn login(
         audit.note("login_failed", Some(record.id()), "disabled");
         return Err(disabled());
     }
-    let (session, token) = shared.authority.session(record.id())?;
+    let (session, token) = shared.role.authority.session(record.id())?;
     let begun = shared.users.begin(&session, record.password_hash.as_deref().unwrap_or_default());
     // Nothing comes of it when it has another password by now, or is disabled or gone.
     let record = begun.await?.ok_or_else(|| wrong(&audit, Some(record.id())))?;
@@ -66,7 +66,7 @@ pub(in crate::user) async fn login(
         log::warn!(role = "user"; "sessions that have ended stay for now: {error}");
     }
     audit.note("login", Some(record.id()), "");
-    Ok(reply(&shared.authority.tokens(&record, session.id, Some(&token))?))
+    Ok(reply(&shared.role.authority.tokens(&record, session.id, Some(&token))?))
 }
 
 /// 401 for a login, whatever was wrong with it.
@@ -82,11 +82,12 @@ pub(in crate::user) async fn refresh(
     audit: Audit,
 ) -> Result<impl Responder, Error> {
     if let Some(used) = refresh_token(fields)? {
-        let (next, token) = shared.authority.next(&used)?;
-        match shared.users.rotate(used.hash(), &next).await? {
+        let (token, at) = (used.next()?, now());
+        let end = shared.role.authority.end(at);
+        match shared.users.rotate(used.hash(), token.hash(), at, end).await? {
             Used::Good((record, session)) => {
                 audit.note("refreshed", Some(record.id()), "");
-                return Ok(reply(&shared.authority.tokens(&record, session, Some(&token))?));
+                return Ok(reply(&shared.role.authority.tokens(&record, session, Some(&token))?));
             }
             Used::Before { user, session } => {
                 end_family(&shared, user, session, &audit).await?;
@@ -107,7 +108,11 @@ async fn end_family(
     audit: &Audit,
 ) -> Result<(), Error> {
     let nothing = Write::Change(Changes::default());
-    write(shared, user, nothing, Ending::Session(session)).await?;
+    match write(shared, user, nothing, Ending::Session(session)).await {
+        // Erased in this moment, with its sessions.
+        Err(error) if error.kind() == Kind::NotFound => {}
+        outcome => drop(outcome?),
+    }
     audit.note("refresh_reused", Some(user), "the session is over");
     Ok(())
 }

@@ -165,10 +165,11 @@ impl Store {
         horizon: Timestamp,
     ) -> Result<Option<Record>, StoreError> {
         let pool = self.pool()?;
-        let as_of = match &write {
-            Write::Change(Changes { as_of: Some(generation), .. }) => (*generation, *generation),
-            _ => (0, i64::MAX),
+        let (changes, deletes) = match write {
+            Write::Change(changes) => (changes, false),
+            Write::Delete => (Changes::default(), true),
         };
+        let as_of = changes.as_of.map_or((0, i64::MAX), |generation| (generation, generation));
         to_the_end(&self.limits, async move {
             let row = on_either!(&mut pool.get().await?, connection => {
                 connection.transaction::<_, diesel::result::Error, _>(async |connection| {
@@ -178,18 +179,11 @@ impl Store {
                     let next = users::generation.eq(users::generation + step);
                     let as_it_was = users::generation.between(as_of.0, as_of.1);
                     let as_it_was = users::table.find(&id).filter(as_it_was);
-                    let row = diesel::update(as_it_was).set(next).get_result::<Row>(connection);
-                    let row = row.await.optional()?;
-                    let Some(mut row) = row else { return Ok(None) };
-                    match &write {
-                        Write::Change(changes) if changes.are_none() => {}
-                        Write::Change(changes) => {
-                            let update = diesel::update(users::table.find(&id)).set(changes);
-                            row = update.get_result::<Row>(connection).await?;
-                        }
-                        Write::Delete => {
-                            diesel::delete(users::table.find(&id)).execute(connection).await?;
-                        }
+                    let update = diesel::update(as_it_was).set((next, &changes));
+                    let row = update.get_result::<Row>(connection).await.optional()?;
+                    let Some(row) = row else { return Ok(None) };
+                    if deletes {
+                        diesel::delete(users::table.find(&id)).execute(connection).await?;
                     }
                     if ending == Ending::Nothing {
                         return Ok(Some(row));

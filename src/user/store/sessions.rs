@@ -137,24 +137,25 @@ impl Store {
         .await
     }
 
-    /// Puts the token of `next`, of which all else but the times is not looked at, in the place of the one with
-    /// the digests `used`. Gives the account and the session that it is of.
+    /// Puts the refresh token with the digests `next`, which is good until `expires_at`, in the place of that with
+    /// the digests `used`, if that is good at `now`. Gives the account and the session that it is of.
     pub(in crate::user) async fn rotate(
         &self,
         used: TokenHash,
-        next: &Session,
+        next: TokenHash,
+        now: Timestamp,
+        expires_at: Timestamp,
     ) -> Result<Used<(Record, Uuid)>, StoreError> {
-        let (pool, next) = (self.pool()?, SessionRow::from(next));
-        let (family, at) = (used.family.clone(), next.used_at);
+        let (pool, family, now) = (self.pool()?, used.family.clone(), now.naive_utc());
         let rotated = to_the_end(&self.limits, async move {
             let rotated = on_either!(&mut pool.get().await?, connection => {
                 connection.transaction::<_, diesel::result::Error, _>(async |connection| {
                     let good = sessions::family.eq(&used.family).and(sessions::token_hash.eq(&used.secret));
-                    let good = good.and(sessions::expires_at.gt(next.used_at));
+                    let good = good.and(sessions::expires_at.gt(now));
                     let update = diesel::update(sessions::table.filter(good)).set((
-                        sessions::token_hash.eq(&next.token_hash),
-                        sessions::used_at.eq(next.used_at),
-                        sessions::expires_at.eq(next.expires_at),
+                        sessions::token_hash.eq(&next.secret),
+                        sessions::used_at.eq(now),
+                        sessions::expires_at.eq(expires_at.naive_utc()),
                     ));
                     let of = update.returning((sessions::id, sessions::user_id));
                     let of = of.get_result::<(String, String)>(connection).await.optional()?;
@@ -169,7 +170,7 @@ impl Store {
         });
         match rotated.await? {
             Some(rotated) => Ok(Used::Good(rotated)),
-            None => self.used_before(family, at).await,
+            None => self.used_before(family, now).await,
         }
     }
 
