@@ -14,18 +14,23 @@ use crate::cli::Role;
 use crate::config::{self, Effective, PeerUrl, Settings};
 use crate::contract::UserClient;
 use crate::edge::{Draining, Edge, RoleService};
+use crate::gateway::Gateway;
 use crate::readiness::Check;
 use crate::server::{self, Listener, Readiness};
+use crate::telemetry::Metrics;
 use crate::transport::{Peer, Trusted, http, local};
-use crate::{gateway, product, user};
+use crate::{product, user};
 
 /// The roles of this process. Every worker thread makes its own services of it.
 #[derive(Clone)]
 pub(super) struct House {
     settings: Arc<Settings>,
     pub(super) draining: Draining,
+    pub(super) readiness: Readiness,
+    metrics: Metrics,
     guard: Guard,
     roles: Vec<Role>,
+    gateway: Gateway,
     user: Option<user::Role>,
     product: Option<product::Role>,
 }
@@ -50,8 +55,23 @@ impl House {
             let built = user::Role::build(options, auth, mode, verifier.clone()).await;
             user = Some(built.map_err(|(key, problem)| effective.blame(key, problem))?);
         }
+        let gateway = Gateway::build(&settings.gateway, &["user", "product"]);
+        let gateway = gateway.map_err(|(key, problem)| effective.blame(&key, problem))?;
         let (guard, draining) = (Guard::new(verifier, mode), Draining::default());
-        Ok(Self { product, user, draining, guard, roles: roles.to_vec(), settings })
+        let readiness = Readiness::new(draining.clone());
+        // Names that are no good would be so on every machine.
+        let metrics = Metrics::new().unwrap_or_else(|error| unreachable!("{error}"));
+        Ok(Self {
+            metrics,
+            readiness,
+            gateway,
+            product,
+            user,
+            draining,
+            guard,
+            roles: roles.to_vec(),
+            settings,
+        })
     }
 
     /// Serves `role` on `listener` with as many threads as the settings say.
@@ -70,27 +90,24 @@ impl House {
     pub(super) fn serve_management(
         &self,
         listener: Listener,
-        readiness: &Readiness,
         roles: &[Role],
     ) -> io::Result<Server> {
-        let readiness = readiness.clone();
+        let (readiness, metrics) = (self.readiness.clone(), self.metrics.clone());
         let roles = roles.iter().map(|role| role.name()).collect::<Vec<_>>();
         let mut edge = self.edge("management");
         // Probes come every few seconds and are nobody's news.
         edge.access = Level::Debug;
         server::serve(listener, 1, &self.settings.server, move || {
-            edge.clone().app(server::management_routes(readiness.clone(), roles.clone()))
+            let (readiness, metrics) = (readiness.clone(), metrics.clone());
+            edge.clone().app(server::management_routes(readiness, roles.clone(), metrics))
         })
     }
 
     fn gateway_app(&self) -> App<impl RoleService + use<>> {
         let product = self.product_peer();
         let user = self.user_peer(&product);
-        let body_limit = self.settings.server.body_limit;
-        let peers = gateway::Peers { user, product };
-        let trusted = Trusted::Proxies(self.settings.gateway.trusted_proxies.clone());
-        let edge = Edge { trusted, ..self.edge("gateway") };
-        edge.app(gateway::routes(peers, body_limit))
+        let peers = vec![("user", user), ("product", product)];
+        self.gateway.app(self.edge("gateway"), peers, &self.settings.transport)
     }
 
     fn user_app(&self) -> App<impl RoleService + use<>> {
@@ -99,14 +116,22 @@ impl House {
 
     fn user_app_with(&self, product: Peer) -> App<impl RoleService + use<>> {
         let routes = self.user.as_ref().map(|user| user.routes(product));
-        self.edge("user").app(move |config| routes.into_iter().for_each(|routes| routes(config)))
+        let health = server::health_route(self.readiness.clone(), "user");
+        self.edge("user").app(move |config| {
+            health(config);
+            routes.into_iter().for_each(|routes| routes(config));
+        })
     }
 
     fn product_app(&self) -> App<impl RoleService + use<>> {
         let routes = self.product.as_ref().map(product::Role::routes).transpose();
         // House::build has seen that they can be had.
         let routes = routes.unwrap_or_else(|error| unreachable!("{error}"));
-        self.edge("product").app(move |config| routes.into_iter().for_each(|routes| routes(config)))
+        let health = server::health_route(self.readiness.clone(), "product");
+        self.edge("product").app(move |config| {
+            health(config);
+            routes.into_iter().for_each(|routes| routes(config));
+        })
     }
 
     /// The way to the user role: the role itself on this thread, or its URL.
@@ -139,6 +164,7 @@ impl House {
             access: Level::Info,
             guard: self.guard.clone(),
             trusted: Trusted::Everybody,
+            metrics: self.metrics.clone(),
         }
     }
 
@@ -153,6 +179,19 @@ impl House {
             let users = UserClient::new(self.peer(Role::User, here));
             auth::follow(self.guard.verifier(), users, self.settings.auth.refresh_interval).await;
         }
+    }
+
+    /// Takes what `settings` say of the gateway's routes from now on.
+    ///
+    /// # Errors
+    /// The setting that does not work; nothing has changed then.
+    pub(super) fn reload(
+        &self,
+        settings: &Settings,
+        effective: &Effective,
+    ) -> Result<(), config::Error> {
+        let reloaded = self.gateway.reload(&settings.gateway);
+        reloaded.map_err(|(key, problem)| effective.blame(&key, problem))
     }
 
     /// Whether a role of this process asks `role`, which runs in another.

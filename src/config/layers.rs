@@ -1,5 +1,6 @@
 //! The four layers, and where each effective value came from.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,10 @@ const SHORT_NAMES: [(&str, &str); 7] = [
     ("RUST_LOG", "log.filter"),
     ("LOG_FORMAT", "log.format"),
 ];
+
+/// The route and the upstream that list every key there is for one.
+const ROUTE: &str = "gateway.routes.auth.";
+const UPSTREAM: &str = "gateway.upstreams.user.";
 
 const PREFIX: &str = "APP__";
 const FROM_FILE: &str = "_FILE";
@@ -82,6 +87,13 @@ impl Effective {
         self.0.get(key).map_or("not set", |(_, origin)| origin.as_str())
     }
 
+    /// The keys whose values are not the same in `other`.
+    pub fn differences<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a str> {
+        let value = |all: &'a Self, key: &str| all.0.get(key).map(|(value, _)| value);
+        let keys = self.0.keys().chain(other.0.keys().filter(|key| !self.0.contains_key(*key)));
+        keys.filter(move |key| value(self, key) != value(other, key)).map(String::as_str)
+    }
+
     /// Says that the value of `key` does not work, and where it came from.
     pub fn blame(&self, key: &str, problem: impl fmt::Display) -> Error {
         Error::new(key, problem, self.origin(key))
@@ -125,7 +137,7 @@ pub fn load(sources: &Sources) -> Result<(Settings, Effective), Error> {
     let merged = builder.build().map_err(unreadable)?;
     let effective = flatten(&collect(&merged)?);
     for (key, (_, origin)) in &effective {
-        if !known.contains_key(key) {
+        if !known.contains_key(template(key).as_ref()) {
             let close = known.keys().max_by_key(|name| similarity(name, key));
             let hint = close.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
             return Err(Error::new(key, format!("no such setting{hint}"), origin));
@@ -134,6 +146,17 @@ pub fn load(sources: &Sources) -> Result<(Settings, Effective), Error> {
     let effective = Effective(effective);
     let settings = merged.try_deserialize().map_err(|error| invalid(error, &effective))?;
     Ok((settings, effective))
+}
+
+/// The built-in key that says what may stand at `key`: routes and upstreams have names of the operator's.
+fn template(key: &str) -> Cow<'_, str> {
+    for (table, like) in [("gateway.routes.", ROUTE), ("gateway.upstreams.", UPSTREAM)] {
+        let named = key.strip_prefix(table).and_then(|rest| rest.split_once('.'));
+        if let Some((_, field)) = named {
+            return format!("{like}{field}").into();
+        }
+    }
+    key.into()
 }
 
 fn built_in() -> Result<Config, Error> {

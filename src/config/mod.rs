@@ -3,6 +3,7 @@
 //! Four layers, each overriding the one before, key by key: the built-in `config/*.toml`, the same
 //! files in `./config` or `--config DIR`, the environment, and `--set KEY=VALUE`.
 
+mod gateway;
 mod layers;
 mod values;
 
@@ -13,8 +14,11 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+pub use gateway::{Gateway, Route, Tokens, Upstream};
 pub use layers::{Effective, Error, Sources, load};
-pub use values::{AuthMode, CacheUrl, DocumentUrl, LogFormat, Networks, PeerUrl, SqlUrl};
+pub use values::{
+    AuthMode, CacheUrl, DocumentUrl, LogFormat, Methods, Networks, PeerUrl, PeerUrls, SqlUrl,
+};
 use values::{between, duration, optional, within};
 
 /// Every setting there is, checked and typed.
@@ -127,18 +131,6 @@ pub struct Auth {
     /// How often a process asks for the keys and for whose tokens have ended; 100 ms to 30 s.
     #[serde(deserialize_with = "between::<_, 100, 30_000>")]
     pub refresh_interval: Duration,
-}
-
-/// `[gateway]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Gateway {
-    /// The address that clients know.
-    pub listen: SocketAddr,
-    /// Where a process whose first role this is answers `/readyz` and the like.
-    pub management: SocketAddr,
-    /// The proxies before the gateway, whose `x-forwarded-for` is believed.
-    pub trusted_proxies: Networks,
 }
 
 /// `[user]`

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use actix_web::http::Uri;
+use actix_web::http::{Method, Uri};
 use ipnet::IpNet;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de};
@@ -17,6 +17,21 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, 
     humantime::parse_duration(&text).map_err(|_| {
         de::Error::custom(format!("{text:?} is no duration, such as 250ms, 30s or 2m"))
     })
+}
+
+/// The empty string is no duration.
+pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
+    input: D,
+) -> Result<Option<Duration>, D::Error> {
+    match String::deserialize(input)? {
+        text if text.is_empty() => Ok(None),
+        text => duration(de::value::StringDeserializer::new(text)).map(Some),
+    }
+}
+
+/// The parts of `text` between commas, without white space and empty ones.
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
 /// A duration from `MIN` to `MAX` milliseconds.
@@ -100,13 +115,57 @@ impl TryFrom<String> for Networks {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
         let network = |part: &str| {
             let address = part.parse::<IpAddr>().map(IpNet::from);
             let network = address.or_else(|_| part.parse::<IpNet>());
             network.map_err(|_| format!("{part:?} is no address or network, such as 10.0.0.0/8"))
         };
-        parts.map(network).collect::<Result<_, _>>().map(Self)
+        parts(&text).map(network).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// HTTP methods, as in `GET, POST`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Methods(Vec<Method>);
+
+impl Methods {
+    /// In the order in which they were given.
+    pub fn as_slice(&self) -> &[Method] {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Methods {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let method = |part: &str| {
+            let known = Method::from_bytes(part.as_bytes()).ok();
+            let known = known.filter(|_| part.bytes().all(|byte| byte.is_ascii_uppercase()));
+            known.ok_or_else(|| format!("{part:?} is no method, such as GET or POST"))
+        };
+        parts(&text).map(method).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// Addresses of one upstream, as in `http://10.0.0.1:80, http://10.0.0.2:80`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct PeerUrls(Vec<PeerUrl>);
+
+impl PeerUrls {
+    /// In the order in which they were given.
+    pub fn as_slice(&self) -> &[PeerUrl] {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for PeerUrls {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        parts(&text).map(str::parse).collect::<Result<_, _>>().map(Self)
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::header::CONTENT_LENGTH;
-use actix_web::http::{ConnectionType, StatusCode};
+use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::ServiceConfig;
 use actix_web::{App, HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web};
@@ -24,12 +24,13 @@ use log::Level;
 use tokio::time::timeout_at;
 
 pub use condition::Condition;
-pub use fields::{BodyLimit, Fields, Query};
+pub use fields::{BodyLimit, Fields, Query, discard};
 pub use page::Limit;
-pub use routes::{Path, guarded, path};
+pub use routes::{Path, admit, path};
 
 use crate::auth::Guard;
 use crate::error::{Error, Kind};
+use crate::telemetry::{Meter, Metrics};
 use crate::transport::{Context, REQUEST_ID, RequestId, Trusted, number};
 
 /// The target of the access log's lines, for `log.filter`.
@@ -76,6 +77,38 @@ impl Draining {
     }
 }
 
+/// How long a request may take, and how large its body may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// The most time.
+    pub timeout: Duration,
+    /// In bytes.
+    pub body_limit: usize,
+}
+
+/// What a request's route is called in the log and in the metrics, such as `/products/{id}`.
+#[derive(Clone, Debug)]
+pub struct RouteName(pub Rc<str>);
+
+thread_local! {
+    static NO_ROUTE: RouteName = RouteName("-".into());
+}
+
+impl Default for RouteName {
+    fn default() -> Self {
+        NO_ROUTE.with(Clone::clone)
+    }
+}
+
+impl RouteName {
+    /// That of the request which `response` answers: what its handler says, or else its path's pattern.
+    fn of(response: &ServiceResponse<BoxBody>) -> Option<Self> {
+        let request = response.request();
+        let said = request.extensions().get::<Self>().cloned();
+        said.or_else(|| request.app_data::<Self>().cloned())
+    }
+}
+
 /// The policy of one role's edge.
 #[derive(Clone, Debug)]
 pub struct Edge {
@@ -93,49 +126,78 @@ pub struct Edge {
     pub guard: Guard,
     /// Who is believed in where a client is.
     pub trusted: Trusted,
+    /// Where requests are counted.
+    pub metrics: Metrics,
 }
 
 impl Edge {
     /// The role's actix application: `routes` behind this edge.
     pub fn app(self, routes: impl FnOnce(&mut ServiceConfig)) -> App<impl RoleService> {
-        let edge = Rc::new(self);
+        let same = self.bounds();
+        self.app_within(move |_| same, routes)
+    }
+
+    /// The same, with bounds that differ from request to request.
+    pub fn app_within(
+        self,
+        bounds: impl Fn(&ServiceRequest) -> Bounds + 'static,
+        routes: impl FnOnce(&mut ServiceConfig),
+    ) -> App<impl RoleService> {
+        let meter = Meter::new(self.metrics.clone(), self.role);
+        let shared = Rc::new((self, bounds, meter));
         App::new()
-            .app_data(BodyLimit(edge.body_limit))
-            .app_data(edge.guard.clone())
-            .configure(routes)
+            .app_data(BodyLimit(shared.0.body_limit))
+            .app_data(shared.0.guard.clone())
             .default_service(web::to(not_found))
-            .wrap(from_fn(move |request, next| edge.clone().serve(request, next)))
+            .configure(routes)
+            .wrap(from_fn(move |request, next| {
+                let shared = shared.clone();
+                async move { shared.0.serve(request, next, &shared.1, &shared.2).await }
+            }))
+    }
+
+    /// The bounds of a request of which nothing else is known.
+    pub fn bounds(&self) -> Bounds {
+        Bounds { timeout: self.request_timeout, body_limit: self.body_limit }
     }
 
     async fn serve<B: MessageBody + 'static>(
-        self: Rc<Self>,
+        &self,
         request: ServiceRequest,
         next: Next<B>,
+        bounds: &impl Fn(&ServiceRequest) -> Bounds,
+        meter: &Meter,
     ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
         let started = Instant::now();
+        let bounds = bounds(&request);
         let peer = request.peer_addr().map(|address| address.ip());
         let client = self.trusted.client(request.headers(), peer);
-        let context = Context::of(request.headers(), self.request_timeout).watched(client);
+        let context = Context::of(request.headers(), bounds.timeout).watched(client);
         request.extensions_mut().insert(context.clone());
-        let line = log::log_enabled!(target: ACCESS, self.access).then(|| Line {
-            method: request.method().to_string(),
-            path: request.path().to_owned(),
-            started,
-        });
+        let line =
+            log::log_enabled!(target: ACCESS, self.access).then(|| request.path().to_owned());
+        let method = request.method().clone();
         let id = &context.request_id;
-        match self.answer(request, next, &context).await {
-            Ok(response) => {
-                let response = self.finish(response, id);
-                self.log(line, response.status(), || route(&response), id);
-                Ok(response)
-            }
-            // The handler was cut off, and took the request with it.
-            Err(error) => {
-                self.report(&error, id);
-                self.log(line, error.status_code(), || None, id);
-                Err(Rendered { error, id: id.clone() }.into())
-            }
+        let (outcome, status, route) =
+            match self.answer(request, next, &context, bounds.body_limit).await {
+                Ok(response) => {
+                    let response = self.finish(response, id);
+                    let (status, route) = (response.status(), RouteName::of(&response));
+                    (Ok(response), status, route)
+                }
+                // The handler was cut off, and took the request with it.
+                Err(error) => {
+                    self.report(&error, id);
+                    let status = error.status_code();
+                    (Err(Rendered { error, id: id.clone() }.into()), status, None)
+                }
+            };
+        let (route, duration) = (route.unwrap_or_default(), started.elapsed());
+        meter.count(&route.0, method.as_str(), status.as_u16(), duration);
+        if let Some(path) = line {
+            self.log(&Line { method, path, route, status, duration }, id);
         }
+        outcome
     }
 
     /// Runs the handler within the limits. A request that may write runs to its end even when nobody
@@ -145,10 +207,11 @@ impl Edge {
         request: ServiceRequest,
         next: Next<B>,
         context: &Context,
+        body_limit: usize,
     ) -> Result<ServiceResponse<BoxBody>, Error> {
         let length = number::<u64>(request.headers(), CONTENT_LENGTH);
-        if length.is_some_and(|length| length > self.body_limit as u64) {
-            return Err(too_large(self.body_limit));
+        if length.is_some_and(|length| length > body_limit as u64) {
+            return Err(too_large(body_limit));
         }
         let safe = request.method().is_safe();
         let handler = AssertUnwindSafe(next.call(request)).catch_unwind();
@@ -204,28 +267,19 @@ impl Edge {
         }
     }
 
-    fn log(
-        &self,
-        line: Option<Line>,
-        status: StatusCode,
-        route: impl FnOnce() -> Option<String>,
-        id: &RequestId,
-    ) {
-        let Some(line) = line else { return };
-        let route = route().unwrap_or_else(|| "-".into());
+    fn log(&self, line: &Line, id: &RequestId) {
         let (method, path) = (line.method.as_str(), line.path.as_str());
-        let millis = line.started.elapsed().as_micros() as f64 / 1000.0;
         // What roles ask each other every few seconds is nobody's news.
-        let quiet = path.starts_with(INTERNAL) && status.is_success();
+        let quiet = path.starts_with(INTERNAL) && line.status.is_success();
         log::log!(
             target: ACCESS,
             if quiet { Level::Debug } else { self.access },
             role = self.role,
             requestId = id.as_str(),
             method,
-            route = route.as_str(),
-            status = status.as_u16(),
-            durationMs = millis;
+            route = &*line.route.0,
+            status = line.status.as_u16(),
+            durationMs = line.duration.as_micros() as f64 / 1000.0;
             "{method} {path}"
         );
     }
@@ -236,16 +290,13 @@ async fn not_found(request: HttpRequest, content: web::Payload) -> Result<HttpRe
     Err(Error::not_found("path"))
 }
 
-/// What the access log needs of a request that a handler is going to take.
+/// A line of the access log.
 struct Line {
-    method: String,
+    method: Method,
     path: String,
-    started: Instant,
-}
-
-/// The route template, such as `/products/{id}`.
-fn route(response: &ServiceResponse<BoxBody>) -> Option<String> {
-    response.request().match_pattern()
+    route: RouteName,
+    status: StatusCode,
+    duration: Duration,
 }
 
 fn panicked<T>(_: tokio::task::JoinError) -> Result<T, Box<dyn std::any::Any + Send>> {

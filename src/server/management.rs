@@ -7,18 +7,68 @@ use serde_json::json;
 
 use super::{Readiness, State};
 use crate::auth::public;
+use crate::contract::{HEALTH_PATH, Health};
 use crate::edge::path;
+use crate::error::Error;
+use crate::telemetry::Metrics;
 
-/// Every management route, over the state in `readiness`; `roles` are those of this process.
-pub fn routes(readiness: Readiness, roles: Vec<&'static str>) -> impl FnOnce(&mut ServiceConfig) {
+/// Every management route, over the state in `readiness`; `roles` are those of this process, and `metrics` what
+/// it counts.
+pub fn routes(
+    readiness: Readiness,
+    roles: Vec<&'static str>,
+    metrics: Metrics,
+) -> impl FnOnce(&mut ServiceConfig) {
     move |routes| {
         routes
             .app_data(Data::new(readiness))
             .app_data(Data::new(roles))
+            .app_data(Data::new(metrics))
+            .service(path("/metrics").get(public(), count))
             .service(path("/livez").get(public(), livez))
             .service(path("/readyz").get(public(), readyz))
             .service(path("/version").get(public(), version));
     }
+}
+
+/// The route by which `role` tells other roles how it is: what it misses itself.
+pub fn health_route(readiness: Readiness, role: &'static str) -> impl FnOnce(&mut ServiceConfig) {
+    move |routes| {
+        let own = Own { role, readiness };
+        routes.app_data(Data::new(own)).service(path(HEALTH_PATH).get(public(), health));
+    }
+}
+
+/// The state of a role in a process of several.
+struct Own {
+    role: &'static str,
+    readiness: Readiness,
+}
+
+/// `GET /internal/health`
+async fn health(own: Data<Own>) -> impl Responder {
+    let (state, missing) = own.readiness.state();
+    let others = missing.iter().filter(|name| !is_of(name, own.role)).count();
+    let missing = missing.into_iter().filter(|name| is_of(name, own.role)).map(str::to_owned);
+    let missing = missing.collect::<Vec<_>>();
+    // What another role of this process misses is not this one's matter.
+    let state = match state {
+        State::Degraded | State::Starting if missing.is_empty() && others > 0 => State::Ready,
+        state => state,
+    };
+    HttpResponse::Ok().json(Health { status: state.to_string(), missing })
+}
+
+/// Whether `role` cannot do without what is called `name`, as in `user.database`, `peers.product`, `auth.keys`.
+fn is_of(name: &str, role: &str) -> bool {
+    let owner = name.split('.').next().unwrap_or_default();
+    !["gateway", "user", "product"].contains(&owner) || owner == role
+}
+
+/// `GET /metrics`, for Prometheus
+async fn count(metrics: Data<Metrics>) -> Result<impl Responder, Error> {
+    let text = metrics.text().map_err(Error::internal)?;
+    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text))
 }
 
 /// `GET /livez`: 200 as long as the process answers at all.

@@ -16,6 +16,7 @@ use app::config::{Settings, Sources};
 use app::edge::{Draining, Edge, path};
 use app::error::{Error, Kind};
 use app::server;
+use app::telemetry::Metrics;
 use app::transport::{Body, Context, Peer, PeerError, Request, Trusted, http, local};
 use futures_util::{StreamExt as _, stream};
 
@@ -159,6 +160,7 @@ fn edge() -> Edge {
         access: log::Level::Info,
         guard: Guard::new(Arc::new(Verifier::new(&settings().auth)), Mode::Open),
         trusted: Trusted::Everybody,
+        metrics: Metrics::new().unwrap(),
     }
 }
 

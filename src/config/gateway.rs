@@ -1,0 +1,70 @@
+//! `[gateway]`: where it listens, and where its routes lead.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::values::{Methods, Networks, PeerUrls, optional_duration};
+
+/// `[gateway]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gateway {
+    /// The address that clients know.
+    pub listen: SocketAddr,
+    /// Where a process whose first role this is answers `/readyz` and the like.
+    pub management: SocketAddr,
+    /// The proxies before the gateway, whose `x-forwarded-for` is believed.
+    pub trusted_proxies: Networks,
+    /// `[gateway.routes.NAME]`
+    pub routes: BTreeMap<String, Route>,
+    /// `[gateway.upstreams.NAME]`
+    #[serde(default)]
+    pub upstreams: BTreeMap<String, Upstream>,
+}
+
+/// `[gateway.routes.NAME]`: some requests, and what is done with them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Route {
+    /// The path that alone takes this route; empty where there is a prefix.
+    pub path: String,
+    /// The path that takes this route with all that is below it; empty where there is a path.
+    pub prefix: String,
+    /// The methods that take this route; none is any.
+    pub methods: Methods,
+    /// The role, or the upstream, that answers; empty is nobody, as if there were no such route.
+    pub upstream: String,
+    /// Whether somebody has to be signed in.
+    pub tokens: Tokens,
+    /// The most time a request may take; nothing is `server.request_timeout`.
+    #[serde(deserialize_with = "optional_duration")]
+    pub timeout: Option<Duration>,
+    /// The largest request body, in bytes; 0 is `server.body_limit`.
+    pub body_limit: usize,
+}
+
+/// What a route wants of the token of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tokens {
+    /// Nothing: it is not even looked at.
+    Ignored,
+    /// That it is good, where there is one.
+    #[default]
+    Checked,
+    /// That there is one, and that it is good.
+    Required,
+    /// That it is an admin's.
+    Admin,
+}
+
+/// `[gateway.upstreams.NAME]`: who answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Upstream {
+    /// The addresses; none is the role of that name.
+    pub urls: PeerUrls,
+}

@@ -1,0 +1,106 @@
+//! The plan as one worker thread uses it: with ways to the upstreams, which do not leave their thread.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::Gateway;
+use super::plan::{Found, Plan, Route};
+use crate::config::Transport;
+use crate::transport::{Peer, http};
+
+/// One plan and the ways to its upstreams.
+pub(super) struct Table {
+    version: u64,
+    pub(super) plan: Arc<Plan>,
+    pub(super) upstreams: Vec<Peer>,
+    /// What the routes are called in the log.
+    pub(super) names: Vec<Rc<str>>,
+}
+
+/// A request's route, and the table that it is of: a later one may have others.
+#[derive(Clone)]
+pub(super) struct Routed {
+    pub(super) table: Rc<Table>,
+    pub(super) place: usize,
+}
+
+impl Routed {
+    pub(super) fn route(&self) -> &Route {
+        self.table.plan.route(self.place)
+    }
+
+    pub(super) fn upstream(&self) -> &Peer {
+        &self.table.upstreams[self.route().upstream]
+    }
+}
+
+/// The table of a worker thread, which follows the gateway's plan.
+pub(super) struct Tables {
+    gateway: Gateway,
+    roles: Vec<(&'static str, Peer)>,
+    transport: Transport,
+    current: RefCell<Rc<Table>>,
+}
+
+impl fmt::Debug for Tables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tables").finish_non_exhaustive()
+    }
+}
+
+impl Tables {
+    /// Those of `gateway`, which reaches `roles` as given.
+    pub(super) fn new(
+        gateway: Gateway,
+        roles: Vec<(&'static str, Peer)>,
+        transport: Transport,
+    ) -> Self {
+        let (version, plan) = gateway.plan();
+        let table = build(version, plan, &roles, &transport);
+        Self { gateway, roles, transport, current: RefCell::new(Rc::new(table)) }
+    }
+
+    /// The table of the newest plan. Requests that have begun go on with theirs.
+    pub(super) fn current(&self) -> Rc<Table> {
+        let mut current = self.current.borrow_mut();
+        if current.version != self.gateway.version() {
+            let (version, plan) = self.gateway.plan();
+            *current = Rc::new(build(version, plan, &self.roles, &self.transport));
+        }
+        current.clone()
+    }
+
+    /// The route of a request by `method` for `path`.
+    pub(super) fn find(
+        &self,
+        method: &actix_web::http::Method,
+        path: &str,
+    ) -> Result<Routed, Found> {
+        let table = self.current();
+        match table.plan.find(method, path) {
+            Found::Route(place) => Ok(Routed { table, place }),
+            other => Err(other),
+        }
+    }
+}
+
+fn build(
+    version: u64,
+    plan: Arc<Plan>,
+    roles: &[(&'static str, Peer)],
+    transport: &Transport,
+) -> Table {
+    let way = |upstream: &super::plan::Upstream| {
+        if let Some(url) = upstream.urls.first() {
+            return Peer::Http(http::Peer::new(url, transport));
+        }
+        let role = roles.iter().find(|(name, _)| *name == upstream.name);
+        // Plan::compile has seen that there is one.
+        role.map_or_else(|| unreachable!("a role that is not reached"), |(_, peer)| peer.clone())
+    };
+    let upstreams = plan.upstreams.iter().map(way).collect();
+    let names = plan.routes().iter().map(|route| Rc::from(route.name.as_str())).collect();
+    Table { version, plan, upstreams, names }
+}
