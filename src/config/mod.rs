@@ -4,6 +4,7 @@
 //! files in `./config` or `--config DIR`, the environment, and `--set KEY=VALUE`.
 
 mod layers;
+mod limits;
 mod values;
 
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 pub use layers::{Effective, Error, Sources, load};
+pub use limits::{Limit, Limits, Scope};
 pub use values::{AuthMode, CacheUrl, DocumentUrl, LogFormat, Networks, PeerUrl, SqlUrl};
 use values::{between, duration, optional, within};
 
@@ -139,6 +141,16 @@ pub struct Gateway {
     pub management: SocketAddr,
     /// The proxies before the gateway, whose `x-forwarded-for` is believed.
     pub trusted_proxies: Networks,
+    /// Where requests are counted against their limits.
+    pub limits_url: CacheUrl,
+    /// How long a server may take to count one before it counts as away.
+    #[serde(deserialize_with = "duration")]
+    pub limits_timeout: Duration,
+    /// What the keys on a server begin with, so that several shops can share one.
+    pub limits_prefix: String,
+    /// Clients by address, and as many users, that this process can tell apart at once; it takes 32 bytes for each.
+    #[serde(deserialize_with = "within::<_, _, 64, 16777216>")]
+    pub limits_keys: usize,
 }
 
 /// `[user]`

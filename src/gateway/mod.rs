@@ -1,6 +1,7 @@
 //! The gateway role: the one address that clients know.
 
 mod client;
+pub mod limit;
 mod proxy;
 
 use actix_web::web::{self, Data, ServiceConfig};
