@@ -7,7 +7,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{
+    ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpResponse, ResponseError};
 use serde::{Deserialize, Serialize};
@@ -137,9 +139,8 @@ pub struct Error {
     kind: Kind,
     detail: Cow<'static, str>,
     fields: Vec<FieldError>,
-    allow: Option<String>,
     retry_after: Option<u32>,
-    challenge: Option<&'static str>,
+    headers: Vec<(HeaderName, HeaderValue)>,
     cause: Option<Cause>,
 }
 
@@ -151,9 +152,8 @@ impl Error {
             kind,
             detail,
             fields: Vec::new(),
-            allow: None,
             retry_after: None,
-            challenge: None,
+            headers: Vec::new(),
             cause: None,
         }
     }
@@ -165,16 +165,18 @@ impl Error {
 
     /// 405, with the methods that would have worked.
     pub fn method_not_allowed(allow: impl Into<String>) -> Self {
-        let mut error = Self::new(Kind::MethodNotAllowed, "this path does not take this method");
-        error.allow = Some(allow.into());
-        error
+        let error = Self::new(Kind::MethodNotAllowed, "this path does not take this method");
+        match HeaderValue::try_from(allow.into()) {
+            Ok(allow) => error.header(ALLOW, allow),
+            // Names of methods are fit for a header.
+            Err(_) => error,
+        }
     }
 
     /// 401 with `challenge` as WWW-Authenticate (RFC 6750, section 3).
     pub fn unauthorized(detail: &'static str, challenge: &'static str) -> Self {
-        let mut error = Self::new(Kind::Unauthorized, detail);
-        error.challenge = Some(challenge);
-        error
+        let challenge = HeaderValue::from_static(challenge);
+        Self::new(Kind::Unauthorized, detail).header(WWW_AUTHENTICATE, challenge)
     }
 
     /// 422, with one entry a field.
@@ -215,6 +217,12 @@ impl Error {
         self
     }
 
+    /// Adds a header to the answer.
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
     /// What went wrong, as far as a client can act on it.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -249,14 +257,11 @@ impl Error {
         };
         let mut response = HttpResponse::build(self.kind.status());
         response.insert_header((CONTENT_TYPE, PROBLEM_JSON));
-        if let Some(allow) = &self.allow {
-            response.insert_header((ALLOW, allow.as_str()));
-        }
-        if let Some(challenge) = self.challenge {
-            response.insert_header((WWW_AUTHENTICATE, challenge));
-        }
         if let Some(seconds) = self.retry_after {
             response.insert_header((RETRY_AFTER, seconds));
+        }
+        for (name, value) in &self.headers {
+            response.append_header((name.clone(), value.clone()));
         }
         // A Problem is strings and numbers, which always serialise.
         response.body(serde_json::to_vec(&problem).unwrap_or_default())

@@ -211,7 +211,9 @@ impl House {
             let (key, _, url) = peer_url(&self.settings, role);
             Some(reachable(key, url?.clone()))
         });
-        Ok(user.chain(product).chain(self.keys_check()).chain(away).collect())
+        let gateway = self.roles.contains(&Role::Gateway).then(|| self.gateway.checks());
+        let gateway = gateway.into_iter().flatten();
+        Ok(gateway.chain(user).chain(product).chain(self.keys_check()).chain(away).collect())
     }
 
     /// Whether tokens can be verified. Where that takes another process, what needs no token goes on without.

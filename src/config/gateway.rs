@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::values::{Methods, Networks, PeerUrls, optional_duration};
+use super::limits::Limits;
+use super::values::{CacheUrl, Methods, Networks, PeerUrls, duration, optional_duration, within};
 
 /// `[gateway]`
 #[derive(Clone, Debug, Deserialize)]
@@ -18,6 +19,16 @@ pub struct Gateway {
     pub management: SocketAddr,
     /// The proxies before the gateway, whose `x-forwarded-for` is believed.
     pub trusted_proxies: Networks,
+    /// Where requests are counted against their limits.
+    pub limits_url: CacheUrl,
+    /// How long a server may take to count one before it counts as away.
+    #[serde(deserialize_with = "duration")]
+    pub limits_timeout: Duration,
+    /// What the keys on a server begin with, so that several shops can share one.
+    pub limits_prefix: String,
+    /// Clients by address, and as many users, that this process can tell apart at once; it takes 32 bytes for each.
+    #[serde(deserialize_with = "within::<_, _, 64, 16777216>")]
+    pub limits_keys: usize,
     /// `[gateway.routes.NAME]`
     pub routes: BTreeMap<String, Route>,
     /// `[gateway.upstreams.NAME]`
@@ -44,6 +55,8 @@ pub struct Route {
     pub timeout: Option<Duration>,
     /// The largest request body, in bytes; 0 is `server.body_limit`.
     pub body_limit: usize,
+    /// How often it may be taken.
+    pub limits: Limits,
 }
 
 /// What a route wants of the token of a request.

@@ -17,11 +17,12 @@ const BUILT_IN: [(&str, &str); 4] = [
     ("product.toml", include_str!("../../config/product.toml")),
 ];
 
-/// The environment names that are shorter than `APP__SECTION__KEY`.
-const SHORT_NAMES: [(&str, &str); 7] = [
+/// The environment names that are shorter than `APP__SECTION__KEY`; one may stand for several keys.
+const SHORT_NAMES: [(&str, &str); 8] = [
     ("DATABASE_URL", "user.database_url"),
     ("MONGODB_URL", "product.database_url"),
     ("REDIS_URL", "product.cache_url"),
+    ("REDIS_URL", "gateway.limits_url"),
     ("USER_URL", "peers.user"),
     ("PRODUCT_URL", "peers.product"),
     ("RUST_LOG", "log.filter"),
@@ -206,15 +207,17 @@ fn environment(variables: &[(String, String)]) -> Result<Vec<Assignment>, Error>
             None => (name.as_str(), false),
         };
         let origin = format!("environment {name}");
-        let (list, key) = if let Some(path) = stem.strip_prefix(PREFIX) {
-            (&mut long, path.to_lowercase().replace("__", "."))
-        } else if let Some((_, key)) = SHORT_NAMES.iter().find(|(short, _)| *short == stem) {
-            (&mut short, (*key).to_owned())
-        } else {
-            continue;
+        let (list, keys) = match stem.strip_prefix(PREFIX) {
+            Some(path) => (&mut long, vec![path.to_lowercase().replace("__", ".")]),
+            None => {
+                let meant = SHORT_NAMES.iter().filter(|(short, _)| *short == stem);
+                (&mut short, meant.map(|(_, key)| (*key).to_owned()).collect())
+            }
         };
-        let value = if from_file { secret(value, &key, &origin)? } else { value.clone() };
-        list.push(Assignment { key, value, origin });
+        for key in keys {
+            let value = if from_file { secret(value, &key, &origin)? } else { value.clone() };
+            list.push(Assignment { key, value, origin: origin.clone() });
+        }
     }
     short.extend(long);
     Ok(short)
@@ -311,7 +314,7 @@ fn similarity(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::SqlUrl;
+    use crate::config::{CacheUrl, SqlUrl};
 
     fn with(environment: &[(&str, &str)], overrides: &[(&str, &str)]) -> Sources {
         let own = |pairs: &[(&str, &str)]| {
@@ -356,6 +359,17 @@ mod tests {
         let (settings, _) = load(&with(&[long, short], &[flag])).unwrap();
         assert_eq!(file(&settings), "c.db");
         assert_eq!(effective.origin("user.database_url"), "environment APP__USER__DATABASE_URL");
+    }
+
+    #[test]
+    fn one_server_of_redis_is_for_all_that_can_use_one() {
+        let long = ("APP__GATEWAY__LIMITS_URL", "memory://");
+        let (settings, _) = load(&with(&[("REDIS_URL", "redis://cache")], &[])).unwrap();
+        assert!(matches!(settings.product.cache_url, CacheUrl::Redis(_)));
+        assert!(matches!(settings.gateway.limits_url, CacheUrl::Redis(_)));
+        let (settings, _) = load(&with(&[("REDIS_URL", "redis://cache"), long], &[])).unwrap();
+        assert!(matches!(settings.product.cache_url, CacheUrl::Redis(_)));
+        assert!(matches!(settings.gateway.limits_url, CacheUrl::Memory));
     }
 
     #[test]

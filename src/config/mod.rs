@@ -5,6 +5,7 @@
 
 mod gateway;
 mod layers;
+mod limits;
 mod values;
 
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 
 pub use gateway::{Gateway, Route, Tokens, Upstream};
 pub use layers::{Effective, Error, Sources, load};
+pub use limits::{Limit, Limits, Scope};
 pub use values::{
     AuthMode, CacheUrl, DocumentUrl, LogFormat, Methods, Networks, PeerUrl, PeerUrls, SqlUrl,
 };

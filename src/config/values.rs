@@ -226,7 +226,7 @@ impl TryFrom<String> for DocumentUrl {
     }
 }
 
-/// Where answers are cached; the scheme picks the back end.
+/// Where answers are cached, or requests counted; the scheme picks the back end.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub enum CacheUrl {

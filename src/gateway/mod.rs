@@ -2,6 +2,7 @@
 
 mod forwarding;
 mod health;
+pub mod limit;
 mod plan;
 mod proxy;
 mod table;
@@ -17,8 +18,10 @@ use actix_web::{App, HttpResponse, Responder};
 use crate::auth::{anyone, public};
 use crate::config::{self, Networks, Transport};
 use crate::edge::{Edge, RoleService, path};
+use crate::readiness::Check;
 use crate::transport::{Peer, Trusted};
 use health::Roles;
+use limit::Limiter;
 use plan::Plan;
 use proxy::Proxy;
 use table::Tables;
@@ -28,6 +31,7 @@ use table::Tables;
 pub struct Gateway {
     roles: &'static [&'static str],
     trusted_proxies: Networks,
+    limits: limit::Shared,
     current: Arc<Current>,
 }
 
@@ -48,7 +52,10 @@ impl Gateway {
     ) -> Result<Self, (String, String)> {
         let plan = RwLock::new(Arc::new(Plan::compile(options, roles)?));
         let current = Arc::new(Current { version: AtomicU64::new(0), plan });
-        Ok(Self { roles, trusted_proxies: options.trusted_proxies.clone(), current })
+        let limits = limit::Shared::new(options);
+        limits.open().map_err(|problem| ("gateway.limits_url".to_owned(), problem))?;
+        let trusted_proxies = options.trusted_proxies.clone();
+        Ok(Self { roles, trusted_proxies, limits, current })
     }
 
     /// Takes other routes from now on, on all threads; requests that have begun go on with those of before.
@@ -60,6 +67,16 @@ impl Gateway {
         *self.current.plan.write().unwrap_or_else(PoisonError::into_inner) = plan;
         self.current.version.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+
+    /// What it needs.
+    pub fn checks(&self) -> Vec<Check> {
+        self.limiter().readiness().into_iter().collect()
+    }
+
+    fn limiter(&self) -> Limiter {
+        // Gateway::build has seen that it can be had.
+        self.limits.open().unwrap_or_else(|error| unreachable!("{error}"))
     }
 
     fn version(&self) -> u64 {
@@ -84,7 +101,12 @@ impl Gateway {
         let roles = Data::new(Roles(peers.clone()));
         let tables = Tables::new(self.clone(), peers, transport.clone());
         let bounds = edge.bounds();
-        let proxy = Rc::new(Proxy { tables, trusted_proxies: trusted_proxies.clone(), bounds });
+        let proxy = Rc::new(Proxy {
+            tables,
+            limiter: self.limiter(),
+            trusted_proxies: trusted_proxies.clone(),
+            bounds,
+        });
         let edge = Edge { trusted: Trusted::Proxies(trusted_proxies), ..edge };
         let found = proxy.clone();
         let routes = |routes: &mut ServiceConfig| configure(routes, roles, proxy);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use actix_web::http::Method;
 
+use super::limit::Policies;
 use crate::auth::{Rule, admin, anyone, public, signed_in};
 use crate::config::{self, PeerUrl, Route as Options, Tokens};
 
@@ -27,6 +28,7 @@ pub(super) struct Route {
     pub(super) rule: Rule,
     pub(super) timeout: Option<Duration>,
     pub(super) body_limit: Option<usize>,
+    pub(super) limits: Policies,
     /// Its place among the plan's.
     pub(super) upstream: usize,
 }
@@ -147,6 +149,7 @@ impl Route {
                 Tokens::Admin => admin(),
             },
             timeout: options.timeout,
+            limits: Policies::new(name, &options.limits),
             body_limit: (options.body_limit > 0).then_some(options.body_limit),
             upstream,
         })

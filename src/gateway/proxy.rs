@@ -10,8 +10,10 @@ use actix_web::{HttpMessage as _, HttpResponse};
 use futures_util::StreamExt as _;
 
 use super::forwarding::{self, Hop};
+use super::limit::Limiter;
 use super::plan::{Found, wanders};
 use super::table::{Routed, Tables};
+use crate::auth::Caller;
 use crate::config::Networks;
 use crate::edge::{BodyLimit, Bounds, RouteName, admit, discard, too_large};
 use crate::error::{Error, allow_header};
@@ -21,6 +23,7 @@ use crate::transport::{Body, Context, Peer, Request, number, remove_hop_by_hop};
 #[derive(Debug)]
 pub(super) struct Proxy {
     pub(super) tables: Tables,
+    pub(super) limiter: Limiter,
     pub(super) trusted_proxies: Networks,
     /// Those of a route that says nothing else.
     pub(super) bounds: Bounds,
@@ -71,16 +74,31 @@ impl Proxy {
                 });
             }
         };
-        admit(routed.route().rule, request).await?;
-        self.forward(&routed, request).await
+        let route = routed.route();
+        let admitted = admit(route.rule, request).await;
+        let context = request.extract::<Context>().await?;
+        // Who is not let in has asked all the same.
+        let user = admitted.as_ref().ok().and_then(Caller::user);
+        let within = self.limiter.check(&route.limits, context.client, user).await;
+        let within = match within {
+            Ok(within) => within,
+            Err(error) => {
+                discard(request.take_payload(), BodyLimit::of(request.request())).await;
+                return Err(error);
+            }
+        };
+        admitted?;
+        let mut response = self.forward(&routed, request, &context).await?;
+        within.write(response.headers_mut());
+        Ok(response)
     }
 
     async fn forward(
         &self,
         routed: &Routed,
         request: &mut ServiceRequest,
+        context: &Context,
     ) -> Result<HttpResponse, Error> {
-        let context = request.extract::<Context>().await?;
         let payload = request.take_payload();
         let limit = routed.route().body_limit.unwrap_or(self.bounds.body_limit);
         let overflow = Rc::new(Cell::new(false));
@@ -88,12 +106,12 @@ impl Proxy {
         let mut onward = Request::forward(request.request(), content);
         // What the client says of its own connection must not touch what the gateway says next.
         remove_hop_by_hop(&mut onward.headers);
-        let hop = self.hop(request, &context);
+        let hop = self.hop(request, context);
         match routed.upstream() {
             Peer::Local(_) => forwarding::introduce(&mut onward.headers, &hop),
             Peer::Http(_) => forwarding::trace(&mut onward.headers, &hop),
         }
-        let reply = routed.upstream().send(onward, &context).await;
+        let reply = routed.upstream().send(onward, context).await;
         if overflow.get() {
             // Whatever the upstream made of half a body.
             return Err(too_large(limit));

@@ -16,7 +16,7 @@ use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::{HttpRequest, HttpResponse};
 use tokio::time::timeout_at;
 
-pub use address::{FORWARDED_FOR, Trusted};
+pub use address::{FORWARDED_FOR, Trusted, network};
 pub use body::{Body, Chunks};
 pub use context::{Context, REQUEST_ID, REQUEST_TIMEOUT, RequestId, TRACE_PARENT};
 

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{PASSWORD, Process, Shop, Topology, until};
+use crate::support::{Client, Kind, PASSWORD, Process, Server, Shop, Topology, until};
 
 /// A service that is not the shop's own: tells what it was asked, as `name`. Gives its URL.
 fn service(name: &'static str) -> String {
@@ -220,4 +220,70 @@ async fn health_sums_the_roles_up() {
         until("nobody is there", async || health().await.0 == 503).await;
         assert_eq!(health().await.1["status"], "down");
     }
+}
+
+/// The statuses of `count` requests for `path`.
+async fn statuses(client: &Client, path: &str, count: usize) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    for _ in 0..count {
+        statuses.push(client.get(path).await.status);
+    }
+    statuses
+}
+
+#[actix_rt::test]
+async fn limits_hold_for_addresses_and_for_users() {
+    for topology in Topology::ALL {
+        let limits = ("APP__GATEWAY__ROUTES__PRODUCTS__LIMITS", "3/1h by address, 5/1h by user");
+        let shop = Shop::start_with(topology, &[limits]);
+        let client = shop.gateway();
+        let answer = client.get("/products").await;
+        let policy = r#""address";q=3;w=3600, "user";q=5;w=3600"#;
+        assert_eq!(answer.header("ratelimit-policy"), policy, "{topology:?}");
+        assert!(answer.header("ratelimit").starts_with(r#""address";r=2;"#), "{answer:?}");
+        let forged = client.with_token("no.such.token");
+        assert_eq!(statuses(&forged, "/products", 2).await, [401, 401], "count as well");
+        let refused = client.get("/products").await;
+        assert_eq!(refused.problem().0, "/problems/too-many-requests");
+        let wait: u32 = refused.header("retry-after").parse().unwrap();
+        assert!((1..=1200).contains(&wait), "{wait}");
+        assert_eq!(client.get("/").await.status, 200, "other routes are not limited");
+    }
+}
+
+#[actix_rt::test]
+async fn two_gateways_share_their_limits_on_redis_and_count_on_without_it() {
+    let mut redis = Server::start_own(Kind::Redis);
+    let upstream = service("one");
+    let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+    let gateways = folders.each_ref().map(|folder| {
+        gateway(
+            folder,
+            &[
+                ("REDIS_URL", redis.url().as_str()),
+                ("APP__GATEWAY__LIMITS_TIMEOUT", "1s"),
+                ("APP__GATEWAY__UPSTREAMS__ONE__URLS", upstream.as_str()),
+                ("APP__GATEWAY__ROUTES__ONE__UPSTREAM", "one"),
+                ("APP__GATEWAY__ROUTES__ONE__PREFIX", "/one"),
+                ("APP__GATEWAY__ROUTES__ONE__LIMITS", "6/1h by address"),
+            ],
+        )
+    });
+    let clients = gateways.each_ref().map(|gateway| gateway.client("gateway"));
+    until("both reach Redis", async || {
+        let mut ready = true;
+        for gateway in &gateways {
+            let state = gateway.client("management").get("/readyz").await.json();
+            ready &= state["missing"] == json!([]);
+        }
+        ready
+    })
+    .await;
+    assert_eq!(statuses(&clients[0], "/one", 4).await, [200; 4]);
+    assert_eq!(statuses(&clients[1], "/one", 4).await, [200, 200, 429, 429]);
+    redis.signal(Signal::SIGKILL);
+    assert_eq!(statuses(&clients[1], "/one", 1).await, [429], "what was told stays known");
+    let alone = statuses(&clients[0], "/one", 8).await;
+    assert!(alone.iter().all(|status| [200, 429].contains(status)), "{alone:?}");
+    assert_eq!(alone[7], 429, "{alone:?}");
 }
