@@ -142,6 +142,7 @@ pub struct Error {
     retry_after: Option<u32>,
     headers: Vec<(HeaderName, HeaderValue)>,
     cause: Option<Cause>,
+    logged: bool,
 }
 
 impl Error {
@@ -155,6 +156,7 @@ impl Error {
             retry_after: None,
             headers: Vec::new(),
             cause: None,
+            logged: false,
         }
     }
 
@@ -221,6 +223,17 @@ impl Error {
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
+    }
+
+    /// Says that the log has the cause already: it is one for many requests, and told once for them all.
+    pub fn logged(mut self) -> Self {
+        self.logged = true;
+        self
+    }
+
+    /// Whether the log has the cause already.
+    pub fn is_logged(&self) -> bool {
+        self.logged
     }
 
     /// What went wrong, as far as a client can act on it.

@@ -16,7 +16,7 @@ use crate::contract::UserClient;
 use crate::edge::{Draining, Edge, RoleService};
 use crate::gateway::Gateway;
 use crate::readiness::Check;
-use crate::server::{self, Listener, Readiness};
+use crate::server::{self, Listener, Readiness, Upstreams};
 use crate::telemetry::Metrics;
 use crate::transport::{Peer, Trusted, http, local};
 use crate::{product, user};
@@ -94,12 +94,17 @@ impl House {
     ) -> io::Result<Server> {
         let (readiness, metrics) = (self.readiness.clone(), self.metrics.clone());
         let roles = roles.iter().map(|role| role.name()).collect::<Vec<_>>();
+        let gateway = self.gateway.clone();
+        let tell = move || serde_json::json!(gateway.upstreams());
+        let upstreams: Upstreams =
+            self.roles.contains(&Role::Gateway).then(|| std::sync::Arc::new(tell) as _);
         let mut edge = self.edge("management");
         // Probes come every few seconds and are nobody's news.
         edge.access = Level::Debug;
         server::serve(listener, 1, &self.settings.server, move || {
             let (readiness, metrics) = (readiness.clone(), metrics.clone());
-            edge.clone().app(server::management_routes(readiness, roles.clone(), metrics))
+            let (roles, upstreams) = (roles.clone(), upstreams.clone());
+            edge.clone().app(server::management_routes(readiness, roles, metrics, upstreams))
         })
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::limits::Limits;
+use super::resilience::{Resilience, ResiliencePatch};
 use super::values::{CacheUrl, Methods, Networks, PeerUrls, duration, optional_duration, within};
 
 /// `[gateway]`
@@ -29,6 +30,8 @@ pub struct Gateway {
     /// Clients by address, and as many users, that this process can tell apart at once; it takes 32 bytes for each.
     #[serde(deserialize_with = "within::<_, _, 64, 16777216>")]
     pub limits_keys: usize,
+    /// What is done when an upstream fails, is slow or has too much to do.
+    pub resilience: Resilience,
     /// `[gateway.routes.NAME]`
     pub routes: BTreeMap<String, Route>,
     /// `[gateway.upstreams.NAME]`
@@ -75,9 +78,11 @@ pub enum Tokens {
 }
 
 /// `[gateway.upstreams.NAME]`: who answers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Upstream {
     /// The addresses; none is the role of that name.
     pub urls: PeerUrls,
+    /// What is otherwise than for all upstreams when it fails.
+    pub resilience: ResiliencePatch,
 }

@@ -151,13 +151,15 @@ pub fn load(sources: &Sources) -> Result<(Settings, Effective), Error> {
 
 /// The built-in key that says what may stand at `key`: routes and upstreams have names of the operator's.
 fn template(key: &str) -> Cow<'_, str> {
-    for (table, like) in [("gateway.routes.", ROUTE), ("gateway.upstreams.", UPSTREAM)] {
-        let named = key.strip_prefix(table).and_then(|rest| rest.split_once('.'));
-        if let Some((_, field)) = named {
-            return format!("{like}{field}").into();
-        }
+    let named = |table: &str| key.strip_prefix(table)?.split_once('.').map(|(_, field)| field);
+    if let Some(field) = named("gateway.routes.") {
+        return format!("{ROUTE}{field}").into();
     }
-    key.into()
+    match named("gateway.upstreams.") {
+        Some(field) if field.starts_with("resilience.") => format!("gateway.{field}").into(),
+        Some(field) => format!("{UPSTREAM}{field}").into(),
+        None => key.into(),
+    }
 }
 
 fn built_in() -> Result<Config, Error> {

@@ -6,6 +6,7 @@
 mod gateway;
 mod layers;
 mod limits;
+mod resilience;
 mod values;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 pub use gateway::{Gateway, Route, Tokens, Upstream};
 pub use layers::{Effective, Error, Sources, load};
 pub use limits::{Limit, Limits, Scope};
+pub use resilience::{Resilience, ResiliencePatch};
 pub use values::{
     AuthMode, CacheUrl, DocumentUrl, LogFormat, Methods, Networks, PeerUrl, PeerUrls, SqlUrl,
 };

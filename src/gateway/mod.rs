@@ -6,6 +6,7 @@ pub mod limit;
 mod plan;
 mod proxy;
 mod table;
+mod upstream;
 
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +26,8 @@ use limit::Limiter;
 use plan::Plan;
 use proxy::Proxy;
 use table::Tables;
+
+pub use upstream::Report;
 
 /// The role, as far as a process has one of it; cheap to clone. Each worker thread takes its [`Gateway::app`].
 #[derive(Clone, Debug)]
@@ -63,8 +66,9 @@ impl Gateway {
     /// # Errors
     /// The setting that does not work, and what is wrong with it; nothing has changed then.
     pub fn reload(&self, options: &config::Gateway) -> Result<(), (String, String)> {
-        let plan = Arc::new(Plan::compile(options, self.roles)?);
-        *self.current.plan.write().unwrap_or_else(PoisonError::into_inner) = plan;
+        let mut plan = Plan::compile(options, self.roles)?;
+        plan.inherit(&self.plan().1);
+        *self.current.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
         self.current.version.fetch_add(1, Ordering::Release);
         Ok(())
     }
@@ -72,6 +76,11 @@ impl Gateway {
     /// What it needs.
     pub fn checks(&self) -> Vec<Check> {
         self.limiter().readiness().into_iter().collect()
+    }
+
+    /// How its upstreams are.
+    pub fn upstreams(&self) -> Vec<Report> {
+        self.plan().1.upstreams.iter().map(|upstream| upstream.state.report()).collect()
     }
 
     fn limiter(&self) -> Limiter {

@@ -1,14 +1,15 @@
 //! Which route a request takes, as the settings say: shared by all threads of a process.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::Method;
 
 use super::limit::Policies;
+use super::upstream::State;
 use crate::auth::{Rule, admin, anyone, public, signed_in};
-use crate::config::{self, PeerUrl, Route as Options, Tokens};
+use crate::config::{self, PeerUrl, Resilience, Route as Options, Tokens};
 
 /// The routes and where they lead.
 #[derive(Debug)]
@@ -39,6 +40,27 @@ pub(super) struct Upstream {
     pub(super) name: String,
     /// None is the role of that name.
     pub(super) urls: Vec<PeerUrl>,
+    options: Resilience,
+    pub(super) state: Arc<State>,
+}
+
+impl Upstream {
+    fn new(name: &str, urls: Vec<PeerUrl>, options: Resilience) -> Self {
+        let mut addresses = urls.iter().map(PeerUrl::to_string).collect::<Vec<_>>();
+        if addresses.is_empty() {
+            addresses.push(name.to_owned());
+        }
+        let state = Arc::new(State::new(name, addresses, options.clone()));
+        Self { name: name.to_owned(), urls, options, state }
+    }
+
+    /// Goes on from `before`, where it is the same.
+    fn inherit(&mut self, before: &Self) {
+        let same = |all: &Self| (all.name.clone(), all.urls.clone(), all.options.clone());
+        if same(self) == same(before) {
+            self.state = before.state.clone();
+        }
+    }
 }
 
 /// What became of the search for a route.
@@ -65,7 +87,7 @@ impl Plan {
             let blame = |(field, problem): (&str, String)| {
                 (format!("gateway.routes.{name}.{field}"), problem)
             };
-            let upstream = plan.upstream(&route.upstream, &options.upstreams, roles);
+            let upstream = plan.upstream(&route.upstream, options, roles);
             let upstream = upstream.map_err(|problem| blame(("upstream", problem)))?;
             plan.routes.push(Route::compile(name, route, upstream).map_err(blame)?);
         }
@@ -77,22 +99,31 @@ impl Plan {
     fn upstream(
         &mut self,
         name: &str,
-        known: &BTreeMap<String, config::Upstream>,
+        options: &config::Gateway,
         roles: &[&str],
     ) -> Result<usize, String> {
         if let Some(place) = self.upstreams.iter().position(|upstream| upstream.name == name) {
             return Ok(place);
         }
-        let urls = known.get(name).map(|upstream| upstream.urls.as_slice().to_vec());
-        let urls = urls.unwrap_or_default();
+        let known = options.upstreams.get(name);
+        let urls = known.map(|upstream| upstream.urls.as_slice().to_vec()).unwrap_or_default();
         if urls.is_empty() && !roles.contains(&name) {
             let roles = roles.join(", ");
             return Err(format!(
                 "{name:?} is no role ({roles}), and gateway.upstreams.{name}.urls names no address"
             ));
         }
-        self.upstreams.push(Upstream { name: name.to_owned(), urls });
+        let base = &options.resilience;
+        let resilience = known.map_or_else(|| base.clone(), |known| known.resilience.over(base));
+        self.upstreams.push(Upstream::new(name, urls, resilience));
         Ok(self.upstreams.len() - 1)
+    }
+
+    /// What is known of upstreams that are as they were in `before` is known on.
+    pub(super) fn inherit(&mut self, before: &Self) {
+        for upstream in &mut self.upstreams {
+            before.upstreams.iter().for_each(|before| upstream.inherit(before));
+        }
     }
 
     pub(super) fn routes(&self) -> &[Route] {

@@ -17,7 +17,7 @@ use crate::auth::Caller;
 use crate::config::Networks;
 use crate::edge::{BodyLimit, Bounds, RouteName, admit, discard, too_large};
 use crate::error::{Error, allow_header};
-use crate::transport::{Body, Context, Peer, Request, number, remove_hop_by_hop};
+use crate::transport::{Body, Context, Request, number, remove_hop_by_hop};
 
 /// What the proxy of one worker thread works with.
 #[derive(Debug)]
@@ -107,9 +107,10 @@ impl Proxy {
         // What the client says of its own connection must not touch what the gateway says next.
         remove_hop_by_hop(&mut onward.headers);
         let hop = self.hop(request, context);
-        match routed.upstream() {
-            Peer::Local(_) => forwarding::introduce(&mut onward.headers, &hop),
-            Peer::Http(_) => forwarding::trace(&mut onward.headers, &hop),
+        if routed.upstream().is_here() {
+            forwarding::introduce(&mut onward.headers, &hop);
+        } else {
+            forwarding::trace(&mut onward.headers, &hop);
         }
         let reply = routed.upstream().send(onward, context).await;
         if overflow.get() {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Gateway;
 use super::plan::{Found, Plan, Route};
+use super::upstream::Upstream;
 use crate::config::Transport;
 use crate::transport::{Peer, http};
 
@@ -14,7 +15,8 @@ use crate::transport::{Peer, http};
 pub(super) struct Table {
     version: u64,
     pub(super) plan: Arc<Plan>,
-    pub(super) upstreams: Vec<Peer>,
+    /// To the upstream of each route.
+    ways: Vec<Upstream>,
     /// What the routes are called in the log.
     pub(super) names: Vec<Rc<str>>,
 }
@@ -31,8 +33,8 @@ impl Routed {
         self.table.plan.route(self.place)
     }
 
-    pub(super) fn upstream(&self) -> &Peer {
-        &self.table.upstreams[self.route().upstream]
+    pub(super) fn upstream(&self) -> &Upstream {
+        &self.table.ways[self.place]
     }
 }
 
@@ -92,15 +94,22 @@ fn build(
     roles: &[(&'static str, Peer)],
     transport: &Transport,
 ) -> Table {
-    let way = |upstream: &super::plan::Upstream| {
-        if let Some(url) = upstream.urls.first() {
-            return Peer::Http(http::Peer::new(url, transport));
+    let peers = plan.upstreams.iter().map(|upstream| {
+        if upstream.urls.is_empty() {
+            // Plan::compile has seen that there is one.
+            let role = roles.iter().find(|(name, _)| *name == upstream.name);
+            return role.map(|(_, peer)| peer.clone()).into_iter().collect();
         }
-        let role = roles.iter().find(|(name, _)| *name == upstream.name);
-        // Plan::compile has seen that there is one.
-        role.map_or_else(|| unreachable!("a role that is not reached"), |(_, peer)| peer.clone())
+        let peers = upstream.urls.iter().map(|url| Peer::Http(http::Peer::new(url, transport)));
+        peers.collect::<Vec<_>>()
+    });
+    let peers = peers.collect::<Vec<_>>();
+    let way = |route: &Route| {
+        let state = plan.upstreams[route.upstream].state.clone();
+        let way = Upstream::new(state, peers[route.upstream].clone());
+        route.timeout.into_iter().fold(way, Upstream::within)
     };
-    let upstreams = plan.upstreams.iter().map(way).collect();
+    let ways = plan.routes().iter().map(way).collect();
     let names = plan.routes().iter().map(|route| Rc::from(route.name.as_str())).collect();
-    Table { version, plan, upstreams, names }
+    Table { version, plan, ways, names }
 }

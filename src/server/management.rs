@@ -1,9 +1,11 @@
 //! What a process tells those who run it, on a port of its own.
 
+use std::sync::Arc;
+
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Readiness, State};
 use crate::auth::public;
@@ -13,23 +15,28 @@ use crate::error::Error;
 use crate::telemetry::Metrics;
 
 /// Every management route, over the state in `readiness`; `roles` are those of this process, and `metrics` what
-/// it counts.
+/// it counts. `upstreams` tells how those behind a gateway are.
 pub fn routes(
     readiness: Readiness,
     roles: Vec<&'static str>,
     metrics: Metrics,
+    upstreams: Upstreams,
 ) -> impl FnOnce(&mut ServiceConfig) {
     move |routes| {
         routes
             .app_data(Data::new(readiness))
             .app_data(Data::new(roles))
             .app_data(Data::new(metrics))
+            .app_data(Data::new(upstreams))
             .service(path("/metrics").get(public(), count))
             .service(path("/livez").get(public(), livez))
             .service(path("/readyz").get(public(), readyz))
             .service(path("/version").get(public(), version));
     }
 }
+
+/// Tells how the upstreams of a process's gateway are; nothing where it has none.
+pub type Upstreams = Option<Arc<dyn Fn() -> Value + Send + Sync>>;
 
 /// The route by which `role` tells other roles how it is: what it misses itself.
 pub fn health_route(readiness: Readiness, role: &'static str) -> impl FnOnce(&mut ServiceConfig) {
@@ -77,11 +84,15 @@ async fn livez() -> impl Responder {
 }
 
 /// `GET /readyz`: 200 when requests should come, else 503; names what is missing either way.
-async fn readyz(readiness: Data<Readiness>) -> impl Responder {
+async fn readyz(readiness: Data<Readiness>, upstreams: Data<Upstreams>) -> impl Responder {
     let (state, missing): (State, _) = readiness.state();
     let status =
         if state.takes_requests() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    HttpResponse::build(status).json(json!({ "status": state, "missing": missing }))
+    let mut body = json!({ "status": state, "missing": missing });
+    if let Some(tell) = upstreams.as_ref() {
+        body["upstreams"] = tell();
+    }
+    HttpResponse::build(status).json(body)
 }
 
 /// `GET /version`: what runs here.

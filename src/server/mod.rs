@@ -14,7 +14,7 @@ use tokio::net::TcpSocket;
 use crate::config::{self, Effective};
 use crate::edge::RoleService;
 
-pub use management::{health_route, routes as management_routes};
+pub use management::{Upstreams, health_route, routes as management_routes};
 pub use readiness::{Readiness, State};
 
 /// Connections that may wait to be accepted.
