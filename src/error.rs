@@ -141,6 +141,7 @@ pub struct Error {
     retry_after: Option<u32>,
     challenge: Option<&'static str>,
     cause: Option<Cause>,
+    logged: bool,
 }
 
 impl Error {
@@ -155,6 +156,7 @@ impl Error {
             retry_after: None,
             challenge: None,
             cause: None,
+            logged: false,
         }
     }
 
@@ -213,6 +215,17 @@ impl Error {
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
         self
+    }
+
+    /// Says that the log has the cause already: it is one for many requests, and told once for them all.
+    pub fn logged(mut self) -> Self {
+        self.logged = true;
+        self
+    }
+
+    /// Whether the log has the cause already.
+    pub fn is_logged(&self) -> bool {
+        self.logged
     }
 
     /// What went wrong, as far as a client can act on it.

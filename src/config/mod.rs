@@ -4,6 +4,7 @@
 //! files in `./config` or `--config DIR`, the environment, and `--set KEY=VALUE`.
 
 mod layers;
+mod resilience;
 mod values;
 
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 pub use layers::{Effective, Error, Sources, load};
+pub use resilience::{Resilience, ResiliencePatch};
 pub use values::{AuthMode, CacheUrl, DocumentUrl, LogFormat, Networks, PeerUrl, SqlUrl};
 use values::{between, duration, optional, within};
 
@@ -139,6 +141,8 @@ pub struct Gateway {
     pub management: SocketAddr,
     /// The proxies before the gateway, whose `x-forwarded-for` is believed.
     pub trusted_proxies: Networks,
+    /// What the gateway does when an upstream fails, is slow or has too much to do.
+    pub resilience: Resilience,
 }
 
 /// `[user]`

@@ -199,7 +199,7 @@ impl Edge {
 
     /// The cause of a fault stands in the log, and only there.
     fn report(&self, error: &Error, id: &RequestId) {
-        if error.status_code().is_server_error() {
+        if error.status_code().is_server_error() && !error.is_logged() {
             log::error!(role = self.role, requestId = id.as_str(); "{}", error.chain());
         }
     }

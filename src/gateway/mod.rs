@@ -2,6 +2,9 @@
 
 mod client;
 mod proxy;
+#[expect(unreachable_pub, reason = "the routes will hand it out")]
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the routes will use it"))]
+mod upstream;
 
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
