@@ -6,7 +6,7 @@ pub mod limit;
 mod plan;
 mod proxy;
 mod table;
-mod upstream;
+pub mod upstream;
 
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +27,7 @@ use plan::Plan;
 use proxy::Proxy;
 use table::Tables;
 
-pub use upstream::Report;
+use upstream::Report;
 
 /// The role, as far as a process has one of it; cheap to clone. Each worker thread takes its [`Gateway::app`].
 #[derive(Clone, Debug)]
