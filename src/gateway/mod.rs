@@ -75,7 +75,19 @@ impl Gateway {
 
     /// What it needs.
     pub fn checks(&self) -> Vec<Check> {
-        self.limiter().readiness().into_iter().collect()
+        let counts = self.limiter().readiness().map(|check| {
+            let (gateway, check) = (self.clone(), Rc::new(check));
+            Check::optional(check.name, move || {
+                let check = gateway.plan().1.has_limits().then(|| check.clone());
+                async move {
+                    match check {
+                        Some(check) => check.ask().await,
+                        None => Ok(()),
+                    }
+                }
+            })
+        });
+        counts.into_iter().collect()
     }
 
     /// How its upstreams are.

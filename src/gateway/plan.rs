@@ -126,6 +126,10 @@ impl Plan {
         }
     }
 
+    pub(super) fn has_limits(&self) -> bool {
+        self.routes.iter().any(|route| !route.limits.is_empty())
+    }
+
     pub(super) fn routes(&self) -> &[Route] {
         &self.routes
     }

@@ -1,8 +1,8 @@
 //! How often clients may ask: limits by address, by user and by route.
 //!
 //! A request is held against all limits of its route at once, and one that is refused counts for none of them.
-//! Counts are kept in this process ([`table`]), or on a server for all processes together ([`redis`]); both
-//! decide by one arithmetic ([`gcra`]) and tell clients the same. This process also remembers what the server
+//! Counts are kept in this process (`table`), or on a server for all processes together (`redis`); both
+//! decide by one arithmetic (`gcra`) and tell clients the same. This process also remembers what the server
 //! has told it. So whoever is over a limit is refused without asking the server again, and stays so when the
 //! server goes away: then each process counts on for itself.
 
