@@ -8,7 +8,7 @@ SECANTUS = SecantusDB==0.7.0b3
 # Programs of cargo's own registry, built into target/tools: what may be built in, and the list of what is.
 DENY = cargo-deny@0.20.2
 CYCLONEDX = cargo-cyclonedx@0.5.9
-BENCH_NEEDS = wrk:wrk nginx:nginx-light python3:python3
+BENCH_NEEDS = wrk:wrk nginx:nginx-light haproxy:haproxy python3:python3
 # What runs containers on a machine that has no engine, and makes images where none can be pulled.
 VERIFY_NEEDS = podman:podman buildah:buildah runc:runc slirp4netns:slirp4netns nft:nftables iptables:iptables \
 	catatonit:catatonit debootstrap:debootstrap git:git wrk:wrk netavark:netavark \
@@ -62,7 +62,7 @@ check-deploy: needs ## Check the files of the image and of the deployments, with
 
 bench: bench-needs ## Measure start, memory, size, and CPU per request, beside nginx
 	$(CARGO) build --release --locked --bin app --example argon2
-	python3 tests/bench/bench.py $(BENCH_ARGS)
+	python3 -B tests/bench/bench.py $(BENCH_ARGS)
 
 image: ## Build the container image with podman, buildah or docker
 	@[ -n "$(BUILDER)" ] || { echo "install podman, buildah or docker, or set BUILDER" >&2; exit 1; }
