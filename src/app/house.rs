@@ -11,9 +11,9 @@ use tokio::net::TcpStream;
 use super::{Failure, asks, peer_url, store_key};
 use crate::auth::{self, Guard, Mode, Verifier};
 use crate::cli::Role;
-use crate::config::{self, Effective, PeerUrl, Settings};
+use crate::config::{self, Effective, Origins, PeerUrl, Settings};
 use crate::contract::UserClient;
-use crate::edge::{Draining, Edge, RoleService};
+use crate::edge::{Draining, Edge, RoleService, SecurityHeaders, cors};
 use crate::readiness::Check;
 use crate::server::{self, Listener, Readiness};
 use crate::transport::{Peer, Trusted, http, local};
@@ -89,7 +89,9 @@ impl House {
         let body_limit = self.settings.server.body_limit;
         let peers = gateway::Peers { user, product };
         let trusted = Trusted::Proxies(self.settings.gateway.trusted_proxies.clone());
-        let edge = Edge { trusted, ..self.edge("gateway") };
+        let security = Some(SecurityHeaders::new(self.settings.gateway.hsts));
+        let cors = cors_policy(&self.settings.gateway);
+        let edge = Edge { trusted, security, cors, ..self.edge("gateway") };
         edge.app(gateway::routes(peers, body_limit))
     }
 
@@ -139,6 +141,8 @@ impl House {
             access: Level::Info,
             guard: self.guard.clone(),
             trusted: Trusted::Everybody,
+            security: None,
+            cors: None,
         }
     }
 
@@ -193,6 +197,23 @@ impl House {
             (None, None) => None,
         }
     }
+}
+
+/// What scripts of other origins may do at the gateway; nothing where that is not set.
+fn cors_policy(options: &config::Gateway) -> Option<cors::Policy> {
+    let origins = match &options.cors_origins {
+        Origins::None => return None,
+        Origins::Any => None,
+        Origins::Named(named) => Some(named.clone()),
+    };
+    Some(cors::Policy::new(&cors::Options {
+        origins,
+        methods: options.cors_methods.0.clone(),
+        headers: options.cors_headers.0.clone(),
+        expose: options.cors_expose.0.clone(),
+        credentials: options.cors_credentials,
+        max_age: options.cors_max_age,
+    }))
 }
 
 /// Whether something listens at `url`. Optional: what does not ask that role goes on.

@@ -3,6 +3,7 @@
 //! Four layers, each overriding the one before, key by key: the built-in `config/*.toml`, the same
 //! files in `./config` or `--config DIR`, the environment, and `--set KEY=VALUE`.
 
+mod cors;
 mod layers;
 mod values;
 
@@ -13,9 +14,13 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use actix_web::http::Method;
+use actix_web::http::header::HeaderName;
+
+pub use cors::{List, Origins};
 pub use layers::{Effective, Error, Sources, load};
 pub use values::{AuthMode, CacheUrl, DocumentUrl, LogFormat, Networks, PeerUrl, SqlUrl};
-use values::{between, duration, optional, within};
+use values::{between, duration, optional, optional_duration, within};
 
 /// Every setting there is, checked and typed.
 #[derive(Clone, Debug, Deserialize)]
@@ -37,6 +42,20 @@ pub struct Settings {
     pub user: User,
     /// The product role.
     pub product: Product,
+}
+
+impl Settings {
+    /// What two settings say that does not go together.
+    ///
+    /// # Errors
+    /// A line that begins with the key of the one that has to change.
+    fn check(&self, effective: &Effective) -> Result<(), Error> {
+        if self.gateway.cors_credentials && self.gateway.cors_origins == Origins::Any {
+            let problem = "cannot go with gateway.cors_origins=*; name the origins";
+            return Err(effective.blame("gateway.cors_credentials", problem));
+        }
+        Ok(())
+    }
 }
 
 /// `[server]`
@@ -139,6 +158,22 @@ pub struct Gateway {
     pub management: SocketAddr,
     /// The proxies before the gateway, whose `x-forwarded-for` is believed.
     pub trusted_proxies: Networks,
+    /// How long a browser that came over TLS comes over nothing else (RFC 6797); not said where this is nothing.
+    #[serde(deserialize_with = "optional_duration")]
+    pub hsts: Option<Duration>,
+    /// The origins whose scripts may read answers (Fetch standard).
+    pub cors_origins: Origins,
+    /// The methods that their scripts may use.
+    pub cors_methods: List<Method>,
+    /// The request headers that their scripts may set.
+    pub cors_headers: List<HeaderName>,
+    /// The response headers that their scripts may read.
+    pub cors_expose: List<HeaderName>,
+    /// Whether browsers send their cookies and certificates with it; only to origins that are named.
+    pub cors_credentials: bool,
+    /// How long a browser remembers what is allowed.
+    #[serde(deserialize_with = "duration")]
+    pub cors_max_age: Duration,
 }
 
 /// `[user]`

@@ -9,6 +9,7 @@ use std::time::Duration;
 use actix_web::http::Uri;
 use ipnet::IpNet;
 use secrecy::SecretString;
+use serde::de::IntoDeserializer as _;
 use serde::{Deserialize, Deserializer, de};
 
 /// Parses `30s`, `1m 30s`, `250ms`.
@@ -17,6 +18,17 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, 
     humantime::parse_duration(&text).map_err(|_| {
         de::Error::custom(format!("{text:?} is no duration, such as 250ms, 30s or 2m"))
     })
+}
+
+/// A duration; the empty string is none.
+pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
+    input: D,
+) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(input)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    duration(text.into_deserializer()).map(Some)
 }
 
 /// A duration from `MIN` to `MAX` milliseconds.

@@ -2,7 +2,9 @@
 //! mailbox alike: request id, deadline, limits, faults, problems, the access log.
 
 mod condition;
+pub mod cors;
 mod fields;
+mod headers;
 mod page;
 mod routes;
 
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
-use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
 use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::ServiceConfig;
@@ -25,6 +27,7 @@ use tokio::time::timeout_at;
 
 pub use condition::Condition;
 pub use fields::{BodyLimit, Fields, Query};
+pub use headers::{SecurityHeaders, vary};
 pub use page::Limit;
 pub use routes::{Path, guarded, path};
 
@@ -93,6 +96,10 @@ pub struct Edge {
     pub guard: Guard,
     /// Who is believed in where a client is.
     pub trusted: Trusted,
+    /// What every answer says to browsers; nothing where only other roles and operators ask.
+    pub security: Option<SecurityHeaders>,
+    /// What scripts of other origins may do; nothing where browsers let them do nothing.
+    pub cors: Option<cors::Policy>,
 }
 
 impl Edge {
@@ -123,9 +130,19 @@ impl Edge {
             started,
         });
         let id = &context.request_id;
-        match self.answer(request, next, &context).await {
+        let grant = self.cors.as_ref().and_then(|cors| cors.grant(request.headers()));
+        let outcome = match &self.cors {
+            Some(cors) if cors::is_preflight(request.method(), request.headers()) => {
+                Ok(match cors.preflight(&grant) {
+                    Ok(allowed) => request.into_response(allowed),
+                    Err(error) => request.error_response(error),
+                })
+            }
+            _ => self.answer(request, next, &context).await,
+        };
+        match outcome {
             Ok(response) => {
-                let response = self.finish(response, id);
+                let response = self.finish(response, id, &grant);
                 self.log(line, response.status(), || route(&response), id);
                 Ok(response)
             }
@@ -133,7 +150,7 @@ impl Edge {
             Err(error) => {
                 self.report(&error, id);
                 self.log(line, error.status_code(), || None, id);
-                Err(Rendered { error, id: id.clone() }.into())
+                Err(Rendered { error, id: id.clone(), edge: self, grant }.into())
             }
         }
     }
@@ -173,6 +190,7 @@ impl Edge {
         &self,
         response: ServiceResponse<BoxBody>,
         id: &RequestId,
+        grant: &cors::Grant,
     ) -> ServiceResponse<BoxBody> {
         let rendered = match response.response().error() {
             Some(cause) => match cause.as_error::<Error>() {
@@ -185,11 +203,22 @@ impl Edge {
             Some(problem) => response.into_response(problem),
             None => response,
         };
-        response.headers_mut().insert(REQUEST_ID, id.header());
+        self.sign(response.headers_mut(), id, grant);
         if self.draining.has_begun() {
             response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
         response
+    }
+
+    /// Writes the headers that every answer has, whoever made it.
+    fn sign(&self, headers: &mut HeaderMap, id: &RequestId, grant: &cors::Grant) {
+        headers.insert(REQUEST_ID, id.header());
+        if let Some(security) = &self.security {
+            security.write(headers);
+        }
+        if let Some(cors) = &self.cors {
+            cors.write(grant, headers);
+        }
     }
 
     fn problem(&self, error: &Error, id: &RequestId) -> HttpResponse {
@@ -270,6 +299,8 @@ fn foreign(status: StatusCode, cause: &actix_web::Error) -> Error {
 struct Rendered {
     error: Error,
     id: RequestId,
+    edge: Rc<Edge>,
+    grant: cors::Grant,
 }
 
 impl ResponseError for Rendered {
@@ -279,7 +310,7 @@ impl ResponseError for Rendered {
 
     fn error_response(&self) -> HttpResponse {
         let mut response = self.error.render(Some(self.id.as_str()));
-        response.headers_mut().insert(REQUEST_ID, self.id.header());
+        self.edge.sign(response.headers_mut(), &self.id, &self.grant);
         response
     }
 }

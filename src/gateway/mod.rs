@@ -1,6 +1,10 @@
 //! The gateway role: the one address that clients know.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "for the configurable routes"))]
+mod cache;
 mod client;
+#[cfg_attr(not(test), expect(dead_code, reason = "for the configurable routes"))]
+mod compress;
 mod proxy;
 
 use actix_web::web::{self, Data, ServiceConfig};

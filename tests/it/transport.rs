@@ -159,6 +159,8 @@ fn edge() -> Edge {
         access: log::Level::Info,
         guard: Guard::new(Arc::new(Verifier::new(&settings().auth)), Mode::Open),
         trusted: Trusted::Everybody,
+        security: None,
+        cors: None,
     }
 }
 
