@@ -11,9 +11,9 @@ use tokio::net::TcpStream;
 use super::{Failure, asks, peer_url, store_key};
 use crate::auth::{self, Guard, Mode, Verifier};
 use crate::cli::Role;
-use crate::config::{self, Effective, PeerUrl, Settings};
+use crate::config::{self, Effective, Origins, PeerUrl, Settings};
 use crate::contract::UserClient;
-use crate::edge::{Draining, Edge, RoleService};
+use crate::edge::{Draining, Edge, RoleService, SecurityHeaders, cors};
 use crate::gateway::Gateway;
 use crate::readiness::Check;
 use crate::server::{self, Listener, Readiness, Upstreams};
@@ -112,7 +112,10 @@ impl House {
         let product = self.product_peer();
         let user = self.user_peer(&product);
         let peers = vec![("user", user), ("product", product)];
-        self.gateway.app(self.edge("gateway"), peers, &self.settings.transport)
+        let options = &self.settings.gateway;
+        let security = Some(SecurityHeaders::new(options.hsts));
+        let edge = Edge { security, cors: cors_policy(options), ..self.edge("gateway") };
+        self.gateway.app(edge, peers, &self.settings.transport)
     }
 
     fn user_app(&self) -> App<impl RoleService + use<>> {
@@ -170,6 +173,8 @@ impl House {
             guard: self.guard.clone(),
             trusted: Trusted::Everybody,
             metrics: self.metrics.clone(),
+            security: None,
+            cors: None,
         }
     }
 
@@ -239,6 +244,23 @@ impl House {
             (None, None) => None,
         }
     }
+}
+
+/// What scripts of other origins may do at the gateway; nothing where that is not set.
+fn cors_policy(options: &config::Gateway) -> Option<cors::Policy> {
+    let origins = match &options.cors_origins {
+        Origins::None => return None,
+        Origins::Any => None,
+        Origins::Named(named) => Some(named.clone()),
+    };
+    Some(cors::Policy::new(&cors::Options {
+        origins,
+        methods: options.cors_methods.0.clone(),
+        headers: options.cors_headers.0.clone(),
+        expose: options.cors_expose.0.clone(),
+        credentials: options.cors_credentials,
+        max_age: options.cors_max_age,
+    }))
 }
 
 /// Whether something listens at `url`. Optional: what does not ask that role goes on.

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use actix_web::http::Method;
+use actix_web::http::header::HeaderName;
 use serde::Deserialize;
 
+use super::cors::{List, Origins};
 use super::limits::Limits;
 use super::resilience::{Resilience, ResiliencePatch};
 use super::values::{CacheUrl, Methods, Networks, PeerUrls, duration, optional_duration, within};
@@ -30,6 +33,28 @@ pub struct Gateway {
     /// Clients by address, and as many users, that this process can tell apart at once; it takes 32 bytes for each.
     #[serde(deserialize_with = "within::<_, _, 64, 16777216>")]
     pub limits_keys: usize,
+    /// How long a browser that came over TLS comes over nothing else (RFC 6797); not said where this is nothing.
+    #[serde(deserialize_with = "optional_duration")]
+    pub hsts: Option<Duration>,
+    /// The origins whose scripts may read answers (Fetch standard).
+    pub cors_origins: Origins,
+    /// The methods that their scripts may use.
+    pub cors_methods: List<Method>,
+    /// The request headers that their scripts may set.
+    pub cors_headers: List<HeaderName>,
+    /// The response headers that their scripts may read.
+    pub cors_expose: List<HeaderName>,
+    /// Whether browsers send their cookies and certificates with it; only to origins that are named.
+    pub cors_credentials: bool,
+    /// How long a browser remembers what is allowed.
+    #[serde(deserialize_with = "duration")]
+    pub cors_max_age: Duration,
+    /// The bytes that the answers of all routes with a cache may take.
+    pub cache_size: u64,
+    /// The largest that is kept, in bytes.
+    pub cache_entry_limit: usize,
+    /// Whether answers are compressed.
+    pub compress: bool,
     /// What is done when an upstream fails, is slow or has too much to do.
     pub resilience: Resilience,
     /// `[gateway.routes.NAME]`
@@ -60,6 +85,8 @@ pub struct Route {
     pub body_limit: usize,
     /// How often it may be taken.
     pub limits: Limits,
+    /// Whether answers that say that they may be kept are.
+    pub cache: bool,
 }
 
 /// What a route wants of the token of a request.

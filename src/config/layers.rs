@@ -145,7 +145,9 @@ pub fn load(sources: &Sources) -> Result<(Settings, Effective), Error> {
         }
     }
     let effective = Effective(effective);
-    let settings = merged.try_deserialize().map_err(|error| invalid(error, &effective))?;
+    let settings = merged.try_deserialize::<Settings>();
+    let settings = settings.map_err(|error| invalid(error, &effective))?;
+    settings.check(&effective)?;
     Ok((settings, effective))
 }
 
@@ -411,6 +413,13 @@ mod tests {
                 "auth.refresh_interval: must be from 100ms to 30s",
             ),
             (("APP__GATEWAY__TRUSTED_PROXIES", "proxy"), "gateway.trusted_proxies: "),
+            (("APP__GATEWAY__HSTS", "always"), "gateway.hsts: \"always\" is no duration"),
+            (
+                ("APP__GATEWAY__CORS_ORIGINS", "shop.example"),
+                "gateway.cors_origins: \"shop.example\" is no",
+            ),
+            (("APP__GATEWAY__CORS_METHODS", "GET, P@ST"), "gateway.cors_methods: \"P@ST\" is no"),
+            (("APP__GATEWAY__CORS_EXPOSE", "*"), "gateway.cors_expose: \"*\" is no"),
             (("APP__AUTH__MODE", "shut"), "auth.mode: "),
             (("DATABASE_URL", "mysql://x"), "user.database_url: mysql:// is no back end"),
             (("PRODUCT_URL", "product"), "peers.product: not a URL"),
@@ -422,6 +431,16 @@ mod tests {
             assert!(line.ends_with(&format!("(environment {name})")), "{line}");
             assert!(!line.contains('\n'), "{line}");
         }
+    }
+
+    #[test]
+    fn credentials_are_for_origins_that_are_named() {
+        let credentials = ("APP__GATEWAY__CORS_CREDENTIALS", "true");
+        let line = error(&with(&[credentials, ("APP__GATEWAY__CORS_ORIGINS", "*")], &[]));
+        assert!(line.starts_with("gateway.cors_credentials: cannot go with"), "{line}");
+        assert!(line.ends_with("(environment APP__GATEWAY__CORS_CREDENTIALS)"), "{line}");
+        let named = ("APP__GATEWAY__CORS_ORIGINS", "https://shop.example");
+        assert!(load(&with(&[credentials, named], &[])).is_ok());
     }
 
     #[test]

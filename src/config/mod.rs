@@ -3,6 +3,7 @@
 //! Four layers, each overriding the one before, key by key: the built-in `config/*.toml`, the same
 //! files in `./config` or `--config DIR`, the environment, and `--set KEY=VALUE`.
 
+mod cors;
 mod gateway;
 mod layers;
 mod limits;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+pub use cors::{List, Origins};
 pub use gateway::{Gateway, Route, Tokens, Upstream};
 pub use layers::{Effective, Error, Sources, load};
 pub use limits::{Limit, Limits, Scope};
@@ -45,6 +47,20 @@ pub struct Settings {
     pub user: User,
     /// The product role.
     pub product: Product,
+}
+
+impl Settings {
+    /// What two settings say that does not go together.
+    ///
+    /// # Errors
+    /// A line that begins with the key of the one that has to change.
+    fn check(&self, effective: &Effective) -> Result<(), Error> {
+        if self.gateway.cors_credentials && self.gateway.cors_origins == Origins::Any {
+            let problem = "cannot go with gateway.cors_origins=*; name the origins";
+            return Err(effective.blame("gateway.cors_credentials", problem));
+        }
+        Ok(())
+    }
 }
 
 /// `[server]`

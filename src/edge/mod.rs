@@ -2,7 +2,9 @@
 //! mailbox alike: request id, deadline, limits, faults, problems, the access log.
 
 mod condition;
+pub mod cors;
 mod fields;
+mod headers;
 mod page;
 mod routes;
 
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
-use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
 use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::ServiceConfig;
@@ -25,6 +27,7 @@ use tokio::time::timeout_at;
 
 pub use condition::Condition;
 pub use fields::{BodyLimit, Fields, Query, discard};
+pub use headers::{SecurityHeaders, vary};
 pub use page::Limit;
 pub use routes::{Path, admit, path};
 
@@ -128,6 +131,10 @@ pub struct Edge {
     pub trusted: Trusted,
     /// Where requests are counted.
     pub metrics: Metrics,
+    /// What every answer says to browsers; nothing where only other roles and operators ask.
+    pub security: Option<SecurityHeaders>,
+    /// What scripts of other origins may do; nothing where browsers let them do nothing.
+    pub cors: Option<cors::Policy>,
 }
 
 impl Edge {
@@ -144,15 +151,16 @@ impl Edge {
         routes: impl FnOnce(&mut ServiceConfig),
     ) -> App<impl RoleService> {
         let meter = Meter::new(self.metrics.clone(), self.role);
-        let shared = Rc::new((self, bounds, meter));
+        let edge = Rc::new(self);
+        let shared = Rc::new((bounds, meter));
         App::new()
-            .app_data(BodyLimit(shared.0.body_limit))
-            .app_data(shared.0.guard.clone())
+            .app_data(BodyLimit(edge.body_limit))
+            .app_data(edge.guard.clone())
             .default_service(web::to(not_found))
             .configure(routes)
             .wrap(from_fn(move |request, next| {
-                let shared = shared.clone();
-                async move { shared.0.serve(request, next, &shared.1, &shared.2).await }
+                let (edge, shared) = (edge.clone(), shared.clone());
+                async move { edge.serve(request, next, &shared.0, &shared.1).await }
             }))
     }
 
@@ -162,7 +170,7 @@ impl Edge {
     }
 
     async fn serve<B: MessageBody + 'static>(
-        &self,
+        self: Rc<Self>,
         request: ServiceRequest,
         next: Next<B>,
         bounds: &impl Fn(&ServiceRequest) -> Bounds,
@@ -178,20 +186,30 @@ impl Edge {
             log::log_enabled!(target: ACCESS, self.access).then(|| request.path().to_owned());
         let method = request.method().clone();
         let id = &context.request_id;
-        let (outcome, status, route) =
-            match self.answer(request, next, &context, bounds.body_limit).await {
-                Ok(response) => {
-                    let response = self.finish(response, id);
-                    let (status, route) = (response.status(), RouteName::of(&response));
-                    (Ok(response), status, route)
-                }
-                // The handler was cut off, and took the request with it.
-                Err(error) => {
-                    self.report(&error, id);
-                    let status = error.status_code();
-                    (Err(Rendered { error, id: id.clone() }.into()), status, None)
-                }
-            };
+        let grant = self.cors.as_ref().and_then(|cors| cors.grant(request.headers()));
+        let answered = match &self.cors {
+            Some(cors) if cors::is_preflight(request.method(), request.headers()) => {
+                Ok(match cors.preflight(&grant) {
+                    Ok(allowed) => request.into_response(allowed),
+                    Err(error) => request.error_response(error),
+                })
+            }
+            _ => self.answer(request, next, &context, bounds.body_limit).await,
+        };
+        let (outcome, status, route) = match answered {
+            Ok(response) => {
+                let response = self.finish(response, id, &grant);
+                let (status, route) = (response.status(), RouteName::of(&response));
+                (Ok(response), status, route)
+            }
+            // The handler was cut off, and took the request with it.
+            Err(error) => {
+                self.report(&error, id);
+                let status = error.status_code();
+                let cut = Rendered { error, id: id.clone(), edge: self.clone(), grant };
+                (Err(cut.into()), status, None)
+            }
+        };
         let (route, duration) = (route.unwrap_or_default(), started.elapsed());
         meter.count(&route.0, method.as_str(), status.as_u16(), duration);
         if let Some(path) = line {
@@ -236,6 +254,7 @@ impl Edge {
         &self,
         response: ServiceResponse<BoxBody>,
         id: &RequestId,
+        grant: &cors::Grant,
     ) -> ServiceResponse<BoxBody> {
         let rendered = match response.response().error() {
             Some(cause) => match cause.as_error::<Error>() {
@@ -248,11 +267,22 @@ impl Edge {
             Some(problem) => response.into_response(problem),
             None => response,
         };
-        response.headers_mut().insert(REQUEST_ID, id.header());
+        self.sign(response.headers_mut(), id, grant);
         if self.draining.has_begun() {
             response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
         response
+    }
+
+    /// Writes the headers that every answer has, whoever made it.
+    fn sign(&self, headers: &mut HeaderMap, id: &RequestId, grant: &cors::Grant) {
+        headers.insert(REQUEST_ID, id.header());
+        if let Some(security) = &self.security {
+            security.write(headers);
+        }
+        if let Some(cors) = &self.cors {
+            cors.write(grant, headers);
+        }
     }
 
     fn problem(&self, error: &Error, id: &RequestId) -> HttpResponse {
@@ -321,6 +351,8 @@ fn foreign(status: StatusCode, cause: &actix_web::Error) -> Error {
 struct Rendered {
     error: Error,
     id: RequestId,
+    edge: Rc<Edge>,
+    grant: cors::Grant,
 }
 
 impl ResponseError for Rendered {
@@ -330,7 +362,7 @@ impl ResponseError for Rendered {
 
     fn error_response(&self) -> HttpResponse {
         let mut response = self.error.render(Some(self.id.as_str()));
-        response.headers_mut().insert(REQUEST_ID, self.id.header());
+        self.edge.sign(response.headers_mut(), &self.id, &self.grant);
         response
     }
 }

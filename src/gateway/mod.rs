@@ -1,5 +1,7 @@
 //! The gateway role: the one address that clients know.
 
+mod cache;
+mod compress;
 mod forwarding;
 mod health;
 pub mod limit;
@@ -21,6 +23,7 @@ use crate::config::{self, Networks, Transport};
 use crate::edge::{Edge, RoleService, path};
 use crate::readiness::Check;
 use crate::transport::{Peer, Trusted};
+use cache::Cache;
 use health::Roles;
 use limit::Limiter;
 use plan::Plan;
@@ -35,6 +38,8 @@ pub struct Gateway {
     roles: &'static [&'static str],
     trusted_proxies: Networks,
     limits: limit::Shared,
+    cache: Cache,
+    compress: bool,
     current: Arc<Current>,
 }
 
@@ -58,7 +63,9 @@ impl Gateway {
         let limits = limit::Shared::new(options);
         limits.open().map_err(|problem| ("gateway.limits_url".to_owned(), problem))?;
         let trusted_proxies = options.trusted_proxies.clone();
-        Ok(Self { roles, trusted_proxies, limits, current })
+        let cache = Cache::new(options.cache_size, options.cache_entry_limit);
+        let compress = options.compress;
+        Ok(Self { roles, trusted_proxies, limits, cache, compress, current })
     }
 
     /// Takes other routes from now on, on all threads; requests that have begun go on with those of before.
@@ -70,6 +77,8 @@ impl Gateway {
         plan.inherit(&self.plan().1);
         *self.current.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
         self.current.version.fetch_add(1, Ordering::Release);
+        // What was kept of a path may be another upstream's now.
+        self.cache.clear();
         Ok(())
     }
 
@@ -125,6 +134,8 @@ impl Gateway {
         let proxy = Rc::new(Proxy {
             tables,
             limiter: self.limiter(),
+            cache: self.cache.clone(),
+            compress: self.compress,
             trusted_proxies: trusted_proxies.clone(),
             bounds,
         });

@@ -30,6 +30,8 @@ pub(super) struct Route {
     pub(super) timeout: Option<Duration>,
     pub(super) body_limit: Option<usize>,
     pub(super) limits: Policies,
+    /// Whether answers are kept that may be.
+    pub(super) cache: bool,
     /// Its place among the plan's.
     pub(super) upstream: usize,
 }
@@ -185,6 +187,7 @@ impl Route {
             },
             timeout: options.timeout,
             limits: Policies::new(name, &options.limits),
+            cache: options.cache,
             body_limit: (options.body_limit > 0).then_some(options.body_limit),
             upstream,
         })

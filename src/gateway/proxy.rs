@@ -9,6 +9,8 @@ use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use actix_web::{HttpMessage as _, HttpResponse};
 use futures_util::StreamExt as _;
 
+use super::cache::Cache;
+use super::compress::{compress, restore_tags};
 use super::forwarding::{self, Hop};
 use super::limit::Limiter;
 use super::plan::{Found, wanders};
@@ -24,6 +26,8 @@ use crate::transport::{Body, Context, Request, number, remove_hop_by_hop};
 pub(super) struct Proxy {
     pub(super) tables: Tables,
     pub(super) limiter: Limiter,
+    pub(super) cache: Cache,
+    pub(super) compress: bool,
     pub(super) trusted_proxies: Networks,
     /// Those of a route that says nothing else.
     pub(super) bounds: Bounds,
@@ -90,7 +94,7 @@ impl Proxy {
         admitted?;
         let mut response = self.forward(&routed, request, &context).await?;
         within.write(response.headers_mut());
-        Ok(response)
+        Ok(if self.compress { compress(request.head(), response) } else { response })
     }
 
     async fn forward(
@@ -112,7 +116,16 @@ impl Proxy {
         } else {
             forwarding::trace(&mut onward.headers, &hop);
         }
-        let reply = routed.upstream().send(onward, context).await;
+        if self.compress {
+            restore_tags(&mut onward.headers);
+        }
+        let reply = if routed.route().cache {
+            let (routed, kept) = (routed.clone(), context.clone());
+            let fetch = async move |request| routed.upstream().send(request, &kept).await;
+            self.cache.through(onward, context, fetch).await
+        } else {
+            routed.upstream().send(onward, context).await
+        };
         if overflow.get() {
             // Whatever the upstream made of half a body.
             return Err(too_large(limit));

@@ -161,6 +161,8 @@ fn edge() -> Edge {
         guard: Guard::new(Arc::new(Verifier::new(&settings().auth)), Mode::Open),
         trusted: Trusted::Everybody,
         metrics: Metrics::new().unwrap(),
+        security: None,
+        cors: None,
     }
 }
 
