@@ -246,8 +246,8 @@ def print_load(samples):
                      f"{min(p99s):.2f}-{max(p99s):.2f}", f"{middle(cpus):.2f}",
                      f"{min(cpus):.2f}-{max(cpus):.2f}", executed])
     head = ["proxy", "requests/s", "p50 ms", "p99 ms", "range", "CPU us", "range", "instructions"]
-    title = (f"Gateway: {CASE}, {SIZE} bytes from an nginx, with request id, limit by address and metrics; "
-             "CPU\nper request of the proxy alone, and instructions outside the kernel, where perf can count them")
+    title = (f"Gateway: {CASE}, {SIZE} bytes from an nginx, with request id, limit by address and metrics; CPU\n"
+             "per request of the proxy alone, and instructions outside the kernel where perf can count them")
     table(title, head, rows)
 
 
