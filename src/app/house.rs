@@ -13,7 +13,7 @@ use crate::auth::{self, Guard, Mode, Verifier};
 use crate::cli::Role;
 use crate::config::{self, Effective, PeerUrl, Settings};
 use crate::contract::UserClient;
-use crate::edge::{Draining, Edge, RoleService};
+use crate::edge::{Draining, Edge, HeadLimit, RoleService};
 use crate::readiness::Check;
 use crate::server::{self, Listener, Readiness};
 use crate::transport::{Peer, Trusted, http, local};
@@ -89,7 +89,8 @@ impl House {
         let body_limit = self.settings.server.body_limit;
         let peers = gateway::Peers { user, product };
         let trusted = Trusted::Proxies(self.settings.gateway.trusted_proxies.clone());
-        let edge = Edge { trusted, ..self.edge("gateway") };
+        let head_limit = HeadLimit::of_clients(self.settings.server.header_limit);
+        let edge = Edge { trusted, head_limit, ..self.edge("gateway") };
         edge.app(gateway::routes(peers, body_limit))
     }
 
@@ -135,6 +136,8 @@ impl House {
             role,
             request_timeout: self.settings.server.request_timeout,
             body_limit: self.settings.server.body_limit,
+            body_timeout: self.settings.server.body_timeout,
+            head_limit: HeadLimit::of_clients(self.settings.server.header_limit).behind(),
             draining: self.draining.clone(),
             access: Level::Info,
             guard: self.guard.clone(),

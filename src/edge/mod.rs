@@ -3,8 +3,11 @@
 
 mod condition;
 mod fields;
+mod head;
 mod page;
 mod routes;
+mod turns;
+mod upload;
 
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -25,12 +28,15 @@ use tokio::time::timeout_at;
 
 pub use condition::Condition;
 pub use fields::{BodyLimit, Fields, Query};
+pub use head::HeadLimit;
 pub use page::Limit;
 pub use routes::{Path, guarded, path};
+pub use turns::{Turns, Waiting};
 
 use crate::auth::Guard;
 use crate::error::{Error, Kind};
 use crate::transport::{Context, REQUEST_ID, RequestId, Trusted, number};
+use upload::{Held, Upload};
 
 /// The target of the access log's lines, for `log.filter`.
 const ACCESS: &str = "access";
@@ -85,6 +91,10 @@ pub struct Edge {
     pub request_timeout: Duration,
     /// The largest request body, in bytes.
     pub body_limit: usize,
+    /// The most time between two pieces of a request's body.
+    pub body_timeout: Duration,
+    /// The largest head of a request.
+    pub head_limit: HeadLimit,
     /// While this is set, answers ask clients to open a new connection, which will be elsewhere.
     pub draining: Draining,
     /// The level of the access log's lines.
@@ -109,10 +119,11 @@ impl Edge {
 
     async fn serve<B: MessageBody + 'static>(
         self: Rc<Self>,
-        request: ServiceRequest,
+        mut request: ServiceRequest,
         next: Next<B>,
     ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
         let started = Instant::now();
+        let under_way = request.conn_data::<Turns>().map(Turns::begin);
         let peer = request.peer_addr().map(|address| address.ip());
         let client = self.trusted.client(request.headers(), peer);
         let context = Context::of(request.headers(), self.request_timeout).watched(client);
@@ -123,19 +134,43 @@ impl Edge {
             started,
         });
         let id = &context.request_id;
-        match self.answer(request, next, &context).await {
+        // What comes through a mailbox has come over a socket before, whose edge has seen to it.
+        let (checked, upload) = match peer {
+            Some(_) => self.receive(&mut request),
+            None => (Ok(()), None),
+        };
+        let outcome = match checked {
+            Ok(()) => self.answer(request, next, &context, upload.as_ref()).await,
+            Err(error) => Err(error),
+        };
+        match outcome {
             Ok(response) => {
                 let response = self.finish(response, id);
                 self.log(line, response.status(), || route(&response), id);
-                Ok(response)
+                Ok(response.map_body(|_, body| Held::with(body, upload, under_way)))
             }
             // The handler was cut off, and took the request with it.
             Err(error) => {
                 self.report(&error, id);
                 self.log(line, error.status_code(), || None, id);
-                Err(Rendered { error, id: id.clone() }.into())
+                // Nobody has read the request to its end.
+                let close = error.status_code().is_client_error() || self.draining.has_begun();
+                Err(Rendered { error, id: id.clone(), upload, close }.into())
             }
         }
+    }
+
+    /// Looks at what a client sends before anybody believes it.
+    fn receive(&self, request: &mut ServiceRequest) -> (Result<(), Error>, Option<Upload>) {
+        let upload = Upload::watch(request, self.body_timeout);
+        let checked = head::check(request.head_mut(), self.head_limit).and_then(|()| {
+            let length = number::<u64>(request.headers(), CONTENT_LENGTH);
+            match length.is_some_and(|length| length > self.body_limit as u64) {
+                true => Err(too_large(self.body_limit)),
+                false => Ok(()),
+            }
+        });
+        (checked, upload)
     }
 
     /// Runs the handler within the limits. A request that may write runs to its end even when nobody
@@ -145,11 +180,8 @@ impl Edge {
         request: ServiceRequest,
         next: Next<B>,
         context: &Context,
+        upload: Option<&Upload>,
     ) -> Result<ServiceResponse<BoxBody>, Error> {
-        let length = number::<u64>(request.headers(), CONTENT_LENGTH);
-        if length.is_some_and(|length| length > self.body_limit as u64) {
-            return Err(too_large(self.body_limit));
-        }
         let safe = request.method().is_safe();
         let handler = AssertUnwindSafe(next.call(request)).catch_unwind();
         let outcome = if safe {
@@ -161,10 +193,16 @@ impl Edge {
                 .map(|joined| joined.unwrap_or_else(panicked))
         };
         match outcome {
-            Ok(Ok(Ok(response))) => Ok(response.map_into_boxed_body()),
+            Ok(Ok(Ok(response))) => match upload.and_then(|upload| upload.fault(response.status()))
+            {
+                Some(fault) => Err(fault),
+                None => Ok(response.map_into_boxed_body()),
+            },
             Ok(Ok(Err(error))) => Err(Error::internal(error.to_string())),
             Ok(Err(_panic)) => Err(Error::internal("a handler panicked")),
-            Err(_elapsed) => Err(Error::new(Kind::DeadlineExceeded, "no answer in time")),
+            Err(_elapsed) => Err(upload
+                .and_then(Upload::fault_at_deadline)
+                .unwrap_or_else(|| Error::new(Kind::DeadlineExceeded, "no answer in time"))),
         }
     }
 
@@ -270,6 +308,9 @@ fn foreign(status: StatusCode, cause: &actix_web::Error) -> Error {
 struct Rendered {
     error: Error,
     id: RequestId,
+    upload: Option<Upload>,
+    /// Whether the connection must not be used again.
+    close: bool,
 }
 
 impl ResponseError for Rendered {
@@ -280,6 +321,9 @@ impl ResponseError for Rendered {
     fn error_response(&self) -> HttpResponse {
         let mut response = self.error.render(Some(self.id.as_str()));
         response.headers_mut().insert(REQUEST_ID, self.id.header());
-        response
+        if self.close {
+            response.head_mut().set_connection_type(ConnectionType::Close);
+        }
+        response.map_body(|_, body| Held::with(body, self.upload.clone(), None))
     }
 }

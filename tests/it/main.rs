@@ -12,6 +12,7 @@ mod identity;
 mod process;
 mod products;
 mod rolling;
+mod smuggling;
 mod stores;
 mod support;
 mod topologies;
