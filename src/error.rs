@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use actix_web::body::MessageBody as _;
 use actix_web::http::header::{
     ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
@@ -30,18 +31,24 @@ pub enum Kind {
     NotFound,
     /// The path exists, the method does not.
     MethodNotAllowed,
+    /// The client took too long to send the request.
+    RequestTimeout,
     /// The write contradicts what is stored.
     Conflict,
     /// The client's version is not the current one.
     PreconditionFailed,
     /// The body is larger than the limit.
     TooLarge,
+    /// The path and the query are longer than the limit.
+    TargetTooLong,
     /// The body is not of a media type that is understood here.
     UnsupportedMediaType,
     /// Well formed, but a field breaks a rule; the error has one entry a field.
     Invalid,
     /// More than is allowed in a time; try again later.
     TooManyRequests,
+    /// The headers are more than the limit.
+    HeadTooLarge,
     /// A fault of ours.
     Internal,
     /// Another role gave an answer that makes no sense.
@@ -53,18 +60,21 @@ pub enum Kind {
 }
 
 /// Kind, status, the last part of the problem's `type`, and its title.
-const TABLE: [(Kind, u16, &str, &str); 15] = [
+const TABLE: [(Kind, u16, &str, &str); 18] = [
     (Kind::Malformed, 400, "malformed", "Malformed request"),
     (Kind::Unauthorized, 401, "unauthorized", "Authentication required"),
     (Kind::Forbidden, 403, "forbidden", "Not allowed"),
     (Kind::NotFound, 404, "not-found", "Not found"),
     (Kind::MethodNotAllowed, 405, "method-not-allowed", "Method not allowed"),
+    (Kind::RequestTimeout, 408, "request-timeout", "Request timeout"),
     (Kind::Conflict, 409, "conflict", "Conflict"),
     (Kind::PreconditionFailed, 412, "precondition-failed", "Precondition failed"),
     (Kind::TooLarge, 413, "too-large", "Request body too large"),
+    (Kind::TargetTooLong, 414, "target-too-long", "Request target too long"),
     (Kind::UnsupportedMediaType, 415, "unsupported-media-type", "Unsupported media type"),
     (Kind::Invalid, 422, "invalid", "Validation failed"),
     (Kind::TooManyRequests, 429, "too-many-requests", "Too many requests"),
+    (Kind::HeadTooLarge, 431, "head-too-large", "Request headers too large"),
     (Kind::Internal, 500, "internal", "Internal error"),
     (Kind::BadGateway, 502, "bad-gateway", "Bad gateway"),
     (Kind::Unavailable, 503, "unavailable", "Temporarily unavailable"),
@@ -280,6 +290,18 @@ impl Error {
         response.body(serde_json::to_vec(&problem).unwrap_or_default())
     }
 
+    /// The response as bytes of HTTP/1.1, for a connection that is closed behind it: the head up to its empty line,
+    /// and the body.
+    pub fn bare(&self) -> (String, String) {
+        let response = self.render(None);
+        let body = response.into_body().try_into_bytes().unwrap_or_default();
+        let (status, length) = (self.kind.status(), body.len());
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {length}\r\nconnection: close\r\n"
+        );
+        (head, String::from_utf8_lossy(&body).into_owned())
+    }
+
     /// What a peer's answer of `status` and `body` means, when it is no success.
     pub fn decode(status: StatusCode, body: &[u8], retry_after: Option<u32>) -> Error {
         let kind = Kind::from_status(status);
@@ -325,7 +347,6 @@ pub fn allow_header(methods: &[Method]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use actix_web::body::MessageBody as _;
 
     #[test]
     fn every_kind_survives_the_network() {

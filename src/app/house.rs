@@ -13,7 +13,7 @@ use crate::auth::{self, Guard, Mode, Verifier};
 use crate::cli::Role;
 use crate::config::{self, Effective, Origins, PeerUrl, Settings};
 use crate::contract::UserClient;
-use crate::edge::{Draining, Edge, RoleService, SecurityHeaders, cors};
+use crate::edge::{Draining, Edge, HeadLimit, RoleService, SecurityHeaders, cors};
 use crate::gateway::Gateway;
 use crate::readiness::Check;
 use crate::server::{self, Listener, Readiness, Upstreams};
@@ -114,7 +114,9 @@ impl House {
         let peers = vec![("user", user), ("product", product)];
         let options = &self.settings.gateway;
         let security = Some(SecurityHeaders::new(options.hsts));
-        let edge = Edge { security, cors: cors_policy(options), ..self.edge("gateway") };
+        let head_limit = HeadLimit::of_clients(self.settings.server.header_limit);
+        let edge =
+            Edge { head_limit, security, cors: cors_policy(options), ..self.edge("gateway") };
         self.gateway.app(edge, peers, &self.settings.transport)
     }
 
@@ -168,6 +170,8 @@ impl House {
             role,
             request_timeout: self.settings.server.request_timeout,
             body_limit: self.settings.server.body_limit,
+            body_timeout: self.settings.server.body_timeout,
+            head_limit: HeadLimit::of_clients(self.settings.server.header_limit).behind(),
             draining: self.draining.clone(),
             access: Level::Info,
             guard: self.guard.clone(),

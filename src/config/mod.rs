@@ -82,6 +82,12 @@ pub struct Server {
     /// How long a client may take to send a request's head.
     #[serde(deserialize_with = "duration")]
     pub header_timeout: Duration,
+    /// The largest head of a request: the names and values of its headers, in bytes.
+    #[serde(deserialize_with = "within::<_, _, 1024, 65536>")]
+    pub header_limit: usize,
+    /// How long a client may take for the next piece of a body that it sends or is sent.
+    #[serde(deserialize_with = "duration")]
+    pub body_timeout: Duration,
     /// How long to go on accepting after SIGTERM; Ctrl-C skips it.
     #[serde(deserialize_with = "duration")]
     pub drain_delay: Duration,

@@ -4,9 +4,12 @@
 mod condition;
 pub mod cors;
 mod fields;
+mod head;
 mod headers;
 mod page;
 mod routes;
+mod turns;
+mod upload;
 
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -27,14 +30,17 @@ use tokio::time::timeout_at;
 
 pub use condition::Condition;
 pub use fields::{BodyLimit, Fields, Query, discard};
+pub use head::HeadLimit;
 pub use headers::{SecurityHeaders, vary};
 pub use page::Limit;
 pub use routes::{Path, admit, path};
+pub use turns::{Turns, Waiting};
 
 use crate::auth::Guard;
 use crate::error::{Error, Kind};
 use crate::telemetry::{Meter, Metrics};
 use crate::transport::{Context, REQUEST_ID, RequestId, Trusted, number};
+use upload::{Held, Upload};
 
 /// The target of the access log's lines, for `log.filter`.
 const ACCESS: &str = "access";
@@ -121,6 +127,10 @@ pub struct Edge {
     pub request_timeout: Duration,
     /// The largest request body, in bytes.
     pub body_limit: usize,
+    /// The most time between two pieces of a request's body.
+    pub body_timeout: Duration,
+    /// The largest head of a request.
+    pub head_limit: HeadLimit,
     /// While this is set, answers ask clients to open a new connection, which will be elsewhere.
     pub draining: Draining,
     /// The level of the access log's lines.
@@ -171,13 +181,14 @@ impl Edge {
 
     async fn serve<B: MessageBody + 'static>(
         self: Rc<Self>,
-        request: ServiceRequest,
+        mut request: ServiceRequest,
         next: Next<B>,
         bounds: &impl Fn(&ServiceRequest) -> Bounds,
         meter: &Meter,
     ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
         let started = Instant::now();
         let bounds = bounds(&request);
+        let under_way = request.conn_data::<Turns>().map(Turns::begin);
         let peer = request.peer_addr().map(|address| address.ip());
         let client = self.trusted.client(request.headers(), peer);
         let context = Context::of(request.headers(), bounds.timeout).watched(client);
@@ -187,26 +198,36 @@ impl Edge {
         let method = request.method().clone();
         let id = &context.request_id;
         let grant = self.cors.as_ref().and_then(|cors| cors.grant(request.headers()));
-        let answered = match &self.cors {
-            Some(cors) if cors::is_preflight(request.method(), request.headers()) => {
+        // What comes through a mailbox has come over a socket before, whose edge has seen to it.
+        let (checked, upload) = match peer {
+            Some(_) => self.receive(&mut request, bounds.body_limit),
+            None => (Ok(()), None),
+        };
+        let answered = match (checked, &self.cors) {
+            (Err(error), _) => Err(error),
+            (Ok(()), Some(cors)) if cors::is_preflight(request.method(), request.headers()) => {
                 Ok(match cors.preflight(&grant) {
                     Ok(allowed) => request.into_response(allowed),
                     Err(error) => request.error_response(error),
                 })
             }
-            _ => self.answer(request, next, &context, bounds.body_limit).await,
+            _ => self.answer(request, next, &context, upload.as_ref()).await,
         };
         let (outcome, status, route) = match answered {
             Ok(response) => {
                 let response = self.finish(response, id, &grant);
                 let (status, route) = (response.status(), RouteName::of(&response));
+                let response = response.map_body(|_, body| Held::with(body, upload, under_way));
                 (Ok(response), status, route)
             }
             // The handler was cut off, and took the request with it.
             Err(error) => {
                 self.report(&error, id);
                 let status = error.status_code();
-                let cut = Rendered { error, id: id.clone(), edge: self.clone(), grant };
+                // Nobody has read the request to its end.
+                let close = status.is_client_error() || self.draining.has_begun();
+                let edge = self.clone();
+                let cut = Rendered { error, id: id.clone(), edge, grant, upload, close };
                 (Err(cut.into()), status, None)
             }
         };
@@ -218,6 +239,23 @@ impl Edge {
         outcome
     }
 
+    /// Looks at what a client sends before anybody believes it.
+    fn receive(
+        &self,
+        request: &mut ServiceRequest,
+        body_limit: usize,
+    ) -> (Result<(), Error>, Option<Upload>) {
+        let upload = Upload::watch(request, self.body_timeout);
+        let checked = head::check(request.head_mut(), self.head_limit).and_then(|()| {
+            let length = number::<u64>(request.headers(), CONTENT_LENGTH);
+            match length.is_some_and(|length| length > body_limit as u64) {
+                true => Err(too_large(body_limit)),
+                false => Ok(()),
+            }
+        });
+        (checked, upload)
+    }
+
     /// Runs the handler within the limits. A request that may write runs to its end even when nobody
     /// waits for it any longer.
     async fn answer<B: MessageBody + 'static>(
@@ -225,12 +263,8 @@ impl Edge {
         request: ServiceRequest,
         next: Next<B>,
         context: &Context,
-        body_limit: usize,
+        upload: Option<&Upload>,
     ) -> Result<ServiceResponse<BoxBody>, Error> {
-        let length = number::<u64>(request.headers(), CONTENT_LENGTH);
-        if length.is_some_and(|length| length > body_limit as u64) {
-            return Err(too_large(body_limit));
-        }
         let safe = request.method().is_safe();
         let handler = AssertUnwindSafe(next.call(request)).catch_unwind();
         let outcome = if safe {
@@ -242,10 +276,16 @@ impl Edge {
                 .map(|joined| joined.unwrap_or_else(panicked))
         };
         match outcome {
-            Ok(Ok(Ok(response))) => Ok(response.map_into_boxed_body()),
+            Ok(Ok(Ok(response))) => match upload.and_then(|upload| upload.fault(response.status()))
+            {
+                Some(fault) => Err(fault),
+                None => Ok(response.map_into_boxed_body()),
+            },
             Ok(Ok(Err(error))) => Err(Error::internal(error.to_string())),
             Ok(Err(_panic)) => Err(Error::internal("a handler panicked")),
-            Err(_elapsed) => Err(Error::new(Kind::DeadlineExceeded, "no answer in time")),
+            Err(_elapsed) => Err(upload
+                .and_then(Upload::fault_at_deadline)
+                .unwrap_or_else(|| Error::new(Kind::DeadlineExceeded, "no answer in time"))),
         }
     }
 
@@ -353,6 +393,9 @@ struct Rendered {
     id: RequestId,
     edge: Rc<Edge>,
     grant: cors::Grant,
+    upload: Option<Upload>,
+    /// Whether the connection must not be used again.
+    close: bool,
 }
 
 impl ResponseError for Rendered {
@@ -363,6 +406,9 @@ impl ResponseError for Rendered {
     fn error_response(&self) -> HttpResponse {
         let mut response = self.error.render(Some(self.id.as_str()));
         self.edge.sign(response.headers_mut(), &self.id, &self.grant);
-        response
+        if self.close {
+            response.head_mut().set_connection_type(ConnectionType::Close);
+        }
+        response.map_body(|_, body| Held::with(body, self.upload.clone(), None))
     }
 }

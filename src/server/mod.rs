@@ -1,5 +1,6 @@
 //! Listening and draining: one role on its socket, and the process's management port.
 
+mod connection;
 mod management;
 mod readiness;
 
@@ -7,13 +8,16 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use actix_web::dev::Server;
-use actix_web::{App, HttpServer};
-use tokio::net::TcpSocket;
+use actix_http::{HttpService, KeepAlive, Protocol};
+use actix_service::{ServiceFactoryExt as _, fn_service, map_config};
+use actix_web::App;
+use actix_web::dev::{AppConfig, Server};
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::config::{self, Effective};
 use crate::edge::RoleService;
 
+use connection::{Connection, Patience};
 pub use management::{Upstreams, health_route, routes as management_routes};
 pub use readiness::{Readiness, State};
 
@@ -68,15 +72,41 @@ where
     F: Fn() -> App<T> + Send + Clone + 'static,
     T: RoleService,
 {
-    let server = HttpServer::new(app)
+    let patience = Patience {
+        head: options.header_timeout,
+        idle: options.keep_alive,
+        write: options.body_timeout,
+    };
+    let builder = Server::build();
+    let draining = builder.graceful_shutdown_signal();
+    let service = move || {
+        let draining = draining.clone();
+        let http = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let draining = draining.clone();
+                async move { draining.notified().await }
+            })
+            // The connection has the clocks.
+            .keep_alive(KeepAlive::Os)
+            .client_request_timeout(Duration::ZERO)
+            .client_disconnect_timeout(Duration::from_secs(1))
+            .on_connect_ext(|connection: &Connection<TcpStream>, data| {
+                data.insert(connection.turns().clone());
+            })
+            .finish(map_config(app(), |()| AppConfig::default()));
+        let connect = fn_service(move |stream: TcpStream| async move {
+            // Without it an answer's end would wait until its beginning is acknowledged.
+            let _ = stream.set_nodelay(true);
+            let peer = stream.peer_addr().ok();
+            Ok((Connection::new(stream, patience), Protocol::Http1, peer))
+        });
+        connect.and_then(http)
+    };
+    let builder = builder
         .workers(workers)
-        .keep_alive(options.keep_alive)
-        .client_request_timeout(options.header_timeout)
-        .client_disconnect_timeout(Duration::from_secs(1))
         // Whole seconds only, and 0 would not wait at all: whoever stops the server looks at the clock.
         .shutdown_timeout(options.drain_timeout.as_secs() + 1)
-        .tcp_nodelay(true)
         .disable_signals()
-        .listen(listener.socket)?;
-    Ok(server.run())
+        .listen("http", listener.socket, service)?;
+    Ok(builder.run())
 }

@@ -14,6 +14,7 @@ mod process;
 mod products;
 mod rolling;
 mod routes;
+mod smuggling;
 mod stores;
 mod support;
 mod topologies;

@@ -13,7 +13,7 @@ use actix_web::web::{self, Bytes, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, rt};
 use app::auth::{Guard, Mode, Verifier, public};
 use app::config::{Settings, Sources};
-use app::edge::{Draining, Edge, path};
+use app::edge::{Draining, Edge, HeadLimit, path};
 use app::error::{Error, Kind};
 use app::server;
 use app::telemetry::Metrics;
@@ -156,6 +156,8 @@ fn edge() -> Edge {
         role: "test",
         request_timeout: Duration::from_secs(30),
         body_limit: 2 * LARGE,
+        body_timeout: Duration::from_secs(10),
+        head_limit: HeadLimit::of_clients(16384).behind(),
         draining: Draining::default(),
         access: log::Level::Info,
         guard: Guard::new(Arc::new(Verifier::new(&settings().auth)), Mode::Open),

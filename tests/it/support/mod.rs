@@ -4,11 +4,13 @@ mod balancer;
 mod client;
 mod process;
 mod servers;
+mod upstream;
 
 pub(crate) use balancer::Balancer;
 pub(crate) use client::{Answer, Client};
 pub(crate) use process::{Process, Shop, Storage, Topology};
 pub(crate) use servers::{Kind, Server};
+pub(crate) use upstream::{Line, Raw, Upstream};
 
 use std::time::{Duration, Instant};
 
