@@ -265,6 +265,9 @@ impl Edge {
         context: &Context,
         upload: Option<&Upload>,
     ) -> Result<ServiceResponse<BoxBody>, Error> {
+        if context.deadline <= Instant::now() {
+            return Err(Error::new(Kind::DeadlineExceeded, "no time was left to answer"));
+        }
         let safe = request.method().is_safe();
         let handler = AssertUnwindSafe(next.call(request)).catch_unwind();
         let outcome = if safe {

@@ -8,6 +8,8 @@ mod cache;
 mod copy;
 mod failures;
 mod gateway;
+mod gateway_cors;
+mod gateway_headers;
 mod identity;
 mod limits;
 mod process;
