@@ -24,7 +24,7 @@ pub enum Body {
 /// Content that comes in chunks.
 pub struct Chunks {
     length: Option<u64>,
-    stream: LocalBoxStream<'static, io::Result<Bytes>>,
+    pub(super) stream: LocalBoxStream<'static, io::Result<Bytes>>,
 }
 
 impl fmt::Debug for Chunks {

@@ -11,6 +11,7 @@ mod gateway;
 mod identity;
 mod process;
 mod products;
+mod proxy;
 mod rolling;
 mod smuggling;
 mod stores;
