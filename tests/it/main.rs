@@ -14,6 +14,7 @@ mod identity;
 mod limits;
 mod process;
 mod products;
+mod proxy;
 mod rolling;
 mod routes;
 mod smuggling;

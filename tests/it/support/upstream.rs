@@ -136,6 +136,11 @@ impl Line {
         let _ = self.stream.write_all(bytes.as_ref());
     }
 
+    /// Closes the connection, with what was sent still on its way.
+    pub(crate) fn close(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
     /// Waits until the other side is gone.
     pub(crate) fn wait_for_end(&mut self) {
         while self.fill().is_some() {}
