@@ -8,7 +8,7 @@ use actix_web::dev::Server;
 use log::Level;
 use tokio::net::TcpStream;
 
-use super::{Failure, asks, peer_url, store_key};
+use super::{Failure, asks, document, peer_url, store_key};
 use crate::auth::{self, Guard, Mode, Verifier};
 use crate::cli::Role;
 use crate::config::{self, Effective, PeerUrl, Settings};
@@ -28,6 +28,7 @@ pub(super) struct House {
     roles: Vec<Role>,
     user: Option<user::Role>,
     product: Option<product::Role>,
+    docs: gateway::Docs,
 }
 
 impl House {
@@ -51,7 +52,8 @@ impl House {
             user = Some(built.map_err(|(key, problem)| effective.blame(key, problem))?);
         }
         let (guard, draining) = (Guard::new(verifier, mode), Draining::default());
-        Ok(Self { product, user, draining, guard, roles: roles.to_vec(), settings })
+        let docs = gateway::Docs::new(document::document(mode));
+        Ok(Self { product, user, docs, draining, guard, roles: roles.to_vec(), settings })
     }
 
     /// Serves `role` on `listener` with as many threads as the settings say.
@@ -90,7 +92,7 @@ impl House {
         let peers = gateway::Peers { user, product };
         let trusted = Trusted::Proxies(self.settings.gateway.trusted_proxies.clone());
         let edge = Edge { trusted, ..self.edge("gateway") };
-        edge.app(gateway::routes(peers, body_limit))
+        edge.app(gateway::routes(peers, body_limit, self.docs.clone()))
     }
 
     fn user_app(&self) -> App<impl RoleService + use<>> {

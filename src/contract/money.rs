@@ -1,12 +1,20 @@
 //! An amount of money: whole minor units inside, a JSON number of at most two decimals outside.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use utoipa::ToSchema;
 
 /// The largest amount, in minor units: 10^12 of the currency, which a double holds to the cent.
 const MAX: i64 = 100_000_000_000_000;
 
-/// An amount that is not negative, in minor units of the shop's currency.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// An amount of the shop's currency, of at most two decimals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
+#[schema(
+    value_type = f64,
+    minimum = 0,
+    maximum = 1000000000000_f64,
+    multiple_of = 0.01,
+    example = 49.99
+)]
 pub struct Money(i64);
 
 impl Money {

@@ -2,8 +2,10 @@
 //! mailbox alike: request id, deadline, limits, faults, problems, the access log.
 
 mod condition;
+mod document;
 mod fields;
 mod page;
+mod patterns;
 mod routes;
 
 use std::panic::AssertUnwindSafe;
@@ -24,8 +26,10 @@ use log::Level;
 use tokio::time::timeout_at;
 
 pub use condition::Condition;
+pub use document::{SCHEME, differences, document};
 pub use fields::{BodyLimit, Fields, Query};
 pub use page::Limit;
+pub use patterns::{line_schema, text_schema};
 pub use routes::{Path, guarded, path};
 
 use crate::auth::Guard;
