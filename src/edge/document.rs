@@ -20,6 +20,8 @@ use crate::error::{FieldError, Kind, PROBLEM_JSON, Problem};
 /// What the document calls the way to say who asks.
 pub const SCHEME: &str = "token";
 
+const REQUEST_ID: &str = "X-Request-Id";
+
 /// The problems that any request may come to.
 const ANY: [Kind; 7] = [
     Kind::Malformed,
@@ -47,6 +49,8 @@ pub fn document(mut written: OpenApi, paths: &[Path], mode: Mode) -> OpenApi {
     components.schemas.insert("FieldError".into(), FieldError::schema());
     let problems = Kind::all().map(|kind| (name(kind), problem(kind, kind.title()).into()));
     components.responses.extend(problems);
+    let text = "That of the request, or one that was made for it: the log has under it what happened";
+    components.headers.insert(REQUEST_ID.into(), always(header(Type::String, text)).into());
     written
 }
 
@@ -94,7 +98,7 @@ fn complete(operation: &mut Operation, rule: Rule, mode: Mode) {
         let RefOr::T(response) = response else { continue };
         match Kind::all().find(|kind| kind.status().as_str() == status) {
             Some(kind) => *response = problem(kind, &response.description),
-            None => drop(response.headers.insert("X-Request-Id".into(), request_id().into())),
+            None => drop(response.headers.insert(REQUEST_ID.into(), request_id())),
         }
     }
     for kind in problems(operation, access) {
@@ -148,9 +152,8 @@ fn problem(kind: Kind, description: &str) -> Response {
     let content = Content::new(Some(Ref::from_schema_name("Problem")));
     let response = ResponseBuilder::new()
         .description(description)
-        .header("X-Request-Id", request_id())
         .content(PROBLEM_JSON, content);
-    match kind {
+    let mut response = match kind {
         Kind::Unauthorized => response.header(
             "WWW-Authenticate",
             always(header(Type::String, "What would tell who asks (RFC 6750)")),
@@ -165,12 +168,13 @@ fn problem(kind: Kind, description: &str) -> Response {
         }
         _ => response,
     }
-    .build()
+    .build();
+    response.headers.insert(REQUEST_ID.into(), request_id());
+    response
 }
 
-fn request_id() -> Header {
-    let text = "The request's own id, or one that was made for it: the log has what happened under it";
-    always(header(Type::String, text))
+fn request_id() -> RefOr<Header> {
+    RefOr::Ref(Ref::new(format!("#/components/headers/{REQUEST_ID}")))
 }
 
 fn header(kind: Type, description: &str) -> Header {

@@ -25,7 +25,7 @@ use futures_util::FutureExt as _;
 use log::Level;
 use tokio::time::timeout_at;
 
-pub use condition::Condition;
+pub use condition::{Condition, IfMatch, IfNoneMatch};
 pub use document::{SCHEME, differences, document};
 pub use fields::{BodyLimit, Fields, Query};
 pub use page::Limit;

@@ -7,7 +7,7 @@ use actix_web::http::header::{
 use actix_web::web::{Bytes, Data, Path};
 use actix_web::{HttpResponse, Responder};
 
-use crate::edge::Condition;
+use crate::edge::{Condition, IfNoneMatch};
 use crate::error::Error;
 use crate::storage::digest;
 
@@ -78,7 +78,7 @@ impl Docs {
     path = "/openapi.json",
     operation_id = "showOpenApi",
     tag = "gateway",
-    params(("If-None-Match" = Option<String>, Header, description = "ETags of what the client has")),
+    params(IfNoneMatch),
     responses(
         (status = 200, description = "The document", body = Object, headers(
             ("ETag" = String, description = "Names what it says")
@@ -98,7 +98,7 @@ pub(super) async fn document(docs: Data<Docs>, condition: Condition) -> impl Res
     path = "/docs",
     operation_id = "showDocs",
     tag = "gateway",
-    params(("If-None-Match" = Option<String>, Header, description = "ETags of what the client has")),
+    params(IfNoneMatch),
     responses(
         (status = 200, description = "A page that asks for nothing from outside", body = String,
             content_type = "text/html", headers(("ETag" = String, description = "Names what it says"))),
@@ -119,7 +119,7 @@ pub(super) async fn page(docs: Data<Docs>, condition: Condition) -> impl Respond
     tag = "gateway",
     params(
         ("file" = String, Path, description = "`page.js` or `page.css`", example = "page.js"),
-        ("If-None-Match" = Option<String>, Header, description = "ETags of what the client has"),
+        IfNoneMatch,
     ),
     responses(
         (status = 200, description = "The file", content(

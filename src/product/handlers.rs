@@ -10,7 +10,7 @@ use super::cache::{Entry, Key, Origin};
 use super::model::{NewProduct, PageQuery, PageRequest, ProductPath};
 use super::store::Written;
 use crate::contract::Product;
-use crate::edge::{Condition, Fields, Query};
+use crate::edge::{Condition, Fields, IfMatch, IfNoneMatch, Query};
 use crate::error::{Error, Kind};
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
@@ -21,7 +21,7 @@ const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
     path = "/products",
     operation_id = "listProducts",
     tag = "products",
-    params(PageQuery, ("If-None-Match" = Option<String>, Header, description = "ETags of what the client has")),
+    params(PageQuery, IfNoneMatch),
     responses(
         (status = 200, description = "A page", body = Vec<Product>, headers(
             ("ETag" = String, description = "Names what the page says"),
@@ -59,7 +59,7 @@ pub(super) async fn list(
     tag = "products",
     params(
         ProductPath,
-        ("If-None-Match" = Option<String>, Header, description = "ETags of what the client has"),
+        IfNoneMatch,
     ),
     responses(
         (status = 200, description = "The product", body = Product, headers(
@@ -115,7 +115,7 @@ pub(super) async fn create(shared: Data<Shared>, fields: Fields) -> Result<impl 
     tag = "products",
     params(
         ProductPath,
-        ("If-Match" = Option<String>, Header, description = "ETags of the versions that may be replaced"),
+        IfMatch,
     ),
     request_body = NewProduct,
     responses(
@@ -146,7 +146,7 @@ pub(super) async fn replace(
     tag = "products",
     params(
         ProductPath,
-        ("If-Match" = Option<String>, Header, description = "ETags of the versions that may be removed"),
+        IfMatch,
     ),
     responses(
         (status = 204, description = "It is gone"),
