@@ -1,12 +1,10 @@
 //! The OpenAPI document of the whole shop.
 
 use actix_web::web::Bytes;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Components, InfoBuilder, License, OpenApi, Paths, Server};
+use utoipa::openapi::{InfoBuilder, License, OpenApi, Paths, Server};
 
 use crate::auth::Mode;
-use crate::edge::SCHEME;
-use crate::{gateway, product, user};
+use crate::{edge, gateway, product, user};
 
 const ABOUT: &str = "Accounts and a catalogue behind one address. An error is a problem of \
     [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) with a stable `type`. Fields and parameters that are not \
@@ -27,17 +25,9 @@ fn openapi(mode: Mode) -> OpenApi {
         .build();
     let mut document = OpenApi::new(info, Paths::new());
     document.servers = Some(vec![Server::new("/")]);
-    document.components = Some(Components::new());
+    document.components = Some(edge::components());
     for part in [gateway::openapi(mode), user::openapi(mode), product::openapi(mode)] {
         document.merge(part);
-    }
-    let bearer = HttpBuilder::new()
-        .scheme(HttpAuthScheme::Bearer)
-        .bearer_format("JWT")
-        .description(Some("An access token, as logging in gives one"))
-        .build();
-    if let Some(components) = &mut document.components {
-        components.add_security_scheme(SCHEME, SecurityScheme::Http(bearer));
     }
     document
 }

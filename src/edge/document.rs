@@ -9,8 +9,8 @@ use utoipa::PartialSchema as _;
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
-use utoipa::openapi::security::SecurityRequirement;
-use utoipa::openapi::{Content, Header, OpenApi, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Components, ComponentsBuilder, Content, Header, OpenApi, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::openapi::{Object, Type};
 
 use super::Path;
@@ -18,7 +18,7 @@ use crate::auth::{Access, Mode, Rule};
 use crate::error::{FieldError, Kind, PROBLEM_JSON, Problem};
 
 /// What the document calls the way to say who asks.
-pub const SCHEME: &str = "token";
+const TOKEN: &str = "token";
 
 const REQUEST_ID: &str = "X-Request-Id";
 
@@ -44,14 +44,24 @@ pub fn document(mut written: OpenApi, paths: &[Path], mode: Mode) -> OpenApi {
             }
         }
     }
-    let components = written.components.get_or_insert_default();
-    components.schemas.insert("Problem".into(), Problem::schema());
-    components.schemas.insert("FieldError".into(), FieldError::schema());
-    let problems = Kind::all().map(|kind| (name(kind), problem(kind, kind.title()).into()));
-    components.responses.extend(problems);
-    let text = "That of the request, or one that was made for it: the log has under it what happened";
-    components.headers.insert(REQUEST_ID.into(), always(header(Type::String, text)).into());
     written
+}
+
+/// What the parts of all roles refer to: problems, the header that every answer has, and the way to say who asks.
+pub fn components() -> Components {
+    let text = "That of the request, or one that was made for it: the log has under it what happened";
+    let problems = Kind::all().map(|kind| (name(kind), problem(kind, kind.title())));
+    let token = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .description(Some("An access token, as logging in gives one"));
+    ComponentsBuilder::new()
+        .schema("Problem", Problem::schema())
+        .schema("FieldError", FieldError::schema())
+        .responses_from_iter(problems)
+        .header(REQUEST_ID, always(header(Type::String, text)))
+        .security_scheme(TOKEN, SecurityScheme::Http(token.build()))
+        .build()
 }
 
 /// In words, every route of `paths` that `document` lacks, and every operation there that has no route. HEAD goes
@@ -109,12 +119,12 @@ fn complete(operation: &mut Operation, rule: Rule, mode: Mode) {
 }
 
 fn security(access: Access) -> Vec<SecurityRequirement> {
-    let token = SecurityRequirement::new(SCHEME, [""; 0]);
+    let token = SecurityRequirement::new(TOKEN, [""; 0]);
     match access {
         Access::Public => Vec::new(),
         Access::Anyone => vec![SecurityRequirement::default(), token],
         Access::SignedIn => vec![token],
-        Access::Admin => vec![SecurityRequirement::new(SCHEME, ["admin"])],
+        Access::Admin => vec![SecurityRequirement::new(TOKEN, ["admin"])],
     }
 }
 

@@ -26,7 +26,7 @@ use log::Level;
 use tokio::time::timeout_at;
 
 pub use condition::{Condition, IfMatch, IfNoneMatch};
-pub use document::{SCHEME, differences, document};
+pub use document::{components, differences, document};
 pub use fields::{BodyLimit, Fields, Query};
 pub use page::Limit;
 pub use patterns::{line_schema, text_schema};
