@@ -69,6 +69,7 @@ impl<'de> Deserialize<'de> for Money {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use utoipa::PartialSchema as _;
 
     fn parse(text: &str) -> Result<i64, String> {
         serde_json::from_str::<Money>(text).map(Money::minor).map_err(|error| error.to_string())
@@ -84,6 +85,14 @@ mod tests {
         for bad in ["0.001", "-1", "-0.01", "1000000000000.01", "1e300", "\"5\"", "null", "true"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_document_says_the_same() {
+        let schema = serde_json::to_value(Money::schema()).unwrap();
+        let [least, most, step] = ["minimum", "maximum", "multipleOf"]
+            .map(|word| (schema[word].as_f64().unwrap() * 100.0) as i64);
+        assert_eq!((least, most, step), (0, MAX, 1));
     }
 
     proptest! {

@@ -10,7 +10,9 @@ use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Components, ComponentsBuilder, Content, Header, OpenApi, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{
+    Components, ComponentsBuilder, Content, Header, OpenApi, Ref, RefOr, Response, ResponseBuilder,
+};
 use utoipa::openapi::{Object, Type};
 
 use super::Path;
@@ -49,7 +51,8 @@ pub fn document(mut written: OpenApi, paths: &[Path], mode: Mode) -> OpenApi {
 
 /// What the parts of all roles refer to: problems, the header that every answer has, and the way to say who asks.
 pub fn components() -> Components {
-    let text = "That of the request, or one that was made for it: the log has under it what happened";
+    let text =
+        "That of the request, or one that was made for it: the log has under it what happened";
     let problems = Kind::all().map(|kind| (name(kind), problem(kind, kind.title())));
     let token = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
@@ -75,9 +78,9 @@ pub fn differences(document: &OpenApi, paths: &[Path]) -> Vec<String> {
     let mut documented = BTreeSet::new();
     for (path, item) in &document.paths.paths {
         let mut item = item.clone();
-        let methods = METHODS.iter().filter(|method| {
-            slot(&mut item, method).is_some_and(|operation| operation.is_some())
-        });
+        let methods = METHODS
+            .iter()
+            .filter(|method| slot(&mut item, method).is_some_and(|operation| operation.is_some()));
         documented.extend(methods.map(|method| format!("{method} {path}")));
     }
     let missing = routes.difference(&documented).map(|what| format!("{what} is not documented"));
@@ -160,9 +163,7 @@ fn name(kind: Kind) -> String {
 
 fn problem(kind: Kind, description: &str) -> Response {
     let content = Content::new(Some(Ref::from_schema_name("Problem")));
-    let response = ResponseBuilder::new()
-        .description(description)
-        .content(PROBLEM_JSON, content);
+    let response = ResponseBuilder::new().description(description).content(PROBLEM_JSON, content);
     let mut response = match kind {
         Kind::Unauthorized => response.header(
             "WWW-Authenticate",

@@ -29,6 +29,8 @@ pub use condition::{Condition, IfMatch, IfNoneMatch};
 pub use document::{components, differences, document};
 pub use fields::{BodyLimit, Fields, Query};
 pub use page::Limit;
+#[cfg(test)]
+pub(crate) use patterns::allows;
 pub use patterns::{line_schema, text_schema};
 pub use routes::{Path, guarded, path};
 

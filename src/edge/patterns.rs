@@ -31,6 +31,22 @@ fn trimmed(pattern: &str) -> String {
     format!("^{SPACE}{pattern}{SPACE}$")
 }
 
+/// Whether a text's schema allows `text`: the types that take texts are held against it.
+#[cfg(test)]
+pub(crate) fn allows<T: utoipa::PartialSchema>(text: &str) -> bool {
+    let utoipa::openapi::RefOr::T(utoipa::openapi::Schema::Object(schema)) = T::schema() else {
+        return false;
+    };
+    let pattern = schema
+        .pattern
+        .iter()
+        .all(|pattern| regex::Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text)));
+    let length = text.chars().count();
+    pattern
+        && schema.min_length.is_none_or(|least| length >= least)
+        && schema.max_length.is_none_or(|most| length <= most)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

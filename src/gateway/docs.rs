@@ -62,7 +62,9 @@ pub struct Docs {
 impl Docs {
     /// Of the API that `document` describes, which is JSON.
     pub fn new(document: Bytes) -> Self {
-        let of = |content_type, body: &'static str| Text::new(content_type, Bytes::from_static(body.as_bytes()));
+        let of = |content_type, body: &'static str| {
+            Text::new(content_type, Bytes::from_static(body.as_bytes()))
+        };
         Self {
             document: Text::new("application/json", document),
             page: of("text/html; charset=utf-8", include_str!("docs/page.html")),

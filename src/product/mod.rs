@@ -122,9 +122,7 @@ fn configure(routes: &mut ServiceConfig, shared: Data<Shared>) {
 
 fn paths() -> Vec<Path> {
     vec![
-        path("/products")
-            .get(anyone(), handlers::list)
-            .post(admin().or_open(), handlers::create),
+        path("/products").get(anyone(), handlers::list).post(admin().or_open(), handlers::create),
         path("/products/{id}")
             .get(anyone(), handlers::show)
             .put(admin(), handlers::replace)

@@ -187,7 +187,16 @@ impl PageRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::allows;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_document_says_the_same_of_names() {
+        for text in ["", " ", "Lamp", " Lamp\n", "a\u{7f}b", &"ö".repeat(200), &"ö".repeat(201)] {
+            let taken = Name::try_from(text.to_owned()).is_ok();
+            assert_eq!(allows::<Name>(text), taken, "{text:?}");
+        }
+    }
 
     proptest! {
         #[test]

@@ -57,7 +57,8 @@ impl ToSchema for Email {}
 
 impl PartialSchema for Email {
     fn schema() -> RefOr<Schema> {
-        text_schema("An e-mail address, as browsers accept it", ADDRESS, 254, "neo@matrix.com").into()
+        text_schema("An e-mail address, as browsers accept it", ADDRESS, 254, "neo@matrix.com")
+            .into()
     }
 }
 
@@ -361,6 +362,7 @@ pub(super) fn email_key(email: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::allows;
 
     #[test]
     fn a_name_is_one_line_of_64_characters() {
@@ -370,6 +372,41 @@ mod tests {
         for bad in ["", "   ", "a\nb", "\u{0}", &"ö".repeat(65)] {
             assert!(name(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn the_document_says_the_same_of_names_and_addresses() {
+        let long = format!("{}@{}.{}", "a".repeat(64), "b".repeat(63), "c.".repeat(62));
+        let (fits, too_long) = (format!("{long}cc"), format!("{long}ccc"));
+        for text in [
+            "",
+            "   ",
+            "  Neo ",
+            "Neo",
+            "a\nb",
+            "\u{0}",
+            "\tNeo\n",
+            "\u{a0}",
+            "neo@matrix.com",
+            "neo",
+            "neo@",
+            "@matrix.com",
+            "a b@c.d",
+            "a@b@c",
+            "a@-b.c",
+            " Neo+Anderson@Matrix.co.uk ",
+            &fits,
+            &too_long,
+            &format!("{}@b.c", "a".repeat(65)),
+            &"ö".repeat(64),
+            &"ö".repeat(65),
+        ] {
+            let taken = Username::try_from(text.to_owned()).is_ok();
+            assert_eq!(allows::<Username>(text), taken, "a user's name: {text:?}");
+            let taken = Email::try_from(text.to_owned()).is_ok();
+            assert_eq!(allows::<Email>(text), taken, "an address: {text:?}");
+        }
+        assert!(allows::<Email>(&fits));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod copy;
 mod failures;
 mod gateway;
 mod identity;
+mod openapi;
 mod process;
 mod products;
 mod rolling;

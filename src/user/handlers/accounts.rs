@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use super::{Shared, unknown, write};
 use crate::auth::{Audit, Caller};
+use crate::contract::Account;
 use crate::edge::{Fields, Query};
 use crate::error::Error;
-use crate::contract::Account;
 use crate::user::model::{AccountsQuery, AccountsRequest, RightsPatch, roles_to_text};
 use crate::user::store::{Changes, Ending, Write};
 
