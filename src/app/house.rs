@@ -8,7 +8,7 @@ use actix_web::dev::Server;
 use log::Level;
 use tokio::net::TcpStream;
 
-use super::{Failure, asks, peer_url, store_key};
+use super::{Failure, asks, document, peer_url, store_key};
 use crate::auth::{self, Guard, Mode, Verifier};
 use crate::cli::Role;
 use crate::config::{self, Effective, Origins, PeerUrl, Settings};
@@ -19,7 +19,7 @@ use crate::readiness::Check;
 use crate::server::{self, Listener, Readiness, Upstreams};
 use crate::telemetry::Metrics;
 use crate::transport::{Peer, Trusted, http, local};
-use crate::{product, user};
+use crate::{gateway, product, user};
 
 /// The roles of this process. Every worker thread makes its own services of it.
 #[derive(Clone)]
@@ -33,6 +33,7 @@ pub(super) struct House {
     gateway: Gateway,
     user: Option<user::Role>,
     product: Option<product::Role>,
+    docs: gateway::Docs,
 }
 
 impl House {
@@ -69,6 +70,7 @@ impl House {
             user,
             draining,
             guard,
+            docs: gateway::Docs::new(document::document(mode)),
             roles: roles.to_vec(),
             settings,
         })
@@ -117,7 +119,7 @@ impl House {
         let head_limit = HeadLimit::of_clients(self.settings.server.header_limit);
         let edge =
             Edge { head_limit, security, cors: cors_policy(options), ..self.edge("gateway") };
-        self.gateway.app(edge, peers, &self.settings.transport)
+        self.gateway.app(edge, peers, &self.settings.transport, self.docs.clone())
     }
 
     fn user_app(&self) -> App<impl RoleService + use<>> {

@@ -12,6 +12,7 @@ mod gateway_cors;
 mod gateway_headers;
 mod identity;
 mod limits;
+mod openapi;
 mod process;
 mod products;
 mod proxy;
