@@ -377,7 +377,7 @@ mod tests {
     #[test]
     fn the_document_says_the_same_of_names_and_addresses() {
         let long = format!("{}@{}.{}", "a".repeat(64), "b".repeat(63), "c.".repeat(62));
-        let (fits, too_long) = (format!("{long}cc"), format!("{long}ccc"));
+        let (fits, too_long) = (format!("{long}c"), format!("{long}cc"));
         for text in [
             "",
             "   ",

@@ -18,6 +18,7 @@ mod products;
 mod proxy;
 mod rolling;
 mod routes;
+mod slow;
 mod smuggling;
 mod stores;
 mod support;
