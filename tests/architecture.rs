@@ -14,7 +14,10 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("gateway", ROLE),
     ("user", ROLE),
     ("product", ROLE),
-    ("server", &["auth", "config", "contract", "edge", "error", "readiness", "telemetry"]),
+    (
+        "server",
+        &["auth", "config", "contract", "edge", "error", "readiness", "telemetry", "transport"],
+    ),
     ("contract", &["error", "transport"]),
     ("edge", &["auth", "error", "telemetry", "transport"]),
     ("auth", &["config", "contract", "error", "transport"]),

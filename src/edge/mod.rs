@@ -19,10 +19,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use actix_web::body::{BoxBody, MessageBody};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
-use actix_web::http::{ConnectionType, Method, StatusCode};
+use actix_web::http::{ConnectionType, Method, StatusCode, Version};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::ServiceConfig;
 use actix_web::{App, HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web};
@@ -221,7 +221,8 @@ impl Edge {
         };
         let (outcome, status, route) = match answered {
             Ok(response) => {
-                let response = self.finish(response, id, &grant);
+                let mut response = self.finish(response, id, &grant);
+                spare_chunks(&mut response);
                 let (status, route) = (response.status(), RouteName::of(&response));
                 let response = response.map_body(|_, body| Held::with(body, upload, under_way));
                 (Ok(response), status, route)
@@ -380,6 +381,16 @@ struct Line {
 
 fn panicked<T>(_: tokio::task::JoinError) -> Result<T, Box<dyn std::any::Any + Send>> {
     Err(Box::new("cancelled"))
+}
+
+/// A client of HTTP/1.0 knows no chunks: content whose length nobody knows ends with the connection.
+fn spare_chunks(response: &mut ServiceResponse<BoxBody>) {
+    let old = response.request().version() < Version::HTTP_11;
+    if old && response.response().body().size() == BodySize::Stream {
+        let head = response.response_mut().head_mut();
+        head.no_chunking(true);
+        head.set_connection_type(ConnectionType::Close);
+    }
 }
 
 /// 413, with the limit in bytes.

@@ -260,8 +260,15 @@ async fn drop_database(url: String) {
     }
 }
 
+/// A port that nobody listens at, and that the system gives to nobody who asks for any.
 pub(super) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    loop {
+        let [high, low, ..] = uuid::Uuid::new_v4().into_bytes();
+        let port = 12_000 + u16::from_be_bytes([high, low]) % 20_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn run(command: &mut Command) {

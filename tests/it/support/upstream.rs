@@ -85,6 +85,8 @@ impl Upstream {
     pub(crate) fn gateway(&self, environment: &[(&str, &str)]) -> (Process, TempDir) {
         let folder = TempDir::new().unwrap();
         let mut command = Process::command(folder.path());
+        // One failure after another is what is tried here.
+        command.env("APP__GATEWAY__RESILIENCE__BREAKER_FAILURES", "0");
         // Nobody listens at the user role's address: nothing is asked there.
         command.args(["--role", "gateway"]).env("USER_URL", "http://127.0.0.1:1");
         command.env("PRODUCT_URL", &self.url).envs(environment.iter().copied());
