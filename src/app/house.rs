@@ -6,9 +6,10 @@ use std::sync::Arc;
 use actix_web::App;
 use actix_web::dev::Server;
 use log::Level;
-use tokio::net::TcpStream;
+use rustls::ClientConfig;
 
-use super::{Failure, asks, peer_url, store_key};
+use super::tls::Tls;
+use super::{Failure, asks_away, peer_url, store_key};
 use crate::auth::{self, Guard, Mode, Verifier};
 use crate::cli::Role;
 use crate::config::{self, Effective, PeerUrl, Settings};
@@ -26,6 +27,7 @@ pub(super) struct House {
     pub(super) draining: Draining,
     guard: Guard,
     roles: Vec<Role>,
+    tls: Tls,
     user: Option<user::Role>,
     product: Option<product::Role>,
 }
@@ -36,6 +38,7 @@ impl House {
         effective: &Effective,
         roles: &[Role],
         mode: Mode,
+        tls: Tls,
     ) -> Result<Self, config::Error> {
         let verifier = Arc::new(Verifier::new(&settings.auth));
         let mut product = None;
@@ -51,7 +54,7 @@ impl House {
             user = Some(built.map_err(|(key, problem)| effective.blame(key, problem))?);
         }
         let (guard, draining) = (Guard::new(verifier, mode), Draining::default());
-        Ok(Self { product, user, draining, guard, roles: roles.to_vec(), settings })
+        Ok(Self { product, user, draining, guard, roles: roles.to_vec(), tls, settings })
     }
 
     /// Serves `role` on `listener` with as many threads as the settings say.
@@ -125,7 +128,9 @@ impl House {
     fn peer(&self, role: Role, here: Option<local::Peer>) -> Peer {
         match (here, peer_url(&self.settings, role).2) {
             (Some(peer), _) => Peer::Local(peer),
-            (None, Some(url)) => Peer::Http(http::Peer::new(url, &self.settings.transport)),
+            (None, Some(url)) => {
+                Peer::Http(http::Peer::new(url, &self.settings.transport, self.tls.client()))
+            }
             (None, None) => unreachable!("check_peers has seen to it"),
         }
     }
@@ -155,22 +160,15 @@ impl House {
         }
     }
 
-    /// Whether a role of this process asks `role`, which runs in another.
-    fn asks_away(&self, role: Role) -> bool {
-        let (here, mode) = (&self.roles, self.guard.mode());
-        !here.contains(&role) && here.iter().any(|asking| asks(*asking, mode).contains(&role))
-    }
-
     /// What the roles of this process need, other roles among it.
     pub(super) fn checks(&self) -> Result<Vec<Check>, Failure> {
         let user = self.user.iter().flat_map(user::Role::checks);
         let product =
             self.product.as_ref().map(product::Role::checks).transpose().map_err(Failure::Other)?;
         let product = product.into_iter().flatten();
-        let away = [Role::User, Role::Product].into_iter().filter(|role| self.asks_away(*role));
-        let away = away.filter_map(|role| {
+        let away = asks_away(&self.roles, self.guard.mode()).filter_map(|role| {
             let (key, _, url) = peer_url(&self.settings, role);
-            Some(reachable(key, url?.clone()))
+            Some(reachable(key, url?.clone(), &self.settings.transport, self.tls.client()))
         });
         Ok(user.chain(product).chain(self.keys_check()).chain(away).collect())
     }
@@ -195,10 +193,15 @@ impl House {
     }
 }
 
-/// Whether something listens at `url`. Optional: what does not ask that role goes on.
-fn reachable(name: &'static str, url: PeerUrl) -> Check {
-    Check::optional(name, move || {
-        let address = url.address();
-        async move { TcpStream::connect(address).await.map(drop).map_err(|error| error.to_string()) }
-    })
+/// Whether something listens at `url`, and is the right one where that shows. Optional: what does not ask that role
+/// goes on.
+fn reachable(
+    name: &'static str,
+    url: PeerUrl,
+    options: &config::Transport,
+    tls: Option<Arc<ClientConfig>>,
+) -> Check {
+    let way = http::Way::new(&url, tls);
+    let patience = options.connect_timeout;
+    Check::optional(name, move || way.clone().open(patience))
 }

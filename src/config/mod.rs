@@ -14,8 +14,10 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 pub use layers::{Effective, Error, Sources, load};
-pub use values::{AuthMode, CacheUrl, DocumentUrl, LogFormat, Networks, PeerUrl, SqlUrl};
-use values::{between, duration, optional, within};
+pub use values::{
+    AuthMode, CacheUrl, CertificateNames, DocumentUrl, LogFormat, Networks, PeerUrl, SqlUrl,
+};
+use values::{between, duration, file, optional, within};
 
 /// Every setting there is, checked and typed.
 #[derive(Clone, Debug, Deserialize)]
@@ -29,6 +31,8 @@ pub struct Settings {
     pub transport: Transport,
     /// Where roles outside this process are.
     pub peers: Peers,
+    /// How roles of different processes know each other.
+    pub mtls: Mtls,
     /// Who may do what, and how it is known who asks.
     pub auth: Auth,
     /// The gateway role.
@@ -109,6 +113,23 @@ pub struct Peers {
     pub product: Option<PeerUrl>,
 }
 
+/// `[mtls]`: the three files together, or none of them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mtls {
+    /// What this process shows to other roles, and to those that ask it: PEM, with what leads to the authority.
+    #[serde(deserialize_with = "file")]
+    pub certificate: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    #[serde(deserialize_with = "file")]
+    pub key: Option<PathBuf>,
+    /// The certificates of the authorities by which another role is believed, PEM.
+    #[serde(deserialize_with = "file")]
+    pub authority: Option<PathBuf>,
+    /// The names of which a caller's certificate must have one.
+    pub names: CertificateNames,
+}
+
 /// `[auth]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -137,6 +158,12 @@ pub struct Gateway {
     pub listen: SocketAddr,
     /// Where a process whose first role this is answers `/readyz` and the like.
     pub management: SocketAddr,
+    /// The certificate that clients see, PEM, with what leads to an authority; without one it is plain HTTP.
+    #[serde(deserialize_with = "file")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[serde(deserialize_with = "file")]
+    pub tls_key: Option<PathBuf>,
     /// The proxies before the gateway, whose `x-forwarded-for` is believed.
     pub trusted_proxies: Networks,
 }

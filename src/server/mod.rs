@@ -1,14 +1,18 @@
 //! Listening and draining: one role on its socket, and the process's management port.
 
+mod http2;
 mod management;
 mod readiness;
+mod secure;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::{App, HttpServer};
+use rustls::ServerConfig;
 use tokio::net::TcpSocket;
 
 use crate::config::{self, Effective};
@@ -19,6 +23,8 @@ pub use readiness::{Readiness, State};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
+/// How long the end of a connection may take.
+const DISCONNECT: Duration = Duration::from_secs(1);
 
 /// A socket that is bound and not yet served.
 #[derive(Debug)]
@@ -26,6 +32,20 @@ pub struct Listener {
     socket: TcpListener,
     /// Where it listens; the port that was given when any would do.
     pub address: SocketAddr,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+impl Listener {
+    /// The same, speaking TLS alone where there is `tls`.
+    pub fn secured(self, tls: Option<Arc<ServerConfig>>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// The base URL of what is served here.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
 }
 
 /// Binds `address`, the value of the setting `key`. Needs a runtime.
@@ -43,7 +63,7 @@ pub fn bind(
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         let socket = socket.listen(BACKLOG)?.into_std()?;
-        Ok(Listener { address: socket.local_addr()?, socket })
+        Ok(Listener { address: socket.local_addr()?, socket, tls: None })
     };
     bound().map_err(|error| {
         let problem = match error.kind() {
@@ -68,15 +88,22 @@ where
     F: Fn() -> App<T> + Send + Clone + 'static,
     T: RoleService,
 {
+    if let Some(tls) = listener.tls {
+        return secure::serve(listener.socket, tls, workers, options, app);
+    }
     let server = HttpServer::new(app)
         .workers(workers)
         .keep_alive(options.keep_alive)
         .client_request_timeout(options.header_timeout)
-        .client_disconnect_timeout(Duration::from_secs(1))
-        // Whole seconds only, and 0 would not wait at all: whoever stops the server looks at the clock.
-        .shutdown_timeout(options.drain_timeout.as_secs() + 1)
+        .client_disconnect_timeout(DISCONNECT)
+        .shutdown_timeout(shutdown_timeout(options))
         .tcp_nodelay(true)
         .disable_signals()
         .listen(listener.socket)?;
     Ok(server.run())
+}
+
+/// In whole seconds, as actix wants it, and 0 would not wait at all: whoever stops the server looks at the clock.
+fn shutdown_timeout(options: &config::Server) -> u64 {
+    options.drain_timeout.as_secs() + 1
 }

@@ -1,19 +1,21 @@
-//! A role in another process, over HTTP/1.1 with connections that are kept.
+//! A role in another process, over HTTP/1.1 with connections that are kept, inside TLS where its URL says so.
 
+mod connect;
 mod idle;
 mod stream;
 
 use std::sync::Arc;
 
-use actix_service::ServiceExt as _;
-use actix_tls::connect::{Connector as Tcp, Resolver};
 use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::http::{Uri, uri};
 use actix_web::web::Bytes;
 use awc::error::{ConnectError, PayloadError, SendRequestError};
 use awc::{Client, ClientResponse, Connector, SendClientRequest};
 use futures_util::{Stream, StreamExt as _};
+use rustls::ClientConfig;
 use tokio::sync::{OwnedSemaphorePermit as Permit, Semaphore};
+
+pub use connect::Way;
 
 use super::{Body, PeerError, Reply, Request, number};
 use crate::config::{PeerUrl, Transport};
@@ -39,11 +41,10 @@ impl std::fmt::Debug for Peer {
 }
 
 impl Peer {
-    /// The role at `url`. Opens no connection yet.
-    pub fn new(url: &PeerUrl, options: &Transport) -> Self {
-        let tcp = Tcp::new(Resolver::default()).service();
+    /// The role at `url`, with `tls` where that is `https`. Opens no connection yet.
+    pub fn new(url: &PeerUrl, options: &Transport, tls: Option<Arc<ClientConfig>>) -> Self {
         let connector = Connector::new()
-            .connector(tcp.map(stream::Stream::strict))
+            .connector(Way::new(url, tls).into_connector())
             .limit(options.pool_size)
             .conn_keep_alive(options.pool_idle)
             .conn_lifetime(LIFETIME)
@@ -52,12 +53,7 @@ impl Peer {
         let builder = Client::builder().connector(connector).disable_timeout();
         let client = builder.no_default_headers().disable_redirects().finish();
         let calls = Arc::new(Semaphore::new(options.pool_size));
-        Self {
-            client,
-            base: Arc::new(url.uri().clone().into_parts()),
-            calls,
-            idle: idle::Tasks::start(),
-        }
+        Self { client, base: Arc::new(base(url)), calls, idle: idle::Tasks::start() }
     }
 
     /// Sends `request` and waits for the head of the reply.
@@ -92,6 +88,16 @@ impl Peer {
         parts.path_and_query = target.path_and_query().cloned();
         Uri::from_parts(parts).map_err(PeerError::broken)
     }
+}
+
+/// `url` as awc is told it: there is nothing for it to do about TLS, so the port is named that TLS would imply.
+fn base(url: &PeerUrl) -> uri::Parts {
+    let mut parts = url.uri().clone().into_parts();
+    if url.is_secure() {
+        parts.scheme = Some(uri::Scheme::HTTP);
+        parts.authority = url.address().parse().ok();
+    }
+    parts
 }
 
 /// Takes the head of the reply; `permit` is given back with the end of its content.

@@ -4,11 +4,12 @@ mod balancer;
 mod client;
 mod process;
 mod servers;
+pub(crate) mod tls;
 
 pub(crate) use balancer::Balancer;
 pub(crate) use client::{Answer, Client};
 pub(crate) use process::{Process, Shop, Storage, Topology};
-pub(crate) use servers::{Kind, Server};
+pub(crate) use servers::{Kind, Server, free_port};
 
 use std::time::{Duration, Instant};
 
