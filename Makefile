@@ -8,7 +8,7 @@ SECANTUS = SecantusDB==0.7.0b3
 # Programs of cargo's own registry, built into target/tools: what may be built in, and the list of what is.
 DENY = cargo-deny@0.20.2
 CYCLONEDX = cargo-cyclonedx@0.5.9
-BENCH_NEEDS = wrk:wrk nginx:nginx-light python3:python3
+BENCH_NEEDS = wrk:wrk nginx:nginx-light haproxy:haproxy python3:python3
 # What runs containers on a machine that has no engine, and makes images where none can be pulled.
 VERIFY_NEEDS = podman:podman buildah:buildah runc:runc slirp4netns:slirp4netns nft:nftables iptables:iptables \
 	catatonit:catatonit debootstrap:debootstrap git:git wrk:wrk netavark:netavark \
@@ -62,7 +62,7 @@ check-deploy: needs ## Check the files of the image and of the deployments, with
 
 bench: bench-needs ## Measure start, memory, size, and CPU per request, beside nginx
 	$(CARGO) build --release --locked --bin app --example argon2
-	python3 tests/bench/bench.py $(BENCH_ARGS)
+	python3 -B tests/bench/bench.py $(BENCH_ARGS)
 
 image: ## Build the container image with podman, buildah or docker
 	@[ -n "$(BUILDER)" ] || { echo "install podman, buildah or docker, or set BUILDER" >&2; exit 1; }
@@ -71,20 +71,21 @@ image: ## Build the container image with podman, buildah or docker
 		--label org.opencontainers.image.source=$(SOURCE) $(IMAGE_ARGS) --tag $(IMAGE) --file Containerfile .
 	@$(BUILDER) images --format '{{.Size}}' $(IMAGE)
 
-env: ## Write deploy/.env with random secrets; to one that is there, add those that it lacks
-	@umask 077; there=; \
-	if [ -e deploy/.env ]; then there=yes; [ -z "$$(tail -c 1 deploy/.env)" ] || echo >> deploy/.env; fi; \
-	while read -r line; do \
-		case $$line in \
-			*_PASSWORD=) bytes=24 ;; \
-			SIGNING_KEYS=) bytes=32 ;; \
-			*) [ "$$there" ] || printf '%s\n' "$$line" >> deploy/.env; continue ;; \
-		esac; \
-		if [ -z "$$there" ] || ! grep -q "^$$line" deploy/.env; then \
-			printf '%s\n' "$$line$$(od -An -v -N$$bytes -tx1 /dev/urandom | tr -d ' \n')" >> deploy/.env; \
-			[ -z "$$there" ] || echo "added $${line%=} to deploy/.env"; \
-		fi; \
-	done < deploy/.env.example; \
+env: ## Write deploy/.env with random secrets; in one that is there, fill in those that it lacks
+	@umask 077; there=; cd deploy || exit 1; \
+	if [ -e .env ]; then there=yes; chmod 600 .env || exit 1; else cp .env.example .env; fi; \
+	[ -z "$$(tail -c 1 .env)" ] || echo >> .env; \
+	for key in $$(sed -n 's/^\([A-Z_]*\)=$$/\1/p' .env.example); do \
+		grep -q "^$$key=" .env || echo "$$key=" >> .env; \
+		empty="^$$key=[[:space:]\"']*$$"; \
+		grep -q "$$empty" .env || continue; \
+		case $$key in SIGNING_KEYS) bytes=32 ;; *) bytes=24 ;; esac; \
+		secret=$$(od -An -v -N$$bytes -tx1 /dev/urandom | tr -d ' \n'); \
+		[ -n "$$secret" ] || exit 1; \
+		filled=$$(printf '%s\n' "s/$$empty/$$key=$$secret/" | sed -f /dev/stdin .env) || exit 1; \
+		printf '%s\n' "$$filled" > .env || exit 1; \
+		[ -z "$$there" ] || echo "added $$key to deploy/.env"; \
+	done; \
 	[ -z "$$there" ] || echo "deploy/.env was there already"
 
 verify-deploy: verify-needs ## Build the image and try the deployment for real, in containers

@@ -23,10 +23,12 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// # Errors
 /// See [`app::run`].
 pub fn run(global: &Global) -> Result<(), Failure> {
-    let (settings, effective) = load(global)?;
+    let sources = sources(global);
+    let (settings, effective) = config::load(&sources)?;
     telemetry::start(&settings.log, &effective)?;
     let roles = global.roles();
-    actix_rt::System::new().block_on(app::run(settings, effective, &roles))
+    let running = app::run(sources, (settings, effective), &roles);
+    actix_rt::System::new().block_on(running)
 }
 
 /// `app migrate`
@@ -246,5 +248,9 @@ pub fn completions(shell: Shell) -> Result<(), Failure> {
 }
 
 fn load(global: &Global) -> Result<(Settings, Effective), config::Error> {
-    config::load(&Sources::of_process(global.config.clone(), global.overrides.clone()))
+    config::load(&sources(global))
+}
+
+fn sources(global: &Global) -> Sources {
+    Sources::of_process(global.config.clone(), global.overrides.clone())
 }

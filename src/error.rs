@@ -7,7 +7,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::body::MessageBody as _;
+use actix_web::http::header::{
+    ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpResponse, ResponseError};
 use serde::{Deserialize, Serialize};
@@ -28,18 +31,24 @@ pub enum Kind {
     NotFound,
     /// The path exists, the method does not.
     MethodNotAllowed,
+    /// The client took too long to send the request.
+    RequestTimeout,
     /// The write contradicts what is stored.
     Conflict,
     /// The client's version is not the current one.
     PreconditionFailed,
     /// The body is larger than the limit.
     TooLarge,
+    /// The path and the query are longer than the limit.
+    TargetTooLong,
     /// The body is not of a media type that is understood here.
     UnsupportedMediaType,
     /// Well formed, but a field breaks a rule; the error has one entry a field.
     Invalid,
     /// More than is allowed in a time; try again later.
     TooManyRequests,
+    /// The headers are more than the limit.
+    HeadTooLarge,
     /// A fault of ours.
     Internal,
     /// Another role gave an answer that makes no sense.
@@ -51,18 +60,21 @@ pub enum Kind {
 }
 
 /// Kind, status, the last part of the problem's `type`, and its title.
-const TABLE: [(Kind, u16, &str, &str); 15] = [
+const TABLE: [(Kind, u16, &str, &str); 18] = [
     (Kind::Malformed, 400, "malformed", "Malformed request"),
     (Kind::Unauthorized, 401, "unauthorized", "Authentication required"),
     (Kind::Forbidden, 403, "forbidden", "Not allowed"),
     (Kind::NotFound, 404, "not-found", "Not found"),
     (Kind::MethodNotAllowed, 405, "method-not-allowed", "Method not allowed"),
+    (Kind::RequestTimeout, 408, "request-timeout", "Request timeout"),
     (Kind::Conflict, 409, "conflict", "Conflict"),
     (Kind::PreconditionFailed, 412, "precondition-failed", "Precondition failed"),
     (Kind::TooLarge, 413, "too-large", "Request body too large"),
+    (Kind::TargetTooLong, 414, "target-too-long", "Request target too long"),
     (Kind::UnsupportedMediaType, 415, "unsupported-media-type", "Unsupported media type"),
     (Kind::Invalid, 422, "invalid", "Validation failed"),
     (Kind::TooManyRequests, 429, "too-many-requests", "Too many requests"),
+    (Kind::HeadTooLarge, 431, "head-too-large", "Request headers too large"),
     (Kind::Internal, 500, "internal", "Internal error"),
     (Kind::BadGateway, 502, "bad-gateway", "Bad gateway"),
     (Kind::Unavailable, 503, "unavailable", "Temporarily unavailable"),
@@ -137,10 +149,10 @@ pub struct Error {
     kind: Kind,
     detail: Cow<'static, str>,
     fields: Vec<FieldError>,
-    allow: Option<String>,
     retry_after: Option<u32>,
-    challenge: Option<&'static str>,
+    headers: Vec<(HeaderName, HeaderValue)>,
     cause: Option<Cause>,
+    logged: bool,
 }
 
 impl Error {
@@ -151,10 +163,10 @@ impl Error {
             kind,
             detail,
             fields: Vec::new(),
-            allow: None,
             retry_after: None,
-            challenge: None,
+            headers: Vec::new(),
             cause: None,
+            logged: false,
         }
     }
 
@@ -165,16 +177,18 @@ impl Error {
 
     /// 405, with the methods that would have worked.
     pub fn method_not_allowed(allow: impl Into<String>) -> Self {
-        let mut error = Self::new(Kind::MethodNotAllowed, "this path does not take this method");
-        error.allow = Some(allow.into());
-        error
+        let error = Self::new(Kind::MethodNotAllowed, "this path does not take this method");
+        match HeaderValue::try_from(allow.into()) {
+            Ok(allow) => error.header(ALLOW, allow),
+            // Names of methods are fit for a header.
+            Err(_) => error,
+        }
     }
 
     /// 401 with `challenge` as WWW-Authenticate (RFC 6750, section 3).
     pub fn unauthorized(detail: &'static str, challenge: &'static str) -> Self {
-        let mut error = Self::new(Kind::Unauthorized, detail);
-        error.challenge = Some(challenge);
-        error
+        let challenge = HeaderValue::from_static(challenge);
+        Self::new(Kind::Unauthorized, detail).header(WWW_AUTHENTICATE, challenge)
     }
 
     /// 422, with one entry a field.
@@ -215,6 +229,23 @@ impl Error {
         self
     }
 
+    /// Adds a header to the answer.
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Says that the log has the cause already: it is one for many requests, and told once for them all.
+    pub fn logged(mut self) -> Self {
+        self.logged = true;
+        self
+    }
+
+    /// Whether the log has the cause already.
+    pub fn is_logged(&self) -> bool {
+        self.logged
+    }
+
     /// What went wrong, as far as a client can act on it.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -249,17 +280,26 @@ impl Error {
         };
         let mut response = HttpResponse::build(self.kind.status());
         response.insert_header((CONTENT_TYPE, PROBLEM_JSON));
-        if let Some(allow) = &self.allow {
-            response.insert_header((ALLOW, allow.as_str()));
-        }
-        if let Some(challenge) = self.challenge {
-            response.insert_header((WWW_AUTHENTICATE, challenge));
-        }
         if let Some(seconds) = self.retry_after {
             response.insert_header((RETRY_AFTER, seconds));
         }
+        for (name, value) in &self.headers {
+            response.append_header((name.clone(), value.clone()));
+        }
         // A Problem is strings and numbers, which always serialise.
         response.body(serde_json::to_vec(&problem).unwrap_or_default())
+    }
+
+    /// The response as bytes of HTTP/1.1, for a connection that is closed behind it: the head up to its empty line,
+    /// and the body.
+    pub fn bare(&self) -> (String, String) {
+        let response = self.render(None);
+        let body = response.into_body().try_into_bytes().unwrap_or_default();
+        let (status, length) = (self.kind.status(), body.len());
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {length}\r\nconnection: close\r\n"
+        );
+        (head, String::from_utf8_lossy(&body).into_owned())
     }
 
     /// What a peer's answer of `status` and `body` means, when it is no success.
@@ -307,7 +347,6 @@ pub fn allow_header(methods: &[Method]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use actix_web::body::MessageBody as _;
 
     #[test]
     fn every_kind_survives_the_network() {

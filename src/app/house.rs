@@ -12,22 +12,27 @@ use super::tls::Tls;
 use super::{Failure, asks_away, peer_url, store_key};
 use crate::auth::{self, Guard, Mode, Verifier};
 use crate::cli::Role;
-use crate::config::{self, Effective, PeerUrl, Settings};
+use crate::config::{self, Effective, Origins, PeerUrl, Settings};
 use crate::contract::UserClient;
-use crate::edge::{Draining, Edge, RoleService};
+use crate::edge::{Draining, Edge, HeadLimit, RoleService, SecurityHeaders, cors};
+use crate::gateway::Gateway;
 use crate::readiness::Check;
-use crate::server::{self, Listener, Readiness};
+use crate::server::{self, Listener, Readiness, Upstreams};
+use crate::telemetry::Metrics;
 use crate::transport::{Peer, Trusted, http, local};
-use crate::{gateway, product, user};
+use crate::{product, user};
 
 /// The roles of this process. Every worker thread makes its own services of it.
 #[derive(Clone)]
 pub(super) struct House {
     settings: Arc<Settings>,
     pub(super) draining: Draining,
+    pub(super) readiness: Readiness,
+    metrics: Metrics,
     guard: Guard,
     roles: Vec<Role>,
     tls: Tls,
+    gateway: Gateway,
     user: Option<user::Role>,
     product: Option<product::Role>,
 }
@@ -53,8 +58,24 @@ impl House {
             let built = user::Role::build(options, auth, mode, verifier.clone()).await;
             user = Some(built.map_err(|(key, problem)| effective.blame(key, problem))?);
         }
+        let gateway = Gateway::build(&settings.gateway, &["user", "product"]);
+        let gateway = gateway.map_err(|(key, problem)| effective.blame(&key, problem))?;
         let (guard, draining) = (Guard::new(verifier, mode), Draining::default());
-        Ok(Self { product, user, draining, guard, roles: roles.to_vec(), tls, settings })
+        let readiness = Readiness::new(draining.clone());
+        // Names that are no good would be so on every machine.
+        let metrics = Metrics::new().unwrap_or_else(|error| unreachable!("{error}"));
+        Ok(Self {
+            metrics,
+            readiness,
+            gateway,
+            product,
+            user,
+            draining,
+            guard,
+            roles: roles.to_vec(),
+            tls,
+            settings,
+        })
     }
 
     /// Serves `role` on `listener` with as many threads as the settings say.
@@ -73,27 +94,34 @@ impl House {
     pub(super) fn serve_management(
         &self,
         listener: Listener,
-        readiness: &Readiness,
         roles: &[Role],
     ) -> io::Result<Server> {
-        let readiness = readiness.clone();
+        let (readiness, metrics) = (self.readiness.clone(), self.metrics.clone());
         let roles = roles.iter().map(|role| role.name()).collect::<Vec<_>>();
+        let gateway = self.gateway.clone();
+        let tell = move || serde_json::json!(gateway.upstreams());
+        let upstreams: Upstreams =
+            self.roles.contains(&Role::Gateway).then(|| std::sync::Arc::new(tell) as _);
         let mut edge = self.edge("management");
         // Probes come every few seconds and are nobody's news.
         edge.access = Level::Debug;
         server::serve(listener, 1, &self.settings.server, move || {
-            edge.clone().app(server::management_routes(readiness.clone(), roles.clone()))
+            let (readiness, metrics) = (readiness.clone(), metrics.clone());
+            let (roles, upstreams) = (roles.clone(), upstreams.clone());
+            edge.clone().app(server::management_routes(readiness, roles, metrics, upstreams))
         })
     }
 
     fn gateway_app(&self) -> App<impl RoleService + use<>> {
         let product = self.product_peer();
         let user = self.user_peer(&product);
-        let body_limit = self.settings.server.body_limit;
-        let peers = gateway::Peers { user, product };
-        let trusted = Trusted::Proxies(self.settings.gateway.trusted_proxies.clone());
-        let edge = Edge { trusted, ..self.edge("gateway") };
-        edge.app(gateway::routes(peers, body_limit))
+        let peers = vec![("user", user), ("product", product)];
+        let options = &self.settings.gateway;
+        let security = Some(SecurityHeaders::new(options.hsts));
+        let head_limit = HeadLimit::of_clients(self.settings.server.header_limit);
+        let edge =
+            Edge { head_limit, security, cors: cors_policy(options), ..self.edge("gateway") };
+        self.gateway.app(edge, peers, &self.settings.transport, self.tls.client())
     }
 
     fn user_app(&self) -> App<impl RoleService + use<>> {
@@ -102,14 +130,22 @@ impl House {
 
     fn user_app_with(&self, product: Peer) -> App<impl RoleService + use<>> {
         let routes = self.user.as_ref().map(|user| user.routes(product));
-        self.edge("user").app(move |config| routes.into_iter().for_each(|routes| routes(config)))
+        let health = server::health_route(self.readiness.clone(), "user");
+        self.edge("user").app(move |config| {
+            health(config);
+            routes.into_iter().for_each(|routes| routes(config));
+        })
     }
 
     fn product_app(&self) -> App<impl RoleService + use<>> {
         let routes = self.product.as_ref().map(product::Role::routes).transpose();
         // House::build has seen that they can be had.
         let routes = routes.unwrap_or_else(|error| unreachable!("{error}"));
-        self.edge("product").app(move |config| routes.into_iter().for_each(|routes| routes(config)))
+        let health = server::health_route(self.readiness.clone(), "product");
+        self.edge("product").app(move |config| {
+            health(config);
+            routes.into_iter().for_each(|routes| routes(config));
+        })
     }
 
     /// The way to the user role: the role itself on this thread, or its URL.
@@ -140,10 +176,15 @@ impl House {
             role,
             request_timeout: self.settings.server.request_timeout,
             body_limit: self.settings.server.body_limit,
+            body_timeout: self.settings.server.body_timeout,
+            head_limit: HeadLimit::of_clients(self.settings.server.header_limit).behind(),
             draining: self.draining.clone(),
             access: Level::Info,
             guard: self.guard.clone(),
             trusted: Trusted::Everybody,
+            metrics: self.metrics.clone(),
+            security: None,
+            cors: None,
         }
     }
 
@@ -160,6 +201,19 @@ impl House {
         }
     }
 
+    /// Takes what `settings` say of the gateway's routes from now on.
+    ///
+    /// # Errors
+    /// The setting that does not work; nothing has changed then.
+    pub(super) fn reload(
+        &self,
+        settings: &Settings,
+        effective: &Effective,
+    ) -> Result<(), config::Error> {
+        let reloaded = self.gateway.reload(&settings.gateway);
+        reloaded.map_err(|(key, problem)| effective.blame(&key, problem))
+    }
+
     /// What the roles of this process need, other roles among it.
     pub(super) fn checks(&self) -> Result<Vec<Check>, Failure> {
         let user = self.user.iter().flat_map(user::Role::checks);
@@ -170,7 +224,9 @@ impl House {
             let (key, _, url) = peer_url(&self.settings, role);
             Some(reachable(key, url?.clone(), &self.settings.transport, self.tls.client()))
         });
-        Ok(user.chain(product).chain(self.keys_check()).chain(away).collect())
+        let gateway = self.roles.contains(&Role::Gateway).then(|| self.gateway.checks());
+        let gateway = gateway.into_iter().flatten();
+        Ok(gateway.chain(user).chain(product).chain(self.keys_check()).chain(away).collect())
     }
 
     /// Whether tokens can be verified. Where that takes another process, what needs no token goes on without.
@@ -191,6 +247,23 @@ impl House {
             (None, None) => None,
         }
     }
+}
+
+/// What scripts of other origins may do at the gateway; nothing where that is not set.
+fn cors_policy(options: &config::Gateway) -> Option<cors::Policy> {
+    let origins = match &options.cors_origins {
+        Origins::None => return None,
+        Origins::Any => None,
+        Origins::Named(named) => Some(named.clone()),
+    };
+    Some(cors::Policy::new(&cors::Options {
+        origins,
+        methods: options.cors_methods.0.clone(),
+        headers: options.cors_headers.0.clone(),
+        expose: options.cors_expose.0.clone(),
+        credentials: options.cors_credentials,
+        max_age: options.cors_max_age,
+    }))
 }
 
 /// Whether something listens at `url`, and is the right one where that shows. Optional: what does not ask that role

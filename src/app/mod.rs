@@ -3,6 +3,7 @@
 mod access;
 mod chores;
 mod house;
+mod reload;
 mod tls;
 
 use std::io::{self, Write as _};
@@ -17,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::auth::Mode;
 use crate::cli::Role;
-use crate::config::{self, Effective, PeerUrl, Settings};
+use crate::config::{self, Effective, PeerUrl, Settings, Sources};
 use crate::server::{self, Listener, Readiness};
 use house::House;
 use tls::Tls;
@@ -41,12 +42,18 @@ pub enum Failure {
     Other(String),
 }
 
-/// Runs `roles` until the process is told to stop, and drains.
+/// Runs `roles` by the settings that `sources` gave until the process is told to stop, and drains. SIGHUP makes it
+/// read them again.
 ///
 /// # Errors
 /// When a setting does not work, or a listener fails.
-pub async fn run(settings: Settings, effective: Effective, roles: &[Role]) -> Result<(), Failure> {
+pub async fn run(
+    sources: Sources,
+    (settings, effective): (Settings, Effective),
+    roles: &[Role],
+) -> Result<(), Failure> {
     let started = Instant::now();
+    let hangup = signal(SignalKind::hangup())?;
     let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
     let settings = Arc::new(settings);
     let mode = access::mode(&settings, &effective, roles)?;
@@ -55,7 +62,7 @@ pub async fn run(settings: Settings, effective: Effective, roles: &[Role]) -> Re
     let management = bind_management(&settings, &effective, roles)?;
     let listeners = bind(&settings, &effective, roles, &tls)?;
     let house = House::build(settings.clone(), &effective, roles, mode, tls).await?;
-    let readiness = Readiness::new(house.draining.clone());
+    let readiness = house.readiness.clone();
     actix_rt::spawn(house.clone().follow_keys());
     actix_rt::spawn(readiness.clone().watch(house.checks()?));
 
@@ -66,7 +73,8 @@ pub async fn run(settings: Settings, effective: Effective, roles: &[Role]) -> Re
     for (role, listener) in listeners {
         servers.push(house.serve(role, listener)?);
     }
-    let management = house.serve_management(management, &readiness, roles)?;
+    let management = house.serve_management(management, roles)?;
+    actix_rt::spawn(reload::follow(hangup, house.clone(), sources, effective));
     let handles = servers.iter().map(Server::handle).collect::<Vec<_>>();
     let mut running = select_all(servers.into_iter().map(actix_rt::spawn));
     actix_rt::spawn(management);

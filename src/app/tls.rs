@@ -8,7 +8,7 @@ use rustls::{ClientConfig, ServerConfig};
 use super::{asks_away, peer_url};
 use crate::auth::Mode;
 use crate::cli::Role;
-use crate::config::{self, Effective, Settings};
+use crate::config::{self, Effective, PeerUrl, Settings};
 use crate::tls::{self, File, Mutual, Problem};
 
 /// What a process shows, and by what it judges others; cheap to clone.
@@ -35,12 +35,14 @@ impl Tls {
         let peers = asks_away(roles, mode).map(|role| peer_url(settings, role));
         let peers = peers.filter_map(|(key, _, url)| Some((key, url?))).collect::<Vec<_>>();
         let Some(mutual) = mutual(settings, effective)? else {
-            let secure = peers.iter().find(|(_, url)| url.is_secure());
-            let blame = |key, problem| {
-                effective.blame(key, format!("{problem}; set mtls.authority or SSL_CERT_FILE"))
-            };
-            let client =
-                secure.map(|(key, _)| tls::platform_client().map_err(|why| blame(key, why)));
+            let others = upstreams(settings).filter(|_| roles.contains(&Role::Gateway));
+            let asked = peers.iter().map(|(key, url)| ((*key).to_owned(), *url)).chain(others);
+            let secure = asked.filter(|(_, url)| url.is_secure()).map(|(key, _)| key).next();
+            let client = secure.map(|key| {
+                let hint = "set mtls.authority or SSL_CERT_FILE";
+                tls::platform_client()
+                    .map_err(|why| effective.blame(&key, format!("{why}; {hint}")))
+            });
             return Ok(Self { gateway, roles: None, client: client.transpose()? });
         };
         if let Some((key, url)) = peers.iter().find(|(_, url)| !url.is_secure()) {
@@ -63,6 +65,14 @@ impl Tls {
     pub(super) fn client(&self) -> Option<Arc<ClientConfig>> {
         self.client.clone()
     }
+}
+
+/// Where the gateway's own upstreams are, and the settings that say so.
+fn upstreams(settings: &Settings) -> impl Iterator<Item = (String, &PeerUrl)> {
+    settings.gateway.upstreams.iter().flat_map(|(name, upstream)| {
+        let key = format!("gateway.upstreams.{name}.urls");
+        upstream.urls.as_slice().iter().map(move |url| (key.clone(), url))
+    })
 }
 
 /// For the gateway's clients.

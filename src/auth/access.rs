@@ -77,6 +77,11 @@ impl Caller {
         self.identity.as_deref().ok_or_else(|| Error::internal("the route lets strangers in"))
     }
 
+    /// The signed-in user, where the route's rule wanted to know.
+    pub fn user(&self) -> Option<Uuid> {
+        self.identity.as_deref().map(|identity| identity.user)
+    }
+
     /// Whether what belongs to `owner` is any business of theirs.
     pub fn may_see(&self, owner: Uuid) -> bool {
         let identity = self.identity.as_deref();

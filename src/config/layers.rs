@@ -1,5 +1,6 @@
 //! The four layers, and where each effective value came from.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,16 +17,21 @@ const BUILT_IN: [(&str, &str); 4] = [
     ("product.toml", include_str!("../../config/product.toml")),
 ];
 
-/// The environment names that are shorter than `APP__SECTION__KEY`.
-const SHORT_NAMES: [(&str, &str); 7] = [
+/// The environment names that are shorter than `APP__SECTION__KEY`; one may stand for several keys.
+const SHORT_NAMES: [(&str, &str); 8] = [
     ("DATABASE_URL", "user.database_url"),
     ("MONGODB_URL", "product.database_url"),
     ("REDIS_URL", "product.cache_url"),
+    ("REDIS_URL", "gateway.limits_url"),
     ("USER_URL", "peers.user"),
     ("PRODUCT_URL", "peers.product"),
     ("RUST_LOG", "log.filter"),
     ("LOG_FORMAT", "log.format"),
 ];
+
+/// The route and the upstream that list every key there is for one.
+const ROUTE: &str = "gateway.routes.auth.";
+const UPSTREAM: &str = "gateway.upstreams.user.";
 
 const PREFIX: &str = "APP__";
 const FROM_FILE: &str = "_FILE";
@@ -82,6 +88,13 @@ impl Effective {
         self.0.get(key).map_or("not set", |(_, origin)| origin.as_str())
     }
 
+    /// The keys whose values are not the same in `other`.
+    pub fn differences<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a str> {
+        let value = |all: &'a Self, key: &str| all.0.get(key).map(|(value, _)| value);
+        let keys = self.0.keys().chain(other.0.keys().filter(|key| !self.0.contains_key(*key)));
+        keys.filter(move |key| value(self, key) != value(other, key)).map(String::as_str)
+    }
+
     /// Says that the value of `key` does not work, and where it came from.
     pub fn blame(&self, key: &str, problem: impl fmt::Display) -> Error {
         Error::new(key, problem, self.origin(key))
@@ -125,15 +138,30 @@ pub fn load(sources: &Sources) -> Result<(Settings, Effective), Error> {
     let merged = builder.build().map_err(unreadable)?;
     let effective = flatten(&collect(&merged)?);
     for (key, (_, origin)) in &effective {
-        if !known.contains_key(key) {
+        if !known.contains_key(template(key).as_ref()) {
             let close = known.keys().max_by_key(|name| similarity(name, key));
             let hint = close.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
             return Err(Error::new(key, format!("no such setting{hint}"), origin));
         }
     }
     let effective = Effective(effective);
-    let settings = merged.try_deserialize().map_err(|error| invalid(error, &effective))?;
+    let settings = merged.try_deserialize::<Settings>();
+    let settings = settings.map_err(|error| invalid(error, &effective))?;
+    settings.check(&effective)?;
     Ok((settings, effective))
+}
+
+/// The built-in key that says what may stand at `key`: routes and upstreams have names of the operator's.
+fn template(key: &str) -> Cow<'_, str> {
+    let named = |table: &str| key.strip_prefix(table)?.split_once('.').map(|(_, field)| field);
+    if let Some(field) = named("gateway.routes.") {
+        return format!("{ROUTE}{field}").into();
+    }
+    match named("gateway.upstreams.") {
+        Some(field) if field.starts_with("resilience.") => format!("gateway.{field}").into(),
+        Some(field) => format!("{UPSTREAM}{field}").into(),
+        None => key.into(),
+    }
 }
 
 fn built_in() -> Result<Config, Error> {
@@ -183,15 +211,17 @@ fn environment(variables: &[(String, String)]) -> Result<Vec<Assignment>, Error>
             None => (name.as_str(), false),
         };
         let origin = format!("environment {name}");
-        let (list, key) = if let Some(path) = stem.strip_prefix(PREFIX) {
-            (&mut long, path.to_lowercase().replace("__", "."))
-        } else if let Some((_, key)) = SHORT_NAMES.iter().find(|(short, _)| *short == stem) {
-            (&mut short, (*key).to_owned())
-        } else {
-            continue;
+        let (list, keys) = match stem.strip_prefix(PREFIX) {
+            Some(path) => (&mut long, vec![path.to_lowercase().replace("__", ".")]),
+            None => {
+                let meant = SHORT_NAMES.iter().filter(|(short, _)| *short == stem);
+                (&mut short, meant.map(|(_, key)| (*key).to_owned()).collect())
+            }
         };
-        let value = if from_file { secret(value, &key, &origin)? } else { value.clone() };
-        list.push(Assignment { key, value, origin });
+        for key in keys {
+            let value = if from_file { secret(value, &key, &origin)? } else { value.clone() };
+            list.push(Assignment { key, value, origin: origin.clone() });
+        }
     }
     short.extend(long);
     Ok(short)
@@ -288,7 +318,7 @@ fn similarity(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::SqlUrl;
+    use crate::config::{CacheUrl, SqlUrl};
 
     fn with(environment: &[(&str, &str)], overrides: &[(&str, &str)]) -> Sources {
         let own = |pairs: &[(&str, &str)]| {
@@ -336,6 +366,17 @@ mod tests {
     }
 
     #[test]
+    fn one_server_of_redis_is_for_all_that_can_use_one() {
+        let long = ("APP__GATEWAY__LIMITS_URL", "memory://");
+        let (settings, _) = load(&with(&[("REDIS_URL", "redis://cache")], &[])).unwrap();
+        assert!(matches!(settings.product.cache_url, CacheUrl::Redis(_)));
+        assert!(matches!(settings.gateway.limits_url, CacheUrl::Redis(_)));
+        let (settings, _) = load(&with(&[("REDIS_URL", "redis://cache"), long], &[])).unwrap();
+        assert!(matches!(settings.product.cache_url, CacheUrl::Redis(_)));
+        assert!(matches!(settings.gateway.limits_url, CacheUrl::Memory));
+    }
+
+    #[test]
     fn a_secret_may_come_from_a_file() {
         let secret = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(secret.path(), "sqlite://secret.db\n").unwrap();
@@ -372,6 +413,13 @@ mod tests {
                 "auth.refresh_interval: must be from 100ms to 30s",
             ),
             (("APP__GATEWAY__TRUSTED_PROXIES", "proxy"), "gateway.trusted_proxies: "),
+            (("APP__GATEWAY__HSTS", "always"), "gateway.hsts: \"always\" is no duration"),
+            (
+                ("APP__GATEWAY__CORS_ORIGINS", "shop.example"),
+                "gateway.cors_origins: \"shop.example\" is no",
+            ),
+            (("APP__GATEWAY__CORS_METHODS", "GET, P@ST"), "gateway.cors_methods: \"P@ST\" is no"),
+            (("APP__GATEWAY__CORS_EXPOSE", "*"), "gateway.cors_expose: \"*\" is no"),
             (("APP__AUTH__MODE", "shut"), "auth.mode: "),
             (("DATABASE_URL", "mysql://x"), "user.database_url: mysql:// is no back end"),
             (("PRODUCT_URL", "product"), "peers.product: not a URL"),
@@ -383,6 +431,16 @@ mod tests {
             assert!(line.ends_with(&format!("(environment {name})")), "{line}");
             assert!(!line.contains('\n'), "{line}");
         }
+    }
+
+    #[test]
+    fn credentials_are_for_origins_that_are_named() {
+        let credentials = ("APP__GATEWAY__CORS_CREDENTIALS", "true");
+        let line = error(&with(&[credentials, ("APP__GATEWAY__CORS_ORIGINS", "*")], &[]));
+        assert!(line.starts_with("gateway.cors_credentials: cannot go with"), "{line}");
+        assert!(line.ends_with("(environment APP__GATEWAY__CORS_CREDENTIALS)"), "{line}");
+        let named = ("APP__GATEWAY__CORS_ORIGINS", "https://shop.example");
+        assert!(load(&with(&[credentials, named], &[])).is_ok());
     }
 
     #[test]

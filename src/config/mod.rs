@@ -3,7 +3,11 @@
 //! Four layers, each overriding the one before, key by key: the built-in `config/*.toml`, the same
 //! files in `./config` or `--config DIR`, the environment, and `--set KEY=VALUE`.
 
+mod cors;
+mod gateway;
 mod layers;
+mod limits;
+mod resilience;
 mod values;
 
 use std::net::SocketAddr;
@@ -13,9 +17,14 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+pub use cors::{List, Origins};
+pub use gateway::{Gateway, Route, Tokens, Upstream};
 pub use layers::{Effective, Error, Sources, load};
+pub use limits::{Limit, Limits, Scope};
+pub use resilience::{Resilience, ResiliencePatch};
 pub use values::{
-    AuthMode, CacheUrl, CertificateNames, DocumentUrl, LogFormat, Networks, PeerUrl, SqlUrl,
+    AuthMode, CacheUrl, CertificateNames, DocumentUrl, LogFormat, Methods, Networks, PeerUrl,
+    PeerUrls, SqlUrl,
 };
 use values::{between, duration, file, optional, within};
 
@@ -43,6 +52,20 @@ pub struct Settings {
     pub product: Product,
 }
 
+impl Settings {
+    /// What two settings say that does not go together.
+    ///
+    /// # Errors
+    /// A line that begins with the key of the one that has to change.
+    fn check(&self, effective: &Effective) -> Result<(), Error> {
+        if self.gateway.cors_credentials && self.gateway.cors_origins == Origins::Any {
+            let problem = "cannot go with gateway.cors_origins=*; name the origins";
+            return Err(effective.blame("gateway.cors_credentials", problem));
+        }
+        Ok(())
+    }
+}
+
 /// `[server]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,6 +85,12 @@ pub struct Server {
     /// How long a client may take to send a request's head.
     #[serde(deserialize_with = "duration")]
     pub header_timeout: Duration,
+    /// The largest head of a request: the names and values of its headers, in bytes.
+    #[serde(deserialize_with = "within::<_, _, 1024, 65536>")]
+    pub header_limit: usize,
+    /// How long a client may take for the next piece of a body that it sends or is sent.
+    #[serde(deserialize_with = "duration")]
+    pub body_timeout: Duration,
     /// How long to go on accepting after SIGTERM; Ctrl-C skips it.
     #[serde(deserialize_with = "duration")]
     pub drain_delay: Duration,
@@ -148,24 +177,6 @@ pub struct Auth {
     /// How often a process asks for the keys and for whose tokens have ended; 100 ms to 30 s.
     #[serde(deserialize_with = "between::<_, 100, 30_000>")]
     pub refresh_interval: Duration,
-}
-
-/// `[gateway]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Gateway {
-    /// The address that clients know.
-    pub listen: SocketAddr,
-    /// Where a process whose first role this is answers `/readyz` and the like.
-    pub management: SocketAddr,
-    /// The certificate that clients see, PEM, with what leads to an authority; without one it is plain HTTP.
-    #[serde(deserialize_with = "file")]
-    pub tls_certificate: Option<PathBuf>,
-    /// Its private key, PEM.
-    #[serde(deserialize_with = "file")]
-    pub tls_key: Option<PathBuf>,
-    /// The proxies before the gateway, whose `x-forwarded-for` is believed.
-    pub trusted_proxies: Networks,
 }
 
 /// `[user]`

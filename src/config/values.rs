@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use actix_web::http::Uri;
+use actix_web::http::{Method, Uri};
 use ipnet::IpNet;
 use rustls::pki_types::DnsName;
 use secrecy::SecretString;
@@ -18,6 +18,21 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, 
     humantime::parse_duration(&text).map_err(|_| {
         de::Error::custom(format!("{text:?} is no duration, such as 250ms, 30s or 2m"))
     })
+}
+
+/// The empty string is no duration.
+pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
+    input: D,
+) -> Result<Option<Duration>, D::Error> {
+    match String::deserialize(input)? {
+        text if text.is_empty() => Ok(None),
+        text => duration(de::value::StringDeserializer::new(text)).map(Some),
+    }
+}
+
+/// The parts of `text` between commas, without white space and empty ones.
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
 /// A duration from `MIN` to `MAX` milliseconds.
@@ -45,6 +60,27 @@ where
     let number = Some(number).filter(|number| (MIN..=MAX).contains(number));
     let fits = number.and_then(|number| T::try_from(number).ok());
     fits.ok_or_else(|| de::Error::custom(format!("must be a whole number from {MIN} to {MAX}")))
+}
+
+/// A duration from `MIN` to `MAX` milliseconds, for a key that may be left out.
+pub(super) fn maybe_between<'de, D, const MIN: u64, const MAX: u64>(
+    input: D,
+) -> Result<Option<Duration>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    between::<D, MIN, MAX>(input).map(Some)
+}
+
+/// A whole number from `MIN` to `MAX`, for a key that may be left out.
+pub(super) fn maybe_within<'de, D, T, const MIN: u64, const MAX: u64>(
+    input: D,
+) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64>,
+{
+    within::<D, T, MIN, MAX>(input).map(Some)
 }
 
 /// The empty string is an unset value.
@@ -107,13 +143,57 @@ impl TryFrom<String> for Networks {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
         let network = |part: &str| {
             let address = part.parse::<IpAddr>().map(IpNet::from);
             let network = address.or_else(|_| part.parse::<IpNet>());
             network.map_err(|_| format!("{part:?} is no address or network, such as 10.0.0.0/8"))
         };
-        parts.map(network).collect::<Result<_, _>>().map(Self)
+        parts(&text).map(network).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// HTTP methods, as in `GET, POST`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Methods(Vec<Method>);
+
+impl Methods {
+    /// In the order in which they were given.
+    pub fn as_slice(&self) -> &[Method] {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Methods {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let method = |part: &str| {
+            let known = Method::from_bytes(part.as_bytes()).ok();
+            let known = known.filter(|_| part.bytes().all(|byte| byte.is_ascii_uppercase()));
+            known.ok_or_else(|| format!("{part:?} is no method, such as GET or POST"))
+        };
+        parts(&text).map(method).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// Addresses of one upstream, as in `http://10.0.0.1:80, http://10.0.0.2:80`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct PeerUrls(Vec<PeerUrl>);
+
+impl PeerUrls {
+    /// In the order in which they were given.
+    pub fn as_slice(&self) -> &[PeerUrl] {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for PeerUrls {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        parts(&text).map(str::parse).collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -205,7 +285,7 @@ impl TryFrom<String> for DocumentUrl {
     }
 }
 
-/// Where answers are cached; the scheme picks the back end.
+/// Where answers are cached, or requests counted; the scheme picks the back end.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub enum CacheUrl {

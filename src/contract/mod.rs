@@ -1,9 +1,11 @@
 //! What roles say to each other and to the world: values and typed clients, no logic.
 
+mod health;
 mod money;
 mod product;
 mod user;
 
+pub use health::{Health, PATH as HEALTH_PATH, health};
 pub use money::Money;
 pub use product::{Product, ProductClient};
 pub use user::{Account, Dashboard, Jwk, JwkSet, Revocation, User, UserClient, UserRole};

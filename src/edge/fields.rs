@@ -4,10 +4,10 @@ use std::str::FromStr;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::CONTENT_TYPE;
-use actix_web::web;
+use actix_web::web::{self, Bytes};
 use actix_web::{FromRequest, HttpRequest};
-use futures_util::StreamExt as _;
 use futures_util::future::LocalBoxFuture;
+use futures_util::{Stream, StreamExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -20,7 +20,7 @@ pub struct BodyLimit(pub usize);
 
 impl BodyLimit {
     /// That of the edge which `request` has come through.
-    pub(super) fn of(request: &HttpRequest) -> Self {
+    pub fn of(request: &HttpRequest) -> Self {
         request.app_data::<Self>().copied().unwrap_or(Self(0))
     }
 }
@@ -102,7 +102,10 @@ fn is_json(request: &HttpRequest) -> bool {
 
 /// Reads what a handler is not interested in, at most `limit` bytes: an answer that leaves before the request is
 /// over can get lost on the way, because the connection is closed under whoever still sends.
-pub(super) async fn discard(mut content: web::Payload, limit: BodyLimit) {
+pub async fn discard<E>(
+    mut content: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    limit: BodyLimit,
+) {
     let mut left = limit.0;
     while let Some(Ok(chunk)) = content.next().await {
         match left.checked_sub(chunk.len()) {

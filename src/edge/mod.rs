@@ -2,9 +2,14 @@
 //! mailbox alike: request id, deadline, limits, faults, problems, the access log.
 
 mod condition;
+pub mod cors;
 mod fields;
+mod head;
+mod headers;
 mod page;
 mod routes;
+mod turns;
+mod upload;
 
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -14,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
-use actix_web::http::header::CONTENT_LENGTH;
-use actix_web::http::{ConnectionType, StatusCode};
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
+use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::ServiceConfig;
 use actix_web::{App, HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web};
@@ -24,13 +29,18 @@ use log::Level;
 use tokio::time::timeout_at;
 
 pub use condition::Condition;
-pub use fields::{BodyLimit, Fields, Query};
+pub use fields::{BodyLimit, Fields, Query, discard};
+pub use head::HeadLimit;
+pub use headers::{SecurityHeaders, vary};
 pub use page::Limit;
-pub use routes::{Path, guarded, path};
+pub use routes::{Path, admit, path};
+pub use turns::{Turns, Waiting};
 
 use crate::auth::Guard;
 use crate::error::{Error, Kind};
+use crate::telemetry::{Meter, Metrics};
 use crate::transport::{Context, REQUEST_ID, RequestId, Trusted, number};
+use upload::{Held, Upload};
 
 /// The target of the access log's lines, for `log.filter`.
 const ACCESS: &str = "access";
@@ -76,6 +86,38 @@ impl Draining {
     }
 }
 
+/// How long a request may take, and how large its body may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// The most time.
+    pub timeout: Duration,
+    /// In bytes.
+    pub body_limit: usize,
+}
+
+/// What a request's route is called in the log and in the metrics, such as `/products/{id}`.
+#[derive(Clone, Debug)]
+pub struct RouteName(pub Rc<str>);
+
+thread_local! {
+    static NO_ROUTE: RouteName = RouteName("-".into());
+}
+
+impl Default for RouteName {
+    fn default() -> Self {
+        NO_ROUTE.with(Clone::clone)
+    }
+}
+
+impl RouteName {
+    /// That of the request which `response` answers: what its handler says, or else its path's pattern.
+    fn of(response: &ServiceResponse<BoxBody>) -> Option<Self> {
+        let request = response.request();
+        let said = request.extensions().get::<Self>().cloned();
+        said.or_else(|| request.app_data::<Self>().cloned())
+    }
+}
+
 /// The policy of one role's edge.
 #[derive(Clone, Debug)]
 pub struct Edge {
@@ -85,6 +127,10 @@ pub struct Edge {
     pub request_timeout: Duration,
     /// The largest request body, in bytes.
     pub body_limit: usize,
+    /// The most time between two pieces of a request's body.
+    pub body_timeout: Duration,
+    /// The largest head of a request.
+    pub head_limit: HeadLimit,
     /// While this is set, answers ask clients to open a new connection, which will be elsewhere.
     pub draining: Draining,
     /// The level of the access log's lines.
@@ -93,49 +139,121 @@ pub struct Edge {
     pub guard: Guard,
     /// Who is believed in where a client is.
     pub trusted: Trusted,
+    /// Where requests are counted.
+    pub metrics: Metrics,
+    /// What every answer says to browsers; nothing where only other roles and operators ask.
+    pub security: Option<SecurityHeaders>,
+    /// What scripts of other origins may do; nothing where browsers let them do nothing.
+    pub cors: Option<cors::Policy>,
 }
 
 impl Edge {
     /// The role's actix application: `routes` behind this edge.
     pub fn app(self, routes: impl FnOnce(&mut ServiceConfig)) -> App<impl RoleService> {
+        let same = self.bounds();
+        self.app_within(move |_| same, routes)
+    }
+
+    /// The same, with bounds that differ from request to request.
+    pub fn app_within(
+        self,
+        bounds: impl Fn(&ServiceRequest) -> Bounds + 'static,
+        routes: impl FnOnce(&mut ServiceConfig),
+    ) -> App<impl RoleService> {
+        let meter = Meter::new(self.metrics.clone(), self.role);
         let edge = Rc::new(self);
+        let shared = Rc::new((bounds, meter));
         App::new()
             .app_data(BodyLimit(edge.body_limit))
             .app_data(edge.guard.clone())
-            .configure(routes)
             .default_service(web::to(not_found))
-            .wrap(from_fn(move |request, next| edge.clone().serve(request, next)))
+            .configure(routes)
+            .wrap(from_fn(move |request, next| {
+                let (edge, shared) = (edge.clone(), shared.clone());
+                async move { edge.serve(request, next, &shared.0, &shared.1).await }
+            }))
+    }
+
+    /// The bounds of a request of which nothing else is known.
+    pub fn bounds(&self) -> Bounds {
+        Bounds { timeout: self.request_timeout, body_limit: self.body_limit }
     }
 
     async fn serve<B: MessageBody + 'static>(
         self: Rc<Self>,
-        request: ServiceRequest,
+        mut request: ServiceRequest,
         next: Next<B>,
+        bounds: &impl Fn(&ServiceRequest) -> Bounds,
+        meter: &Meter,
     ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
         let started = Instant::now();
+        let bounds = bounds(&request);
+        let under_way = request.conn_data::<Turns>().map(Turns::begin);
         let peer = request.peer_addr().map(|address| address.ip());
         let client = self.trusted.client(request.headers(), peer);
-        let context = Context::of(request.headers(), self.request_timeout).watched(client);
+        let context = Context::of(request.headers(), bounds.timeout).watched(client);
         request.extensions_mut().insert(context.clone());
-        let line = log::log_enabled!(target: ACCESS, self.access).then(|| Line {
-            method: request.method().to_string(),
-            path: request.path().to_owned(),
-            started,
-        });
+        let line =
+            log::log_enabled!(target: ACCESS, self.access).then(|| request.path().to_owned());
+        let method = request.method().clone();
         let id = &context.request_id;
-        match self.answer(request, next, &context).await {
+        let grant = self.cors.as_ref().and_then(|cors| cors.grant(request.headers()));
+        // What comes through a mailbox has come over a socket before, whose edge has seen to it.
+        let (checked, upload) = match peer {
+            Some(_) => self.receive(&mut request, bounds.body_limit),
+            None => (Ok(()), None),
+        };
+        let answered = match (checked, &self.cors) {
+            (Err(error), _) => Err(error),
+            (Ok(()), Some(cors)) if cors::is_preflight(request.method(), request.headers()) => {
+                Ok(match cors.preflight(&grant) {
+                    Ok(allowed) => request.into_response(allowed),
+                    Err(error) => request.error_response(error),
+                })
+            }
+            _ => self.answer(request, next, &context, upload.as_ref()).await,
+        };
+        let (outcome, status, route) = match answered {
             Ok(response) => {
-                let response = self.finish(response, id);
-                self.log(line, response.status(), || route(&response), id);
-                Ok(response)
+                let response = self.finish(response, id, &grant);
+                let (status, route) = (response.status(), RouteName::of(&response));
+                let response = response.map_body(|_, body| Held::with(body, upload, under_way));
+                (Ok(response), status, route)
             }
             // The handler was cut off, and took the request with it.
             Err(error) => {
                 self.report(&error, id);
-                self.log(line, error.status_code(), || None, id);
-                Err(Rendered { error, id: id.clone() }.into())
+                let status = error.status_code();
+                // Nobody has read the request to its end.
+                let close = status.is_client_error() || self.draining.has_begun();
+                let edge = self.clone();
+                let cut = Rendered { error, id: id.clone(), edge, grant, upload, close };
+                (Err(cut.into()), status, None)
             }
+        };
+        let (route, duration) = (route.unwrap_or_default(), started.elapsed());
+        meter.count(&route.0, method.as_str(), status.as_u16(), duration);
+        if let Some(path) = line {
+            self.log(&Line { method, path, route, status, duration }, id);
         }
+        outcome
+    }
+
+    /// Looks at what a client sends before anybody believes it.
+    fn receive(
+        &self,
+        request: &mut ServiceRequest,
+        body_limit: usize,
+    ) -> (Result<(), Error>, Option<Upload>) {
+        let upload = Upload::watch(request, self.body_timeout);
+        let checked = head::check(request.head_mut(), self.head_limit).and_then(|()| {
+            let length = number::<u64>(request.headers(), CONTENT_LENGTH);
+            match length.is_some_and(|length| length > body_limit as u64) {
+                true => Err(too_large(body_limit)),
+                false => Ok(()),
+            }
+        });
+        (checked, upload)
     }
 
     /// Runs the handler within the limits. A request that may write runs to its end even when nobody
@@ -145,10 +263,10 @@ impl Edge {
         request: ServiceRequest,
         next: Next<B>,
         context: &Context,
+        upload: Option<&Upload>,
     ) -> Result<ServiceResponse<BoxBody>, Error> {
-        let length = number::<u64>(request.headers(), CONTENT_LENGTH);
-        if length.is_some_and(|length| length > self.body_limit as u64) {
-            return Err(too_large(self.body_limit));
+        if context.deadline <= Instant::now() {
+            return Err(Error::new(Kind::DeadlineExceeded, "no time was left to answer"));
         }
         let safe = request.method().is_safe();
         let handler = AssertUnwindSafe(next.call(request)).catch_unwind();
@@ -161,10 +279,16 @@ impl Edge {
                 .map(|joined| joined.unwrap_or_else(panicked))
         };
         match outcome {
-            Ok(Ok(Ok(response))) => Ok(response.map_into_boxed_body()),
+            Ok(Ok(Ok(response))) => match upload.and_then(|upload| upload.fault(response.status()))
+            {
+                Some(fault) => Err(fault),
+                None => Ok(response.map_into_boxed_body()),
+            },
             Ok(Ok(Err(error))) => Err(Error::internal(error.to_string())),
             Ok(Err(_panic)) => Err(Error::internal("a handler panicked")),
-            Err(_elapsed) => Err(Error::new(Kind::DeadlineExceeded, "no answer in time")),
+            Err(_elapsed) => Err(upload
+                .and_then(Upload::fault_at_deadline)
+                .unwrap_or_else(|| Error::new(Kind::DeadlineExceeded, "no answer in time"))),
         }
     }
 
@@ -173,6 +297,7 @@ impl Edge {
         &self,
         response: ServiceResponse<BoxBody>,
         id: &RequestId,
+        grant: &cors::Grant,
     ) -> ServiceResponse<BoxBody> {
         let rendered = match response.response().error() {
             Some(cause) => match cause.as_error::<Error>() {
@@ -185,11 +310,22 @@ impl Edge {
             Some(problem) => response.into_response(problem),
             None => response,
         };
-        response.headers_mut().insert(REQUEST_ID, id.header());
+        self.sign(response.headers_mut(), id, grant);
         if self.draining.has_begun() {
             response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
         response
+    }
+
+    /// Writes the headers that every answer has, whoever made it.
+    fn sign(&self, headers: &mut HeaderMap, id: &RequestId, grant: &cors::Grant) {
+        headers.insert(REQUEST_ID, id.header());
+        if let Some(security) = &self.security {
+            security.write(headers);
+        }
+        if let Some(cors) = &self.cors {
+            cors.write(grant, headers);
+        }
     }
 
     fn problem(&self, error: &Error, id: &RequestId) -> HttpResponse {
@@ -199,33 +335,24 @@ impl Edge {
 
     /// The cause of a fault stands in the log, and only there.
     fn report(&self, error: &Error, id: &RequestId) {
-        if error.status_code().is_server_error() {
+        if error.status_code().is_server_error() && !error.is_logged() {
             log::error!(role = self.role, requestId = id.as_str(); "{}", error.chain());
         }
     }
 
-    fn log(
-        &self,
-        line: Option<Line>,
-        status: StatusCode,
-        route: impl FnOnce() -> Option<String>,
-        id: &RequestId,
-    ) {
-        let Some(line) = line else { return };
-        let route = route().unwrap_or_else(|| "-".into());
+    fn log(&self, line: &Line, id: &RequestId) {
         let (method, path) = (line.method.as_str(), line.path.as_str());
-        let millis = line.started.elapsed().as_micros() as f64 / 1000.0;
         // What roles ask each other every few seconds is nobody's news.
-        let quiet = path.starts_with(INTERNAL) && status.is_success();
+        let quiet = path.starts_with(INTERNAL) && line.status.is_success();
         log::log!(
             target: ACCESS,
             if quiet { Level::Debug } else { self.access },
             role = self.role,
             requestId = id.as_str(),
             method,
-            route = route.as_str(),
-            status = status.as_u16(),
-            durationMs = millis;
+            route = &*line.route.0,
+            status = line.status.as_u16(),
+            durationMs = line.duration.as_micros() as f64 / 1000.0;
             "{method} {path}"
         );
     }
@@ -236,16 +363,13 @@ async fn not_found(request: HttpRequest, content: web::Payload) -> Result<HttpRe
     Err(Error::not_found("path"))
 }
 
-/// What the access log needs of a request that a handler is going to take.
+/// A line of the access log.
 struct Line {
-    method: String,
+    method: Method,
     path: String,
-    started: Instant,
-}
-
-/// The route template, such as `/products/{id}`.
-fn route(response: &ServiceResponse<BoxBody>) -> Option<String> {
-    response.request().match_pattern()
+    route: RouteName,
+    status: StatusCode,
+    duration: Duration,
 }
 
 fn panicked<T>(_: tokio::task::JoinError) -> Result<T, Box<dyn std::any::Any + Send>> {
@@ -270,6 +394,11 @@ fn foreign(status: StatusCode, cause: &actix_web::Error) -> Error {
 struct Rendered {
     error: Error,
     id: RequestId,
+    edge: Rc<Edge>,
+    grant: cors::Grant,
+    upload: Option<Upload>,
+    /// Whether the connection must not be used again.
+    close: bool,
 }
 
 impl ResponseError for Rendered {
@@ -279,7 +408,10 @@ impl ResponseError for Rendered {
 
     fn error_response(&self) -> HttpResponse {
         let mut response = self.error.render(Some(self.id.as_str()));
-        response.headers_mut().insert(REQUEST_ID, self.id.header());
-        response
+        self.edge.sign(response.headers_mut(), &self.id, &self.grant);
+        if self.close {
+            response.head_mut().set_connection_type(ConnectionType::Close);
+        }
+        response.map_body(|_, body| Held::with(body, self.upload.clone(), None))
     }
 }

@@ -1,7 +1,7 @@
 //! A path and its methods, with HEAD beside every GET and a 405 that says what would have worked.
 
 use actix_web::body::BoxBody;
-use actix_web::dev::{AppService, HttpServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::dev::{AppService, HttpServiceFactory, ServiceRequest};
 use actix_web::guard;
 use actix_web::http::Method;
 use actix_web::middleware::{Next, from_fn};
@@ -10,8 +10,9 @@ use actix_web::{
     web,
 };
 
+use super::RouteName;
 use super::fields::{BodyLimit, discard};
-use crate::auth::{Audit, Denied, Guard, Rule};
+use crate::auth::{Audit, Caller, Denied, Guard, Rule};
 use crate::error::{Error, Kind, allow_header};
 
 /// A path of a role; made by [`path`].
@@ -22,7 +23,8 @@ pub struct Path {
 
 /// The path that `pattern` matches, as in `/products/{id}`, without any method yet.
 pub fn path(pattern: &str) -> Path {
-    Path { resource: web::resource(pattern), methods: Vec::new() }
+    let name = RouteName(pattern.into());
+    Path { resource: web::resource(pattern).app_data(name), methods: Vec::new() }
 }
 
 impl Path {
@@ -96,34 +98,39 @@ impl Path {
 }
 
 /// `route`, for those whom `rule` lets.
-pub fn guarded(rule: Rule, route: Route) -> Route {
+fn guarded(rule: Rule, route: Route) -> Route {
     if rule.is_public() {
         return route;
     }
-    route.wrap(from_fn(move |request, next| admit(rule, request, next)))
+    route.wrap(from_fn(move |mut request: ServiceRequest, next: Next<BoxBody>| async move {
+        match admit(rule, &mut request).await {
+            Ok(caller) => {
+                request.extensions_mut().insert(caller);
+                next.call(request).await
+            }
+            Err(error) => Ok(request.error_response(error)),
+        }
+    }))
 }
 
-async fn admit(
-    rule: Rule,
-    mut request: ServiceRequest,
-    next: Next<BoxBody>,
-) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+/// Who asks with `request`, when `rule` lets them; else the body is read, and the audit log told.
+///
+/// # Errors
+/// Those of [`Guard::admit`].
+pub async fn admit(rule: Rule, request: &mut ServiceRequest) -> Result<Caller, Error> {
     let admitted = match request.app_data::<Guard>() {
         Some(guard) => guard.admit(rule, request.headers()).await,
         None => Err(Error::internal("there is a rule and no guard").into()),
     };
     match admitted {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.call(request).await
-        }
+        Ok(caller) => Ok(caller),
         Err(Denied { error, user }) => {
             let limit = BodyLimit::of(request.request());
-            discard(request.extract::<web::Payload>().await?, limit).await;
+            discard(request.take_payload(), limit).await;
             if let Kind::Unauthorized | Kind::Forbidden = error.kind() {
                 Audit::of(request.request()).note("access_denied", user, &error.chain());
             }
-            Ok(request.error_response(error))
+            Err(error)
         }
     }
 }

@@ -1,46 +1,164 @@
 //! The gateway role: the one address that clients know.
 
-mod client;
+mod cache;
+mod compress;
+mod forwarding;
+mod health;
+pub mod limit;
+mod plan;
 mod proxy;
+mod table;
+pub mod upstream;
 
-use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{HttpResponse, Responder};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use actix_service::fn_service;
+use actix_web::web::{Data, ServiceConfig};
+use actix_web::{App, HttpResponse, Responder};
+use rustls::ClientConfig;
 
 use crate::auth::{anyone, public};
-use crate::edge::{guarded, path};
-use crate::transport::Peer;
-use proxy::Upstream;
+use crate::config::{self, Networks, Transport};
+use crate::edge::{Edge, RoleService, path};
+use crate::readiness::Check;
+use crate::transport::{Peer, Trusted};
+use cache::Cache;
+use health::Roles;
+use limit::Limiter;
+use plan::Plan;
+use proxy::Proxy;
+use table::Tables;
 
-/// The roles behind the gateway.
+use upstream::Report;
+
+/// The role, as far as a process has one of it; cheap to clone. Each worker thread takes its [`Gateway::app`].
 #[derive(Clone, Debug)]
-pub struct Peers {
-    /// Answers what begins with `/auth`.
-    pub user: Peer,
-    /// Answers what begins with `/products`.
-    pub product: Peer,
+pub struct Gateway {
+    roles: &'static [&'static str],
+    trusted_proxies: Networks,
+    limits: limit::Shared,
+    cache: Cache,
+    compress: bool,
+    scheme: &'static str,
+    current: Arc<Current>,
 }
 
-/// The routes of one worker thread, which lead to `peers`. No request body is taken beyond `body_limit`
-/// bytes.
-pub fn routes(peers: Peers, body_limit: usize) -> impl FnOnce(&mut ServiceConfig) + use<> {
-    move |routes| configure(routes, peers, body_limit)
+#[derive(Debug)]
+struct Current {
+    version: AtomicU64,
+    plan: RwLock<Arc<Plan>>,
 }
 
-/// Every route of the role. What a user may do is for the role behind it to say, but a bad token ends here;
-/// where one asks for a new token, the old one is no matter.
-fn configure(routes: &mut ServiceConfig, peers: Peers, body_limit: usize) {
-    routes.service(path("/").get(anyone(), welcome));
-    for (prefix, rule, peer) in
-        [("/auth", public(), peers.user), ("/products", anyone(), peers.product)]
-    {
-        let upstream = Upstream { peer, body_limit };
-        let upstream = Data::new(upstream);
-        // Two resources, so that the log tells which of them a request took.
-        for pattern in [prefix.to_owned(), format!("{prefix}/{{rest:.*}}")] {
-            let all = web::resource(pattern).app_data(upstream.clone());
-            routes.service(all.route(guarded(rule, web::to(proxy::forward))));
-        }
+impl Gateway {
+    /// The gateway that `options` describe, in a process that reaches `roles` by name.
+    ///
+    /// # Errors
+    /// The setting that does not work, and what is wrong with it.
+    pub fn build(
+        options: &config::Gateway,
+        roles: &'static [&'static str],
+    ) -> Result<Self, (String, String)> {
+        let plan = RwLock::new(Arc::new(Plan::compile(options, roles)?));
+        let current = Arc::new(Current { version: AtomicU64::new(0), plan });
+        let limits = limit::Shared::new(options);
+        limits.open().map_err(|problem| ("gateway.limits_url".to_owned(), problem))?;
+        let trusted_proxies = options.trusted_proxies.clone();
+        let cache = Cache::new(options.cache_size, options.cache_entry_limit);
+        let compress = options.compress;
+        let scheme = if options.tls_certificate.is_some() { "https" } else { "http" };
+        Ok(Self { roles, trusted_proxies, limits, cache, compress, scheme, current })
     }
+
+    /// Takes other routes from now on, on all threads; requests that have begun go on with those of before.
+    ///
+    /// # Errors
+    /// The setting that does not work, and what is wrong with it; nothing has changed then.
+    pub fn reload(&self, options: &config::Gateway) -> Result<(), (String, String)> {
+        let mut plan = Plan::compile(options, self.roles)?;
+        plan.inherit(&self.plan().1);
+        *self.current.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
+        self.current.version.fetch_add(1, Ordering::Release);
+        // What was kept of a path may be another upstream's now.
+        self.cache.clear();
+        Ok(())
+    }
+
+    /// What it needs.
+    pub fn checks(&self) -> Vec<Check> {
+        let counts = self.limiter().readiness().map(|check| {
+            let (gateway, check) = (self.clone(), Rc::new(check));
+            Check::optional(check.name, move || {
+                let check = gateway.plan().1.has_limits().then(|| check.clone());
+                async move {
+                    match check {
+                        Some(check) => check.ask().await,
+                        None => Ok(()),
+                    }
+                }
+            })
+        });
+        counts.into_iter().collect()
+    }
+
+    /// How its upstreams are.
+    pub fn upstreams(&self) -> Vec<Report> {
+        self.plan().1.upstreams.iter().map(|upstream| upstream.state.report()).collect()
+    }
+
+    fn limiter(&self) -> Limiter {
+        // Gateway::build has seen that it can be had.
+        self.limits.open().unwrap_or_else(|error| unreachable!("{error}"))
+    }
+
+    fn version(&self) -> u64 {
+        self.current.version.load(Ordering::Acquire)
+    }
+
+    fn plan(&self) -> (u64, Arc<Plan>) {
+        // The version first: a plan that comes in between is taken again.
+        let version = self.version();
+        let plan = self.current.plan.read().unwrap_or_else(PoisonError::into_inner);
+        (version, plan.clone())
+    }
+
+    /// The application of one worker thread behind `edge`, which reaches the roles by `peers`, and what is elsewhere over
+    /// `https` with `tls`.
+    pub fn app(
+        &self,
+        edge: Edge,
+        peers: Vec<(&'static str, Peer)>,
+        transport: &Transport,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> App<impl RoleService + use<>> {
+        let trusted_proxies = self.trusted_proxies.clone();
+        let roles = Data::new(Roles(peers.clone()));
+        let tables = Tables::new(self.clone(), peers, transport.clone(), tls);
+        let bounds = edge.bounds();
+        let proxy = Rc::new(Proxy {
+            tables,
+            limiter: self.limiter(),
+            cache: self.cache.clone(),
+            compress: self.compress,
+            scheme: self.scheme,
+            trusted_proxies: trusted_proxies.clone(),
+            bounds,
+        });
+        let edge = Edge { trusted: Trusted::Proxies(trusted_proxies), ..edge };
+        let found = proxy.clone();
+        let routes = |routes: &mut ServiceConfig| configure(routes, roles, proxy);
+        edge.app_within(move |request| found.bounds(request), routes)
+    }
+}
+
+/// Every route of the role itself; all others are the operator's.
+fn configure(routes: &mut ServiceConfig, roles: Data<Roles>, proxy: Rc<Proxy>) {
+    routes
+        .app_data(roles)
+        .service(path("/").get(anyone(), welcome))
+        .service(path("/health").get(public(), health::show))
+        .default_service(fn_service(move |request| proxy.clone().serve(request)));
 }
 
 /// `GET /`

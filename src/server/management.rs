@@ -1,24 +1,81 @@
 //! What a process tells those who run it, on a port of its own.
 
+use std::sync::Arc;
+
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Readiness, State};
 use crate::auth::public;
+use crate::contract::{HEALTH_PATH, Health};
 use crate::edge::path;
+use crate::error::Error;
+use crate::telemetry::Metrics;
 
-/// Every management route, over the state in `readiness`; `roles` are those of this process.
-pub fn routes(readiness: Readiness, roles: Vec<&'static str>) -> impl FnOnce(&mut ServiceConfig) {
+/// Every management route, over the state in `readiness`; `roles` are those of this process, and `metrics` what
+/// it counts. `upstreams` tells how those behind a gateway are.
+pub fn routes(
+    readiness: Readiness,
+    roles: Vec<&'static str>,
+    metrics: Metrics,
+    upstreams: Upstreams,
+) -> impl FnOnce(&mut ServiceConfig) {
     move |routes| {
         routes
             .app_data(Data::new(readiness))
             .app_data(Data::new(roles))
+            .app_data(Data::new(metrics))
+            .app_data(Data::new(upstreams))
+            .service(path("/metrics").get(public(), count))
             .service(path("/livez").get(public(), livez))
             .service(path("/readyz").get(public(), readyz))
             .service(path("/version").get(public(), version));
     }
+}
+
+/// Tells how the upstreams of a process's gateway are; nothing where it has none.
+pub type Upstreams = Option<Arc<dyn Fn() -> Value + Send + Sync>>;
+
+/// The route by which `role` tells other roles how it is: what it misses itself.
+pub fn health_route(readiness: Readiness, role: &'static str) -> impl FnOnce(&mut ServiceConfig) {
+    move |routes| {
+        let own = Own { role, readiness };
+        routes.app_data(Data::new(own)).service(path(HEALTH_PATH).get(public(), health));
+    }
+}
+
+/// The state of a role in a process of several.
+struct Own {
+    role: &'static str,
+    readiness: Readiness,
+}
+
+/// `GET /internal/health`
+async fn health(own: Data<Own>) -> impl Responder {
+    let (state, missing) = own.readiness.state();
+    let others = missing.iter().filter(|name| !is_of(name, own.role)).count();
+    let missing = missing.into_iter().filter(|name| is_of(name, own.role)).map(str::to_owned);
+    let missing = missing.collect::<Vec<_>>();
+    // What another role of this process misses is not this one's matter.
+    let state = match state {
+        State::Degraded | State::Starting if missing.is_empty() && others > 0 => State::Ready,
+        state => state,
+    };
+    HttpResponse::Ok().json(Health { status: state.to_string(), missing })
+}
+
+/// Whether `role` cannot do without what is called `name`, as in `user.database`, `peers.product`, `auth.keys`.
+fn is_of(name: &str, role: &str) -> bool {
+    let owner = name.split('.').next().unwrap_or_default();
+    !["gateway", "user", "product"].contains(&owner) || owner == role
+}
+
+/// `GET /metrics`, for Prometheus
+async fn count(metrics: Data<Metrics>) -> Result<impl Responder, Error> {
+    let text = metrics.text().map_err(Error::internal)?;
+    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text))
 }
 
 /// `GET /livez`: 200 as long as the process answers at all.
@@ -27,11 +84,15 @@ async fn livez() -> impl Responder {
 }
 
 /// `GET /readyz`: 200 when requests should come, else 503; names what is missing either way.
-async fn readyz(readiness: Data<Readiness>) -> impl Responder {
+async fn readyz(readiness: Data<Readiness>, upstreams: Data<Upstreams>) -> impl Responder {
     let (state, missing): (State, _) = readiness.state();
     let status =
         if state.takes_requests() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    HttpResponse::build(status).json(json!({ "status": state, "missing": missing }))
+    let mut body = json!({ "status": state, "missing": missing });
+    if let Some(tell) = upstreams.as_ref() {
+        body["upstreams"] = tell();
+    }
+    HttpResponse::build(status).json(body)
 }
 
 /// `GET /version`: what runs here.

@@ -1,5 +1,6 @@
 //! Listening and draining: one role on its socket, and the process's management port.
 
+mod connection;
 mod http2;
 mod management;
 mod readiness;
@@ -10,15 +11,18 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::Server;
-use actix_web::{App, HttpServer};
+use actix_http::{HttpService, KeepAlive, Protocol};
+use actix_service::{ServiceFactoryExt as _, fn_service, map_config};
+use actix_web::App;
+use actix_web::dev::{AppConfig, Server};
 use rustls::ServerConfig;
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::config::{self, Effective};
 use crate::edge::RoleService;
 
-pub use management::routes as management_routes;
+use connection::{Connection, Patience};
+pub use management::{Upstreams, health_route, routes as management_routes};
 pub use readiness::{Readiness, State};
 
 /// Connections that may wait to be accepted.
@@ -91,16 +95,38 @@ where
     if let Some(tls) = listener.tls {
         return secure::serve(listener.socket, tls, workers, options, app);
     }
-    let server = HttpServer::new(app)
+    let patience = Patience::of(options);
+    let builder = Server::build();
+    let draining = builder.graceful_shutdown_signal();
+    let service = move || {
+        let draining = draining.clone();
+        let http = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let draining = draining.clone();
+                async move { draining.notified().await }
+            })
+            // The connection has the clocks.
+            .keep_alive(KeepAlive::Os)
+            .client_request_timeout(Duration::ZERO)
+            .client_disconnect_timeout(DISCONNECT)
+            .on_connect_ext(|connection: &Connection<TcpStream>, data| {
+                data.insert(connection.turns().clone());
+            })
+            .finish(map_config(app(), |()| AppConfig::default()));
+        let connect = fn_service(move |stream: TcpStream| async move {
+            // Without it an answer's end would wait until its beginning is acknowledged.
+            let _ = stream.set_nodelay(true);
+            let peer = stream.peer_addr().ok();
+            Ok((Connection::new(stream, patience), Protocol::Http1, peer))
+        });
+        connect.and_then(http)
+    };
+    let builder = builder
         .workers(workers)
-        .keep_alive(options.keep_alive)
-        .client_request_timeout(options.header_timeout)
-        .client_disconnect_timeout(DISCONNECT)
         .shutdown_timeout(shutdown_timeout(options))
-        .tcp_nodelay(true)
         .disable_signals()
-        .listen(listener.socket)?;
-    Ok(server.run())
+        .listen("http", listener.socket, service)?;
+    Ok(builder.run())
 }
 
 /// In whole seconds, as actix wants it, and 0 would not wait at all: whoever stops the server looks at the clock.

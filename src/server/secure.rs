@@ -8,8 +8,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use actix_http::{HttpService, Request};
+use actix_http::{HttpService, KeepAlive, Request};
 use actix_server::GracefulShutdownSignal;
 use actix_service::{
     IntoServiceFactory as _, Service, ServiceFactory, fn_factory, fn_service, map_config,
@@ -24,6 +25,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::connection::{Connection, Patience};
 use super::{DISCONNECT, http2, shutdown_timeout};
 use crate::config;
 use crate::edge::RoleService;
@@ -71,16 +73,20 @@ async fn worker<T: RoleService>(
     let app = Rc::new(factory.new_service(()).await?);
     let (http1, told) = (app.clone(), leaving.clone());
     let http1 = HttpService::build()
-        .keep_alive(options.keep_alive)
-        .client_request_timeout(options.header_timeout)
-        .client_disconnect_timeout(DISCONNECT)
         .graceful_shutdown_signal(move || {
             let told = told.clone();
             async move { told.notified().await }
         })
+        // The connection has the clocks.
+        .keep_alive(KeepAlive::Os)
+        .client_request_timeout(Duration::ZERO)
+        .client_disconnect_timeout(DISCONNECT)
+        .on_connect_ext(|connection: &Connection<Stream>, data| {
+            data.insert(connection.turns().clone());
+        })
         .h1(fn_factory(move || ready(Ok::<_, ()>(http1.clone()))));
-    let worker =
-        Rc::new(Worker { http1: http1.new_service(()).await?, app, acceptor, options, leaving });
+    let http1 = http1.new_service(()).await?;
+    let worker = Rc::new(Worker { app, http1, acceptor, options, leaving });
     Ok(fn_service(move |tcp| {
         let worker = worker.clone();
         async move {
@@ -101,7 +107,7 @@ struct Worker<A, H> {
 impl<A, H> Worker<A, H>
 where
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
-    H: Service<(Stream, Option<SocketAddr>), Response = ()>,
+    H: Service<(Connection<Stream>, Option<SocketAddr>), Response = ()>,
 {
     /// Serves a connection until its end. A handshake has as much time as the head of a request.
     async fn connection(&self, tcp: TcpStream) {
@@ -116,8 +122,9 @@ where
         if is_http2 {
             http2::serve(stream, peer, &*self.app, &self.options, self.leaving.notified()).await;
         } else {
+            let connection = Connection::new(stream, Patience::of(&self.options));
             // What went wrong has been logged where it happened.
-            let _ = self.http1.call((stream, peer)).await;
+            let _ = self.http1.call((connection, peer)).await;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::task::{Poll, ready};
 
 use actix_http::Payload;
 use actix_web::body::{self, BodySize, BodyStream, BoxBody, MessageBody, SizedStream};
@@ -23,9 +24,11 @@ pub enum Body {
 
 /// Content that comes in chunks.
 pub struct Chunks {
-    length: Option<u64>,
-    stream: LocalBoxStream<'static, io::Result<Bytes>>,
+    pub(super) length: Option<u64>,
+    pub(super) stream: ChunkStream,
 }
+
+pub(super) type ChunkStream = LocalBoxStream<'static, io::Result<Bytes>>;
 
 impl fmt::Debug for Chunks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,6 +60,21 @@ impl Body {
                 Self::stream(length, chunks)
             }
         }
+    }
+
+    /// The same content, which keeps `companion` until it has ended or is dropped. Content that is here needs
+    /// no companion, and lets it go at once.
+    pub fn keeping<T: 'static>(self, companion: T) -> Self {
+        let Self::Stream(Chunks { length, mut stream }) = self else { return self };
+        let mut companion = Some(companion);
+        let stream = stream::poll_fn(move |cx| {
+            let next = ready!(stream.poll_next_unpin(cx));
+            if !matches!(next, Some(Ok(_))) {
+                drop(companion.take());
+            }
+            Poll::Ready(next)
+        });
+        Self::Stream(Chunks { length, stream: stream.boxed_local() })
     }
 
     /// How many bytes there are, where that is known.

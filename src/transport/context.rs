@@ -100,7 +100,12 @@ impl Context {
 
     /// The same with at most `limit` left.
     pub fn within(&self, limit: Duration) -> Self {
-        let deadline = self.deadline.min(Instant::now() + limit);
+        self.until(Instant::now() + limit)
+    }
+
+    /// The same, which has to end at `limit` if it does not earlier.
+    pub fn until(&self, limit: Instant) -> Self {
+        let deadline = self.deadline.min(limit);
         Self { deadline, watched: false, ..self.clone() }
     }
 

@@ -5,8 +5,10 @@
 
 mod address;
 mod body;
+mod call;
 mod context;
 pub mod http;
+mod loan;
 pub mod local;
 
 use std::str::FromStr;
@@ -14,10 +16,10 @@ use std::str::FromStr;
 use actix_web::http::header::{self, HeaderMap, HeaderName};
 use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::{HttpRequest, HttpResponse};
-use tokio::time::timeout_at;
 
-pub use address::{FORWARDED_FOR, Trusted};
+pub use address::{FORWARDED_FOR, Trusted, network};
 pub use body::{Body, Chunks};
+pub use call::Call;
 pub use context::{Context, REQUEST_ID, REQUEST_TIMEOUT, RequestId, TRACE_PARENT};
 
 use crate::error::{Error, Kind};
@@ -116,9 +118,12 @@ pub enum PeerError {
     /// The caller's time is used up.
     #[error("no answer within the time that was left")]
     DeadlineExceeded,
-    /// The connection or the content broke off.
+    /// The connection or the reply's content broke off.
     #[error("broken off: {0}")]
     Broken(String),
+    /// The request's own content broke off, which is no fault of the peer's.
+    #[error("the request broke off: {0}")]
+    Content(String),
 }
 
 impl PeerError {
@@ -140,6 +145,9 @@ impl From<PeerError> for Error {
                 Error::new(Kind::BadGateway, "a part of the shop broke off its answer")
                     .caused_by(error)
             }
+            PeerError::Content(_) => {
+                Error::new(Kind::Malformed, "the request's content broke off").caused_by(error)
+            }
         }
     }
 }
@@ -157,33 +165,33 @@ impl Peer {
     /// Sends `request` on behalf of `context` and waits for the head of the reply, which the content
     /// follows in a stream.
     ///
+    /// A kept connection may turn out to be closed just when it is used; a request that may be repeated is
+    /// then sent once more.
+    ///
     /// # Errors
     /// When there is no reply within the time that `context` has left; see [`PeerError`].
-    pub async fn send(&self, mut request: Request, context: &Context) -> Result<Reply, PeerError> {
-        let is_head = request.method == Method::HEAD;
-        remove_hop_by_hop(&mut request.headers);
-        take_length(&mut request.headers);
-        context.write(&mut request.headers);
-        let mut reply = match context.alarm() {
-            Some(deadline) => {
-                let outcome = timeout_at(deadline.into(), self.dispatch(request)).await;
-                outcome.map_err(|_| PeerError::DeadlineExceeded)??
-            }
-            None => self.dispatch(request).await?,
-        };
-        remove_hop_by_hop(&mut reply.headers);
-        let declared = take_length(&mut reply.headers);
-        if is_head {
-            reply.body = reply.body.into_head(declared);
+    pub async fn send(&self, request: Request, context: &Context) -> Result<Reply, PeerError> {
+        let may_repeat = request.may_repeat();
+        let mut call = self.prepare(request, context, may_repeat)?;
+        match call.send().await {
+            Err(PeerError::Broken(_)) if call.can_be_sent() => call.send().await,
+            outcome => outcome,
         }
-        Ok(reply)
     }
 
-    async fn dispatch(&self, request: Request) -> Result<Reply, PeerError> {
-        match self {
-            Peer::Http(peer) => peer.send(request).await,
-            Peer::Local(peer) => peer.send(request).await,
-        }
+    /// Makes `request` ready to be sent on behalf of `context`, and sends nothing yet. What is `kept` can be
+    /// had back when the call was in vain, and sent elsewhere; that costs a little. A role in this process
+    /// keeps nothing: there is no elsewhere.
+    ///
+    /// # Errors
+    /// When it is no request that could be sent.
+    pub fn prepare<'a>(
+        &'a self,
+        request: Request,
+        context: &'a Context,
+        kept: bool,
+    ) -> Result<Call<'a>, PeerError> {
+        Call::new(self, request, context, kept)
     }
 }
 

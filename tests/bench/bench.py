@@ -1,12 +1,12 @@
-#!/usr/bin/env python3
-"""Measures the release binary against its goals, and its gateway against nginx, in one run.
+#!/usr/bin/env -S python3 -B
+"""Measures the release binary against its goals, and beside nginx and HAProxy, in one run.
 
 Usage: bench.py [--seconds N] [--rounds N] [--only SECTION ...] [--million-on-mongodb]
 
-Needs `cargo build --release` before, the programs wrk and nginx, and the servers of Redis,
-PostgreSQL and MongoDB, which it starts on folders and ports of its own. A goal that is not met is
-printed as such and fails nothing; an error answer, a broken connection or a server that does not
-start ends the run with status 1.
+Needs `cargo build --release` before, the programs wrk, nginx and HAProxy, and the servers of
+Redis, PostgreSQL and MongoDB, which it starts on folders and ports of its own. A goal that is not
+met is printed as such and fails nothing; an error answer, a broken connection or a server that does
+not start ends the run with status 1.
 
 Every server has one worker and writes no access log. In each round every case goes through all
 topologies in turn, so that noise of the machine hits all of them alike. CPU per request is what
@@ -15,7 +15,6 @@ separates them: requests/s also depends on what wrk leaves of the machine.
 
 import argparse
 import base64
-import http.client
 import json
 import os
 import random
@@ -26,20 +25,23 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
 
-BINARY = Path(__file__).resolve().parents[2] / "target/release/app"
+import gateway
+from harness import (
+    BINARY, CONNECTIONS, NO_END, PRODUCTS, Bench, Failure, Topology, fetch, find_program,
+    free_port, goal, measure, progress, start_nginx, table, workers, wrk)
+
 # Verifies passwords and does nothing else.
 ARGON2 = BINARY.parent / "examples/argon2"
 # Speaks MongoDB's protocol, where there is no mongod; `make test` installs it.
 STAND_IN = BINARY.parents[1] / "secantus/bin/secantusd-py"
-CONNECTIONS, STARTS, PRODUCTS = 64, 11, 20
+STARTS = 11
 WELCOME, LIST, DASHBOARD = "GET /", "GET /products", "GET /auth/dashboard/{id}"
 PAGE = "GET /products?cursor=C"
-SECTIONS = ("idle", "load", "pages", "expiry", "identity")
+SECTIONS = ("idle", "load", "gateway", "pages", "expiry", "identity")
 # Lists that are asked for to count what they cost Redis.
 TRIPS = 1000
 # Of the uncached pages. What app allows its store for an answer has to do for all of them in a row.
@@ -50,18 +52,13 @@ LOGINS, HASHING_THREADS = 8, 1
 PASSWORD = "follow the white rabbit"
 # When the seed's first product was added; each further one was a second later.
 SEED_EPOCH = 1_704_067_200
-# app closes no connection after so and so many requests, so nginx shall not either.
-NO_END = "keepalive_requests 1000000000;"
-
-
-class Failure(Exception):
-    """Why the run cannot go on, in one line."""
 
 
 class Programs(NamedTuple):
     """The paths of what is started; PostgreSQL's is that of the folder of its programs."""
 
     nginx: str
+    haproxy: str
     redis: str
     postgres: Path
     mongodb: str
@@ -71,35 +68,6 @@ class Programs(NamedTuple):
         if self.mongodb == str(STAND_IN):
             return f"{STAND_IN.name}, a stand-in that speaks MongoDB's protocol"
         return "mongod"
-
-
-class Server(NamedTuple):
-    """A server process that answers; `start` is the milliseconds from exec to its first 200."""
-
-    process: subprocess.Popen
-    port: int
-    start: float
-
-
-class Topology(NamedTuple):
-    """Processes that answer together: clients talk to `front`, whose CPU is also counted alone."""
-
-    name: str
-    port: int
-    front: list[int]
-    behind: list[int]
-    paths: dict[str, str]
-    redis: int | None = None
-
-
-class Sample(NamedTuple):
-    """One run of wrk: latencies in milliseconds, CPU in microseconds per request."""
-
-    rate: float
-    p50: float
-    p99: float
-    front: float
-    all: float
 
 
 class Catalogue(NamedTuple):
@@ -115,121 +83,6 @@ class Catalogue(NamedTuple):
     def takes_load(self):
         """Whether the store is fast enough that no request of the load runs out of time."""
         return self.page * PAGE_CONNECTIONS < STORE_PATIENCE
-
-
-class Bench:
-    """A temporary folder and the servers started in it; leaving stops them and removes it."""
-
-    def __init__(self, programs):
-        self.programs = programs
-        self.processes = {}
-        self.temporary = tempfile.TemporaryDirectory(prefix="bench-")
-        self.folder = Path(self.temporary.name)
-        # PostgreSQL runs as another user, who has to get to its folder in this one.
-        self.folder.chmod(0o711)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for name in reversed(list(self.processes)):
-            self.stop(name)
-        self.temporary.cleanup()
-
-    def stop(self, name):
-        """Asks a server to stop; after 5 s makes it, and all that it started."""
-        process = self.processes.pop(name)
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-    def check(self):
-        """Every server must still run; that one has ended explains what else went wrong."""
-        for name, process in self.processes.items():
-            if process.poll() is not None:
-                log = (self.folder / f"{name}.log").read_text()
-                raise Failure(f"{name} ended by itself, status {process.returncode}: {log}")
-
-    def start(self, name, command, port, probe, environment):
-        """Starts a server and returns once `probe` does not raise any more.
-
-        Its environment is this one and no other: a setting of the caller's shell must not count.
-        It leads a session, so that what it starts can be stopped with it.
-        """
-        log = self.folder / f"{name}.log"
-        with log.open("w") as errors:
-            begin = time.perf_counter()
-            process = subprocess.Popen(
-                command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True)
-        self.processes[name] = process
-        while True:
-            try:
-                probe()
-                return Server(process, port, (time.perf_counter() - begin) * 1e3)
-            except (Failure, OSError, http.client.HTTPException,
-                    subprocess.CalledProcessError) as error:
-                self.check()
-                if time.perf_counter() - begin > 15:
-                    raise Failure(f"{name} does not start: {error}") from None
-            time.sleep(0.001)
-
-    def app(self, name, settings, role=None, probe="/readyz", **peers):
-        """Starts app with one role, or all of them, on ports of its own."""
-        listen, management = free_port(), free_port()
-        first = role or "gateway"
-        settings = settings | {f"{first}.listen": f"127.0.0.1:{listen}",
-                               f"{first}.management": f"127.0.0.1:{management}"}
-        command = [BINARY, *flags(settings), *(["--role", role] if role else [])]
-        quiet = {"APP__SERVER__WORKERS": "1", "RUST_LOG": "warn", "LOG_FORMAT": "json",
-                 "APP__AUTH__MODE": "open"}
-        place = (management if probe == "/readyz" else listen), probe
-        return self.start(name, command, listen, lambda: fetch(*place), quiet | peers)
-
-    def embedded(self, name):
-        """Settings of embedded stores in a folder of this name, with products in them."""
-        settings = {f"{role}.database_url": f"sqlite://{self.folder}/{name}/{role}.db"
-                    for role in ("user", "product")}
-        self.seed(PRODUCTS, settings)
-        return settings
-
-    def seed(self, products, settings, **environment):
-        """Puts the first products of the seed's catalogue into a store; returns the seconds."""
-        command = [BINARY, *flags(settings), "seed", "--products", str(products)]
-        begin = time.perf_counter()
-        subprocess.run(command, cwd=self.folder, env=environment, stdout=subprocess.DEVNULL,
-                       check=True)
-        return time.perf_counter() - begin
-
-
-def flags(settings):
-    """The settings as the command line has them."""
-    return [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-
-
-def free_port():
-    """A port where nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def fetch(port, path, payload=None):
-    """GETs `path`, or POSTs a payload to it; returns headers and body of what must be a success."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        headers = {"Content-Type": "application/json"} if payload else {}
-        connection.request("POST" if payload else "GET", path, payload, headers)
-        response = connection.getresponse()
-        body = response.read()
-    finally:
-        connection.close()
-    if response.status not in (200, 201):
-        raise Failure(f"{path} was answered {response.status}: {body.decode(errors='replace')}")
-    return response.headers, body
 
 
 def all_in_one(bench):
@@ -379,32 +232,6 @@ def nginx_proxy(bench, nginx, body):
     return Topology("nginx, nginx", proxy.port, workers(proxy), workers(origin), paths)
 
 
-def start_nginx(bench, nginx, name, http_lines, server_lines):
-    """Starts nginx with one worker, which leaves no file outside the bench's folder."""
-    prefix, port = bench.folder / name, free_port()
-    prefix.mkdir()
-    modules = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    paths = " ".join(f"{module}_temp_path {module};" for module in modules)
-    # Root's workers would become a user who may not read the folder.
-    user = "user root root;" if os.geteuid() == 0 else ""
-    (prefix / "nginx.conf").write_text(f"""
-        worker_processes 1; daemon off; pid nginx.pid; error_log stderr; {user}
-        events {{ worker_connections 1024; }}
-        http {{
-            access_log off; default_type application/json; tcp_nodelay on; {NO_END} {paths}
-            {http_lines}
-            server {{ listen 127.0.0.1:{port}; {server_lines} }}
-        }}""")
-    command = [nginx, "-p", prefix, "-c", prefix / "nginx.conf"]
-    return bench.start(name, command, port, lambda: fetch(port, "/products"), {})
-
-
-def workers(server):
-    """The processes that do the work of an nginx."""
-    pid = server.process.pid
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def measure_idle(bench):
     """Start times in milliseconds, on data that is there, and then the idle memory in MB."""
     stores = bench.embedded("idle")
@@ -419,38 +246,6 @@ def measure_idle(bench):
     status = Path(f"/proc/{app.process.pid}/status").read_text()
     bench.stop("idle")
     return starts, int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024 / 1e6
-
-
-def cpu(pids):
-    """Microseconds of user and system time that the processes have used, all threads."""
-    # The number of a process's clock, as clock_getcpuclockid(3) makes it: it counts nanoseconds,
-    # where /proc counts ticks, too coarse for the few requests that a slow store answers.
-    return sum(time.clock_gettime(~pid << 3 | 2) for pid in pids) * 1e6
-
-
-def wrk(url, seconds, *options):
-    """Runs wrk and returns its text. Errors may be fast, so any of them ends the run."""
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", *options, url]
-    done = subprocess.run(command, capture_output=True, text=True)
-    wrong = re.search(r"Non-2xx.*|Socket errors.*", done.stdout)
-    if wrong or done.returncode != 0:
-        raise Failure(f"wrk {url}: {wrong[0] if wrong else done.stderr}")
-    return done.stdout
-
-
-def measure(topology, case, seconds, *options):
-    """One case on one topology, after a second in which caches and pools of connections fill."""
-    url = f"http://127.0.0.1:{topology.port}{topology.paths[case]}"
-    wrk(url, 1, *options)
-    front, behind = cpu(topology.front), cpu(topology.behind)
-    text = wrk(url, seconds, *options)
-    front, behind = cpu(topology.front) - front, cpu(topology.behind) - behind
-    requests = int(re.search(r"(\d+) requests in", text)[1])
-    rate = float(re.search(r"Requests/sec: +([\d.]+)", text)[1])
-    units = {"us": 1e-3, "ms": 1, "s": 1e3, "m": 6e4}
-    latency = re.findall(r"^ +(?:50|99)% +([\d.]+)([a-z]+)", text, re.MULTILINE)
-    p50, p99 = (float(number) * units[unit] for number, unit in latency)
-    return Sample(rate, p50, p99, front / requests, (front + behind) / requests)
 
 
 def measure_load(topologies, rounds, seconds):
@@ -611,27 +406,6 @@ def print_identity(requests, logins, raw):
           ["figure", "measured", "goal", "verdict"], rows)
 
 
-def progress(line):
-    """Says what is going on, where somebody looks."""
-    if sys.stderr.isatty():
-        print(f"{line:60}", end="\r", file=sys.stderr, flush=True)
-
-
-def table(title, head, rows, left=1):
-    """Prints rows of text, the first `left` columns flush left and the others flush right."""
-    widths = [max(map(len, column)) for column in zip(head, *rows)]
-    print(f"\n{title}\n", flush=True)
-    for row in (head, ["-" * width for width in widths], *rows):
-        print("  ".join(f"{cell:{'<' if column < left else '>'}{width}}"
-                        for column, (cell, width) in enumerate(zip(row, widths))))
-
-
-def goal(name, value, unit, limit, digits=1):
-    """A row with a figure beside its goal; they are compared before the figure is rounded."""
-    verdict = "met" if value <= limit else "NOT met"
-    return [name, f"{value:.{digits}f} {unit}".strip(), f"<= {limit:g} {unit}".strip(), verdict]
-
-
 def print_idle(starts, memory):
     """What the program costs before anybody asks it for anything."""
     start = f"exec to first 200 on {WELCOME}, {{}} of {STARTS} starts"
@@ -710,14 +484,6 @@ def print_expiry(taken, mongodb):
     table("Goal of the expiry", ["figure", "measured", "goal", "verdict"], rows)
 
 
-def find_program(name, package):
-    """The path of a program; servers are often where only root looks for programs."""
-    path = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
-    if path is None:
-        raise Failure(f"{name} is not installed; on Debian: apt install {package}")
-    return path
-
-
 def find_postgres():
     """The folder of PostgreSQL's programs, which Debian keeps out of PATH; the newest it has."""
     found = Path("/usr/lib/postgresql").glob("*/bin/initdb")
@@ -736,7 +502,7 @@ def find_mongodb():
 def find_programs():
     """All that is started besides app: what is missing shall be known before anything is."""
     find_program("wrk", "wrk")
-    return Programs(find_program("nginx", "nginx-light"),
+    return Programs(find_program("nginx", "nginx-light"), find_program("haproxy", "haproxy"),
                     find_program("redis-server", "redis-server"), find_postgres(), find_mongodb())
 
 
@@ -754,6 +520,11 @@ def run_load(bench, arguments):
     [trips] = [redis_trips(shop) for shop in topologies if shop.redis]
     topologies.append(nginx_proxy(bench, bench.programs.nginx, lists[0]))
     print_load(measure_load(topologies, arguments.rounds, arguments.seconds), trips)
+
+
+def run_gateway(bench, arguments):
+    """The gateway as a proxy, beside others."""
+    gateway.run(bench, arguments.rounds, arguments.seconds)
 
 
 def run_pages(bench, arguments):
@@ -783,7 +554,8 @@ def run(arguments):
     print(f"wrk: 1 thread, {CONNECTIONS} connections, {arguments.seconds} s a case; "
           f"median of {arguments.rounds}")
     print(f"MongoDB: {programs.describe_mongodb()}")
-    measures = dict(zip(SECTIONS, (run_idle, run_load, run_pages, run_expiry, run_identity)))
+    runs = run_idle, run_load, run_gateway, run_pages, run_expiry, run_identity
+    measures = dict(zip(SECTIONS, runs))
     for section in SECTIONS:
         if section in arguments.only:
             with Bench(programs) as bench:

@@ -5,11 +5,14 @@ say what is so, by the program itself: APP_BINARY, or target/debug/app. Every ch
 """
 
 import functools
+import re
 import shutil
 import subprocess
 import tempfile
 import unittest
 from pathlib import Path
+
+import yaml
 
 import cluster
 import compose
@@ -30,6 +33,8 @@ COMPOSE_TLS = DEPLOY / "compose.tls.yaml"
 KUBERNETES = ("1.30", "1.37")
 # The names that are applied by hand, pair by pair.
 NAMES = ("postgres", "mongo", "redis", "user", "product", "gateway")
+# What PostgreSQL takes where it is not told otherwise, less what it keeps for itself.
+POSTGRES_CONNECTIONS = 100 - 3
 SERVICES = {"postgres": 5432, "mongo": 27017, "redis": 6379, "user": 3001, "product": 3002,
             "api-gateway": 8000}
 
@@ -80,6 +85,31 @@ def image_env() -> dict[str, str]:
     return program.image_environment(CONTAINERFILE.read_text())
 
 
+def role_image(folder: Path) -> str:
+    """The image that every role runs. Refused when it is not the one that `images` of the kustomization say."""
+    pods = [doc["spec"]["template"]["spec"] for doc in Cluster(folder.name, rendered(folder)).of_kind("Deployment")]
+    found = {body["image"] for pod in pods for body in pod["containers"] if body["name"] == "app"}
+    said = yaml.safe_load((folder / "kustomization.yaml").read_text()).get("images", [])
+    wanted = {entry.get("newName", entry["name"])
+              + "".join(sign + entry[key] for sign, key in ((":", "newTag"), ("@", "digest")) if key in entry)
+              for entry in said} or found
+    if len(found) != 1 or found != wanted:
+        raise Refused(f"the roles run {sorted(found)}, and kustomization.yaml says {sorted(wanted)}")
+    return found.pop()
+
+
+def check_connections(found: Cluster) -> None:
+    """Refused when the pods of the user role, and as many that end during a rollout, could use up PostgreSQL."""
+    doc = found.named("Deployment", "user")
+    settings = program.Truth.of(found.container(doc), image_env()).settings
+    (body,) = doc["spec"]["template"]["spec"]["containers"]
+    # Those of the worker threads; one for readiness, and one for the tokens that have ended.
+    each = int(body["resources"]["limits"]["cpu"]) * int(settings["user.pool_size"]) + 2
+    pods = 2 * found.named("HorizontalPodAutoscaler", "user")["spec"]["maxReplicas"]
+    if pods * each > POSTGRES_CONNECTIONS:
+        raise Refused(f"{pods} pods with {each} connections each are more than PostgreSQL takes")
+
+
 def validate(paths: list[Path], version: str) -> None:
     """Refused when a manifest is not of that version's API, or says more than it knows."""
     run("kubernetes-validate", "--strict", "--quiet", "--no-warn", "-k", version, *paths)
@@ -125,11 +155,16 @@ class Environment(Check):
         return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
     def folder(self, env: str | None) -> Path:
-        """A folder where a file says so already."""
+        """A folder where a file says so already, which others may read."""
         example = self.written((DEPLOY / ".env.example").read_text(), "deploy/.env.example")
         if env is not None:
             (example.parent / ".env").write_text(env)
+            (example.parent / ".env").chmod(0o644)
         return example.parent.parent
+
+    def assert_good(self, key: str, value: str) -> None:
+        """A secret of the length that it has to have."""
+        self.assertRegex(value, "^[0-9a-f]{64}$" if key == "SIGNING_KEYS" else "^[0-9a-f]{48}$")
 
     def test_each_secret_is_a_random_one_and_stays(self) -> None:
         folder = self.folder(None)
@@ -137,7 +172,7 @@ class Environment(Check):
         self.assertEqual({*made}, secret_keys())
         self.assertEqual(len({*made.values()}), len(made))
         for key, value in made.items():
-            self.assertRegex(value, "^[0-9a-f]{64}$" if key == "SIGNING_KEYS" else "^[0-9a-f]{48}$")
+            self.assert_good(key, value)
         self.assertEqual((folder / "deploy/.env").stat().st_mode & 0o777, 0o600)
         self.assertEqual(self.make(folder), made)
 
@@ -145,6 +180,26 @@ class Environment(Check):
         made = self.make(self.folder("PORT=80\nREDIS_PASSWORD=mine"))
         self.assertEqual({*made}, secret_keys() | {"PORT"})
         self.assertEqual((made["PORT"], made["REDIS_PASSWORD"]), ("80", "mine"))
+
+    def test_an_empty_secret_is_filled_in_where_it_stands(self) -> None:
+        mine = {key: "mine" for key in secret_keys() - {"SIGNING_KEYS"}}
+        for line in ("SIGNING_KEYS=", "SIGNING_KEYS=  ", 'SIGNING_KEYS=""', "SIGNING_KEYS=\r"):
+            with self.subTest(line=line):
+                before = [line, "# mine", *(f"{key}={value}" for key, value in mine.items())]
+                folder = self.folder("\n".join(before))
+                made = self.make(folder)
+                self.assert_good("SIGNING_KEYS", made["SIGNING_KEYS"])
+                self.assertEqual(made, {**mine, "SIGNING_KEYS": made["SIGNING_KEYS"]})
+                after = (folder / "deploy/.env").read_text().splitlines()
+                self.assertEqual(after, [f"SIGNING_KEYS={made['SIGNING_KEYS']}", *before[1:]])
+                self.assertEqual(self.make(folder), made)
+
+    def test_a_whole_file_stays_and_is_closed_to_others(self) -> None:
+        text = "# mine\n\n" + "".join(f"{key}=a/b&c\n" for key in sorted(secret_keys()))
+        folder = self.folder(text)
+        self.make(folder)
+        self.assertEqual((folder / "deploy/.env").read_text(), text)
+        self.assertEqual((folder / "deploy/.env").stat().st_mode & 0o777, 0o600)
 
 
 class Image(Check):
@@ -306,6 +361,15 @@ class Kubernetes(Check):
         self.assertEqual(namespaces, {"shop"})
         self.assertTrue(found.of_kind("NetworkPolicy"))
 
+    def test_the_user_role_leaves_postgresql_some_connections(self) -> None:
+        check_connections(loaded(PRODUCTION))
+
+    def test_more_connections_than_postgresql_takes_are_refused(self) -> None:
+        found = loaded(PRODUCTION)
+        found.named("HorizontalPodAutoscaler", "user")["spec"]["maxReplicas"] = 5
+        with self.assertRaisesRegex(Refused, "10 pods with 10 connections each are more"):
+            check_connections(found)
+
     def test_a_policy_that_is_too_wide_is_refused(self) -> None:
         self.refuse(PRODUCTION, 'shop/monitoring: "true"', "", "open to every namespace")
         self.refuse(PRODUCTION, "kubernetes.io/metadata.name: kube-system", "a: b", "lets out more")
@@ -422,6 +486,57 @@ class Kubernetes(Check):
     def test_an_image_that_listens_on_loopback_is_refused(self) -> None:
         with self.assertRaisesRegex(Refused, "nobody outside the container reaches 127.0.0.1:8000"):
             cluster.check(loaded(DEMO), {})
+
+
+class Images(Check):
+    """Which image the roles run, also in a copy of deploy/ that a test may break."""
+
+    def setUp(self) -> None:
+        self.folder = self.written("").parent
+        shutil.copytree(DEPLOY, self.folder / "deploy", ignore=shutil.ignore_patterns(".env"))
+        self.base, self.demo, self.production = (
+            self.folder / path.relative_to(ROOT) for path in (BASE, DEMO, PRODUCTION))
+
+    def edit(self, path: Path, old: str, new: str) -> None:
+        """Changes one thing in a file."""
+        text, count = re.subn(old, new, path.read_text(), count=1)
+        self.assertEqual(count, 1, "the test has something to break")
+        path.write_text(text)
+
+    def move_one(self) -> None:
+        """Another image for one role, in the base's files."""
+        self.edit(self.base / "user-deployment.yaml", r"image: \S+", "image: elsewhere.example/shop:0.0.9")
+
+    def test_every_role_runs_what_its_kustomization_says(self) -> None:
+        for folder in (BASE, DEMO, PRODUCTION):
+            with self.subTest(folder=folder.name):
+                role_image(folder)
+
+    def test_the_readme_puts_a_registry_everywhere(self) -> None:
+        if "/" in role_image(BASE):
+            self.skipTest("there is one already")
+        (told,) = re.findall(r"(?m)^sed -i .*registry\.example(?:.*\\\n)*.*$", (ROOT / "README.md").read_text())
+        subprocess.run(["sh", "-euc", told], cwd=self.folder, check=True, timeout=30)
+        for folder in (self.base, self.demo, self.production):
+            with self.subTest(folder=folder.name):
+                self.assertEqual(role_image(folder), f"registry.example/shop:{program.version()}")
+
+    def test_production_goes_by_its_own_word_alone(self) -> None:
+        self.move_one()
+        digest = f"sha256:{'0' * 64}"
+        self.edit(self.production / "kustomization.yaml", "(?m)^    newTag:", f"    digest: {digest}\n    newTag:")
+        self.assertRegex(role_image(self.production), f"shop:{program.version()}@{digest}$")
+
+    def test_an_image_that_escapes_the_kustomization_is_refused(self) -> None:
+        self.move_one()
+        self.edit(self.production / "role.yaml", "(?m)^ +image: shop\n", "")
+        with self.assertRaisesRegex(Refused, "the roles run .*elsewhere"):
+            role_image(self.production)
+
+    def test_roles_of_two_images_are_refused(self) -> None:
+        self.move_one()
+        with self.assertRaisesRegex(Refused, "the roles run .*elsewhere"):
+            role_image(self.base)
 
 
 class ComposeFiles(Check):

@@ -11,8 +11,9 @@ use actix_web::web::{self, Bytes, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, rt};
 use app::auth::{Guard, Mode, Verifier, public};
 use app::config::{Settings, Sources};
-use app::edge::{Draining, Edge, path};
+use app::edge::{Draining, Edge, HeadLimit, path};
 use app::server;
+use app::telemetry::Metrics;
 use app::transport::Trusted;
 use awc::http::Method;
 use futures_util::future::join_all;
@@ -142,10 +143,15 @@ fn edge(settings: &Settings, draining: Draining) -> Edge {
         role: "test",
         request_timeout: Duration::from_secs(30),
         body_limit: LARGE,
+        body_timeout: Duration::from_secs(10),
+        head_limit: HeadLimit::of_clients(settings.server.header_limit),
         draining,
         access: log::Level::Info,
         guard: Guard::new(Arc::new(Verifier::new(&settings.auth)), Mode::Open),
         trusted: Trusted::Everybody,
+        metrics: Metrics::new().unwrap(),
+        security: None,
+        cors: None,
     }
 }
 
@@ -227,6 +233,8 @@ async fn many_requests_share_a_connection_and_none_waits_for_another() {
 async fn no_more_than_128_requests_of_a_connection_run_at_once() {
     let bench = Bench::start(&[]);
     let client = bench.client().await;
+    // From here on it knows how many it may have: one more would be refused, for it to try again.
+    assert_eq!(client.get("/").await.status, 200);
     let tasks = (0..200).map(|_| {
         let client = client.clone();
         rt::spawn(async move { client.get("/wait?millis=300").await.status })
@@ -269,7 +277,7 @@ async fn a_connection_that_is_not_used_is_given_up() {
 
 #[actix_rt::test]
 async fn an_answer_that_nobody_takes_is_given_up() {
-    let bench = Bench::start(&[("server.keep_alive", "300ms")]);
+    let bench = Bench::start(&[("server.body_timeout", "300ms")]);
     let client = bench.client().await;
     let uri = format!("{}/large", bench.url);
     let request = http::Request::builder().uri(uri).body(()).unwrap();

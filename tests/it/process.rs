@@ -308,12 +308,16 @@ async fn the_management_port_tells_how_the_process_is() {
     let version = gateway.get("/version").await.json();
     assert_eq!(version["roles"], json!(["gateway"]));
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(gateway.get("/readyz").await.json(), json!({ "status": "ready", "missing": [] }));
+    let state = |status: &str, missing: &[&str]| {
+        let upstream = |name| json!({ "name": name, "breaker": "closed", "inFlight": 0, "waiting": 0, "ejected": [] });
+        let upstreams = ["user", "product"].map(upstream);
+        json!({ "status": status, "missing": missing, "upstreams": upstreams })
+    };
+    assert_eq!(gateway.get("/readyz").await.json(), state("ready", &[]));
     shop.process("product").signal(Signal::SIGKILL);
     until("/readyz names what is missing", async || {
         let answer = gateway.get("/readyz").await;
-        answer.status == 200
-            && answer.json() == json!({ "status": "degraded", "missing": ["peers.product"] })
+        answer.status == 200 && answer.json() == state("degraded", &["peers.product"])
     })
     .await;
 }

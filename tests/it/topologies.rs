@@ -6,8 +6,9 @@ use serde_json::json;
 
 use crate::support::{Answer, Client, Shop, Storage, Topology};
 
-/// Headers that name a time, an id of the moment, or the connection.
-const PASSING: [&str; 2] = ["date", "connection"];
+/// Headers that name a time or the connection, and those that the gateway adds for browsers.
+const PASSING: [&str; 5] =
+    ["date", "connection", "x-content-type-options", "referrer-policy", "content-security-policy"];
 
 /// Status, headers and body.
 type Essence = (u16, Vec<(String, String)>, String);

@@ -13,9 +13,10 @@ use actix_web::web::{self, Bytes, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, rt};
 use app::auth::{Guard, Mode, Verifier, public};
 use app::config::{Settings, Sources};
-use app::edge::{Draining, Edge, path};
+use app::edge::{Draining, Edge, HeadLimit, path};
 use app::error::{Error, Kind};
 use app::server;
+use app::telemetry::Metrics;
 use app::tls::{self, Mutual};
 use app::transport::{Body, Context, Peer, PeerError, Request, Trusted, http, local};
 use futures_util::{StreamExt as _, stream};
@@ -156,10 +157,15 @@ fn edge() -> Edge {
         role: "test",
         request_timeout: Duration::from_secs(30),
         body_limit: 2 * LARGE,
+        body_timeout: Duration::from_secs(10),
+        head_limit: HeadLimit::of_clients(16384).behind(),
         draining: Draining::default(),
         access: log::Level::Info,
         guard: Guard::new(Arc::new(Verifier::new(&settings().auth)), Mode::Open),
         trusted: Trusted::Everybody,
+        metrics: Metrics::new().unwrap(),
+        security: None,
+        cors: None,
     }
 }
 

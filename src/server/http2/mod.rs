@@ -74,7 +74,7 @@ pub(super) async fn serve<IO, A>(
             }
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
-                    exchanges.push(exchange(app, request, respond, peer, options.keep_alive));
+                    exchanges.push(exchange(app, request, respond, peer, options.body_timeout));
                     false
                 }
                 // With it go all who wait for an answer.

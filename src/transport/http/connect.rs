@@ -18,19 +18,26 @@ use tokio_rustls::TlsConnector;
 use super::stream::Stream;
 use crate::config::PeerUrl;
 
+/// By what, and for which name, a certificate is judged; or why it cannot be.
+type Secured = Result<(TlsConnector, ServerName<'static>), &'static str>;
+
 /// How a role is reached: by TCP, and by TLS over it where its URL says so; cheap to clone.
 #[derive(Clone)]
 pub struct Way {
     address: String,
-    tls: Option<(TlsConnector, Option<ServerName<'static>>)>,
+    secured: Option<Secured>,
 }
 
 impl Way {
     /// The way to `url`. The role's certificate is judged by `tls` and the host of the URL.
     pub fn new(url: &PeerUrl, tls: Option<Arc<ClientConfig>>) -> Self {
-        let name = ServerName::try_from(url.host().to_owned()).ok();
-        let tls = tls.filter(|_| url.is_secure()).map(|tls| (TlsConnector::from(tls), name));
-        Self { address: url.address(), tls }
+        let secured = || {
+            let tls =
+                tls.ok_or("this process has nothing to judge certificates by; start it again")?;
+            let name = ServerName::try_from(url.host().to_owned());
+            Ok((TlsConnector::from(tls), name.map_err(|_| "no certificate can have that name")?))
+        };
+        Self { address: url.address(), secured: url.is_secure().then(secured) }
     }
 
     /// Opens a connection within `patience`, and closes it.
@@ -71,13 +78,13 @@ impl Way {
     }
 
     async fn secure(&self, stream: TcpStream) -> io::Result<Stream> {
-        match &self.tls {
+        match &self.secured {
             None => Ok(Stream::Plain(stream)),
-            Some((tls, Some(name))) => {
+            Some(Ok((tls, name))) => {
                 let secured = tls.connect(name.clone(), stream).await?;
                 Ok(Stream::Secure(Box::new(secured)))
             }
-            Some((_, None)) => Err(io::Error::other("no certificate can have that name")),
+            Some(Err(problem)) => Err(io::Error::other(*problem)),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod connect;
 mod idle;
+mod kept;
 mod stream;
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::http::{Uri, uri};
 use actix_web::web::Bytes;
 use awc::error::{ConnectError, PayloadError, SendRequestError};
-use awc::{Client, ClientResponse, Connector, SendClientRequest};
+use awc::{Client, ClientRequest, ClientResponse, Connector, SendClientRequest};
 use futures_util::{Stream, StreamExt as _};
 use rustls::ClientConfig;
 use tokio::sync::{OwnedSemaphorePermit as Permit, Semaphore};
@@ -19,6 +20,8 @@ pub use connect::Way;
 
 use super::{Body, PeerError, Reply, Request, number};
 use crate::config::{PeerUrl, Transport};
+
+pub(super) use kept::Kept;
 
 /// Content up to this many bytes is read whole before the reply is handed on.
 const SMALL: u64 = 64 * 1024;
@@ -57,24 +60,28 @@ impl Peer {
     }
 
     /// Sends `request` and waits for the head of the reply.
-    ///
-    /// A kept connection may turn out to be closed just when it is used; a request that may be
-    /// repeated is then sent once more.
     pub(super) async fn send(&self, request: Request) -> Result<Reply, PeerError> {
-        // With every connection in use, awc would let the call wait without end.
-        let permit = self.calls.clone().try_acquire_owned().map_err(|_| PeerError::Busy)?;
-        let may_repeat = request.may_repeat();
+        let permit = self.permit()?;
+        let (call, body) = self.call(request)?;
+        self.complete(call.send_body(body.into_box_body()), permit).await
+    }
+
+    /// Makes `request` ready to be sent, again and again where need be.
+    pub(super) fn keep(&self, request: Request) -> Result<Kept<'_>, PeerError> {
+        let (call, body) = self.call(request)?;
+        Ok(Kept::new(self, call.freeze().map_err(PeerError::broken)?, body))
+    }
+
+    fn call(&self, request: Request) -> Result<(ClientRequest, Body), PeerError> {
         let uri = self.locate(&request.target)?;
         let mut call = self.client.request(request.method, uri).no_decompress();
         *call.headers_mut() = request.headers;
-        if !may_repeat {
-            return self.complete(call.send_body(request.body.into_box_body()), permit).await;
-        }
-        let call = call.freeze().map_err(PeerError::broken)?;
-        match self.idle.around(call.send()).await.map_err(failure) {
-            Err(PeerError::Broken(_)) => self.complete(call.send(), permit).await,
-            outcome => receive(outcome?, permit).await,
-        }
+        Ok((call, request.body))
+    }
+
+    /// The right to a connection. With every one in use, awc would let the call wait without end.
+    fn permit(&self) -> Result<Permit, PeerError> {
+        self.calls.clone().try_acquire_owned().map_err(|_| PeerError::Busy)
     }
 
     async fn complete(&self, call: SendClientRequest, permit: Permit) -> Result<Reply, PeerError> {
@@ -120,6 +127,7 @@ fn failure(error: SendRequestError) -> PeerError {
     match error {
         SendRequestError::Connect(ConnectError::Disconnected) => PeerError::broken("disconnected"),
         SendRequestError::Connect(error) => PeerError::Unreachable(error.to_string()),
+        SendRequestError::Body(error) => PeerError::Content(error.to_string()),
         error => PeerError::broken(error),
     }
 }

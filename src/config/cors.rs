@@ -1,0 +1,105 @@
+//! What browsers let scripts of other origins do, as it is set.
+
+use std::str::FromStr;
+
+use actix_web::http::header::HeaderValue;
+use serde::Deserialize;
+use url::{Origin, Url};
+
+/// The origins whose scripts may read answers.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Origins {
+    /// None but the gateway's own.
+    None,
+    /// `*`: any.
+    Any,
+    /// These, as browsers write them in the header Origin.
+    Named(Vec<HeaderValue>),
+}
+
+impl TryFrom<String> for Origins {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let named = parts(&text).map(origin).collect::<Result<Vec<_>, _>>();
+        match text.trim() {
+            "" => Ok(Self::None),
+            "*" => Ok(Self::Any),
+            _ => named.map(Self::Named),
+        }
+    }
+}
+
+/// An origin as the Fetch standard serialises it: no path, and no port that goes without saying.
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let wanted =
+        || format!("{text:?} is no origin, such as https://shop.example or http://localhost:5173");
+    let url = Url::parse(text).map_err(|_| wanted())?;
+    let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
+    if !bare || !url.has_host() || !url.username().is_empty() || url.password().is_some() {
+        return Err(wanted());
+    }
+    let written = match url.origin() {
+        Origin::Opaque(_) => text.trim_end_matches('/').to_owned(),
+        origin => origin.ascii_serialization(),
+    };
+    HeaderValue::from_str(&written).map_err(|_| wanted())
+}
+
+/// Names by comma.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String", bound = "T: FromStr")]
+pub struct List<T>(pub Vec<T>);
+
+impl<T: FromStr> TryFrom<String> for List<T> {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let name = |part: &str| {
+            // A name to HTTP, but here it would be taken for all there are.
+            let name = Some(part).filter(|part| *part != "*").and_then(|part| part.parse().ok());
+            name.ok_or_else(|| format!("{part:?} is no name; give names by comma"))
+        };
+        parts(&text).map(name).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(text: &str) -> Result<Vec<String>, String> {
+        match Origins::try_from(text.to_owned())? {
+            Origins::Named(list) => {
+                Ok(list.iter().map(|origin| origin.to_str().unwrap().to_owned()).collect())
+            }
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn origins_are_taken_as_browsers_write_them() {
+        assert_eq!(
+            named("https://Shop.Example:443/, http://localhost:5173").unwrap(),
+            ["https://shop.example", "http://localhost:5173"]
+        );
+        assert_eq!(named("app://shop").unwrap(), ["app://shop"]);
+        assert_eq!(Origins::try_from(" ".to_owned()), Ok(Origins::None));
+        assert_eq!(Origins::try_from("*".to_owned()), Ok(Origins::Any));
+        for bad in [
+            "null",
+            "shop.example",
+            "https://",
+            "https://shop.example/path",
+            "https://u@shop.example",
+            "https://shop.example, *",
+        ] {
+            assert!(named(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! How often something may be asked, in words such as `100/1s by address, 20/1m by user`.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// What an unreadable limit should have looked like.
+const WANTED: &str = "such as 100/1s by address, 20/1m by user or 5000/1s by route";
+/// The longest time over which requests are counted.
+const LONGEST: Duration = Duration::from_hours(31 * 24);
+/// Requests that a second may have at most: beyond that, microseconds are too coarse to space them.
+const FASTEST: u64 = 100_000;
+
+/// What requests are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// The client's address; by IPv6 the network of 2^64 addresses that it is in.
+    Address,
+    /// The signed-in user; whoever is not signed in counts by address.
+    User,
+    /// Nothing: all requests of the route count together.
+    Route,
+}
+
+impl Scope {
+    /// The word for it in a setting.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::User => "user",
+            Self::Route => "route",
+        }
+    }
+}
+
+/// So many requests at once, and then evenly as many in each period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Requests; at least 1.
+    pub number: u32,
+    /// The time in which that many are allowed again: whole seconds.
+    pub period: Duration,
+    /// What they are counted by.
+    pub scope: Scope,
+}
+
+/// The limit as it is set, but without its scope: `100/1s`.
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let period = humantime::format_duration(self.period).to_string().replace(' ', "");
+        write!(f, "{}/{period}", self.number)
+    }
+}
+
+/// The limits of one route, all of which hold; no text is no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Limits(Vec<Limit>);
+
+impl Limits {
+    /// As many as a route can have: a request's cost is bounded by it.
+    pub const MOST: usize = 6;
+
+    /// The limits in the order in which they are set.
+    pub fn as_slice(&self) -> &[Limit] {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Limits {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let mut limits = Vec::<Limit>::new();
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let limit = parse(part).map_err(|problem| format!("{part:?} {problem}"))?;
+            let same = |other: &&Limit| (other.scope, other.period) == (limit.scope, limit.period);
+            if let Some(other) = limits.iter().find(same) {
+                let (first, by) = (other, limit.scope.name());
+                return Err(format!("{part:?} comes beside {first} by {by}; only one can hold"));
+            }
+            limits.push(limit);
+        }
+        if limits.len() > Self::MOST {
+            return Err(format!("{} limits are too many; at most {}", limits.len(), Self::MOST));
+        }
+        Ok(Self(limits))
+    }
+}
+
+/// One limit; an error is what is wrong with it, to be read after it.
+fn parse(text: &str) -> Result<Limit, String> {
+    let unreadable = || format!("is no limit, {WANTED}");
+    let (rate, scope) = text.rsplit_once(" by ").ok_or_else(unreadable)?;
+    let (number, period) = rate.split_once('/').ok_or_else(unreadable)?;
+    let scopes = [Scope::Address, Scope::User, Scope::Route];
+    let scope = scopes.into_iter().find(|known| known.name() == scope.trim());
+    let scope = scope.ok_or("must be by address, by user or by route")?;
+    let number = number.trim().parse().ok().filter(|number| *number > 0);
+    let number: u32 = number.ok_or("must begin with a whole number of requests from 1")?;
+    let period = humantime::parse_duration(period.trim()).ok();
+    let whole = |period: &Duration| period.subsec_nanos() == 0 && !period.is_zero();
+    let period = period.filter(whole).filter(|period| *period <= LONGEST);
+    let period =
+        period.ok_or("must be over whole seconds, at most 31 days, as in 100/1s or 20/1m")?;
+    if u64::from(number) > period.as_secs() * FASTEST {
+        return Err(format!("is more than {FASTEST} a second"));
+    }
+    Ok(Limit { number, period, scope })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(text: &str) -> Result<Limits, String> {
+        Limits::try_from(text.to_owned())
+    }
+
+    #[test]
+    fn limits_are_a_list_in_words() {
+        let found = limits("100/1s by address, 20 / 1m 30s by user,5000/1s by route").unwrap();
+        let limit = |number, seconds, scope| {
+            let period = Duration::from_secs(seconds);
+            Limit { number, period, scope }
+        };
+        let all = [
+            limit(100, 1, Scope::Address),
+            limit(20, 90, Scope::User),
+            limit(5000, 1, Scope::Route),
+        ];
+        assert_eq!(found.as_slice(), all);
+        assert_eq!(all[1].to_string(), "20/1m30s");
+        assert_eq!(limits(""), Ok(Limits::default()));
+    }
+
+    #[test]
+    fn what_is_no_limit_is_told_why() {
+        for (text, problem) in [
+            ("100", "\"100\" is no limit, such as 100/1s by address"),
+            ("100 by address", "is no limit"),
+            ("100/1s", "is no limit"),
+            (
+                "1/1s by user, 100/1s by planet",
+                "\"100/1s by planet\" must be by address, by user or",
+            ),
+            ("0/1s by user", "must begin with a whole number"),
+            ("-1/1s by user", "must begin with a whole number"),
+            ("many/1s by user", "must begin with a whole number"),
+            ("5000000000/1s by user", "must begin with a whole number"),
+            ("1/500ms by user", "must be over whole seconds"),
+            ("1/0s by user", "must be over whole seconds"),
+            ("1/1y by user", "must be over whole seconds, at most 31 days"),
+            ("1/s by user", "must be over whole seconds"),
+            ("100001/1s by route", "is more than 100000 a second"),
+            (
+                "1/1s by user, 2/1s by user",
+                "\"2/1s by user\" comes beside 1/1s by user; only one can",
+            ),
+        ] {
+            let error = limits(text).unwrap_err();
+            assert!(error.contains(problem), "{text}: {error}");
+        }
+        let many = (1..=7).map(|n| format!("1/{n}s by user")).collect::<Vec<_>>().join(",");
+        assert_eq!(limits(&many), Err("7 limits are too many; at most 6".into()));
+    }
+}

@@ -1,0 +1,203 @@
+//! What a browser lets scripts of other origins do (Fetch standard, section 3.2, the CORS protocol).
+//!
+//! It keeps a script from reading an answer, and not the request from being sent: who may do what is still for
+//! the token to say. The answers are the edge's own, so that every error carries them too, and a preflight
+//! reaches neither a guard nor a handler.
+
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::http::Method;
+use actix_web::http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+};
+
+use super::headers::vary;
+use crate::error::{Error, Kind};
+
+/// What scripts of other origins may do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The origins, as browsers write them; nothing for any.
+    pub origins: Option<Vec<HeaderValue>>,
+    /// The methods.
+    pub methods: Vec<Method>,
+    /// The request headers.
+    pub headers: Vec<HeaderName>,
+    /// The response headers.
+    pub expose: Vec<HeaderName>,
+    /// Whether cookies and certificates come along; never with any origin.
+    pub credentials: bool,
+    /// How long a browser remembers a preflight, in whole seconds.
+    pub max_age: Duration,
+}
+
+/// [`Options`] as the headers that say so.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    origins: Option<Vec<HeaderValue>>,
+    on_preflight: Vec<(HeaderName, HeaderValue)>,
+    on_answer: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Whom an answer is for: the value of Access-Control-Allow-Origin.
+pub(super) type Grant = Option<HeaderValue>;
+
+/// Whether a browser asks what a script may do, before it sends what the script wants.
+pub(super) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
+    *method == Method::OPTIONS
+        && headers.contains_key(ORIGIN)
+        && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+impl Policy {
+    /// Says what `options` allow.
+    pub fn new(options: &Options) -> Self {
+        let methods = list(options.methods.iter().map(Method::as_str));
+        let headers = list(options.headers.iter().map(HeaderName::as_str));
+        let expose = list(options.expose.iter().map(HeaderName::as_str));
+        let credentials = options.credentials.then(|| HeaderValue::from_static("true"));
+        let credentials = credentials.map(|value| (ACCESS_CONTROL_ALLOW_CREDENTIALS, value));
+        let allowed = [
+            methods.map(|methods| (ACCESS_CONTROL_ALLOW_METHODS, methods)),
+            headers.map(|headers| (ACCESS_CONTROL_ALLOW_HEADERS, headers)),
+            Some((ACCESS_CONTROL_MAX_AGE, HeaderValue::from(options.max_age.as_secs()))),
+        ];
+        let exposed = expose.map(|expose| (ACCESS_CONTROL_EXPOSE_HEADERS, expose));
+        Self {
+            origins: options.origins.clone(),
+            on_preflight: allowed.into_iter().flatten().collect(),
+            on_answer: [exposed, credentials].into_iter().flatten().collect(),
+        }
+    }
+
+    /// Whom the answer to a request with `headers` is for; nothing where no script of another origin asks, or
+    /// one that may not.
+    pub(super) fn grant(&self, headers: &HeaderMap) -> Grant {
+        let origin = headers.get(ORIGIN)?;
+        match &self.origins {
+            None => Some(HeaderValue::from_static("*")),
+            Some(named) => named.contains(origin).then(|| origin.clone()),
+        }
+    }
+
+    /// The answer to a preflight. It lists what is allowed; that the script keeps to it is for the browser to see.
+    ///
+    /// # Errors
+    /// 403 for an origin that may not ask; browsers take no other answer for a yes.
+    pub(super) fn preflight(&self, grant: &Grant) -> Result<HttpResponse, Error> {
+        if grant.is_none() {
+            return Err(Error::new(Kind::Forbidden, "scripts of this origin may not ask here"));
+        }
+        let mut response = HttpResponse::NoContent();
+        for (name, value) in &self.on_preflight {
+            response.insert_header((name.clone(), value.clone()));
+        }
+        Ok(response.finish())
+    }
+
+    /// Says in the `headers` of an answer whom it is for. What a handler says of that itself does not count.
+    pub(super) fn write(&self, grant: &Grant, headers: &mut HeaderMap) {
+        if self.origins.is_some() {
+            // Also where no origin asked: a cache must not hand that answer to one.
+            vary(headers, "origin");
+        }
+        headers.remove(ACCESS_CONTROL_ALLOW_ORIGIN);
+        headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
+        let Some(origin) = grant else { return };
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        for (name, value) in &self.on_answer {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+}
+
+/// The names by comma; nothing where there are none.
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
+    let names = names.collect::<Vec<_>>().join(", ");
+    // Names of methods and of headers are header values.
+    HeaderValue::from_str(&names).ok().filter(|names| !names.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::VARY;
+
+    use super::*;
+
+    fn policy(origins: Option<&'static str>, credentials: bool) -> Policy {
+        Policy::new(&Options {
+            origins: origins.map(|origin| vec![HeaderValue::from_static(origin)]),
+            methods: vec![Method::GET, Method::PUT],
+            headers: vec![HeaderName::from_static("if-match")],
+            expose: Vec::new(),
+            credentials,
+            max_age: Duration::from_secs(600),
+        })
+    }
+
+    fn from(origin: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(ORIGIN, HeaderValue::from_static(origin));
+        headers
+    }
+
+    #[test]
+    fn an_origin_is_allowed_only_letter_by_letter() {
+        let named = policy(Some("https://shop.example"), true);
+        assert_eq!(named.grant(&from("https://shop.example")).unwrap(), "https://shop.example");
+        for other in [
+            "https://shop.example.evil.example",
+            "https://evil-shop.example",
+            "http://shop.example",
+            "https://shop.example:8443",
+            "null",
+            "",
+            "*",
+        ] {
+            assert_eq!(named.grant(&from(other)), None, "{other}");
+        }
+        assert_eq!(named.grant(&HeaderMap::new()), None);
+        assert_eq!(policy(None, false).grant(&from("null")).unwrap(), "*");
+    }
+
+    #[test]
+    fn an_answer_for_one_origin_is_not_for_every_cache() {
+        let named = policy(Some("https://shop.example"), true);
+        for asked in [HeaderMap::new(), from("https://shop.example"), from("https://other.example")]
+        {
+            let mut headers = HeaderMap::new();
+            named.write(&named.grant(&asked), &mut headers);
+            assert_eq!(headers.get(VARY).unwrap(), "origin");
+        }
+        let mut headers = HeaderMap::new();
+        let any = policy(None, false);
+        any.write(&any.grant(&from("https://x.example")), &mut headers);
+        assert!(
+            !headers.contains_key(VARY) && !headers.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS)
+        );
+    }
+
+    #[test]
+    fn what_an_upstream_allows_does_not_count() {
+        let named = policy(Some("https://shop.example"), false);
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        named.write(&None, &mut headers);
+        assert!(!headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
+    }
+
+    #[test]
+    fn a_preflight_tells_what_is_allowed() {
+        let named = policy(Some("https://shop.example"), true);
+        let answer = named.preflight(&named.grant(&from("https://shop.example"))).unwrap();
+        let header = |name| answer.headers().get(name).unwrap().to_str().unwrap().to_owned();
+        assert_eq!(answer.status(), 204);
+        assert_eq!(header(ACCESS_CONTROL_ALLOW_METHODS), "GET, PUT");
+        assert_eq!(header(ACCESS_CONTROL_ALLOW_HEADERS), "if-match");
+        assert_eq!(header(ACCESS_CONTROL_MAX_AGE), "600");
+        assert_eq!(named.preflight(&None).unwrap_err().kind(), Kind::Forbidden);
+    }
+}

@@ -1,0 +1,175 @@
+//! What the head of a request must be, beyond what the parser asks for.
+//!
+//! actix refuses what has two framings. Here goes what it lets through and another parser, behind us, could
+//! read in another way: more than one host, a target that is no path, a tunnel.
+
+use actix_web::dev::RequestHead;
+use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::{Method, Version};
+
+use crate::error::{Error, Kind};
+
+/// The longest path and query, in bytes (RFC 9110, section 4.1, asks for 8,000 at the least).
+const TARGET: usize = 8192;
+/// The most header lines of a client; actix takes 96, and what the gateway adds must fit.
+const LINES: usize = 80;
+/// What the gateway adds to a head on its way to a role, in bytes and in lines.
+const ADDED: (usize, usize) = (4096, 16);
+
+/// The most that the head of a request may be.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadLimit {
+    bytes: usize,
+    lines: usize,
+}
+
+impl HeadLimit {
+    /// For clients: names and values of `bytes` in all.
+    pub fn of_clients(bytes: usize) -> Self {
+        Self { bytes, lines: LINES }
+    }
+
+    /// For what comes by way of a gateway that has this limit for its clients.
+    pub fn behind(self) -> Self {
+        Self { bytes: self.bytes + ADDED.0, lines: self.lines + ADDED.1 }
+    }
+}
+
+/// Whether `request` may go on; takes from it the headers that nobody means to send.
+///
+/// # Errors
+/// 400, 414 or 431. The connection must be closed behind it.
+pub(super) fn check(head: &mut RequestHead, limit: HeadLimit) -> Result<(), Error> {
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if target > TARGET {
+        return Err(Error::new(
+            Kind::TargetTooLong,
+            format!("the path is longer than {TARGET} bytes"),
+        ));
+    }
+    let (mut lines, mut bytes, mut odd) = (0, 0, false);
+    for (name, value) in &head.headers {
+        lines += 1;
+        bytes += name.as_str().len() + value.len();
+        odd |= name.as_str().contains('_');
+    }
+    if lines > limit.lines || bytes > limit.bytes {
+        let detail = format!("more than {} header lines or {} bytes", limit.lines, limit.bytes);
+        return Err(Error::new(Kind::HeadTooLarge, detail));
+    }
+    if odd {
+        // CGI and its heirs see no difference between x_user and x-user.
+        head.headers.retain(|name, _| !name.as_str().contains('_'));
+    }
+    check_target(head)?;
+    check_host(head)?;
+    check_upgrade(&head.headers)
+}
+
+fn refuse(detail: &'static str) -> Result<(), Error> {
+    Err(Error::new(Kind::Malformed, detail))
+}
+
+/// A path, or a whole URL (RFC 9112, section 3.2); the other two forms ask for what is not to be had here.
+fn check_target(head: &RequestHead) -> Result<(), Error> {
+    match head.uri.path().starts_with('/') {
+        _ if head.method == Method::CONNECT => refuse("there are no tunnels here"),
+        true => Ok(()),
+        false => refuse("the target must be a path"),
+    }
+}
+
+/// One host, and the same one in a whole URL (RFC 9112, sections 3.2 and 3.2.2). actix refuses a second line.
+fn check_host(head: &RequestHead) -> Result<(), Error> {
+    let host = head.headers.get(header::HOST).map(|host| host.as_bytes());
+    let target = head.uri.authority().map(|authority| authority.as_str());
+    if target.is_some_and(|target| target.contains('@')) {
+        return refuse("there are no users in a target");
+    }
+    match (host, target) {
+        (Some(host), _) if !is_host(host) => refuse("the host is none"),
+        (Some(host), Some(target)) if !host.eq_ignore_ascii_case(target.as_bytes()) => {
+            refuse("the target and the host contradict each other")
+        }
+        (None, None) if head.version > Version::HTTP_10 => refuse("the host is missing"),
+        _ => Ok(()),
+    }
+}
+
+/// `uri-host [ ":" port ]`, as far as what is in it could mean something else to somebody.
+fn is_host(host: &[u8]) -> bool {
+    let of_host = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(byte);
+    !host.is_empty() && host.iter().all(of_host)
+}
+
+/// For actix everything behind the head of an upgrade to websocket belongs to it, whatever its length says.
+fn check_upgrade(headers: &HeaderMap) -> Result<(), Error> {
+    let framed = || headers.contains_key(header::CONTENT_LENGTH);
+    let mut upgrades = headers.get_all(header::UPGRADE);
+    let websocket = |value: &[u8]| value.trim_ascii().eq_ignore_ascii_case(b"websocket");
+    if upgrades.any(|value| websocket(value.as_bytes())) && framed() {
+        return refuse("an upgrade has no content");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn head(target: &str, headers: &[(&str, &str)]) -> RequestHead {
+        let mut head = RequestHead::default();
+        head.uri = target.parse().unwrap();
+        for (name, value) in headers {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            head.headers.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        head
+    }
+
+    fn kind(target: &str, headers: &[(&str, &str)]) -> Option<Kind> {
+        let limit = HeadLimit::of_clients(1000);
+        check(&mut head(target, headers), limit).err().map(|error| error.kind())
+    }
+
+    #[test]
+    fn a_head_is_bounded() {
+        let long = format!("/{}", "x".repeat(TARGET));
+        assert_eq!(kind(&long, &[("host", "shop")]), Some(Kind::TargetTooLong));
+        assert_eq!(kind(&long[1..], &[("host", "shop")]), Some(Kind::Malformed));
+        let large = "x".repeat(1000);
+        assert_eq!(kind("/", &[("host", "s"), ("x", &large)]), Some(Kind::HeadTooLarge));
+        assert_eq!(kind("/", &[("host", "s"), ("x", &large[20..])]), None);
+        let mut many = vec![("x", "1"); LINES - 1];
+        many.push(("host", "shop"));
+        assert_eq!(kind("/", &many), None);
+        many.push(("x", "1"));
+        assert_eq!(kind("/", &many), Some(Kind::HeadTooLarge));
+        let behind = HeadLimit::of_clients(1000).behind();
+        assert!(check(&mut head("/", &many), behind).is_ok());
+    }
+
+    #[test]
+    fn there_is_one_host() {
+        for good in ["shop", "shop:8000", "[::1]:8000", "127.0.0.1", "a-b.example"] {
+            assert_eq!(kind("/", &[("host", good)]), None, "{good}");
+        }
+        for bad in ["", "a, b", "a b", "a/b", "user@shop", "shop?x", "shop#x"] {
+            assert_eq!(kind("/", &[("host", bad)]), Some(Kind::Malformed), "{bad}");
+        }
+        assert_eq!(kind("/", &[]), Some(Kind::Malformed));
+        assert_eq!(kind("http://SHOP/", &[("host", "shop")]), None);
+        assert_eq!(kind("http://other/", &[("host", "shop")]), Some(Kind::Malformed));
+        assert_eq!(kind("http://me@shop/", &[("host", "shop")]), Some(Kind::Malformed));
+    }
+
+    #[test]
+    fn names_with_an_underscore_go() {
+        let mut head = head("/", &[("host", "shop"), ("x_user_id", "1"), ("x-a", "2")]);
+        assert!(check(&mut head, HeadLimit::of_clients(1000)).is_ok());
+        assert_eq!(head.headers.len(), 2);
+        assert!(!head.headers.contains_key("x_user_id"));
+    }
+}

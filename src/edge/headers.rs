@@ -1,0 +1,93 @@
+//! Headers that keep browsers from guessing, framing and telling, on every answer to clients.
+
+use std::time::Duration;
+
+use actix_web::http::header::{
+    CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, SERVER,
+    STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS,
+};
+
+/// By which software announces itself.
+const X_POWERED_BY: HeaderName = HeaderName::from_static("x-powered-by");
+
+/// The security headers of answers that leave the house.
+#[derive(Clone, Debug)]
+pub struct SecurityHeaders(Vec<(HeaderName, HeaderValue)>);
+
+impl SecurityHeaders {
+    /// For content that is data and no page. With `hsts`, browsers that came over TLS come over nothing else for
+    /// that long, in whole seconds (RFC 6797).
+    pub fn new(hsts: Option<Duration>) -> Self {
+        let policy = "default-src 'none'; frame-ancestors 'none'";
+        let mut headers = vec![
+            (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+            (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+            (CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy)),
+        ];
+        let hsts = hsts.map(|hsts| HeaderValue::from_str(&format!("max-age={}", hsts.as_secs())));
+        // A number is a header value.
+        headers.extend(hsts.and_then(Result::ok).map(|hsts| (STRICT_TRANSPORT_SECURITY, hsts)));
+        Self(headers)
+    }
+
+    /// Adds to `headers` what they do not say themselves: a page knows its own policy. Takes out what tells an
+    /// attacker which software is behind the gateway.
+    pub(super) fn write(&self, headers: &mut HeaderMap) {
+        headers.remove(SERVER);
+        headers.remove(X_POWERED_BY);
+        for (name, value) in &self.0 {
+            if !headers.contains_key(name) {
+                headers.insert(name.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// Says in `headers` that the answer depends on the request header `name`, in lower case, unless they do so.
+pub fn vary(headers: &mut HeaderMap, name: &'static str) {
+    let said = |line: &HeaderValue| {
+        let line = line.to_str().unwrap_or_default();
+        line.split(',').map(str::trim).any(|said| said == "*" || said.eq_ignore_ascii_case(name))
+    };
+    if !headers.get_all(VARY).any(said) {
+        headers.append(VARY, HeaderValue::from_static(name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_handler_says_stays_and_what_tells_of_software_goes() {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'self'"));
+        headers.insert(SERVER, HeaderValue::from_static("Software/1.2.3"));
+        headers.insert(X_POWERED_BY, HeaderValue::from_static("Software"));
+        SecurityHeaders::new(None).write(&mut headers);
+        assert_eq!(headers.get(CONTENT_SECURITY_POLICY).unwrap(), "default-src 'self'");
+        assert_eq!(headers.get(X_CONTENT_TYPE_OPTIONS).unwrap(), "nosniff");
+        assert_eq!(headers.len(), 3);
+    }
+
+    #[test]
+    fn only_tls_is_only_asked_for_where_that_is_set() {
+        let mut headers = HeaderMap::new();
+        SecurityHeaders::new(Some(Duration::from_secs(86_400))).write(&mut headers);
+        assert_eq!(headers.get(STRICT_TRANSPORT_SECURITY).unwrap(), "max-age=86400");
+    }
+
+    #[test]
+    fn a_dependence_is_said_once() {
+        let mut headers = HeaderMap::new();
+        headers.insert(VARY, HeaderValue::from_static("Accept, Origin"));
+        vary(&mut headers, "origin");
+        vary(&mut headers, "accept-encoding");
+        vary(&mut headers, "accept-encoding");
+        let lines = headers.get_all(VARY).map(|line| line.to_str().unwrap()).collect::<Vec<_>>();
+        assert_eq!(lines, ["Accept, Origin", "accept-encoding"]);
+        headers.insert(VARY, HeaderValue::from_static("*"));
+        vary(&mut headers, "origin");
+        assert_eq!(headers.get_all(VARY).count(), 1);
+    }
+}

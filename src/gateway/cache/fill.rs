@@ -1,0 +1,235 @@
+//! Asking the origin for what is missing or past its time, and keeping what may be kept.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderMap;
+use actix_web::web::{Bytes, BytesMut};
+use futures_util::{StreamExt as _, stream};
+use tokio::time::{Instant, timeout_at};
+
+use super::client::{Client, remove_conditions};
+use super::flights::{Flight, Landing};
+use super::freshness::Freshness;
+use super::stored::{Stored, settle};
+use super::{Cache, labelled, status};
+use crate::error::{Error, Kind};
+use crate::transport::{Body, Context, PeerError, Reply, Request};
+
+/// A request that the cache cannot answer by itself.
+pub(super) struct Miss {
+    key: String,
+    client: Client,
+    /// What is past its time, or not new enough for the client.
+    stale: Option<Arc<Stored>>,
+    /// Those who wait for the answer.
+    flight: Option<Flight>,
+}
+
+/// What was asked, as far as it matters for what is kept of the answer.
+struct Asked {
+    headers: HeaderMap,
+    at: Instant,
+    writes: u64,
+}
+
+impl Miss {
+    /// One that nobody waits for.
+    pub(super) fn new(key: String, client: Client, stale: Option<Arc<Stored>>) -> Self {
+        Self { key, client, stale, flight: None }
+    }
+
+    /// The same, for all who wait for `flight`.
+    pub(super) fn leading(self, flight: Flight) -> Self {
+        Self { flight: Some(flight), ..self }
+    }
+
+    /// Why the request is sent on (RFC 9211, section 2.2).
+    fn why(&self) -> &'static str {
+        match &self.stale {
+            _ if self.client.wants_new() => "request",
+            Some(_) => "stale",
+            None => "miss",
+        }
+    }
+
+    fn land(&mut self, landing: Landing) {
+        if let Some(flight) = self.flight.take() {
+            flight.land(landing);
+        }
+    }
+
+    /// Tells the others of an error that would meet them too, but not of one that is the client's own, as a
+    /// deadline is: then another one of them asks.
+    fn fail(&mut self, error: Error) -> Error {
+        match error.kind() {
+            Kind::Unavailable | Kind::BadGateway | Kind::Internal if self.flight.is_some() => {
+                let error = Arc::new(error);
+                self.land(Landing::Failed(error.clone()));
+                Error::shared(&error)
+            }
+            _ => error,
+        }
+    }
+}
+
+impl Cache {
+    /// Fills the place of `miss` on this thread, while nobody waits for it.
+    pub(super) fn refresh<F>(&self, miss: Miss, request: Request, context: &Context, fetch: F)
+    where
+        F: AsyncFnOnce(Request) -> Result<Reply, Error> + 'static,
+    {
+        let (cache, deadline) = (self.clone(), context.deadline);
+        actix_rt::spawn(async move {
+            match timeout_at(deadline.into(), cache.fill(miss, request, fetch)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    log::debug!(role = "gateway"; "an answer is still stale: {}", error.chain())
+                }
+                Err(_) => {
+                    log::debug!(role = "gateway"; "an answer is still stale: no other in time")
+                }
+            }
+        });
+    }
+
+    /// Asks by `fetch`, and keeps the answer where it may.
+    pub(super) async fn fill<F>(
+        &self,
+        mut miss: Miss,
+        mut request: Request,
+        fetch: F,
+    ) -> Result<Reply, Error>
+    where
+        F: AsyncFnOnce(Request) -> Result<Reply, Error>,
+    {
+        if miss.client.is_head {
+            return fetch(request).await.map(|reply| labelled(reply, miss.why()));
+        }
+        let known = miss.stale.clone().filter(|stale| stale.has_validator());
+        if known.is_some() || miss.flight.is_some() {
+            remove_conditions(&mut request.headers);
+        }
+        if let Some(known) = &known {
+            known.write_conditions(&mut request.headers);
+        }
+        let writes = self.stripe(&miss.key).load(Ordering::Acquire);
+        let asked = Asked { headers: request.headers.clone(), at: Instant::now(), writes };
+        let outcome = fetch(request).await;
+        let failed = match &outcome {
+            _ if miss.client.wants_new() => false,
+            Ok(reply) => reply.status.is_server_error(),
+            Err(_) => true,
+        };
+        match (outcome, &miss.stale) {
+            (_, Some(stale)) if failed && stale.stands_in() => {
+                let stale = stale.clone();
+                miss.land(Landing::Stored(stale.clone()));
+                Ok(stale.hit(&miss.client))
+            }
+            (Err(error), _) => Err(miss.fail(error)),
+            (Ok(reply), _) if reply.status == StatusCode::NOT_MODIFIED && known.is_some() => {
+                self.freshen(miss, &asked, &reply.headers)
+            }
+            (Ok(reply), _) => self.take(miss, &asked, reply).await,
+        }
+    }
+
+    /// What is stale is good again, says a 304 with `headers`.
+    fn freshen(&self, mut miss: Miss, asked: &Asked, headers: &HeaderMap) -> Result<Reply, Error> {
+        let stale = miss.stale.as_ref();
+        let fresh =
+            stale.and_then(|stale| stale.freshened(&asked.headers, headers, asked.at.elapsed()));
+        let Some(fresh) = fresh.map(Arc::new) else {
+            // The next one asks for all of it.
+            self.0.entries.invalidate(&miss.key);
+            let cause =
+                "it was asked about one version and confirmed another, or one that may not be kept";
+            let error =
+                Error::new(Kind::BadGateway, "a part of the shop gave no answer of use, try again");
+            return Err(miss.fail(error.caused_by(cause)));
+        };
+        let stored = if self.insert(&miss.key, asked.writes, &fresh) { "; stored" } else { "" };
+        miss.land(Landing::Stored(fresh.clone()));
+        let what = format!("fwd={}; fwd-status=304{stored}", miss.why());
+        Ok(fresh.reply(&miss.client, status(&what)))
+    }
+
+    /// Keeps `reply` and gives it to all who wait, or gives it to the client alone.
+    async fn take(&self, mut miss: Miss, asked: &Asked, reply: Reply) -> Result<Reply, Error> {
+        let Reply { status: code, headers, body } = reply;
+        let delay = asked.at.elapsed();
+        let limit = self.0.entry_limit;
+        let short = body.length().is_none_or(|length| length <= limit as u64);
+        let freshness = Freshness::of(&asked.headers, code, &headers).filter(|_| short);
+        let Some(freshness) = freshness else {
+            return Ok(self.pass(miss, asked, Reply { status: code, headers, body }));
+        };
+        let content = match gather(body, limit).await {
+            Ok(Gathered::All(content)) => content,
+            Ok(Gathered::TooMuch(body)) => {
+                return Ok(self.pass(miss, asked, Reply { status: code, headers, body }));
+            }
+            Err(error) => return Err(miss.fail(PeerError::Broken(error.to_string()).into())),
+        };
+        let answer = (code, &headers, content.as_deref());
+        let stored = Arc::new(Stored::new(&asked.headers, answer, freshness, delay));
+        let kept = if self.insert(&miss.key, asked.writes, &stored) { "; stored" } else { "" };
+        miss.land(Landing::Stored(stored.clone()));
+        Ok(stored.reply(&miss.client, status(&format!("fwd={}{kept}", miss.why()))))
+    }
+
+    /// Gives `reply` to the client alone, and lets the others go by themselves.
+    fn pass(&self, mut miss: Miss, asked: &Asked, reply: Reply) -> Reply {
+        miss.land(Landing::Passed);
+        // A fault, or an answer to a condition of the client's, says nothing of what there is.
+        if !reply.status.is_server_error() && reply.status != StatusCode::NOT_MODIFIED {
+            self.0.passing.insert(self.passage(&miss.key, &asked.headers), ());
+            if miss.stale.is_some() {
+                self.0.entries.invalidate(&miss.key);
+            }
+        }
+        settle(&miss.client, labelled(reply, miss.why()))
+    }
+}
+
+enum Gathered {
+    /// The whole content, if there is any.
+    All(Option<Bytes>),
+    /// Content that is longer than was to be gathered; none of it is lost.
+    TooMuch(Body),
+}
+
+/// Reads `body` to its end, or to more than `limit` bytes.
+async fn gather(body: Body, limit: usize) -> io::Result<Gathered> {
+    let length = body.length();
+    let mut rest = match body {
+        Body::None => return Ok(Gathered::All(None)),
+        Body::Full(bytes) if bytes.len() <= limit => return Ok(Gathered::All(Some(bytes))),
+        body => body.into_box_body(),
+    };
+    let mut start = BytesMut::new();
+    while let Some(chunk) = next(&mut rest).await {
+        start.extend_from_slice(&chunk?);
+        if start.len() > limit {
+            let chunks = stream::unfold(rest, async |mut rest| {
+                next(&mut rest).await.map(|chunk| (chunk, rest))
+            });
+            let start = stream::iter([Ok(start.freeze())]);
+            return Ok(Gathered::TooMuch(Body::stream(length, start.chain(chunks))));
+        }
+    }
+    if length.is_some_and(|length| length != start.len() as u64) {
+        return Err(io::Error::other("the content ended before its time"));
+    }
+    Ok(Gathered::All(Some(start.freeze())))
+}
+
+async fn next(body: &mut BoxBody) -> Option<io::Result<Bytes>> {
+    let chunk = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_next(cx)).await;
+    chunk.map(|chunk| chunk.map_err(|error| io::Error::other(error.to_string())))
+}

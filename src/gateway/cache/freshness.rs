@@ -1,0 +1,206 @@
+//! Which answers are kept, and how long they are good (RFC 9111, sections 3 and 4.2).
+
+use std::time::{Duration, SystemTime};
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{
+    AGE, AUTHORIZATION, DATE, ETAG, EXPIRES, HeaderMap, HeaderName, HttpDate, LAST_MODIFIED,
+    SET_COOKIE, VARY,
+};
+
+use super::directives::Directives;
+use crate::transport::number;
+
+/// Final answers to a GET that mean the same to everybody.
+const KEPT: [u16; 11] = [200, 203, 204, 300, 301, 302, 307, 308, 404, 410, 414];
+
+/// How long an answer is good, counted from when its origin made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Freshness {
+    /// As it is.
+    pub(super) lifetime: Duration,
+    /// After that, while somebody asks for a new one.
+    pub(super) while_revalidate: Duration,
+    /// After that, while there is no new one to be had.
+    pub(super) if_error: Duration,
+    /// Whether nobody may be given it past its time, not even who would take it.
+    pub(super) strict: bool,
+}
+
+impl Freshness {
+    /// That of an answer of `status` with `headers` to a request that came with the headers `asked`; nothing
+    /// where a cache for everybody may not keep it, or is not told how long. It guesses nothing.
+    pub(super) fn of(asked: &HeaderMap, status: StatusCode, headers: &HeaderMap) -> Option<Self> {
+        let said = Directives::of(headers);
+        let shared = said.public || said.s_maxage.is_some() || said.must_revalidate;
+        let personal =
+            headers.contains_key(SET_COOKIE) || asked.contains_key(AUTHORIZATION) && !shared;
+        let forbidden = said.no_store || said.private || personal || Directives::of(asked).no_store;
+        if forbidden || !KEPT.contains(&status.as_u16()) || varying(headers).is_none() {
+            return None;
+        }
+        let freshness = Self::told(&said, headers)?;
+        // Without a time and without a way to ask again there is no use for it.
+        let useful = [freshness.lifetime, freshness.while_revalidate, freshness.if_error];
+        let useful = useful.iter().any(|time| !time.is_zero()) || has_validator(headers);
+        useful.then_some(freshness)
+    }
+
+    fn told(said: &Directives, headers: &HeaderMap) -> Option<Self> {
+        let expires = || {
+            let expires = headers.get(EXPIRES)?;
+            // A date that is none is in the past.
+            let expires = expires.to_str().ok().and_then(|text| text.parse::<HttpDate>().ok());
+            let since = date(headers, DATE).unwrap_or_else(SystemTime::now);
+            let left = expires.and_then(|at| SystemTime::from(at).duration_since(since).ok());
+            Some(left.unwrap_or_default())
+        };
+        let always = said.no_cache.then_some(Duration::ZERO);
+        let lifetime = always.or(said.s_maxage).or(said.max_age).or_else(expires)?;
+        let strict = said.no_cache || said.must_revalidate || said.proxy_revalidate;
+        // Who says s-maxage wants strictness too (section 5.2.2.10), but not who says how stale it may be.
+        let stale = |time: Option<Duration>| time.filter(|_| !strict).unwrap_or_default();
+        Some(Self {
+            lifetime,
+            while_revalidate: stale(said.stale_while_revalidate),
+            if_error: stale(said.stale_if_error),
+            strict: strict || said.s_maxage.is_some(),
+        })
+    }
+}
+
+/// Whether the origin can be asked if its answer with `headers` is still good.
+pub(super) fn has_validator(headers: &HeaderMap) -> bool {
+    headers.contains_key(ETAG) || headers.contains_key(LAST_MODIFIED)
+}
+
+/// The request headers that the answer with `headers` depends on; nothing where that can not be told.
+pub(super) fn varying(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
+    let mut names = Vec::new();
+    for line in headers.get_all(VARY) {
+        for name in line.to_str().ok()?.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            names.push(Some(name).filter(|name| *name != "*")?.parse().ok()?);
+        }
+    }
+    Some(names)
+}
+
+/// How old an answer with `headers` is when it arrives, `delay` after it was asked for (section 4.2.3).
+pub(super) fn initial_age(headers: &HeaderMap, delay: Duration) -> Duration {
+    let said = Duration::from_secs(number(headers, AGE).unwrap_or(0)) + delay;
+    let dated = date(headers, DATE).and_then(|date| SystemTime::now().duration_since(date).ok());
+    // Dates have whole seconds: less than one says nothing.
+    let apparent = dated.filter(|age| age.as_secs() > 0).unwrap_or_default();
+    said.max(apparent)
+}
+
+pub(super) fn date(headers: &HeaderMap, name: HeaderName) -> Option<SystemTime> {
+    Some(headers.get(name)?.to_str().ok()?.parse::<HttpDate>().ok()?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+
+    use super::*;
+
+    fn headers(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(name.parse().unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    /// The lifetime of a 200 with `lines`, in seconds.
+    fn kept(asked: &[(&str, &str)], lines: &[(&str, &str)]) -> Option<u64> {
+        let freshness = Freshness::of(&headers(asked), StatusCode::OK, &headers(lines));
+        freshness.map(|freshness| freshness.lifetime.as_secs())
+    }
+
+    #[test]
+    fn only_what_says_how_long_is_kept() {
+        let control = |value| kept(&[], &[("cache-control", value)]);
+        assert_eq!(control("max-age=60"), Some(60));
+        assert_eq!(control("max-age=60, s-maxage=5"), Some(5));
+        for no in
+            ["", "public", "no-store, max-age=60", "private, max-age=60", "max-age=0", "no-cache"]
+        {
+            assert_eq!(control(no), None, "{no}");
+        }
+        assert_eq!(kept(&[], &[("etag", "\"7\"")]), None);
+        assert_eq!(kept(&[], &[("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT")]), None);
+        assert_eq!(
+            kept(&[], &[("etag", "\"7\""), ("cache-control", "no-cache, max-age=9")]),
+            Some(0)
+        );
+        assert_eq!(
+            kept(&[("cache-control", "no-store")], &[("cache-control", "max-age=60")]),
+            None
+        );
+    }
+
+    #[test]
+    fn expires_counts_from_the_date() {
+        let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(kept(&[], &[date, ("expires", "Sun, 06 Nov 1994 08:50:37 GMT")]), Some(60));
+        let both =
+            [date, ("expires", "Sun, 06 Nov 1994 08:50:37 GMT"), ("cache-control", "max-age=5")];
+        assert_eq!(kept(&[], &both), Some(5));
+        assert_eq!(kept(&[], &[("etag", "\"7\""), ("expires", "0")]), Some(0));
+    }
+
+    #[test]
+    fn what_is_somebodys_own_is_not_kept_for_everybody() {
+        let authorized = [("authorization", "Bearer x")];
+        let with = |value| kept(&authorized, &[("cache-control", value)]);
+        assert_eq!(with("max-age=60"), None);
+        assert_eq!(with("max-age=60, proxy-revalidate"), None);
+        for said in ["public, max-age=60", "s-maxage=60", "max-age=60, must-revalidate"] {
+            assert_eq!(with(said), Some(60), "{said}");
+        }
+        assert_eq!(
+            kept(&[], &[("cache-control", "public, max-age=60"), ("set-cookie", "a=b")]),
+            None
+        );
+        assert_eq!(kept(&[], &[("cache-control", "max-age=60"), ("vary", "accept, *")]), None);
+    }
+
+    #[test]
+    fn only_some_answers_are_kept() {
+        let max_age = headers(&[("cache-control", "max-age=60")]);
+        let kept = |status| {
+            let status = StatusCode::from_u16(status).unwrap();
+            Freshness::of(&HeaderMap::new(), status, &max_age).is_some()
+        };
+        assert!([200, 301, 404].into_iter().all(kept));
+        assert!(![206, 304, 401, 412, 429, 500, 503].into_iter().any(kept));
+    }
+
+    #[test]
+    fn who_says_that_it_must_be_asked_is_never_stale() {
+        let told = |value: &str| {
+            let headers = headers(&[("cache-control", value)]);
+            let freshness = Freshness::of(&HeaderMap::new(), StatusCode::OK, &headers).unwrap();
+            let times = [freshness.while_revalidate, freshness.if_error];
+            (times.map(|time| time.as_secs()), freshness.strict)
+        };
+        let stale = "stale-while-revalidate=5, stale-if-error=9";
+        assert_eq!(told(&format!("max-age=1, {stale}")), ([5, 9], false));
+        assert_eq!(told(&format!("s-maxage=1, {stale}")), ([5, 9], true));
+        assert_eq!(told(&format!("max-age=1, must-revalidate, {stale}")), ([0, 0], true));
+        assert_eq!(told(&format!("max-age=1, proxy-revalidate, {stale}")), ([0, 0], true));
+    }
+
+    #[test]
+    fn an_answer_may_arrive_old() {
+        let ago =
+            |seconds| HttpDate::from(SystemTime::now() - Duration::from_secs(seconds)).to_string();
+        let age =
+            |lines: &[(&str, &str)]| initial_age(&headers(lines), Duration::from_secs(1)).as_secs();
+        assert_eq!(age(&[]), 1);
+        assert_eq!(age(&[("age", "20")]), 21);
+        assert!((30..35).contains(&age(&[("age", "20"), ("date", &ago(30))])));
+        assert_eq!(age(&[("age", "nonsense"), ("date", &ago(0))]), 1);
+    }
+}

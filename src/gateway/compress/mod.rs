@@ -1,0 +1,334 @@
+//! Compression of answers (RFC 9110, sections 8.4 and 12.5.3).
+//!
+//! An answer of up to [`SMALL`] bytes that are all here is compressed on the spot and says its length; what is
+//! longer goes through in a stream, each chunk on a thread of the blocking pool.
+
+mod negotiate;
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_http::encoding::Encoder;
+use actix_http::{RequestHead, Response};
+use actix_web::HttpResponse;
+use actix_web::body::{self, BodySize, BoxBody, MessageBody};
+use actix_web::http::header::{
+    ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, ContentEncoding, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
+};
+use actix_web::http::{Method, StatusCode};
+use actix_web::web::Bytes;
+use futures_util::FutureExt as _;
+
+use crate::edge::vary;
+use negotiate::negotiate;
+
+/// An answer below this many bytes fits into a packet or two anyway.
+const WORTHWHILE: u64 = 1024;
+/// Up to this many bytes are compressed on the spot: it takes less time than to have another thread do it.
+const SMALL: usize = 16 * 1024;
+/// The encoder takes a chunk that is shorter than this where it is, and no longer one.
+const IN_PLACE: usize = 1023;
+
+/// Checksums of the content as it was before.
+const DIGESTS: [HeaderName; 4] = [
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-md5"),
+];
+
+/// `response` in the content coding that the client of `request` likes best of those that are here, if that
+/// helps: it is a success, long enough, of a type that shrinks, and not encoded yet. Its ETag becomes a weak one,
+/// because the bytes are no longer those that it names; see [`restore_tags`].
+pub(super) fn compress(request: &RequestHead, response: HttpResponse) -> HttpResponse {
+    if !request.headers.contains_key(ACCEPT_ENCODING) || !may_shrink(&response) {
+        return response;
+    }
+    let mut response = response;
+    vary(response.headers_mut(), "accept-encoding");
+    let short = matches!(response.body().size(), BodySize::Sized(length) if length <= SMALL as u64);
+    match negotiate(&request.headers, short) {
+        Some(coding) if request.method == Method::HEAD => {
+            // What GET would have said, as far as it is known without the content.
+            relabel(response.headers_mut(), coding);
+            response.set_body(BoxBody::new(body::None::new()))
+        }
+        Some(coding) => encode(response, coding),
+        None => response,
+    }
+}
+
+/// Takes the weakness from the tags of If-Match, which compares strongly, so that a client that was given a
+/// compressed answer can say which version it wants to write to. A tag that was weak at its source still
+/// meets nothing there.
+pub(super) fn restore_tags(headers: &mut HeaderMap) {
+    let Some(line) = headers.get(IF_MATCH).and_then(|line| line.to_str().ok()) else { return };
+    if !line.contains("W/\"") || headers.get_all(IF_MATCH).len() > 1 {
+        return;
+    }
+    let tags = line.split(',').map(str::trim).map(|tag| tag.strip_prefix("W/").unwrap_or(tag));
+    let tags = tags.collect::<Vec<_>>().join(", ");
+    if let Ok(tags) = HeaderValue::from_str(&tags) {
+        headers.insert(IF_MATCH, tags);
+    }
+}
+
+fn may_shrink(response: &HttpResponse) -> bool {
+    let long = match response.body().size() {
+        BodySize::None => false,
+        BodySize::Sized(length) => length >= WORTHWHILE,
+        BodySize::Stream => true,
+    };
+    let (status, headers) = (response.status(), response.headers());
+    let whole = status.is_success() && status != StatusCode::PARTIAL_CONTENT;
+    let fixed = || {
+        let said = [CONTENT_ENCODING, CONTENT_RANGE].iter().any(|name| headers.contains_key(name));
+        said || DIGESTS.iter().any(|name| headers.contains_key(name)) || no_transform(headers)
+    };
+    long && whole && headers.get(CONTENT_TYPE).is_some_and(is_text) && !fixed()
+}
+
+fn no_transform(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(CACHE_CONTROL).filter_map(|line| line.to_str().ok());
+    lines.any(|line| line.to_ascii_lowercase().contains("no-transform"))
+}
+
+/// Whether content of the media type `value` is text, which shrinks.
+fn is_text(value: &HeaderValue) -> bool {
+    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    let starts = |prefix: &str| {
+        essence.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    let ends = |suffix: &str| {
+        let at = essence.len().checked_sub(suffix.len());
+        let end = at.and_then(|at| essence.get(at..));
+        end.is_some_and(|end| end.eq_ignore_ascii_case(suffix))
+    };
+    starts("text/")
+        || ends("+json")
+        || ends("+xml")
+        || ["json", "javascript", "xml", "x-ndjson"].iter().any(|subtype| {
+            starts("application/") && essence["application/".len()..].eq_ignore_ascii_case(subtype)
+        })
+}
+
+/// Says in `headers` that the content is in `coding`.
+fn relabel(headers: &mut HeaderMap, coding: ContentEncoding) {
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.as_str()));
+    headers.remove(CONTENT_LENGTH);
+    // Ranges would be of the content as it was.
+    headers.remove(ACCEPT_RANGES);
+    let strong = headers.get(ETAG).filter(|tag| tag.as_bytes().starts_with(b"\""));
+    let weak = strong.map(|tag| [b"W/", tag.as_bytes()].concat());
+    if let Some(Ok(weak)) = weak.map(|tag| HeaderValue::from_bytes(&tag)) {
+        headers.insert(ETAG, weak);
+    }
+}
+
+fn encode(response: HttpResponse, coding: ContentEncoding) -> HttpResponse {
+    let (mut response, body) = response.into_parts();
+    let body = match body.try_into_bytes() {
+        Ok(bytes) if bytes.len() <= SMALL => match encode_now(&bytes, coding) {
+            Some(shorter) => BoxBody::new(shorter),
+            None => return response.set_body(BoxBody::new(bytes)),
+        },
+        Ok(bytes) => encoder(coding, bytes),
+        Err(body) => encoder(coding, body),
+    };
+    relabel(response.headers_mut(), coding);
+    response.set_body(body)
+}
+
+/// `body` in `coding`, chunk by chunk.
+fn encoder(coding: ContentEncoding, body: impl MessageBody + 'static) -> BoxBody {
+    // The encoder writes headers, to which there would be more to say.
+    let mut aside = Response::new(StatusCode::OK);
+    BoxBody::new(Encoder::response(coding, aside.head_mut(), body))
+}
+
+/// `bytes` in `coding`, if that is shorter.
+fn encode_now(bytes: &Bytes, coding: ContentEncoding) -> Option<Bytes> {
+    let encoded = body::to_bytes(encoder(coding, Slices(bytes.clone()))).now_or_never()?.ok()?;
+    (encoded.len() < bytes.len()).then_some(encoded)
+}
+
+/// Content in slices that the encoder takes in place.
+struct Slices(Bytes);
+
+impl MessageBody for Slices {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.0.len() as u64)
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Infallible>>> {
+        let length = self.0.len().min(IN_PLACE);
+        Poll::Ready((length > 0).then(|| Ok(self.0.split_to(length))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_http::encoding::Decoder;
+    use actix_web::http::header::VARY;
+    use futures_util::{StreamExt as _, stream};
+
+    use super::*;
+    use crate::transport::Body;
+
+    const LONG: usize = 40_000;
+
+    fn text(length: usize) -> Bytes {
+        "a lamp, a kettle, a chair; ".bytes().cycle().take(length).collect::<Vec<_>>().into()
+    }
+
+    fn asking(method: Method, accept: &'static str) -> RequestHead {
+        let mut head = RequestHead::default();
+        head.method = method;
+        head.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(accept));
+        head
+    }
+
+    fn answer(body: impl MessageBody + 'static) -> HttpResponse {
+        let mut response = HttpResponse::Ok();
+        response.insert_header((CONTENT_TYPE, "application/json")).insert_header((ETAG, "\"7\""));
+        response.body(body)
+    }
+
+    fn header(response: &HttpResponse, name: HeaderName) -> &str {
+        response.headers().get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    async fn decoded(response: HttpResponse) -> Bytes {
+        let coding = header(&response, CONTENT_ENCODING).parse().unwrap();
+        let encoded = body::to_bytes(response.into_body()).await.unwrap();
+        let chunks = stream::iter([Ok(encoded)]);
+        let decoder = Decoder::new(chunks, coding);
+        let pieces = decoder.map(|piece| piece.unwrap().to_vec()).collect::<Vec<_>>().await;
+        pieces.concat().into()
+    }
+
+    #[actix_rt::test]
+    async fn what_is_compressed_reads_as_before() {
+        let chunks = |length: usize| {
+            let chunks = stream::iter(
+                text(length).chunks(700).map(Bytes::copy_from_slice).collect::<Vec<_>>(),
+            );
+            Body::stream(None, chunks.map(Ok::<_, std::io::Error>)).into_box_body()
+        };
+        for coding in ["gzip", "zstd"] {
+            for length in [1024, SMALL, SMALL + 1, LONG] {
+                for body in [BoxBody::new(text(length)), chunks(length)] {
+                    let response = compress(&asking(Method::GET, coding), answer(body));
+                    assert_eq!(header(&response, CONTENT_ENCODING), coding);
+                    assert_eq!(header(&response, VARY), "accept-encoding");
+                    assert_eq!(header(&response, ETAG), "W/\"7\"");
+                    assert_eq!(decoded(response).await, text(length), "{coding} {length}");
+                }
+            }
+        }
+    }
+
+    #[actix_rt::test]
+    async fn a_short_answer_says_how_long_it_is_and_a_long_one_need_not_be_here() {
+        let request = asking(Method::GET, "gzip");
+        let short = compress(&request, answer(text(2048)));
+        assert!(matches!(short.body().size(), BodySize::Sized(1..1000)));
+        assert_eq!(compress(&request, answer(text(LONG))).body().size(), BodySize::Stream);
+    }
+
+    #[test]
+    fn what_would_not_gain_stays_as_it_is() {
+        let with = |name: HeaderName, value: &'static str| {
+            let mut response = answer(text(LONG));
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+            response
+        };
+        let mut partial = answer(text(LONG));
+        *partial.status_mut() = StatusCode::PARTIAL_CONTENT;
+        let mut absent = answer(text(LONG));
+        *absent.status_mut() = StatusCode::NOT_FOUND;
+        for response in [
+            answer(text(1023)),
+            answer(body::None::new()),
+            with(CONTENT_TYPE, "image/png"),
+            with(CONTENT_TYPE, "application/octet-stream"),
+            with(CONTENT_ENCODING, "br"),
+            with(CONTENT_RANGE, "bytes 0-9/10"),
+            with(CACHE_CONTROL, "public, No-Transform"),
+            with(HeaderName::from_static("content-digest"), "sha-256=:x:"),
+            partial,
+            absent,
+        ] {
+            let before = format!("{:?}", response.headers());
+            let size = response.body().size();
+            let after = compress(&asking(Method::GET, "gzip"), response);
+            assert_eq!((format!("{:?}", after.headers()), after.body().size()), (before, size));
+        }
+        let noise = (0..4096_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8);
+        let noise = noise.map(|byte| byte ^ uuid::Uuid::new_v4().as_bytes()[0]).collect::<Vec<_>>();
+        let after = compress(&asking(Method::GET, "gzip"), answer(noise));
+        assert_eq!(after.body().size(), BodySize::Sized(4096));
+        assert_eq!((header(&after, CONTENT_ENCODING), header(&after, ETAG)), ("", "\"7\""));
+    }
+
+    #[test]
+    fn types_that_are_text_shrink() {
+        for text in [
+            "text/plain; charset=utf-8",
+            "TEXT/html",
+            "application/json",
+            "application/problem+json",
+            "application/javascript",
+            "image/svg+xml",
+            "application/xml",
+        ] {
+            assert!(is_text(&HeaderValue::from_static(text)), "{text}");
+        }
+        for other in ["", "image/png", "application/zip", "application/jsonx", "json", "é/x"] {
+            assert!(!is_text(&HeaderValue::from_bytes(other.as_bytes()).unwrap()), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_could_have_been_compressed_says_so_to_caches() {
+        let response = compress(&asking(Method::GET, "identity"), answer(text(LONG)));
+        assert_eq!(
+            (header(&response, VARY), header(&response, CONTENT_ENCODING)),
+            ("accept-encoding", "")
+        );
+        assert_eq!(header(&response, ETAG), "\"7\"");
+    }
+
+    #[test]
+    fn head_says_what_get_would() {
+        let empty = stream::empty::<std::io::Result<Bytes>>();
+        let body = Body::stream(Some(LONG as u64), empty).into_box_body();
+        let response = compress(&asking(Method::HEAD, "gzip"), answer(body));
+        assert_eq!(response.body().size(), BodySize::None);
+        for (name, value) in
+            [(CONTENT_ENCODING, "gzip"), (ETAG, "W/\"7\""), (VARY, "accept-encoding")]
+        {
+            assert_eq!(header(&response, name), value);
+        }
+    }
+
+    #[test]
+    fn a_version_that_was_compressed_can_be_named_in_a_write() {
+        let restored = |tags: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(IF_MATCH, HeaderValue::from_static(tags));
+            restore_tags(&mut headers);
+            headers.get(IF_MATCH).unwrap().to_str().unwrap().to_owned()
+        };
+        assert_eq!(restored("W/\"7\""), "\"7\"");
+        assert_eq!(restored("\"6\", W/\"7\""), "\"6\", \"7\"");
+        assert_eq!(restored("*"), "*");
+    }
+}

@@ -1,0 +1,190 @@
+//! What a client says of itself, and what the gateway says of it.
+//!
+//! `Forwarded` is that of RFC 7239, `Via` that of RFC 9110, section 7.6.3; the `X-Forwarded-…` headers are what
+//! most services read. What a proxy says that is trusted is added to; what anybody else says is replaced.
+
+use std::net::IpAddr;
+
+use actix_web::http::Version;
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::transport::FORWARDED_FOR;
+
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// The way that a request has come so far.
+#[derive(Debug)]
+pub(super) struct Hop {
+    /// The client, as far as those are believed who say so.
+    pub(super) client: Option<IpAddr>,
+    /// Whoever the connection is from.
+    pub(super) peer: Option<IpAddr>,
+    /// Whether that is a proxy that is believed.
+    pub(super) trusted: bool,
+    /// The scheme of the connection.
+    pub(super) scheme: &'static str,
+    /// The version of HTTP on the connection.
+    pub(super) version: Version,
+}
+
+/// Whether nobody outside may say `name`: by it proxies tell services who a user is. No role believes one.
+fn is_identity(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "x-user"
+            | "x-user-id"
+            | "x-user-email"
+            | "x-user-role"
+            | "x-user-roles"
+            | "x-remote-user"
+            | "remote-user"
+            | "x-forwarded-user"
+            | "x-forwarded-email"
+            | "x-forwarded-groups"
+    )
+}
+
+/// Takes from `headers` what only the gateway may say, and says to a role where the client is.
+pub(super) fn introduce(headers: &mut HeaderMap, hop: &Hop) {
+    headers.retain(|name, _| !is_identity(name));
+    set(headers, FORWARDED_FOR, hop.client.map(|client| client.to_string()));
+}
+
+/// The same, and says to any service which way the request has come.
+pub(super) fn trace(headers: &mut HeaderMap, hop: &Hop) {
+    headers.retain(|name, _| !is_identity(name));
+    let addresses = addresses(headers, hop);
+    set(headers, FORWARDED_FOR, Some(addresses).filter(|addresses| !addresses.is_empty()));
+    let host = headers.get(header::HOST).cloned();
+    let mut chain = element(hop, host.as_ref());
+    if hop.trusted && headers.contains_key(header::FORWARDED) {
+        chain = format!("{}, {chain}", joined(headers, header::FORWARDED));
+    }
+    set(headers, header::FORWARDED, Some(chain));
+    if !hop.trusted || !headers.contains_key(FORWARDED_PROTO) {
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(hop.scheme));
+    }
+    if let Some(host) = host.filter(|_| !hop.trusted || !headers.contains_key(FORWARDED_HOST)) {
+        headers.insert(FORWARDED_HOST, host);
+    }
+    let via = if hop.version == Version::HTTP_2 { "2.0 shop" } else { "1.1 shop" };
+    headers.append(header::VIA, HeaderValue::from_static(via));
+}
+
+/// The client's address and those of the proxies behind it. What anybody may have written before is left out.
+fn addresses(headers: &HeaderMap, hop: &Hop) -> String {
+    let peer = hop.peer.map(|peer| peer.to_string());
+    if !hop.trusted || hop.client == hop.peer {
+        return peer.unwrap_or_default();
+    }
+    let said = joined(headers, FORWARDED_FOR);
+    let mut believed = peer.into_iter().collect::<Vec<_>>();
+    for address in said.rsplit(',').map(str::trim) {
+        believed.push(address.to_owned());
+        if address.parse().ok() == hop.client {
+            break;
+        }
+    }
+    believed.reverse();
+    believed.join(", ")
+}
+
+/// All lines of the header `name` as one list.
+fn joined(headers: &HeaderMap, name: HeaderName) -> String {
+    let lines = headers.get_all(name).filter_map(|line| line.to_str().ok());
+    lines.collect::<Vec<_>>().join(", ")
+}
+
+/// This hop in `Forwarded`.
+fn element(hop: &Hop, host: Option<&HeaderValue>) -> String {
+    let node = match hop.peer {
+        Some(IpAddr::V4(address)) => address.to_string(),
+        Some(IpAddr::V6(address)) => format!("\"[{address}]\""),
+        None => "unknown".into(),
+    };
+    let mut element = format!("for={node};proto={}", hop.scheme);
+    // A host that would have to be escaped is none.
+    let host = host.and_then(|host| host.to_str().ok());
+    if let Some(host) = host.filter(|host| !host.contains(['"', '\\'])) {
+        element.push_str(";host=\"");
+        element.push_str(host);
+        element.push('"');
+    }
+    element
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, text: Option<String>) {
+    match text.and_then(|text| HeaderValue::try_from(text).ok()) {
+        Some(value) => _ = headers.insert(name, value),
+        None => _ = headers.remove(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hop(peer: &str, trusted: bool) -> Hop {
+        let peer = peer.parse().ok();
+        Hop { client: peer, peer, trusted, scheme: "http", version: Version::HTTP_11 }
+    }
+
+    fn headers(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(name.parse().unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    fn line(headers: &HeaderMap, name: &str) -> String {
+        joined(headers, name.parse().unwrap())
+    }
+
+    #[test]
+    fn what_strangers_say_is_replaced() {
+        let mut lines = headers(&[
+            ("host", "shop.example"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "evil.example"),
+            ("forwarded", "for=6.6.6.6"),
+            ("via", "1.0 fred"),
+        ]);
+        trace(&mut lines, &hop("192.0.2.7", false));
+        assert_eq!(line(&lines, "x-forwarded-for"), "192.0.2.7");
+        assert_eq!(line(&lines, "x-forwarded-proto"), "http");
+        assert_eq!(line(&lines, "x-forwarded-host"), "shop.example");
+        let forwarded = "for=192.0.2.7;proto=http;host=\"shop.example\"";
+        assert_eq!(line(&lines, "forwarded"), forwarded);
+        assert_eq!(line(&lines, "via"), "1.0 fred, 1.1 shop");
+    }
+
+    #[test]
+    fn what_proxies_say_that_are_trusted_is_added_to() {
+        let mut lines = headers(&[
+            ("host", "shop.internal"),
+            ("x-forwarded-for", "6.6.6.6, 192.0.2.7"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "shop.example"),
+            ("forwarded", "for=192.0.2.7;proto=https"),
+        ]);
+        let client = "192.0.2.7".parse().ok();
+        trace(&mut lines, &Hop { client, ..hop("2001:db8::1", true) });
+        assert_eq!(line(&lines, "x-forwarded-for"), "192.0.2.7, 10.0.0.1, 2001:db8::1");
+        assert_eq!(line(&lines, "x-forwarded-proto"), "https");
+        assert_eq!(line(&lines, "x-forwarded-host"), "shop.example");
+        let added = "for=\"[2001:db8::1]\";proto=http;host=\"shop.internal\"";
+        assert_eq!(line(&lines, "forwarded"), format!("for=192.0.2.7;proto=https, {added}"));
+    }
+
+    #[test]
+    fn nobody_outside_says_who_they_are() {
+        let names = ["X-User", "x-user-id", "x-user-roles", "remote-user", "x-forwarded-groups"];
+        let mut lines = headers(&names.map(|name| (name, "admin")));
+        introduce(&mut lines, &Hop { client: None, ..hop("", false) });
+        assert_eq!(lines.len(), 0);
+    }
+}

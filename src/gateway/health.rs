@@ -1,0 +1,78 @@
+//! How the shop is, role by role, for monitors outside.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::CACHE_CONTROL;
+use actix_web::web::Data;
+use actix_web::{HttpResponse, Responder};
+use futures_util::future::join_all;
+use serde::Serialize;
+use serde_json::{Map, json};
+
+use crate::contract::{Health, health};
+use crate::transport::{Context, Peer};
+
+/// How long a role may take to say how it is.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The roles behind the gateway, by name.
+pub(super) struct Roles(pub(super) Vec<(&'static str, Peer)>);
+
+/// What `/health` says in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Overall {
+    /// Every role is there and misses nothing.
+    Ok,
+    /// Some do without something, or are away.
+    Degraded,
+    /// None is there.
+    Down,
+}
+
+/// `GET /health`: 200, and 503 when no role is there.
+pub(super) async fn show(roles: Data<Roles>, context: Context) -> impl Responder {
+    let context = context.within(PATIENCE);
+    let answers = join_all(roles.0.iter().map(|(_, peer)| health(peer, &context))).await;
+    let answers = answers.into_iter().map(|answer| answer.unwrap_or_else(|_| away()));
+    let answers = answers.collect::<Vec<_>>();
+    let overall = overall(&answers);
+    let status =
+        if overall == Overall::Down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let names = roles.0.iter().map(|(name, _)| (*name).to_owned());
+    let roles = names.zip(answers).map(|(name, health)| (name, json!(health)));
+    let body = json!({ "status": overall, "roles": roles.collect::<Map<_, _>>() });
+    HttpResponse::build(status).insert_header((CACHE_CONTROL, "no-store")).json(body)
+}
+
+fn away() -> Health {
+    Health { status: "away".into(), missing: Vec::new() }
+}
+
+fn overall(roles: &[Health]) -> Overall {
+    if roles.iter().all(|role| role.status == "ready") {
+        Overall::Ok
+    } else if roles.iter().all(|role| role.status == "away") {
+        Overall::Down
+    } else {
+        Overall::Degraded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_roles_are_summed_up() {
+        let of = |statuses: &[&str]| {
+            let role = |status: &&str| Health { status: (*status).to_owned(), missing: Vec::new() };
+            overall(&statuses.iter().map(role).collect::<Vec<_>>())
+        };
+        assert_eq!(of(&["ready", "ready"]), Overall::Ok);
+        assert_eq!(of(&["ready", "away"]), Overall::Degraded);
+        assert_eq!(of(&["degraded", "ready"]), Overall::Degraded);
+        assert_eq!(of(&["away", "away"]), Overall::Down);
+    }
+}

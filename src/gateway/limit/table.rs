@@ -1,0 +1,274 @@
+//! What this process remembers of its clients: a table of fixed size, shared by all threads.
+//!
+//! A key's place is one of seven in a bucket, and a bucket with its lock is two lines of a processor's cache.
+//! So a request costs the same however many keys there are, allocates nothing, and nothing has to be swept:
+//! an arrival time that has passed says as much as none. In a full bucket the earliest gives way, which is
+//! that of whoever limits least. Addresses, users and routes have a region each: who has many addresses can
+//! push out other addresses, but no user, and never what limits a route as a whole.
+
+use std::array;
+use std::hash::{BuildHasher as _, RandomState};
+use std::ptr;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::config::Limits;
+
+/// Keys that share a bucket.
+const WAYS: usize = 7;
+/// Keys for which a region has a bucket: a little more than half of it is used, so that few are too full.
+const LOAD: usize = 4;
+/// Buckets for routes, of which a process has few.
+const ROUTES: usize = 256;
+
+/// Who is counted, as far as it decides on who else a key may push out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Region {
+    #[default]
+    Addresses,
+    Users,
+    Routes,
+}
+
+/// Whose place is meant.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Key {
+    region: Region,
+    hash: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    hash: u64,
+    tat: u64,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Bucket(Mutex<[Slot; WAYS]>);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// Differs in each process, so that no client can choose whose bucket it is in.
+    seed: RandomState,
+    /// By [`Region`]; each made when it is first used.
+    regions: [OnceLock<Box<[Bucket]>>; 3],
+    sizes: [usize; 3],
+}
+
+impl Table {
+    /// One for `keys` addresses and as many users. Takes no memory yet; then 32 bytes for each, and 32 KiB for
+    /// the routes.
+    pub(super) fn new(keys: usize) -> Self {
+        let buckets = keys.div_ceil(LOAD).max(1);
+        Self {
+            seed: RandomState::new(),
+            regions: Default::default(),
+            sizes: [buckets, buckets, ROUTES],
+        }
+    }
+
+    /// The key of `number` in `region` under the policy `policy`.
+    pub(super) fn key(&self, region: Region, policy: u64, number: u128) -> Key {
+        Key { region, hash: self.seed.hash_one((policy, number)) }
+    }
+
+    /// Calls `then` with the arrival times of `keys`, which are 0 where nothing is known, while nobody else
+    /// has a hand on them. Keeps what it makes of them if it says so.
+    ///
+    /// Of more than [`Limits::MOST`] keys the rest is left out.
+    pub(super) fn visit<T>(&self, keys: &[Key], then: impl FnOnce(&mut [u64]) -> (bool, T)) -> T {
+        let keys = &keys[..keys.len().min(Limits::MOST)];
+        let mut locked = Locked::lock(keys, |key| self.bucket(key));
+        let mut tats = [0; Limits::MOST];
+        for (index, (key, tat)) in keys.iter().zip(&mut tats).enumerate() {
+            *tat = locked.slots(index).map_or(0, |slots| find(slots, key.hash));
+        }
+        let (keep, outcome) = then(&mut tats[..keys.len()]);
+        if keep {
+            for (index, (key, tat)) in keys.iter().zip(tats).enumerate() {
+                if let Some(slots) = locked.slots(index) {
+                    put(slots, Slot { hash: key.hash, tat });
+                }
+            }
+        }
+        outcome
+    }
+
+    /// The bytes that the table takes now.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.regions.iter().filter_map(OnceLock::get).map(|buckets| size_of_val(&**buckets)).sum()
+    }
+
+    fn bucket(&self, key: &Key) -> &Bucket {
+        let region = key.region as usize;
+        let make = || (0..self.sizes[region]).map(|_| Bucket::default()).collect();
+        let buckets = self.regions[region].get_or_init(make);
+        // The hash as a fraction of all there are, times the number of buckets.
+        let index = (u128::from(key.hash) * buckets.len() as u128) >> 64;
+        &buckets[index as usize]
+    }
+}
+
+/// The buckets of a request's keys, each locked once.
+struct Locked<'a> {
+    guards: [Option<MutexGuard<'a, [Slot; WAYS]>>; Limits::MOST],
+    /// Which of the guards is that of a key.
+    held: [usize; Limits::MOST],
+}
+
+impl<'a> Locked<'a> {
+    /// Locks in the order of the addresses in memory, so that no two threads wait for each other.
+    fn lock(keys: &[Key], bucket: impl Fn(&Key) -> &'a Bucket) -> Self {
+        let mut locked = Self { guards: Default::default(), held: [0; Limits::MOST] };
+        let mut order = array::from_fn::<_, { Limits::MOST }, _>(|index| index);
+        let order = &mut order[..keys.len()];
+        if order.len() > 1 {
+            order.sort_unstable_by_key(|index| ptr::from_ref(bucket(&keys[*index])).addr());
+        }
+        let mut last = None::<(&Bucket, usize)>;
+        for index in order.iter().copied() {
+            let bucket = bucket(&keys[index]);
+            locked.held[index] = match last {
+                Some((before, guard)) if ptr::eq(before, bucket) => guard,
+                _ => {
+                    locked.guards[index] =
+                        Some(bucket.0.lock().unwrap_or_else(PoisonError::into_inner));
+                    index
+                }
+            };
+            last = Some((bucket, locked.held[index]));
+        }
+        locked
+    }
+
+    fn slots(&mut self, key: usize) -> Option<&mut [Slot; WAYS]> {
+        self.guards[self.held[key]].as_deref_mut()
+    }
+}
+
+fn find(slots: &[Slot; WAYS], hash: u64) -> u64 {
+    slots.iter().find(|slot| slot.hash == hash).map_or(0, |slot| slot.tat)
+}
+
+/// Puts `new` where its key is, or else where the earliest is.
+fn put(slots: &mut [Slot; WAYS], new: Slot) {
+    let known = slots.iter().position(|slot| slot.hash == new.hash);
+    let place = known.or_else(|| (0..WAYS).min_by_key(|place| slots[*place].tat));
+    if let Some(place) = place {
+        slots[place] = new;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+
+    fn read(table: &Table, key: Key) -> u64 {
+        table.visit(&[key], |tats| (false, tats[0]))
+    }
+
+    fn write(table: &Table, key: Key, tat: u64) {
+        table.visit(&[key], |tats| (true, tats[0] = tat));
+    }
+
+    #[test]
+    fn a_bucket_is_two_cache_lines() {
+        assert_eq!(size_of::<Bucket>(), 128);
+    }
+
+    #[test]
+    fn keys_are_told_apart_by_region_policy_and_number() {
+        let table = Table::new(1000);
+        let keys = [
+            table.key(Region::Addresses, 1, 1),
+            table.key(Region::Addresses, 1, 2),
+            table.key(Region::Addresses, 2, 1),
+            table.key(Region::Users, 1, 1),
+        ];
+        for (tat, key) in (1..).zip(keys) {
+            assert_eq!(read(&table, key), 0);
+            write(&table, key, tat);
+        }
+        assert_eq!(keys.map(|key| read(&table, key)), [1, 2, 3, 4]);
+        assert_eq!(read(&table, table.key(Region::Addresses, 1, 2)), 2);
+    }
+
+    #[test]
+    fn nothing_is_kept_that_is_not_to_be() {
+        let table = Table::new(1000);
+        let keys = [1, 2].map(|number| table.key(Region::Addresses, 1, number));
+        table.visit(&keys, |tats| (true, tats.fill(5)));
+        table.visit(&keys, |tats| (false, tats.fill(9)));
+        assert_eq!(table.visit(&keys, |tats| (false, tats.to_vec())), [5, 5]);
+    }
+
+    #[test]
+    fn the_earliest_gives_way() {
+        // One bucket for all.
+        let table = Table::new(1);
+        let keys = [0, 1, 2, 3, 4, 5, 6, 7].map(|number| table.key(Region::Addresses, 1, number));
+        for (tat, key) in [30, 20, 10, 40, 50, 60, 70, 80].into_iter().zip(keys) {
+            write(&table, key, tat);
+        }
+        assert_eq!(keys.map(|key| read(&table, key)), [30, 20, 0, 40, 50, 60, 70, 80]);
+    }
+
+    #[test]
+    fn keys_that_share_a_bucket_are_visited_together() {
+        let table = Table::new(1);
+        let keys = [0, 1, 2].map(|number| table.key(Region::Addresses, 1, number));
+        let keys = [keys[0], table.key(Region::Routes, 1, 0), keys[1], keys[2]];
+        table.visit(&keys, |tats| (true, tats.copy_from_slice(&[1, 2, 3, 4])));
+        assert_eq!(table.visit(&keys, |tats| (false, tats.to_vec())), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn threads_lose_nothing_and_never_wait_for_each_other_in_a_circle() {
+        let table = Arc::new(Table::new(8));
+        let keys = [0, 1, 2, 3].map(|number| table.key(Region::Addresses, 1, number));
+        let threads = (0..4).map(|first| {
+            let table = table.clone();
+            thread::spawn(move || {
+                for round in 0..10_000 {
+                    let pair = [keys[first], keys[(first + 1 + round % 3) % 4]];
+                    table.visit(&pair, |tats| (true, tats.iter_mut().for_each(|tat| *tat += 1)));
+                }
+            })
+        });
+        threads.collect::<Vec<_>>().into_iter().for_each(|thread| thread.join().unwrap());
+        let sum = keys.map(|key| read(&table, key)).iter().sum::<u64>();
+        assert_eq!(sum, 80_000);
+    }
+
+    #[test]
+    fn a_flood_of_a_million_keys_takes_no_memory_and_pushes_out_nobody_who_limits_more() {
+        let table = Table::new(65_536);
+        assert_eq!(table.bytes(), 0, "whoever has no limits pays for none");
+        let heavy = table.key(Region::Addresses, 1, u128::MAX);
+        let route = table.key(Region::Routes, 1, 0);
+        write(&table, heavy, 1_000_000);
+        write(&table, route, 1);
+        let before = table.bytes();
+        assert_eq!(before, 65_536 * 32 + 32_768);
+        for number in 0..1_000_000 {
+            write(&table, table.key(Region::Addresses, 1, number), 10_000);
+        }
+        assert_eq!(table.bytes(), before);
+        assert_eq!([heavy, route].map(|key| read(&table, key)), [1_000_000, 1]);
+    }
+
+    #[test]
+    fn nearly_all_keys_that_a_table_is_for_are_remembered() {
+        let table = Table::new(10_000);
+        let keys = (0..10_000).map(|number| table.key(Region::Users, 1, number));
+        let keys = keys.collect::<Vec<_>>();
+        keys.iter().for_each(|key| write(&table, *key, 1));
+        let known = keys.iter().filter(|key| read(&table, **key) == 1).count();
+        assert!(known > 9_700, "{known}");
+    }
+}

@@ -1,0 +1,306 @@
+//! Which route a request takes, as the settings say: shared by all threads of a process.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::Method;
+
+use super::limit::Policies;
+use super::upstream::State;
+use crate::auth::{Rule, admin, anyone, public, signed_in};
+use crate::config::{self, PeerUrl, Resilience, Route as Options, Tokens};
+
+/// The routes and where they lead.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Exact paths first, then the longest prefix.
+    routes: Vec<Route>,
+    pub(super) upstreams: Vec<Upstream>,
+}
+
+/// Some requests, and what is done with them.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) name: String,
+    path: String,
+    exact: bool,
+    methods: Vec<Method>,
+    pub(super) rule: Rule,
+    pub(super) timeout: Option<Duration>,
+    pub(super) body_limit: Option<usize>,
+    pub(super) limits: Policies,
+    /// Whether answers are kept that may be.
+    pub(super) cache: bool,
+    /// Its place among the plan's.
+    pub(super) upstream: usize,
+}
+
+/// Who answers.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    pub(super) name: String,
+    /// None is the role of that name.
+    pub(super) urls: Vec<PeerUrl>,
+    options: Resilience,
+    pub(super) state: Arc<State>,
+}
+
+impl Upstream {
+    fn new(name: &str, urls: Vec<PeerUrl>, options: Resilience) -> Self {
+        let mut addresses = urls.iter().map(PeerUrl::to_string).collect::<Vec<_>>();
+        if addresses.is_empty() {
+            addresses.push(name.to_owned());
+        }
+        let state = Arc::new(State::new(name, addresses, options.clone()));
+        Self { name: name.to_owned(), urls, options, state }
+    }
+
+    /// Goes on from `before`, where it is the same.
+    fn inherit(&mut self, before: &Self) {
+        let same = |all: &Self| (all.name.clone(), all.urls.clone(), all.options.clone());
+        if same(self) == same(before) {
+            self.state = before.state.clone();
+        }
+    }
+}
+
+/// What became of the search for a route.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Its place among the plan's.
+    Route(usize),
+    /// No route takes the method, but some take these.
+    OtherMethods(Vec<Method>),
+    Nothing,
+}
+
+impl Plan {
+    /// The plan of `options`, in a process that reaches `roles`.
+    ///
+    /// # Errors
+    /// The setting that does not work, and what is wrong with it.
+    pub(super) fn compile(
+        options: &config::Gateway,
+        roles: &[&str],
+    ) -> Result<Self, (String, String)> {
+        let mut plan = Self { routes: Vec::new(), upstreams: Vec::new() };
+        for (name, route) in options.routes.iter().filter(|(_, route)| !route.upstream.is_empty()) {
+            let blame = |(field, problem): (&str, String)| {
+                (format!("gateway.routes.{name}.{field}"), problem)
+            };
+            let upstream = plan.upstream(&route.upstream, options, roles);
+            let upstream = upstream.map_err(|problem| blame(("upstream", problem)))?;
+            plan.routes.push(Route::compile(name, route, upstream).map_err(blame)?);
+        }
+        plan.routes.sort_by_key(|route| (!route.exact, usize::MAX - route.path.len()));
+        Ok(plan)
+    }
+
+    /// The place of the upstream `name`, which is added where it is new.
+    fn upstream(
+        &mut self,
+        name: &str,
+        options: &config::Gateway,
+        roles: &[&str],
+    ) -> Result<usize, String> {
+        if let Some(place) = self.upstreams.iter().position(|upstream| upstream.name == name) {
+            return Ok(place);
+        }
+        let known = options.upstreams.get(name);
+        let urls = known.map(|upstream| upstream.urls.as_slice().to_vec()).unwrap_or_default();
+        if urls.is_empty() && !roles.contains(&name) {
+            let roles = roles.join(", ");
+            return Err(format!(
+                "{name:?} is no role ({roles}), and gateway.upstreams.{name}.urls names no address"
+            ));
+        }
+        let base = &options.resilience;
+        let resilience = known.map_or_else(|| base.clone(), |known| known.resilience.over(base));
+        self.upstreams.push(Upstream::new(name, urls, resilience));
+        Ok(self.upstreams.len() - 1)
+    }
+
+    /// What is known of upstreams that are as they were in `before` is known on.
+    pub(super) fn inherit(&mut self, before: &Self) {
+        for upstream in &mut self.upstreams {
+            before.upstreams.iter().for_each(|before| upstream.inherit(before));
+        }
+    }
+
+    pub(super) fn has_limits(&self) -> bool {
+        self.routes.iter().any(|route| !route.limits.is_empty())
+    }
+
+    pub(super) fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    pub(super) fn route(&self, place: usize) -> &Route {
+        &self.routes[place]
+    }
+
+    /// The route of a request by `method` for `path`.
+    pub(super) fn find(&self, method: &Method, path: &str) -> Found {
+        let mut others = Vec::new();
+        for (place, route) in self.routes.iter().enumerate() {
+            if !route.fits(path) {
+                continue;
+            }
+            if route.methods.is_empty() || route.methods.contains(method) {
+                return Found::Route(place);
+            }
+            others.extend(route.methods.iter().cloned());
+        }
+        if others.is_empty() { Found::Nothing } else { Found::OtherMethods(others) }
+    }
+}
+
+impl Route {
+    fn compile(
+        name: &str,
+        options: &Options,
+        upstream: usize,
+    ) -> Result<Self, (&'static str, String)> {
+        let (field, path, exact) = match (options.prefix.as_str(), options.path.as_str()) {
+            (prefix, "") => ("prefix", prefix, false),
+            ("", path) => ("path", path, true),
+            _ => return Err(("path", "there is a prefix as well; leave one of them empty".into())),
+        };
+        if !path.starts_with('/') || path.contains(['?', '#']) || path.contains("//") {
+            return Err((field, format!("{path:?} is no path, such as /reviews")));
+        }
+        let mut methods = options.methods.as_slice().to_vec();
+        if methods.contains(&Method::GET) && !methods.contains(&Method::HEAD) {
+            methods.push(Method::HEAD);
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            path: if exact { path } else { path.trim_end_matches('/') }.to_owned(),
+            exact,
+            methods,
+            rule: match options.tokens {
+                Tokens::Ignored => public(),
+                Tokens::Checked => anyone(),
+                Tokens::Required => signed_in(),
+                Tokens::Admin => admin(),
+            },
+            timeout: options.timeout,
+            limits: Policies::new(name, &options.limits),
+            cache: options.cache,
+            body_limit: (options.body_limit > 0).then_some(options.body_limit),
+            upstream,
+        })
+    }
+
+    fn fits(&self, path: &str) -> bool {
+        match path.strip_prefix(&self.path) {
+            Some(rest) => rest.is_empty() || (!self.exact && rest.starts_with('/')),
+            None => false,
+        }
+    }
+}
+
+/// Whether an upstream might take `path` for one that is elsewhere: one of its segments is a dot or two, plain
+/// or by percent (RFC 3986, section 5.2.4).
+pub(super) fn wanders(path: &str) -> bool {
+    path.contains(['.', '%']) && path.split('/').any(is_dots)
+}
+
+fn is_dots(segment: &str) -> bool {
+    let plain = if segment.contains('%') {
+        Cow::Owned(segment.to_ascii_lowercase().replace("%2e", "."))
+    } else {
+        Cow::Borrowed(segment)
+    };
+    matches!(plain.as_ref(), "." | "..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(routes: &[(&str, &str, &str)]) -> config::Gateway {
+        let sources = config::Sources {
+            directory: Some(std::env::temp_dir()),
+            overrides: routes
+                .iter()
+                .map(|(name, field, value)| {
+                    (format!("gateway.routes.{name}.{field}"), (*value).to_owned())
+                })
+                .collect(),
+            ..config::Sources::default()
+        };
+        config::load(&sources).unwrap().0.gateway
+    }
+
+    fn taken(plan: &Plan, method: Method, path: &str) -> String {
+        match plan.find(&method, path) {
+            Found::Route(place) => plan.route(place).name.clone(),
+            Found::OtherMethods(_) => "405".into(),
+            Found::Nothing => "404".into(),
+        }
+    }
+
+    #[test]
+    fn the_longest_path_that_fits_takes_a_request() {
+        let options = options(&[
+            ("all", "prefix", "/"),
+            ("all", "upstream", "product"),
+            ("new", "prefix", "/products/new/"),
+            ("new", "upstream", "product"),
+            ("new", "methods", "GET, POST"),
+            ("one", "path", "/products/new/one"),
+            ("one", "upstream", "user"),
+            ("off", "prefix", "/products/off"),
+            ("off", "upstream", ""),
+        ]);
+        let plan = Plan::compile(&options, &["user", "product"]).unwrap();
+        for (method, path, name) in [
+            (Method::GET, "/products", "products"),
+            (Method::GET, "/products/1", "products"),
+            (Method::GET, "/productsx", "all"),
+            (Method::GET, "/", "all"),
+            (Method::HEAD, "/products/new", "new"),
+            (Method::POST, "/products/new/x", "new"),
+            (Method::GET, "/products/newer", "products"),
+            (Method::DELETE, "/products/new/one", "one"),
+            (Method::GET, "/products/new/one/more", "new"),
+            (Method::GET, "/products/off", "products"),
+        ] {
+            assert_eq!(taken(&plan, method, path), name, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_method_that_no_route_takes_is_told_which_would() {
+        let options = options(&[("auth", "methods", "GET")]);
+        let plan = Plan::compile(&options, &["user", "product"]).unwrap();
+        let found = plan.find(&Method::PUT, "/auth/me");
+        assert_eq!(found, Found::OtherMethods(vec![Method::GET, Method::HEAD]));
+        assert_eq!(plan.find(&Method::GET, "/nowhere"), Found::Nothing);
+    }
+
+    #[test]
+    fn what_does_not_work_is_named() {
+        for (field, value, problem) in [
+            ("prefix", "auth", "gateway.routes.auth.prefix: \"auth\" is no path"),
+            ("path", "/auth", "gateway.routes.auth.path: there is a prefix as well"),
+            ("upstream", "reviews", "gateway.routes.auth.upstream: \"reviews\" is no role (user)"),
+        ] {
+            let options = options(&[("auth", field, value), ("products", "upstream", "")]);
+            let (key, found) = Plan::compile(&options, &["user"]).unwrap_err();
+            assert!(format!("{key}: {found}").starts_with(problem), "{key}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_leads_elsewhere_wanders() {
+        for path in ["/a/../b", "/a/%2e%2E/b", "/a/.%2e", "/./a", "/a/%2e"] {
+            assert!(wanders(path), "{path}");
+        }
+        for path in ["/a", "/a.b/c..d", "/.well-known/x", "/a/%2ehidden", "/a/...", "/100%"] {
+            assert!(!wanders(path), "{path}");
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The circuit breaker: an upstream that fails most requests is left alone for a while.
+//!
+//! Closed, it counts. Open, it lets nothing through. Half-open, it lets a few requests try (M. Nygard,
+//! "Release It!"). A crate that serves was looked for: recloser counts the last so many calls, however long
+//! ago, and lets any number of trials run at once.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+use super::window::Window;
+use crate::config::Resilience;
+
+/// What a breaker does with requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Position {
+    /// They pass.
+    Closed,
+    /// They are answered 503.
+    Open,
+    /// Some pass, to see whether all may.
+    HalfOpen,
+}
+
+/// The breaker of one upstream. Times are milliseconds since the owner began.
+#[derive(Debug)]
+pub(super) struct Breaker {
+    upstream: Arc<str>,
+    failures: u64,
+    volume: u64,
+    pause: u64,
+    trials: u32,
+    /// The requests, and marked, those that failed.
+    recent: Window,
+    /// Whether the phase is closed, for a look without the lock.
+    closed: AtomicBool,
+    phase: Mutex<Phase>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Closed,
+    Open {
+        until: u64,
+    },
+    /// `round` tells late trials of an earlier time from those of now.
+    HalfOpen {
+        round: u64,
+        given: u32,
+        passed: u32,
+    },
+}
+
+impl Breaker {
+    pub(super) fn new(upstream: Arc<str>, options: &Resilience) -> Self {
+        Self {
+            upstream,
+            failures: options.breaker_failures.into(),
+            volume: options.breaker_volume.into(),
+            pause: super::millis(options.breaker_pause),
+            trials: options.breaker_trials,
+            recent: Window::new(options.breaker_window),
+            closed: AtomicBool::new(true),
+            phase: Mutex::new(Phase::Closed),
+        }
+    }
+
+    /// Whether a request may pass; if not, in how many milliseconds it is worth asking again.
+    pub(super) fn ask(&self, now: u64) -> Result<Ticket<'_>, u64> {
+        if self.closed.load(Relaxed) {
+            return Ok(Ticket::new(self, None));
+        }
+        let mut phase = self.phase();
+        match &mut *phase {
+            Phase::Closed => Ok(Ticket::new(self, None)),
+            Phase::Open { until } if now < *until => Err(*until - now),
+            Phase::Open { .. } => {
+                *phase = Phase::HalfOpen { round: now, given: 1, passed: 0 };
+                log::debug!(role = "gateway", upstream = &*self.upstream; "trying {} again", self.upstream);
+                Ok(Ticket::new(self, Some(now)))
+            }
+            Phase::HalfOpen { round, given, .. } if *given < self.trials => {
+                *given += 1;
+                Ok(Ticket::new(self, Some(*round)))
+            }
+            Phase::HalfOpen { .. } => Err(0),
+        }
+    }
+
+    /// What it does with requests at `now`.
+    pub(super) fn position(&self, now: u64) -> Position {
+        match *self.phase() {
+            Phase::Closed => Position::Closed,
+            Phase::Open { until } if now < until => Position::Open,
+            Phase::Open { .. } | Phase::HalfOpen { .. } => Position::HalfOpen,
+        }
+    }
+
+    /// A request that passed as every other has ended.
+    fn count(&self, now: u64, failed: bool) {
+        // What began before the breaker opened has been counted enough.
+        if !self.closed.load(Relaxed) {
+            return;
+        }
+        self.recent.add(now, 1, failed.into());
+        if !failed || self.failures == 0 {
+            return;
+        }
+        let recent = self.recent.sum(now);
+        let many = recent.all >= self.volume;
+        if many && recent.marked * 100 >= recent.all * self.failures {
+            let mut phase = self.phase();
+            if matches!(*phase, Phase::Closed) {
+                self.open(&mut phase, now);
+                log::warn!(
+                    role = "gateway", upstream = &*self.upstream;
+                    "the breaker of {} is open: {} of the last {} requests failed",
+                    self.upstream, recent.marked, recent.all
+                );
+            }
+        }
+    }
+
+    /// A trial of `round` has ended; nothing is known of one that was given up.
+    fn judge(&self, trial: u64, noted: Option<(u64, bool)>) {
+        let mut phase = self.phase();
+        let Phase::HalfOpen { round, given, passed } = &mut *phase else { return };
+        if *round != trial {
+            return;
+        }
+        match noted {
+            None => *given -= 1,
+            Some((at, true)) => self.open(&mut phase, at),
+            Some((_, false)) => {
+                *passed += 1;
+                if *passed == self.trials {
+                    self.close(&mut phase);
+                }
+            }
+        }
+    }
+
+    fn open(&self, phase: &mut Phase, now: u64) {
+        *phase = Phase::Open { until: now + self.pause };
+        self.closed.store(false, Relaxed);
+    }
+
+    fn close(&self, phase: &mut Phase) {
+        *phase = Phase::Closed;
+        self.recent.clear();
+        self.closed.store(true, Relaxed);
+        log::info!(
+            role = "gateway", upstream = &*self.upstream;
+            "{} is back: its breaker is closed", self.upstream
+        );
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to send one request. When it is dropped, the last thing [noted](Self::note) is how the request
+/// went; without any, it tells nothing.
+#[derive(Debug)]
+pub(super) struct Ticket<'a> {
+    breaker: &'a Breaker,
+    trial: Option<u64>,
+    noted: Option<(u64, bool)>,
+}
+
+impl<'a> Ticket<'a> {
+    fn new(breaker: &'a Breaker, trial: Option<u64>) -> Self {
+        Self { breaker, trial, noted: None }
+    }
+
+    /// An attempt has ended at `now`. Should the request be tried again and succeed, a failure is made up for.
+    pub(super) fn note(&mut self, now: u64, failed: bool) {
+        self.noted = Some((now, failed));
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        match (self.trial, self.noted) {
+            (Some(trial), noted) => self.breaker.judge(trial, noted),
+            (None, Some((at, failed))) => self.breaker.count(at, failed),
+            (None, None) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 50 % of at least 20 within 10 s; 5 s of pause; 3 trials.
+    fn breaker() -> Breaker {
+        let settings = crate::config::load(&crate::config::Sources::default()).unwrap().0;
+        Breaker::new("test".into(), &settings.gateway.resilience)
+    }
+
+    fn succeed(breaker: &Breaker, now: u64) {
+        breaker.ask(now).unwrap().note(now, false);
+    }
+
+    fn fail(breaker: &Breaker, now: u64) {
+        breaker.ask(now).unwrap().note(now, true);
+    }
+
+    fn opened(at: u64) -> Breaker {
+        let breaker = breaker();
+        (0..20).for_each(|_| fail(&breaker, at));
+        assert_eq!(breaker.position(at), Position::Open);
+        breaker
+    }
+
+    #[test]
+    fn opens_at_the_rate_when_there_are_enough_requests() {
+        let breaker = breaker();
+        (0..11).for_each(|_| succeed(&breaker, 0));
+        (0..10).for_each(|_| fail(&breaker, 0));
+        assert_eq!(breaker.position(0), Position::Closed, "10 of 21");
+        fail(&breaker, 1);
+        assert_eq!(breaker.position(1), Position::Open, "11 of 22");
+        assert_eq!(breaker.ask(1_001).unwrap_err(), 4_000, "until the pause is over");
+    }
+
+    #[test]
+    fn stays_closed_below_the_volume() {
+        let breaker = breaker();
+        (0..19).for_each(|_| fail(&breaker, 0));
+        assert_eq!(breaker.position(0), Position::Closed);
+        // Ten seconds later these are forgotten.
+        fail(&breaker, 10_000);
+        assert_eq!(breaker.position(10_000), Position::Closed);
+    }
+
+    #[test]
+    fn half_open_lets_as_many_trials_through_as_it_says_and_closes_when_all_succeed() {
+        let breaker = opened(0);
+        assert_eq!(breaker.position(5_000), Position::HalfOpen);
+        let trials = [0; 3].map(|_| breaker.ask(5_000).unwrap());
+        assert_eq!(breaker.ask(5_000).unwrap_err(), 0, "a fourth");
+        let mut trials = trials.into_iter();
+        trials.by_ref().take(2).for_each(|mut trial| trial.note(5_100, false));
+        assert_eq!(breaker.position(5_100), Position::HalfOpen);
+        assert!(breaker.ask(5_100).is_err(), "trials are not given again");
+        trials.for_each(|mut trial| trial.note(5_100, false));
+        assert_eq!(breaker.position(5_100), Position::Closed);
+        // The failures of before are forgotten.
+        (0..19).for_each(|_| fail(&breaker, 5_200));
+        assert_eq!(breaker.position(5_200), Position::Closed);
+    }
+
+    #[test]
+    fn a_trial_that_fails_opens_it_again() {
+        let breaker = opened(0);
+        let mut late = breaker.ask(5_000).unwrap();
+        fail(&breaker, 5_100);
+        assert_eq!(breaker.position(5_100), Position::Open);
+        assert_eq!(breaker.ask(5_100).unwrap_err(), 5_000);
+        let trials = [0; 2].map(|_| breaker.ask(10_100).unwrap());
+        // A trial of the time before says nothing of now.
+        late.note(10_100, false);
+        drop(late);
+        trials.into_iter().for_each(|mut trial| trial.note(10_100, false));
+        assert_eq!(breaker.position(10_100), Position::HalfOpen);
+    }
+
+    #[test]
+    fn a_trial_that_is_given_up_is_given_to_another() {
+        let breaker = opened(0);
+        for _ in 0..10 {
+            let trials = [0; 3].map(|_| breaker.ask(5_000).unwrap());
+            assert!(breaker.ask(5_000).is_err());
+            drop(trials);
+        }
+        (0..3).for_each(|_| succeed(&breaker, 5_000));
+        assert_eq!(breaker.position(5_000), Position::Closed);
+    }
+
+    #[test]
+    fn what_began_before_it_opened_does_not_count_later() {
+        let breaker = breaker();
+        let early = [0; 30].map(|_| breaker.ask(0).unwrap());
+        (0..20).for_each(|_| fail(&breaker, 0));
+        early.into_iter().for_each(|mut ticket| ticket.note(1, false));
+        assert_eq!(breaker.position(1), Position::Open);
+    }
+
+    #[test]
+    fn an_attempt_that_failed_is_made_up_for_by_one_that_did_not() {
+        let breaker = breaker();
+        for _ in 0..100 {
+            let mut ticket = breaker.ask(0).unwrap();
+            ticket.note(0, true);
+            ticket.note(0, false);
+        }
+        assert_eq!(breaker.position(0), Position::Closed);
+    }
+}

@@ -1,0 +1,127 @@
+//! What every answer of the gateway says to browsers.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
+use awc::http::Method;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::{Answer, Process, Shop, Topology};
+
+const SECURITY: [(&str, &str); 3] = [
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+];
+
+/// Whether `answer` has each of the headers once.
+fn assert_secure(answer: &Answer, what: &str) {
+    for (name, value) in SECURITY {
+        let said = answer.headers.get_all(name).collect::<Vec<_>>();
+        assert_eq!(said, [value], "{what}: {name} of {answer:?}");
+    }
+}
+
+#[actix_rt::test]
+async fn every_kind_of_answer_has_the_security_headers() {
+    for topology in Topology::ALL {
+        let environment =
+            [("APP__USER__LOGINS_PER_ADDRESS", "1"), ("APP__SERVER__BODY_LIMIT", "1000")];
+        let shop = Shop::start_with(topology, &environment);
+        let client = shop.gateway();
+        let product = "/products/6b03bc06a8104e0a5ab179df";
+        let large = "x".repeat(1001);
+        let json = ("content-type", "application/json");
+        let cases = [
+            (Method::GET, "/", vec![], "", 200),
+            (Method::HEAD, "/", vec![], "", 200),
+            (Method::GET, "/products", vec![], "", 200),
+            (Method::OPTIONS, "/products", vec![], "", 405),
+            (Method::POST, "/", vec![], "", 405),
+            (Method::GET, "/nowhere", vec![], "", 404),
+            (Method::GET, product, vec![], "", 404),
+            (Method::GET, "/products", vec![("authorization", "Bearer nonsense")], "", 401),
+            (Method::POST, "/products", vec![("content-type", "text/plain")], "x", 415),
+            (Method::POST, "/products", vec![json], "{}", 422),
+            (Method::POST, "/products", vec![], large.as_str(), 413),
+            (Method::GET, "/products", vec![("x-request-timeout-ms", "0")], "", 504),
+            (Method::GET, "/products?limit=0", vec![], "", 422),
+        ];
+        for (method, path, headers, body, status) in cases {
+            let answer = client.send(method.clone(), path, &headers, body).await;
+            let what = format!("{topology:?} {method} {path}");
+            assert_eq!(answer.status, status, "{what}");
+            assert_secure(&answer, &what);
+            assert_eq!(answer.header("strict-transport-security"), "", "{what}");
+        }
+        for status in [401, 429] {
+            let body = json!({ "email": "neo@example.com", "password": "follow the white rabbit" });
+            let answer = client.post("/auth/login", body).await;
+            assert_eq!(answer.status, status);
+            assert_secure(&answer, &format!("{topology:?} login"));
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn an_upstream_that_is_away_takes_no_header_along() {
+    let mut shop = Shop::start(Topology::OneProcessARole);
+    let itself = shop.client("product").get("/products").await;
+    assert_eq!(itself.header("x-content-type-options"), "", "that is for the gateway to say");
+    shop.kill("product");
+    let answer = shop.gateway().get("/products").await;
+    assert_eq!(answer.status, 503);
+    assert_secure(&answer, "no upstream");
+}
+
+#[actix_rt::test]
+async fn only_tls_is_only_asked_for_where_that_is_set() {
+    for topology in Topology::ALL {
+        let shop = Shop::start_with(topology, &[("APP__GATEWAY__HSTS", "365d")]);
+        for (path, headers) in
+            [("/products", [].as_slice()), ("/", &[("x-request-timeout-ms", "0")])]
+        {
+            let answer = shop.gateway().send(Method::GET, path, headers, "").await;
+            assert_eq!(answer.header("strict-transport-security"), "max-age=31536000", "{path}");
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn what_an_upstream_says_itself_stays_but_for_its_name() {
+    let upstream = answering(
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-security-policy: default-src 'self'\r\n\
+         server: Software/1.2.3\r\nx-powered-by: Software\r\nconnection: close\r\n\r\nhi",
+    );
+    let folder = TempDir::new().unwrap();
+    let mut command = Process::command(folder.path());
+    command.args(["--role", "gateway"]).env("USER_URL", &upstream).env("PRODUCT_URL", &upstream);
+    let gateway = Process::start(folder.path(), command);
+    let answer = gateway.client("gateway").get("/products").await;
+    assert_eq!((answer.status, answer.body.as_slice()), (200, b"hi".as_slice()));
+    assert_eq!(answer.header("content-security-policy"), "default-src 'self'");
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    assert_eq!((answer.header("server"), answer.header("x-powered-by")), ("", ""));
+}
+
+/// The URL of a server that answers every request with `answer`, until the tests end.
+fn answering(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = Vec::new();
+            let mut buffer = [0; 1024];
+            while !head.ends_with(b"\r\n\r\n") {
+                match stream.read(&mut buffer) {
+                    Ok(length @ 1..) => head.extend_from_slice(&buffer[..length]),
+                    _ => break,
+                }
+            }
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    url
+}

@@ -1,0 +1,289 @@
+//! The gateway's routes, as an operator writes them.
+
+use std::cell::Cell;
+use std::fs;
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix_rt::time::sleep;
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use awc::http::Method;
+use nix::sys::signal::Signal;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::{Client, Kind, PASSWORD, Process, Server, Shop, Topology, until};
+
+/// A service that is not the shop's own: tells what it was asked, as `name`. Gives its URL.
+fn service(name: &'static str) -> String {
+    let echo = move |request: HttpRequest, body: web::Bytes| async move {
+        if request.path().ends_with("/slow") {
+            sleep(Duration::from_secs(2)).await;
+        }
+        let headers = request.headers().iter();
+        let headers = headers
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .collect::<std::collections::BTreeMap<_, _>>();
+        HttpResponse::Ok().json(json!({
+            "service": name,
+            "target": request.uri().to_string(),
+            "headers": headers,
+            "length": body.len(),
+        }))
+    };
+    let server = HttpServer::new(move || App::new().default_service(web::to(echo)));
+    let server = server.workers(1).disable_signals().bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", server.addrs()[0]);
+    actix_rt::spawn(server.run());
+    url
+}
+
+fn gateway(folder: &TempDir, environment: &[(&str, &str)]) -> Process {
+    let mut command = Process::command(folder.path());
+    command.envs(environment.iter().copied());
+    Process::start(folder.path(), command)
+}
+
+#[actix_rt::test]
+async fn a_service_is_added_without_code() {
+    let url = service("reviews");
+    let folder = TempDir::new().unwrap();
+    let shop = gateway(
+        &folder,
+        &[
+            ("APP__GATEWAY__UPSTREAMS__REVIEWS__URLS", url.as_str()),
+            ("APP__GATEWAY__ROUTES__REVIEWS__UPSTREAM", "reviews"),
+            ("APP__GATEWAY__ROUTES__REVIEWS__PREFIX", "/reviews"),
+            ("APP__GATEWAY__ROUTES__REVIEWS__METHODS", "GET, POST"),
+            ("APP__GATEWAY__ROUTES__REVIEWS__BODY_LIMIT", "100"),
+            ("APP__GATEWAY__ROUTES__REVIEWS__TIMEOUT", "500ms"),
+        ],
+    );
+    let client = shop.client("gateway");
+    let said = [("x-user-id", "admin"), ("x-forwarded-for", "6.6.6.6"), ("x-mine", "kept")];
+    let seen = client.send(Method::GET, "/reviews/7?stars=5", &said, "").await;
+    assert_eq!(seen.status, 200, "{seen:?}");
+    let request_id = seen.header("x-request-id").to_owned();
+    let seen = seen.json();
+    assert_eq!(seen["target"], "/reviews/7?stars=5");
+    let host = client.base.trim_start_matches("http://");
+    for (name, value) in [
+        ("x-mine", json!("kept")),
+        ("x-user-id", json!(null)),
+        ("host", json!(host)),
+        ("x-forwarded-for", json!("127.0.0.1")),
+        ("x-forwarded-proto", json!("http")),
+        ("x-forwarded-host", json!(host)),
+        ("forwarded", json!(format!("for=127.0.0.1;proto=http;host=\"{host}\""))),
+        ("via", json!("1.1 shop")),
+        ("x-request-id", json!(request_id)),
+    ] {
+        assert_eq!(seen["headers"][name], value, "{name}: {seen}");
+    }
+    assert_eq!(client.post("/reviews", "{}").await.json()["length"], 2);
+
+    for (method, path, body, status) in [
+        (Method::DELETE, "/reviews/7", "", 405),
+        (Method::POST, "/reviews", &*"x".repeat(101), 413),
+        (Method::GET, "/reviews/slow", "", 504),
+        (Method::GET, "/reviewsx", "", 404),
+        (Method::GET, "/elsewhere", "", 404),
+    ] {
+        let answer = client.send(method, path, &[], body).await;
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        answer.problem();
+        assert_eq!(answer.header("allow"), if status == 405 { "GET, POST, HEAD" } else { "" });
+    }
+    assert_eq!(client.with_token("no.such.token").get("/reviews").await.status, 401);
+    let metrics = shop.client("management").get("/metrics").await;
+    let text = String::from_utf8(metrics.body).unwrap();
+    for route in ["reviews", "-"] {
+        assert!(text.contains(&format!(r#"http_route="{route}""#)), "{text}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_route_asks_for_tokens_as_it_is_told() {
+    let url = service("reports");
+    for topology in Topology::ALL {
+        let shop = Shop::start_with(
+            topology,
+            &[
+                ("APP__GATEWAY__UPSTREAMS__REPORTS__URLS", url.as_str()),
+                ("APP__GATEWAY__ROUTES__MINE__UPSTREAM", "reports"),
+                ("APP__GATEWAY__ROUTES__MINE__PREFIX", "/mine"),
+                ("APP__GATEWAY__ROUTES__MINE__TOKENS", "required"),
+                ("APP__GATEWAY__ROUTES__REPORTS__UPSTREAM", "reports"),
+                ("APP__GATEWAY__ROUTES__REPORTS__PATH", "/reports"),
+                ("APP__GATEWAY__ROUTES__REPORTS__TOKENS", "admin"),
+            ],
+        );
+        let (nobody, admin) = (shop.gateway(), shop.admin().await);
+        let neo = json!({ "username": "neo", "email": "neo@example.com", "password": PASSWORD });
+        nobody.post("/auth/register", neo).await;
+        let neo = nobody.signed_in("neo@example.com", PASSWORD).await;
+        for (path, statuses) in
+            [("/mine", [401, 200, 200]), ("/reports", [401, 403, 200]), ("/reports/x", [404; 3])]
+        {
+            for (who, status) in [&nobody, &neo, &admin].into_iter().zip(statuses) {
+                assert_eq!(who.get(path).await.status, status, "{topology:?} {path}");
+            }
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn hanging_up_changes_routes_and_loses_no_request() {
+    let (one, two) = (service("one"), service("two"));
+    let folder = TempDir::new().unwrap();
+    fs::create_dir(folder.path().join("config")).unwrap();
+    let write = |text: &str| {
+        fs::write(folder.path().join("config/gateway.toml"), text).unwrap();
+    };
+    let leading_to = |url: &str| {
+        format!(
+            "[gateway.routes.new]\nprefix = \"/new\"\nupstream = \"new\"\n\
+             [gateway.upstreams.new]\nurls = \"{url}\"\n"
+        )
+    };
+    write(&leading_to(&one));
+    let shop = gateway(&folder, &[]);
+    let client = shop.client("gateway");
+    let served = async || client.get("/new").await.json()["service"].clone();
+    assert_eq!(served().await, "one");
+
+    // Many clients on connections that they keep.
+    let (stop, count) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0)));
+    let load = (0..8).map(|_| {
+        let (client, stop, count) = (client.clone(), stop.clone(), count.clone());
+        actix_rt::spawn(async move {
+            while !stop.get() {
+                assert_eq!(client.get("/new").await.status, 200);
+                assert_eq!(client.get("/products").await.status, 200);
+                count.set(count.get() + 1);
+            }
+        })
+    });
+    let load = load.collect::<Vec<_>>();
+    write(&leading_to(&two));
+    shop.signal(Signal::SIGHUP);
+    until("the other service answers", async || served().await == "two").await;
+
+    for (bad, named) in [
+        (leading_to("nowhere"), "gateway.upstreams.new.urls"),
+        (leading_to(&one).replace("/new", "new"), "gateway.routes.new.prefix"),
+        (leading_to(&one).replace("prefix", "prefiks"), "gateway.routes.new.prefiks"),
+        ("[gateway.routes.new".to_owned(), "configuration"),
+    ] {
+        write(&bad);
+        shop.signal(Signal::SIGHUP);
+        let line = format!("the configuration stays as it is: {named}");
+        until(&line, async || shop.log().contains(&line)).await;
+        assert_eq!(served().await, "two", "{bad}");
+    }
+    write(&format!("{}[server]\nworkers = 1\n", leading_to(&one)));
+    shop.signal(Signal::SIGHUP);
+    until("the first service answers", async || served().await == "one").await;
+    let warned = "server.workers is another now, which takes a restart";
+    until(warned, async || shop.log().contains(warned)).await;
+    let so_far = count.get();
+    until("the load goes on", async || count.get() > so_far + 8).await;
+    stop.set(true);
+    for client in load {
+        client.await.unwrap();
+    }
+}
+
+#[actix_rt::test]
+async fn health_sums_the_roles_up() {
+    for topology in Topology::ALL {
+        let mut shop = Shop::start(topology);
+        let client = shop.gateway();
+        let health = async || {
+            let answer = client.get("/health").await;
+            (answer.status, answer.json())
+        };
+        let ready = json!({ "status": "ready", "missing": [] });
+        let all = json!({ "status": "ok", "roles": { "user": ready, "product": ready } });
+        until("all is well", async || health().await == (200, all.clone())).await;
+        if topology == Topology::OneProcess {
+            continue;
+        }
+        shop.kill("product");
+        until("the product role is away", async || {
+            let (status, said) = health().await;
+            let away = said["roles"]["product"]["status"] == "away";
+            (status, &said["status"], away) == (200, &json!("degraded"), true)
+        })
+        .await;
+        shop.kill("user");
+        until("nobody is there", async || health().await.0 == 503).await;
+        assert_eq!(health().await.1["status"], "down");
+    }
+}
+
+/// The statuses of `count` requests for `path`.
+async fn statuses(client: &Client, path: &str, count: usize) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    for _ in 0..count {
+        statuses.push(client.get(path).await.status);
+    }
+    statuses
+}
+
+#[actix_rt::test]
+async fn limits_hold_for_addresses_and_for_users() {
+    for topology in Topology::ALL {
+        let limits = ("APP__GATEWAY__ROUTES__PRODUCTS__LIMITS", "3/1h by address, 5/1h by user");
+        let shop = Shop::start_with(topology, &[limits]);
+        let client = shop.gateway();
+        let answer = client.get("/products").await;
+        let policy = r#""address";q=3;w=3600, "user";q=5;w=3600"#;
+        assert_eq!(answer.header("ratelimit-policy"), policy, "{topology:?}");
+        assert!(answer.header("ratelimit").starts_with(r#""address";r=2;"#), "{answer:?}");
+        let forged = client.with_token("no.such.token");
+        assert_eq!(statuses(&forged, "/products", 2).await, [401, 401], "count as well");
+        let refused = client.get("/products").await;
+        assert_eq!(refused.problem().0, "/problems/too-many-requests");
+        let wait: u32 = refused.header("retry-after").parse().unwrap();
+        assert!((1..=1200).contains(&wait), "{wait}");
+        assert_eq!(client.get("/").await.status, 200, "other routes are not limited");
+    }
+}
+
+#[actix_rt::test]
+async fn two_gateways_share_their_limits_on_redis_and_count_on_without_it() {
+    let mut redis = Server::start_own(Kind::Redis);
+    let upstream = service("one");
+    let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+    let gateways = folders.each_ref().map(|folder| {
+        gateway(
+            folder,
+            &[
+                ("REDIS_URL", redis.url().as_str()),
+                ("APP__GATEWAY__LIMITS_TIMEOUT", "1s"),
+                ("APP__GATEWAY__UPSTREAMS__ONE__URLS", upstream.as_str()),
+                ("APP__GATEWAY__ROUTES__ONE__UPSTREAM", "one"),
+                ("APP__GATEWAY__ROUTES__ONE__PREFIX", "/one"),
+                ("APP__GATEWAY__ROUTES__ONE__LIMITS", "6/1h by address"),
+            ],
+        )
+    });
+    let clients = gateways.each_ref().map(|gateway| gateway.client("gateway"));
+    until("both reach Redis", async || {
+        let mut ready = true;
+        for gateway in &gateways {
+            let state = gateway.client("management").get("/readyz").await.json();
+            ready &= state["missing"] == json!([]);
+        }
+        ready
+    })
+    .await;
+    assert_eq!(statuses(&clients[0], "/one", 4).await, [200; 4]);
+    assert_eq!(statuses(&clients[1], "/one", 4).await, [200, 200, 429, 429]);
+    redis.signal(Signal::SIGKILL);
+    assert_eq!(statuses(&clients[1], "/one", 1).await, [429], "what was told stays known");
+    let alone = statuses(&clients[0], "/one", 8).await;
+    assert!(alone.iter().all(|status| [200, 429].contains(status)), "{alone:?}");
+    assert_eq!(alone[7], 429, "{alone:?}");
+}
