@@ -25,7 +25,7 @@ SOURCE ?=
 SBOM_TARGET ?= x86_64-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint audit sbom bench fmt image env check-deploy verify-deploy needs bench-needs \
+.PHONY: help run test lint audit sbom bench fmt image env check-deploy contract verify-deploy needs bench-needs \
 	verify-needs
 
 help: ## List the targets
@@ -34,7 +34,7 @@ help: ## List the targets
 run: ## Start the whole shop on http://127.0.0.1:8000
 	$(CARGO) run --release
 
-test: needs lint check-deploy ## Install what is missing, lint, and run every test
+test: needs lint check-deploy contract ## Install what is missing, lint, and run every test
 	@if $(CARGO) nextest --version >/dev/null 2>&1; \
 	then $(CARGO) nextest run --no-fail-fast; \
 	else $(CARGO) test --no-fail-fast; fi
@@ -59,6 +59,10 @@ check-deploy: needs ## Check the files of the image and of the deployments, with
 	$(CARGO) build --locked
 	sh tests/deploy/tools.sh
 	target/deploy-tools/venv/bin/python -B tests/deploy/check.py
+
+contract: needs target/contract/installed ## Hold the program against its OpenAPI document, with schemathesis
+	$(CARGO) build --locked
+	target/contract/venv/bin/python -B tests/contract/run.py
 
 bench: bench-needs ## Measure start, memory, size, and CPU per request, beside nginx
 	$(CARGO) build --release --locked --bin app --example argon2
@@ -106,6 +110,12 @@ target/tools/bin/cargo-%:
 	CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off $(CARGO) install -q --locked \
 		--root target/tools --target-dir target/tools/build $(if $(findstring deny,$*),$(DENY),$(CYCLONEDX))
 	rm -rf target/tools/build
+
+target/contract/installed: tests/contract/requirements.txt
+	rm -rf target/contract
+	python3 -m venv target/contract/venv
+	target/contract/venv/bin/pip install -q -r $<
+	touch $@
 
 bench-needs: needs
 	@$(call install,$(BENCH_NEEDS))

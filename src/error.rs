@@ -14,6 +14,7 @@ use actix_web::http::header::{
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpResponse, ResponseError};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The media type of every error body.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -87,6 +88,16 @@ impl Kind {
         &TABLE[self as usize]
     }
 
+    /// Every kind there is, in the order of their statuses.
+    pub fn all() -> impl Iterator<Item = Kind> {
+        TABLE.iter().map(|row| row.0)
+    }
+
+    /// The kind in words.
+    pub fn title(self) -> &'static str {
+        self.row().3
+    }
+
     /// The HTTP status that stands for this kind.
     pub fn status(self) -> StatusCode {
         StatusCode::from_u16(self.row().1).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
@@ -105,7 +116,7 @@ impl Kind {
 }
 
 /// One field of a request that broke a rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FieldError {
     /// The JSON key or query parameter.
     pub field: Cow<'static, str>,
@@ -121,23 +132,27 @@ impl FieldError {
 }
 
 /// An RFC 9457 problem as it travels.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem<'a> {
     /// A URI reference that names the kind of problem and never changes.
     #[serde(rename = "type", borrow)]
+    #[schema(pattern = "^/problems/[a-z-]+$", example = "/problems/not-found")]
     pub kind: Cow<'a, str>,
     /// The kind in words.
     pub title: Cow<'a, str>,
     /// The HTTP status, again.
+    #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
     /// This occurrence in words.
     pub detail: Cow<'a, str>,
     /// One entry a field, for 422.
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(value_type = Vec<FieldError>, required = false)]
     pub errors: Cow<'a, [FieldError]>,
     /// What to quote when asking for help; the log has the cause under it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
     pub request_id: Option<Cow<'a, str>>,
 }
 

@@ -9,7 +9,7 @@ use log::Level;
 use rustls::ClientConfig;
 
 use super::tls::Tls;
-use super::{Failure, asks_away, peer_url, store_key};
+use super::{Failure, asks_away, document, peer_url, store_key};
 use crate::auth::{self, Guard, Mode, Verifier};
 use crate::cli::Role;
 use crate::config::{self, Effective, Origins, PeerUrl, Settings};
@@ -20,7 +20,7 @@ use crate::readiness::Check;
 use crate::server::{self, Listener, Readiness, Upstreams};
 use crate::telemetry::Metrics;
 use crate::transport::{Peer, Trusted, http, local};
-use crate::{product, user};
+use crate::{gateway, product, user};
 
 /// The roles of this process. Every worker thread makes its own services of it.
 #[derive(Clone)]
@@ -35,6 +35,7 @@ pub(super) struct House {
     gateway: Gateway,
     user: Option<user::Role>,
     product: Option<product::Role>,
+    docs: gateway::Docs,
 }
 
 impl House {
@@ -72,6 +73,7 @@ impl House {
             user,
             draining,
             guard,
+            docs: gateway::Docs::new(document::document(mode)),
             roles: roles.to_vec(),
             tls,
             settings,
@@ -121,7 +123,8 @@ impl House {
         let head_limit = HeadLimit::of_clients(self.settings.server.header_limit);
         let edge =
             Edge { head_limit, security, cors: cors_policy(options), ..self.edge("gateway") };
-        self.gateway.app(edge, peers, &self.settings.transport, self.tls.client())
+        let (docs, tls) = (self.docs.clone(), self.tls.client());
+        self.gateway.app(edge, peers, &self.settings.transport, docs, tls)
     }
 
     fn user_app(&self) -> App<impl RoleService + use<>> {
@@ -276,5 +279,5 @@ fn reachable(
 ) -> Check {
     let way = http::Way::new(&url, tls);
     let patience = options.connect_timeout;
-    Check::optional(name, move || way.clone().open(patience))
+    Check::optional(name, move || way.clone().probe(patience))
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod chores;
+mod document;
 mod house;
 mod reload;
 mod tls;

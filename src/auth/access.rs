@@ -7,6 +7,7 @@ use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use uuid::Uuid;
 
+use super::guard::Mode;
 use super::token::Identity;
 use crate::error::Error;
 
@@ -17,11 +18,16 @@ pub struct Rule {
     pub(super) free_when_open: bool,
 }
 
+/// Whom a route lets in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub enum Access {
+    /// See [`public`].
     Public,
+    /// See [`anyone`].
     Anyone,
+    /// See [`signed_in`].
     SignedIn,
+    /// See [`admin`].
     Admin,
 }
 
@@ -53,6 +59,11 @@ impl Rule {
     /// Nor does it need a token where `auth.mode` is open.
     pub const fn or_open(self) -> Self {
         Self { free_when_open: true, ..self }
+    }
+
+    /// Whom it lets in where `auth.mode` is `mode`.
+    pub fn access(self, mode: Mode) -> Access {
+        if self.free_when_open && mode == Mode::Open { Access::Anyone } else { self.access }
     }
 
     /// Whether a request's token makes no difference.

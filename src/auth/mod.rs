@@ -12,7 +12,7 @@ mod guard;
 mod token;
 mod verifier;
 
-pub use access::{Caller, Rule, admin, anyone, public, signed_in};
+pub use access::{Access, Caller, Rule, admin, anyone, public, signed_in};
 pub use audit::{AUDIT, Audit};
 pub use feed::follow;
 pub use guard::{Denied, Guard, Mode};

@@ -1,13 +1,14 @@
 //! How a role is, as it tells other roles.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::get;
 use crate::error::Error;
 use crate::transport::{Context, Peer};
 
 /// What a role says of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
     /// `starting`, `ready`, `degraded` or `draining`.
     pub status: String,

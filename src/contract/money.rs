@@ -1,12 +1,20 @@
 //! An amount of money: whole minor units inside, a JSON number of at most two decimals outside.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use utoipa::ToSchema;
 
 /// The largest amount, in minor units: 10^12 of the currency, which a double holds to the cent.
 const MAX: i64 = 100_000_000_000_000;
 
-/// An amount that is not negative, in minor units of the shop's currency.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// An amount of the shop's currency, of at most two decimals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
+#[schema(
+    value_type = f64,
+    minimum = 0,
+    maximum = 1000000000000_f64,
+    multiple_of = 0.01,
+    example = 49.99
+)]
 pub struct Money(i64);
 
 impl Money {
@@ -61,6 +69,7 @@ impl<'de> Deserialize<'de> for Money {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use utoipa::PartialSchema as _;
 
     fn parse(text: &str) -> Result<i64, String> {
         serde_json::from_str::<Money>(text).map(Money::minor).map_err(|error| error.to_string())
@@ -76,6 +85,14 @@ mod tests {
         for bad in ["0.001", "-1", "-0.01", "1000000000000.01", "1e300", "\"5\"", "null", "true"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_document_says_the_same() {
+        let schema = serde_json::to_value(Money::schema()).unwrap();
+        let [least, most, step] = ["minimum", "maximum", "multipleOf"]
+            .map(|word| (schema[word].as_f64().unwrap() * 100.0) as i64);
+        assert_eq!((least, most, step), (0, MAX, 1));
     }
 
     proptest! {

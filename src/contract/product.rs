@@ -2,23 +2,27 @@
 
 use bson::oid::ObjectId;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Money, Timestamp, get};
 use crate::error::Error;
 use crate::transport::{Context, Peer};
 
 /// A product of the catalogue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Product {
     /// 24 hexadecimal digits.
+    #[schema(value_type = String, pattern = "^[0-9a-f]{24}$", example = "6b03d45b14e1855e68069e13")]
     #[serde(with = "hex")]
     pub id: ObjectId,
     /// What it is called.
+    #[schema(example = "Docker Super Computer")]
     pub name: String,
     /// What it costs.
     pub price: Money,
     /// When it was added.
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// How often it was written. Outside it is the product's ETag.
     #[serde(skip)]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Product, Timestamp, get};
@@ -11,21 +12,24 @@ use crate::error::Error;
 use crate::transport::{Context, Peer};
 
 /// An account.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct User {
     /// A UUID of version 7.
     pub id: Uuid,
     /// What the user is called.
+    #[schema(example = "Neo")]
     pub username: String,
     /// As it was registered; no other account has it in any mix of cases.
+    #[schema(example = "neo@matrix.com")]
     pub email: String,
     /// When the account was registered.
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
 }
 
 /// What a user sees first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Dashboard {
     /// Whose dashboard it is.
@@ -38,7 +42,7 @@ pub struct Dashboard {
 }
 
 /// What a user is allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum UserRole {
     /// Everything: the catalogue, and other people's accounts.
@@ -69,7 +73,7 @@ impl FromStr for UserRole {
 }
 
 /// An account, as its owner and admins see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Account {
     /// What everybody may know who sees the user.
@@ -82,7 +86,7 @@ pub struct Account {
 }
 
 /// A public key that verifies tokens (RFC 7517, RFC 8037).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Jwk {
     /// `OKP`.
     pub kty: String,
@@ -100,7 +104,7 @@ pub struct Jwk {
 }
 
 /// The keys that verify tokens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JwkSet {
     /// In no order that matters.
     pub keys: Vec<Jwk>,

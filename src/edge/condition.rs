@@ -6,6 +6,7 @@ use std::future::{Ready, ready};
 use actix_web::dev::Payload;
 use actix_web::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
 use actix_web::{FromRequest, HttpRequest};
+use utoipa::IntoParams;
 
 /// What a client says of the version it has.
 #[derive(Debug)]
@@ -38,6 +39,26 @@ impl Condition {
         let Some(tags) = &self.if_none_match else { return false };
         tags == "*" || tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag)
     }
+}
+
+/// The header that asks for what is not known yet, for the OpenAPI document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "says what there is")]
+pub struct IfNoneMatch {
+    /// ETags of what the client has: it gets nothing but 304 where one of them is the present one.
+    #[param(rename = "If-None-Match", value_type = String, required = false)]
+    tags: Option<String>,
+}
+
+/// The header that names what may be written over, for the OpenAPI document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "says what there is")]
+pub struct IfMatch {
+    /// ETags of the versions that the client knows: another one stays, with 412.
+    #[param(rename = "If-Match", value_type = String, required = false)]
+    tags: Option<String>,
 }
 
 impl FromRequest for Condition {

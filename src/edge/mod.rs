@@ -3,10 +3,12 @@
 
 mod condition;
 pub mod cors;
+mod document;
 mod fields;
 mod head;
 mod headers;
 mod page;
+mod patterns;
 mod routes;
 mod turns;
 mod upload;
@@ -28,11 +30,15 @@ use futures_util::FutureExt as _;
 use log::Level;
 use tokio::time::timeout_at;
 
-pub use condition::Condition;
+pub use condition::{Condition, IfMatch, IfNoneMatch};
+pub use document::{components, differences, document};
 pub use fields::{BodyLimit, Fields, Query, discard};
 pub use head::HeadLimit;
 pub use headers::{SecurityHeaders, vary};
 pub use page::Limit;
+#[cfg(test)]
+pub(crate) use patterns::allows;
+pub use patterns::{line_schema, text_schema};
 pub use routes::{Path, admit, path};
 pub use turns::{Turns, Waiting};
 

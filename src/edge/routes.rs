@@ -18,16 +18,28 @@ use crate::error::{Error, Kind, allow_header};
 /// A path of a role; made by [`path`].
 pub struct Path {
     resource: Resource,
-    methods: Vec<Method>,
+    pattern: &'static str,
+    operations: Vec<(Method, Rule)>,
 }
 
 /// The path that `pattern` matches, as in `/products/{id}`, without any method yet.
-pub fn path(pattern: &str) -> Path {
+pub fn path(pattern: &'static str) -> Path {
     let name = RouteName(pattern.into());
-    Path { resource: web::resource(pattern).app_data(name), methods: Vec::new() }
+    let resource = web::resource(pattern).app_data(name);
+    Path { resource, pattern, operations: Vec::new() }
 }
 
 impl Path {
+    /// What it matches, as in `/products/{id}`.
+    pub(super) fn pattern(&self) -> &'static str {
+        self.pattern
+    }
+
+    /// Its methods, and whom each of them answers.
+    pub(super) fn operations(&self) -> &[(Method, Rule)] {
+        &self.operations
+    }
+
     /// Answers GET and HEAD of those whom `rule` lets.
     pub fn get<F, Args>(self, rule: Rule, handler: F) -> Self
     where
@@ -91,7 +103,7 @@ impl Path {
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.methods.extend_from_slice(methods);
+        self.operations.extend(methods.iter().map(|method| (method.clone(), rule)));
         self.resource = self.resource.route(guarded(rule, web::route().guard(guard).to(handler)));
         self
     }
@@ -137,7 +149,8 @@ pub async fn admit(rule: Rule, request: &mut ServiceRequest) -> Result<Caller, E
 
 impl HttpServiceFactory for Path {
     fn register(self, config: &mut AppService) {
-        let allow = allow_header(&self.methods);
+        let methods = self.operations.into_iter().map(|(method, _)| method);
+        let allow = allow_header(&methods.collect::<Vec<_>>());
         let refuse = web::to(move |request: HttpRequest, content: web::Payload| {
             let allow = allow.clone();
             async move {

@@ -1,5 +1,6 @@
 //! How the shop is, role by role, for monitors outside.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -8,7 +9,7 @@ use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
 use futures_util::future::join_all;
 use serde::Serialize;
-use serde_json::{Map, json};
+use utoipa::ToSchema;
 
 use crate::contract::{Health, health};
 use crate::transport::{Context, Peer};
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) struct Roles(pub(super) Vec<(&'static str, Peer)>);
 
 /// What `/health` says in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Overall {
     /// Every role is there and misses nothing.
@@ -31,7 +32,25 @@ enum Overall {
     Down,
 }
 
-/// `GET /health`: 200, and 503 when no role is there.
+/// How the shop is.
+#[derive(Serialize, ToSchema)]
+struct Shop {
+    status: Overall,
+    /// What each role says of itself; `away` where it does not answer.
+    roles: BTreeMap<&'static str, Health>,
+}
+
+/// Says how the shop is, role by role.
+#[utoipa::path(
+    get,
+    path = "/health",
+    operation_id = "health",
+    tag = "gateway",
+    responses(
+        (status = 200, description = "At least one role is there", body = Shop),
+        (status = 503, description = "None is", body = Shop)
+    )
+)]
 pub(super) async fn show(roles: Data<Roles>, context: Context) -> impl Responder {
     let context = context.within(PATIENCE);
     let answers = join_all(roles.0.iter().map(|(_, peer)| health(peer, &context))).await;
@@ -40,9 +59,8 @@ pub(super) async fn show(roles: Data<Roles>, context: Context) -> impl Responder
     let overall = overall(&answers);
     let status =
         if overall == Overall::Down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    let names = roles.0.iter().map(|(name, _)| (*name).to_owned());
-    let roles = names.zip(answers).map(|(name, health)| (name, json!(health)));
-    let body = json!({ "status": overall, "roles": roles.collect::<Map<_, _>>() });
+    let names = roles.0.iter().map(|(name, _)| *name);
+    let body = Shop { status: overall, roles: names.zip(answers).collect() };
     HttpResponse::build(status).insert_header((CACHE_CONTROL, "no-store")).json(body)
 }
 

@@ -2,6 +2,7 @@
 
 mod cache;
 mod compress;
+mod docs;
 mod forwarding;
 mod health;
 pub mod limit;
@@ -18,13 +19,17 @@ use actix_service::fn_service;
 use actix_web::web::{Data, ServiceConfig};
 use actix_web::{App, HttpResponse, Responder};
 use rustls::ClientConfig;
+use serde::Serialize;
+use utoipa::openapi::OpenApi;
+use utoipa::{OpenApi as _, ToSchema};
 
-use crate::auth::{anyone, public};
+use crate::auth::{Mode, anyone, public};
 use crate::config::{self, Networks, Transport};
-use crate::edge::{Edge, RoleService, path};
+use crate::edge::{self, Edge, Path, RoleService, path};
 use crate::readiness::Check;
 use crate::transport::{Peer, Trusted};
 use cache::Cache;
+pub use docs::Docs;
 use health::Roles;
 use limit::Limiter;
 use plan::Plan;
@@ -130,6 +135,7 @@ impl Gateway {
         edge: Edge,
         peers: Vec<(&'static str, Peer)>,
         transport: &Transport,
+        docs: Docs,
         tls: Option<Arc<ClientConfig>>,
     ) -> App<impl RoleService + use<>> {
         let trusted_proxies = self.trusted_proxies.clone();
@@ -147,21 +153,69 @@ impl Gateway {
         });
         let edge = Edge { trusted: Trusted::Proxies(trusted_proxies), ..edge };
         let found = proxy.clone();
-        let routes = |routes: &mut ServiceConfig| configure(routes, roles, proxy);
+        let routes = |routes: &mut ServiceConfig| configure(routes, roles, docs, proxy);
         edge.app_within(move |request| found.bounds(request), routes)
     }
 }
 
 /// Every route of the role itself; all others are the operator's.
-fn configure(routes: &mut ServiceConfig, roles: Data<Roles>, proxy: Rc<Proxy>) {
-    routes
-        .app_data(roles)
-        .service(path("/").get(anyone(), welcome))
-        .service(path("/health").get(public(), health::show))
-        .default_service(fn_service(move |request| proxy.clone().serve(request)));
+fn configure(routes: &mut ServiceConfig, roles: Data<Roles>, docs: Docs, proxy: Rc<Proxy>) {
+    routes.app_data(roles).app_data(Data::new(docs));
+    for path in paths() {
+        routes.service(path);
+    }
+    routes.default_service(fn_service(move |request| proxy.clone().serve(request)));
 }
 
-/// `GET /`
+/// What the gateway answers itself.
+fn paths() -> Vec<Path> {
+    vec![
+        path("/").get(anyone(), welcome),
+        path("/health").get(public(), health::show),
+        path("/openapi.json").get(public(), docs::document),
+        path("/docs").get(public(), docs::page),
+        path("/docs/{file}").get(public(), docs::file),
+    ]
+}
+
+/// What handlers say of themselves.
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    paths(welcome, health::show, docs::document, docs::page, docs::file),
+    tags((name = "gateway", description = "The shop's own address"))
+)]
+struct Written;
+
+/// The role's part of the OpenAPI document, where `auth.mode` is `mode`. What else it leads to is not its own.
+pub fn openapi(mode: Mode) -> OpenApi {
+    edge::document(Written::openapi(), &paths(), mode)
+}
+
+/// That the shop is there.
+#[derive(Serialize, ToSchema)]
+struct Welcome {
+    #[schema(value_type = String, example = "API Gateway is Running")]
+    message: &'static str,
+}
+
+/// Says that the shop is there.
+#[utoipa::path(
+    get,
+    path = "/",
+    operation_id = "welcome",
+    tag = "gateway",
+    responses((status = 200, description = "It is", body = Welcome))
+)]
 async fn welcome() -> impl Responder {
-    HttpResponse::Ok().json(serde_json::json!({ "message": "API Gateway is Running" }))
+    HttpResponse::Ok().json(Welcome { message: "API Gateway is Running" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_is_documented_and_nothing_else() {
+        assert_eq!(edge::differences(&openapi(Mode::Enforced), &paths()), [""; 0]);
+    }
 }

@@ -7,15 +7,33 @@ use bson::oid::ObjectId;
 
 use super::Shared;
 use super::cache::{Entry, Key, Origin};
-use super::model::{NewProduct, PageRequest};
+use super::model::{NewProduct, PageQuery, PageRequest, ProductPath};
 use super::store::Written;
 use crate::contract::Product;
-use crate::edge::{Condition, Fields, Query};
+use crate::edge::{Condition, Fields, IfMatch, IfNoneMatch, Query};
 use crate::error::{Error, Kind};
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
-/// `GET /products`
+/// Lists products, the newest first.
+#[utoipa::path(
+    get,
+    path = "/products",
+    operation_id = "listProducts",
+    tag = "products",
+    params(PageQuery, IfNoneMatch),
+    responses(
+        (status = 200, description = "A page", body = Vec<Product>, headers(
+            ("ETag" = String, description = "Names what the page says"),
+            ("X-Cache" = String, description = "`HIT`, `MISS`, or `STALE`: past its time"),
+            ("Link" = String, description = "Where the next page is, with `rel=\"next\"`; absent on the last"),
+        )),
+        (status = 304, description = "The client has it", headers(
+            ("ETag" = String, description = "What it has"),
+            ("X-Cache" = String, description = "As for 200"),
+        )),
+    )
+)]
 pub(super) async fn list(
     shared: Data<Shared>,
     request: HttpRequest,
@@ -33,7 +51,27 @@ pub(super) async fn list(
     answer(&request, entry, origin)
 }
 
-/// `GET /products/{id}`
+/// Shows a product.
+#[utoipa::path(
+    get,
+    path = "/products/{id}",
+    operation_id = "showProduct",
+    tag = "products",
+    params(
+        ProductPath,
+        IfNoneMatch,
+    ),
+    responses(
+        (status = 200, description = "The product", body = Product, headers(
+            ("ETag" = String, description = "Names its version"),
+            ("X-Cache" = String, description = "`HIT`, `MISS`, or `STALE`: past its time"),
+        )),
+        (status = 304, description = "The client has it", headers(
+            ("ETag" = String, description = "What it has"),
+            ("X-Cache" = String, description = "As for 200"),
+        )),
+    )
+)]
 pub(super) async fn show(
     shared: Data<Shared>,
     id: Path<String>,
@@ -50,7 +88,18 @@ pub(super) async fn show(
     answer(&request, entry, origin)
 }
 
-/// `POST /products`
+/// Adds a product.
+#[utoipa::path(
+    post,
+    path = "/products",
+    operation_id = "addProduct",
+    tag = "products",
+    request_body = NewProduct,
+    responses((status = 201, description = "The product", body = Product, headers(
+        ("ETag" = String, description = "Names its version"),
+        ("Location" = String, description = "Where it is"),
+    )))
+)]
 pub(super) async fn create(shared: Data<Shared>, fields: Fields) -> Result<impl Responder, Error> {
     let product = NewProduct::read(fields)?.into_product();
     shared.products.insert(product.clone(), forget(&shared)).await?;
@@ -58,7 +107,24 @@ pub(super) async fn create(shared: Data<Shared>, fields: Fields) -> Result<impl 
     Ok(tagged(HttpResponse::Created().insert_header((LOCATION, location)), &product))
 }
 
-/// `PUT /products/{id}`
+/// Replaces a product.
+#[utoipa::path(
+    put,
+    path = "/products/{id}",
+    operation_id = "replaceProduct",
+    tag = "products",
+    params(
+        ProductPath,
+        IfMatch,
+    ),
+    request_body = NewProduct,
+    responses(
+        (status = 200, description = "The product as it is now", body = Product, headers(
+            ("ETag" = String, description = "Names its version")
+        )),
+        (status = 412, description = "It has another version than those of If-Match"),
+    )
+)]
 pub(super) async fn replace(
     shared: Data<Shared>,
     id: Path<String>,
@@ -72,7 +138,21 @@ pub(super) async fn replace(
     Ok(tagged(&mut HttpResponse::Ok(), &product))
 }
 
-/// `DELETE /products/{id}`
+/// Removes a product.
+#[utoipa::path(
+    delete,
+    path = "/products/{id}",
+    operation_id = "removeProduct",
+    tag = "products",
+    params(
+        ProductPath,
+        IfMatch,
+    ),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 412, description = "It has another version than those of If-Match"),
+    )
+)]
 pub(super) async fn remove(
     shared: Data<Shared>,
     id: Path<String>,

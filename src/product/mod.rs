@@ -7,10 +7,12 @@ mod seed;
 mod store;
 
 use actix_web::web::{Data, ServiceConfig};
+use utoipa::OpenApi as _;
+use utoipa::openapi::OpenApi;
 
-use crate::auth::{admin, anyone};
+use crate::auth::{Mode, admin, anyone};
 use crate::config;
-use crate::edge::path;
+use crate::edge::{self, Path, path};
 use crate::readiness::Check;
 use crate::storage::Preparing;
 use crate::storage::copy::{self, Copied, Progress};
@@ -112,17 +114,47 @@ pub async fn copy(
 
 /// Every route of the role, and who may ask it.
 fn configure(routes: &mut ServiceConfig, shared: Data<Shared>) {
-    routes
-        .app_data(shared)
-        .service(
-            path("/products")
-                .get(anyone(), handlers::list)
-                .post(admin().or_open(), handlers::create),
-        )
-        .service(
-            path("/products/{id}")
-                .get(anyone(), handlers::show)
-                .put(admin(), handlers::replace)
-                .delete(admin(), handlers::remove),
-        );
+    routes.app_data(shared);
+    for path in paths() {
+        routes.service(path);
+    }
+}
+
+fn paths() -> Vec<Path> {
+    vec![
+        path("/products").get(anyone(), handlers::list).post(admin().or_open(), handlers::create),
+        path("/products/{id}")
+            .get(anyone(), handlers::show)
+            .put(admin(), handlers::replace)
+            .delete(admin(), handlers::remove),
+    ]
+}
+
+/// What handlers say of themselves.
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    paths(
+        handlers::list,
+        handlers::create,
+        handlers::show,
+        handlers::replace,
+        handlers::remove
+    ),
+    tags((name = "products", description = "The catalogue"))
+)]
+struct Written;
+
+/// The role's part of the OpenAPI document, where `auth.mode` is `mode`.
+pub fn openapi(mode: Mode) -> OpenApi {
+    edge::document(Written::openapi(), &paths(), mode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_is_documented_and_nothing_else() {
+        assert_eq!(edge::differences(&openapi(Mode::Enforced), &paths()), [""; 0]);
+    }
 }

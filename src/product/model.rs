@@ -1,20 +1,36 @@
 //! What a product and a page of products may look like. A value of one of these types is valid.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bson::oid::ObjectId;
 use serde::Deserialize;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use crate::contract::{Money, Product, now};
-use crate::edge::{Fields, Limit, Query};
+use crate::edge::{Fields, Limit, Query, line_schema};
 use crate::error::Error;
 
 /// What a product is called: 1 to 200 characters on one line, without white space around them.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Name(String);
+
+impl ToSchema for Name {
+    fn name() -> Cow<'static, str> {
+        "ProductName".into()
+    }
+}
+
+impl PartialSchema for Name {
+    fn schema() -> RefOr<Schema> {
+        let words = "What the product is called: 1 to 200 characters on one line";
+        line_schema(words, 200, "Docker Super Computer").into()
+    }
+}
 
 impl TryFrom<String> for Name {
     type Error = &'static str;
@@ -30,8 +46,8 @@ impl TryFrom<String> for Name {
     }
 }
 
-/// A request to add a product.
-#[derive(Debug)]
+/// What a product is to be.
+#[derive(Debug, ToSchema)]
 pub(super) struct NewProduct {
     name: Name,
     price: Money,
@@ -102,6 +118,29 @@ impl FromStr for Cursor {
     }
 }
 
+/// The parameters of [`PageRequest`].
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "says what there is, for the OpenAPI document")]
+pub(super) struct PageQuery {
+    /// How many a page has.
+    #[param(minimum = 1, maximum = 100, default = 20)]
+    limit: Option<u8>,
+    /// From the `Link` header of the page before.
+    #[param(pattern = "^[A-Za-z0-9_-]{26}[AEIMQUYcgkosw048]$")]
+    cursor: Option<String>,
+}
+
+/// Where a product is.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "says what there is, for the OpenAPI document")]
+pub(super) struct ProductPath {
+    /// The product's id.
+    #[param(pattern = "^[0-9A-Fa-f]{24}$", example = "6b03d45b14e1855e68069e13")]
+    id: String,
+}
+
 /// Which page of the catalogue is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct PageRequest {
@@ -148,7 +187,16 @@ impl PageRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::allows;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_document_says_the_same_of_names() {
+        for text in ["", " ", "Lamp", " Lamp\n", "a\u{7f}b", &"ö".repeat(200), &"ö".repeat(201)] {
+            let taken = Name::try_from(text.to_owned()).is_ok();
+            assert_eq!(allows::<Name>(text), taken, "{text:?}");
+        }
+    }
 
     proptest! {
         #[test]

@@ -11,15 +11,17 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_http::{HttpService, KeepAlive, Protocol};
+use actix_http::{HttpService, KeepAlive, Protocol, Request};
 use actix_service::{ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::App;
 use actix_web::dev::{AppConfig, Server};
+use actix_web::http::header::CONTENT_LENGTH;
 use rustls::ServerConfig;
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::config::{self, Effective};
-use crate::edge::RoleService;
+use crate::edge::{RoleService, too_large};
+use crate::transport::number;
 
 use connection::{Connection, Patience};
 pub use management::{Upstreams, health_route, routes as management_routes};
@@ -96,6 +98,7 @@ where
         return secure::serve(listener.socket, tls, workers, options, app);
     }
     let patience = Patience::of(options);
+    let body_limit = options.body_limit;
     let builder = Server::build();
     let draining = builder.graceful_shutdown_signal();
     let service = move || {
@@ -112,6 +115,7 @@ where
             .on_connect_ext(|connection: &Connection<TcpStream>, data| {
                 data.insert(connection.turns().clone());
             })
+            .expect(fn_service(move |request: Request| expect(request, body_limit)))
             .finish(map_config(app(), |()| AppConfig::default()));
         let connect = fn_service(move |stream: TcpStream| async move {
             // Without it an answer's end would wait until its beginning is acknowledged.
@@ -132,4 +136,14 @@ where
 /// In whole seconds, as actix wants it, and 0 would not wait at all: whoever stops the server looks at the clock.
 fn shutdown_timeout(options: &config::Server) -> u64 {
     options.drain_timeout.as_secs() + 1
+}
+
+/// What becomes of a client that waits for 100 before it sends its content: it gets that, unless it would be
+/// refused behind it (RFC 9110, section 10.1.1).
+async fn expect(request: Request, body_limit: usize) -> Result<Request, actix_web::Error> {
+    let length = number::<u64>(&request.head().headers, CONTENT_LENGTH);
+    if length.is_some_and(|length| length > body_limit as u64) {
+        return Err(too_large(body_limit).into());
+    }
+    Ok(request)
 }

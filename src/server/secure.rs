@@ -26,7 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::connection::{Connection, Patience};
-use super::{DISCONNECT, http2, shutdown_timeout};
+use super::{DISCONNECT, expect, http2, shutdown_timeout};
 use crate::config;
 use crate::edge::RoleService;
 
@@ -71,7 +71,7 @@ async fn worker<T: RoleService>(
 ) -> Result<impl Service<TcpStream, Response = (), Error = ()>, ()> {
     let factory = map_config(app.into_factory(), |()| AppConfig::default());
     let app = Rc::new(factory.new_service(()).await?);
-    let (http1, told) = (app.clone(), leaving.clone());
+    let (http1, told, body_limit) = (app.clone(), leaving.clone(), options.body_limit);
     let http1 = HttpService::build()
         .graceful_shutdown_signal(move || {
             let told = told.clone();
@@ -84,6 +84,7 @@ async fn worker<T: RoleService>(
         .on_connect_ext(|connection: &Connection<Stream>, data| {
             data.insert(connection.turns().clone());
         })
+        .expect(fn_service(move |request: Request| expect(request, body_limit)))
         .h1(fn_factory(move || ready(Ok::<_, ()>(http1.clone()))));
     let http1 = http1.new_service(()).await?;
     let worker = Rc::new(Worker { app, http1, acceptor, options, leaving });

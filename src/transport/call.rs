@@ -32,7 +32,7 @@ impl<'a> Call<'a> {
         take_length(&mut request.headers);
         context.write(&mut request.headers);
         let way = match peer {
-            Peer::Http(peer) if kept => Way::Kept(peer.keep(request)?),
+            Peer::Http(peer) if kept => Way::Kept(peer.keep(request)),
             peer => Way::Once(peer, Some(request)),
         };
         Ok(Self { context, is_head, way })

@@ -98,6 +98,8 @@ fn message(request: Request) -> HttpRequest {
     head.method = request.method;
     head.uri = request.target;
     head.headers = request.headers;
+    // Heads are used again, and this may have been one of a socket.
+    head.peer_addr = None;
     if let Some(length) = length {
         head.headers.insert(actix_web::http::header::CONTENT_LENGTH, length.into());
     }

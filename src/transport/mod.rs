@@ -62,11 +62,6 @@ impl Request {
         let headers = head.headers.clone();
         Self { method: head.method.clone(), target: head.uri.clone(), headers, body }
     }
-
-    /// Whether asking twice is no different from asking once, and possible.
-    fn may_repeat(&self) -> bool {
-        self.method.is_safe() && matches!(self.body, Body::None)
-    }
 }
 
 /// Another role's answer.
@@ -165,18 +160,10 @@ impl Peer {
     /// Sends `request` on behalf of `context` and waits for the head of the reply, which the content
     /// follows in a stream.
     ///
-    /// A kept connection may turn out to be closed just when it is used; a request that may be repeated is
-    /// then sent once more.
-    ///
     /// # Errors
     /// When there is no reply within the time that `context` has left; see [`PeerError`].
     pub async fn send(&self, request: Request, context: &Context) -> Result<Reply, PeerError> {
-        let may_repeat = request.may_repeat();
-        let mut call = self.prepare(request, context, may_repeat)?;
-        match call.send().await {
-            Err(PeerError::Broken(_)) if call.can_be_sent() => call.send().await,
-            outcome => outcome,
-        }
+        self.prepare(request, context, false)?.send().await
     }
 
     /// Makes `request` ready to be sent on behalf of `context`, and sends nothing yet. What is `kept` can be

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::keys::{Keyring, random};
@@ -17,12 +18,17 @@ use crate::contract::{JwkSet, Revocation, Timestamp, now};
 use crate::error::{Error, Kind};
 
 /// What signing in gives (RFC 6749, section 5.1, in this API's spelling).
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Tokens {
+    /// For `Authorization: Bearer`.
     access_token: String,
+    /// For the next access token; absent where the one that the client has stays good.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
     refresh_token: Option<String>,
+    /// `Bearer`.
+    #[schema(value_type = String)]
     token_type: &'static str,
     /// Seconds for which the access token is good.
     expires_in: u64,

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use unicode_normalization::UnicodeNormalization as _;
+use utoipa::ToSchema;
 use zxcvbn::{Score, zxcvbn};
 
 use crate::config::User as Options;
@@ -22,8 +23,9 @@ const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$qbKhlWimr8MxtrM86XIhfg$\
 
 /// A password that somebody claims to be theirs: any text, in one of the ways to write it (NFKC, as in
 /// RFC 8265).
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(from = "String")]
+#[schema(value_type = String, format = Password, example = "follow the white rabbit")]
 pub(super) struct Password(SecretString);
 
 impl From<String> for Password {
@@ -37,9 +39,16 @@ impl From<String> for Password {
 /// More than any password of 128 characters takes, however it is written.
 const MAX_BYTES: usize = 4096;
 
-/// A password that may become one: of 12 to 128 characters.
-#[derive(Clone, Debug, Deserialize)]
+/// A password that may become one: of 12 to 128 characters, and not easy to guess.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
+#[schema(
+    value_type = String,
+    format = Password,
+    min_length = 12,
+    max_length = 128,
+    example = "follow the white rabbit"
+)]
 pub(super) struct NewPassword(Password);
 
 impl TryFrom<String> for NewPassword {
@@ -148,6 +157,7 @@ impl Hashing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::allows;
 
     #[test]
     fn nobodys_hash_is_as_costly_as_any_and_of_no_password() {
@@ -164,8 +174,9 @@ mod tests {
         let good = |text: &str| NewPassword::try_from(text.to_owned()).is_ok();
         assert!(good("zwölf Füchse") && good(&"🦊".repeat(12)) && good(&"ö".repeat(128)));
         for bad in ["", "elf letters", &"🦊".repeat(11), &"ö".repeat(129)] {
-            assert!(!good(bad), "{bad}");
+            assert!(!good(bad) && !allows::<NewPassword>(bad), "{bad}");
         }
+        assert!(allows::<NewPassword>(&"🦊".repeat(12)) && allows::<NewPassword>(&"ö".repeat(128)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod authority;
 mod chores;
+mod export;
 mod handlers;
 mod hashing;
 mod keys;
@@ -12,11 +13,13 @@ mod throttle;
 use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
+use utoipa::OpenApi as _;
+use utoipa::openapi::{OpenApi, RefOr, Schema};
 
 use crate::auth::{Mode, Verifier, admin, public, signed_in};
 use crate::config::{self, SqlUrl};
 use crate::contract::ProductClient;
-use crate::edge::path;
+use crate::edge::{self, Path, path};
 use crate::readiness::Check;
 use crate::storage::copy::{self, Copied, Progress};
 use crate::storage::{Prepared, Preparing, StoreError};
@@ -164,25 +167,69 @@ async fn prepared(options: &config::User) -> Result<Store, String> {
 /// Every route of the role, and who may ask it.
 fn configure(routes: &mut ServiceConfig, shared: Data<Shared>, trust: Data<Trust>) {
     configure_internal(routes, trust);
-    routes
-        .app_data(shared)
-        .service(path("/auth/register").post(public(), sessions::register))
-        .service(path("/auth/login").post(public(), sessions::login))
-        .service(path("/auth/refresh").post(public(), sessions::refresh))
-        .service(path("/auth/logout").post(public(), sessions::logout))
-        .service(path("/auth/logout-all").post(signed_in(), sessions::logout_all))
-        .service(path("/auth/.well-known/jwks.json").get(public(), sessions::keys))
-        .service(path("/auth/dashboard/{id}").get(signed_in().or_open(), dashboard::show))
-        .service(
-            path("/auth/me")
-                .get(signed_in(), profile::show)
-                .patch(signed_in(), profile::patch)
-                .delete(signed_in(), profile::erase),
-        )
-        .service(path("/auth/me/password").put(signed_in(), profile::change_password))
-        .service(path("/auth/me/export").get(signed_in(), profile::export))
-        .service(path("/auth/users").get(admin(), accounts::list))
-        .service(path("/auth/users/{id}").patch(admin(), accounts::patch));
+    routes.app_data(shared);
+    for path in paths() {
+        routes.service(path);
+    }
+}
+
+/// Those of them to which the gateway leads.
+fn paths() -> Vec<Path> {
+    vec![
+        path("/auth/register").post(public(), sessions::register),
+        path("/auth/login").post(public(), sessions::login),
+        path("/auth/refresh").post(public(), sessions::refresh),
+        path("/auth/logout").post(public(), sessions::logout),
+        path("/auth/logout-all").post(signed_in(), sessions::logout_all),
+        path("/auth/.well-known/jwks.json").get(public(), sessions::keys),
+        path("/auth/dashboard/{id}").get(signed_in().or_open(), dashboard::show),
+        path("/auth/me")
+            .get(signed_in(), profile::show)
+            .patch(signed_in(), profile::patch)
+            .delete(signed_in(), profile::erase),
+        path("/auth/me/password").put(signed_in(), profile::change_password),
+        path("/auth/me/export").get(signed_in(), profile::export),
+        path("/auth/users").get(admin(), accounts::list),
+        path("/auth/users/{id}").patch(admin(), accounts::patch),
+    ]
+}
+
+/// What handlers say of themselves.
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    paths(
+        sessions::register,
+        sessions::login,
+        sessions::refresh,
+        sessions::logout,
+        sessions::logout_all,
+        sessions::keys,
+        profile::show,
+        profile::patch,
+        profile::erase,
+        profile::change_password,
+        profile::export,
+        dashboard::show,
+        accounts::list,
+        accounts::patch,
+    ),
+    tags(
+        (name = "sessions", description = "Registering, signing in and out"),
+        (name = "me", description = "The caller's own account"),
+        (name = "accounts", description = "Dashboards, and other people's accounts for admins"),
+    )
+)]
+struct Written;
+
+/// The role's part of the OpenAPI document, where `auth.mode` is `mode`.
+pub fn openapi(mode: Mode) -> OpenApi {
+    let mut document = edge::document(Written::openapi(), &paths(), mode);
+    let schemas = document.components.as_mut().map(|components| &mut components.schemas);
+    let new_user = schemas.and_then(|schemas| schemas.get_mut("NewUser"));
+    if let (Mode::Enforced, Some(RefOr::T(Schema::Object(new_user)))) = (mode, new_user) {
+        new_user.required.push("password".into());
+    }
+    document
 }
 
 /// For other roles: the gateway leads to /auth alone.
@@ -191,4 +238,14 @@ fn configure_internal(routes: &mut ServiceConfig, trust: Data<Trust>) {
         .app_data(trust)
         .service(path("/internal/jwks.json").get(public(), sessions::keys))
         .service(path("/internal/revocations").get(public(), sessions::revocations));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_is_documented_and_nothing_else() {
+        assert_eq!(edge::differences(&openapi(Mode::Enforced), &paths()), [""; 0]);
+    }
 }

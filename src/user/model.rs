@@ -3,19 +3,30 @@
 use std::str::FromStr;
 
 use serde::Deserialize;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 use uuid::Uuid;
 
+use super::authority::RefreshToken;
 use super::hashing::{NewPassword, Password};
 use super::store::Filter;
 use crate::auth::Mode;
 use crate::contract::{Account, User, UserRole, now};
-use crate::edge::{Fields, Limit, Query};
+use crate::edge::{Fields, Limit, Query, line_schema, text_schema};
 use crate::error::Error;
 
 /// What a user is called: 1 to 64 characters on one line, without white space around them.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Username(String);
+
+impl ToSchema for Username {}
+
+impl PartialSchema for Username {
+    fn schema() -> RefOr<Schema> {
+        line_schema("What the user is called: 1 to 64 characters on one line", 64, "Neo").into()
+    }
+}
 
 impl TryFrom<String> for Username {
     type Error = &'static str;
@@ -31,10 +42,25 @@ impl TryFrom<String> for Username {
     }
 }
 
+/// [`Email`] in ECMA-262, but for addresses of machines in brackets, which it takes as well.
+const ADDRESS: &str = concat!(
+    r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?",
+    r"(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*",
+);
+
 /// An e-mail address as browsers accept it (HTML, section 4.10.5.1.5), of at most 254 characters.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Email(String);
+
+impl ToSchema for Email {}
+
+impl PartialSchema for Email {
+    fn schema() -> RefOr<Schema> {
+        text_schema("An e-mail address, as browsers accept it", ADDRESS, 254, "neo@matrix.com")
+            .into()
+    }
+}
 
 impl TryFrom<String> for Email {
     type Error = &'static str;
@@ -49,10 +75,11 @@ impl TryFrom<String> for Email {
 }
 
 /// A request to register.
-#[derive(Debug)]
+#[derive(Debug, ToSchema)]
 pub(super) struct NewUser {
     username: Username,
     email: Email,
+    #[schema(value_type = NewPassword, required = false)]
     pub(super) password: Option<NewPassword>,
 }
 
@@ -114,8 +141,10 @@ impl FromStr for Email {
 }
 
 /// A request to log in.
+#[derive(ToSchema)]
 pub(super) struct Login {
     /// What was sent as an e-mail address.
+    #[schema(example = "neo@matrix.com")]
     pub(super) email: String,
     pub(super) password: Password,
 }
@@ -138,9 +167,31 @@ impl Login {
     }
 }
 
+/// A request to show a refresh token.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Renewal {
+    refresh_token: String,
+}
+
+impl Renewal {
+    /// Reads the request. What is no refresh token is none that is known.
+    ///
+    /// # Errors
+    /// 422 when the field is missing or no text.
+    pub(super) fn read(mut fields: Fields) -> Result<Option<RefreshToken>, Error> {
+        let token = fields.required("refreshToken");
+        let renewal = fields.finish(token.map(|refresh_token| Self { refresh_token }))?;
+        Ok(RefreshToken::parse(&renewal.refresh_token))
+    }
+}
+
 /// What changes of a profile.
+#[derive(ToSchema)]
 pub(super) struct ProfilePatch {
+    #[schema(value_type = Username, required = false)]
     username: Option<Username>,
+    #[schema(value_type = Email, required = false)]
     email: Option<Email>,
 }
 
@@ -161,8 +212,11 @@ impl ProfilePatch {
 }
 
 /// Another password in the place of the present one.
+#[derive(ToSchema)]
 pub(super) struct PasswordChange {
+    #[schema(rename = "currentPassword")]
     pub(super) current: Password,
+    #[schema(rename = "newPassword")]
     pub(super) new: NewPassword,
 }
 
@@ -179,8 +233,11 @@ impl PasswordChange {
 }
 
 /// What an admin changes of an account.
+#[derive(ToSchema)]
 pub(super) struct RightsPatch {
+    #[schema(value_type = Vec<UserRole>, required = false, min_items = 1)]
     pub(super) roles: Option<Vec<UserRole>>,
+    #[schema(value_type = bool, required = false)]
     pub(super) disabled: Option<bool>,
 }
 
@@ -209,6 +266,24 @@ impl TryFrom<Vec<UserRole>> for Roles {
         roles.dedup();
         if roles.is_empty() { Err("must name admin, customer, or both") } else { Ok(Self(roles)) }
     }
+}
+
+/// The parameters of [`AccountsRequest`].
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "says what there is, for the OpenAPI document")]
+pub(super) struct AccountsQuery {
+    /// How many a page has.
+    #[param(minimum = 1, maximum = 100, default = 20)]
+    limit: Option<u8>,
+    /// From the `Link` header of the page before.
+    cursor: Option<Uuid>,
+    /// Only the account with this address, in any mix of cases.
+    email: Option<Email>,
+    /// Only accounts with this role.
+    role: Option<UserRole>,
+    /// Only those that are disabled, or that are not.
+    disabled: Option<bool>,
 }
 
 /// Which accounts are listed, and how many.
@@ -287,6 +362,7 @@ pub(super) fn email_key(email: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::allows;
 
     #[test]
     fn a_name_is_one_line_of_64_characters() {
@@ -296,6 +372,41 @@ mod tests {
         for bad in ["", "   ", "a\nb", "\u{0}", &"ö".repeat(65)] {
             assert!(name(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn the_document_says_the_same_of_names_and_addresses() {
+        let long = format!("{}@{}.{}", "a".repeat(64), "b".repeat(63), "c.".repeat(62));
+        let (fits, too_long) = (format!("{long}c"), format!("{long}cc"));
+        for text in [
+            "",
+            "   ",
+            "  Neo ",
+            "Neo",
+            "a\nb",
+            "\u{0}",
+            "\tNeo\n",
+            "\u{a0}",
+            "neo@matrix.com",
+            "neo",
+            "neo@",
+            "@matrix.com",
+            "a b@c.d",
+            "a@b@c",
+            "a@-b.c",
+            " Neo+Anderson@Matrix.co.uk ",
+            &fits,
+            &too_long,
+            &format!("{}@b.c", "a".repeat(65)),
+            &"ö".repeat(64),
+            &"ö".repeat(65),
+        ] {
+            let taken = Username::try_from(text.to_owned()).is_ok();
+            assert_eq!(allows::<Username>(text), taken, "a user's name: {text:?}");
+            let taken = Email::try_from(text.to_owned()).is_ok();
+            assert_eq!(allows::<Email>(text), taken, "an address: {text:?}");
+        }
+        assert!(allows::<Email>(&fits));
     }
 
     #[test]

@@ -4,11 +4,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_service::{Service, fn_service};
-use actix_tls::connect::{
-    ConnectError, ConnectInfo, Connection, Connector, ConnectorService, Resolver,
-};
-use actix_web::http::Uri;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -44,40 +39,18 @@ impl Way {
     ///
     /// # Errors
     /// Why it cannot be opened, in words.
-    pub async fn open(self, patience: Duration) -> Result<(), String> {
-        let opening = async {
-            let tcp = TcpStream::connect(&self.address).await?;
-            self.secure(tcp).await
-        };
-        match timeout(patience, opening).await {
+    pub async fn probe(self, patience: Duration) -> Result<(), String> {
+        match timeout(patience, self.open()).await {
             Ok(opened) => opened.map(drop).map_err(|error| error.to_string()),
             Err(_elapsed) => Err(format!("{} does not answer in time", self.address)),
         }
     }
 
-    /// Opens connections for awc.
-    ///
-    /// awc would speak TLS itself, but it would take the end that either side may put to it for the end of the
-    /// content; so it gets what is underneath HTTP ready made.
-    pub(super) fn into_connector(
-        self,
-    ) -> impl Service<ConnectInfo<Uri>, Response = Connection<Uri, Stream>, Error = ConnectError>
-    + Clone
-    + 'static {
-        let tcp: ConnectorService = Connector::new(Resolver::default()).service();
-        fn_service(move |wanted: ConnectInfo<Uri>| {
-            let (opening, way) = (tcp.call(wanted), self.clone());
-            async move {
-                let (stream, wanted) = opening.await?.into_parts();
-                // Nagle's algorithm would hold back the end of a request until its beginning is acknowledged.
-                let _ = stream.set_nodelay(true);
-                let stream = way.secure(stream).await.map_err(ConnectError::Io)?;
-                Ok(Connection::new(wanted, stream))
-            }
-        })
-    }
-
-    async fn secure(&self, stream: TcpStream) -> io::Result<Stream> {
+    /// Opens a connection.
+    pub(super) async fn open(&self) -> io::Result<Stream> {
+        let stream = TcpStream::connect(&self.address).await?;
+        // Nagle's algorithm would hold back the end of a request until its beginning is acknowledged.
+        let _ = stream.set_nodelay(true);
         match &self.secured {
             None => Ok(Stream::Plain(stream)),
             Some(Ok((tls, name))) => {

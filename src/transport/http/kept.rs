@@ -1,14 +1,13 @@
 //! A request that is kept until it is known that it need not be sent again.
 
-use awc::FrozenClientRequest;
-
-use super::{Peer, PeerError, Reply, Request};
+use super::{Body, Peer, PeerError, Reply, Request};
 use crate::transport::loan::Loan;
 
-/// See the module. Its headers are copied only when it is had back.
+/// See the module.
 pub(in crate::transport) struct Kept<'a> {
     peer: &'a Peer,
-    request: FrozenClientRequest,
+    /// Without its content.
+    request: Request,
     body: Loan,
 }
 
@@ -19,14 +18,15 @@ impl std::fmt::Debug for Kept<'_> {
 }
 
 impl<'a> Kept<'a> {
-    pub(super) fn new(peer: &'a Peer, request: FrozenClientRequest, body: super::Body) -> Self {
+    pub(super) fn new(peer: &'a Peer, mut request: Request) -> Self {
+        let body = std::mem::replace(&mut request.body, Body::None);
         Self { peer, request, body: Loan::new(body) }
     }
 
     pub(in crate::transport) async fn send(&self) -> Result<Reply, PeerError> {
-        let permit = self.peer.permit()?;
         let body = self.body.lend().ok_or_else(|| PeerError::broken("sent before"))?;
-        self.peer.complete(self.request.send_body(body.into_box_body()), permit).await
+        // Whoever keeps it repeats it, elsewhere where that is better.
+        self.peer.exchange(&self.request, body, false).await
     }
 
     pub(in crate::transport) fn can_be_sent(&self) -> bool {
@@ -34,12 +34,6 @@ impl<'a> Kept<'a> {
     }
 
     pub(in crate::transport) fn take_back(self) -> Option<Request> {
-        let body = self.body.into_body()?;
-        let (method, target) = (self.request.get_method(), self.request.get_uri());
-        Some(Request {
-            body,
-            headers: self.request.headers().clone(),
-            ..Request::new(method.clone(), target.clone())
-        })
+        Some(Request { body: self.body.into_body()?, ..self.request })
     }
 }

@@ -7,12 +7,23 @@ use uuid::Uuid;
 
 use super::{Shared, unknown, write};
 use crate::auth::{Audit, Caller};
+use crate::contract::Account;
 use crate::edge::{Fields, Query};
 use crate::error::Error;
-use crate::user::model::{AccountsRequest, RightsPatch, roles_to_text};
+use crate::user::model::{AccountsQuery, AccountsRequest, RightsPatch, roles_to_text};
 use crate::user::store::{Changes, Ending, Write};
 
-/// `GET /auth/users`
+/// Lists accounts, in the order of registration.
+#[utoipa::path(
+    get,
+    path = "/auth/users",
+    operation_id = "listAccounts",
+    tag = "accounts",
+    params(AccountsQuery),
+    responses((status = 200, description = "A page", body = Vec<Account>, headers(
+        ("Link" = String, description = "Where the next page is, with `rel=\"next\"`; absent on the last")
+    )))
+)]
 pub(in crate::user) async fn list(
     shared: Data<Shared>,
     request: HttpRequest,
@@ -28,7 +39,18 @@ pub(in crate::user) async fn list(
     Ok(response.json(accounts))
 }
 
-/// `PATCH /auth/users/{id}`: with other roles the account's tokens end and it gets others; disabled it gets none.
+/// Changes an account's rights.
+///
+/// With other roles its tokens end and it gets others; disabled it gets none.
+#[utoipa::path(
+    patch,
+    path = "/auth/users/{id}",
+    operation_id = "changeRights",
+    tag = "accounts",
+    params(("id" = Uuid, Path, description = "The account's id")),
+    request_body(content((RightsPatch = "application/json"), (RightsPatch = "application/merge-patch+json"))),
+    responses((status = 200, description = "The account as it is now", body = Account))
+)]
 pub(in crate::user) async fn patch(
     shared: Data<Shared>,
     id: Path<String>,

@@ -11,7 +11,15 @@ use crate::contract::{Dashboard, Product};
 use crate::error::Error;
 use crate::transport::Context;
 
-/// `GET /auth/dashboard/{id}`
+/// Shows what a user sees first: for the user, and for admins.
+#[utoipa::path(
+    get,
+    path = "/auth/dashboard/{id}",
+    operation_id = "showDashboard",
+    tag = "accounts",
+    params(("id" = Uuid, Path, description = "The user's id")),
+    responses((status = 200, description = "The dashboard", body = Dashboard))
+)]
 pub(in crate::user) async fn show(
     shared: Data<Shared>,
     id: Path<String>,

@@ -3,18 +3,29 @@
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
-use serde_json::json;
 
 use super::sessions::{reply, throttled};
 use super::{Shared, unknown, write};
 use crate::auth::{Audit, Caller};
-use crate::contract::now;
+use crate::contract::{Account, now};
 use crate::edge::Fields;
 use crate::error::{Error, FieldError, Kind};
+use crate::user::authority::Tokens;
+use crate::user::export::{Export, ExportedSession};
 use crate::user::model::{PasswordChange, ProfilePatch, about};
 use crate::user::store::{Changes, Ending, Record, Write};
 
-/// `GET /auth/me`
+/// Shows the caller's account.
+#[utoipa::path(
+    get,
+    path = "/auth/me",
+    operation_id = "showMe",
+    tag = "me",
+    responses(
+        (status = 200, description = "The account", body = Account),
+        (status = 404, description = "The account has been erased"),
+    )
+)]
 pub(in crate::user) async fn show(
     shared: Data<Shared>,
     caller: Caller,
@@ -22,7 +33,19 @@ pub(in crate::user) async fn show(
     Ok(HttpResponse::Ok().json(own(&shared, &caller).await?.account))
 }
 
-/// `PATCH /auth/me`
+/// Changes the caller's name or e-mail address.
+#[utoipa::path(
+    patch,
+    path = "/auth/me",
+    operation_id = "changeMe",
+    tag = "me",
+    request_body(content((ProfilePatch = "application/json"), (ProfilePatch = "application/merge-patch+json"))),
+    responses(
+        (status = 200, description = "The account as it is now", body = Account),
+        (status = 404, description = "The account has been erased"),
+        (status = 409, description = "An account with this e-mail address exists"),
+    )
+)]
 pub(in crate::user) async fn patch(
     shared: Data<Shared>,
     caller: Caller,
@@ -40,8 +63,21 @@ pub(in crate::user) async fn patch(
     Ok(HttpResponse::Ok().json(record.account))
 }
 
-/// `PUT /auth/me/password`: other sessions end, and so does every access token that is out. The answer has one
-/// for this session, which goes on.
+/// Changes the caller's password.
+///
+/// Other sessions end, and so does every access token that is out. The answer has one for this session, which
+/// goes on.
+#[utoipa::path(
+    put,
+    path = "/auth/me/password",
+    operation_id = "changePassword",
+    tag = "me",
+    request_body = PasswordChange,
+    responses(
+        (status = 200, description = "A new access token", body = Tokens),
+        (status = 404, description = "The account has been erased"),
+    )
+)]
 pub(in crate::user) async fn change_password(
     shared: Data<Shared>,
     caller: Caller,
@@ -71,7 +107,17 @@ pub(in crate::user) async fn change_password(
     Ok(reply(&shared.role.authority.tokens(&record, identity.session, None)?))
 }
 
-/// `DELETE /auth/me`
+/// Erases the caller's account and its sessions.
+#[utoipa::path(
+    delete,
+    path = "/auth/me",
+    operation_id = "eraseMe",
+    tag = "me",
+    responses(
+        (status = 204, description = "Both are gone"),
+        (status = 404, description = "The account has been erased before"),
+    )
+)]
 pub(in crate::user) async fn erase(
     shared: Data<Shared>,
     caller: Caller,
@@ -83,7 +129,17 @@ pub(in crate::user) async fn erase(
     Ok(HttpResponse::NoContent())
 }
 
-/// `GET /auth/me/export`: everything that is held on the user, but for what would let somebody in.
+/// Gives everything that is held on the caller, but for what would let somebody in.
+#[utoipa::path(
+    get,
+    path = "/auth/me/export",
+    operation_id = "exportMe",
+    tag = "me",
+    responses(
+        (status = 200, description = "What is held", body = Export),
+        (status = 404, description = "The account has been erased"),
+    )
+)]
 pub(in crate::user) async fn export(
     shared: Data<Shared>,
     caller: Caller,
@@ -91,21 +147,13 @@ pub(in crate::user) async fn export(
 ) -> Result<impl Responder, Error> {
     let record = own(&shared, &caller).await?;
     let sessions = shared.users.sessions(record.id()).await?;
-    let sessions = sessions.iter().map(|session| {
-        json!({
-            "id": session.id,
-            "createdAt": session.created_at,
-            "usedAt": session.used_at,
-            "expiresAt": session.expires_at,
-        })
-    });
-    let export = json!({
-        "exportedAt": now(),
-        "account": record.account,
-        "hasPassword": record.password_hash.is_some(),
-        "sessions": sessions.collect::<Vec<_>>(),
-    });
     audit.note("exported", Some(record.id()), "");
+    let export = Export {
+        exported_at: now(),
+        account: record.account,
+        has_password: record.password_hash.is_some(),
+        sessions: sessions.into_iter().map(ExportedSession::from).collect(),
+    };
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(export))
 }
 

@@ -7,15 +7,28 @@ use uuid::Uuid;
 
 use super::{Shared, taken, write};
 use crate::auth::{Audit, Caller};
-use crate::contract::now;
+use crate::contract::{JwkSet, User, now};
 use crate::edge::Fields;
 use crate::error::{Error, Kind};
 use crate::user::Trust;
-use crate::user::authority::{RefreshToken, Tokens, disabled, not_good};
-use crate::user::model::{Login, NewUser};
+use crate::user::authority::{Tokens, disabled, not_good};
+use crate::user::model::{Login, NewUser, Renewal};
 use crate::user::store::{Changes, Ending, Record, Used, Write};
 
-/// `POST /auth/register`
+/// Registers an account.
+#[utoipa::path(
+    post,
+    path = "/auth/register",
+    operation_id = "register",
+    tag = "sessions",
+    request_body = NewUser,
+    responses(
+        (status = 201, description = "The user", body = User, headers(
+            ("Location" = String, description = "The user's dashboard")
+        )),
+        (status = 409, description = "An account with this e-mail address exists, in some mix of cases"),
+    )
+)]
 pub(in crate::user) async fn register(
     shared: Data<Shared>,
     fields: Fields,
@@ -36,7 +49,19 @@ pub(in crate::user) async fn register(
     Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(record.account.user))
 }
 
-/// `POST /auth/login`
+/// Begins a session.
+#[utoipa::path(
+    post,
+    path = "/auth/login",
+    operation_id = "logIn",
+    tag = "sessions",
+    request_body = Login,
+    responses(
+        (status = 200, description = "Its first tokens", body = Tokens),
+        (status = 401, description = "Wrong e-mail address or password"),
+        (status = 403, description = "The account is disabled"),
+    )
+)]
 pub(in crate::user) async fn login(
     shared: Data<Shared>,
     fields: Fields,
@@ -75,13 +100,26 @@ fn wrong(audit: &Audit, user: Option<Uuid>) -> Error {
     Error::unauthorized("wrong e-mail address or password", "Bearer")
 }
 
-/// `POST /auth/refresh`
+/// Gives new tokens for a refresh token.
+///
+/// Each is good once: a second use ends its session, as somebody else may have it.
+#[utoipa::path(
+    post,
+    path = "/auth/refresh",
+    operation_id = "refresh",
+    tag = "sessions",
+    request_body = Renewal,
+    responses(
+        (status = 200, description = "A new one of both", body = Tokens),
+        (status = 401, description = "The refresh token is not valid (any more)"),
+    )
+)]
 pub(in crate::user) async fn refresh(
     shared: Data<Shared>,
     fields: Fields,
     audit: Audit,
 ) -> Result<impl Responder, Error> {
-    if let Some(used) = refresh_token(fields)? {
+    if let Some(used) = Renewal::read(fields)? {
         let (token, at) = (used.next()?, now());
         let end = shared.role.authority.end(at);
         match shared.users.rotate(used.hash(), token.hash(), at, end).await? {
@@ -117,13 +155,23 @@ async fn end_family(
     Ok(())
 }
 
-/// `POST /auth/logout`: ends the session of a refresh token. One that is not known has no session.
+/// Ends the session of a refresh token.
+///
+/// One that is not known has no session, which is no error.
+#[utoipa::path(
+    post,
+    path = "/auth/logout",
+    operation_id = "logOut",
+    tag = "sessions",
+    request_body = Renewal,
+    responses((status = 204, description = "It is over"))
+)]
 pub(in crate::user) async fn logout(
     shared: Data<Shared>,
     fields: Fields,
     audit: Audit,
 ) -> Result<impl Responder, Error> {
-    if let Some(token) = refresh_token(fields)? {
+    if let Some(token) = Renewal::read(fields)? {
         match shared.users.end(token.hash(), now()).await? {
             Used::Good(user) => audit.note("logout", Some(user), ""),
             Used::Before { user, session } => end_family(&shared, user, session, &audit).await?,
@@ -133,7 +181,17 @@ pub(in crate::user) async fn logout(
     Ok(HttpResponse::NoContent())
 }
 
-/// `POST /auth/logout-all`: ends every session of the caller, and the access tokens.
+/// Ends every session of the caller, and the access tokens.
+#[utoipa::path(
+    post,
+    path = "/auth/logout-all",
+    operation_id = "logOutEverywhere",
+    tag = "sessions",
+    responses(
+        (status = 204, description = "They are over"),
+        (status = 404, description = "The account has been erased"),
+    )
+)]
 pub(in crate::user) async fn logout_all(
     shared: Data<Shared>,
     caller: Caller,
@@ -146,7 +204,14 @@ pub(in crate::user) async fn logout_all(
     Ok(HttpResponse::NoContent())
 }
 
-/// `GET /auth/.well-known/jwks.json` (RFC 7517), and `GET /internal/jwks.json` for other roles
+/// Gives the keys that verify access tokens (RFC 7517).
+#[utoipa::path(
+    get,
+    path = "/auth/.well-known/jwks.json",
+    operation_id = "showKeys",
+    tag = "sessions",
+    responses((status = 200, description = "The keys", body = JwkSet))
+)]
 pub(in crate::user) async fn keys(trust: Data<Trust>) -> impl Responder {
     let keys = trust.authority.keys();
     HttpResponse::Ok().insert_header((CACHE_CONTROL, "public, max-age=60")).json(keys)
@@ -156,11 +221,6 @@ pub(in crate::user) async fn keys(trust: Data<Trust>) -> impl Responder {
 pub(in crate::user) async fn revocations(trust: Data<Trust>) -> Result<impl Responder, Error> {
     let horizon = trust.authority.horizon();
     Ok(HttpResponse::Ok().json(trust.users.revocations(horizon).await?))
-}
-
-fn refresh_token(mut fields: Fields) -> Result<Option<RefreshToken>, Error> {
-    let text = fields.required::<String>("refreshToken");
-    fields.finish(text).map(|text| RefreshToken::parse(&text))
 }
 
 pub(super) fn throttled(

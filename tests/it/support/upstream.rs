@@ -5,6 +5,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use nix::libc;
+use nix::sys::socket::{setsockopt, sockopt};
 use tempfile::TempDir;
 
 use super::{PATIENCE, Process};
@@ -90,6 +92,14 @@ impl Upstream {
     }
 }
 
+impl Received {
+    /// The last part of its path.
+    pub(crate) fn number(&self) -> usize {
+        let path = self.head.split(' ').nth(1).unwrap();
+        path.rsplit('/').next().unwrap().parse().unwrap()
+    }
+}
+
 impl Line {
     /// Reads some bytes; nothing at the end.
     fn fill(&mut self) -> Option<()> {
@@ -126,14 +136,25 @@ impl Line {
         }
     }
 
-    /// Takes the first bytes of a request and leaves the others, so that the connection is reset when it is closed.
-    pub(crate) fn first_bytes(&mut self) {
-        self.stream.read_exact(&mut [0; 8]).unwrap();
+    /// Resets the connection when the script is over, instead of ending it.
+    pub(crate) fn reset(&mut self) {
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        setsockopt(&self.stream, sockopt::Linger, &linger).unwrap();
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         // The other side may be gone.
         let _ = self.stream.write_all(bytes.as_ref());
+    }
+
+    /// Sends `bytes`, if the other side still takes any.
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
+    }
+
+    /// Closes the connection, with what was sent still on its way.
+    pub(crate) fn close(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 
     /// Waits until the other side is gone.

@@ -1,0 +1,33 @@
+//! The OpenAPI document of the whole shop.
+
+use actix_web::web::Bytes;
+use utoipa::openapi::{InfoBuilder, License, OpenApi, Paths, Server};
+
+use crate::auth::Mode;
+use crate::{edge, gateway, product, user};
+
+const ABOUT: &str = "Accounts and a catalogue behind one address. An error is a problem of \
+    [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) with a stable `type`. Fields and parameters that are not \
+    known here are ignored. Every GET also answers HEAD.";
+
+/// The document of a shop whose `auth.mode` is `mode`, whichever of its roles run here: JSON, OpenAPI 3.1.
+pub(super) fn document(mode: Mode) -> Bytes {
+    // It is maps, strings and numbers, which always serialise.
+    serde_json::to_vec(&openapi(mode)).unwrap_or_default().into()
+}
+
+fn openapi(mode: Mode) -> OpenApi {
+    let info = InfoBuilder::new()
+        .title("Shop")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(ABOUT))
+        .license(Some(License::new(env!("CARGO_PKG_LICENSE"))))
+        .build();
+    let mut document = OpenApi::new(info, Paths::new());
+    document.servers = Some(vec![Server::new("/")]);
+    document.components = Some(edge::components());
+    for part in [gateway::openapi(mode), user::openapi(mode), product::openapi(mode)] {
+        document.merge(part);
+    }
+    document
+}

@@ -1,0 +1,200 @@
+//! A role's part of the OpenAPI document: what its handlers say of themselves, and what holds for them all.
+//!
+//! Who may ask, and which problems may come of it, follows from the routes; no handler writes it down.
+
+use std::collections::BTreeSet;
+
+use actix_web::http::Method;
+use utoipa::PartialSchema as _;
+use utoipa::openapi::extensions::Extensions;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{
+    Components, ComponentsBuilder, Content, Header, OpenApi, Ref, RefOr, Response, ResponseBuilder,
+};
+use utoipa::openapi::{Object, Type};
+
+use super::Path;
+use crate::auth::{Access, Mode, Rule};
+use crate::error::{FieldError, Kind, PROBLEM_JSON, Problem};
+
+/// What the document calls the way to say who asks.
+const TOKEN: &str = "token";
+
+const REQUEST_ID: &str = "X-Request-Id";
+
+/// The problems that any request may come to.
+const ANY: [Kind; 7] = [
+    Kind::Malformed,
+    Kind::TooLarge,
+    Kind::TooManyRequests,
+    Kind::Internal,
+    Kind::BadGateway,
+    Kind::Unavailable,
+    Kind::DeadlineExceeded,
+];
+
+/// Adds to what handlers have `written` what their routes say in `mode`, and what every answer has. A problem
+/// of which a handler has only written when it comes gets its form here.
+pub fn document(mut written: OpenApi, paths: &[Path], mode: Mode) -> OpenApi {
+    for path in paths {
+        let Some(item) = written.paths.paths.get_mut(path.pattern()) else { continue };
+        for (method, rule) in path.operations() {
+            if let Some(operation) = slot(item, method).and_then(Option::as_mut) {
+                complete(operation, *rule, mode);
+            }
+        }
+    }
+    written
+}
+
+/// What the parts of all roles refer to: problems, the header that every answer has, and the way to say who asks.
+pub fn components() -> Components {
+    let text =
+        "That of the request, or one that was made for it: the log has under it what happened";
+    let problems = Kind::all().map(|kind| (name(kind), problem(kind, kind.title())));
+    let token = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .description(Some("An access token, as logging in gives one"));
+    ComponentsBuilder::new()
+        .schema("Problem", Problem::schema())
+        .schema("FieldError", FieldError::schema())
+        .responses_from_iter(problems)
+        .header(REQUEST_ID, always(header(Type::String, text)))
+        .security_scheme(TOKEN, SecurityScheme::Http(token.build()))
+        .build()
+}
+
+/// In words, every route of `paths` that `document` lacks, and every operation there that has no route. HEAD goes
+/// without saying beside GET.
+pub fn differences(document: &OpenApi, paths: &[Path]) -> Vec<String> {
+    let routes = paths.iter().flat_map(|path| {
+        let methods = path.operations().iter().filter(|(method, _)| *method != Method::HEAD);
+        methods.map(|(method, _)| format!("{method} {}", path.pattern()))
+    });
+    let routes = routes.collect::<BTreeSet<_>>();
+    let mut documented = BTreeSet::new();
+    for (path, item) in &document.paths.paths {
+        let mut item = item.clone();
+        let methods = METHODS
+            .iter()
+            .filter(|method| slot(&mut item, method).is_some_and(|operation| operation.is_some()));
+        documented.extend(methods.map(|method| format!("{method} {path}")));
+    }
+    let missing = routes.difference(&documented).map(|what| format!("{what} is not documented"));
+    let invented = documented.difference(&routes).map(|what| format!("{what} has no route"));
+    missing.chain(invented).collect()
+}
+
+/// The methods that a route can have.
+const METHODS: [Method; 5] =
+    [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+
+fn slot<'a>(item: &'a mut PathItem, method: &Method) -> Option<&'a mut Option<Operation>> {
+    match *method {
+        Method::GET => Some(&mut item.get),
+        Method::POST => Some(&mut item.post),
+        Method::PUT => Some(&mut item.put),
+        Method::PATCH => Some(&mut item.patch),
+        Method::DELETE => Some(&mut item.delete),
+        _ => None,
+    }
+}
+
+fn complete(operation: &mut Operation, rule: Rule, mode: Mode) {
+    let access = rule.access(mode);
+    operation.security = Some(security(access));
+    let responses = &mut operation.responses.responses;
+    for (status, response) in responses.iter_mut() {
+        let RefOr::T(response) = response else { continue };
+        match Kind::all().find(|kind| kind.status().as_str() == status) {
+            Some(kind) => *response = problem(kind, &response.description),
+            None => drop(response.headers.insert(REQUEST_ID.into(), request_id())),
+        }
+    }
+    for kind in problems(operation, access) {
+        let status = kind.status().as_str().to_owned();
+        let response = || RefOr::Ref(Ref::from_response_name(name(kind)));
+        operation.responses.responses.entry(status).or_insert_with(response);
+    }
+}
+
+fn security(access: Access) -> Vec<SecurityRequirement> {
+    let token = SecurityRequirement::new(TOKEN, [""; 0]);
+    match access {
+        Access::Public => Vec::new(),
+        Access::Anyone => vec![SecurityRequirement::default(), token],
+        Access::SignedIn => vec![token],
+        Access::Admin => vec![SecurityRequirement::new(TOKEN, ["admin"])],
+    }
+}
+
+/// What a request may come to, by what it consists of and by whom it lets in.
+fn problems(operation: &Operation, access: Access) -> Vec<Kind> {
+    let mut kinds = ANY.to_vec();
+    let parameters = operation.parameters.iter().flatten();
+    for parameter in parameters.filter_map(|parameter| match parameter {
+        RefOr::T(parameter) => Some(parameter),
+        RefOr::Ref(_) => None,
+    }) {
+        match parameter.parameter_in {
+            ParameterIn::Path => kinds.push(Kind::NotFound),
+            ParameterIn::Query => kinds.push(Kind::Invalid),
+            _ => {}
+        }
+    }
+    if operation.request_body.is_some() {
+        kinds.extend([Kind::UnsupportedMediaType, Kind::Invalid]);
+    }
+    match access {
+        Access::Public => {}
+        Access::Anyone | Access::SignedIn => kinds.push(Kind::Unauthorized),
+        Access::Admin => kinds.extend([Kind::Unauthorized, Kind::Forbidden]),
+    }
+    kinds
+}
+
+/// Under which the document has the problem of `kind`.
+fn name(kind: Kind) -> String {
+    format!("{kind:?}")
+}
+
+fn problem(kind: Kind, description: &str) -> Response {
+    let content = Content::new(Some(Ref::from_schema_name("Problem")));
+    let response = ResponseBuilder::new().description(description).content(PROBLEM_JSON, content);
+    let mut response = match kind {
+        Kind::Unauthorized => response.header(
+            "WWW-Authenticate",
+            always(header(Type::String, "What would tell who asks (RFC 6750)")),
+        ),
+        Kind::MethodNotAllowed => response
+            .header("Allow", always(header(Type::String, "The methods that this path takes"))),
+        Kind::TooManyRequests => {
+            response.header("Retry-After", always(header(Type::Integer, "Seconds to wait")))
+        }
+        Kind::Unavailable => {
+            response.header("Retry-After", header(Type::Integer, "Seconds to wait"))
+        }
+        _ => response,
+    }
+    .build();
+    response.headers.insert(REQUEST_ID.into(), request_id());
+    response
+}
+
+fn request_id() -> RefOr<Header> {
+    RefOr::Ref(Ref::new(format!("#/components/headers/{REQUEST_ID}")))
+}
+
+fn header(kind: Type, description: &str) -> Header {
+    let schema = Object::with_type(kind);
+    HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()
+}
+
+/// The same, as one that is always there; utoipa has no word for it.
+fn always(mut header: Header) -> Header {
+    header.extensions = Some(Extensions::from_iter([("required", true)]));
+    header
+}

@@ -1,0 +1,145 @@
+//! The OpenAPI document, and a page that shows it to people.
+
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use actix_web::web::{Bytes, Data, Path};
+use actix_web::{HttpResponse, Responder};
+
+use crate::edge::{Condition, IfNoneMatch};
+use crate::error::Error;
+use crate::storage::digest;
+
+/// The page loads what is its own, and asks for the document; it is nobody's frame.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// What is the same until the program is another, and what it is named by.
+#[derive(Clone, Debug)]
+struct Text {
+    content_type: &'static str,
+    body: Bytes,
+    etag: String,
+}
+
+impl Text {
+    fn new(content_type: &'static str, body: Bytes) -> Self {
+        let etag = format!("\"{:032x}\"", digest(&body));
+        Self { content_type, body, etag }
+    }
+
+    /// The text, or 304 when the client has it already.
+    fn answer(&self, condition: &Condition) -> HttpResponse {
+        let known = condition.if_none_match(&self.etag);
+        let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+        let unchanging: [(HeaderName, &str); 5] = [
+            (CACHE_CONTROL, "public, no-cache"),
+            (ETAG, &self.etag),
+            (CONTENT_SECURITY_POLICY, POLICY),
+            (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (REFERRER_POLICY, "no-referrer"),
+        ];
+        for header in unchanging {
+            response.insert_header(header);
+        }
+        if known {
+            return response.finish();
+        }
+        response.insert_header((CONTENT_TYPE, self.content_type)).body(self.body.clone())
+    }
+}
+
+/// All of it.
+#[derive(Clone, Debug)]
+pub struct Docs {
+    document: Text,
+    page: Text,
+    script: Text,
+    style: Text,
+}
+
+impl Docs {
+    /// Of the API that `document` describes, which is JSON.
+    pub fn new(document: Bytes) -> Self {
+        let of = |content_type, body: &'static str| {
+            Text::new(content_type, Bytes::from_static(body.as_bytes()))
+        };
+        Self {
+            document: Text::new("application/json", document),
+            page: of("text/html; charset=utf-8", include_str!("docs/page.html")),
+            script: of("text/javascript; charset=utf-8", include_str!("docs/page.js")),
+            style: of("text/css; charset=utf-8", include_str!("docs/page.css")),
+        }
+    }
+}
+
+/// Describes the API: this document.
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    operation_id = "showOpenApi",
+    tag = "gateway",
+    params(IfNoneMatch),
+    responses(
+        (status = 200, description = "The document", body = Object, headers(
+            ("ETag" = String, description = "Names what it says")
+        )),
+        (status = 304, description = "The client has it", headers(
+            ("ETag" = String, description = "What it has")
+        )),
+    )
+)]
+pub(super) async fn document(docs: Data<Docs>, condition: Condition) -> impl Responder {
+    docs.document.answer(&condition)
+}
+
+/// Shows the document to people.
+#[utoipa::path(
+    get,
+    path = "/docs",
+    operation_id = "showDocs",
+    tag = "gateway",
+    params(IfNoneMatch),
+    responses(
+        (status = 200, description = "A page that asks for nothing from outside", body = String,
+            content_type = "text/html", headers(("ETag" = String, description = "Names what it says"))),
+        (status = 304, description = "The client has it", headers(
+            ("ETag" = String, description = "What it has")
+        )),
+    )
+)]
+pub(super) async fn page(docs: Data<Docs>, condition: Condition) -> impl Responder {
+    docs.page.answer(&condition)
+}
+
+/// Gives what the page is made of.
+#[utoipa::path(
+    get,
+    path = "/docs/{file}",
+    operation_id = "showDocsFile",
+    tag = "gateway",
+    params(
+        ("file" = String, Path, description = "`page.js` or `page.css`", example = "page.js"),
+        IfNoneMatch,
+    ),
+    responses(
+        (status = 200, description = "The file", content(
+            (String = "text/javascript"), (String = "text/css")
+        ), headers(("ETag" = String, description = "Names what it says"))),
+        (status = 304, description = "The client has it", headers(
+            ("ETag" = String, description = "What it has")
+        )),
+    )
+)]
+pub(super) async fn file(
+    docs: Data<Docs>,
+    name: Path<String>,
+    condition: Condition,
+) -> Result<impl Responder, Error> {
+    match name.as_str() {
+        "page.js" => Ok(docs.script.answer(&condition)),
+        "page.css" => Ok(docs.style.answer(&condition)),
+        _ => Err(Error::not_found("file")),
+    }
+}

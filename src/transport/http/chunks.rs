@@ -1,0 +1,181 @@
+//! Content in chunks (RFC 9112, section 7.1): to bytes and back. Extensions and trailers are read and dropped.
+
+use std::fmt::Write as _;
+
+use actix_web::web::{Bytes, BytesMut};
+
+/// The longest line of a size and its extensions, and all trailers together, in bytes.
+const LINE: usize = 4096;
+const TRAILERS: usize = 16 * 1024;
+
+/// Where in the content the next byte is.
+#[derive(Debug)]
+enum At {
+    Size,
+    Data(u64),
+    /// The line break behind the data.
+    Break,
+    /// So many bytes into the trailers.
+    Trailers(usize),
+    End,
+}
+
+/// Reads content in chunks.
+#[derive(Debug)]
+pub(super) struct Decoder(At);
+
+/// What was read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// Some of the content.
+    Data(Bytes),
+    /// There is no more.
+    End,
+    /// More bytes are wanted.
+    Wanting,
+}
+
+impl Decoder {
+    /// At the beginning.
+    pub(super) fn new() -> Self {
+        Self(At::Size)
+    }
+
+    /// Takes what there is of the content from `input`.
+    ///
+    /// # Errors
+    /// When it is not in chunks, or has lines beyond measure.
+    pub(super) fn take(&mut self, input: &mut BytesMut) -> Result<Piece, &'static str> {
+        loop {
+            match self.0 {
+                At::Size => {
+                    let Some(line) = line(input, LINE)? else { return Ok(Piece::Wanting) };
+                    self.0 = match size(&line)? {
+                        0 => At::Trailers(0),
+                        size => At::Data(size),
+                    };
+                }
+                At::Data(_) if input.is_empty() => return Ok(Piece::Wanting),
+                At::Data(left) => {
+                    let most = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
+                    let rest = left - most as u64;
+                    self.0 = if rest == 0 { At::Break } else { At::Data(rest) };
+                    return Ok(Piece::Data(input.split_to(most).freeze()));
+                }
+                At::Break => match line(input, 2)? {
+                    None => return Ok(Piece::Wanting),
+                    Some(empty) if empty.is_empty() => self.0 = At::Size,
+                    Some(_) => return Err("a chunk is longer than it says"),
+                },
+                At::Trailers(before) => match line(input, TRAILERS - before)? {
+                    None => return Ok(Piece::Wanting),
+                    Some(empty) if empty.is_empty() => self.0 = At::End,
+                    Some(trailer) => self.0 = At::Trailers(before + trailer.len() + 2),
+                },
+                At::End => return Ok(Piece::End),
+            }
+        }
+    }
+}
+
+/// A line without its CRLF, at most `limit` bytes with it; nothing while it is not all there.
+fn line(input: &mut BytesMut, limit: usize) -> Result<Option<BytesMut>, &'static str> {
+    let Some(end) = input.iter().take(limit).position(|byte| *byte == b'\n') else {
+        return if input.len() < limit {
+            Ok(None)
+        } else {
+            Err("a line of the chunks is too long")
+        };
+    };
+    let mut line = input.split_to(end + 1);
+    line.truncate(end);
+    if line.last() != Some(&b'\r') {
+        return Err("a line of the chunks ends in a bare line feed");
+    }
+    line.truncate(end - 1);
+    Ok(Some(line))
+}
+
+/// `1*HEXDIG`, with blanks or extensions behind it.
+fn size(line: &[u8]) -> Result<u64, &'static str> {
+    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let rest = line[digits..].trim_ascii_start();
+    if digits == 0 || digits > 16 || !(rest.is_empty() || rest.starts_with(b";")) {
+        return Err("a chunk's size is none");
+    }
+    // Digits are ASCII, and sixteen of them fit.
+    let text = std::str::from_utf8(&line[..digits]).unwrap_or_default();
+    u64::from_str_radix(text, 16).map_err(|_| "a chunk's size is none")
+}
+
+/// Adds `data`, which is not empty, to `output` as a chunk.
+pub(super) fn put(output: &mut BytesMut, data: &[u8]) {
+    // Writing into memory cannot fail.
+    let _ = write!(output, "{:x}\r\n", data.len());
+    output.extend_from_slice(data);
+    output.extend_from_slice(b"\r\n");
+}
+
+/// The chunk behind the last.
+pub(super) const LAST: &[u8] = b"0\r\n\r\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `bytes` say, when `step` of them come at a time, and what stands behind it.
+    fn decode(bytes: &[u8], step: usize) -> Result<(Vec<u8>, BytesMut), &'static str> {
+        let (mut decoder, mut input, mut all) = (Decoder::new(), BytesMut::new(), Vec::new());
+        let mut steps = bytes.chunks(step);
+        loop {
+            match decoder.take(&mut input)? {
+                Piece::Data(data) => all.extend_from_slice(&data),
+                Piece::End => {
+                    steps.for_each(|rest| input.extend_from_slice(rest));
+                    return Ok((all, input));
+                }
+                Piece::Wanting => input.extend_from_slice(steps.next().ok_or("it breaks off")?),
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_become_bytes_however_they_come() {
+        let mut bytes = BytesMut::new();
+        put(&mut bytes, b"hello ");
+        bytes.extend_from_slice(
+            b"00a;x=\"y\" \r\nhere it is\r\n0 \t\r\nx: y\r\nlength: 3\r\n\r\nmore",
+        );
+        for step in [1, 2, 7, 1000] {
+            let (content, rest) = decode(&bytes, step).unwrap();
+            assert_eq!((content.as_slice(), &rest[..]), (&b"hello here it is"[..], &b"more"[..]));
+        }
+    }
+
+    #[test]
+    fn what_is_none_is_an_error() {
+        for bad in [
+            "+5\r\nhello\r\n0\r\n\r\n",
+            "0x5\r\nhello\r\n0\r\n\r\n",
+            "\r\nhello\r\n",
+            " 5\r\nhello\r\n0\r\n\r\n",
+            "5 5\r\nhello\r\n0\r\n\r\n",
+            "5\nhello\r\n0\r\n\r\n",
+            "5\r\nhello\n0\r\n\r\n",
+            "5\r\nhello!\r\n0\r\n\r\n",
+            "4\r\nhello\r\n0\r\n\r\n",
+            "5\r\nhello\r\n0\r\n\n",
+            "10000000000000005\r\nhello",
+            "5\r\nhello\r\n",
+            "5\r\nhello\r\n0\r\n",
+        ] {
+            for step in [1, 1000] {
+                assert!(decode(bad.as_bytes(), step).is_err(), "{bad:?}");
+            }
+        }
+        let long = format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(LINE));
+        assert!(decode(long.as_bytes(), 1000).is_err());
+        let trailers = format!("0\r\n{}\r\n", "x: y\r\n".repeat(TRAILERS));
+        assert!(decode(trailers.as_bytes(), 1000).is_err());
+    }
+}

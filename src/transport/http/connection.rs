@@ -1,0 +1,241 @@
+//! One connection to a peer: a request goes out while its answer may already come in.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use actix_web::web::{Buf as _, Bytes, BytesMut};
+use futures_util::Stream as _;
+use futures_util::task::noop_waker_ref;
+use tokio::io::AsyncWrite as _;
+use tokio_util::io::poll_read_buf;
+
+use super::super::{Body, Chunks, PeerError};
+use super::chunks;
+use super::head::{self, Head, Outgoing};
+use super::stream::Stream;
+
+/// What is sent or received at once, in bytes, and what is received of a head and what follows it closely.
+pub(super) const BUFFER: usize = 32 * 1024;
+const HEAD: usize = 8 * 1024;
+/// The most interim answers to one request.
+const INTERIM: usize = 8;
+
+/// Why there was no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The connection ended before the first byte of an answer.
+    Closed(io::Error),
+    /// Anything else; asking again would not help.
+    Broken(String),
+    /// What was to be sent broke off.
+    Content(io::Error),
+}
+
+impl From<Failure> for PeerError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Closed(error) => PeerError::broken(error),
+            Failure::Broken(cause) => PeerError::Broken(cause),
+            Failure::Content(error) => PeerError::Content(error.to_string()),
+        }
+    }
+}
+
+impl Failure {
+    fn broken(cause: impl std::fmt::Display) -> Self {
+        Self::Broken(cause.to_string())
+    }
+}
+
+/// An open connection, over which nothing is under way.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: Stream,
+    pub(super) input: BytesMut,
+    /// Whether all of the last request has left.
+    pub(super) sent: bool,
+    pub(super) opened: Instant,
+}
+
+impl Connection {
+    /// `stream`, just opened.
+    pub(super) fn new(stream: Stream) -> Self {
+        Self { stream, input: BytesMut::new(), sent: true, opened: Instant::now() }
+    }
+
+    /// Whether the next request may go over it: the last one is over, and the peer has neither sent more than its
+    /// answer nor closed.
+    pub(super) fn is_usable(&mut self) -> bool {
+        let mut cx = Context::from_waker(noop_waker_ref());
+        self.sent && self.input.is_empty() && self.poll_fill(&mut cx, HEAD).is_pending()
+    }
+
+    /// Sends `outgoing` and waits for the head of its answer. If that comes before everything is sent, the rest
+    /// stays here, and the connection is of no further use.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub(super) async fn exchange(
+        &mut self,
+        outgoing: Outgoing,
+        is_head: bool,
+    ) -> Result<Head, Failure> {
+        self.sent = false;
+        let mut sending = Sending::new(outgoing);
+        let mut interim = 0;
+        poll_fn(|cx| {
+            // A peer that reads no more may still have answered.
+            let sent = sending.poll(&mut self.stream, cx);
+            self.sent = matches!(sent, Poll::Ready(Ok(())));
+            loop {
+                if !self.input.is_empty() {
+                    match head::take(&mut self.input, is_head).map_err(Failure::broken)? {
+                        Some(head) if !head.status.is_informational() => {
+                            return Poll::Ready(Ok(head));
+                        }
+                        Some(head) if head.status.as_u16() == 101 || interim == INTERIM => {
+                            return Poll::Ready(Err(Failure::broken("an interim answer too many")));
+                        }
+                        Some(_) => {
+                            interim += 1;
+                            continue;
+                        }
+                        None => {}
+                    }
+                }
+                let nothing_yet = self.input.is_empty() && interim == 0;
+                match self.poll_fill(cx, HEAD) {
+                    Poll::Ready(Ok(0)) => {
+                        let end = io::ErrorKind::UnexpectedEof.into();
+                        return Poll::Ready(Err(failure(nothing_yet, sent, end)));
+                    }
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(error)) => {
+                        return Poll::Ready(Err(failure(nothing_yet, sent, error)));
+                    }
+                    Poll::Pending => match sent {
+                        Poll::Ready(Err(failure @ (Failure::Broken(_) | Failure::Content(_)))) => {
+                            return Poll::Ready(Err(failure));
+                        }
+                        _ => return Poll::Pending,
+                    },
+                }
+            }
+        })
+        .await
+    }
+
+    /// Reads about `most` bytes more; 0 at the end.
+    pub(super) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.input.reserve(most);
+        poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input)
+    }
+}
+
+/// What it means that nothing more can be read.
+fn failure(nothing_yet: bool, sent: Poll<Result<(), Failure>>, error: io::Error) -> Failure {
+    match sent {
+        Poll::Ready(Err(failure)) => failure,
+        _ if nothing_yet => Failure::Closed(error),
+        _ => Failure::broken(error),
+    }
+}
+
+/// What of a request has not left yet.
+struct Sending {
+    output: BytesMut,
+    /// Content that goes out as it is, behind the output.
+    whole: Bytes,
+    body: Option<Chunks>,
+    chunked: bool,
+    /// How much the length still promises.
+    left: u64,
+    /// Whether the peer takes no more.
+    refused: bool,
+}
+
+impl Sending {
+    fn new(outgoing: Outgoing) -> Self {
+        let Outgoing { head, body, chunked } = outgoing;
+        let left = body.length().unwrap_or(0);
+        let (mut output, mut whole, mut chunks) = (head, Bytes::new(), None);
+        match body {
+            Body::None => {}
+            // One packet, if it fits.
+            Body::Full(bytes) if bytes.len() < BUFFER => output.extend_from_slice(&bytes),
+            Body::Full(bytes) => whole = bytes,
+            Body::Stream(stream) => chunks = Some(stream),
+        }
+        Self { output, whole, body: chunks, chunked, left, refused: false }
+    }
+
+    /// Sends what there is; is ready when all has left or nothing more can. An error that is
+    /// [`Failure::Closed`] is the peer's, who may have answered all the same.
+    fn poll(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        loop {
+            if self.refused {
+                return Poll::Ready(Err(Failure::Closed(io::ErrorKind::BrokenPipe.into())));
+            }
+            // What is there goes out at once, and a short body with its head.
+            while self.whole.is_empty() && self.output.len() < BUFFER {
+                let Some(body) = &mut self.body else { break };
+                match Pin::new(&mut body.stream).poll_next(cx) {
+                    Poll::Ready(Some(Ok(chunk))) => self.put(chunk)?,
+                    Poll::Ready(Some(Err(error))) => {
+                        return Poll::Ready(Err(Failure::Content(error)));
+                    }
+                    Poll::Ready(None) => self.end()?,
+                    Poll::Pending => break,
+                }
+            }
+            let next = if self.output.is_empty() { &self.whole[..] } else { &self.output[..] };
+            if next.is_empty() {
+                // TLS may hold back some of what it has taken.
+                if ready!(Pin::new(&mut *stream).poll_flush(cx)).is_err() {
+                    self.refused = true;
+                    continue;
+                }
+                return if self.body.is_none() { Poll::Ready(Ok(())) } else { Poll::Pending };
+            }
+            match ready!(Pin::new(&mut *stream).poll_write(cx, next)) {
+                Ok(length) if length > 0 && self.output.is_empty() => self.whole.advance(length),
+                Ok(length) if length > 0 => self.output.advance(length),
+                _ => self.refused = true,
+            }
+        }
+    }
+
+    fn end(&mut self) -> Result<(), Failure> {
+        self.body = None;
+        if self.chunked {
+            self.output.extend_from_slice(chunks::LAST);
+        } else if self.left > 0 {
+            return Err(Failure::broken("the body is shorter than it says"));
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, chunk: Bytes) -> Result<(), Failure> {
+        if self.chunked {
+            if !chunk.is_empty() {
+                chunks::put(&mut self.output, &chunk);
+            }
+            return Ok(());
+        }
+        let left = self.left.checked_sub(chunk.len() as u64);
+        self.left = left.ok_or_else(|| Failure::broken("the body is longer than it says"))?;
+        if chunk.len() < BUFFER {
+            self.output.extend_from_slice(&chunk);
+        } else {
+            self.whole = chunk;
+        }
+        Ok(())
+    }
+}

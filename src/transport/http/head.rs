@@ -1,0 +1,212 @@
+//! The heads of messages as bytes, and how long their content is (RFC 9112, section 6).
+
+use std::fmt::Write as _;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
+use actix_web::web::{Bytes, BytesMut};
+
+use super::super::{Body, Request};
+use super::origin_form;
+
+/// The largest head of an answer, in bytes, and the most header lines in it.
+const LIMIT: usize = 64 * 1024;
+const LINES: usize = 128;
+
+/// A request on its way out.
+pub(super) struct Outgoing {
+    pub(super) head: BytesMut,
+    pub(super) body: Body,
+    /// Whether its content goes in chunks, because nobody knows its length.
+    pub(super) chunked: bool,
+}
+
+impl Outgoing {
+    /// `request` with `body`, to whoever answers for `host`.
+    pub(super) fn new(request: &Request, host: &str, body: Body) -> Self {
+        let mut head = BytesMut::with_capacity(1024);
+        let target = origin_form(&request.target);
+        for part in [request.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+            head.extend_from_slice(part.as_bytes());
+        }
+        if !request.headers.contains_key(HOST) {
+            line(&mut head, "host", host.as_bytes());
+        }
+        for (name, value) in &request.headers {
+            line(&mut head, name.as_str(), value.as_bytes());
+        }
+        let chunked = match (&body, body.length()) {
+            (Body::None, _) => false,
+            (_, Some(length)) => {
+                // Writing into memory cannot fail.
+                let _ = write!(head, "content-length: {length}\r\n");
+                false
+            }
+            (_, None) => {
+                line(&mut head, "transfer-encoding", b"chunked");
+                true
+            }
+        };
+        head.extend_from_slice(b"\r\n");
+        Self { head, body, chunked }
+    }
+}
+
+fn line(head: &mut BytesMut, name: &str, value: &[u8]) {
+    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+        head.extend_from_slice(part);
+    }
+}
+
+/// Where an answer's content ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// After so many bytes.
+    Length(u64),
+    /// With the last chunk.
+    Chunks,
+    /// With the connection.
+    Rest,
+}
+
+/// The head of an answer.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) content: Content,
+    /// Whether the connection may be used again when the content is over.
+    pub(super) keeps: bool,
+}
+
+/// Takes the head of an answer, to a HEAD if `is_head`, from `input`; nothing while it is not all there.
+///
+/// # Errors
+/// When it is none, too large, or says in two ways where its content ends.
+pub(super) fn take(input: &mut BytesMut, is_head: bool) -> Result<Option<Head>, &'static str> {
+    let mut lines = [httparse::EMPTY_HEADER; LINES];
+    let mut parsed = httparse::Response::new(&mut lines);
+    let length = match parsed.parse(input) {
+        Ok(httparse::Status::Complete(length)) if length <= LIMIT => length,
+        Ok(httparse::Status::Partial) if input.len() < LIMIT => return Ok(None),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err("the head is too large"),
+        Err(_) => return Err("the head is none"),
+    };
+    let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let status = status.ok_or("the status is none")?;
+    let old = parsed.version != Some(1);
+    // Values are cut out of the bytes, not copied.
+    let start = input.as_ptr() as usize;
+    let places = parsed.headers.iter().map(|header| {
+        let value = header.value.as_ptr() as usize - start;
+        let name = HeaderName::from_bytes(header.name.as_bytes());
+        (name, if header.value.is_empty() { 0..0 } else { value..value + header.value.len() })
+    });
+    let places = places.collect::<Vec<_>>();
+    let bytes = input.split_to(length).freeze();
+    let mut headers = HeaderMap::with_capacity(places.len());
+    for (name, place) in places {
+        headers.append(name.map_err(|_| "a name is none")?, value(bytes.slice(place))?);
+    }
+    let content = content(status, &headers, old, is_head)?;
+    let keeps = !old && content != Content::Rest && !closes(&headers);
+    Ok(Some(Head { status, headers, content, keeps }))
+}
+
+fn value(bytes: Bytes) -> Result<HeaderValue, &'static str> {
+    HeaderValue::from_maybe_shared(bytes).map_err(|_| "a value is none")
+}
+
+/// RFC 9112, section 6.3; what it calls an error to be handled is one here.
+fn content(
+    status: StatusCode,
+    headers: &HeaderMap,
+    old: bool,
+    is_head: bool,
+) -> Result<Content, &'static str> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING);
+    let mut lengths = headers.get_all(CONTENT_LENGTH);
+    let (coding, length) = (codings.next(), lengths.next());
+    if codings.next().is_some()
+        || lengths.next().is_some()
+        || (coding.is_some() && length.is_some())
+    {
+        return Err("the length is said in two ways");
+    }
+    let length = length.map(|length| digits(length.as_bytes()).ok_or("the length is none"));
+    let length = length.transpose()?;
+    let chunked = coding.map(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if chunked == Some(false) || (chunked == Some(true) && old) {
+        return Err("the coding is unknown");
+    }
+    let empty = is_head
+        || status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    Ok(match (empty, chunked, length) {
+        (true, _, _) => Content::Length(0),
+        (_, Some(_), _) => Content::Chunks,
+        (_, _, Some(length)) => Content::Length(length),
+        _ => Content::Rest,
+    })
+}
+
+/// A number of digits alone: `parse` would take a sign too.
+fn digits(text: &[u8]) -> Option<u64> {
+    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()
+}
+
+fn closes(headers: &HeaderMap) -> bool {
+    let options = headers.get_all(CONNECTION).filter_map(|value| value.to_str().ok());
+    options.flat_map(|value| value.split(',')).any(|name| name.trim().eq_ignore_ascii_case("close"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(head: &str) -> Result<Option<Head>, &'static str> {
+        take(&mut BytesMut::from(head), false)
+    }
+
+    fn content_of(lines: &str) -> Option<(Content, bool)> {
+        let head = read(&format!("HTTP/1.1 200 OK\r\n{lines}\r\n")).ok()??;
+        Some((head.content, head.keeps))
+    }
+
+    #[test]
+    fn the_content_ends_in_one_way_or_it_is_an_error() {
+        assert_eq!(content_of("content-length: 5\r\n"), Some((Content::Length(5), true)));
+        assert_eq!(content_of("Transfer-Encoding: Chunked\r\n"), Some((Content::Chunks, true)));
+        assert_eq!(content_of(""), Some((Content::Rest, false)));
+        let close = "content-length: 5\r\nconnection: x, Close\r\n";
+        assert_eq!(content_of(close), Some((Content::Length(5), false)));
+        for bad in [
+            "content-length: 5\r\ncontent-length: 5\r\n",
+            "content-length: 5\r\ntransfer-encoding: chunked\r\n",
+            "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+            "transfer-encoding: gzip, chunked\r\n",
+            "transfer-encoding:\r\n",
+            "content-length:\r\n",
+            "content-length: +5\r\n",
+            "content-length: 5, 5\r\n",
+            "content-length: 18446744073709551616\r\n",
+            "content-length : 5\r\n",
+        ] {
+            assert_eq!(content_of(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_behind_a_head_stays_there() {
+        let mut input = BytesMut::from("HTTP/1.1 204 No Content\r\nx: 1\r\nempty:\r\n\r\nmore");
+        let head = take(&mut input, false).unwrap().unwrap();
+        assert_eq!((head.content, head.keeps), (Content::Length(0), true));
+        assert_eq!(head.headers.get("x").unwrap(), "1");
+        assert_eq!(head.headers.get("empty").unwrap(), "");
+        assert_eq!(input, "more");
+        assert!(read("HTTP/1.1 200 OK\r\nx: 1\r\n").unwrap().is_none());
+    }
+}

@@ -1,0 +1,78 @@
+//! The connections to a peer that are kept for the next request.
+
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::time::{sleep, timeout};
+
+use super::super::PeerError;
+use super::connect::Way;
+use super::connection::Connection;
+use crate::config::Transport;
+
+/// A connection is given up after this long, so that a moved address is noticed.
+const LIFETIME: Duration = Duration::from_secs(600);
+
+/// One worker's connections to one peer; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Pool(Rc<Shared>);
+
+struct Shared {
+    way: Way,
+    connect_timeout: Duration,
+    most_idle: Duration,
+    /// The one that was used last is at the end.
+    kept: RefCell<Vec<(Connection, Instant)>>,
+}
+
+impl Pool {
+    /// Of the peer that `way` leads to. Gives up unused connections for as long as a clone is left.
+    pub(super) fn new(way: Way, options: &Transport) -> Self {
+        let shared = Rc::new(Shared {
+            way,
+            connect_timeout: options.connect_timeout,
+            most_idle: options.pool_idle,
+            kept: RefCell::default(),
+        });
+        actix_rt::spawn(sweep(Rc::downgrade(&shared), options.pool_idle));
+        Self(shared)
+    }
+
+    /// A kept connection that can be used, if there is one.
+    pub(super) fn take(&self) -> Option<Connection> {
+        loop {
+            // The last one first: so the others grow old, and there are no more than it takes.
+            let (mut connection, since) = self.0.kept.borrow_mut().pop()?;
+            let young = connection.opened.elapsed() < LIFETIME;
+            if young && since.elapsed() < self.0.most_idle && connection.is_usable() {
+                return Some(connection);
+            }
+        }
+    }
+
+    /// Opens a new one.
+    ///
+    /// # Errors
+    /// [`PeerError::Unreachable`], when nobody takes it in time.
+    pub(super) async fn open(&self) -> Result<Connection, PeerError> {
+        let opened = timeout(self.0.connect_timeout, self.0.way.open()).await;
+        let opened = opened.map_err(|_| PeerError::Unreachable("timed out".into()))?;
+        let stream = opened.map_err(|error| PeerError::Unreachable(error.to_string()))?;
+        Ok(Connection::new(stream))
+    }
+
+    /// Keeps `connection`, whose answer is over.
+    pub(super) fn keep(&self, connection: Connection) {
+        self.0.kept.borrow_mut().push((connection, Instant::now()));
+    }
+}
+
+/// Gives up connections that have been unused for too long.
+async fn sweep(pool: Weak<Shared>, most_idle: Duration) {
+    loop {
+        sleep((most_idle / 2).max(Duration::from_millis(50))).await;
+        let Some(pool) = pool.upgrade() else { return };
+        pool.kept.borrow_mut().retain(|(_, since)| since.elapsed() < most_idle);
+    }
+}

@@ -1,0 +1,47 @@
+//! What a user gets who asks for everything that is held on them.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::store::Session;
+use crate::contract::{Account, Timestamp};
+
+/// Everything that is held on a user, but for what would let somebody in.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Export {
+    /// When it was written.
+    #[schema(value_type = String, format = DateTime)]
+    pub(super) exported_at: Timestamp,
+    /// The account.
+    pub(super) account: Account,
+    /// Whether the account has a password.
+    pub(super) has_password: bool,
+    /// The sessions that have not ended.
+    pub(super) sessions: Vec<ExportedSession>,
+}
+
+/// A session of a user.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Session)]
+pub(super) struct ExportedSession {
+    id: Uuid,
+    /// When the user signed in.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// When its newest tokens were given out.
+    #[schema(value_type = String, format = DateTime)]
+    used_at: Timestamp,
+    /// When it ends unless it is used.
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: Timestamp,
+}
+
+impl From<Session> for ExportedSession {
+    fn from(session: Session) -> Self {
+        let Session { id, created_at, used_at, expires_at, .. } = session;
+        Self { id, created_at, used_at, expires_at }
+    }
+}
