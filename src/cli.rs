@@ -126,6 +126,12 @@ pub enum Command {
         #[command(subcommand)]
         action: KeysAction,
     },
+    /// Make certificates
+    Certs {
+        /// What to do
+        #[command(subcommand)]
+        action: CertsAction,
+    },
     /// Ask the process on this machine whether it is ready; exit 1 when it is not
     Healthcheck {
         /// The management address to ask [default: that of the first role]
@@ -182,6 +188,23 @@ pub enum KeysAction {
         /// When the new key begins to sign: until then every process gets to know it
         #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = humantime::parse_duration)]
         delay: Duration,
+    },
+}
+
+/// What can be done about certificates.
+#[derive(Debug, Subcommand)]
+pub enum CertsAction {
+    /// Write certificates for each role, and an authority that signs them, for development
+    ///
+    /// The authority stays when it is there already; certificates are new each time, and good for a year. A role's
+    /// are in a folder of its own: tls.crt, tls.key and ca.crt, as a Secret of Kubernetes has them.
+    Dev {
+        /// The folder to write to
+        #[arg(long, value_name = "DIR", default_value = "data/certs")]
+        out: PathBuf,
+        /// Another name or address of the gateway; repeatable
+        #[arg(long = "host", value_name = "NAME")]
+        hosts: Vec<String>,
     },
 }
 

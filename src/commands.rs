@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::CommandFactory as _;
@@ -12,7 +13,7 @@ use crate::app::{self, Failure};
 use crate::cli::{Cli, Global, UserAction};
 use crate::config::{self, Effective, Settings, Sources};
 use crate::contract::UserRole;
-use crate::telemetry;
+use crate::{telemetry, tls};
 
 /// How long `healthcheck` waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -156,6 +157,33 @@ pub fn rotate_keys(global: &Global, delay: Duration) -> Result<(), Failure> {
     let delay = humantime::format_duration(delay);
     let old = "if there was one before, it begins to sign in";
     writeln!(io::stdout(), "added key {name} to {}; {old} {delay}", path.display())?;
+    Ok(())
+}
+
+/// `app certs dev`
+///
+/// # Errors
+/// See [`tls::dev::write`].
+pub fn make_certificates(folder: &Path, hosts: &[String]) -> Result<(), Failure> {
+    let written = tls::dev::write(folder, hosts).map_err(Failure::Other)?;
+    let mut out = io::stdout().lock();
+    let (authority, folder) = (written.authority.display(), folder.display());
+    let what =
+        if written.is_new { "made the authority" } else { "used the authority that was there," };
+    writeln!(out, "{what} {authority}")?;
+    for folder in &written.folders {
+        writeln!(out, "wrote {0}/tls.crt, {0}/tls.key, {0}/ca.crt", folder.display())?;
+    }
+    writeln!(
+        out,
+        "\nHTTPS for the gateway's clients, as curl --cacert {authority} https://localhost:8000/\n\
+         export APP__GATEWAY__TLS_CERTIFICATE={folder}/gateway/tls.crt \
+         APP__GATEWAY__TLS_KEY={folder}/gateway/tls.key\n\n\
+         TLS between roles, for each with its own folder in the place of ROLE\n\
+         export APP__MTLS__CERTIFICATE={folder}/ROLE/tls.crt APP__MTLS__KEY={folder}/ROLE/tls.key \
+         APP__MTLS__AUTHORITY={folder}/ROLE/ca.crt\n\
+         export USER_URL=https://127.0.0.1:3001 PRODUCT_URL=https://127.0.0.1:3002"
+    )?;
     Ok(())
 }
 

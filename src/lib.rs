@@ -19,7 +19,7 @@
 //! ```
 //!
 //! Beside the arrows: [`edge`] is what every role does with a request before and after its handler,
-//! [`auth`] knows who asks and whether they may, [`storage`] opens pools, [`server`] listens and drains, [`readiness`] says what a role needs, and
+//! [`auth`] knows who asks and whether they may, [`storage`] opens pools, [`server`] listens and drains, [`tls`] has the certificates, [`readiness`] says what a role needs, and
 //! [`telemetry`] is what a process says of itself. `tests/architecture.rs` holds the arrows.
 
 pub mod app;
@@ -36,5 +36,6 @@ pub mod readiness;
 pub mod server;
 pub mod storage;
 pub mod telemetry;
+pub mod tls;
 pub mod transport;
 pub mod user;

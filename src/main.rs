@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use app::cli::{Cli, Command, KeysAction};
+use app::cli::{CertsAction, Cli, Command, KeysAction};
 use app::commands;
 use clap::Parser as _;
 
@@ -22,6 +22,9 @@ fn main() -> ExitCode {
         Command::User { action } => commands::user(&global, action),
         Command::Keys { action: KeysAction::Rotate { delay } } => {
             commands::rotate_keys(&global, delay)
+        }
+        Command::Certs { action: CertsAction::Dev { out, hosts } } => {
+            commands::make_certificates(&out, &hosts)
         }
         Command::Healthcheck { address } => commands::healthcheck(&global, address),
         Command::CheckConfig => commands::check_config(&global),

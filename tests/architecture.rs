@@ -7,9 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module of the crate, and the modules that its code may name. `app` may name every one.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("main", &["cli", "commands"]),
-    ("commands", &["app", "cli", "config", "contract", "telemetry"]),
+    ("commands", &["app", "cli", "config", "contract", "telemetry", "tls"]),
     ("cli", &[]),
     ("gateway", ROLE),
     ("user", ROLE),
@@ -25,6 +25,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("storage", &["config", "error"]),
     ("telemetry", &["config"]),
     ("readiness", &[]),
+    ("tls", &[]),
     ("config", &[]),
 ];
 const ROLE: &[&str] =

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use actix_web::App;
 use actix_web::dev::Server;
 use log::Level;
-use tokio::net::TcpStream;
+use rustls::ClientConfig;
 
-use super::{Failure, asks, document, peer_url, store_key};
+use super::tls::Tls;
+use super::{Failure, asks_away, document, peer_url, store_key};
 use crate::auth::{self, Guard, Mode, Verifier};
 use crate::cli::Role;
 use crate::config::{self, Effective, Origins, PeerUrl, Settings};
@@ -30,6 +31,7 @@ pub(super) struct House {
     metrics: Metrics,
     guard: Guard,
     roles: Vec<Role>,
+    tls: Tls,
     gateway: Gateway,
     user: Option<user::Role>,
     product: Option<product::Role>,
@@ -42,6 +44,7 @@ impl House {
         effective: &Effective,
         roles: &[Role],
         mode: Mode,
+        tls: Tls,
     ) -> Result<Self, config::Error> {
         let verifier = Arc::new(Verifier::new(&settings.auth));
         let mut product = None;
@@ -72,6 +75,7 @@ impl House {
             guard,
             docs: gateway::Docs::new(document::document(mode)),
             roles: roles.to_vec(),
+            tls,
             settings,
         })
     }
@@ -119,7 +123,8 @@ impl House {
         let head_limit = HeadLimit::of_clients(self.settings.server.header_limit);
         let edge =
             Edge { head_limit, security, cors: cors_policy(options), ..self.edge("gateway") };
-        self.gateway.app(edge, peers, &self.settings.transport, self.docs.clone())
+        let (docs, tls) = (self.docs.clone(), self.tls.client());
+        self.gateway.app(edge, peers, &self.settings.transport, docs, tls)
     }
 
     fn user_app(&self) -> App<impl RoleService + use<>> {
@@ -162,7 +167,9 @@ impl House {
     fn peer(&self, role: Role, here: Option<local::Peer>) -> Peer {
         match (here, peer_url(&self.settings, role).2) {
             (Some(peer), _) => Peer::Local(peer),
-            (None, Some(url)) => Peer::Http(http::Peer::new(url, &self.settings.transport)),
+            (None, Some(url)) => {
+                Peer::Http(http::Peer::new(url, &self.settings.transport, self.tls.client()))
+            }
             (None, None) => unreachable!("check_peers has seen to it"),
         }
     }
@@ -210,22 +217,15 @@ impl House {
         reloaded.map_err(|(key, problem)| effective.blame(&key, problem))
     }
 
-    /// Whether a role of this process asks `role`, which runs in another.
-    fn asks_away(&self, role: Role) -> bool {
-        let (here, mode) = (&self.roles, self.guard.mode());
-        !here.contains(&role) && here.iter().any(|asking| asks(*asking, mode).contains(&role))
-    }
-
     /// What the roles of this process need, other roles among it.
     pub(super) fn checks(&self) -> Result<Vec<Check>, Failure> {
         let user = self.user.iter().flat_map(user::Role::checks);
         let product =
             self.product.as_ref().map(product::Role::checks).transpose().map_err(Failure::Other)?;
         let product = product.into_iter().flatten();
-        let away = [Role::User, Role::Product].into_iter().filter(|role| self.asks_away(*role));
-        let away = away.filter_map(|role| {
+        let away = asks_away(&self.roles, self.guard.mode()).filter_map(|role| {
             let (key, _, url) = peer_url(&self.settings, role);
-            Some(reachable(key, url?.clone()))
+            Some(reachable(key, url?.clone(), &self.settings.transport, self.tls.client()))
         });
         let gateway = self.roles.contains(&Role::Gateway).then(|| self.gateway.checks());
         let gateway = gateway.into_iter().flatten();
@@ -269,10 +269,15 @@ fn cors_policy(options: &config::Gateway) -> Option<cors::Policy> {
     }))
 }
 
-/// Whether something listens at `url`. Optional: what does not ask that role goes on.
-fn reachable(name: &'static str, url: PeerUrl) -> Check {
-    Check::optional(name, move || {
-        let address = url.address();
-        async move { TcpStream::connect(address).await.map(drop).map_err(|error| error.to_string()) }
-    })
+/// Whether something listens at `url`, and is the right one where that shows. Optional: what does not ask that role
+/// goes on.
+fn reachable(
+    name: &'static str,
+    url: PeerUrl,
+    options: &config::Transport,
+    tls: Option<Arc<ClientConfig>>,
+) -> Check {
+    let way = http::Way::new(&url, tls);
+    let patience = options.connect_timeout;
+    Check::optional(name, move || way.clone().probe(patience))
 }

@@ -5,6 +5,7 @@ mod chores;
 mod document;
 mod house;
 mod reload;
+mod tls;
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use crate::cli::Role;
 use crate::config::{self, Effective, PeerUrl, Settings, Sources};
 use crate::server::{self, Listener, Readiness};
 use house::House;
+use tls::Tls;
 
 pub use chores::{copy, create_user, migrate, promote_user, rotate_keys, seed, set_password};
 
@@ -57,9 +59,10 @@ pub async fn run(
     let settings = Arc::new(settings);
     let mode = access::mode(&settings, &effective, roles)?;
     check_peers(&settings, &effective, roles, mode)?;
+    let tls = Tls::load(&settings, &effective, roles, mode)?;
     let management = bind_management(&settings, &effective, roles)?;
-    let listeners = bind(&settings, &effective, roles)?;
-    let house = House::build(settings.clone(), &effective, roles, mode).await?;
+    let listeners = bind(&settings, &effective, roles, &tls)?;
+    let house = House::build(settings.clone(), &effective, roles, mode, tls).await?;
     let readiness = house.readiness.clone();
     actix_rt::spawn(house.clone().follow_keys());
     actix_rt::spawn(readiness.clone().watch(house.checks()?));
@@ -148,6 +151,13 @@ fn asks(role: Role, mode: Mode) -> &'static [Role] {
     }
 }
 
+/// The roles of other processes that a process of `roles` asks.
+fn asks_away(roles: &[Role], mode: Mode) -> impl Iterator<Item = Role> {
+    let asked = move |role: &Role| roles.iter().any(|asking| asks(*asking, mode).contains(role));
+    let away = START_ORDER.into_iter().filter(|role| !roles.contains(role));
+    away.filter(asked)
+}
+
 /// The URL of a role outside this process, and the setting it comes from.
 fn peer_url(settings: &Settings, role: Role) -> (&'static str, &'static str, Option<&PeerUrl>) {
     match role {
@@ -193,10 +203,11 @@ fn bind(
     settings: &Settings,
     effective: &Effective,
     roles: &[Role],
+    tls: &Tls,
 ) -> Result<Vec<(Role, Listener)>, config::Error> {
     let bound = listening(roles).map(|role| {
         let (key, address) = listen_address(settings, role);
-        Ok((role, server::bind(key, address, effective)?))
+        Ok((role, server::bind(key, address, effective)?.secured(tls.listener(role))))
     });
     bound.collect()
 }
@@ -227,7 +238,7 @@ fn announce(roles: &[Role], listeners: &[(Role, Listener)]) {
     for role in roles {
         let listener = listeners.iter().find(|(bound, _)| bound == role);
         match listener {
-            Some((_, listener)) => say(&format!("{:<8} http://{}", role.name(), listener.address)),
+            Some((_, listener)) => say(&format!("{:<8} {}", role.name(), listener.url())),
             None => say(&format!("{:<8} in this process", role.name())),
         }
     }

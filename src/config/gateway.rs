@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use actix_web::http::Method;
@@ -11,7 +12,9 @@ use serde::Deserialize;
 use super::cors::{List, Origins};
 use super::limits::Limits;
 use super::resilience::{Resilience, ResiliencePatch};
-use super::values::{CacheUrl, Methods, Networks, PeerUrls, duration, optional_duration, within};
+use super::values::{
+    CacheUrl, Methods, Networks, PeerUrls, duration, file, optional_duration, within,
+};
 
 /// `[gateway]`
 #[derive(Clone, Debug, Deserialize)]
@@ -21,6 +24,12 @@ pub struct Gateway {
     pub listen: SocketAddr,
     /// Where a process whose first role this is answers `/readyz` and the like.
     pub management: SocketAddr,
+    /// The certificate that clients see, PEM, with what leads to an authority; without one it is plain HTTP.
+    #[serde(deserialize_with = "file")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[serde(deserialize_with = "file")]
+    pub tls_key: Option<PathBuf>,
     /// The proxies before the gateway, whose `x-forwarded-for` is believed.
     pub trusted_proxies: Networks,
     /// Where requests are counted against their limits.

@@ -23,9 +23,10 @@ pub use layers::{Effective, Error, Sources, load};
 pub use limits::{Limit, Limits, Scope};
 pub use resilience::{Resilience, ResiliencePatch};
 pub use values::{
-    AuthMode, CacheUrl, DocumentUrl, LogFormat, Methods, Networks, PeerUrl, PeerUrls, SqlUrl,
+    AuthMode, CacheUrl, CertificateNames, DocumentUrl, LogFormat, Methods, Networks, PeerUrl,
+    PeerUrls, SqlUrl,
 };
-use values::{between, duration, optional, within};
+use values::{between, duration, file, optional, within};
 
 /// Every setting there is, checked and typed.
 #[derive(Clone, Debug, Deserialize)]
@@ -39,6 +40,8 @@ pub struct Settings {
     pub transport: Transport,
     /// Where roles outside this process are.
     pub peers: Peers,
+    /// How roles of different processes know each other.
+    pub mtls: Mtls,
     /// Who may do what, and how it is known who asks.
     pub auth: Auth,
     /// The gateway role.
@@ -137,6 +140,23 @@ pub struct Peers {
     /// The product role's base URL, unless it runs in this process.
     #[serde(deserialize_with = "optional")]
     pub product: Option<PeerUrl>,
+}
+
+/// `[mtls]`: the three files together, or none of them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mtls {
+    /// What this process shows to other roles, and to those that ask it: PEM, with what leads to the authority.
+    #[serde(deserialize_with = "file")]
+    pub certificate: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    #[serde(deserialize_with = "file")]
+    pub key: Option<PathBuf>,
+    /// The certificates of the authorities by which another role is believed, PEM.
+    #[serde(deserialize_with = "file")]
+    pub authority: Option<PathBuf>,
+    /// The names of which a caller's certificate must have one.
+    pub names: CertificateNames,
 }
 
 /// `[auth]`

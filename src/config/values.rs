@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actix_web::http::{Method, Uri};
 use ipnet::IpNet;
+use rustls::pki_types::DnsName;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de};
 
@@ -93,6 +94,12 @@ where
         return Ok(None);
     }
     text.parse().map(Some).map_err(de::Error::custom)
+}
+
+/// The path of a file; the empty string is an unset value.
+pub(super) fn file<'de, D: Deserializer<'de>>(input: D) -> Result<Option<PathBuf>, D::Error> {
+    let text = String::deserialize(input)?;
+    Ok(Some(text).filter(|text| !text.is_empty()).map(PathBuf::from))
 }
 
 /// `auto`, `human` or `json`.
@@ -187,6 +194,37 @@ impl TryFrom<String> for PeerUrls {
 
     fn try_from(text: String) -> Result<Self, String> {
         parts(&text).map(str::parse).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// DNS names, as in `gateway, user`; at least one.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct CertificateNames(Vec<DnsName<'static>>);
+
+impl CertificateNames {
+    /// One by one.
+    pub fn iter(&self) -> impl Iterator<Item = &DnsName<'static>> {
+        self.0.iter()
+    }
+}
+
+impl TryFrom<String> for CertificateNames {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let name = |part: &str| {
+            let name = DnsName::try_from(part.to_owned());
+            name.map_err(|_| {
+                format!("{part:?} is no name of a host, such as gateway or user.shop.svc")
+            })
+        };
+        let names = parts.map(name).collect::<Result<Vec<_>, _>>()?;
+        if names.is_empty() {
+            return Err("must name somebody; nobody would get in".into());
+        }
+        Ok(Self(names))
     }
 }
 
@@ -312,9 +350,20 @@ impl PeerUrl {
         &self.0
     }
 
+    /// Whether it is asked over TLS.
+    pub fn is_secure(&self) -> bool {
+        self.0.scheme_str() == Some("https")
+    }
+
+    /// The host, without the brackets that an IPv6 address has in a URL.
+    pub fn host(&self) -> &str {
+        self.0.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
+    }
+
     /// `host:port`.
     pub fn address(&self) -> String {
-        format!("{}:{}", self.0.host().unwrap_or_default(), self.0.port_u16().unwrap_or(80))
+        let port = self.0.port_u16().unwrap_or(if self.is_secure() { 443 } else { 80 });
+        format!("{}:{port}", self.0.host().unwrap_or_default())
     }
 }
 
@@ -322,12 +371,12 @@ impl FromStr for PeerUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wanted = "use http://host:port";
+        let wanted = "use http://host:port or https://host:port";
         let uri: Uri = text.parse().map_err(|_| format!("not a URL; {wanted}"))?;
         let bare = uri.path_and_query().is_none_or(|rest| rest.as_str() == "/");
         match uri.scheme_str() {
-            Some("http") if bare && uri.host().is_some() => Ok(Self(uri)),
-            Some("http") => Err(format!("must be a base URL without a path; {wanted}")),
+            Some("http" | "https") if bare && uri.host().is_some() => Ok(Self(uri)),
+            Some("http" | "https") => Err(format!("must be a base URL without a path; {wanted}")),
             Some(scheme) => {
                 Err(format!("{scheme}:// is no transport that is known here; {wanted}"))
             }
@@ -350,6 +399,11 @@ mod tests {
     fn a_peer_is_a_scheme_a_host_and_a_port() {
         assert!("http://127.0.0.1:3001".parse::<PeerUrl>().is_ok());
         assert!("http://product:3002/".parse::<PeerUrl>().is_ok());
+        let address = |text: &str| text.parse::<PeerUrl>().unwrap().address();
+        assert_eq!(address("http://product"), "product:80");
+        assert_eq!(address("https://product"), "product:443");
+        assert_eq!(address("https://[::1]:3002"), "[::1]:3002");
+        assert_eq!("https://[::1]:3002".parse::<PeerUrl>().unwrap().host(), "::1");
         for bad in ["", "product:3002", "http://x/api", "ftp://x", "http://", "http://x?y"] {
             assert!(bad.parse::<PeerUrl>().is_err(), "{bad}");
         }
@@ -401,6 +455,19 @@ mod tests {
         assert_eq!(networks(""), Ok(Networks::default()));
         for bad in ["10.0.0.0/33", "proxy", "10.0.0.1:80"] {
             assert!(networks(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_of_callers_are_a_list_with_somebody_on_it() {
+        let names = |text: &str| CertificateNames::try_from(text.to_owned());
+        let some = names("gateway, user.shop.svc").unwrap();
+        assert_eq!(
+            some.iter().map(DnsName::as_ref).collect::<Vec<_>>(),
+            ["gateway", "user.shop.svc"]
+        );
+        for bad in ["", ",", "two words", "https://gateway"] {
+            assert!(names(bad).is_err(), "{bad}");
         }
     }
 

@@ -18,6 +18,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use actix_service::fn_service;
 use actix_web::web::{Data, ServiceConfig};
 use actix_web::{App, HttpResponse, Responder};
+use rustls::ClientConfig;
 use serde::Serialize;
 use utoipa::openapi::OpenApi;
 use utoipa::{OpenApi as _, ToSchema};
@@ -45,6 +46,7 @@ pub struct Gateway {
     limits: limit::Shared,
     cache: Cache,
     compress: bool,
+    scheme: &'static str,
     current: Arc<Current>,
 }
 
@@ -70,7 +72,8 @@ impl Gateway {
         let trusted_proxies = options.trusted_proxies.clone();
         let cache = Cache::new(options.cache_size, options.cache_entry_limit);
         let compress = options.compress;
-        Ok(Self { roles, trusted_proxies, limits, cache, compress, current })
+        let scheme = if options.tls_certificate.is_some() { "https" } else { "http" };
+        Ok(Self { roles, trusted_proxies, limits, cache, compress, scheme, current })
     }
 
     /// Takes other routes from now on, on all threads; requests that have begun go on with those of before.
@@ -125,23 +128,26 @@ impl Gateway {
         (version, plan.clone())
     }
 
-    /// The application of one worker thread behind `edge`, which reaches the roles by `peers`.
+    /// The application of one worker thread behind `edge`, which reaches the roles by `peers`, and what is elsewhere over
+    /// `https` with `tls`.
     pub fn app(
         &self,
         edge: Edge,
         peers: Vec<(&'static str, Peer)>,
         transport: &Transport,
         docs: Docs,
+        tls: Option<Arc<ClientConfig>>,
     ) -> App<impl RoleService + use<>> {
         let trusted_proxies = self.trusted_proxies.clone();
         let roles = Data::new(Roles(peers.clone()));
-        let tables = Tables::new(self.clone(), peers, transport.clone());
+        let tables = Tables::new(self.clone(), peers, transport.clone(), tls);
         let bounds = edge.bounds();
         let proxy = Rc::new(Proxy {
             tables,
             limiter: self.limiter(),
             cache: self.cache.clone(),
             compress: self.compress,
+            scheme: self.scheme,
             trusted_proxies: trusted_proxies.clone(),
             bounds,
         });

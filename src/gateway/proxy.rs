@@ -28,6 +28,8 @@ pub(super) struct Proxy {
     pub(super) limiter: Limiter,
     pub(super) cache: Cache,
     pub(super) compress: bool,
+    /// What clients speak here.
+    pub(super) scheme: &'static str,
     pub(super) trusted_proxies: Networks,
     /// Those of a route that says nothing else.
     pub(super) bounds: Bounds,
@@ -139,7 +141,7 @@ impl Proxy {
             client: context.client,
             peer,
             trusted: peer.is_some_and(|peer| self.trusted_proxies.contain(peer)),
-            scheme: if request.app_config().secure() { "https" } else { "http" },
+            scheme: self.scheme,
             version: request.version(),
         }
     }

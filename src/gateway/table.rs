@@ -5,6 +5,8 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use rustls::ClientConfig;
+
 use super::Gateway;
 use super::plan::{Found, Plan, Route};
 use super::upstream::Upstream;
@@ -43,6 +45,7 @@ pub(super) struct Tables {
     gateway: Gateway,
     roles: Vec<(&'static str, Peer)>,
     transport: Transport,
+    tls: Option<Arc<ClientConfig>>,
     current: RefCell<Rc<Table>>,
 }
 
@@ -58,10 +61,11 @@ impl Tables {
         gateway: Gateway,
         roles: Vec<(&'static str, Peer)>,
         transport: Transport,
+        tls: Option<Arc<ClientConfig>>,
     ) -> Self {
         let (version, plan) = gateway.plan();
-        let table = build(version, plan, &roles, &transport);
-        Self { gateway, roles, transport, current: RefCell::new(Rc::new(table)) }
+        let table = build(version, plan, &roles, &transport, &tls);
+        Self { gateway, roles, transport, tls, current: RefCell::new(Rc::new(table)) }
     }
 
     /// The table of the newest plan. Requests that have begun go on with theirs.
@@ -69,7 +73,7 @@ impl Tables {
         let mut current = self.current.borrow_mut();
         if current.version != self.gateway.version() {
             let (version, plan) = self.gateway.plan();
-            *current = Rc::new(build(version, plan, &self.roles, &self.transport));
+            *current = Rc::new(build(version, plan, &self.roles, &self.transport, &self.tls));
         }
         current.clone()
     }
@@ -93,6 +97,7 @@ fn build(
     plan: Arc<Plan>,
     roles: &[(&'static str, Peer)],
     transport: &Transport,
+    tls: &Option<Arc<ClientConfig>>,
 ) -> Table {
     let peers = plan.upstreams.iter().map(|upstream| {
         if upstream.urls.is_empty() {
@@ -100,7 +105,8 @@ fn build(
             let role = roles.iter().find(|(name, _)| *name == upstream.name);
             return role.map(|(_, peer)| peer.clone()).into_iter().collect();
         }
-        let peers = upstream.urls.iter().map(|url| Peer::Http(http::Peer::new(url, transport)));
+        let peer = |url| Peer::Http(http::Peer::new(url, transport, tls.clone()));
+        let peers = upstream.urls.iter().map(peer);
         peers.collect::<Vec<_>>()
     });
     let peers = peers.collect::<Vec<_>>();

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::config;
 use crate::edge::{Turns, Waiting};
 use crate::error::{Error, Kind};
 
@@ -24,6 +25,12 @@ pub(super) struct Patience {
     pub(super) idle: Duration,
     /// To take the next piece of an answer.
     pub(super) write: Duration,
+}
+
+impl Patience {
+    pub(super) fn of(options: &config::Server) -> Self {
+        Self { head: options.header_timeout, idle: options.keep_alive, write: options.body_timeout }
+    }
 }
 
 /// See the module.

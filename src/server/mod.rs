@@ -1,11 +1,14 @@
 //! Listening and draining: one role on its socket, and the process's management port.
 
 mod connection;
+mod http2;
 mod management;
 mod readiness;
+mod secure;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::{HttpService, KeepAlive, Protocol, Request};
@@ -13,6 +16,7 @@ use actix_service::{ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::App;
 use actix_web::dev::{AppConfig, Server};
 use actix_web::http::header::CONTENT_LENGTH;
+use rustls::ServerConfig;
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::config::{self, Effective};
@@ -25,6 +29,8 @@ pub use readiness::{Readiness, State};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
+/// How long the end of a connection may take.
+const DISCONNECT: Duration = Duration::from_secs(1);
 
 /// A socket that is bound and not yet served.
 #[derive(Debug)]
@@ -32,6 +38,20 @@ pub struct Listener {
     socket: TcpListener,
     /// Where it listens; the port that was given when any would do.
     pub address: SocketAddr,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+impl Listener {
+    /// The same, speaking TLS alone where there is `tls`.
+    pub fn secured(self, tls: Option<Arc<ServerConfig>>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// The base URL of what is served here.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
 }
 
 /// Binds `address`, the value of the setting `key`. Needs a runtime.
@@ -49,7 +69,7 @@ pub fn bind(
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         let socket = socket.listen(BACKLOG)?.into_std()?;
-        Ok(Listener { address: socket.local_addr()?, socket })
+        Ok(Listener { address: socket.local_addr()?, socket, tls: None })
     };
     bound().map_err(|error| {
         let problem = match error.kind() {
@@ -74,11 +94,10 @@ where
     F: Fn() -> App<T> + Send + Clone + 'static,
     T: RoleService,
 {
-    let patience = Patience {
-        head: options.header_timeout,
-        idle: options.keep_alive,
-        write: options.body_timeout,
-    };
+    if let Some(tls) = listener.tls {
+        return secure::serve(listener.socket, tls, workers, options, app);
+    }
+    let patience = Patience::of(options);
     let body_limit = options.body_limit;
     let builder = Server::build();
     let draining = builder.graceful_shutdown_signal();
@@ -92,7 +111,7 @@ where
             // The connection has the clocks.
             .keep_alive(KeepAlive::Os)
             .client_request_timeout(Duration::ZERO)
-            .client_disconnect_timeout(Duration::from_secs(1))
+            .client_disconnect_timeout(DISCONNECT)
             .on_connect_ext(|connection: &Connection<TcpStream>, data| {
                 data.insert(connection.turns().clone());
             })
@@ -108,11 +127,15 @@ where
     };
     let builder = builder
         .workers(workers)
-        // Whole seconds only, and 0 would not wait at all: whoever stops the server looks at the clock.
-        .shutdown_timeout(options.drain_timeout.as_secs() + 1)
+        .shutdown_timeout(shutdown_timeout(options))
         .disable_signals()
         .listen("http", listener.socket, service)?;
     Ok(builder.run())
+}
+
+/// In whole seconds, as actix wants it, and 0 would not wait at all: whoever stops the server looks at the clock.
+fn shutdown_timeout(options: &config::Server) -> u64 {
+    options.drain_timeout.as_secs() + 1
 }
 
 /// What becomes of a client that waits for 100 before it sends its content: it gets that, unless it would be

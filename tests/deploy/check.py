@@ -28,6 +28,7 @@ CONTAINERFILE = ROOT / "Containerfile"
 BASE, DEMO, PRODUCTION = DEPLOY / "k8s", DEPLOY / "overlays/demo", DEPLOY / "overlays/production"
 COMPOSE = DEPLOY / "compose.yaml"
 COMPOSE_ALL = DEPLOY / "compose.all.yaml"
+COMPOSE_TLS = DEPLOY / "compose.tls.yaml"
 # The oldest and the newest that the manifests are for.
 KUBERNETES = ("1.30", "1.37")
 # The names that are applied by hand, pair by pair.
@@ -71,10 +72,11 @@ def secret_keys() -> set[str]:
     return {line.partition("=")[0] for line in lines if line.strip() and not line.startswith("#")}
 
 
-def composed(path: Path, **settings: str) -> Compose:
-    """A compose file with stand-ins for its secrets, and what .env says besides."""
+def composed(path: Path, *over: Path, **settings: str) -> Compose:
+    """A compose file, others on top of it, with stand-ins for its secrets, and what .env says besides."""
     secrets = {key: program.secret_value(key) for key in secret_keys()}
-    return Compose(str(path.relative_to(ROOT)), path.read_text(), secrets, settings)
+    texts = [file.read_text() for file in (path, *over)]
+    return Compose(str(path.relative_to(ROOT)), texts, secrets, settings)
 
 
 @functools.cache
@@ -243,7 +245,7 @@ class Formats(Check):
             run("kubectl", "kustomize", HERE)
 
     def test_compose_files_are_valid(self) -> None:
-        run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE, COMPOSE_ALL)
+        run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE, COMPOSE_ALL, COMPOSE_TLS)
 
     def test_an_unknown_field_of_compose_is_refused(self) -> None:
         path = self.written("services: {shop: {imago: shop}}")
@@ -342,7 +344,8 @@ class Kubernetes(Check):
     def test_secrets_are_those_of_make_env(self) -> None:
         expected = {("shop", key) for key in secret_keys()}
         self.assertEqual(loaded(BASE).secrets(), expected)
-        self.assertEqual(loaded(PRODUCTION).secrets(), expected)
+        certificates = {(f"{role}-tls", key) for role in program.ROLES for key in ("tls.crt", "tls.key", "ca.crt")}
+        self.assertEqual(loaded(PRODUCTION).secrets(), expected | certificates)
         self.assertEqual(loaded(DEMO).secrets(), set())
 
     def test_production_has_what_it_promises(self) -> None:
@@ -426,6 +429,15 @@ class Kubernetes(Check):
                     "name: APP__AUTH__MODE\n          value: open\n"
                     "        - name: APP__USER__SIGNING_KEYS_PATH\n          value: /tmp/keys",
                     "/tmp/keys is on no volume")
+
+    def test_a_certificate_that_is_not_there_is_refused(self) -> None:
+        self.refuse(PRODUCTION, "mountPath: /tls", "mountPath: /certs", "mtls.certificate is /tls/tls.crt, and nothing")
+        self.refuse(PRODUCTION, "path: tls.key", "path: key", "mtls.key is /tls/tls.key, and nothing")
+        self.refuse(PRODUCTION, "key: ca.crt", "key: tls.crt", "mtls.authority is another file of the Secret")
+
+    def test_a_role_that_is_asked_in_the_clear_is_refused(self) -> None:
+        self.refuse(PRODUCTION, "https://user:3001", "http://user:3001", "while the role has a certificate")
+        self.refuse(BASE, "http://user:3001", "https://user:3001", "while the role has no certificate")
 
     def test_a_wrong_store_is_refused(self) -> None:
         self.refuse(BASE, "@mongo:27017", "@mongo:27018", "asks mongo at 27018")
@@ -530,13 +542,14 @@ class Images(Check):
 class ComposeFiles(Check):
     """The compose files say what the program says."""
 
-    def refuse(self, path: Path, old: str, new: str, why: str) -> None:
-        """The file with one thing changed is refused for that."""
+    def refuse(self, path: Path, old: str, new: str, why: str, *below: Path) -> None:
+        """The file with one thing changed, on top of others, is refused for that."""
         text = path.read_text()
         self.assertIn(old, text, "the test has something to break")
         secrets = {key: program.secret_value(key) for key in secret_keys()}
+        texts = [*(file.read_text() for file in below), text.replace(old, new, 1)]
         with self.assertRaisesRegex(Refused, why):
-            compose.check(Compose("broken", text.replace(old, new, 1), secrets, {}), image_env())
+            compose.check(Compose("broken", texts, secrets, {}), image_env())
 
     def test_every_container_is_told_the_truth(self) -> None:
         for path, roles in ((COMPOSE, 3), (COMPOSE_ALL, 1)):
@@ -545,6 +558,23 @@ class ComposeFiles(Check):
                 apps = [name for name in found.services if found.container(name).is_app]
                 self.assertEqual(len(apps), roles)
                 self.assertEqual(compose.check(found, image_env()), "open")
+
+    def test_certificates_on_top_are_told_the_truth(self) -> None:
+        found = composed(COMPOSE, COMPOSE_TLS)
+        self.assertEqual(compose.check(found, image_env()), "open")
+        for role in program.ROLES:
+            truth = program.Truth.of(found.container(role), image_env())
+            self.assertTrue(truth.is_mutual)
+            self.assertEqual(bool(truth.settings["gateway.tls_certificate"]), role == "gateway")
+
+    def test_a_certificate_that_is_not_there_is_refused(self) -> None:
+        self.refuse(COMPOSE_TLS, "user-tls:/tls:ro", "user-tls:/certs:ro", "nothing is mounted there", COMPOSE)
+        self.refuse(COMPOSE_TLS, "user-tls:/tls:ro", "product-tls:/tls:ro", "user sees .'/certs/product'.", COMPOSE)
+        self.refuse(COMPOSE_TLS, "user-tls:/tls:ro", "authority:/tls:ro", "user sees .'/certs'.", COMPOSE)
+        self.refuse(COMPOSE_TLS, "  user:\n    depends_on: *after\n", "  user:\n", "does not wait", COMPOSE)
+
+    def test_a_role_that_is_asked_in_the_clear_is_refused(self) -> None:
+        self.refuse(COMPOSE_TLS, "https://user:3001", "http://user:3001", "while the role has a certificate", COMPOSE)
 
     def test_one_line_of_the_environment_file_closes_the_shop(self) -> None:
         for path in (COMPOSE, COMPOSE_ALL):

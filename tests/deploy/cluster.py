@@ -57,6 +57,7 @@ class Cluster:
             ports=set(ports(doc).values()),
             volumes=claimed(doc, body),
             files={path: secret_value(key) for path, (_, key) in mounted(doc, body).items()},
+            mounts=[],
             pause=sleep.get("seconds", 0),
             patience=pod.get("terminationGracePeriodSeconds", 30),
         )
@@ -269,4 +270,5 @@ def check(cluster: Cluster, image_env: Mapping[str, str]) -> str:
             outside |= {Flow(None, name, port) for port in truth.listens}
     if cluster.of_kind("NetworkPolicy"):
         check_policies(cluster, needed, outside)
+    program.one_protocol(truths)
     return program.one_mode(truths)

@@ -1,8 +1,9 @@
 """Compose files, and what does not hold in them."""
 
+import functools
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -14,10 +15,17 @@ VARIABLE = re.compile(r"\$(?:(?P<escaped>\$)|\{(?P<name>\w+)(?:(?P<how>:?[-?])(?
 DEFAULT_PATIENCE = 10
 
 
-class Compose:
-    """One compose file, its variables filled in."""
+def merged(base: Any, over: Any) -> Any:
+    """What compose makes of a file and of one on top of it: mappings are merged, lists joined, the rest is replaced."""
+    if isinstance(base, dict) and isinstance(over, dict):
+        return base | {key: merged(base[key], value) if key in base else value for key, value in over.items()}
+    return base + over if isinstance(base, list) and isinstance(over, list) else over
 
-    def __init__(self, name: str, text: str, secrets: Mapping[str, str],
+
+class Compose:
+    """A compose file, and others on top of it, their variables filled in."""
+
+    def __init__(self, name: str, texts: Sequence[str], secrets: Mapping[str, str],
                  settings: Mapping[str, str]) -> None:
         self.name = name
         self.secrets = secrets
@@ -25,7 +33,8 @@ class Compose:
         self.settings = settings
         # The variables without which it does not start.
         self.required: set[str] = set()
-        self.services: dict[str, Any] = self.filled(yaml.safe_load(text)["services"])
+        self.services: dict[str, Any] = self.filled(
+            functools.reduce(merged, map(yaml.safe_load, texts))["services"])
 
     def filled(self, node: Any) -> Any:
         """The node with its variables replaced: defaults, and what stands for secrets."""
@@ -58,6 +67,7 @@ class Compose:
             ports={container_port(port) for port in service.get("ports", [])},
             volumes=[target for volume in service.get("volumes", []) for target in kept(volume)],
             files={},
+            mounts=[target for volume in service.get("volumes", []) for target in read_only(volume)],
             pause=0,
             patience=program.seconds(service.get("stop_grace_period", f"{DEFAULT_PATIENCE}s")),
         )
@@ -97,6 +107,26 @@ def kept(volume: str | dict[str, Any]) -> list[str]:
     return [] if "ro" in flags else [target]
 
 
+def read_only(volume: str | dict[str, Any]) -> list[str]:
+    """Where a volume is mounted that can only be read."""
+    target = volume["target"] if isinstance(volume, dict) else volume.split(":")[1]
+    return [] if target in kept(volume) else [target]
+
+
+def check_once(compose: Compose) -> None:
+    """Where certificates are made, others find them: each role its own, and nobody the authority's key."""
+    makers = {name: body for name, body in compose.services.items() if compose.container(name).is_once}
+    made = {volume.split(":")[0]: target for body in makers.values()
+            for volume in body["volumes"] for target in kept(volume)}
+    for name in (name for name in compose.services if compose.container(name).is_app and made):
+        body = compose.services[name]
+        shown = {made[volume.split(":")[0]] for volume in body.get("volumes", []) if volume.split(":")[0] in made}
+        if shown != {f"/certs/{name}"}:
+            raise Refused(f"{compose.name}: service {name} sees {sorted(shown)} of the certificates")
+        if {*body.get("depends_on", {})} != {*makers}:
+            raise Refused(f"{compose.name}: service {name} does not wait for its certificate")
+
+
 def networks(service: Mapping[str, Any]) -> set[str]:
     """The networks of a service; the default one if it names none."""
     return set(service.get("networks", ["default"]))
@@ -122,6 +152,8 @@ def check(compose: Compose, image_env: Mapping[str, str]) -> str:
             if container.is_app:
                 truths[name] = program.Truth.of(container, image_env)
                 listening[name] = truths[name].listens
+            elif container.is_once:
+                listening[name] = set()
             else:
                 listening[name] = {program.STORE_PORTS[container.program]}
         except Refused as why:
@@ -133,4 +165,6 @@ def check(compose: Compose, image_env: Mapping[str, str]) -> str:
             check_published(compose.services[name], truth)
         except Refused as why:
             raise Refused(f"{containers[name].where}: {why}") from why
+    check_once(compose)
+    program.one_protocol(truths.values())
     return program.one_mode(truths.values())

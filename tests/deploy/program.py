@@ -27,7 +27,7 @@ STORES = {
 }
 # Where the images of the stores listen.
 STORE_PORTS = {"postgres": 5432, "mongo": 27017, "redis": 6379}
-DEFAULT_PORTS = {"http": 80, "postgres": 5432, "mongodb": 27017, "redis": 6379}
+DEFAULT_PORTS = {"http": 80, "https": 443, "postgres": 5432, "mongodb": 27017, "redis": 6379}
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 
 
@@ -43,6 +43,8 @@ class Container(NamedTuple):
     volumes: list[str]
     # What Secrets put into it, by path.
     files: dict[str, str]
+    # Where volumes are that it may only read.
+    mounts: list[str]
     # Seconds between the order to stop and SIGTERM, and from the order to SIGKILL.
     pause: float
     patience: float
@@ -54,8 +56,13 @@ class Container(NamedTuple):
 
     @property
     def is_app(self) -> bool:
-        """Whether it runs this program, rather than a store."""
-        return self.program == IMAGE
+        """Whether it runs roles of this program, rather than a store, or the program for a moment."""
+        return self.program == IMAGE and not self.is_once
+
+    @property
+    def is_once(self) -> bool:
+        """Whether it runs this program for what it does and ends."""
+        return self.program == IMAGE and self.args[:1] == ["certs"]
 
 
 class Host(NamedTuple):
@@ -160,6 +167,11 @@ class Truth(NamedTuple):
         """Whether it asks for tokens. auto is open on loopback alone, where nobody would reach it."""
         return "open" if self.settings["auth.mode"] == "open" else "enforced"
 
+    @property
+    def is_mutual(self) -> bool:
+        """Whether it knows other roles by certificates."""
+        return bool(self.settings["mtls.certificate"])
+
     def urls(self, container: Container) -> Iterator[tuple[str, str]]:
         """The settings that lead elsewhere; the peers among them have to."""
         for role in self.roles:
@@ -208,6 +220,30 @@ def check_keys(container: Container, truth: Truth) -> None:
         raise Refused(f"has no key that signs tokens: no Secret is mounted as {path}")
     if not keys:
         check_kept(path, path, container.volumes)
+
+
+def check_tls(container: Container, truth: Truth) -> None:
+    """Certificates are where the settings say, and only roles that have one are asked over TLS, then always."""
+    for key, name in (("mtls.certificate", "tls.crt"), ("mtls.key", "tls.key"), ("mtls.authority", "ca.crt"),
+                      ("gateway.tls_certificate", "tls.crt"), ("gateway.tls_key", "tls.key")):
+        path = PurePosixPath("/") / truth.settings[key]
+        if not truth.settings[key]:
+            continue
+        if str(path) in container.files:
+            if container.files[str(path)] != secret_value(name):
+                raise Refused(f"{key} is another file of the Secret than {name}")
+        elif not any(path.is_relative_to(mount) for mount in container.mounts):
+            raise Refused(f"{key} is {path}, and nothing is mounted there")
+    for key, url in truth.urls(container):
+        if key.startswith("peers.") and url.startswith("https:") != truth.is_mutual:
+            has = "a certificate" if truth.is_mutual else "no certificate"
+            raise Refused(f"{key} is {url}, while the role has {has}")
+
+
+def one_protocol(truths: Iterable[Truth]) -> None:
+    """Roles that work together all know each other by certificates, or none does."""
+    if len({truth.is_mutual for truth in truths}) > 1:
+        raise Refused("some roles have certificates for each other, and some do not")
 
 
 def arrows(container: Container, truth: Truth, hosts: Mapping[str, Host]) -> list[Arrow]:
@@ -266,6 +302,7 @@ def check(container: Container, truth: Truth, hosts: Mapping[str, Host]) -> list
         raise Refused(f"is killed after {container.patience:g} s, while stopping takes {needed:g} s")
     check_mode(container, truth)
     check_keys(container, truth)
+    check_tls(container, truth)
     found = arrows(container, truth, hosts)
     for arrow in found:
         check_login(container, arrow)

@@ -1,4 +1,4 @@
-//! One table of cases, over a mailbox and over a socket: a caller cannot tell them apart.
+//! One table of cases, over a mailbox and over a socket, in the clear and not: a caller cannot tell them apart.
 
 use std::cell::RefCell;
 use std::io;
@@ -17,6 +17,7 @@ use app::edge::{Draining, Edge, HeadLimit, path};
 use app::error::{Error, Kind};
 use app::server;
 use app::telemetry::Metrics;
+use app::tls::{self, Mutual};
 use app::transport::{Body, Context, Peer, PeerError, Request, Trusted, http, local};
 use futures_util::{StreamExt as _, stream};
 
@@ -168,22 +169,34 @@ fn edge() -> Edge {
     }
 }
 
-/// The same role behind a mailbox and behind a socket.
-fn both() -> [Bench; 2] {
+/// The same role behind a mailbox, behind a socket, and behind one on which both sides know each other.
+fn ways() -> [Bench; 3] {
     let settings = settings();
     let deeds = Deeds::default();
     let local = local::Peer::start(edge().app(routes(deeds.clone())), &settings.transport);
     let local = Bench { name: "local", peer: Peer::Local(local), deeds };
 
+    let folder = tempfile::tempdir().unwrap();
+    tls::dev::write(folder.path(), &[]).unwrap();
+    let at = |name: &str| folder.path().join("user").join(name);
+    let known = Mutual::read(&at("tls.crt"), &at("tls.key"), &at("ca.crt")).unwrap();
+    [local, over("http", &settings, None), over("https", &settings, Some(known))]
+}
+
+/// The role behind a socket.
+fn over(scheme: &'static str, settings: &Settings, known: Option<Mutual>) -> Bench {
     let (_, effective) = app::config::load(&Sources::default()).unwrap();
     let listener = server::bind("test", "127.0.0.1:0".parse().unwrap(), &effective).unwrap();
-    let url = format!("http://{}", listener.address).parse().unwrap();
+    let names = settings.mtls.names.iter();
+    let listener = listener.secured(known.as_ref().map(|known| known.server(names).unwrap()));
+    let url = listener.url().parse().unwrap();
     let deeds = Deeds::default();
     let served = deeds.clone();
     let app = move || edge().app(routes(served.clone()));
     rt::spawn(server::serve(listener, 1, &settings.server, app).unwrap());
-    let http = http::Peer::new(&url, &settings.transport);
-    [local, Bench { name: "http", peer: Peer::Http(http), deeds }]
+    let client = known.map(|known| known.client().unwrap());
+    let http = http::Peer::new(&url, &settings.transport, client);
+    Bench { name: scheme, peer: Peer::Http(http), deeds }
 }
 
 fn context(left: Duration) -> Context {
@@ -208,7 +221,7 @@ fn get(target: &str) -> Request {
 
 #[actix_rt::test]
 async fn a_status_and_its_body_arrive() {
-    for Bench { name, peer, .. } in both() {
+    for Bench { name, peer, .. } in ways() {
         let reply = peer.send(get("/teapot"), &patient()).await.unwrap();
         assert_eq!(reply.status, StatusCode::IM_A_TEAPOT, "{name}");
         assert_eq!(reply.headers.get("x-request-id").unwrap(), "mine", "{name}");
@@ -218,7 +231,7 @@ async fn a_status_and_its_body_arrive() {
 
 #[actix_rt::test]
 async fn headers_and_target_arrive_but_for_those_of_the_connection() {
-    for Bench { name, peer, .. } in both() {
+    for Bench { name, peer, .. } in ways() {
         let mut request = get("/echo?a=1&b=%20");
         for (header, value) in [
             ("x-many", "1"),
@@ -250,7 +263,7 @@ async fn headers_and_target_arrive_but_for_those_of_the_connection() {
 
 #[actix_rt::test]
 async fn a_repeated_header_of_the_reply_stays_repeated() {
-    for Bench { name, peer, .. } in both() {
+    for Bench { name, peer, .. } in ways() {
         let reply = peer.send(get("/cookies"), &patient()).await.unwrap();
         let cookies = reply.headers.get_all("set-cookie").map(|value| value.to_str().unwrap());
         assert_eq!(cookies.collect::<Vec<_>>(), ["a=1", "b=2"], "{name}");
@@ -259,7 +272,7 @@ async fn a_repeated_header_of_the_reply_stays_repeated() {
 
 #[actix_rt::test]
 async fn a_head_has_the_length_and_not_the_body() {
-    for Bench { name, peer, .. } in both() {
+    for Bench { name, peer, .. } in ways() {
         for (target, length) in [("/teapot", 15), ("/large", LARGE as u64)] {
             let request = request(Method::HEAD, target, Body::None);
             let reply = peer.send(request, &patient()).await.unwrap();
@@ -271,7 +284,7 @@ async fn a_head_has_the_length_and_not_the_body() {
 
 #[actix_rt::test]
 async fn a_problem_becomes_the_error_it_tells_of() {
-    for Bench { name, peer, .. } in both() {
+    for Bench { name, peer, .. } in ways() {
         for (method, target, kind) in [
             (Method::GET, "/nowhere", Kind::NotFound),
             (Method::PUT, "/echo", Kind::MethodNotAllowed),
@@ -284,7 +297,7 @@ async fn a_problem_becomes_the_error_it_tells_of() {
 
 #[actix_rt::test]
 async fn large_bodies_pass_both_ways() {
-    for Bench { name, peer, .. } in both() {
+    for Bench { name, peer, .. } in ways() {
         let full = Body::Full(vec![7; LARGE].into());
         let chunks = || stream::repeat_with(|| Ok::<_, io::Error>(Bytes::from_static(&[7; 65536])));
         let sized = Body::stream(Some(LARGE as u64), chunks().take(LARGE / 65536));
@@ -302,7 +315,7 @@ async fn large_bodies_pass_both_ways() {
 
 #[actix_rt::test]
 async fn a_slow_stream_arrives_chunk_by_chunk() {
-    for Bench { name, peer, .. } in both() {
+    for Bench { name, peer, .. } in ways() {
         let start = Instant::now();
         let reply = peer.send(get("/slow"), &patient()).await.unwrap();
         assert!(
@@ -316,7 +329,7 @@ async fn a_slow_stream_arrives_chunk_by_chunk() {
 
 #[actix_rt::test]
 async fn nobody_produces_what_nobody_takes() {
-    for Bench { name, peer, deeds } in both() {
+    for Bench { name, peer, deeds } in ways() {
         let reply = peer.send(get("/endless"), &patient()).await.unwrap();
         let mut before = usize::MAX;
         // Buffers fill up, and then it stands still.
@@ -333,7 +346,7 @@ async fn nobody_produces_what_nobody_takes() {
 
 #[actix_rt::test]
 async fn an_error_in_mid_body_breaks_the_body_off() {
-    for Bench { name, peer, .. } in both() {
+    for Bench { name, peer, .. } in ways() {
         let outcome = peer.send(get("/broken"), &patient()).await;
         let reply = outcome.unwrap_or_else(|error| panic!("{name}: the head arrives: {error}"));
         assert_eq!(reply.status, StatusCode::OK, "{name}");
@@ -343,7 +356,7 @@ async fn an_error_in_mid_body_breaks_the_body_off() {
 
 #[actix_rt::test]
 async fn an_upload_that_breaks_off_is_never_taken_for_whole() {
-    for Bench { name, peer, .. } in both() {
+    for Bench { name, peer, .. } in ways() {
         let chunks = [Ok(Bytes::from_static(b"half")), Err(io::Error::other("the client is gone"))];
         let upload = request(Method::POST, "/count", Body::stream(Some(8), stream::iter(chunks)));
         if let Ok(reply) = peer.send(upload, &patient()).await {
@@ -354,7 +367,7 @@ async fn an_upload_that_breaks_off_is_never_taken_for_whole() {
 
 #[actix_rt::test]
 async fn a_full_queue_is_an_answer_and_not_a_wait() {
-    for Bench { name, peer, .. } in both() {
+    for Bench { name, peer, .. } in ways() {
         let turned_away = Rc::new(RefCell::new(Vec::new()));
         for _ in 0..20 {
             let (peer, turned_away) = (peer.clone(), turned_away.clone());
@@ -375,7 +388,7 @@ async fn a_full_queue_is_an_answer_and_not_a_wait() {
 
 #[actix_rt::test]
 async fn the_deadline_ends_the_wait_here_and_the_work_there() {
-    for Bench { name, peer, deeds } in both() {
+    for Bench { name, peer, deeds } in ways() {
         let start = Instant::now();
         let outcome = peer.send(get("/wait"), &context(Duration::from_millis(80))).await;
         assert!(start.elapsed() < Duration::from_secs(5), "{name}");
@@ -396,7 +409,7 @@ async fn the_deadline_ends_the_wait_here_and_the_work_there() {
 
 #[actix_rt::test]
 async fn a_caller_that_goes_away_cancels_nothing_that_has_begun_to_write() {
-    for Bench { name, peer, deeds } in both() {
+    for Bench { name, peer, deeds } in ways() {
         let caller = {
             let peer = peer.clone();
             rt::spawn(async move {
@@ -416,7 +429,7 @@ async fn a_caller_that_goes_away_cancels_nothing_that_has_begun_to_write() {
 
 #[actix_rt::test]
 async fn a_panic_is_a_500_and_the_role_goes_on() {
-    for Bench { name, peer, .. } in both() {
+    for Bench { name, peer, .. } in ways() {
         for method in [Method::GET, Method::POST] {
             let reply = peer.send(request(method, "/panic", Body::None), &patient()).await.unwrap();
             assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR, "{name}");
@@ -434,7 +447,7 @@ async fn nobody_at_the_address_is_unreachable() {
     let listener = server::bind("test", "127.0.0.1:0".parse().unwrap(), &effective).unwrap();
     let url = format!("http://{}", listener.address).parse().unwrap();
     drop(listener);
-    let peer = Peer::Http(http::Peer::new(&url, &settings().transport));
+    let peer = Peer::Http(http::Peer::new(&url, &settings().transport, None));
     let error = peer.send(get("/"), &patient()).await.unwrap_err();
     assert!(matches!(error, PeerError::Unreachable(_)), "{error}");
 }

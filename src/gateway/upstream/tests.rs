@@ -130,8 +130,9 @@ fn upstream(options: Resilience, servers: &[&Server]) -> Upstream {
     let addresses = servers.iter().map(|server| server.url.clone()).collect();
     let state = Arc::new(State::new("test", addresses, options));
     let transport = settings().transport;
-    let peer =
-        |server: &&Server| Peer::Http(http::Peer::new(&server.url.parse().unwrap(), &transport));
+    let peer = |server: &&Server| {
+        Peer::Http(http::Peer::new(&server.url.parse().unwrap(), &transport, None))
+    };
     Upstream::new(state, servers.iter().map(peer).collect())
 }
 

@@ -10,12 +10,12 @@ use actix_web::web::{Buf as _, Bytes, BytesMut};
 use futures_util::Stream as _;
 use futures_util::task::noop_waker_ref;
 use tokio::io::AsyncWrite as _;
-use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 use super::super::{Body, Chunks, PeerError};
 use super::chunks;
 use super::head::{self, Head, Outgoing};
+use super::stream::Stream;
 
 /// What is sent or received at once, in bytes, and what is received of a head and what follows it closely.
 pub(super) const BUFFER: usize = 32 * 1024;
@@ -53,7 +53,7 @@ impl Failure {
 /// An open connection, over which nothing is under way.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     pub(super) input: BytesMut,
     /// Whether all of the last request has left.
     pub(super) sent: bool,
@@ -62,7 +62,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// `stream`, just opened.
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: Stream) -> Self {
         Self { stream, input: BytesMut::new(), sent: true, opened: Instant::now() }
     }
 
@@ -178,7 +178,7 @@ impl Sending {
 
     /// Sends what there is; is ready when all has left or nothing more can. An error that is
     /// [`Failure::Closed`] is the peer's, who may have answered all the same.
-    fn poll(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+    fn poll(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         loop {
             if self.refused {
                 return Poll::Ready(Err(Failure::Closed(io::ErrorKind::BrokenPipe.into())));
@@ -197,6 +197,11 @@ impl Sending {
             }
             let next = if self.output.is_empty() { &self.whole[..] } else { &self.output[..] };
             if next.is_empty() {
+                // TLS may hold back some of what it has taken.
+                if ready!(Pin::new(&mut *stream).poll_flush(cx)).is_err() {
+                    self.refused = true;
+                    continue;
+                }
                 return if self.body.is_none() { Poll::Ready(Ok(())) } else { Poll::Pending };
             }
             match ready!(Pin::new(&mut *stream).poll_write(cx, next)) {

@@ -1,23 +1,28 @@
-//! A role in another process, or a service that is none of ours, over HTTP/1.1 with connections that are kept.
+//! A role in another process, or a service that is none of ours, over HTTP/1.1 with connections that are kept,
+//! inside TLS where its URL says so.
 //!
 //! The client is our own, over sockets and httparse. awc takes an interim answer (103) for the answer and leaves
 //! the real one to whoever uses the connection next; it reads nothing until it has sent everything, so an early
 //! answer is lost; and an answer that ends with its connection is empty to it.
 
 mod chunks;
+mod connect;
 mod connection;
 mod head;
 mod kept;
 mod pool;
 mod reply;
+mod stream;
 
 use std::sync::Arc;
 
 use actix_web::http::{Method, Uri};
+use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 
 use super::{Body, PeerError, Reply, Request};
 use crate::config::{PeerUrl, Transport};
+pub use connect::Way;
 use connection::Failure;
 pub(super) use kept::Kept;
 use pool::Pool;
@@ -37,11 +42,11 @@ impl std::fmt::Debug for Peer {
 }
 
 impl Peer {
-    /// The role at `url`. Opens no connection yet.
-    pub fn new(url: &PeerUrl, options: &Transport) -> Self {
+    /// The role at `url`, with `tls` where that is `https`. Opens no connection yet.
+    pub fn new(url: &PeerUrl, options: &Transport, tls: Option<Arc<ClientConfig>>) -> Self {
         let host = url.uri().authority().map_or("", |authority| authority.as_str()).into();
         let calls = Arc::new(Semaphore::new(options.pool_size));
-        Self { host, pool: Pool::new(url.uri(), options), calls }
+        Self { host, pool: Pool::new(Way::new(url, tls), options), calls }
     }
 
     /// Sends `request` and waits for the head of the reply.

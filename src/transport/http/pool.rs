@@ -4,11 +4,10 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use actix_web::http::Uri;
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::super::PeerError;
+use super::connect::Way;
 use super::connection::Connection;
 use crate::config::Transport;
 
@@ -20,8 +19,7 @@ const LIFETIME: Duration = Duration::from_secs(600);
 pub(super) struct Pool(Rc<Shared>);
 
 struct Shared {
-    host: String,
-    port: u16,
+    way: Way,
     connect_timeout: Duration,
     most_idle: Duration,
     /// The one that was used last is at the end.
@@ -29,12 +27,10 @@ struct Shared {
 }
 
 impl Pool {
-    /// Of the peer at `url`. Gives up unused connections for as long as a clone is left.
-    pub(super) fn new(url: &Uri, options: &Transport) -> Self {
-        let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    /// Of the peer that `way` leads to. Gives up unused connections for as long as a clone is left.
+    pub(super) fn new(way: Way, options: &Transport) -> Self {
         let shared = Rc::new(Shared {
-            host,
-            port: url.port_u16().unwrap_or(80),
+            way,
             connect_timeout: options.connect_timeout,
             most_idle: options.pool_idle,
             kept: RefCell::default(),
@@ -60,12 +56,9 @@ impl Pool {
     /// # Errors
     /// [`PeerError::Unreachable`], when nobody takes it in time.
     pub(super) async fn open(&self) -> Result<Connection, PeerError> {
-        let address = (self.0.host.as_str(), self.0.port);
-        let opened = timeout(self.0.connect_timeout, TcpStream::connect(address)).await;
+        let opened = timeout(self.0.connect_timeout, self.0.way.open()).await;
         let opened = opened.map_err(|_| PeerError::Unreachable("timed out".into()))?;
         let stream = opened.map_err(|error| PeerError::Unreachable(error.to_string()))?;
-        // Nagle's algorithm would hold back the end of a request until its beginning is acknowledged.
-        let _ = stream.set_nodelay(true);
         Ok(Connection::new(stream))
     }
 

@@ -4,12 +4,13 @@ mod balancer;
 mod client;
 mod process;
 mod servers;
+pub(crate) mod tls;
 mod upstream;
 
 pub(crate) use balancer::Balancer;
 pub(crate) use client::{Answer, Client};
 pub(crate) use process::{Process, Shop, Storage, Topology};
-pub(crate) use servers::{Kind, Server};
+pub(crate) use servers::{Kind, Server, free_port};
 pub(crate) use upstream::{Line, Raw, Upstream};
 
 use std::time::{Duration, Instant};

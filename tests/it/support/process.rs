@@ -59,7 +59,7 @@ impl Process {
             let words = line.split_whitespace().collect::<Vec<_>>();
             let ready = words[0] == "ready";
             let name = if ready { "management" } else { words[0] };
-            if let Some(url) = words.iter().find(|word| word.starts_with("http://")) {
+            if let Some(url) = words.iter().find(|word| word.contains("://")) {
                 self.urls.insert(name.to_owned(), (*url).to_owned());
             }
             if ready {

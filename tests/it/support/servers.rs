@@ -261,7 +261,7 @@ async fn drop_database(url: String) {
 }
 
 /// A port that nobody listens at, and that the system gives to nobody who asks for any.
-pub(super) fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     loop {
         let [high, low, ..] = uuid::Uuid::new_v4().into_bytes();
         let port = 12_000 + u16::from_be_bytes([high, low]) % 20_000;

@@ -1,0 +1,130 @@
+//! What the settings say of certificates: which listeners speak TLS, and how other roles are asked.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::{ClientConfig, ServerConfig};
+
+use super::{asks_away, peer_url};
+use crate::auth::Mode;
+use crate::cli::Role;
+use crate::config::{self, Effective, PeerUrl, Settings};
+use crate::tls::{self, File, Mutual, Problem};
+
+/// What a process shows, and by what it judges others; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tls {
+    gateway: Option<Arc<ServerConfig>>,
+    roles: Option<Arc<ServerConfig>>,
+    client: Option<Arc<ClientConfig>>,
+}
+
+impl Tls {
+    /// What `settings` say of a process that runs `roles`.
+    ///
+    /// # Errors
+    /// Names the setting that does not work: a file, one that is missing beside others, or a peer that would be asked
+    /// in the clear by a process that has a certificate for it.
+    pub(super) fn load(
+        settings: &Settings,
+        effective: &Effective,
+        roles: &[Role],
+        mode: Mode,
+    ) -> Result<Self, config::Error> {
+        let gateway = gateway(settings, effective)?;
+        let peers = asks_away(roles, mode).map(|role| peer_url(settings, role));
+        let peers = peers.filter_map(|(key, _, url)| Some((key, url?))).collect::<Vec<_>>();
+        let Some(mutual) = mutual(settings, effective)? else {
+            let others = upstreams(settings).filter(|_| roles.contains(&Role::Gateway));
+            let asked = peers.iter().map(|(key, url)| ((*key).to_owned(), *url)).chain(others);
+            let secure = asked.filter(|(_, url)| url.is_secure()).map(|(key, _)| key).next();
+            let client = secure.map(|key| {
+                let hint = "set mtls.authority or SSL_CERT_FILE";
+                tls::platform_client()
+                    .map_err(|why| effective.blame(&key, format!("{why}; {hint}")))
+            });
+            return Ok(Self { gateway, roles: None, client: client.transpose()? });
+        };
+        if let Some((key, url)) = peers.iter().find(|(_, url)| !url.is_secure()) {
+            let problem =
+                format!("{url} is asked in the clear, while mtls.certificate is set; say https://");
+            return Err(effective.blame(key, problem));
+        }
+        let blame = |problem: Problem| effective.blame("mtls.certificate", problem);
+        let roles = mutual.server(settings.mtls.names.iter()).map_err(blame)?;
+        let client = mutual.client().map_err(blame)?;
+        Ok(Self { gateway, roles: Some(roles), client: Some(client) })
+    }
+
+    /// What the listener of `role` speaks, unless that is plain HTTP.
+    pub(super) fn listener(&self, role: Role) -> Option<Arc<ServerConfig>> {
+        if role == Role::Gateway { self.gateway.clone() } else { self.roles.clone() }
+    }
+
+    /// How a role is asked whose URL is `https`.
+    pub(super) fn client(&self) -> Option<Arc<ClientConfig>> {
+        self.client.clone()
+    }
+}
+
+/// Where the gateway's own upstreams are, and the settings that say so.
+fn upstreams(settings: &Settings) -> impl Iterator<Item = (String, &PeerUrl)> {
+    settings.gateway.upstreams.iter().flat_map(|(name, upstream)| {
+        let key = format!("gateway.upstreams.{name}.urls");
+        upstream.urls.as_slice().iter().map(move |url| (key.clone(), url))
+    })
+}
+
+/// For the gateway's clients.
+fn gateway(
+    settings: &Settings,
+    effective: &Effective,
+) -> Result<Option<Arc<ServerConfig>>, config::Error> {
+    let files = [
+        ("gateway.tls_certificate", settings.gateway.tls_certificate.as_deref()),
+        ("gateway.tls_key", settings.gateway.tls_key.as_deref()),
+    ];
+    let Some([certificate, key]) = together(effective, files)? else { return Ok(None) };
+    let read = tls::public_server(certificate, key);
+    let blame = |problem: Problem| {
+        let at = if problem.file == File::Key { 1 } else { 0 };
+        effective.blame(files[at].0, problem)
+    };
+    read.map(Some).map_err(blame)
+}
+
+/// For roles among themselves.
+fn mutual(settings: &Settings, effective: &Effective) -> Result<Option<Mutual>, config::Error> {
+    let options = &settings.mtls;
+    let files = [
+        ("mtls.certificate", options.certificate.as_deref()),
+        ("mtls.key", options.key.as_deref()),
+        ("mtls.authority", options.authority.as_deref()),
+    ];
+    let Some([certificate, key, authority]) = together(effective, files)? else { return Ok(None) };
+    let blame = |problem: Problem| {
+        let at = match problem.file {
+            File::Certificate => 0,
+            File::Key => 1,
+            File::Authority => 2,
+        };
+        effective.blame(files[at].0, problem)
+    };
+    Mutual::read(certificate, key, authority).map(Some).map_err(blame)
+}
+
+/// The files of `settings`, which are all set, or none of them is.
+fn together<'a, const N: usize>(
+    effective: &Effective,
+    settings: [(&str, Option<&'a Path>); N],
+) -> Result<Option<[&'a Path; N]>, config::Error> {
+    let set = settings.iter().find(|(_, path)| path.is_some());
+    let missing = settings.iter().find(|(_, path)| path.is_none());
+    match (set, missing) {
+        (Some((set, _)), Some((missing, _))) => {
+            Err(effective.blame(missing, format!("{set} is set, which takes this file too")))
+        }
+        (None, _) => Ok(None),
+        (Some(_), None) => Ok(Some(settings.map(|(_, path)| path.unwrap_or(Path::new(""))))),
+    }
+}

@@ -1,0 +1,134 @@
+//! An answer on its stream.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::time::{Duration, SystemTime};
+
+use actix_web::HttpResponse;
+use actix_web::body::{BodySize, BoxBody, MessageBody as _};
+use actix_web::http::Version;
+use actix_web::http::header::{
+    CONNECTION, CONTENT_LENGTH, DATE, HeaderName, HeaderValue, HttpDate, TRANSFER_ENCODING,
+    TryIntoHeaderValue as _, UPGRADE,
+};
+use actix_web::web::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, SendStream};
+use tokio::time::timeout;
+
+/// Headers of the connection, which HTTP/2 forbids (RFC 9113, section 8.2.2).
+const OF_THE_CONNECTION: [HeaderName; 5] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Why an answer is not sent to its end: how the stream is, or that it is reset for a reason.
+enum Broken {
+    Already,
+    For(Reason),
+}
+
+impl From<h2::Error> for Broken {
+    fn from(_: h2::Error) -> Self {
+        Self::Already
+    }
+}
+
+/// Sends `response`; a client that takes nothing of it for as long as `patience` goes without the rest.
+pub(super) async fn send(
+    response: HttpResponse,
+    mut respond: SendResponse<Bytes>,
+    is_head: bool,
+    patience: Duration,
+) {
+    let (head, body) = response.into_parts();
+    let size = body.size();
+    let ends_here = is_head || size.is_eof();
+    let Ok(mut stream) = respond.send_response(head_of(&head, size), ends_here) else { return };
+    if ends_here {
+        return;
+    }
+    if let Err(Broken::For(reason)) = content(body, size, &mut stream, patience).await {
+        stream.send_reset(reason);
+    }
+}
+
+fn head_of(response: &HttpResponse<()>, size: BodySize) -> http::Response<()> {
+    let mut head = http::Response::new(());
+    *head.status_mut() = response.status();
+    *head.version_mut() = Version::HTTP_2;
+    let headers = head.headers_mut();
+    let kept = |name: &HeaderName| !OF_THE_CONNECTION.contains(name);
+    for (name, value) in response.headers().iter().filter(|(name, _)| kept(name)) {
+        headers.append(name, value.clone());
+    }
+    match size {
+        BodySize::Sized(length) => _ = headers.insert(CONTENT_LENGTH, HeaderValue::from(length)),
+        BodySize::None => _ = headers.remove(CONTENT_LENGTH),
+        BodySize::Stream => {}
+    }
+    if !headers.contains_key(DATE)
+        && let Ok(now) = HttpDate::from(SystemTime::now()).try_into_value()
+    {
+        headers.insert(DATE, now);
+    }
+    head
+}
+
+async fn content(
+    mut body: BoxBody,
+    size: BodySize,
+    stream: &mut SendStream<Bytes>,
+    patience: Duration,
+) -> Result<(), Broken> {
+    let mut left = match size {
+        BodySize::Sized(length) => Some(length),
+        _ => None,
+    };
+    loop {
+        let next = tokio::select! {
+            next = next(&mut body) => next,
+            _ = poll_fn(|cx| stream.poll_reset(cx)) => return Err(Broken::Already),
+        };
+        let Some(chunk) = next else { break };
+        // What the client has got of it is not all there is.
+        let mut chunk = chunk.map_err(|_| Broken::For(Reason::INTERNAL_ERROR))?;
+        while !chunk.is_empty() {
+            let room = room(stream, chunk.len(), patience).await?;
+            let part = chunk.split_to(room.min(chunk.len()));
+            left = left.map(|left| left.saturating_sub(part.len() as u64));
+            let is_end = left == Some(0);
+            stream.send_data(part, is_end)?;
+            if is_end {
+                return Ok(());
+            }
+        }
+    }
+    match left {
+        // Less than was promised.
+        Some(1..) => Err(Broken::For(Reason::INTERNAL_ERROR)),
+        _ => Ok(stream.send_data(Bytes::new(), true)?),
+    }
+}
+
+async fn next(body: &mut BoxBody) -> Option<Result<Bytes, Box<dyn std::error::Error>>> {
+    poll_fn(|cx| Pin::new(&mut *body).poll_next(cx)).await
+}
+
+/// Waits until the client takes some of `wanted` bytes; gives how many.
+async fn room(
+    stream: &mut SendStream<Bytes>,
+    wanted: usize,
+    patience: Duration,
+) -> Result<usize, Broken> {
+    stream.reserve_capacity(wanted);
+    let waiting = timeout(patience, poll_fn(|cx| stream.poll_capacity(cx)));
+    match waiting.await {
+        Ok(Some(room)) => Ok(room?),
+        Ok(None) => Err(Broken::Already),
+        Err(_elapsed) => Err(Broken::For(Reason::CANCEL)),
+    }
+}

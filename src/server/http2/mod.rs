@@ -1,0 +1,186 @@
+//! HTTP/2 (RFC 9113) on a connection that is open. To the rest of the program a request is what it would be in
+//! HTTP/1.1; only its version tells.
+//!
+//! actix has this too, but lets a client open any number of streams with heads of 16 MiB, waits without end for one
+//! that takes no answer, and does not say when the process is going to stop.
+
+mod answer;
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use actix_http::{Payload, Request};
+use actix_service::Service;
+use actix_web::HttpResponse;
+use actix_web::body::BoxBody;
+use actix_web::dev::ServiceResponse;
+use actix_web::error::PayloadError;
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::http::{ConnectionType, Method, Uri};
+use actix_web::web::Bytes;
+use futures_util::stream::{self, FuturesUnordered, Stream, StreamExt as _};
+use h2::RecvStream;
+use h2::server::{Builder, SendResponse};
+use http::request::Parts;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::DISCONNECT;
+use crate::config;
+
+/// Requests of one connection that may be under way at once.
+const STREAMS: u32 = 128;
+/// The largest head of a request, in bytes, as section 6.5.2 counts them; a larger one is answered 431.
+const HEAD: u32 = 64 * 1024;
+/// Content that a client may send before it is read, in bytes: of one request, and of all of a connection.
+const WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Serves `io` until its end with `app`. Once `leaving` is over, and after an answer that says so, the client is asked
+/// to go elsewhere with what comes next.
+pub(super) async fn serve<IO, A>(
+    io: IO,
+    peer: Option<SocketAddr>,
+    app: &A,
+    options: &config::Server,
+    leaving: impl Future<Output = ()>,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin,
+    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
+{
+    let opening = Builder::new()
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEAD)
+        .initial_window_size(WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .handshake::<_, Bytes>(io);
+    let Ok(Ok(mut connection)) = timeout(options.header_timeout, opening).await else { return };
+    let mut exchanges = FuturesUnordered::new();
+    let mut leaving = pin!(leaving);
+    let mut idle = pin!(sleep(options.keep_alive));
+    let mut is_last = false;
+    loop {
+        let may_go = tokio::select! {
+            biased;
+            Some(kind) = exchanges.next() => {
+                let rest = if is_last { DISCONNECT } else { options.keep_alive };
+                idle.as_mut().reset(Instant::now() + rest);
+                kind == ConnectionType::Close
+            }
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    exchanges.push(exchange(app, request, respond, peer, options.body_timeout));
+                    false
+                }
+                // With it go all who wait for an answer.
+                Some(Err(_)) | None => return,
+            },
+            () = &mut leaving, if !is_last => true,
+            () = &mut idle, if exchanges.is_empty() => {
+                if is_last {
+                    return;
+                }
+                true
+            }
+        };
+        if may_go && !is_last {
+            is_last = true;
+            connection.graceful_shutdown();
+            idle.as_mut().reset(Instant::now() + DISCONNECT);
+        }
+    }
+}
+
+/// Answers one request, as long as the client wants it. Gives what the answer says of the connection.
+async fn exchange<A>(
+    app: &A,
+    request: http::Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    peer: Option<SocketAddr>,
+    patience: Duration,
+) -> ConnectionType
+where
+    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
+{
+    let is_head = request.method() == Method::HEAD;
+    let (parts, content) = request.into_parts();
+    let content = Rc::new(RefCell::new(content));
+    let answer = tokio::select! {
+        answer = app.call(message(parts, &content, peer)) => answer,
+        _ = poll_fn(|cx| respond.poll_reset(cx)) => return ConnectionType::KeepAlive,
+    };
+    let response: HttpResponse = match answer {
+        Ok(response) => response.into_parts().1,
+        Err(error) => error.error_response(),
+    };
+    let kind = response.head().connection_type();
+    answer::send(response, respond, is_head, patience).await;
+    // Some clients do not see an answer behind which they are told to send no more. A handler that goes on is not
+    // robbed of what it reads.
+    if let Some(rest) = Rc::into_inner(content) {
+        let mut rest = chunks(Rc::new(rest));
+        let _ = timeout(DISCONNECT, async { while let Some(Ok(_)) = rest.next().await {} }).await;
+    }
+    kind
+}
+
+/// What a client sends behind the head of a request; the client may send more as it is taken.
+type Content = Rc<RefCell<RecvStream>>;
+
+/// The request as HTTP/1.1 would have it.
+fn message(parts: Parts, content: &Content, peer: Option<SocketAddr>) -> Request {
+    let is_empty = content.borrow().is_end_stream();
+    let payload = match is_empty {
+        true => Payload::None,
+        false => Payload::Stream { payload: chunks(content.clone()).boxed_local() },
+    };
+    let mut message = Request::with_payload(payload);
+    let head = message.head_mut();
+    head.method = parts.method;
+    head.version = parts.version;
+    head.peer_addr = peer;
+    head.headers = parts.headers.into();
+    let authority =
+        parts.uri.authority().map(|authority| HeaderValue::from_str(authority.as_str()));
+    if let Some(Ok(host)) = authority {
+        head.headers.insert(header::HOST, host);
+    }
+    head.uri = match parts.uri.path_and_query() {
+        Some(target) => Uri::from(target.clone()),
+        None => parts.uri,
+    };
+    join_cookies(&mut head.headers);
+    if !is_empty && !head.headers.contains_key(header::CONTENT_LENGTH) {
+        head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    message
+}
+
+/// A client may send cookies one by one, which HTTP/1.1 does not know (section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs = headers.get_all(header::COOKIE).map(HeaderValue::as_bytes).collect::<Vec<_>>();
+    if crumbs.len() > 1
+        && let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, whole);
+    }
+}
+
+/// `content` until it ends or breaks off.
+fn chunks(content: Content) -> impl Stream<Item = Result<Bytes, PayloadError>> {
+    stream::poll_fn(move |cx| {
+        let mut content = content.borrow_mut();
+        let chunk = std::task::ready!(content.poll_data(cx));
+        let taken = chunk.map(|chunk| {
+            let chunk = chunk?;
+            content.flow_control().release_capacity(chunk.len())?;
+            Ok(chunk)
+        });
+        Poll::Ready(taken.map(|taken| taken.map_err(PayloadError::Http2Payload)))
+    })
+}

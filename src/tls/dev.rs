@@ -1,0 +1,185 @@
+//! An authority and certificates of it for development, where there is nobody else who makes any.
+
+use std::fs::{self, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use chrono::{Datelike as _, Days, Utc};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
+};
+use tempfile::NamedTempFile;
+
+use super::files::{Authority, judged_key};
+
+/// Whom certificates are for, with the names by which each is asked: as a role, as a Service and a container.
+const ROLES: [(&str, &[&str]); 3] =
+    [("gateway", &["gateway", "api-gateway"]), ("user", &["user"]), ("product", &["product"])];
+/// By which a process of this machine is asked.
+const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// How long they are good, in days.
+const AUTHORITY_DAYS: u64 = 3650;
+const CERTIFICATE_DAYS: u64 = 365;
+
+/// What was written.
+#[derive(Debug)]
+pub struct Written {
+    /// The authority's certificate.
+    pub authority: PathBuf,
+    /// Whether it was not there before.
+    pub is_new: bool,
+    /// A folder a role with tls.crt, tls.key and ca.crt, as a Secret of Kubernetes has them.
+    pub folders: Vec<PathBuf>,
+}
+
+/// Writes into `folder` a certificate for each role, and the authority that signs them unless it is there already;
+/// the gateway's is for `hosts` besides, names or addresses.
+///
+/// # Errors
+/// When the authority that is there is not one that was made so, or a file cannot be written.
+pub fn write(folder: &Path, hosts: &[String]) -> Result<Written, String> {
+    let (path, key_path) = (folder.join("ca.crt"), folder.join("ca.key"));
+    create(folder)?;
+    let is_new = !path.exists() && !key_path.exists();
+    if is_new {
+        let key = generate()?;
+        let authority = authority().and_then(|params| params.self_signed(&key));
+        save(&key_path, &key.serialize_pem(), PRIVATE)?;
+        save(&path, &authority.map_err(words)?.pem(), PUBLIC)?;
+    }
+    let read = |path: &Path| {
+        let text = fs::read_to_string(path);
+        text.map_err(|error| format!("cannot read {}: {error}", path.display()))
+    };
+    let unusable = |error: &dyn std::fmt::Display| {
+        format!("cannot use the authority that is there, {}: {error}", path.display())
+    };
+    let (text, key) = (read(&path)?, read(&key_path)?);
+    let key = KeyPair::from_pem(&key).map_err(|error| unusable(&error))?;
+    let judge = Authority::read(&path).map_err(|error| unusable(&error))?;
+    // Only the key is taken from there: the rest is as it was when it was made.
+    let issuer = Issuer::new(authority().map_err(words)?, key);
+    let mut folders = Vec::new();
+    for (role, names) in ROLES {
+        let more = hosts.iter().map(String::as_str).filter(|_| role == "gateway");
+        let names = names.iter().copied().chain(LOCAL).chain(more);
+        let key = generate()?;
+        let certificate =
+            certificate(role, names).and_then(|params| params.signed_by(&key, &issuer));
+        let certificate = certificate.map_err(words)?;
+        let folder = folder.join(role);
+        create(&folder)?;
+        let (shown, private) = (folder.join("tls.crt"), folder.join("tls.key"));
+        save(&private, &key.serialize_pem(), PRIVATE)?;
+        save(&shown, &certificate.pem(), PUBLIC)?;
+        save(&folder.join("ca.crt"), &text, PUBLIC)?;
+        judged_key(&shown, &private, &judge).map_err(|error| unusable(&error))?;
+        folders.push(folder);
+    }
+    Ok(Written { authority: path, is_new, folders })
+}
+
+fn authority() -> Result<CertificateParams, rcgen::Error> {
+    let mut params = lasting(AUTHORITY_DAYS, "shop development authority", Vec::new())?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
+}
+
+fn certificate<'a>(
+    role: &str,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = lasting(CERTIFICATE_DAYS, role, names.map(str::to_owned).collect())?;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
+}
+
+/// Good from yesterday on: not every clock goes the same.
+fn lasting(days: u64, name: &str, names: Vec<String>) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(names)?;
+    let day = |days: u64| {
+        let day = Utc::now().date_naive() + Days::new(days);
+        date_time_ymd(day.year(), day.month() as u8, day.day() as u8)
+    };
+    params.not_before = day(0) - std::time::Duration::from_secs(86_400);
+    params.not_after = day(days);
+    params.distinguished_name.push(DnType::CommonName, name);
+    Ok(params)
+}
+
+fn generate() -> Result<KeyPair, String> {
+    KeyPair::generate().map_err(words)
+}
+
+fn words(error: rcgen::Error) -> String {
+    error.to_string()
+}
+
+/// The modes of files.
+const PRIVATE: u32 = 0o600;
+const PUBLIC: u32 = 0o644;
+
+fn create(folder: &Path) -> Result<(), String> {
+    let failed = |error| format!("cannot make {}: {error}", folder.display());
+    fs::create_dir_all(folder).map_err(failed)
+}
+
+/// Never half a file: a process that runs may read it meanwhile.
+fn save(path: &Path, text: &str, mode: u32) -> Result<(), String> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let saving = || {
+        let mut file = NamedTempFile::new_in(folder)?;
+        file.write_all(text.as_bytes())?;
+        file.as_file().set_permissions(Permissions::from_mode(mode))?;
+        file.persist(path).map_err(|error| error.error)
+    };
+    saving().map(drop).map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_authority_stays_and_certificates_are_new_each_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        assert!(write(folder.path(), &[]).unwrap().is_new);
+        let (authority, first) = (text("ca.crt"), text("user/tls.crt"));
+        assert!(!write(folder.path(), &[]).unwrap().is_new);
+        assert_eq!(text("ca.crt"), authority);
+        assert_eq!(text("product/ca.crt"), authority);
+        assert_ne!(text("user/tls.crt"), first);
+    }
+
+    #[test]
+    fn keys_are_for_their_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &[]).unwrap();
+        for name in ["ca.key", "gateway/tls.key", "user/tls.key", "product/tls.key"] {
+            let mode = fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_authority_that_somebody_else_made_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let other = rcgen::generate_simple_self_signed(["other".to_owned()]).unwrap();
+        let (path, key) = (folder.path().join("ca.crt"), folder.path().join("ca.key"));
+        fs::write(&path, other.cert.pem()).unwrap();
+        let error = write(folder.path(), &[]).unwrap_err();
+        assert!(error.starts_with("cannot read ") && error.contains("ca.key"), "{error}");
+        fs::write(&key, other.signing_key.serialize_pem()).unwrap();
+        let error = write(folder.path(), &[]).unwrap_err();
+        assert!(error.starts_with("cannot use the authority that is there"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), other.cert.pem());
+    }
+}

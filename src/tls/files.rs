@@ -1,0 +1,128 @@
+//! What is in the files.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::CertifiedKey;
+
+use super::provider;
+
+/// One of the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum File {
+    /// A certificate, and those that lead to the authority.
+    Certificate,
+    /// The certificate's private key.
+    Key,
+    /// The authorities by which others are believed.
+    Authority,
+}
+
+/// Which file does not work, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Problem {
+    /// The file.
+    pub file: File,
+    text: String,
+}
+
+impl Problem {
+    pub(super) fn new(file: File, text: impl fmt::Display) -> Self {
+        Self { file, text: text.to_string() }
+    }
+
+    /// Of what has nothing to do with any file in particular.
+    pub(super) fn of_library(error: rustls::Error) -> Self {
+        Self::new(File::Certificate, error)
+    }
+}
+
+/// A certificate and its private key, which belong together.
+pub(super) fn key(certificate: &Path, private: &Path) -> Result<Arc<CertifiedKey>, Problem> {
+    let chain = certificates(File::Certificate, certificate)?;
+    let wrong = |text: String| Problem::new(File::Key, text);
+    let bytes = content(File::Key, private)?;
+    let key = PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| {
+        let error = match error {
+            pem::Error::NoItemsFound => "it has no private key".to_owned(),
+            error => error.to_string(),
+        };
+        wrong(format!("cannot use {}: {error}", private.display()))
+    })?;
+    let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            let (private, certificate) = (private.display(), certificate.display());
+            wrong(format!("{private} is not the key of {certificate}"))
+        }
+        error => wrong(format!("cannot use {}: {error}", private.display())),
+    })?;
+    Ok(Arc::new(key))
+}
+
+/// As [`key`], where `authority` believes the certificate now, as every other role will have to.
+pub(super) fn judged_key(
+    certificate: &Path,
+    private: &Path,
+    authority: &Authority,
+) -> Result<Arc<CertifiedKey>, Problem> {
+    let key = key(certificate, private)?;
+    let refused = |error: &dyn fmt::Display| {
+        let problem = format!("mtls.authority does not believe {}: {error}", certificate.display());
+        Problem::new(File::Certificate, problem)
+    };
+    let (own, others) = key.cert.split_first().ok_or_else(|| refused(&"there is none"))?;
+    let judged = authority.callers.verify_client_cert(own, others, UnixTime::now());
+    judged.map_err(|error| refused(&error))?;
+    Ok(key)
+}
+
+/// By whom others are believed.
+#[derive(Clone, Debug)]
+pub(super) struct Authority {
+    pub(super) callers: Arc<dyn ClientCertVerifier>,
+    pub(super) called: Arc<dyn ServerCertVerifier>,
+}
+
+impl Authority {
+    pub(super) fn read(path: &Path) -> Result<Self, Problem> {
+        let wrong = |error: &dyn fmt::Display| {
+            Problem::new(File::Authority, format!("cannot use {}: {error}", path.display()))
+        };
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(File::Authority, path)? {
+            roots.add(certificate).map_err(|error| wrong(&error))?;
+        }
+        let roots = Arc::new(roots);
+        let callers = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider());
+        let called = WebPkiServerVerifier::builder_with_provider(roots, provider());
+        Ok(Self {
+            callers: callers.build().map_err(|error| wrong(&error))?,
+            called: called.build().map_err(|error| wrong(&error))?,
+        })
+    }
+}
+
+fn certificates(file: File, path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
+    let bytes = content(file, path)?;
+    let read = CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>();
+    let wrong = |error: &dyn fmt::Display| {
+        Problem::new(file, format!("cannot use {}: {error}", path.display()))
+    };
+    let read = read.map_err(|error| wrong(&error))?;
+    if read.is_empty() { Err(wrong(&"it has no certificate")) } else { Ok(read) }
+}
+
+fn content(file: File, path: &Path) -> Result<Vec<u8>, Problem> {
+    let wrong = |error| Problem::new(file, format!("cannot read {}: {error}", path.display()));
+    fs::read(path).map_err(wrong)
+}

@@ -1,0 +1,136 @@
+//! What a handshake asks, answered by what the files say now.
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, verify_server_name};
+use rustls::pki_types::{CertificateDer, DnsName, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+
+use super::Key;
+use super::files::Authority;
+use super::watched::Watched;
+
+/// The certificate that this process shows.
+#[derive(Debug)]
+pub(super) struct Shown(pub(super) Arc<Key>);
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.current())
+    }
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.current())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// Who may call: whoever has a certificate of the authority with one of the names.
+#[derive(Debug)]
+pub(super) struct Callers {
+    authority: Arc<Watched<Authority>>,
+    names: Vec<ServerName<'static>>,
+}
+
+impl Callers {
+    pub(super) fn new<'a>(
+        authority: Arc<Watched<Authority>>,
+        names: impl Iterator<Item = &'a DnsName<'static>>,
+    ) -> Self {
+        Self { authority, names: names.cloned().map(ServerName::DnsName).collect() }
+    }
+}
+
+impl ClientCertVerifier for Callers {
+    /// Says nothing: the authority may change, and a caller has one certificate to show.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let callers = self.authority.current().callers;
+        let verified = callers.verify_client_cert(end_entity, intermediates, now)?;
+        let shown = ParsedCertificate::try_from(end_entity)?;
+        let named = |name| verify_server_name(&shown, name).is_ok();
+        match self.names.iter().any(named) {
+            true => Ok(verified),
+            false => Err(rustls::CertificateError::ApplicationVerificationFailure.into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.authority.current().callers.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.authority.current().callers.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.authority.current().callers.supported_verify_schemes()
+    }
+}
+
+/// Who is called: whoever has a certificate of the authority with the name that was asked for.
+#[derive(Debug)]
+pub(super) struct Called(pub(super) Arc<Watched<Authority>>);
+
+impl ServerCertVerifier for Called {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let called = self.0.current().called;
+        called.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.current().called.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.current().called.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.current().called.supported_verify_schemes()
+    }
+}

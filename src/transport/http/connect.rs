@@ -1,0 +1,63 @@
+//! Opening a connection to a role in another process.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::stream::Stream;
+use crate::config::PeerUrl;
+
+/// By what, and for which name, a certificate is judged; or why it cannot be.
+type Secured = Result<(TlsConnector, ServerName<'static>), &'static str>;
+
+/// How a role is reached: by TCP, and by TLS over it where its URL says so; cheap to clone.
+#[derive(Clone)]
+pub struct Way {
+    address: String,
+    secured: Option<Secured>,
+}
+
+impl Way {
+    /// The way to `url`. The role's certificate is judged by `tls` and the host of the URL.
+    pub fn new(url: &PeerUrl, tls: Option<Arc<ClientConfig>>) -> Self {
+        let secured = || {
+            let tls =
+                tls.ok_or("this process has nothing to judge certificates by; start it again")?;
+            let name = ServerName::try_from(url.host().to_owned());
+            Ok((TlsConnector::from(tls), name.map_err(|_| "no certificate can have that name")?))
+        };
+        Self { address: url.address(), secured: url.is_secure().then(secured) }
+    }
+
+    /// Opens a connection within `patience`, and closes it.
+    ///
+    /// # Errors
+    /// Why it cannot be opened, in words.
+    pub async fn probe(self, patience: Duration) -> Result<(), String> {
+        match timeout(patience, self.open()).await {
+            Ok(opened) => opened.map(drop).map_err(|error| error.to_string()),
+            Err(_elapsed) => Err(format!("{} does not answer in time", self.address)),
+        }
+    }
+
+    /// Opens a connection.
+    pub(super) async fn open(&self) -> io::Result<Stream> {
+        let stream = TcpStream::connect(&self.address).await?;
+        // Nagle's algorithm would hold back the end of a request until its beginning is acknowledged.
+        let _ = stream.set_nodelay(true);
+        match &self.secured {
+            None => Ok(Stream::Plain(stream)),
+            Some(Ok((tls, name))) => {
+                let secured = tls.connect(name.clone(), stream).await?;
+                Ok(Stream::Secure(Box::new(secured)))
+            }
+            Some(Err(problem)) => Err(io::Error::other(*problem)),
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! HTTP/2 as the listener speaks it, with clients that behave and such that do not.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::web::{self, Bytes, Data, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, rt};
+use app::auth::{Guard, Mode, Verifier, public};
+use app::config::{Settings, Sources};
+use app::edge::{Draining, Edge, HeadLimit, path};
+use app::server;
+use app::telemetry::Metrics;
+use app::transport::Trusted;
+use awc::http::Method;
+use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
+use tempfile::TempDir;
+
+use crate::support::tls::{Certificates, Http2, open};
+use crate::support::until;
+
+/// More than any window.
+const LARGE: usize = 8 << 20;
+
+/// A listener with these routes, and what has begun and not ended in its handlers.
+struct Bench {
+    url: String,
+    certificates: Certificates,
+    running: Arc<AtomicUsize>,
+    draining: Draining,
+    handle: ServerHandle,
+    _folder: Rc<TempDir>,
+}
+
+/// Counts for as long as a handler runs.
+struct Running(Arc<AtomicUsize>);
+
+impl Running {
+    fn begin(count: &Data<Arc<AtomicUsize>>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn routes(running: Arc<AtomicUsize>) -> impl FnOnce(&mut ServiceConfig) {
+    let large = async || HttpResponse::Ok().body(vec![7_u8; LARGE]);
+    move |routes| {
+        routes
+            .app_data(Data::new(running))
+            .app_data(web::PayloadConfig::new(LARGE))
+            .service(path("/").get(public(), async || HttpResponse::Ok().body("hello")))
+            .service(path("/echo").get(public(), echo).post(public(), echo))
+            .service(path("/large").get(public(), large))
+            .service(path("/chunks").get(public(), chunks))
+            .service(path("/broken").get(public(), broken))
+            .service(path("/deaf").post(public(), async || HttpResponse::Conflict().body("no")))
+            .service(path("/wait").get(public(), wait));
+    }
+}
+
+/// Says in headers what came, and gives the content back.
+async fn echo(request: HttpRequest, body: Bytes) -> HttpResponse {
+    let header = |name| {
+        let values = request.headers().get_all(name).map(|value| value.to_str().unwrap());
+        values.collect::<Vec<_>>().join("|")
+    };
+    HttpResponse::Ok()
+        .insert_header(("x-host", header("host")))
+        .insert_header(("x-cookie", header("cookie")))
+        .insert_header(("x-target", request.uri().to_string()))
+        .insert_header(("x-version", format!("{:?}", request.version())))
+        .insert_header(("x-peer", request.peer_addr().unwrap().ip().to_string()))
+        .insert_header(("connection", "keep-alive"))
+        .body(body)
+}
+
+async fn chunks() -> HttpResponse {
+    let chunks = stream::iter(0..3).then(|n| async move {
+        rt::time::sleep(Duration::from_millis(20)).await;
+        Ok::<_, io::Error>(Bytes::from(format!("chunk {n};")))
+    });
+    HttpResponse::Ok().streaming(chunks)
+}
+
+async fn broken() -> HttpResponse {
+    let chunks = stream::iter([Ok(Bytes::from_static(b"half")), Err("the disk is gone")]);
+    HttpResponse::Ok().streaming(chunks.map(|chunk| chunk.map_err(io::Error::other)))
+}
+
+async fn wait(count: Data<Arc<AtomicUsize>>, query: web::Query<Wait>) -> HttpResponse {
+    let _running = Running::begin(&count);
+    rt::time::sleep(Duration::from_millis(query.millis)).await;
+    HttpResponse::Ok().finish()
+}
+
+#[derive(serde::Deserialize)]
+struct Wait {
+    millis: u64,
+}
+
+impl Bench {
+    fn start(overrides: &[(&str, &str)]) -> Self {
+        let own = overrides.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let sources = Sources { overrides: own.collect(), ..Sources::default() };
+        let (settings, effective) = app::config::load(&sources).unwrap();
+        let folder = TempDir::new().unwrap();
+        let certificates = Certificates::make(folder.path().join("certs"));
+        let at = |name: &str| certificates.path("gateway").join(name);
+        let tls = app::tls::public_server(&at("tls.crt"), &at("tls.key")).unwrap();
+        let listener = server::bind("test", "127.0.0.1:0".parse().unwrap(), &effective).unwrap();
+        let listener = listener.secured(Some(tls));
+        let (url, draining) = (listener.url(), Draining::default());
+        let running = Arc::<AtomicUsize>::default();
+        let (served, edge) = (Arc::clone(&running), edge(&settings, draining.clone()));
+        let app = move || edge.clone().app(routes(served.clone()));
+        let server = server::serve(listener, 1, &settings.server, app).unwrap();
+        let handle = server.handle();
+        rt::spawn(server);
+        Self { url, certificates, running, draining, handle, _folder: Rc::new(folder) }
+    }
+
+    async fn client(&self) -> Http2 {
+        Http2::open(&self.url, self.certificates.client(None)).await
+    }
+
+    fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
+    }
+}
+
+fn edge(settings: &Settings, draining: Draining) -> Edge {
+    Edge {
+        role: "test",
+        request_timeout: Duration::from_secs(30),
+        body_limit: LARGE,
+        body_timeout: Duration::from_secs(10),
+        head_limit: HeadLimit::of_clients(settings.server.header_limit),
+        draining,
+        access: log::Level::Info,
+        guard: Guard::new(Arc::new(Verifier::new(&settings.auth)), Mode::Open),
+        trusted: Trusted::Everybody,
+        metrics: Metrics::new().unwrap(),
+        security: None,
+        cors: None,
+    }
+}
+
+#[actix_rt::test]
+async fn a_request_is_what_it_would_be_in_http_1() {
+    let bench = Bench::start(&[]);
+    let cookies = [("cookie", "a=1"), ("cookie", "b=2"), ("te", "trailers")];
+    let answer = bench.client().await.send(Method::GET, "/echo?a=%20", &cookies, "").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("x-host"), bench.url.trim_start_matches("https://"));
+    assert_eq!(answer.header("x-cookie"), "a=1; b=2");
+    assert_eq!(answer.header("x-target"), "/echo?a=%20");
+    assert_eq!(answer.header("x-version"), "HTTP/2.0");
+    assert_eq!(answer.header("x-peer"), "127.0.0.1");
+    assert_eq!((answer.header("connection"), answer.header("content-length")), ("", "0"));
+    assert!(answer.header("date").ends_with(" GMT"), "{answer:?}");
+}
+
+#[actix_rt::test]
+async fn content_of_any_size_goes_both_ways() {
+    let client = Bench::start(&[]);
+    let client = client.client().await;
+    for size in [1, 70_000, LARGE] {
+        let length = size.to_string();
+        for headers in [&[("content-length", length.as_str())][..], &[]] {
+            let answer = client.send(Method::POST, "/echo", headers, vec![7; size]).await;
+            assert_eq!((answer.status, answer.body.len()), (200, size));
+        }
+    }
+    assert_eq!(client.get("/large").await.body.len(), LARGE);
+    let answer = client.get("/chunks").await;
+    assert_eq!(
+        (answer.body.as_slice(), answer.header("content-length")),
+        (&b"chunk 0;chunk 1;chunk 2;"[..], "")
+    );
+    let head = client.send(Method::HEAD, "/large", &[], "").await;
+    assert_eq!((head.body.len(), head.header("content-length")), (0, LARGE.to_string().as_str()));
+}
+
+#[actix_rt::test]
+async fn half_an_answer_does_not_pass_for_a_whole_one() {
+    let bench = Bench::start(&[]);
+    let client = bench.client().await;
+    let error = client.try_send(Method::GET, "/broken", &[], "").await.unwrap_err();
+    assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR));
+    assert_eq!(client.get("/").await.status, 200, "the connection goes on");
+}
+
+#[actix_rt::test]
+async fn an_answer_that_comes_before_the_end_of_the_request_arrives() {
+    let bench = Bench::start(&[]);
+    let client = bench.client().await;
+    for size in [1 << 20, LARGE] {
+        let answer = client.send(Method::POST, "/deaf", &[], vec![7; size]).await;
+        assert_eq!((answer.status, answer.body.as_slice()), (409, &b"no"[..]));
+        let length = (2 * LARGE).to_string();
+        let headers = [("content-length", length.as_str())];
+        let answer = client.send(Method::POST, "/echo", &headers, vec![7; 2 * LARGE]).await;
+        assert_eq!((answer.status, answer.problem().0.as_str()), (413, "/problems/too-large"));
+    }
+}
+
+#[actix_rt::test]
+async fn many_requests_share_a_connection_and_none_waits_for_another() {
+    let bench = Bench::start(&[]);
+    let client = bench.client().await;
+    let slow = rt::spawn({
+        let client = client.clone();
+        async move { client.get("/wait?millis=60000").await }
+    });
+    until("it waits", async || bench.running() == 1).await;
+    let answers = join_all((0..500).map(|_| client.get("/"))).await;
+    assert!(answers.iter().all(|answer| answer.status == 200 && answer.body == b"hello"));
+    slow.abort();
+    until("the one that nobody wants any longer ends", async || bench.running() == 0).await;
+}
+
+#[actix_rt::test]
+async fn no_more_than_128_requests_of_a_connection_run_at_once() {
+    let bench = Bench::start(&[]);
+    let client = bench.client().await;
+    // From here on it knows how many it may have: one more would be refused, for it to try again.
+    assert_eq!(client.get("/").await.status, 200);
+    let tasks = (0..200).map(|_| {
+        let client = client.clone();
+        rt::spawn(async move { client.get("/wait?millis=300").await.status })
+    });
+    let tasks = tasks.collect::<Vec<_>>();
+    until("as many run as may", async || bench.running() == 128).await;
+    let answers = join_all(tasks).await;
+    assert!(answers.into_iter().all(|status| status.unwrap() == 200));
+}
+
+#[actix_rt::test]
+async fn a_head_that_is_too_large_is_refused_and_the_connection_goes_on() {
+    let bench = Bench::start(&[]);
+    let client = bench.client().await;
+    let large = "x".repeat(70_000);
+    let answer = client.send(Method::GET, "/", &[("x-large", &large)], "").await;
+    assert_eq!(answer.status, 431);
+    assert_eq!(client.get("/").await.status, 200);
+}
+
+#[actix_rt::test]
+async fn a_connection_that_is_not_used_is_given_up() {
+    let bench = Bench::start(&[("server.keep_alive", "300ms"), ("server.header_timeout", "300ms")]);
+    let client = bench.client().await;
+    assert_eq!(client.get("/").await.status, 200);
+    let ended = async || client.sender.clone().ready().await.is_err();
+    until("it is closed", ended).await;
+    // Neither does one get far that says nothing after, or in, the handshake.
+    let mut config = bench.certificates.client(None);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let secure = open(&bench.url, config).await.unwrap();
+    let address = bench.url.trim_start_matches("https://");
+    let plain = tokio::net::TcpStream::connect(address).await.unwrap();
+    for mut silent in [Box::new(secure) as Box<dyn tokio::io::AsyncRead + Unpin>, Box::new(plain)] {
+        let mut answer = Vec::new();
+        let reading = tokio::io::AsyncReadExt::read_to_end(&mut silent, &mut answer);
+        let _ = tokio::time::timeout(crate::support::PATIENCE, reading).await.unwrap();
+    }
+}
+
+#[actix_rt::test]
+async fn an_answer_that_nobody_takes_is_given_up() {
+    let bench = Bench::start(&[("server.body_timeout", "300ms")]);
+    let client = bench.client().await;
+    let uri = format!("{}/large", bench.url);
+    let request = http::Request::builder().uri(uri).body(()).unwrap();
+    let mut sender = client.sender.clone().ready().await.unwrap();
+    let (answer, _) = sender.send_request(request, true).unwrap();
+    let mut content = answer.await.unwrap().into_body();
+    let mut taken = 0;
+    let error = loop {
+        // Without a word that there is room for more.
+        match content.data().await.unwrap() {
+            Ok(chunk) => taken += chunk.len(),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.reason(), Some(h2::Reason::CANCEL));
+    assert!(taken < LARGE, "{taken}");
+    // What was not given back to the connection does not matter to a new one.
+    assert_eq!(bench.client().await.get("/").await.status, 200);
+}
+
+#[actix_rt::test]
+async fn whoever_stops_answers_what_has_come_and_waits_for_no_idle_client() {
+    let bench = Bench::start(&[]);
+    let (idle, busy) = (bench.client().await, bench.client().await);
+    assert_eq!(idle.get("/").await.status, 200);
+    let slow = busy.clone();
+    let slow = rt::spawn(async move { slow.get("/wait?millis=400").await.status });
+    until("it waits", async || bench.running() == 1).await;
+    let stopped = rt::spawn(bench.handle.stop(true));
+    let refused = async || busy.sender.clone().ready().await.is_err();
+    until("nothing new is taken", refused).await;
+    assert_eq!(slow.await.unwrap(), 200);
+    tokio::time::timeout(crate::support::PATIENCE, stopped).await.unwrap().unwrap();
+}
+
+#[actix_rt::test]
+async fn while_the_process_drains_an_answer_asks_for_a_new_connection() {
+    let bench = Bench::start(&[]);
+    let client = bench.client().await;
+    assert_eq!(client.get("/").await.status, 200);
+    assert!(client.sender.clone().ready().await.is_ok());
+    bench.draining.begin();
+    assert_eq!(client.get("/").await.status, 200);
+    until("it is closed", async || client.sender.clone().ready().await.is_err()).await;
+    assert_eq!(bench.client().await.get("/").await.status, 200, "for as long as it listens");
+}
