@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use actix_web::App;
 use actix_web::dev::Server;
+use actix_web::web::ServiceConfig;
 use log::Level;
 use rustls::ClientConfig;
 
@@ -133,8 +134,18 @@ impl House {
 
     fn user_app_with(&self, product: Peer) -> App<impl RoleService + use<>> {
         let routes = self.user.as_ref().map(|user| user.routes(product));
-        let health = server::health_route(self.readiness.clone(), "user");
-        self.edge("user").app(move |config| {
+        self.role_app("user", routes)
+    }
+
+    /// The application of the role that is called `name`, where it is in this process: its `routes`, and the one by
+    /// which it tells how it is.
+    fn role_app<F: FnOnce(&mut ServiceConfig)>(
+        &self,
+        name: &'static str,
+        routes: Option<F>,
+    ) -> App<impl RoleService + use<F>> {
+        let health = server::health_route(self.readiness.clone(), name);
+        self.edge(name).app(move |config| {
             health(config);
             routes.into_iter().for_each(|routes| routes(config));
         })
@@ -144,11 +155,7 @@ impl House {
         let routes = self.product.as_ref().map(product::Role::routes).transpose();
         // House::build has seen that they can be had.
         let routes = routes.unwrap_or_else(|error| unreachable!("{error}"));
-        let health = server::health_route(self.readiness.clone(), "product");
-        self.edge("product").app(move |config| {
-            health(config);
-            routes.into_iter().for_each(|routes| routes(config));
-        })
+        self.role_app("product", routes)
     }
 
     /// The way to the user role: the role itself on this thread, or its URL.

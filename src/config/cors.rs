@@ -6,6 +6,8 @@ use actix_web::http::header::HeaderValue;
 use serde::Deserialize;
 use url::{Origin, Url};
 
+use super::values::parts;
+
 /// The origins whose scripts may read answers.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -63,10 +65,6 @@ impl<T: FromStr> TryFrom<String> for List<T> {
         };
         parts(&text).map(name).collect::<Result<_, _>>().map(Self)
     }
-}
-
-fn parts(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
 #[cfg(test)]

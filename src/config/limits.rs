@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::values::parts;
+
 /// What an unreadable limit should have looked like.
 const WANTED: &str = "such as 100/1s by address, 20/1m by user or 5000/1s by route";
 /// The longest time over which requests are counted.
@@ -73,7 +75,7 @@ impl TryFrom<String> for Limits {
 
     fn try_from(text: String) -> Result<Self, String> {
         let mut limits = Vec::<Limit>::new();
-        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        for part in parts(&text) {
             let limit = parse(part).map_err(|problem| format!("{part:?} {problem}"))?;
             let same = |other: &&Limit| (other.scope, other.period) == (limit.scope, limit.period);
             if let Some(other) = limits.iter().find(same) {

@@ -31,7 +31,7 @@ pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
 }
 
 /// The parts of `text` between commas, without white space and empty ones.
-fn parts(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn parts(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 

@@ -10,6 +10,7 @@ use super::limit::Policies;
 use super::upstream::State;
 use crate::auth::{Rule, admin, anyone, public, signed_in};
 use crate::config::{self, PeerUrl, Resilience, Route as Options, Tokens};
+use crate::edge::Bounds;
 
 /// The routes and where they lead.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ pub(super) struct Route {
     methods: Vec<Method>,
     pub(super) rule: Rule,
     pub(super) timeout: Option<Duration>,
-    pub(super) body_limit: Option<usize>,
+    body_limit: Option<usize>,
     pub(super) limits: Policies,
     /// Whether answers are kept that may be.
     pub(super) cache: bool,
@@ -191,6 +192,14 @@ impl Route {
             body_limit: (options.body_limit > 0).then_some(options.body_limit),
             upstream,
         })
+    }
+
+    /// Its bounds, which are `others` where it says nothing.
+    pub(super) fn bounds(&self, others: Bounds) -> Bounds {
+        Bounds {
+            timeout: self.timeout.unwrap_or(others.timeout),
+            body_limit: self.body_limit.unwrap_or(others.body_limit),
+        }
     }
 
     fn fits(&self, path: &str) -> bool {

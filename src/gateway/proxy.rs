@@ -44,9 +44,7 @@ impl Proxy {
         let found = self.tables.find(request.method(), request.path());
         let mut bounds = self.bounds;
         if let Ok(routed) = &found {
-            let route = routed.route();
-            bounds.timeout = route.timeout.unwrap_or(bounds.timeout);
-            bounds.body_limit = route.body_limit.unwrap_or(bounds.body_limit);
+            bounds = routed.route().bounds(bounds);
             let name = routed.table.names[routed.place].clone();
             request.extensions_mut().insert(RouteName(name));
         }
@@ -106,7 +104,7 @@ impl Proxy {
         context: &Context,
     ) -> Result<HttpResponse, Error> {
         let payload = request.take_payload();
-        let limit = routed.route().body_limit.unwrap_or(self.bounds.body_limit);
+        let limit = routed.route().bounds(self.bounds).body_limit;
         let overflow = Rc::new(Cell::new(false));
         let content = content(request.headers(), payload, limit, overflow.clone());
         let mut onward = Request::forward(request.request(), content);

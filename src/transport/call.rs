@@ -26,7 +26,7 @@ impl<'a> Call<'a> {
         mut request: Request,
         context: &'a Context,
         kept: bool,
-    ) -> Result<Self, PeerError> {
+    ) -> Self {
         let is_head = request.method == Method::HEAD;
         remove_hop_by_hop(&mut request.headers);
         take_length(&mut request.headers);
@@ -35,14 +35,14 @@ impl<'a> Call<'a> {
             Peer::Http(peer) if kept => Way::Kept(peer.keep(request)),
             peer => Way::Once(peer, Some(request)),
         };
-        Ok(Self { context, is_head, way })
+        Self { context, is_head, way }
     }
 
     /// Sends the request and waits for the head of the reply, which the content follows in a stream.
     ///
     /// # Errors
-    /// When there is no reply within the time that the context has left, or the request
-    /// [cannot be sent](Self::can_be_sent) any more; see [`PeerError`].
+    /// When there is no reply within the time that the context has left, or the request is gone, or any of its
+    /// content; see [`PeerError`].
     pub async fn send(&mut self) -> Result<Reply, PeerError> {
         let mut reply = match self.context.alarm() {
             Some(deadline) => {
@@ -57,14 +57,6 @@ impl<'a> Call<'a> {
             reply.body = reply.body.into_head(declared);
         }
         Ok(reply)
-    }
-
-    /// Whether the request is still here, with all of its content.
-    pub fn can_be_sent(&self) -> bool {
-        match &self.way {
-            Way::Once(_, request) => request.is_some(),
-            Way::Kept(kept) => kept.can_be_sent(),
-        }
     }
 
     /// The request, to be sent elsewhere; nothing where it is gone, or any of its content is.

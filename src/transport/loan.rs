@@ -43,19 +43,6 @@ impl Loan {
         }
     }
 
-    /// Whether it can be lent.
-    pub(super) fn is_here(&self) -> bool {
-        match self {
-            Self::None | Self::Full(_) => true,
-            Self::Stream(_, home) => {
-                let stream = home.0.take();
-                let is_here = stream.is_some();
-                home.0.set(stream);
-                is_here
-            }
-        }
-    }
-
     /// The content for one attempt; nothing where an earlier one has taken of it, or still may.
     pub(super) fn lend(&self) -> Option<Body> {
         match self {

@@ -163,21 +163,13 @@ impl Peer {
     /// # Errors
     /// When there is no reply within the time that `context` has left; see [`PeerError`].
     pub async fn send(&self, request: Request, context: &Context) -> Result<Reply, PeerError> {
-        self.prepare(request, context, false)?.send().await
+        self.prepare(request, context, false).send().await
     }
 
     /// Makes `request` ready to be sent on behalf of `context`, and sends nothing yet. What is `kept` can be
     /// had back when the call was in vain, and sent elsewhere; that costs a little. A role in this process
     /// keeps nothing: there is no elsewhere.
-    ///
-    /// # Errors
-    /// When it is no request that could be sent.
-    pub fn prepare<'a>(
-        &'a self,
-        request: Request,
-        context: &'a Context,
-        kept: bool,
-    ) -> Result<Call<'a>, PeerError> {
+    pub fn prepare<'a>(&'a self, request: Request, context: &'a Context, kept: bool) -> Call<'a> {
         Call::new(self, request, context, kept)
     }
 }

@@ -98,7 +98,7 @@ impl Upstream {
             // Another attempt is possible for some methods, and for all where there is another address.
             let other = plan.idempotent || self.peers.len() > 1;
             let kept = other && plan.retries < options.retries;
-            let mut call = peer.prepare(request, &limit, kept)?;
+            let mut call = peer.prepare(request, &limit, kept);
             let outcome = call.send().await;
             let ended = Instant::now();
             let verdict = Verdict::of(&outcome, self.is_fair(started, limit.deadline));

@@ -29,10 +29,6 @@ impl<'a> Kept<'a> {
         self.peer.exchange(&self.request, body, false).await
     }
 
-    pub(in crate::transport) fn can_be_sent(&self) -> bool {
-        self.body.is_here()
-    }
-
     pub(in crate::transport) fn take_back(self) -> Option<Request> {
         Some(Request { body: self.body.into_body()?, ..self.request })
     }
