@@ -181,11 +181,13 @@ async fn hanging_up_changes_routes_and_loses_no_request() {
         until(&line, async || shop.log().contains(&line)).await;
         assert_eq!(served().await, "two", "{bad}");
     }
-    write(&format!("{}[server]\nworkers = 1\n", leading_to(&one)));
+    let tuned = "[gateway.resilience]\nretries = 1\n[server]\nworkers = 1\n";
+    write(&format!("{}{tuned}", leading_to(&one)));
     shop.signal(Signal::SIGHUP);
     until("the first service answers", async || served().await == "one").await;
     let warned = "server.workers is another now, which takes a restart";
     until(warned, async || shop.log().contains(warned)).await;
+    assert!(!shop.log().contains("gateway.resilience.retries is another now"), "it holds at once");
     let so_far = count.get();
     until("the load goes on", async || count.get() > so_far + 8).await;
     stop.set(true);
