@@ -11,7 +11,8 @@ pub use product::{Product, ProductClient};
 pub use user::{Account, Dashboard, Jwk, JwkSet, Revocation, User, UserClient, UserRole};
 
 use actix_web::http::{Method, Uri};
-use chrono::{DateTime, SubsecRound as _, Utc};
+use chrono::{DateTime, SecondsFormat, SubsecRound as _, Utc};
+use serde::Serializer;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Kind};
@@ -23,6 +24,14 @@ pub type Timestamp = DateTime<Utc>;
 /// The present, to the microsecond.
 pub fn now() -> Timestamp {
     Utc::now().trunc_subsecs(6)
+}
+
+/// Writes `time` with all six digits of its microseconds: times of one length are in order as texts are, too.
+///
+/// # Errors
+/// Those of `serializer`.
+pub fn in_microseconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&time.to_rfc3339_opts(SecondsFormat::Micros, true))
 }
 
 /// What `peer` says of `target`, in at most `limit` bytes of JSON.
@@ -40,4 +49,18 @@ async fn get<T: DeserializeOwned>(
         let detail = "another role's answer could not be understood";
         Error::new(Kind::BadGateway, detail).caused_by(error)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_time_has_six_digits_of_its_second() {
+        for (micros, text) in [(0, "000000"), (120_000, "120000"), (1, "000001")] {
+            let time = DateTime::from_timestamp_micros(micros).unwrap();
+            let written = in_microseconds(&time, serde_json::value::Serializer).unwrap();
+            assert_eq!(written, format!("1970-01-01T00:00:00.{text}Z"));
+        }
+    }
 }

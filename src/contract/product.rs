@@ -23,6 +23,7 @@ pub struct Product {
     pub price: Money,
     /// When it was added.
     #[schema(value_type = String, format = DateTime)]
+    #[serde(serialize_with = "super::in_microseconds")]
     pub created_at: Timestamp,
     /// How often it was written. Outside it is the product's ETag.
     #[serde(skip)]

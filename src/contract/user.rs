@@ -25,6 +25,7 @@ pub struct User {
     pub email: String,
     /// When the account was registered.
     #[schema(value_type = String, format = DateTime)]
+    #[serde(serialize_with = "super::in_microseconds")]
     pub created_at: Timestamp,
 }
 

@@ -13,6 +13,7 @@ use crate::contract::{Account, Timestamp};
 pub(super) struct Export {
     /// When it was written.
     #[schema(value_type = String, format = DateTime)]
+    #[serde(serialize_with = "crate::contract::in_microseconds")]
     pub(super) exported_at: Timestamp,
     /// The account.
     pub(super) account: Account,
@@ -30,12 +31,15 @@ pub(super) struct ExportedSession {
     id: Uuid,
     /// When the user signed in.
     #[schema(value_type = String, format = DateTime)]
+    #[serde(serialize_with = "crate::contract::in_microseconds")]
     created_at: Timestamp,
     /// When its newest tokens were given out.
     #[schema(value_type = String, format = DateTime)]
+    #[serde(serialize_with = "crate::contract::in_microseconds")]
     used_at: Timestamp,
     /// When it ends unless it is used.
     #[schema(value_type = String, format = DateTime)]
+    #[serde(serialize_with = "crate::contract::in_microseconds")]
     expires_at: Timestamp,
 }
 
