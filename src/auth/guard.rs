@@ -130,7 +130,8 @@ fn refused(why: &'static str) -> Error {
 fn token(headers: &HeaderMap) -> Token<'_> {
     let mut lines = headers.get_all(AUTHORIZATION);
     let Some(line) = lines.next() else { return Token::Absent };
-    let parts = line.to_str().ok().and_then(|line| line.split_once(' '));
+    // Not `to_str`, which looks at each of some hundred bytes alone.
+    let parts = str::from_utf8(line.as_bytes()).ok().and_then(|line| line.split_once(' '));
     match parts {
         Some((scheme, token))
             if scheme.eq_ignore_ascii_case("bearer") && lines.next().is_none() =>

@@ -1,5 +1,7 @@
 //! Access tokens: JWTs (RFC 7519) that are signed with Ed25519 (RFC 8037).
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::Utc;
@@ -66,7 +68,9 @@ impl Identity {
 
     /// Whether the token has ended, as far as the clocks can be trusted.
     pub(super) fn is_over(&self) -> bool {
-        self.expires_at + LEEWAY.cast_signed() < Utc::now().timestamp()
+        // Not by the calendar of `Utc::now`: this is asked with every request.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.expires_at.saturating_add_unsigned(LEEWAY) < now.cast_signed()
     }
 }
 

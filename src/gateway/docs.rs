@@ -4,11 +4,10 @@ use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
-use actix_web::web::{Bytes, Data, Path};
+use actix_web::web::{Bytes, Data};
 use actix_web::{HttpResponse, Responder};
 
 use crate::edge::{Condition, IfNoneMatch};
-use crate::error::Error;
 use crate::storage::digest;
 
 /// The page loads what is its own, and asks for the document; it is nobody's frame.
@@ -113,33 +112,40 @@ pub(super) async fn page(docs: Data<Docs>, condition: Condition) -> impl Respond
     docs.page.answer(&condition)
 }
 
-/// Gives what the page is made of.
+/// Gives the page's script.
 #[utoipa::path(
     get,
-    path = "/docs/{file}",
-    operation_id = "showDocsFile",
+    path = "/docs/page.js",
+    operation_id = "showDocsScript",
     tag = "gateway",
-    params(
-        ("file" = String, Path, description = "`page.js` or `page.css`", example = "page.js"),
-        IfNoneMatch,
-    ),
+    params(IfNoneMatch),
     responses(
-        (status = 200, description = "The file", content(
-            (String = "text/javascript"), (String = "text/css")
-        ), headers(("ETag" = String, description = "Names what it says"))),
+        (status = 200, description = "The script", body = String, content_type = "text/javascript",
+            headers(("ETag" = String, description = "Names what it says"))),
         (status = 304, description = "The client has it", headers(
             ("ETag" = String, description = "What it has")
         )),
     )
 )]
-pub(super) async fn file(
-    docs: Data<Docs>,
-    name: Path<String>,
-    condition: Condition,
-) -> Result<impl Responder, Error> {
-    match name.as_str() {
-        "page.js" => Ok(docs.script.answer(&condition)),
-        "page.css" => Ok(docs.style.answer(&condition)),
-        _ => Err(Error::not_found("file")),
-    }
+pub(super) async fn script(docs: Data<Docs>, condition: Condition) -> impl Responder {
+    docs.script.answer(&condition)
+}
+
+/// Gives the page's style.
+#[utoipa::path(
+    get,
+    path = "/docs/page.css",
+    operation_id = "showDocsStyle",
+    tag = "gateway",
+    params(IfNoneMatch),
+    responses(
+        (status = 200, description = "The style", body = String, content_type = "text/css",
+            headers(("ETag" = String, description = "Names what it says"))),
+        (status = 304, description = "The client has it", headers(
+            ("ETag" = String, description = "What it has")
+        )),
+    )
+)]
+pub(super) async fn style(docs: Data<Docs>, condition: Condition) -> impl Responder {
+    docs.style.answer(&condition)
 }

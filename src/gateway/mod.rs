@@ -167,21 +167,22 @@ fn configure(routes: &mut ServiceConfig, roles: Data<Roles>, docs: Docs, proxy: 
     routes.default_service(fn_service(move |request| proxy.clone().serve(request)));
 }
 
-/// What the gateway answers itself.
+/// What the gateway answers itself. None has a parameter: all that is proxied is held against these paths first.
 fn paths() -> Vec<Path> {
     vec![
         path("/").get(anyone(), welcome),
         path("/health").get(public(), health::show),
         path("/openapi.json").get(public(), docs::document),
         path("/docs").get(public(), docs::page),
-        path("/docs/{file}").get(public(), docs::file),
+        path("/docs/page.js").get(public(), docs::script),
+        path("/docs/page.css").get(public(), docs::style),
     ]
 }
 
 /// What handlers say of themselves.
 #[derive(utoipa::OpenApi)]
 #[openapi(
-    paths(welcome, health::show, docs::document, docs::page, docs::file),
+    paths(welcome, health::show, docs::document, docs::page, docs::script, docs::style),
     tags((name = "gateway", description = "The shop's own address"))
 )]
 struct Written;

@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
-use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use actix_web::{HttpMessage as _, HttpResponse};
 use futures_util::StreamExt as _;
 
@@ -19,7 +19,7 @@ use crate::auth::Caller;
 use crate::config::Networks;
 use crate::edge::{BodyLimit, Bounds, RouteName, admit, discard, too_large};
 use crate::error::{Error, allow_header};
-use crate::transport::{Body, Context, Request, number, remove_hop_by_hop};
+use crate::transport::{Body, Context, Request, number};
 
 /// What the proxy of one worker thread works with.
 #[derive(Debug)]
@@ -107,9 +107,8 @@ impl Proxy {
         let limit = routed.route().bounds(self.bounds).body_limit;
         let overflow = Rc::new(Cell::new(false));
         let content = content(request.headers(), payload, limit, overflow.clone());
-        let mut onward = Request::forward(request.request(), content);
-        // What the client says of its own connection must not touch what the gateway says next.
-        remove_hop_by_hop(&mut onward.headers);
+        let may = |name: &HeaderName| !forwarding::is_identity(name);
+        let mut onward = Request::forward(request.request(), content, may);
         let hop = self.hop(request, context);
         if routed.upstream().is_here() {
             forwarding::introduce(&mut onward.headers, &hop);

@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::config;
 use crate::edge::{Turns, Waiting};
 use crate::error::{Error, Kind};
+use crate::transport::REQUEST_ID;
 
 /// How long a client may take.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +108,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
 /// The answer to half a head, which no edge will see.
 fn too_slow() -> String {
-    let (head, body) = Error::new(Kind::RequestTimeout, "the request did not come in time").bare();
+    answer(&Error::new(Kind::RequestTimeout, "the request did not come in time"))
+}
+
+/// What is to be said instead of `bytes`, where those are actix's answer to a head that it cannot read: a status
+/// and nothing else.
+fn refusal(bytes: &[u8]) -> Option<String> {
+    let error = match bytes.get(..13)? {
+        b"HTTP/1.1 400 " => Error::new(Kind::Malformed, "the request is not one of HTTP/1.1"),
+        b"HTTP/1.1 431 " => Error::new(Kind::HeadTooLarge, "the request's head is too large"),
+        _ => return None,
+    };
+    // What has been through the edge says which request it answers.
+    let ours =
+        bytes.windows(REQUEST_ID.as_str().len()).any(|name| name == REQUEST_ID.as_str().as_bytes());
+    (!ours).then(|| answer(&error))
+}
+
+fn answer(error: &Error) -> String {
+    let (head, body) = error.bare();
     format!("{head}\r\n{body}")
 }
 
@@ -145,6 +164,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<S> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
+        let unread = matches!(this.turns.waiting(), Waiting::ForHead(_));
+        if let Some(refusal) = unread.then(|| refusal(buf)).flatten() {
+            // There is room for it, as in `cut_off`.
+            let written = Pin::new(&mut this.stream).poll_write(cx, refusal.as_bytes());
+            return written.map_ok(|_| buf.len());
+        }
         let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
         if polled.is_ready() {
             this.stalled = None;

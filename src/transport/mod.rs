@@ -24,18 +24,8 @@ pub use context::{Context, REQUEST_ID, REQUEST_TIMEOUT, RequestId, TRACE_PARENT}
 
 use crate::error::{Error, Kind};
 
-/// Headers that concern one connection and not the message (RFC 9110, section 7.6.1), beside Connection.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    // The caller's server has answered it already: the content is on its way.
-    header::EXPECT,
-    HeaderName::from_static("keep-alive"),
-    header::PROXY_AUTHENTICATE,
-    HeaderName::from_static("proxy-connection"),
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+/// For how many more headers a request that is forwarded has room from the start.
+const ADDED: usize = 8;
 
 /// A request to another role.
 #[derive(Debug)]
@@ -56,10 +46,18 @@ impl Request {
         Self { method, target, headers: HeaderMap::new(), body: Body::None }
     }
 
-    /// What `request` asks for, with its headers and `body`, to be asked of another role.
-    pub fn forward(request: &HttpRequest, body: Body) -> Self {
+    /// What `request` asks for, with `body` and with those of its end-to-end headers that `may` be passed on,
+    /// to be asked of another role.
+    pub fn forward(request: &HttpRequest, body: Body, may: impl Fn(&HeaderName) -> bool) -> Self {
         let head = request.head();
-        let headers = head.headers.clone();
+        let mut headers = HeaderMap::with_capacity(head.headers.len_keys() + ADDED);
+        for (name, value) in &head.headers {
+            // Connection stays until what it names has gone.
+            if !is_hop_by_hop(name) && may(name) {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        remove_named(&mut headers);
         Self { method: head.method.clone(), target: head.uri.clone(), headers, body }
     }
 }
@@ -186,15 +184,39 @@ fn take_length(headers: &mut HeaderMap) -> Option<u64> {
     length
 }
 
+/// Whether a header concerns one connection and not the message (RFC 9110, section 7.6.1); Connection is another
+/// one.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    // The caller's server has answered Expect already: the content is on its way.
+    matches!(
+        name.as_str(),
+        "expect"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
 /// Takes out the headers that concern one connection and not the message.
-pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    remove_named(headers);
+    if headers.keys().any(is_hop_by_hop) {
+        headers.retain(|name, _| !is_hop_by_hop(name));
+    }
+}
+
+/// Takes out Connection, and the headers that it names.
+fn remove_named(headers: &mut HeaderMap) {
     for named in headers.remove(header::CONNECTION) {
         let named = named.to_str().unwrap_or_default().split(',');
         for name in named.filter_map(|name| name.trim().parse::<HeaderName>().ok()) {
             headers.remove(name);
         }
     }
-    headers.retain(|name, _| !HOP_BY_HOP.contains(name));
 }
 
 #[cfg(test)]

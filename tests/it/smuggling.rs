@@ -388,7 +388,10 @@ fn holds(gateway: &Process, upstream: &Upstream, case: &Case) -> Result<(), Stri
     let ok = closed
         && rest.is_empty()
         && match case.then {
-            Refused(status) => statuses == [status] && requests.is_empty() && broken == 0,
+            Refused(status) => {
+                let told = came.contains("application/problem+json");
+                statuses == [status] && told && requests.is_empty() && broken == 0
+            }
             CutOff => statuses.is_empty() && requests.is_empty(),
             BrokenOff => statuses == [400] && requests.is_empty(),
             Passed(body) => {

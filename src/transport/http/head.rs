@@ -1,6 +1,7 @@
 //! The heads of messages as bytes, and how long their content is (RFC 9112, section 6).
 
 use std::fmt::Write as _;
+use std::mem::MaybeUninit;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
@@ -14,6 +15,8 @@ use super::origin_form;
 /// The largest head of an answer, in bytes, and the most header lines in it.
 const LIMIT: usize = 64 * 1024;
 const LINES: usize = 128;
+/// For how many more header lines there is room from the start.
+const ADDED: usize = 8;
 
 /// A request on its way out.
 pub(super) struct Outgoing {
@@ -86,9 +89,10 @@ pub(super) struct Head {
 /// # Errors
 /// When it is none, too large, or says in two ways where its content ends.
 pub(super) fn take(input: &mut BytesMut, is_head: bool) -> Result<Option<Head>, &'static str> {
-    let mut lines = [httparse::EMPTY_HEADER; LINES];
-    let mut parsed = httparse::Response::new(&mut lines);
-    let length = match parsed.parse(input) {
+    let mut lines = [const { MaybeUninit::uninit() }; LINES];
+    let mut parsed = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    let length = match parser.parse_response_with_uninit_headers(&mut parsed, input, &mut lines) {
         Ok(httparse::Status::Complete(length)) if length <= LIMIT => length,
         Ok(httparse::Status::Partial) if input.len() < LIMIT => return Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err("the head is too large"),
@@ -106,7 +110,8 @@ pub(super) fn take(input: &mut BytesMut, is_head: bool) -> Result<Option<Head>, 
     });
     let places = places.collect::<Vec<_>>();
     let bytes = input.split_to(length).freeze();
-    let mut headers = HeaderMap::with_capacity(places.len());
+    // The gateway adds some of its own.
+    let mut headers = HeaderMap::with_capacity(places.len() + ADDED);
     for (name, place) in places {
         headers.append(name.map_err(|_| "a name is none")?, value(bytes.slice(place))?);
     }

@@ -41,11 +41,12 @@ impl Pool {
 
     /// A kept connection that can be used, if there is one.
     pub(super) fn take(&self) -> Option<Connection> {
+        let now = Instant::now();
         loop {
             // The last one first: so the others grow old, and there are no more than it takes.
             let (mut connection, since) = self.0.kept.borrow_mut().pop()?;
-            let young = connection.opened.elapsed() < LIFETIME;
-            if young && since.elapsed() < self.0.most_idle && connection.is_usable() {
+            let young = now - connection.opened < LIFETIME;
+            if young && now - since < self.0.most_idle && connection.is_usable() {
                 return Some(connection);
             }
         }
