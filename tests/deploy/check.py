@@ -303,6 +303,17 @@ class Program(Check):
                      APP__USER__MANAGEMENT="127.0.0.1:0", PRODUCT_URL="http://127.0.0.1:1",
                      DATABASE_URL="postgres://127.0.0.1:1/shop", APP__USER__SIGNING_KEYS_PATH="/nowhere/keys")
 
+    def test_the_readme_lists_every_setting(self) -> None:
+        text = (ROOT / "README.md").read_text().partition("\n## Configuration\n")[2].partition("\n## ")[0]
+        listed = {key for row in re.findall(r"(?m)^\| (`.*?) \|", text) for key in re.findall("`([^`]+)`", row)}
+        # Keys below a name of the operator's, and those of one thing, are listed together.
+        together = {key.partition("NAME")[0].removesuffix("…") for key in listed if "…" in key or "NAME" in key}
+        found = program.settings([], {})
+        self.assertGreater(len(found), 90)
+        missing = {key for key in found if key not in listed and not key.startswith(tuple(together))}
+        self.assertEqual(missing, set())
+        self.assertEqual({key for key in listed - {*found} if "…" not in key and "NAME" not in key}, set())
+
     def test_an_unknown_setting_is_refused(self) -> None:
         with self.assertRaisesRegex(Refused, "no such setting"):
             program.settings([], {"APP__USER__POOL_SISE": "4"})
