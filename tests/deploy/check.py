@@ -303,6 +303,17 @@ class Program(Check):
                      APP__USER__MANAGEMENT="127.0.0.1:0", PRODUCT_URL="http://127.0.0.1:1",
                      DATABASE_URL="postgres://127.0.0.1:1/shop", APP__USER__SIGNING_KEYS_PATH="/nowhere/keys")
 
+    def test_the_readme_lists_every_setting(self) -> None:
+        text = (ROOT / "README.md").read_text().partition("\n## Configuration\n")[2].partition("\n## ")[0]
+        listed = {key for row in re.findall(r"(?m)^\| (`.*?) \|", text) for key in re.findall("`([^`]+)`", row)}
+        # Keys below a name of the operator's, and those of one thing, are listed together.
+        together = {key.partition("NAME")[0].removesuffix("…") for key in listed if "…" in key or "NAME" in key}
+        found = program.settings([], {})
+        self.assertGreater(len(found), 90)
+        missing = {key for key in found if key not in listed and not key.startswith(tuple(together))}
+        self.assertEqual(missing, set())
+        self.assertEqual({key for key in listed - {*found} if "…" not in key and "NAME" not in key}, set())
+
     def test_an_unknown_setting_is_refused(self) -> None:
         with self.assertRaisesRegex(Refused, "no such setting"):
             program.settings([], {"APP__USER__POOL_SISE": "4"})
@@ -412,6 +423,19 @@ class Kubernetes(Check):
     def test_an_ingress_that_is_not_trusted_is_refused(self) -> None:
         self.refuse(PRODUCTION, "TRUSTED_PROXIES: 10.0.0.0/8", 'TRUSTED_PROXIES: ""', "all clients would be one")
 
+    def test_production_limits_clients(self) -> None:
+        found = loaded(PRODUCTION)
+        truth = program.Truth.of(found.container(found.named("Deployment", "gateway")), image_env())
+        for route in ("auth", "products"):
+            self.assertIn(" by address", truth.settings[f"gateway.routes.{route}.limits"])
+        self.assertEqual(truth.settings["gateway.limits_url"], "redis://:***@redis:6379")
+
+    def test_limits_that_do_not_hold_are_refused(self) -> None:
+        self.refuse(PRODUCTION, "120/1m by address", "120/m by address", "must be over whole seconds")
+        self.refuse(PRODUCTION, "ROUTES__PRODUCTS__LIMITS", "ROUTES__PRODUCT__LIMITS",
+                    "gateway.routes.product leads nowhere")
+        self.refuse(PRODUCTION, "name: REDIS_URL", "name: CACHE_URL", "counted in each process by itself")
+
     def test_a_user_role_without_its_key_is_refused(self) -> None:
         self.refuse(BASE, "path: signing-keys", "path: keys", "no key that signs tokens")
         self.refuse(PRODUCTION, "mountPath: /keys", "mountPath: /key", "no key that signs tokens")
@@ -481,6 +505,9 @@ class Kubernetes(Check):
         self.refuse(PRODUCTION, "          app.kubernetes.io/name: product\n    ports:\n    - port: 3001",
                     "          app.kubernetes.io/name: redis\n    ports:\n    - port: 3001",
                     "Ingress does not let .*'product', target='user', port=3001")
+        self.refuse(PRODUCTION, "          app.kubernetes.io/name: gateway\n    ports:\n    - port: 6379",
+                    "          app.kubernetes.io/name: user\n    ports:\n    - port: 6379",
+                    "Ingress does not let .*'gateway', target='redis', port=6379")
         self.refuse(PRODUCTION, "  podSelector: {}", "  podSelector: {matchLabels: {a: b}}", "selects nothing")
 
     def test_an_image_that_listens_on_loopback_is_refused(self) -> None:
@@ -611,6 +638,29 @@ class ComposeFiles(Check):
         self.refuse(COMPOSE, "      APP__USER__SIGNING_KEYS: ${SIGNING_KEYS:?run make env}\n", "",
                     "no key that signs tokens")
         self.refuse(COMPOSE, "${SIGNING_KEYS:?", "${REDIS_PASSWORD:?", "another secret than SIGNING_KEYS")
+
+    def test_limits_of_the_environment_file_hold(self) -> None:
+        for path, name in ((COMPOSE, "gateway"), (COMPOSE_ALL, "shop")):
+            with self.subTest(path=path.name):
+                found = composed(path, AUTH_LIMITS="120/1m by address", PRODUCTS_LIMITS="100/1s by address, 9/1s by user")
+                compose.check(found, image_env())
+                settings = program.Truth.of(found.container(name), image_env()).settings
+                self.assertEqual(settings["gateway.routes.auth.limits"], "120/1m by address")
+                self.assertEqual(settings["gateway.routes.products.limits"], "100/1s by address, 9/1s by user")
+                with self.assertRaisesRegex(Refused, "gateway.routes.auth.limits"):
+                    compose.check(composed(path, AUTH_LIMITS="120 a minute"), image_env())
+
+    def test_limits_that_each_gateway_counts_for_itself_are_refused(self) -> None:
+        self.refuse(COMPOSE, "      REDIS_URL: redis://:${REDIS_PASSWORD:?run make env}@redis:6379\n"
+                             "      APP__GATEWAY__ROUTES__AUTH__LIMITS: ${AUTH_LIMITS:-}",
+                    "      APP__GATEWAY__ROUTES__AUTH__LIMITS: 1/1s by address", "counted in each process by itself")
+
+    def test_what_the_example_offers_works(self) -> None:
+        offered = dict(re.findall("(?m)^#([A-Z_]+)=(.+)$", (DEPLOY / ".env.example").read_text()))
+        self.assertIn("AUTH_LIMITS", offered)
+        for path in (COMPOSE, COMPOSE_ALL):
+            with self.subTest(path=path.name):
+                compose.check(composed(path, **offered), image_env())
 
     def test_data_on_no_volume_is_refused(self) -> None:
         self.refuse(COMPOSE_ALL, "data:/data", "data:/date", "lost with the container")

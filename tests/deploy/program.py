@@ -21,7 +21,7 @@ ROLES = ("gateway", "user", "product")
 # token.
 ASKS = {"gateway": ("user", "product"), "user": ("product",), "product": ("user",)}
 STORES = {
-    "gateway": (),
+    "gateway": ("gateway.limits_url",),
     "user": ("user.database_url",),
     "product": ("product.database_url", "product.cache_url"),
 }
@@ -240,6 +240,19 @@ def check_tls(container: Container, truth: Truth) -> None:
             raise Refused(f"{key} is {url}, while the role has {has}")
 
 
+def check_routes(truth: Truth) -> None:
+    """Each route of the gateway leads somewhere, and what it limits is counted by all gateways together."""
+    if "gateway" not in truth.roles:
+        return
+    for route in sorted({key.split(".")[2] for key in truth.settings if key.startswith("gateway.routes.")}):
+        upstream = truth.settings.get(f"gateway.routes.{route}.upstream", "")
+        if upstream not in ROLES[1:] and not truth.settings.get(f"gateway.upstreams.{upstream}.urls"):
+            raise Refused(f"gateway.routes.{route} leads nowhere; its upstream is {upstream!r}")
+        limited = truth.settings.get(f"gateway.routes.{route}.limits")
+        if limited and len(truth.roles) < len(ROLES) and truth.settings["gateway.limits_url"] == "memory://":
+            raise Refused(f"gateway.routes.{route}.limits are counted in each process by itself")
+
+
 def one_protocol(truths: Iterable[Truth]) -> None:
     """Roles that work together all know each other by certificates, or none does."""
     if len({truth.is_mutual for truth in truths}) > 1:
@@ -263,7 +276,7 @@ def arrows(container: Container, truth: Truth, hosts: Mapping[str, Host]) -> lis
 def check_login(container: Container, arrow: Arrow) -> None:
     """A store lets in whom the URL names. The program hides passwords, so its environment is asked."""
     name = {"user.database_url": "DATABASE_URL", "product.database_url": "MONGODB_URL",
-            "product.cache_url": "REDIS_URL"}.get(arrow.key)
+            "product.cache_url": "REDIS_URL", "gateway.limits_url": "REDIS_URL"}.get(arrow.key)
     if name is None:
         return
     url, store = urlsplit(container.env[name]), arrow.target.env
@@ -303,6 +316,7 @@ def check(container: Container, truth: Truth, hosts: Mapping[str, Host]) -> list
     check_mode(container, truth)
     check_keys(container, truth)
     check_tls(container, truth)
+    check_routes(truth)
     found = arrows(container, truth, hosts)
     for arrow in found:
         check_login(container, arrow)
