@@ -24,8 +24,10 @@ pub enum Body {
 
 /// Content that comes in chunks.
 pub struct Chunks {
-    pub(super) length: Option<u64>,
-    pub(super) stream: ChunkStream,
+    /// How many bytes there are, where that is known.
+    pub length: Option<u64>,
+    /// The chunks themselves.
+    pub stream: LocalBoxStream<'static, io::Result<Bytes>>,
 }
 
 pub(super) type ChunkStream = LocalBoxStream<'static, io::Result<Bytes>>;

@@ -115,6 +115,60 @@ async fn an_upstream_that_is_slow_is_not_the_clients_fault() {
 }
 
 #[actix_rt::test]
+async fn a_client_that_is_slow_is_not_the_upstreams_fault() {
+    blocking(|| {
+        let upstream = Upstream::obliging();
+        // More than all of them would open the breaker.
+        let settings = [
+            ("APP__GATEWAY__RESILIENCE__RESPONSE_TIMEOUT", "200ms"),
+            ("APP__GATEWAY__RESILIENCE__BREAKER_VOLUME", "5"),
+            ("APP__SERVER__BODY_TIMEOUT", "600ms"),
+        ];
+        let (gateway, _folder) = upstream.gateway(&settings);
+        let half = format!("{POST}content-length: 10\r\n\r\nhello");
+        let clients = [(); 8].map(|()| {
+            let mut client = Raw::connect(&gateway);
+            client.send(&half);
+            client
+        });
+        for mut client in clients {
+            let answer = client.rest();
+            assert!(answer.starts_with("HTTP/1.1 408 "), "{answer:?}");
+        }
+        assert!(upstream.take().0.is_empty());
+        // Piece by piece, each later than the upstream may answer.
+        let mut client = Raw::connect(&gateway);
+        client.send(format!("{POST}connection: close\r\ncontent-length: 5\r\n\r\n"));
+        for piece in ["h", "e", "l", "l", "o"] {
+            std::thread::sleep(Duration::from_millis(300));
+            client.send(piece);
+        }
+        let answer = client.rest();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
+        assert_eq!(upstream.take().0[0].body, b"hello");
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn an_upstream_that_is_slow_behind_an_upload_has_its_own_time() {
+    blocking(|| {
+        let upstream = Upstream::start(Line::wait_for_end);
+        let settings = [("APP__GATEWAY__RESILIENCE__RESPONSE_TIMEOUT", "300ms")];
+        let (gateway, _folder) = upstream.gateway(&settings);
+        let mut client = Raw::connect(&gateway);
+        client.send(format!("{POST}connection: close\r\ncontent-length: 5\r\n\r\nhell"));
+        std::thread::sleep(Duration::from_millis(500));
+        let start = Instant::now();
+        client.send("o");
+        assert!(client.rest().starts_with("HTTP/1.1 504 "));
+        let after = start.elapsed().as_millis();
+        assert!((250..1500).contains(&after), "{after} ms");
+    })
+    .await;
+}
+
+#[actix_rt::test]
 async fn a_client_that_does_not_read_is_cut_off() {
     blocking(|| {
         let (gone, is_gone) = std::sync::mpsc::channel();

@@ -14,6 +14,7 @@ mod budget;
 mod bulkhead;
 mod retry;
 mod state;
+mod upload;
 mod window;
 
 #[cfg(test)]
@@ -28,11 +29,12 @@ pub use breaker::Position;
 pub use state::{Report, State};
 
 use crate::error::Error;
-use crate::transport::{Call, Context, Peer, PeerError, Reply, Request};
+use crate::transport::{Body, Call, Context, Peer, PeerError, Reply, Request};
 use addresses::Tried;
 use breaker::Ticket;
 use retry::Verdict;
 use state::Slot;
+use upload::Upload;
 
 /// One worker thread's way to an upstream.
 #[derive(Debug)]
@@ -88,18 +90,30 @@ impl Upstream {
     ) -> Result<Reply, PeerError> {
         let State { addresses, options, .. } = &*self.state;
         let mut plan = Plan::new(&request, context);
+        let (body, upload) = Upload::watch(std::mem::replace(&mut request.body, Body::None));
+        request.body = body;
         let mut started = Instant::now();
         let mut at = addresses.choose(self.state.millis(started), plan.tried, false).unwrap_or(0);
         loop {
             let peer = self.peers.get(at).ok_or_else(no_address)?;
             slot.go_to(at);
             plan.tried.add(at);
-            let limit = context.until((started + self.response_timeout).into_std());
+            let limit = match &upload {
+                None => context.until((started + self.response_timeout).into_std()),
+                // The upstream's time begins when the client has had its own.
+                Some(_) => context.clone(),
+            };
             // Another attempt is possible for some methods, and for all where there is another address.
             let other = plan.idempotent || self.peers.len() > 1;
             let kept = other && plan.retries < options.retries;
             let mut call = peer.prepare(request, &limit, kept);
-            let outcome = call.send().await;
+            let outcome = match &upload {
+                None => call.send().await,
+                Some(upload) => tokio::select! {
+                    outcome = call.send() => outcome,
+                    () = upload.overdue(started, self.response_timeout) => Err(PeerError::DeadlineExceeded),
+                },
+            };
             let ended = Instant::now();
             let verdict = Verdict::of(&outcome, self.is_fair(started, limit.deadline));
             self.note(at, verdict, ticket, ended);
