@@ -232,7 +232,8 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 /// # Errors
 /// The first setting that does not work.
 pub fn check_config(global: &Global) -> Result<(), Failure> {
-    let (_, effective) = load(global)?;
+    let (settings, effective) = load(global)?;
+    app::check(&settings, &effective)?;
     write!(io::stdout(), "{effective}")?;
     Ok(())
 }

@@ -39,6 +39,15 @@ pub(super) struct House {
     docs: gateway::Docs,
 }
 
+/// The gateway, by the settings alone.
+pub(super) fn gateway(
+    settings: &Settings,
+    effective: &Effective,
+) -> Result<Gateway, config::Error> {
+    let gateway = Gateway::build(&settings.gateway, &["user", "product"]);
+    gateway.map_err(|(key, problem)| effective.blame(&key, problem))
+}
+
 impl House {
     pub(super) async fn build(
         settings: Arc<Settings>,
@@ -60,8 +69,7 @@ impl House {
             let built = user::Role::build(options, auth, mode, verifier.clone()).await;
             user = Some(built.map_err(|(key, problem)| effective.blame(key, problem))?);
         }
-        let gateway = Gateway::build(&settings.gateway, &["user", "product"]);
-        let gateway = gateway.map_err(|(key, problem)| effective.blame(&key, problem))?;
+        let gateway = gateway(&settings, effective)?;
         let (guard, draining) = (Guard::new(verifier, mode), Draining::default());
         let readiness = Readiness::new(draining.clone());
         // Names that are no good would be so on every machine.

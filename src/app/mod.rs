@@ -167,6 +167,14 @@ fn peer_url(settings: &Settings, role: Role) -> (&'static str, &'static str, Opt
     }
 }
 
+/// Looks at what of the settings needs more than a look at each: where the gateway's routes lead.
+///
+/// # Errors
+/// The setting that does not work.
+pub fn check(settings: &Settings, effective: &Effective) -> Result<(), config::Error> {
+    house::gateway(settings, effective).map(drop)
+}
+
 /// Every role that a role of this process asks must run here or have a URL.
 fn check_peers(
     settings: &Settings,

@@ -86,10 +86,19 @@ impl Plan {
         roles: &[&str],
     ) -> Result<Self, (String, String)> {
         let mut plan = Self { routes: Vec::new(), upstreams: Vec::new() };
-        for (name, route) in options.routes.iter().filter(|(_, route)| !route.upstream.is_empty()) {
+        for (name, route) in &options.routes {
             let blame = |(field, problem): (&str, String)| {
                 (format!("gateway.routes.{name}.{field}"), problem)
             };
+            let nowhere = route.upstream.is_empty();
+            if nowhere && route.path.is_empty() && route.prefix.is_empty() {
+                // One of another name was meant.
+                let problem = "there is no such route, and none is made without an upstream";
+                return Err(blame(("upstream", problem.into())));
+            }
+            if nowhere {
+                continue;
+            }
             let upstream = plan.upstream(&route.upstream, options, roles);
             let upstream = upstream.map_err(|problem| blame(("upstream", problem)))?;
             plan.routes.push(Route::compile(name, route, upstream).map_err(blame)?);

@@ -260,6 +260,15 @@ async fn a_bad_setting_stops_the_start_with_a_line_that_names_it() {
         (vec!["--role", "user"], "app: peers.product: the user role asks the product role".into()),
         (vec!["--role", "gateway"], "app: peers.user: the gateway role asks the user role".into()),
         (vec!["--config", "/nowhere"], "app: --config: no such directory (/nowhere)".into()),
+        // The route is called products, and the role product.
+        (
+            vec!["--set", "gateway.routes.product.limits=10/1s by address"],
+            "app: gateway.routes.product.upstream: there is no such route".into(),
+        ),
+        (
+            vec!["--set", "gateway.routes.products.upstream=goods", "check-config"],
+            "app: gateway.routes.products.upstream: \"goods\" is no role (user, product)".into(),
+        ),
         (
             vec!["--set", &format!("gateway.listen={taken}")],
             format!(
