@@ -47,12 +47,12 @@ pub(super) fn is_identity(name: &HeaderName) -> bool {
 
 /// Says in `headers` to a role where the client is.
 pub(super) fn introduce(headers: &mut HeaderMap, hop: &Hop) {
-    set(headers, FORWARDED_FOR, hop.client.map(|client| client.to_string()));
+    set(headers, FORWARDED_FOR, hop.client.map(text));
 }
 
 /// The same, and says to any service which way the request has come.
 pub(super) fn trace(headers: &mut HeaderMap, hop: &Hop) {
-    let peer = hop.peer.map(|peer| peer.to_string());
+    let peer = hop.peer.map(text);
     let addresses = addresses(headers, hop, peer.as_deref());
     set(headers, FORWARDED_FOR, Some(addresses).filter(|addresses| !addresses.is_empty()));
     let host = headers.get(header::HOST).cloned();
@@ -106,6 +106,19 @@ fn element(hop: &Hop, peer: Option<&str>, host: Option<&HeaderValue>) -> String 
     let host = host.filter(|host| !host.contains(['"', '\\']));
     let [name, host, end] = host.map_or([""; 3], |host| [";host=\"", host, "\""]);
     ["for=", before, node, after, ";proto=", hop.scheme, name, host, end].concat()
+}
+
+/// As `to_string`, without the long way of `fmt` for the addresses that most clients have.
+fn text(address: IpAddr) -> String {
+    let IpAddr::V4(address) = address else { return address.to_string() };
+    let mut text = String::with_capacity(15);
+    for octet in address.octets() {
+        if !text.is_empty() {
+            text.push('.');
+        }
+        text.push_str(itoa::Buffer::new().format(octet));
+    }
+    text
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, text: Option<String>) {
@@ -172,6 +185,13 @@ mod tests {
         assert_eq!(line(&lines, "x-forwarded-host"), "shop.example");
         let added = "for=\"[2001:db8::1]\";proto=http;host=\"shop.internal\"";
         assert_eq!(line(&lines, "forwarded"), format!("for=192.0.2.7;proto=https, {added}"));
+    }
+
+    #[test]
+    fn an_address_is_written_as_everywhere() {
+        for address in ["0.0.0.0", "192.0.2.7", "255.255.255.255", "2001:db8::1"] {
+            assert_eq!(text(address.parse().unwrap()), address);
+        }
     }
 
     #[test]

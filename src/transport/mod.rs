@@ -179,6 +179,9 @@ pub fn number<T: FromStr>(headers: &HeaderMap, name: HeaderName) -> Option<T> {
 
 /// Content-Length, which from here on the body knows.
 fn take_length(headers: &mut HeaderMap) -> Option<u64> {
+    if !headers.contains_key(header::CONTENT_LENGTH) {
+        return None;
+    }
     let length = number(headers, header::CONTENT_LENGTH);
     headers.remove(header::CONTENT_LENGTH);
     length
@@ -211,6 +214,10 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Takes out Connection, and the headers that it names.
 fn remove_named(headers: &mut HeaderMap) {
+    // A look costs much less than to take out what is not there.
+    if !headers.contains_key(header::CONNECTION) {
+        return;
+    }
     for named in headers.remove(header::CONNECTION) {
         let named = named.to_str().unwrap_or_default().split(',');
         for name in named.filter_map(|name| name.trim().parse::<HeaderName>().ok()) {

@@ -4,7 +4,7 @@
 //! limit of the route, `RateLimit` the one that is closest to its end.
 
 use std::cmp::Reverse;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -129,9 +129,10 @@ impl Policies {
 
     fn fields(&self, verdict: Verdict) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
         let (name, decision) = (&self.list[verdict.policy].name, verdict.decision);
-        let mut text = String::with_capacity(48);
-        // Writing to a string does not fail.
-        let _ = write!(text, "\"{name}\";r={};t={}", decision.remaining, decision.seconds());
+        let [mut left, mut seconds] = [itoa::Buffer::new(), itoa::Buffer::new()];
+        // With every answer: without the long way of `fmt`.
+        let (left, seconds) = (left.format(decision.remaining), seconds.format(decision.seconds()));
+        let text = ["\"", name, "\";r=", left, ";t=", seconds].concat();
         let limit = HeaderValue::try_from(text).ok().map(|value| (RATE_LIMIT, value));
         let policy = self.field.clone().map(|value| (RATE_LIMIT_POLICY, value));
         policy.into_iter().chain(limit)
