@@ -6,7 +6,8 @@ use super::house::House;
 use crate::config::{self, Effective, Settings, Sources};
 
 /// What may change while the process runs: the keys begin with one of these.
-const RELOADED: [&str; 3] = ["gateway.resilience.", "gateway.routes.", "gateway.upstreams."];
+const RELOADED: [&str; 4] =
+    ["gateway.cache_", "gateway.resilience.", "gateway.routes.", "gateway.upstreams."];
 
 /// Reads `sources` again whenever `hangup` comes, and makes of them what can be made of them. What does not work is
 /// told in the log, and what was before stays. Never returns.

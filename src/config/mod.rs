@@ -128,6 +128,9 @@ pub struct Transport {
     /// How long opening one may take.
     #[serde(deserialize_with = "duration")]
     pub connect_timeout: Duration,
+    /// How long an answer that has begun may pause.
+    #[serde(deserialize_with = "duration")]
+    pub read_timeout: Duration,
 }
 
 /// `[peers]`

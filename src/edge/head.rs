@@ -4,7 +4,7 @@
 //! read in another way: more than one host, a target that is no path, a tunnel.
 
 use actix_web::dev::RequestHead;
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::http::{Method, Version};
 
 use crate::error::{Error, Kind};
@@ -63,6 +63,13 @@ pub(super) fn check(head: &mut RequestHead, limit: HeadLimit) -> Result<(), Erro
     }
     check_target(head)?;
     check_host(head)?;
+    if let Some(authority) =
+        head.uri.authority().filter(|_| !head.headers.contains_key(header::HOST))
+    {
+        // RFC 9112, section 3.2.2: whoever reads on finds it in one place.
+        let host = HeaderValue::from_str(authority.as_str());
+        head.headers.insert(header::HOST, host.map_err(Error::internal)?);
+    }
     check_upgrade(&head.headers)
 }
 
@@ -79,9 +86,13 @@ fn check_target(head: &RequestHead) -> Result<(), Error> {
     }
 }
 
-/// One host, and the same one in a whole URL (RFC 9112, sections 3.2 and 3.2.2). actix refuses a second line.
+/// One host, and the same one in a whole URL (RFC 9112, sections 3.2 and 3.2.2).
 fn check_host(head: &RequestHead) -> Result<(), Error> {
-    let host = head.headers.get(header::HOST).map(|host| host.as_bytes());
+    let mut hosts = head.headers.get_all(header::HOST).map(|host| host.as_bytes());
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return refuse("there is more than one host");
+    }
     let target = head.uri.authority().map(|authority| authority.as_str());
     if target.is_some_and(|target| target.contains('@')) {
         return refuse("there are no users in a target");
@@ -115,7 +126,7 @@ fn check_upgrade(headers: &HeaderMap) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::{HeaderName, HeaderValue};
+    use actix_web::http::header::HeaderName;
 
     use super::*;
 
@@ -160,9 +171,18 @@ mod tests {
             assert_eq!(kind("/", &[("host", bad)]), Some(Kind::Malformed), "{bad}");
         }
         assert_eq!(kind("/", &[]), Some(Kind::Malformed));
+        assert_eq!(kind("/", &[("host", "shop"), ("host", "shop")]), Some(Kind::Malformed));
         assert_eq!(kind("http://SHOP/", &[("host", "shop")]), None);
         assert_eq!(kind("http://other/", &[("host", "shop")]), Some(Kind::Malformed));
         assert_eq!(kind("http://me@shop/", &[("host", "shop")]), Some(Kind::Malformed));
+    }
+
+    #[test]
+    fn the_host_of_a_whole_url_is_where_all_look_for_it() {
+        let mut head = head("http://shop.example/page", &[]);
+        head.version = Version::HTTP_10;
+        assert!(check(&mut head, HeadLimit::of_clients(1000)).is_ok());
+        assert_eq!(head.headers.get("host").unwrap(), "shop.example");
     }
 
     #[test]

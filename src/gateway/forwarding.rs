@@ -28,8 +28,30 @@ pub(super) struct Hop {
     pub(super) version: Version,
 }
 
+/// Whether a client may say `name`, or a proxy for it that is `trusted`.
+pub(super) fn may_pass(name: &HeaderName, trusted: bool) -> bool {
+    !is_identity(name) && (trusted || !is_way(name))
+}
+
+/// Whether proxies tell services by `name` which way a request has come, or should take, beyond what [`trace`] says.
+fn is_way(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    let said = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
+    (name.starts_with("x-forwarded-") && !said.contains(&name))
+        || matches!(
+            name,
+            "x-real-ip"
+                | "x-client-ip"
+                | "true-client-ip"
+                | "x-original-url"
+                | "x-original-host"
+                | "x-rewrite-url"
+                | "x-http-method-override"
+        )
+}
+
 /// Whether nobody outside may say `name`: by it proxies tell services who a user is. No role believes one.
-pub(super) fn is_identity(name: &HeaderName) -> bool {
+fn is_identity(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "x-user"
@@ -64,8 +86,11 @@ pub(super) fn trace(headers: &mut HeaderMap, hop: &Hop) {
     if !hop.trusted || !headers.contains_key(FORWARDED_PROTO) {
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static(hop.scheme));
     }
-    if let Some(host) = host.filter(|_| !hop.trusted || !headers.contains_key(FORWARDED_HOST)) {
-        headers.insert(FORWARDED_HOST, host);
+    if !hop.trusted || !headers.contains_key(FORWARDED_HOST) {
+        match host {
+            Some(host) => _ = headers.insert(FORWARDED_HOST, host),
+            None => _ = headers.remove(FORWARDED_HOST),
+        }
     }
     let via = if hop.version == Version::HTTP_2 { "2.0 shop" } else { "1.1 shop" };
     headers.append(header::VIA, HeaderValue::from_static(via));
@@ -188,6 +213,22 @@ mod tests {
     }
 
     #[test]
+    fn only_trusted_proxies_say_more_of_the_way() {
+        for name in ["x-real-ip", "x-forwarded-port", "x-forwarded-prefix", "x-original-url"] {
+            let name = name.parse().unwrap();
+            assert!(may_pass(&name, true) && !may_pass(&name, false), "{name}");
+        }
+        assert!(may_pass(&FORWARDED_FOR, false), "replaced later");
+    }
+
+    #[test]
+    fn a_host_that_nobody_names_is_not_made_up_by_strangers() {
+        let mut lines = headers(&[("x-forwarded-host", "evil.example")]);
+        trace(&mut lines, &hop("192.0.2.7", false));
+        assert_eq!(line(&lines, "x-forwarded-host"), "");
+    }
+
+    #[test]
     fn an_address_is_written_as_everywhere() {
         for address in ["0.0.0.0", "192.0.2.7", "255.255.255.255", "2001:db8::1"] {
             assert_eq!(text(address.parse().unwrap()), address);
@@ -197,8 +238,8 @@ mod tests {
     #[test]
     fn nobody_outside_says_who_they_are() {
         for name in ["X-User", "x-user-id", "x-user-roles", "remote-user", "x-forwarded-groups"] {
-            assert!(is_identity(&name.parse().unwrap()), "{name}");
+            assert!(!may_pass(&name.parse().unwrap(), true), "{name}");
         }
-        assert!(!is_identity(&header::USER_AGENT));
+        assert!(may_pass(&header::USER_AGENT, false));
     }
 }

@@ -6,6 +6,7 @@ mod docs;
 mod forwarding;
 mod health;
 pub mod limit;
+mod path;
 mod plan;
 mod proxy;
 mod table;
@@ -14,6 +15,7 @@ pub mod upstream;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use actix_service::fn_service;
 use actix_web::web::{Data, ServiceConfig};
@@ -25,10 +27,9 @@ use utoipa::{OpenApi as _, ToSchema};
 
 use crate::auth::{Mode, anyone, public};
 use crate::config::{self, Networks, Transport};
-use crate::edge::{self, Edge, Path, RoleService, path};
+use crate::edge::{self, Bounds, Edge, Path, RoleService, path};
 use crate::readiness::Check;
 use crate::transport::{Peer, Trusted};
-use cache::Cache;
 pub use docs::Docs;
 use health::Roles;
 use limit::Limiter;
@@ -44,7 +45,6 @@ pub struct Gateway {
     roles: &'static [&'static str],
     trusted_proxies: Networks,
     limits: limit::Shared,
-    cache: Cache,
     compress: bool,
     scheme: &'static str,
     current: Arc<Current>,
@@ -70,10 +70,9 @@ impl Gateway {
         let limits = limit::Shared::new(options);
         limits.open().map_err(|problem| ("gateway.limits_url".to_owned(), problem))?;
         let trusted_proxies = options.trusted_proxies.clone();
-        let cache = Cache::new(options.cache_size, options.cache_entry_limit);
         let compress = options.compress;
         let scheme = if options.tls_certificate.is_some() { "https" } else { "http" };
-        Ok(Self { roles, trusted_proxies, limits, cache, compress, scheme, current })
+        Ok(Self { roles, trusted_proxies, limits, compress, scheme, current })
     }
 
     /// Takes other routes from now on, on all threads; requests that have begun go on with those of before.
@@ -85,8 +84,6 @@ impl Gateway {
         plan.inherit(&self.plan().1);
         *self.current.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
         self.current.version.fetch_add(1, Ordering::Release);
-        // What was kept of a path may be another upstream's now.
-        self.cache.clear();
         Ok(())
     }
 
@@ -105,6 +102,14 @@ impl Gateway {
             })
         });
         counts.into_iter().collect()
+    }
+
+    /// The largest body that a route takes, where others take `limit` bytes.
+    pub fn largest_body(&self, limit: usize) -> usize {
+        let bounds = Bounds { timeout: Duration::ZERO, body_limit: limit };
+        let (_, plan) = self.plan();
+        let limits = plan.routes().iter().map(|route| route.bounds(bounds).body_limit);
+        limits.fold(limit, usize::max)
     }
 
     /// How its upstreams are.
@@ -145,7 +150,6 @@ impl Gateway {
         let proxy = Rc::new(Proxy {
             tables,
             limiter: self.limiter(),
-            cache: self.cache.clone(),
             compress: self.compress,
             scheme: self.scheme,
             trusted_proxies: trusted_proxies.clone(),

@@ -1,11 +1,11 @@
 //! Which route a request takes, as the settings say: shared by all threads of a process.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::Method;
 
+use super::cache::Cache;
 use super::limit::Policies;
 use super::upstream::State;
 use crate::auth::{Rule, admin, anyone, public, signed_in};
@@ -18,6 +18,8 @@ pub(super) struct Plan {
     /// Exact paths first, then the longest prefix.
     routes: Vec<Route>,
     pub(super) upstreams: Vec<Upstream>,
+    /// What was kept of a path may be another upstream's by another plan.
+    pub(super) answers: Cache,
 }
 
 /// Some requests, and what is done with them.
@@ -85,7 +87,8 @@ impl Plan {
         options: &config::Gateway,
         roles: &[&str],
     ) -> Result<Self, (String, String)> {
-        let mut plan = Self { routes: Vec::new(), upstreams: Vec::new() };
+        let answers = Cache::new(options.cache_size, options.cache_entry_limit);
+        let mut plan = Self { routes: Vec::new(), upstreams: Vec::new(), answers };
         for (name, route) in &options.routes {
             let blame = |(field, problem): (&str, String)| {
                 (format!("gateway.routes.{name}.{field}"), problem)
@@ -219,21 +222,6 @@ impl Route {
     }
 }
 
-/// Whether an upstream might take `path` for one that is elsewhere: one of its segments is a dot or two, plain
-/// or by percent (RFC 3986, section 5.2.4).
-pub(super) fn wanders(path: &str) -> bool {
-    path.contains(['.', '%']) && path.split('/').any(is_dots)
-}
-
-fn is_dots(segment: &str) -> bool {
-    let plain = if segment.contains('%') {
-        Cow::Owned(segment.to_ascii_lowercase().replace("%2e", "."))
-    } else {
-        Cow::Borrowed(segment)
-    };
-    matches!(plain.as_ref(), "." | "..")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,16 +297,6 @@ mod tests {
             let options = options(&[("auth", field, value), ("products", "upstream", "")]);
             let (key, found) = Plan::compile(&options, &["user"]).unwrap_err();
             assert!(format!("{key}: {found}").starts_with(problem), "{key}: {found}");
-        }
-    }
-
-    #[test]
-    fn a_path_that_leads_elsewhere_wanders() {
-        for path in ["/a/../b", "/a/%2e%2E/b", "/a/.%2e", "/./a", "/a/%2e"] {
-            assert!(wanders(path), "{path}");
-        }
-        for path in ["/a", "/a.b/c..d", "/.well-known/x", "/a/%2ehidden", "/a/...", "/100%"] {
-            assert!(!wanders(path), "{path}");
         }
     }
 }

@@ -1,19 +1,21 @@
 //! Passing a request on, and its answer back, content in a stream both ways.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::Uri;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use actix_web::{HttpMessage as _, HttpResponse};
 use futures_util::StreamExt as _;
 
-use super::cache::Cache;
 use super::compress::{compress, restore_tags};
 use super::forwarding::{self, Hop};
 use super::limit::Limiter;
-use super::plan::{Found, wanders};
+use super::path::{canonical, without_parameters};
+use super::plan::Found;
 use super::table::{Routed, Tables};
 use crate::auth::Caller;
 use crate::config::Networks;
@@ -26,7 +28,6 @@ use crate::transport::{Body, Context, Request, number};
 pub(super) struct Proxy {
     pub(super) tables: Tables,
     pub(super) limiter: Limiter,
-    pub(super) cache: Cache,
     pub(super) compress: bool,
     /// What clients speak here.
     pub(super) scheme: &'static str,
@@ -36,19 +37,31 @@ pub(super) struct Proxy {
 }
 
 /// What the edge has found, for the proxy to use.
-struct Search(Result<Routed, Found>);
+struct Search {
+    found: Result<Routed, Found>,
+    /// The path, where its one spelling is another than the client's.
+    path: Option<String>,
+}
 
 impl Proxy {
     /// Finds the route of `request`, and gives its bounds.
     pub(super) fn bounds(&self, request: &ServiceRequest) -> Bounds {
-        let found = self.tables.find(request.method(), request.path());
+        let path = canonical(request.path());
+        let found = match &path {
+            Some(path) => self.tables.find(request.method(), &without_parameters(path)),
+            None => Err(Found::Nothing),
+        };
+        let path = match path {
+            Some(Cow::Owned(path)) => Some(path),
+            _ => None,
+        };
         let mut bounds = self.bounds;
         if let Ok(routed) = &found {
             bounds = routed.route().bounds(bounds);
             let name = routed.table.names[routed.place].clone();
             request.extensions_mut().insert(RouteName(name));
         }
-        request.extensions_mut().insert(Search(found));
+        request.extensions_mut().insert(Search { found, path });
         bounds
     }
 
@@ -65,13 +78,13 @@ impl Proxy {
 
     async fn answer(&self, request: &mut ServiceRequest) -> Result<HttpResponse, Error> {
         let search = request.extensions_mut().remove::<Search>();
-        let routed = match search {
-            Some(Search(Ok(routed))) if !wanders(request.path()) => routed,
+        let (routed, path) = match search {
+            Some(Search { found: Ok(routed), path }) => (routed, path),
             other => {
                 let limit = BodyLimit::of(request.request());
                 discard(request.take_payload(), limit).await;
                 return Err(match other {
-                    Some(Search(Err(Found::OtherMethods(methods)))) => {
+                    Some(Search { found: Err(Found::OtherMethods(methods)), .. }) => {
                         Error::method_not_allowed(allow_header(&methods))
                     }
                     _ => Error::not_found("path"),
@@ -92,7 +105,7 @@ impl Proxy {
             }
         };
         admitted?;
-        let mut response = self.forward(&routed, request, &context).await?;
+        let mut response = self.forward(&routed, request, path, &context).await?;
         within.write(response.headers_mut());
         Ok(if self.compress { compress(request.head(), response) } else { response })
     }
@@ -101,15 +114,19 @@ impl Proxy {
         &self,
         routed: &Routed,
         request: &mut ServiceRequest,
+        path: Option<String>,
         context: &Context,
     ) -> Result<HttpResponse, Error> {
         let payload = request.take_payload();
         let limit = routed.route().bounds(self.bounds).body_limit;
         let overflow = Rc::new(Cell::new(false));
         let content = content(request.headers(), payload, limit, overflow.clone());
-        let may = |name: &HeaderName| !forwarding::is_identity(name);
-        let mut onward = Request::forward(request.request(), content, may);
         let hop = self.hop(request, context);
+        let may = |name: &HeaderName| forwarding::may_pass(name, hop.trusted);
+        let mut onward = Request::forward(request.request(), content, may);
+        if let Some(path) = path {
+            onward.target = target(path, onward.target.query())?;
+        }
         if routed.upstream().is_here() {
             forwarding::introduce(&mut onward.headers, &hop);
         } else {
@@ -119,9 +136,9 @@ impl Proxy {
             restore_tags(&mut onward.headers);
         }
         let reply = if routed.route().cache {
-            let (routed, kept) = (routed.clone(), context.clone());
-            let fetch = async move |request| routed.upstream().send(request, &kept).await;
-            self.cache.through(onward, context, fetch).await
+            let (way, kept) = (routed.clone(), context.clone());
+            let fetch = async move |request| way.upstream().send(request, &kept).await;
+            routed.table.plan.answers.through(onward, context, fetch).await
         } else {
             routed.upstream().send(onward, context).await
         };
@@ -142,6 +159,15 @@ impl Proxy {
             version: request.version(),
         }
     }
+}
+
+/// `path` with `query`.
+fn target(mut path: String, query: Option<&str>) -> Result<Uri, Error> {
+    if let Some(query) = query {
+        path.push('?');
+        path.push_str(query);
+    }
+    path.try_into().map_err(Error::internal)
 }
 
 /// The request's content, which breaks off, and sets `overflow`, behind `limit` bytes.

@@ -193,5 +193,5 @@ async fn the_seeded_catalogue_is_the_same_every_time() {
     let all = client.walk("/products?limit=100").await;
     assert_eq!(all.len(), 2500);
     let last: Value = client.get(&format!("/products/{}", all[2499])).await.json();
-    assert_eq!(last["createdAt"], "2024-01-01T00:00:00Z");
+    assert_eq!(last["createdAt"], "2024-01-01T00:00:00.000000Z");
 }

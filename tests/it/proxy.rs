@@ -391,3 +391,93 @@ async fn a_large_download_takes_no_memory_for_a_slow_reader() {
     })
     .await;
 }
+
+#[actix_rt::test]
+async fn a_path_has_one_route_however_it_is_spelt() {
+    blocking(|| {
+        let upstream = Upstream::obliging();
+        let settings = [
+            ("APP__GATEWAY__ROUTES__SECRET__PREFIX", "/products/secret"),
+            ("APP__GATEWAY__ROUTES__SECRET__UPSTREAM", "product"),
+            ("APP__GATEWAY__ROUTES__SECRET__TOKENS", "required"),
+        ];
+        let (gateway, _folder) = upstream.gateway(&settings);
+        for (path, status) in [
+            ("/products/secret/x", 401),
+            ("/products/%73ecret/x", 401),
+            ("//products///secret", 401),
+            ("/products/secret;v=1/x", 401),
+            ("/products/a/..%2fsecret", 404),
+            ("/products/a/..;/secret", 404),
+            ("/products/%2e%2e/products/secret", 404),
+        ] {
+            let answer = ask(&gateway, &LAST.replace("/products", path));
+            assert_eq!(problem(&answer), status, "{path}");
+        }
+        assert!(upstream.take().0.is_empty());
+        ask(&gateway, &LAST.replace("/products", "/%70roducts//a%20b?q=%2f"));
+        let head = &upstream.take().0[0].head;
+        assert!(head.starts_with("GET /products/a%20b?q=%2f HTTP/1.1\r\n"), "{head:?}");
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn nobody_makes_up_whom_a_request_is_for() {
+    blocking(|| {
+        let upstream = Upstream::obliging();
+        let (gateway, _folder) = upstream.gateway(&[]);
+        for request in [
+            "GET http://shop.example/products HTTP/1.0\r\n",
+            "GET http://shop.example/products HTTP/1.1\r\nhost: shop.example\r\nconnection: close\r\n",
+            "GET /products HTTP/1.1\r\nhost: shop.example\r\nconnection: close, host\r\n",
+        ] {
+            let strangers = "x-forwarded-host: evil.example\r\nx-forwarded-port: 666\r\n\r\n";
+            ask(&gateway, &format!("{request}{strangers}"));
+            let head = format!("{}\r\n", upstream.take().0[0].head.to_lowercase());
+            assert!(head.contains("\r\nhost: shop.example\r\n"), "{head}");
+            assert!(head.contains("\r\nx-forwarded-host: shop.example\r\n"), "{head}");
+            assert!(!head.contains("evil") && !head.contains("666"), "{head}");
+        }
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn what_a_route_takes_is_waited_for_with_100() {
+    blocking(|| {
+        let upstream = Upstream::obliging();
+        let settings = [("APP__GATEWAY__ROUTES__PRODUCTS__BODY_LIMIT", "3000000")];
+        let (gateway, _folder) = upstream.gateway(&settings);
+        for (path, begin) in [("/products", "HTTP/1.1 100 "), ("/auth/login", "HTTP/1.1 413 ")] {
+            let mut client = Raw::connect(&gateway);
+            client.send(format!(
+                "POST {path} HTTP/1.1\r\nhost: shop\r\nexpect: 100-continue\r\ncontent-length: 2000000\r\n\r\n"
+            ));
+            client.patience(Duration::from_millis(500));
+            let answer = client.everything().0;
+            assert!(answer.contains(begin), "{path}: {answer:?}");
+        }
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn an_answer_that_stalls_is_given_up() {
+    blocking(|| {
+        let upstream = Upstream::start(|line| {
+            if line.request().is_some() {
+                line.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n");
+                line.wait_for_end();
+            }
+        });
+        let (gateway, _folder) = upstream.gateway(&[("APP__TRANSPORT__READ_TIMEOUT", "300ms")]);
+        let start = Instant::now();
+        let mut client = Raw::connect(&gateway);
+        client.send("GET /products HTTP/1.1\r\nhost: shop\r\n\r\n");
+        let answer = client.rest();
+        assert!(answer.contains("hello") && !answer.ends_with("0\r\n\r\n"), "{answer:?}");
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    })
+    .await;
+}

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::client::{Client, remove_conditions};
 use super::flights::{Flight, Landing};
 use super::freshness::Freshness;
-use super::stored::{Stored, settle};
+use super::stored::{Confirmed, Stored, settle};
 use super::{Cache, labelled, status};
 use crate::error::{Error, Kind};
 use crate::transport::{Body, Context, PeerError, Reply, Request};
@@ -142,16 +142,18 @@ impl Cache {
     /// What is stale is good again, says a 304 with `headers`.
     fn freshen(&self, mut miss: Miss, asked: &Asked, headers: &HeaderMap) -> Result<Reply, Error> {
         let stale = miss.stale.as_ref();
-        let fresh =
-            stale.and_then(|stale| stale.freshened(&asked.headers, headers, asked.at.elapsed()));
-        let Some(fresh) = fresh.map(Arc::new) else {
-            // The next one asks for all of it.
-            self.0.entries.invalidate(&miss.key);
-            let cause =
-                "it was asked about one version and confirmed another, or one that may not be kept";
-            let error =
-                Error::new(Kind::BadGateway, "a part of the shop gave no answer of use, try again");
-            return Err(miss.fail(error.caused_by(cause)));
+        let confirmed =
+            stale.map(|stale| stale.freshened(&asked.headers, headers, asked.at.elapsed()));
+        let fresh = match confirmed {
+            Some(Confirmed::Kept(fresh)) => Arc::new(fresh),
+            Some(Confirmed::Once(reply)) => return Ok(self.pass(miss, asked, reply)),
+            Some(Confirmed::Other) | None => {
+                // The next one asks for all of it.
+                self.0.entries.invalidate(&miss.key);
+                let detail = "a part of the shop gave no answer of use, try again";
+                let cause = "it was asked about one version and confirmed another";
+                return Err(miss.fail(Error::new(Kind::BadGateway, detail).caused_by(cause)));
+            }
         };
         let stored = if self.insert(&miss.key, asked.writes, &fresh) { "; stored" } else { "" };
         miss.land(Landing::Stored(fresh.clone()));

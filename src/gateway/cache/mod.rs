@@ -107,12 +107,6 @@ impl Cache {
         self.read(client, request, context, fetch).await
     }
 
-    /// Forgets everything, as after a change of what routes lead to.
-    pub(super) fn clear(&self) {
-        self.0.writes.iter().for_each(|stripe| _ = stripe.fetch_add(1, Ordering::AcqRel));
-        self.0.entries.invalidate_all();
-    }
-
     async fn read<F>(
         &self,
         client: Client,

@@ -39,6 +39,17 @@ pub(super) struct Stored {
     initial_age: Duration,
 }
 
+/// What an origin's 304 says of a stored answer.
+#[derive(Debug)]
+pub(super) enum Confirmed {
+    /// It is good, and may be kept on.
+    Kept(Stored),
+    /// It is what this request asks for, and may not be kept: not of a request with a token, or with a cookie.
+    Once(Reply),
+    /// Nothing: it is about another one.
+    Other,
+}
+
 /// Whether a stored answer serves a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fit {
@@ -90,18 +101,18 @@ impl Stored {
         }
     }
 
-    /// This answer after its origin has said in a 304 with `headers`, `delay` after it was asked, that it is good;
-    /// nothing where that is said of another one, or where it may no longer be kept (RFC 9111, section 4.3.4).
+    /// This answer after its origin has said in a 304 with `headers`, `delay` after it was asked, that it is good
+    /// (RFC 9111, section 4.3.4).
     pub(super) fn freshened(
         &self,
         asked: &HeaderMap,
         headers: &HeaderMap,
         delay: Duration,
-    ) -> Option<Self> {
+    ) -> Confirmed {
         let tag =
             |headers: &HeaderMap| headers.get(ETAG).map(|etag| strong(etag.as_bytes()).to_vec());
         if tag(headers).is_some() && tag(headers) != tag(&self.headers) {
-            return None;
+            return Confirmed::Other;
         }
         let mut merged = self.headers.clone();
         // They were of the time when it was made, or came.
@@ -110,8 +121,16 @@ impl Stored {
             merged.remove(name);
             headers.get_all(name).for_each(|value| merged.append(name.clone(), value.clone()));
         }
-        let freshness = Freshness::of(asked, self.status, &merged)?;
-        Some(Self::new(asked, (self.status, &merged, self.body.as_deref()), freshness, delay))
+        match Freshness::of(asked, self.status, &merged) {
+            Some(freshness) => {
+                let answer = (self.status, &merged, self.body.as_deref());
+                Confirmed::Kept(Self::new(asked, answer, freshness, delay))
+            }
+            None => {
+                let body = self.body.clone().map_or(Body::None, Body::Full);
+                Confirmed::Once(Reply { status: self.status, headers: merged, body })
+            }
+        }
     }
 
     /// Whether it answers a request with the headers `asked`, as far as these select one.

@@ -255,6 +255,25 @@ async fn a_confirmation_of_another_version_is_no_answer() {
 }
 
 #[actix_rt::test]
+async fn a_confirmation_for_one_alone_is_an_answer_that_is_not_kept() {
+    let mut bench = Bench::new();
+    for (asked, confirmed) in [
+        ("authorization: Bearer x", "cache-control: max-age=60"),
+        ("accept: */*", "set-cookie: a=b"),
+        ("accept: */*", "cache-control: private"),
+    ] {
+        bench.cache = Cache::new(1 << 20, LIMIT);
+        bench.then(200, "one", &["cache-control: max-age=1", "etag: \"7\""]);
+        bench.get(&[]).await;
+        advance(Duration::from_secs(2)).await;
+        bench.then(304, "", &[confirmed]);
+        assert_eq!(bench.get(&[asked]).await, got(200, "fwd=stale", "one"), "{confirmed}");
+        bench.then(200, "two", &["cache-control: max-age=60"]);
+        assert_eq!(bench.get(&[]).await.2, "two", "{confirmed}");
+    }
+}
+
+#[actix_rt::test]
 async fn what_is_replaced_by_something_for_one_alone_is_forgotten() {
     let bench = Bench::new();
     bench.then(200, "one", &["cache-control: max-age=1, stale-if-error=60", "etag: \"7\""]);
@@ -402,8 +421,7 @@ async fn head_is_answered_from_what_get_has_left() {
 
 #[actix_rt::test]
 async fn a_write_that_succeeds_removes_what_it_has_changed() {
-    let bench = Bench::new();
-    let keep = || bench.then(200, "old", &["cache-control: max-age=60"]);
+    let mut bench = Bench::new();
     for (method, status, fresh) in [
         (Method::POST, 201, true),
         (Method::PUT, 204, true),
@@ -412,7 +430,9 @@ async fn a_write_that_succeeds_removes_what_it_has_changed() {
         (Method::POST, 503, false),
         (Method::OPTIONS, 200, false),
     ] {
-        bench.cache.clear();
+        bench.cache = Cache::new(1 << 20, LIMIT);
+        bench.origin.script.borrow_mut().clear();
+        let keep = || bench.then(200, "old", &["cache-control: max-age=60"]);
         for target in ["/a", "/a/1", "/b"] {
             keep();
             bench.send(request(&Method::GET, target, &[])).await.unwrap();
@@ -426,7 +446,6 @@ async fn a_write_that_succeeds_removes_what_it_has_changed() {
             bench.send(request(&Method::GET, target, &[])).await.unwrap();
         }
         assert_eq!(bench.asked() - asked, if fresh { 2 } else { 0 }, "{method} {status}");
-        bench.origin.script.borrow_mut().clear();
     }
 }
 

@@ -85,6 +85,11 @@ impl Breaker {
                 *given += 1;
                 Ok(Ticket::new(self, Some(*round)))
             }
+            // Trials that say nothing for that long keep nobody out: others take their place.
+            Phase::HalfOpen { round, given, passed } if now >= *round + self.pause => {
+                (*round, *given) = (now, *passed + 1);
+                Ok(Ticket::new(self, Some(now)))
+            }
             Phase::HalfOpen { .. } => Err(0),
         }
     }
@@ -280,6 +285,18 @@ mod tests {
         }
         (0..3).for_each(|_| succeed(&breaker, 5_000));
         assert_eq!(breaker.position(5_000), Position::Closed);
+    }
+
+    #[test]
+    fn trials_that_never_end_keep_nobody_out() {
+        let breaker = opened(0);
+        let mut trials = [0; 3].map(|_| breaker.ask(5_000).unwrap()).into_iter();
+        trials.by_ref().take(1).for_each(|mut trial| trial.note(5_100, false));
+        assert!(breaker.ask(9_999).is_err());
+        (0..2).for_each(|_| succeed(&breaker, 10_000));
+        assert_eq!(breaker.position(10_000), Position::Closed, "with the one of before");
+        drop(trials);
+        assert_eq!(breaker.position(10_000), Position::Closed);
     }
 
     #[test]

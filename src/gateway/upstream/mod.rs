@@ -111,11 +111,17 @@ impl Upstream {
                 None => call.send().await,
                 Some(upload) => tokio::select! {
                     outcome = call.send() => outcome,
-                    () = upload.overdue(started, self.response_timeout) => Err(PeerError::DeadlineExceeded),
+                    () = upload.overdue(started, self.response_timeout, plan.deadline.into()) => Err(PeerError::DeadlineExceeded),
                 },
             };
             let ended = Instant::now();
-            let verdict = Verdict::of(&outcome, self.is_fair(started, limit.deadline));
+            let fair = match &upload {
+                None => self.is_fair(started, limit.deadline.into()),
+                Some(upload) => {
+                    upload.since(started).is_some_and(|since| self.is_fair(since, ended))
+                }
+            };
+            let verdict = Verdict::of(&outcome, fair);
             self.note(at, verdict, ticket, ended);
             let again = kept && verdict.allows_retry(plan.idempotent);
             let Some(next) = again.then(|| self.next(&plan, call, ended)).flatten() else {
@@ -131,8 +137,8 @@ impl Upstream {
 
     /// Whether an attempt from `started` to `deadline` had nearly all the time that an attempt may take. A
     /// caller in a hurry says nothing of the upstream.
-    fn is_fair(&self, started: Instant, deadline: std::time::Instant) -> bool {
-        let given = deadline.saturating_duration_since(started.into_std());
+    fn is_fair(&self, started: Instant, deadline: Instant) -> bool {
+        let given = deadline.saturating_duration_since(started);
         given >= self.response_timeout * 7 / 8
     }
 

@@ -41,20 +41,66 @@ impl Upload {
         (Body::Stream(Chunks { length, stream: watched.boxed_local() }), Some(upload))
     }
 
-    /// Returns once it has been the upstream's turn for `limit`, in an attempt that has just `started`.
-    pub(super) async fn overdue(&self, started: Instant, limit: Duration) {
+    /// Since when it has been the upstream's turn, in an attempt that `started` then; nothing while it is not.
+    pub(super) fn since(&self, started: Instant) -> Option<Instant> {
+        match self.0.get() {
+            Turn::Client => None,
+            Turn::Upstream(since) => Some(since.max(started)),
+        }
+    }
+
+    /// Returns once it has been the upstream's turn for `limit`, in an attempt that has just `started`, or at the
+    /// `deadline` of all attempts: whoever has nobody to answer any more must not hold the upstream's place.
+    pub(super) async fn overdue(&self, started: Instant, limit: Duration, deadline: Instant) {
         let mut until = started + limit;
         loop {
-            sleep_until(until).await;
+            sleep_until(until.min(deadline)).await;
             let now = Instant::now();
-            let due = match self.0.get() {
-                Turn::Client => now + limit,
-                Turn::Upstream(since) => since.max(started) + limit,
-            };
-            if due <= now {
+            until = self.since(started).unwrap_or(now) + limit;
+            if until.min(deadline) <= now {
                 return;
             }
-            until = due;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    /// After how many seconds an attempt is overdue, whose content comes in pieces after so many seconds each; with
+    /// 60 s for all.
+    async fn overdue(pieces: &[u64]) -> u64 {
+        let start = Instant::now();
+        let pieces = futures_util::stream::iter(pieces.to_vec()).then(async |seconds| {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            Ok::<_, std::io::Error>(actix_web::web::Bytes::from_static(b"x"))
+        });
+        let (body, upload) = Upload::watch(Body::stream(None, pieces));
+        let taken = async {
+            // Nobody looks at the end of what never comes.
+            let _ = tokio::time::timeout(Duration::from_secs(200), body.read(100)).await;
+        };
+        let over = async {
+            upload.unwrap().overdue(start, LIMIT, start + Duration::from_secs(60)).await;
+            start.elapsed().as_secs()
+        };
+        join(taken, over).await.1
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_upstreams_time_begins_when_it_has_all() {
+        assert_eq!(overdue(&[]).await, 5);
+        assert_eq!(overdue(&[3]).await, 8);
+        assert_eq!(overdue(&[7, 7, 7]).await, 26);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn there_is_an_end_to_every_upload() {
+        assert_eq!(overdue(&[150]).await, 60);
     }
 }

@@ -22,6 +22,7 @@ struct Shared {
     way: Way,
     connect_timeout: Duration,
     most_idle: Duration,
+    patience: Duration,
     /// The one that was used last is at the end.
     kept: RefCell<Vec<(Connection, Instant)>>,
 }
@@ -33,10 +34,16 @@ impl Pool {
             way,
             connect_timeout: options.connect_timeout,
             most_idle: options.pool_idle,
+            patience: options.read_timeout,
             kept: RefCell::default(),
         });
         actix_rt::spawn(sweep(Rc::downgrade(&shared), options.pool_idle));
         Self(shared)
+    }
+
+    /// How long the next piece of an answer may take.
+    pub(super) fn patience(&self) -> Duration {
+        self.0.patience
     }
 
     /// A kept connection that can be used, if there is one.

@@ -8,6 +8,7 @@ use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::web::Bytes;
 use futures_util::Stream;
 use tokio::sync::OwnedSemaphorePermit as Permit;
+use tokio::time::{Sleep, sleep};
 
 use super::super::{Body, PeerError, Reply};
 use super::chunks::{Decoder, Piece};
@@ -35,7 +36,8 @@ pub(super) async fn receive(
         Content::Chunks => (End::Chunk(Decoder::new()), None),
         Content::Rest => (End::Close, None),
     };
-    let mut rest = Rest { connection: Some(connection), end, keeps, pool, _permit: permit };
+    let mut rest =
+        Rest { clock: None, connection: Some(connection), end, keeps, pool, _permit: permit };
     let body = match length {
         Some(0) => {
             rest.finish();
@@ -57,6 +59,8 @@ enum End {
 
 /// What of an answer's content is still to come.
 struct Rest {
+    /// Rings when the peer has sent nothing for too long.
+    clock: Option<Pin<Box<Sleep>>>,
     /// Nothing once it is over.
     connection: Option<Connection>,
     end: End,
@@ -126,7 +130,15 @@ impl Stream for Rest {
                 Piece::Wanting => {}
             }
             let Some(connection) = &mut this.connection else { return Poll::Ready(None) };
-            match (ready!(connection.poll_fill(cx, BUFFER)), &this.end) {
+            let Poll::Ready(filled) = connection.poll_fill(cx, BUFFER) else {
+                let patience = this.pool.patience();
+                let clock = this.clock.get_or_insert_with(|| Box::pin(sleep(patience)));
+                ready!(clock.as_mut().poll(cx));
+                this.connection = None;
+                return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
+            };
+            this.clock = None;
+            match (filled, &this.end) {
                 (Ok(0), End::Close) => this.connection = None,
                 (Ok(0), _) => {
                     this.connection = None;
