@@ -1,7 +1,7 @@
 //! Whether this process asks everybody who they are.
 
 use super::{all_in_one, listen_address, listening};
-use crate::auth::Mode;
+use crate::auth::{AUDIT, Mode};
 use crate::cli::Role;
 use crate::config::{self, AuthMode, Effective, Settings};
 use crate::server::Listener;
@@ -42,6 +42,10 @@ pub(super) fn warn(mode: Mode, listeners: &[(Role, Listener)]) {
     if mode == Mode::Open {
         let addresses = listeners.iter().map(|(_, listener)| listener.address.to_string());
         let addresses = addresses.collect::<Vec<_>>().join(", ");
-        log::warn!("auth.mode is open: whoever reaches {addresses} needs no token to use the shop");
+        log::warn!(
+            // Told whatever the filter says.
+            target: AUDIT, event = "auth_open";
+            "auth.mode is open: whoever reaches {addresses} needs no token to use the shop"
+        );
     }
 }

@@ -52,19 +52,45 @@ fn is_way(name: &HeaderName) -> bool {
 
 /// Whether nobody outside may say `name`: by it proxies tell services who a user is. No role believes one.
 fn is_identity(name: &HeaderName) -> bool {
+    /// The beginnings of what single sign-on proxies and API gateways say.
+    const FAMILIES: [&str; 19] = [
+        "x-user-",
+        "x-auth-request-",
+        "x-auth-user",
+        "x-authenticated-",
+        "x-authentik-",
+        "x-webauth-",
+        "x-remote-",
+        "remote-",
+        "x-goog-authenticated-",
+        "x-goog-iap-",
+        "x-ms-client-principal",
+        "x-amzn-oidc-",
+        "x-consumer-",
+        "x-credential-",
+        "x-hasura-",
+        "x-client-cert",
+        "x-ssl-client-",
+        "ssl-client-",
+        "tailscale-user-",
+    ];
+    let name = name.as_str();
     matches!(
-        name.as_str(),
+        name,
         "x-user"
-            | "x-user-id"
-            | "x-user-email"
-            | "x-user-role"
-            | "x-user-roles"
-            | "x-remote-user"
-            | "remote-user"
+            | "x-username"
+            | "x-role"
+            | "x-roles"
+            | "x-groups"
+            | "x-email"
             | "x-forwarded-user"
             | "x-forwarded-email"
             | "x-forwarded-groups"
-    )
+            | "x-forwarded-preferred-username"
+            | "x-forwarded-access-token"
+            | "x-forwarded-client-cert"
+    ) || name.starts_with("impersonate-")
+        || FAMILIES.iter().any(|family| name.starts_with(family))
 }
 
 /// Says in `headers` to a role where the client is.
@@ -237,9 +263,21 @@ mod tests {
 
     #[test]
     fn nobody_outside_says_who_they_are() {
-        for name in ["X-User", "x-user-id", "x-user-roles", "remote-user", "x-forwarded-groups"] {
+        for name in [
+            "X-User",
+            "x-user-id",
+            "x-roles",
+            "Remote-Groups",
+            "x-forwarded-groups",
+            "X-Auth-Request-Email",
+            "x-amzn-oidc-data",
+            "X-Client-Cert",
+            "Impersonate-User",
+        ] {
             assert!(!may_pass(&name.parse().unwrap(), true), "{name}");
         }
-        assert!(may_pass(&header::USER_AGENT, false));
+        for name in ["user-agent", "x-auth-token", "x-api-key", "authorization"] {
+            assert!(may_pass(&name.parse().unwrap(), false), "{name}");
+        }
     }
 }

@@ -22,9 +22,9 @@ pub type Connection = SyncConnectionWrapper<SqliteConnection>;
 pub(super) type Manager = AsyncDieselConnectionManager<Connection>;
 
 /// What every connection says first. `FULL` makes a commit wait for the disk, so that not even a power
-/// cut takes back what was acknowledged.
-const PRAGMAS: &str =
-    "PRAGMA busy_timeout = 5000; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
+/// cut takes back what was acknowledged; `secure_delete` leaves nothing in the file of what was erased.
+const PRAGMAS: &str = "PRAGMA busy_timeout = 5000; PRAGMA synchronous = FULL; \
+                       PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;";
 
 /// The file remembers that it has a write-ahead log. Switching does not wait for others, unlike the rest.
 const WRITE_AHEAD_LOG: &str = "PRAGMA journal_mode = WAL;";

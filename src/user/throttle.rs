@@ -9,6 +9,7 @@ use std::time::Duration;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
+use uuid::Uuid;
 
 use super::model::email_key;
 use crate::config::User as Options;
@@ -44,6 +45,14 @@ impl Throttle {
     /// 429 with the time to wait when there were too many.
     pub(super) fn account(&self, email: &str) -> Result<(), Error> {
         check(self.accounts.as_ref(), digest(email_key(email).as_bytes()))
+    }
+
+    /// Counts a try at the password of a `user` who is signed in, whatever their address is by now.
+    ///
+    /// # Errors
+    /// As [`Throttle::account`].
+    pub(super) fn user(&self, user: Uuid) -> Result<(), Error> {
+        check(self.accounts.as_ref(), user.as_u128())
     }
 
     /// Counts a password from the client at `address`.

@@ -603,3 +603,27 @@ async fn a_token_that_has_ended_does_not_keep_its_user_from_a_new_one() {
     let token = json!({ "refreshToken": refreshed.json()["refreshToken"] });
     assert_eq!(stale.post("/auth/logout", token).await.status, 204);
 }
+
+#[actix_rt::test]
+async fn a_stolen_token_does_not_try_passwords_without_end() {
+    let environment = [
+        ("APP__AUTH__MODE", "enforced"),
+        ("APP__USER__LOGINS_PER_ACCOUNT", "5"),
+        ("APP__USER__LOGINS_PER_ADDRESS", "0"),
+    ];
+    let shop = Shop::start_on(Topology::OneProcess, Vec::new(), &environment);
+    let client = shop.gateway();
+    let account = json!({ "username": "Neo", "email": "neo@example.com", "password": PASSWORD });
+    assert_eq!(client.post("/auth/register", account).await.status, 201);
+    let token = client.log_in("neo@example.com", PASSWORD).await.json();
+    let neo = client.with_token(token["accessToken"].as_str().unwrap());
+    let mut statuses = Vec::new();
+    for n in 0..6 {
+        let body = json!({ "currentPassword": "a wrong password", "newPassword": PASSWORD });
+        statuses.push(neo.write(Method::PUT, "/auth/me/password", body).await.status);
+        // Who is counted is the account, whatever its address is.
+        let merge = json!({ "email": format!("neo{n}@example.com") });
+        assert_eq!(neo.write(Method::PATCH, "/auth/me", merge).await.status, 200);
+    }
+    assert_eq!(statuses, [422, 422, 422, 422, 422, 429]);
+}

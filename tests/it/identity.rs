@@ -578,3 +578,24 @@ async fn a_flood_of_logins_starves_nobody() {
     }
     assert!(served >= 5 && refused > 0, "{served} {refused}");
 }
+
+#[actix_rt::test]
+async fn what_is_erased_is_not_in_the_file_any_more() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let mut shop = crate::support::Process::start(
+        folder.path(),
+        crate::support::Process::command(folder.path()),
+    );
+    let client = shop.client("gateway");
+    for name in ["first", "gone", "stay", "last"] {
+        register(&client, name).await;
+    }
+    let token = client.log_in("gone@example.com", PASSWORD).await.json();
+    let gone = client.with_token(token["accessToken"].as_str().unwrap());
+    assert_eq!(gone.write(Method::DELETE, "/auth/me", json!(null)).await.status, 204);
+    shop.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(shop.wait().code(), Some(0));
+    let file = std::fs::read(folder.path().join("data/user.db")).unwrap();
+    let holds = |text: &str| file.windows(text.len()).any(|bytes| bytes == text.as_bytes());
+    assert!(holds("stay@example.com") && !holds("gone@example.com"));
+}

@@ -87,7 +87,9 @@ pub(in crate::user) async fn change_password(
     let PasswordChange { current, new } = PasswordChange::read(fields)?;
     let (record, identity) = (own(&shared, &caller).await?, caller.identity()?);
     let user = record.id();
-    throttled(shared.role.throttle.account(&record.account.user.email), &audit, Some(user))?;
+    let throttle = &shared.role.throttle;
+    throttled(throttle.address(audit.address), &audit, Some(user), "by address")?;
+    throttled(throttle.user(user), &audit, Some(user), "by account")?;
     if !shared.role.hashing.verify(current, record.password_hash.as_deref()).await? {
         audit.note("password_change_failed", Some(user), "");
         let wrong = FieldError::new("currentPassword", "is not your password");

@@ -37,7 +37,7 @@ pub(in crate::user) async fn register(
     let mut new = NewUser::read(fields, shared.role.mode)?;
     let password_hash = match new.password.take() {
         Some(password) => {
-            throttled(shared.role.throttle.address(audit.address), &audit, None)?;
+            throttled(shared.role.throttle.address(audit.address), &audit, None, "by address")?;
             Some(shared.role.hashing.hash("password", password, new.about()).await?)
         }
         None => None,
@@ -68,8 +68,8 @@ pub(in crate::user) async fn login(
     audit: Audit,
 ) -> Result<impl Responder, Error> {
     let login = Login::read(fields)?;
-    throttled(shared.role.throttle.address(audit.address), &audit, None)?;
-    throttled(shared.role.throttle.account(&login.email), &audit, None)?;
+    throttled(shared.role.throttle.address(audit.address), &audit, None, "by address")?;
+    throttled(shared.role.throttle.account(&login.email), &audit, None, "by account")?;
     let found = match login.address() {
         Some(email) => shared.users.find_by_email(&email).await?,
         None => None,
@@ -227,10 +227,11 @@ pub(super) fn throttled(
     outcome: Result<(), Error>,
     audit: &Audit,
     user: Option<Uuid>,
+    how: &str,
 ) -> Result<(), Error> {
     outcome.inspect_err(|error| {
         debug_assert_eq!(error.kind(), Kind::TooManyRequests);
-        audit.note("throttled", user, "");
+        audit.note("throttled", user, how);
     })
 }
 
