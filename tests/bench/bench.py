@@ -366,8 +366,9 @@ def customer(bench, name, mode):
 
 def measure_identity(bench, rounds, seconds):
     """CPU of open and of verified requests, in turn; and logins beside passwords alone, in turn."""
-    opened, _ = customer(bench, "open", "open")
-    enforced, token = customer(bench, "enforced", "enforced")
+    # One process, for two differ by more than what is looked for: open, it verifies tokens that are there.
+    opened, token = customer(bench, "open", "open")
+    enforced, _ = customer(bench, "enforced", "enforced")
     login = bench.folder / "login.lua"
     body = json.dumps(json.dumps({"email": "bench@example.com", "password": PASSWORD}))
     login.write_text(f"""wrk.method, wrk.body = "POST", {body}
@@ -377,9 +378,9 @@ def measure_identity(bench, rounds, seconds):
     for number in range(rounds):
         for case in (LIST, DASHBOARD):
             progress(f"round {number + 1} of {rounds}: {case}, open and verified")
-            requests[case, "open"].append(measure(opened, case, seconds).front)
-            signed = measure(enforced, case, seconds, "-H", f"Authorization: Bearer {token}")
-            requests[case, "verified"].append(signed.front)
+            kinds = {"open": (), "verified": ("-H", f"Authorization: Bearer {token}")}
+            for kind in list(kinds)[::-1 if number % 2 else 1]:
+                requests[case, kind].append(measure(opened, case, seconds, *kinds[kind]).front)
         progress(f"round {number + 1} of {rounds}: logins, and argon2 alone")
         url = f"http://127.0.0.1:{enforced.port}/auth/login"
         text = wrk(url, seconds, f"-c{LOGINS}", "-s", login)
@@ -395,9 +396,11 @@ def print_identity(requests, logins, raw):
     middle = {key: statistics.median(taken) for key, taken in requests.items()}
     rows = []
     for case in (LIST, DASHBOARD):
-        more = middle[case, "verified"] - middle[case, "open"]
+        pairs = zip(requests[case, "verified"], requests[case, "open"])
+        more = [verified - opened for verified, opened in pairs]
         rows.append(goal(f"CPU of {case}, verified, more than {middle[case, 'open']:.2f} open",
-                         more, "us", 2, digits=2))
+                         statistics.median(more), "us", 2, digits=2))
+        rows[-1][1] += f" ({min(more):.2f} to {max(more):.2f})"
     rate, alone = statistics.median(logins), statistics.median(raw)
     verdict = "met" if rate >= 0.9 * alone else "NOT met"
     rows.append([f"logins/s, beside {alone:.1f} by argon2 alone on {HASHING_THREADS} thread(s)",
