@@ -7,6 +7,7 @@ use actix_web::http::Method;
 
 use super::cache::Cache;
 use super::limit::Policies;
+use super::path::{canonical, without_parameters};
 use super::upstream::State;
 use crate::auth::{Rule, admin, anyone, public, signed_in};
 use crate::config::{self, PeerUrl, Resilience, Route as Options, Tokens};
@@ -180,8 +181,13 @@ impl Route {
             ("", path) => ("path", path, true),
             _ => return Err(("path", "there is a prefix as well; leave one of them empty".into())),
         };
-        if !path.starts_with('/') || path.contains(['?', '#']) || path.contains("//") {
-            return Err((field, format!("{path:?} is no path, such as /reviews")));
+        // In the spelling that requests have when they are held against it.
+        let same = canonical(path).is_some_and(|spelling| without_parameters(&spelling) == path);
+        if !path.starts_with('/') || path.contains(['?', '#']) || !same {
+            return Err((
+                field,
+                format!("{path:?} is no path in its plain spelling, such as /reviews"),
+            ));
         }
         let mut methods = options.methods.as_slice().to_vec();
         if methods.contains(&Method::GET) && !methods.contains(&Method::HEAD) {
@@ -291,6 +297,8 @@ mod tests {
     fn what_does_not_work_is_named() {
         for (field, value, problem) in [
             ("prefix", "auth", "gateway.routes.auth.prefix: \"auth\" is no path"),
+            ("prefix", "/a%7Eb", "gateway.routes.auth.prefix: \"/a%7Eb\" is no path"),
+            ("prefix", "/a;b", "gateway.routes.auth.prefix: \"/a;b\" is no path"),
             ("path", "/auth", "gateway.routes.auth.path: there is a prefix as well"),
             ("upstream", "reviews", "gateway.routes.auth.upstream: \"reviews\" is no role (user)"),
         ] {

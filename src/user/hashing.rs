@@ -60,11 +60,13 @@ impl TryFrom<String> for NewPassword {
         if text.len() > MAX_BYTES {
             return Err("must have at most 128 characters");
         }
-        // As it is given: written in another way, one letter may be eighteen.
-        match text.chars().count() {
+        let given = text.chars().count();
+        let password = Password::from(text);
+        // Written in another way, one letter may be eighteen, or two may be one.
+        match password.0.expose_secret().chars().count().min(given) {
             ..12 => Err("must have at least 12 characters"),
-            129.. => Err("must have at most 128 characters"),
-            _ => Ok(Self(text.into())),
+            _ if given > 128 => Err("must have at most 128 characters"),
+            _ => Ok(Self(password)),
         }
     }
 }
@@ -153,8 +155,10 @@ impl Hashing {
 
 /// Why `password` is too easy to guess for who knows `about` its owner, if it is.
 fn guessable(password: &str, about: &[String]) -> Option<String> {
+    let start = |text: &str| text.nfkc().take(JUDGED).collect::<String>();
+    let about = about.iter().map(|word| start(word)).collect::<Vec<_>>();
     let about = about.iter().map(String::as_str).collect::<Vec<_>>();
-    let start = password.chars().take(JUDGED).collect::<String>();
+    let start = start(password);
     let strength = zxcvbn(&start, &about);
     if strength.score() >= Score::Three {
         return None;
@@ -202,7 +206,15 @@ mod tests {
         for bad in ["", "elf letters", &"🦊".repeat(11), &"ö".repeat(129), "\u{fdfa}"] {
             assert!(!good(bad) && !allows::<NewPassword>(bad), "{bad}");
         }
+        assert!(!good(&"e\u{301}".repeat(8)), "eight letters, in whatever way");
         assert!(allows::<NewPassword>(&"🦊".repeat(12)) && allows::<NewPassword>(&"ö".repeat(128)));
+    }
+
+    #[test]
+    fn a_long_address_is_no_password_of_its_owner() {
+        let address = "bartholomew.featherstonehaugh@example-company.com";
+        assert!(guessable(address, &[address.to_owned()]).is_some());
+        assert!(guessable("follow the white rabbit", &[address.to_owned()]).is_none());
     }
 
     #[test]

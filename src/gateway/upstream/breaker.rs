@@ -50,6 +50,8 @@ enum Phase {
         round: u64,
         given: u32,
         passed: u32,
+        /// When trials were last given out of turn, or it began.
+        since: u64,
     },
 }
 
@@ -77,7 +79,7 @@ impl Breaker {
             Phase::Closed => Ok(Ticket::new(self, None)),
             Phase::Open { until } if now < *until => Err(*until - now),
             Phase::Open { .. } => {
-                *phase = Phase::HalfOpen { round: now, given: 1, passed: 0 };
+                *phase = Phase::HalfOpen { round: now, given: 1, passed: 0, since: now };
                 log::debug!(role = "gateway", upstream = &*self.upstream; "trying {} again", self.upstream);
                 Ok(Ticket::new(self, Some(now)))
             }
@@ -85,10 +87,10 @@ impl Breaker {
                 *given += 1;
                 Ok(Ticket::new(self, Some(*round)))
             }
-            // Trials that say nothing for that long keep nobody out: others take their place.
-            Phase::HalfOpen { round, given, passed } if now >= *round + self.pause => {
-                (*round, *given) = (now, *passed + 1);
-                Ok(Ticket::new(self, Some(now)))
+            // Trials that say nothing for that long keep nobody out: there are others, and all of them count.
+            Phase::HalfOpen { round, given, passed, since } if now >= *since + self.pause => {
+                (*since, *given) = (now, *passed + 1);
+                Ok(Ticket::new(self, Some(*round)))
             }
             Phase::HalfOpen { .. } => Err(0),
         }
@@ -131,16 +133,16 @@ impl Breaker {
     /// A trial of `round` has ended; nothing is known of one that was given up.
     fn judge(&self, trial: u64, noted: Option<(u64, bool)>) {
         let mut phase = self.phase();
-        let Phase::HalfOpen { round, given, passed } = &mut *phase else { return };
+        let Phase::HalfOpen { round, given, passed, .. } = &mut *phase else { return };
         if *round != trial {
             return;
         }
         match noted {
-            None => *given -= 1,
+            None => *given = given.saturating_sub(1),
             Some((at, true)) => self.open(&mut phase, at),
             Some((_, false)) => {
                 *passed += 1;
-                if *passed == self.trials {
+                if *passed >= self.trials {
                     self.close(&mut phase);
                 }
             }
@@ -297,6 +299,19 @@ mod tests {
         assert_eq!(breaker.position(10_000), Position::Closed, "with the one of before");
         drop(trials);
         assert_eq!(breaker.position(10_000), Position::Closed);
+    }
+
+    #[test]
+    fn a_trial_that_takes_longer_than_the_pause_counts_all_the_same() {
+        for (failed, position) in [(true, Position::Open), (false, Position::Closed)] {
+            let breaker = opened(0);
+            let trials = [0; 3].map(|_| breaker.ask(5_000).unwrap());
+            let given_out_of_turn = breaker.ask(10_500).unwrap();
+            trials.into_iter().for_each(|mut trial| trial.note(11_000, failed));
+            assert_eq!(breaker.position(11_000), position);
+            drop(given_out_of_turn);
+            assert_eq!(breaker.position(11_000), position);
+        }
     }
 
     #[test]
