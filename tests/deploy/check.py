@@ -433,7 +433,7 @@ class Kubernetes(Check):
     def test_limits_that_do_not_hold_are_refused(self) -> None:
         self.refuse(PRODUCTION, "120/1m by address", "120/m by address", "must be over whole seconds")
         self.refuse(PRODUCTION, "ROUTES__PRODUCTS__LIMITS", "ROUTES__PRODUCT__LIMITS",
-                    "gateway.routes.product leads nowhere")
+                    "gateway.routes.product.upstream: there is no such route")
         self.refuse(PRODUCTION, "name: REDIS_URL", "name: CACHE_URL", "counted in each process by itself")
 
     def test_a_user_role_without_its_key_is_refused(self) -> None:

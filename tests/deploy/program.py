@@ -241,13 +241,10 @@ def check_tls(container: Container, truth: Truth) -> None:
 
 
 def check_routes(truth: Truth) -> None:
-    """Each route of the gateway leads somewhere, and what it limits is counted by all gateways together."""
+    """What a route of the gateway limits is counted by all gateways together."""
     if "gateway" not in truth.roles:
         return
     for route in sorted({key.split(".")[2] for key in truth.settings if key.startswith("gateway.routes.")}):
-        upstream = truth.settings.get(f"gateway.routes.{route}.upstream", "")
-        if upstream not in ROLES[1:] and not truth.settings.get(f"gateway.upstreams.{upstream}.urls"):
-            raise Refused(f"gateway.routes.{route} leads nowhere; its upstream is {upstream!r}")
         limited = truth.settings.get(f"gateway.routes.{route}.limits")
         if limited and len(truth.roles) < len(ROLES) and truth.settings["gateway.limits_url"] == "memory://":
             raise Refused(f"gateway.routes.{route}.limits are counted in each process by itself")
