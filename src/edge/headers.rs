@@ -7,6 +7,8 @@ use actix_web::http::header::{
     STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 
+use crate::transport::take_out;
+
 /// By which software announces itself.
 const X_POWERED_BY: HeaderName = HeaderName::from_static("x-powered-by");
 
@@ -33,12 +35,8 @@ impl SecurityHeaders {
     /// Adds to `headers` what they do not say themselves: a page knows its own policy. Takes out what tells an
     /// attacker which software is behind the gateway.
     pub(super) fn write(&self, headers: &mut HeaderMap) {
-        for name in [SERVER, X_POWERED_BY] {
-            // A look costs much less than to take out what is not there.
-            if headers.contains_key(&name) {
-                headers.remove(name);
-            }
-        }
+        take_out(headers, SERVER);
+        take_out(headers, X_POWERED_BY);
         for (name, value) in &self.0 {
             if !headers.contains_key(name) {
                 headers.insert(name.clone(), value.clone());

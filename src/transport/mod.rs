@@ -13,6 +13,7 @@ pub mod local;
 
 use std::str::FromStr;
 
+use actix_web::http::header::map::Removed;
 use actix_web::http::header::{self, HeaderMap, HeaderName};
 use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::{HttpRequest, HttpResponse};
@@ -177,13 +178,16 @@ pub fn number<T: FromStr>(headers: &HeaderMap, name: HeaderName) -> Option<T> {
     headers.get(name)?.to_str().ok()?.parse().ok()
 }
 
+/// Takes the header `name` out of `headers`, and gives its values. A look costs much less than to remove what is not
+/// there.
+pub fn take_out(headers: &mut HeaderMap, name: HeaderName) -> Option<Removed> {
+    headers.contains_key(&name).then(|| headers.remove(name))
+}
+
 /// Content-Length, which from here on the body knows.
 fn take_length(headers: &mut HeaderMap) -> Option<u64> {
-    if !headers.contains_key(header::CONTENT_LENGTH) {
-        return None;
-    }
     let length = number(headers, header::CONTENT_LENGTH);
-    headers.remove(header::CONTENT_LENGTH);
+    take_out(headers, header::CONTENT_LENGTH);
     length
 }
 
@@ -214,11 +218,7 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Takes out Connection, and the headers that it names.
 fn remove_named(headers: &mut HeaderMap) {
-    // A look costs much less than to take out what is not there.
-    if !headers.contains_key(header::CONNECTION) {
-        return;
-    }
-    for named in headers.remove(header::CONNECTION) {
+    for named in take_out(headers, header::CONNECTION).into_iter().flatten() {
         let named = named.to_str().unwrap_or_default().split(',');
         let named = named.filter_map(|name| name.trim().parse::<HeaderName>().ok());
         // Whom the message is for is never a matter of one connection.
