@@ -305,16 +305,15 @@ impl Error {
         response.body(serde_json::to_vec(&problem).unwrap_or_default())
     }
 
-    /// The response as bytes of HTTP/1.1, for a connection that is closed behind it: the head up to its empty line,
-    /// and the body.
-    pub fn bare(&self) -> (String, String) {
+    /// The response as bytes of HTTP/1.1, for a connection that is closed behind it.
+    pub fn bare(&self) -> String {
         let response = self.render(None);
         let body = response.into_body().try_into_bytes().unwrap_or_default();
         let (status, length) = (self.kind.status(), body.len());
-        let head = format!(
-            "HTTP/1.1 {status}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {length}\r\nconnection: close\r\n"
-        );
-        (head, String::from_utf8_lossy(&body).into_owned())
+        let body = String::from_utf8_lossy(&body);
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        )
     }
 
     /// What a peer's answer of `status` and `body` means, when it is no success.

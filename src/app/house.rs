@@ -96,12 +96,7 @@ impl House {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let workers = if options.workers == 0 { cores() } else { options.workers };
         match role {
-            Role::Gateway => {
-                // What one route takes must not be refused before it is known which route it is.
-                let body_limit = self.gateway.largest_body(options.body_limit);
-                let options = config::Server { body_limit, ..options.clone() };
-                server::serve(listener, workers, &options, move || house.gateway_app())
-            }
+            Role::Gateway => server::serve(listener, workers, options, move || house.gateway_app()),
             Role::User => server::serve(listener, workers, options, move || house.user_app()),
             Role::Product => server::serve(listener, workers, options, move || house.product_app()),
         }

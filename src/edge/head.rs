@@ -1,17 +1,17 @@
 //! What the head of a request must be, beyond what the parser asks for.
 //!
-//! actix refuses what has two framings. Here goes what it lets through and another parser, behind us, could
+//! What has two framings is refused there. Here goes what it lets through and another parser, behind us, could
 //! read in another way: more than one host, a target that is no path, a tunnel.
 
 use actix_web::dev::RequestHead;
-use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{Method, Version};
 
 use crate::error::{Error, Kind};
 
 /// The longest path and query, in bytes (RFC 9110, section 4.1, asks for 8,000 at the least).
 const TARGET: usize = 8192;
-/// The most header lines of a client; actix takes 96, and what the gateway adds must fit.
+/// The most header lines of a client; what the gateway adds must fit into what a role takes.
 const LINES: usize = 80;
 /// What the gateway adds to a head on its way to a role, in bytes and in lines.
 const ADDED: (usize, usize) = (4096, 16);
@@ -70,7 +70,7 @@ pub(super) fn check(head: &mut RequestHead, limit: HeadLimit) -> Result<(), Erro
         let host = HeaderValue::from_str(authority.as_str());
         head.headers.insert(header::HOST, host.map_err(Error::internal)?);
     }
-    check_upgrade(&head.headers)
+    Ok(())
 }
 
 fn refuse(detail: &'static str) -> Result<(), Error> {
@@ -111,17 +111,6 @@ fn check_host(head: &RequestHead) -> Result<(), Error> {
 fn is_host(host: &[u8]) -> bool {
     let of_host = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(byte);
     !host.is_empty() && host.iter().all(of_host)
-}
-
-/// For actix everything behind the head of an upgrade to websocket belongs to it, whatever its length says.
-fn check_upgrade(headers: &HeaderMap) -> Result<(), Error> {
-    let framed = || headers.contains_key(header::CONTENT_LENGTH);
-    let mut upgrades = headers.get_all(header::UPGRADE);
-    let websocket = |value: &[u8]| value.trim_ascii().eq_ignore_ascii_case(b"websocket");
-    if upgrades.any(|value| websocket(value.as_bytes())) && framed() {
-        return refuse("an upgrade has no content");
-    }
-    Ok(())
 }
 
 #[cfg(test)]

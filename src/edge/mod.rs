@@ -10,7 +10,6 @@ mod headers;
 mod page;
 mod patterns;
 mod routes;
-mod turns;
 mod upload;
 
 use std::panic::AssertUnwindSafe;
@@ -19,10 +18,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
-use actix_web::http::{ConnectionType, Method, StatusCode, Version};
+use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::ServiceConfig;
 use actix_web::{App, HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web};
@@ -40,13 +39,12 @@ pub use page::Limit;
 pub(crate) use patterns::allows;
 pub use patterns::{line_schema, text_schema};
 pub use routes::{Path, admit, path};
-pub use turns::{Turns, Waiting};
 
 use crate::auth::Guard;
 use crate::error::{Error, Kind};
 use crate::telemetry::{Meter, Metrics};
 use crate::transport::{Context, REQUEST_ID, RequestId, Trusted, number};
-use upload::{Held, Upload};
+use upload::Upload;
 
 /// The target of the access log's lines, for `log.filter`.
 const ACCESS: &str = "access";
@@ -194,7 +192,6 @@ impl Edge {
     ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
         let started = Instant::now();
         let bounds = bounds(&request);
-        let under_way = request.conn_data::<Turns>().map(Turns::begin);
         let peer = request.peer_addr().map(|address| address.ip());
         let client = self.trusted.client(request.headers(), peer);
         let context = Context::of(request.headers(), bounds.timeout).watched(client);
@@ -221,10 +218,8 @@ impl Edge {
         };
         let (outcome, status, route) = match answered {
             Ok(response) => {
-                let mut response = self.finish(response, id, &grant);
-                spare_chunks(&mut response);
+                let response = self.finish(response, id, &grant);
                 let (status, route) = (response.status(), RouteName::of(&response));
-                let response = response.map_body(|_, body| Held::with(body, upload, under_way));
                 (Ok(response), status, route)
             }
             // The handler was cut off, and took the request with it.
@@ -234,7 +229,7 @@ impl Edge {
                 // Nobody has read the request to its end.
                 let close = status.is_client_error() || self.draining.has_begun();
                 let edge = self.clone();
-                let cut = Rendered { error, id: id.clone(), edge, grant, upload, close };
+                let cut = Rendered { error, id: id.clone(), edge, grant, close };
                 (Err(cut.into()), status, None)
             }
         };
@@ -383,16 +378,6 @@ fn panicked<T>(_: tokio::task::JoinError) -> Result<T, Box<dyn std::any::Any + S
     Err(Box::new("cancelled"))
 }
 
-/// A client of HTTP/1.0 knows no chunks: content whose length nobody knows ends with the connection.
-fn spare_chunks(response: &mut ServiceResponse<BoxBody>) {
-    let old = response.request().version() < Version::HTTP_11;
-    if old && response.response().body().size() == BodySize::Stream {
-        let head = response.response_mut().head_mut();
-        head.no_chunking(true);
-        head.set_connection_type(ConnectionType::Close);
-    }
-}
-
 /// 413, with the limit in bytes.
 pub fn too_large(limit: usize) -> Error {
     Error::new(Kind::TooLarge, format!("the body is larger than {limit} bytes"))
@@ -413,7 +398,6 @@ struct Rendered {
     id: RequestId,
     edge: Rc<Edge>,
     grant: cors::Grant,
-    upload: Option<Upload>,
     /// Whether the connection must not be used again.
     close: bool,
 }
@@ -429,6 +413,6 @@ impl ResponseError for Rendered {
         if self.close {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
-        response.map_body(|_, body| Held::with(body, self.upload.clone(), None))
+        response
     }
 }

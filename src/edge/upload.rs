@@ -1,6 +1,6 @@
 //! The content of a request on its way from the client: whether it came to its end, and in time.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_web::HttpMessage as _;
-use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
@@ -17,7 +16,6 @@ use actix_web::web::Bytes;
 use futures_util::Stream;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::turns::UnderWay;
 use crate::error::{Error, Kind};
 
 /// How a request's content stands.
@@ -37,18 +35,11 @@ enum State {
 
 /// What is known of a request's content; cheap to clone.
 #[derive(Clone)]
-pub(super) struct Upload(Rc<Shared>);
-
-struct Shared {
-    // Kept here, so that it lives as long as the answer: actix goes on reading what nobody holds, without end and
-    // without a clock, before it closes the connection.
-    payload: RefCell<Payload>,
-    state: Cell<State>,
-}
+pub(super) struct Upload(Rc<Cell<State>>);
 
 impl fmt::Debug for Upload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upload").field("state", &self.0.state.get()).finish_non_exhaustive()
+        f.debug_struct("Upload").field("state", &self.0.get()).finish_non_exhaustive()
     }
 }
 
@@ -60,16 +51,15 @@ impl Upload {
         if matches!(payload, Payload::None) {
             return None;
         }
-        let shared = Shared { payload: RefCell::new(payload), state: Cell::new(State::Open) };
-        let upload = Self(Rc::new(shared));
-        let pieces = Pieces { upload: upload.clone(), limit, timer: None, armed: false };
+        let upload = Self(Rc::new(Cell::new(State::Open)));
+        let pieces = Pieces { payload, upload: upload.clone(), limit, timer: None, armed: false };
         request.set_payload(Payload::Stream { payload: Box::pin(pieces) });
         Some(upload)
     }
 
     /// The client's fault, where that is why a handler answered with `status`.
     pub(super) fn fault(&self, status: StatusCode) -> Option<Error> {
-        match self.0.state.get() {
+        match self.0.get() {
             State::Late if status.as_u16() >= 400 => Some(too_late()),
             State::Broken if status.is_server_error() => {
                 Some(Error::new(Kind::Malformed, "the body broke off"))
@@ -80,21 +70,7 @@ impl Upload {
 
     /// The client's fault, where that is why the time for the request is over.
     pub(super) fn fault_at_deadline(&self) -> Option<Error> {
-        matches!(self.0.state.get(), State::Waiting | State::Late).then(too_late)
-    }
-
-    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, PayloadError>>> {
-        if self.0.state.get() == State::Late {
-            return Poll::Ready(Some(Err(late())));
-        }
-        let polled = Pin::new(&mut *self.0.payload.borrow_mut()).poll_next(cx);
-        self.0.state.set(match &polled {
-            Poll::Pending => State::Waiting,
-            Poll::Ready(None) => State::Whole,
-            Poll::Ready(Some(Ok(_))) => State::Open,
-            Poll::Ready(Some(Err(_))) => State::Broken,
-        });
-        polled
+        matches!(self.0.get(), State::Waiting | State::Late).then(too_late)
     }
 }
 
@@ -108,6 +84,7 @@ fn late() -> PayloadError {
 
 /// The content as a handler reads it.
 struct Pieces {
+    payload: Payload,
     upload: Upload,
     limit: Duration,
     timer: Option<Pin<Box<Sleep>>>,
@@ -118,7 +95,16 @@ impl Stream for Pieces {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let polled = self.upload.poll_next(cx);
+        if self.upload.0.get() == State::Late {
+            return Poll::Ready(Some(Err(late())));
+        }
+        let polled = Pin::new(&mut self.payload).poll_next(cx);
+        self.upload.0.set(match &polled {
+            Poll::Pending => State::Waiting,
+            Poll::Ready(None) => State::Whole,
+            Poll::Ready(Some(Ok(_))) => State::Open,
+            Poll::Ready(Some(Err(_))) => State::Broken,
+        });
         if polled.is_ready() {
             self.armed = false;
             return polled;
@@ -131,53 +117,9 @@ impl Stream for Pieces {
         match timer.as_mut().poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => {
-                self.upload.0.state.set(State::Late);
+                self.upload.0.set(State::Late);
                 Poll::Ready(Some(Err(late())))
             }
         }
-    }
-}
-
-/// An answer, and what must not end before it.
-pub(super) struct Held {
-    body: BoxBody,
-    _upload: Option<Upload>,
-    _under_way: Option<UnderWay>,
-}
-
-impl Held {
-    /// `body`, which keeps the others; as it is, if there are none.
-    pub(super) fn with(
-        body: BoxBody,
-        upload: Option<Upload>,
-        under_way: Option<UnderWay>,
-    ) -> BoxBody {
-        // With all of it here, or nothing to come, the connection has nothing to wait for.
-        let upload = upload.filter(|upload| upload.0.state.get() != State::Whole);
-        let under_way = under_way.filter(|_| !is_short(&body));
-        if upload.is_none() && under_way.is_none() {
-            return body;
-        }
-        BoxBody::new(Self { body, _upload: upload, _under_way: under_way })
-    }
-}
-
-/// Whether `body` goes into the connection's buffer at once.
-fn is_short(body: &BoxBody) -> bool {
-    matches!(body.size(), BodySize::None | BodySize::Sized(0..=8192))
-}
-
-impl MessageBody for Held {
-    type Error = Box<dyn std::error::Error>;
-
-    fn size(&self) -> BodySize {
-        self.body.size()
-    }
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        Pin::new(&mut self.body).poll_next(cx)
     }
 }

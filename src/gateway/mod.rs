@@ -15,7 +15,6 @@ pub mod upstream;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use actix_service::fn_service;
 use actix_web::web::{Data, ServiceConfig};
@@ -27,7 +26,7 @@ use utoipa::{OpenApi as _, ToSchema};
 
 use crate::auth::{Mode, anyone, public};
 use crate::config::{self, Networks, Transport};
-use crate::edge::{self, Bounds, Edge, Path, RoleService, path};
+use crate::edge::{self, Edge, Path, RoleService, path};
 use crate::readiness::Check;
 use crate::transport::{Peer, Trusted};
 pub use docs::Docs;
@@ -102,14 +101,6 @@ impl Gateway {
             })
         });
         counts.into_iter().collect()
-    }
-
-    /// The largest body that a route takes, where others take `limit` bytes.
-    pub fn largest_body(&self, limit: usize) -> usize {
-        let bounds = Bounds { timeout: Duration::ZERO, body_limit: limit };
-        let (_, plan) = self.plan();
-        let limits = plan.routes().iter().map(|route| route.bounds(bounds).body_limit);
-        limits.fold(limit, usize::max)
     }
 
     /// How its upstreams are.

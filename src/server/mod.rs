@@ -1,29 +1,35 @@
 //! Listening and draining: one role on its socket, and the process's management port.
 
-mod connection;
+mod date;
+mod http1;
 mod http2;
+mod leaving;
 mod management;
 mod readiness;
 mod secure;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_http::{HttpService, KeepAlive, Protocol, Request};
-use actix_service::{ServiceFactoryExt as _, fn_service, map_config};
+use actix_http::Request;
+use actix_server::GracefulShutdownSignal;
+use actix_service::{
+    IntoServiceFactory as _, Service, ServiceFactory as _, fn_factory, fn_service, map_config,
+};
 use actix_web::App;
-use actix_web::dev::{AppConfig, Server};
-use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::body::BoxBody;
+use actix_web::dev::{AppConfig, Server, ServiceResponse};
 use rustls::ServerConfig;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 use crate::config::{self, Effective};
-use crate::edge::{RoleService, too_large};
-use crate::transport::number;
+use crate::edge::RoleService;
 
-use connection::{Connection, Patience};
+use leaving::Leaving;
 pub use management::{Upstreams, health_route, routes as management_routes};
 pub use readiness::{Readiness, State};
 
@@ -94,56 +100,74 @@ where
     F: Fn() -> App<T> + Send + Clone + 'static,
     T: RoleService,
 {
-    if let Some(tls) = listener.tls {
-        return secure::serve(listener.socket, tls, workers, options, app);
-    }
-    let patience = Patience::of(options);
-    let body_limit = options.body_limit;
-    let builder = Server::build();
-    let draining = builder.graceful_shutdown_signal();
-    let service = move || {
-        let draining = draining.clone();
-        let http = HttpService::build()
-            .graceful_shutdown_signal(move || {
-                let draining = draining.clone();
-                async move { draining.notified().await }
-            })
-            // The connection has the clocks.
-            .keep_alive(KeepAlive::Os)
-            .client_request_timeout(Duration::ZERO)
-            .client_disconnect_timeout(DISCONNECT)
-            .on_connect_ext(|connection: &Connection<TcpStream>, data| {
-                data.insert(connection.turns().clone());
-            })
-            .expect(fn_service(move |request: Request| expect(request, body_limit)))
-            .finish(map_config(app(), |()| AppConfig::default()));
-        let connect = fn_service(move |stream: TcpStream| async move {
-            // Without it an answer's end would wait until its beginning is acknowledged.
-            let _ = stream.set_nodelay(true);
-            let peer = stream.peer_addr().ok();
-            Ok((Connection::new(stream, patience), Protocol::Http1, peer))
-        });
-        connect.and_then(http)
-    };
-    let builder = builder
+    let builder = Server::build()
         .workers(workers)
         .shutdown_timeout(shutdown_timeout(options))
-        .disable_signals()
-        .listen("http", listener.socket, service)?;
-    Ok(builder.run())
+        .disable_signals();
+    let signal = builder.graceful_shutdown_signal();
+    let acceptor = listener.tls.as_deref().map(secure::acceptor);
+    let options = options.clone();
+    let server = builder.listen("http", listener.socket, move || {
+        let (app, acceptor) = (app.clone(), acceptor.clone());
+        let (options, signal) = (options.clone(), signal.clone());
+        fn_factory(move || worker(app(), acceptor.clone(), options.clone(), signal.clone()))
+    })?;
+    Ok(server.run())
+}
+
+/// What one thread does with each connection.
+async fn worker<T: RoleService>(
+    app: App<T>,
+    acceptor: Option<TlsAcceptor>,
+    options: config::Server,
+    signal: GracefulShutdownSignal,
+) -> Result<impl Service<TcpStream, Response = (), Error = ()>, ()> {
+    let factory = map_config(app.into_factory(), |()| AppConfig::default());
+    let app = factory.new_service(()).await?;
+    let worker = Rc::new(Worker { app, acceptor, options, leaving: Leaving::follow(signal) });
+    Ok(fn_service(move |tcp| {
+        let worker = worker.clone();
+        async move {
+            worker.connection(tcp).await;
+            Ok::<_, ()>(())
+        }
+    }))
+}
+
+struct Worker<A> {
+    app: A,
+    acceptor: Option<TlsAcceptor>,
+    options: config::Server,
+    leaving: Rc<Leaving>,
+}
+
+impl<A> Worker<A>
+where
+    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
+{
+    /// Serves a connection until its end.
+    async fn connection(&self, tcp: TcpStream) {
+        let Self { app, acceptor, options, leaving } = self;
+        let peer = tcp.peer_addr().ok();
+        // Without it an answer's end would wait until its beginning is acknowledged.
+        let _ = tcp.set_nodelay(true);
+        let Some(acceptor) = acceptor else {
+            return http1::serve(tcp, peer, app, options, leaving).await;
+        };
+        // What TLS needs is not kept for those who do without.
+        let secure = async {
+            let Some(stream) = secure::accept(acceptor, tcp, peer, options).await else { return };
+            if stream.is_http2() {
+                http2::serve(stream, peer, app, options, leaving.begun()).await;
+            } else {
+                http1::serve(stream, peer, app, options, leaving).await;
+            }
+        };
+        Box::pin(secure).await;
+    }
 }
 
 /// In whole seconds, as actix wants it, and 0 would not wait at all: whoever stops the server looks at the clock.
 fn shutdown_timeout(options: &config::Server) -> u64 {
     options.drain_timeout.as_secs() + 1
-}
-
-/// What becomes of a client that waits for 100 before it sends its content: it gets that, unless it would be
-/// refused behind it (RFC 9110, section 10.1.1).
-async fn expect(request: Request, body_limit: usize) -> Result<Request, actix_web::Error> {
-    let length = number::<u64>(&request.head().headers, CONTENT_LENGTH);
-    if length.is_some_and(|length| length > body_limit as u64) {
-        return Err(too_large(body_limit).into());
-    }
-    Ok(request)
 }

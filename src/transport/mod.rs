@@ -6,8 +6,10 @@
 mod address;
 mod body;
 mod call;
+pub mod chunks;
 mod context;
 pub mod http;
+pub mod lines;
 mod loan;
 pub mod local;
 

@@ -49,7 +49,7 @@ async fn a_head_that_drips_is_cut_off_the_first_and_the_next() {
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer:?}");
         assert!(answer.contains("/problems/request-timeout"), "{answer:?}");
         assert!(after < Duration::from_secs(2), "{after:?}");
-        // Behind a whole request, in which actix stops its own clock.
+        // Behind a whole request.
         let (answer, after) = drip(&gateway, GET, "x");
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 2, "{answer:?}");
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("HTTP/1.1 408 "));
@@ -234,14 +234,14 @@ async fn a_head_beyond_measure_is_refused() {
                 414,
                 "target-too-long",
             ),
-            // Beyond what actix takes.
+            // Beyond what is read at all.
             ("very many", with(&line(1).repeat(200)), 431, "head-too-large"),
             ("a huge header", with(&line(200_000)), 431, "head-too-large"),
             (
                 "a huge path",
                 GET.replace("/products", &format!("/products/{}", "x".repeat(70_000))),
-                400,
-                "malformed",
+                414,
+                "target-too-long",
             ),
         ] {
             let mut client = Raw::connect(&gateway);

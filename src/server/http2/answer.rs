@@ -2,19 +2,20 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BoxBody, MessageBody as _};
 use actix_web::http::Version;
 use actix_web::http::header::{
-    CONNECTION, CONTENT_LENGTH, DATE, HeaderName, HeaderValue, HttpDate, TRANSFER_ENCODING,
-    TryIntoHeaderValue as _, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, DATE, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
 };
 use actix_web::web::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use tokio::time::timeout;
+
+use super::super::date;
 
 /// Headers of the connection, which HTTP/2 forbids (RFC 9113, section 8.2.2).
 const OF_THE_CONNECTION: [HeaderName; 5] = [
@@ -71,7 +72,7 @@ fn head_of(response: &HttpResponse<()>, size: BodySize) -> http::Response<()> {
         BodySize::Stream => {}
     }
     if !headers.contains_key(DATE)
-        && let Ok(now) = HttpDate::from(SystemTime::now()).try_into_value()
+        && let Ok(now) = date::with_now(HeaderValue::from_bytes)
     {
         headers.insert(DATE, now);
     }

@@ -12,8 +12,8 @@ use futures_util::task::noop_waker_ref;
 use tokio::io::AsyncWrite as _;
 use tokio_util::io::poll_read_buf;
 
+use super::super::chunks;
 use super::super::{Body, Chunks, PeerError};
-use super::chunks;
 use super::head::{self, Head, Outgoing};
 use super::stream::Stream;
 

@@ -4,11 +4,10 @@ use std::fmt::Write as _;
 use std::mem::MaybeUninit;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
-};
-use actix_web::web::{Bytes, BytesMut};
+use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING};
+use actix_web::web::BytesMut;
 
+use super::super::lines::{Lines, digits};
 use super::super::{Body, Request};
 use super::origin_form;
 
@@ -101,27 +100,14 @@ pub(super) fn take(input: &mut BytesMut, is_head: bool) -> Result<Option<Head>, 
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or("the status is none")?;
     let old = parsed.version != Some(1);
-    // Values are cut out of the bytes, not copied.
-    let start = input.as_ptr() as usize;
-    let places = parsed.headers.iter().map(|header| {
-        let value = header.value.as_ptr() as usize - start;
-        let name = HeaderName::from_bytes(header.name.as_bytes());
-        (name, if header.value.is_empty() { 0..0 } else { value..value + header.value.len() })
-    });
-    let places = places.collect::<Vec<_>>();
+    let lines = Lines::of(parsed.headers, input)?;
     let bytes = input.split_to(length).freeze();
     // The gateway adds some of its own.
-    let mut headers = HeaderMap::with_capacity(places.len() + ADDED);
-    for (name, place) in places {
-        headers.append(name.map_err(|_| "a name is none")?, value(bytes.slice(place))?);
-    }
+    let mut headers = HeaderMap::with_capacity(lines.count() + ADDED);
+    lines.cut(&bytes, &mut headers)?;
     let content = content(status, &headers, old, is_head)?;
     let keeps = !old && content != Content::Rest && !closes(&headers);
     Ok(Some(Head { status, headers, content, keeps }))
-}
-
-fn value(bytes: Bytes) -> Result<HeaderValue, &'static str> {
-    HeaderValue::from_maybe_shared(bytes).map_err(|_| "a value is none")
 }
 
 /// RFC 9112, section 6.3; what it calls an error to be handled is one here.
@@ -155,12 +141,6 @@ fn content(
         (_, _, Some(length)) => Content::Length(length),
         _ => Content::Rest,
     })
-}
-
-/// A number of digits alone: `parse` would take a sign too.
-fn digits(text: &[u8]) -> Option<u64> {
-    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()
 }
 
 fn closes(headers: &HeaderMap) -> bool {

@@ -5,7 +5,6 @@
 //! the real one to whoever uses the connection next; it reads nothing until it has sent everything, so an early
 //! answer is lost; and an answer that ends with its connection is empty to it.
 
-mod chunks;
 mod connect;
 mod connection;
 mod head;

@@ -10,8 +10,8 @@ use futures_util::Stream;
 use tokio::sync::OwnedSemaphorePermit as Permit;
 use tokio::time::{Sleep, sleep};
 
+use super::super::chunks::{Decoder, Piece};
 use super::super::{Body, PeerError, Reply};
-use super::chunks::{Decoder, Piece};
 use super::connection::{BUFFER, Connection};
 use super::head::{Content, Head};
 use super::pool::Pool;

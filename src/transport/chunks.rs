@@ -22,11 +22,11 @@ enum At {
 
 /// Reads content in chunks.
 #[derive(Debug)]
-pub(super) struct Decoder(At);
+pub struct Decoder(At);
 
 /// What was read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Piece {
+pub enum Piece {
     /// Some of the content.
     Data(Bytes),
     /// There is no more.
@@ -37,7 +37,7 @@ pub(super) enum Piece {
 
 impl Decoder {
     /// At the beginning.
-    pub(super) fn new() -> Self {
+    pub fn new() -> Self {
         Self(At::Size)
     }
 
@@ -45,7 +45,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When it is not in chunks, or has lines beyond measure.
-    pub(super) fn take(&mut self, input: &mut BytesMut) -> Result<Piece, &'static str> {
+    pub fn take(&mut self, input: &mut BytesMut) -> Result<Piece, &'static str> {
         loop {
             match self.0 {
                 At::Size => {
@@ -93,6 +93,9 @@ fn line(input: &mut BytesMut, limit: usize) -> Result<Option<BytesMut>, &'static
         return Err("a line of the chunks ends in a bare line feed");
     }
     line.truncate(end - 1);
+    if line.contains(&b'\r') {
+        return Err("a line of the chunks has a bare carriage return");
+    }
     Ok(Some(line))
 }
 
@@ -109,7 +112,7 @@ fn size(line: &[u8]) -> Result<u64, &'static str> {
 }
 
 /// Adds `data`, which is not empty, to `output` as a chunk.
-pub(super) fn put(output: &mut BytesMut, data: &[u8]) {
+pub fn put(output: &mut BytesMut, data: &[u8]) {
     // Writing into memory cannot fail.
     let _ = write!(output, "{:x}\r\n", data.len());
     output.extend_from_slice(data);
@@ -117,7 +120,7 @@ pub(super) fn put(output: &mut BytesMut, data: &[u8]) {
 }
 
 /// The chunk behind the last.
-pub(super) const LAST: &[u8] = b"0\r\n\r\n";
+pub const LAST: &[u8] = b"0\r\n\r\n";
 
 #[cfg(test)]
 mod tests {
@@ -161,6 +164,8 @@ mod tests {
             " 5\r\nhello\r\n0\r\n\r\n",
             "5 5\r\nhello\r\n0\r\n\r\n",
             "5\nhello\r\n0\r\n\r\n",
+            "5;x\ry\r\nhello\r\n0\r\n\r\n",
+            "5\r\nhello\r\n0\r\nx: \r\r\n\r\n",
             "5\r\nhello\n0\r\n\r\n",
             "5\r\nhello!\r\n0\r\n\r\n",
             "4\r\nhello\r\n0\r\n\r\n",

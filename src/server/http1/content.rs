@@ -1,0 +1,42 @@
+//! The content of a request, which a handler reads when it wants to: what it does not take, the client cannot send.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use actix_web::error::PayloadError;
+use actix_web::web::Bytes;
+use futures_util::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::head::Framing;
+use super::wire::Wire;
+
+/// See the module.
+pub(super) struct Content<S> {
+    wire: Rc<RefCell<Wire<S>>>,
+    turn: u32,
+    is_over: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Content<S> {
+    /// Of the request whose head was read last.
+    pub(super) fn begin(wire: &Rc<RefCell<Wire<S>>>, framing: Framing, expects: bool) -> Self {
+        let turn = wire.borrow_mut().next_content(framing, expects);
+        Self { wire: wire.clone(), turn, is_over: false }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for Content<S> {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        let polled = self.wire.borrow_mut().poll_content(self.turn, cx);
+        self.is_over = matches!(polled, Poll::Ready(None | Some(Err(_))));
+        polled
+    }
+}

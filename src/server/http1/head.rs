@@ -1,0 +1,194 @@
+//! The head of a request, and where its content ends (RFC 9112, sections 3, 5 and 6).
+
+use std::mem::MaybeUninit;
+
+use actix_http::Request;
+use actix_web::http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, TRANSFER_ENCODING,
+};
+use actix_web::http::{Method, Uri, Version};
+use actix_web::web::BytesMut;
+
+use super::answer::Client;
+use crate::error::{Error, Kind};
+use crate::transport::lines::{Lines, digits, place};
+
+/// The largest head, in bytes, and the most lines in it. The edge asks for less, and says so under the request's own
+/// id.
+const LIMIT: usize = 128 * 1024;
+const LINES: usize = 128;
+
+/// Where a request's content ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// After so many bytes.
+    Length(u64),
+    /// With the last chunk.
+    Chunks,
+}
+
+/// A request without its content.
+pub(super) struct Head {
+    pub(super) request: Request,
+    pub(super) framing: Framing,
+    /// Whether another may come over this connection.
+    pub(super) keeps: bool,
+    /// Whether the client waits for a word before it sends content.
+    pub(super) expects: bool,
+    pub(super) client: Client,
+}
+
+/// Whether a head may end in `bytes`.
+pub(super) fn may_end(bytes: &[u8]) -> bool {
+    let breaks = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    let mut behind = breaks.map(|(at, _)| &bytes[at + 1..]);
+    behind.any(|rest| rest.starts_with(b"\n") || rest.starts_with(b"\r\n"))
+}
+
+/// Takes the head of a request from `input`; nothing while it is not all there.
+///
+/// # Errors
+/// 400, 414 or 431. Nobody can tell what comes behind it.
+pub(super) fn take(input: &mut BytesMut) -> Result<Option<Head>, Error> {
+    let mut lines = [const { MaybeUninit::uninit() }; LINES];
+    let mut parsed = httparse::Request::new(&mut []);
+    let length = match parsed.parse_with_uninit_headers(input, &mut lines) {
+        Ok(httparse::Status::Complete(length)) if length <= LIMIT => length,
+        Ok(httparse::Status::Partial) if input.len() <= LIMIT => return Ok(None),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => {
+            return Err(Error::new(Kind::HeadTooLarge, "the head is too large"));
+        }
+        Err(_) => return Err(malformed("the request is not one of HTTP/1.1")),
+    };
+    let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes());
+    let method = method.map_err(|_| malformed("the method is none"))?;
+    let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
+    let target = place(parsed.path.unwrap_or_default().as_bytes(), input);
+    let lines = Lines::of(parsed.headers, input).map_err(malformed)?;
+    let bytes = input.split_to(length).freeze();
+    if target.len() > usize::from(u16::MAX) {
+        return Err(Error::new(Kind::TargetTooLong, "the target is too long"));
+    }
+    let uri = Uri::from_maybe_shared(bytes.slice(target));
+    let mut request = Request::new();
+    let head = request.head_mut();
+    head.uri = uri.map_err(|_| malformed("the target is none"))?;
+    lines.cut(&bytes, &mut head.headers).map_err(malformed)?;
+    let framing = framing(&head.headers, version).map_err(malformed)?;
+    let says = |name: HeaderName, word: &str| !is_silent(&head.headers, name, word);
+    let keeps = match version {
+        Version::HTTP_10 => says(CONNECTION, "keep-alive") && !says(CONNECTION, "close"),
+        _ => !says(CONNECTION, "close"),
+    };
+    // In HTTP/1.0 nobody waits.
+    let expects = version == Version::HTTP_11 && says(EXPECT, "100-continue");
+    let client =
+        Client { is_old: version == Version::HTTP_10, asks_for_head: method == Method::HEAD };
+    (head.method, head.version) = (method, version);
+    Ok(Some(Head { request, framing, keeps, expects, client }))
+}
+
+fn malformed(detail: &'static str) -> Error {
+    Error::new(Kind::Malformed, detail)
+}
+
+/// Section 6.3, and what it lets a server refuse: what two of them could read in two ways.
+fn framing(headers: &HeaderMap, version: Version) -> Result<Framing, &'static str> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING);
+    let mut lengths = headers.get_all(CONTENT_LENGTH);
+    let (coding, length) = (codings.next(), lengths.next());
+    if codings.next().is_some()
+        || lengths.next().is_some()
+        || (coding.is_some() && length.is_some())
+    {
+        return Err("the length is said in two ways");
+    }
+    match (coding, length) {
+        (Some(_), _) if version < Version::HTTP_11 => Err("HTTP/1.0 knows no codings"),
+        (Some(coding), _) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+            Ok(Framing::Chunks)
+        }
+        (Some(_), _) => Err("the coding is unknown"),
+        (None, Some(length)) => {
+            digits(length.as_bytes()).map(Framing::Length).ok_or("the length is none")
+        }
+        (None, None) => Ok(Framing::Length(0)),
+    }
+}
+
+/// Whether `word` is not in the list `name`.
+fn is_silent(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
+    let lists = headers.get_all(name).filter_map(|value| value.to_str().ok());
+    !lists.flat_map(|list| list.split(',')).any(|said| said.trim().eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(head: &str) -> Result<Option<Head>, Kind> {
+        take(&mut BytesMut::from(head)).map_err(|error| error.kind())
+    }
+
+    /// The head of a POST with these lines.
+    fn post(version: &str, lines: &str) -> Option<Head> {
+        read(&format!("POST / HTTP/1.{version}\r\n{lines}\r\n")).ok()?
+    }
+
+    #[test]
+    fn content_ends_in_one_way_or_the_request_is_refused() {
+        let framing = |lines| post("1", lines).map(|head| head.framing);
+        assert_eq!(framing(""), Some(Framing::Length(0)));
+        assert_eq!(framing("content-length: 5\r\n"), Some(Framing::Length(5)));
+        assert_eq!(framing("Transfer-Encoding: Chunked\r\n"), Some(Framing::Chunks));
+        for bad in [
+            "content-length: 5\r\ncontent-length: 5\r\n",
+            "content-length: 5\r\ntransfer-encoding: chunked\r\n",
+            "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+            "transfer-encoding: gzip, chunked\r\n",
+            "content-length: +5\r\n",
+            "content-length:\r\n",
+        ] {
+            assert_eq!(framing(bad), None, "{bad:?}");
+        }
+        assert!(post("0", "transfer-encoding: chunked\r\n").is_none());
+    }
+
+    #[test]
+    fn a_connection_is_kept_as_the_client_says() {
+        let keeps = |version, lines| post(version, lines).unwrap().keeps;
+        assert!(keeps("1", ""));
+        assert!(!keeps("1", "connection: x, Close\r\n"));
+        assert!(!keeps("0", ""));
+        assert!(keeps("0", "connection: Keep-Alive\r\n"));
+        assert!(post("1", "expect: 100-continue\r\n").unwrap().expects);
+        assert!(!post("0", "expect: 100-continue\r\n").unwrap().expects);
+    }
+
+    #[test]
+    fn a_head_is_whole_or_wanting_or_none() {
+        let mut input = BytesMut::from("\r\nGET /a?b HTTP/1.1\r\nx: 1\r\nempty:\r\n\r\nmore");
+        let head = take(&mut input).unwrap().unwrap();
+        assert_eq!(head.request.uri(), "/a?b");
+        assert_eq!(head.request.head().headers.get("empty").unwrap(), "");
+        assert_eq!(input, "more");
+        assert!(read("GET / HTTP/1.1\r\nx: 1\r\n").unwrap().is_none());
+        let lines = |count: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "x: 1\r\n".repeat(count));
+        assert!(read(&lines(LINES)).is_ok());
+        assert_eq!(read(&lines(LINES + 1)).err(), Some(Kind::HeadTooLarge));
+        let long = "x".repeat(LIMIT);
+        assert_eq!(read(&format!("GET / HTTP/1.1\r\nx: {long}")).err(), Some(Kind::HeadTooLarge));
+        let target = format!("GET /{} HTTP/1.1\r\n\r\n", &long[..70_000]);
+        assert_eq!(read(&target).err(), Some(Kind::TargetTooLong));
+    }
+
+    #[test]
+    fn the_end_of_a_head_is_seen() {
+        for end in ["x\r\n\r\n", "x\n\ny", "\n\r\n"] {
+            assert!(may_end(end.as_bytes()), "{end:?}");
+        }
+        for more in ["", "\r\n", "x\r\ny\r\n", "\n\r"] {
+            assert!(!may_end(more.as_bytes()), "{more:?}");
+        }
+    }
+}

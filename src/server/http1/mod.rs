@@ -1,0 +1,108 @@
+//! HTTP/1.1 (RFC 9112) on a connection that is open.
+//!
+//! actix has this too, but keeps sixteen kilobytes for a client that is idle, has no clock for the second head of a
+//! connection and none for a client that does not read, asks for content (`100 Continue`) that will be refused, and says
+//! nothing but a status to a head that it cannot read.
+
+mod answer;
+mod content;
+mod head;
+mod wire;
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+
+use actix_http::{Payload, Request};
+use actix_service::Service;
+use actix_web::HttpResponse;
+use actix_web::body::BoxBody;
+use actix_web::dev::ServiceResponse;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+
+use super::DISCONNECT;
+use super::leaving::Leaving;
+use crate::config;
+use content::Content;
+use head::{Framing, Head};
+use wire::{Patience, Wire};
+
+/// Serves `stream` until its end with `app`, one request after the other. Once the process is `leaving`, a client that
+/// is idle is left, and another behind its answer.
+pub(super) async fn serve<S, A>(
+    stream: S,
+    peer: Option<SocketAddr>,
+    app: &A,
+    options: &config::Server,
+    leaving: &Leaving,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
+{
+    let wire = Rc::new(RefCell::new(Wire::new(stream, Patience::of(options))));
+    let mut told = pin!(leaving.begun());
+    let mut listens = false;
+    loop {
+        let next = poll_fn(|cx| {
+            let mut wire = wire.borrow_mut();
+            let polled = wire.poll_head(cx);
+            if polled.is_pending() && wire.is_idle() && (leaving.has_begun() || !listens) {
+                // The bell wakes this task ever after.
+                listens = true;
+                return told.as_mut().poll(cx).map(|()| Ok(None));
+            }
+            polled
+        });
+        let head = match next.await {
+            Ok(Some(head)) => head,
+            Ok(None) => break,
+            Err(error) => {
+                // Whoever does not take it goes without.
+                let _ = wire::write(&wire, error.bare()).await;
+                break;
+            }
+        };
+        match exchange(&wire, app, head, peer, leaving).await {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(_gone) => return,
+        }
+    }
+    let _ = timeout(DISCONNECT, wire::end(&wire)).await;
+}
+
+/// Answers one request; whether there may be another.
+///
+/// # Errors
+/// When the client is gone, or must not take what it has got for the whole answer.
+async fn exchange<S, A>(
+    wire: &Rc<RefCell<Wire<S>>>,
+    app: &A,
+    head: Head,
+    peer: Option<SocketAddr>,
+    leaving: &Leaving,
+) -> io::Result<bool>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
+{
+    let Head { mut request, framing, keeps, expects, client } = head;
+    request.head_mut().peer_addr = peer;
+    if framing == Framing::Length(0) {
+        wire.borrow_mut().next_request();
+    } else {
+        let content = Content::begin(wire, framing, expects);
+        *request.payload() = Payload::Stream { payload: Box::pin(content) };
+    }
+    let response: HttpResponse = match app.call(request).await {
+        Ok(response) => response.into_parts().1,
+        Err(error) => error.error_response(),
+    };
+    let is_read = wire.borrow_mut().settle();
+    let keeps = keeps && is_read && !leaving.has_begun() && response.head().keep_alive();
+    answer::send(wire, response, client, keeps).await
+}

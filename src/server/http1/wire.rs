@@ -1,0 +1,340 @@
+//! The bytes of a connection, and its clocks: whoever is too slow is cut off.
+//!
+//! One clock goes with each connection, looked at when it rings and not with every request. While a client is idle
+//! nothing is kept for what it may send: the thread's one buffer takes that.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use actix_web::error::PayloadError;
+use actix_web::web::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::head::{self, Framing, Head};
+use crate::config;
+use crate::error::{Error, Kind};
+use crate::transport::chunks::{Decoder, Piece};
+
+/// What is read at once, in bytes.
+const BUFFER: usize = 16 * 1024;
+/// What a client is told that waits for a word before it sends content.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+thread_local! {
+    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
+}
+
+/// How long a client may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// For the head of a request, from its first byte to its last; of the first request, from the beginning.
+    pub(super) head: Duration,
+    /// Until it begins one; at most as much as `head` is added.
+    pub(super) idle: Duration,
+    /// To take the next piece of an answer.
+    pub(super) write: Duration,
+}
+
+impl Patience {
+    pub(super) fn of(options: &config::Server) -> Self {
+        Self { head: options.header_timeout, idle: options.keep_alive, write: options.body_timeout }
+    }
+}
+
+/// What is still to come of a request's content.
+#[derive(Debug)]
+enum Incoming {
+    /// Nothing.
+    Whole,
+    Length(u64),
+    Chunks(Decoder),
+    /// Nothing more, though it is not whole.
+    Broken,
+}
+
+/// A connection.
+pub(super) struct Wire<S> {
+    stream: S,
+    /// What has come and is not read yet.
+    input: BytesMut,
+    /// How much of it is known not to be a whole head.
+    looked_at: usize,
+    incoming: Incoming,
+    /// What a client still has to be told before it sends content.
+    owed: &'static [u8],
+    /// Counts the requests.
+    turn: u32,
+    patience: Patience,
+    clock: Pin<Box<Sleep>>,
+    /// Whether the clock's bell wakes the task of this connection.
+    heard: bool,
+    /// The turn when the clock was last looked at, and when it was first seen to be over.
+    quiet: (u32, Instant),
+    /// When the head began that is not complete yet.
+    begun: Option<Instant>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// `stream`, whose client has just connected.
+    pub(super) fn new(stream: S, patience: Patience) -> Self {
+        let now = Instant::now();
+        Self {
+            stream,
+            input: BytesMut::new(),
+            looked_at: 0,
+            incoming: Incoming::Whole,
+            owed: b"",
+            turn: 0,
+            patience,
+            clock: Box::pin(sleep_until(now + patience.head)),
+            heard: false,
+            quiet: (0, now),
+            begun: Some(now),
+        }
+    }
+
+    /// Whether the client has not begun another request.
+    pub(super) fn is_idle(&self) -> bool {
+        self.input.is_empty()
+    }
+
+    /// Waits for the next head; there is none when the client closes or is idle for too long.
+    ///
+    /// # Errors
+    /// What the client is to be told, before the connection is closed, of a head that is none or comes too slowly.
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Head>, Error>> {
+        loop {
+            if let Some(head) = self.take_head()? {
+                return Poll::Ready(Ok(Some(head)));
+            }
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(_) => return Poll::Ready(Ok(None)),
+                Poll::Pending if self.is_late(cx) => {
+                    let slow = || Error::new(Kind::RequestTimeout, "the request came too slowly");
+                    return Poll::Ready(self.begun.map_or(Ok(None), |_| Err(slow())));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// The next head, if it is all here.
+    fn take_head(&mut self) -> Result<Option<Head>, Error> {
+        let length = self.input.len();
+        if length == self.looked_at {
+            return Ok(None);
+        }
+        // What drips is not read from its beginning with each drop.
+        let from = self.looked_at.saturating_sub(3);
+        if length >= 2 * self.looked_at || head::may_end(&self.input[from..]) {
+            if let Some(head) = head::take(&mut self.input)? {
+                (self.looked_at, self.begun) = (0, None);
+                return Ok(Some(head));
+            }
+        }
+        self.looked_at = length;
+        self.begun.get_or_insert_with(Instant::now);
+        Ok(None)
+    }
+
+    /// Whether the client's time is over; if not, sees to it that the task is woken when that could be.
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.heard && !self.clock.is_elapsed() {
+            return false;
+        }
+        loop {
+            let now = Instant::now();
+            if self.quiet.0 != self.turn {
+                self.quiet = (self.turn, now);
+            }
+            let deadline = match self.begun {
+                Some(begun) => begun + self.patience.head,
+                None => self.quiet.1 + self.patience.idle,
+            };
+            if deadline <= now {
+                return true;
+            }
+            // In time for a head that begins meanwhile.
+            self.clock.as_mut().reset(deadline.min(now + self.patience.head));
+            self.heard = true;
+            if self.clock.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+        }
+    }
+
+    /// A request without content.
+    pub(super) fn next_request(&mut self) {
+        self.turn = self.turn.wrapping_add(1);
+        self.incoming = Incoming::Whole;
+    }
+
+    /// A request with content, before which the client waits if it `expects` to hear from us. Gives its turn.
+    pub(super) fn next_content(&mut self, framing: Framing, expects: bool) -> u32 {
+        self.next_request();
+        self.incoming = match framing {
+            Framing::Length(length) => Incoming::Length(length),
+            Framing::Chunks => Incoming::Chunks(Decoder::new()),
+        };
+        self.owed = if expects { CONTINUE } else { b"" };
+        self.turn
+    }
+
+    /// The next piece of the content of the request whose turn it was.
+    pub(super) fn poll_content(
+        &mut self,
+        turn: u32,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, PayloadError>>> {
+        if turn != self.turn {
+            // Whoever reads on behind the answer.
+            return Poll::Ready(Some(Err(PayloadError::Incomplete(None))));
+        }
+        loop {
+            match self.take_content() {
+                Ok(Piece::Data(data)) => return Poll::Ready(Some(Ok(data))),
+                Ok(Piece::End) => return Poll::Ready(None),
+                Ok(Piece::Wanting) => {}
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+            let filled = match self.poll_ask(cx) {
+                Poll::Ready(Ok(())) => ready!(self.poll_fill(cx)),
+                Poll::Ready(Err(error)) => Err(error),
+                Poll::Pending => return Poll::Pending,
+            };
+            let end = match filled {
+                Ok(1..) => continue,
+                Ok(0) => PayloadError::Incomplete(None),
+                Err(error) => PayloadError::Io(error),
+            };
+            self.incoming = Incoming::Broken;
+            return Poll::Ready(Some(Err(end)));
+        }
+    }
+
+    /// What has come of the content.
+    fn take_content(&mut self) -> Result<Piece, PayloadError> {
+        let piece = match &mut self.incoming {
+            Incoming::Whole => return Ok(Piece::End),
+            Incoming::Broken => return Err(PayloadError::Incomplete(None)),
+            Incoming::Length(0) => Piece::End,
+            Incoming::Length(_) if self.input.is_empty() => return Ok(Piece::Wanting),
+            Incoming::Length(left) => {
+                let most = usize::try_from(*left).unwrap_or(usize::MAX).min(self.input.len());
+                *left -= most as u64;
+                Piece::Data(self.input.split_to(most).freeze())
+            }
+            Incoming::Chunks(decoder) => match decoder.take(&mut self.input) {
+                Ok(piece) => piece,
+                Err(_) => {
+                    self.incoming = Incoming::Broken;
+                    return Err(PayloadError::EncodingCorrupted);
+                }
+            },
+        };
+        if piece == Piece::End || matches!(self.incoming, Incoming::Length(0)) {
+            self.incoming = Incoming::Whole;
+        }
+        Ok(piece)
+    }
+
+    /// Asks for content, if the client waits for that (RFC 9110, section 10.1.1).
+    fn poll_ask(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.owed.is_empty() && self.input.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, self.owed))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.owed = &self.owed[written..];
+        }
+        if self.owed.is_empty() {
+            Pin::new(&mut self.stream).poll_flush(cx)
+        } else {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Before an answer leaves: drops what has come of content that nobody has read; whether that was all of it.
+    pub(super) fn settle(&mut self) -> bool {
+        self.owed = b"";
+        while let Ok(Piece::Data(_)) = self.take_content() {}
+        matches!(self.incoming, Incoming::Whole)
+    }
+
+    /// Reads more; 0 bytes at the end.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        READ.with_borrow_mut(|buffer| {
+            let mut read = ReadBuf::new(buffer);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+            self.input.extend_from_slice(read.filled());
+            Poll::Ready(Ok(read.filled().len()))
+        })
+    }
+}
+
+/// Writes all of `bytes`.
+///
+/// # Errors
+/// Those of the connection, and when the client takes nothing for too long.
+pub(super) async fn write<S: AsyncRead + AsyncWrite + Unpin>(
+    wire: &RefCell<Wire<S>>,
+    bytes: impl AsRef<[u8]>,
+) -> io::Result<()> {
+    let mut rest = bytes.as_ref();
+    let mut stalled = None;
+    poll_fn(|cx| {
+        let wire = &mut *wire.borrow_mut();
+        loop {
+            let polled = match rest.is_empty() {
+                // TLS may hold back some of what it has taken.
+                true => Pin::new(&mut wire.stream).poll_flush(cx).map_ok(|()| 0),
+                false => Pin::new(&mut wire.stream).poll_write(cx, rest),
+            };
+            match polled {
+                Poll::Ready(Ok(0)) if rest.is_empty() => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => (rest, stalled) = (&rest[written..], None),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    let until = || Box::pin(sleep_until(Instant::now() + wire.patience.write));
+                    let clock = stalled.get_or_insert_with(until);
+                    ready!(clock.as_mut().poll(cx));
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+            }
+        }
+    })
+    .await
+}
+
+/// Ends the connection, so that the client gets to see what it was told last even if it is still sending (RFC 9112,
+/// section 9.6).
+pub(super) async fn end<S: AsyncRead + AsyncWrite + Unpin>(wire: &RefCell<Wire<S>>) {
+    let mut is_whole = false;
+    let shut = poll_fn(|cx| {
+        let wire = &mut *wire.borrow_mut();
+        is_whole = wire.input.is_empty() && matches!(wire.incoming, Incoming::Whole);
+        wire.incoming = Incoming::Broken;
+        Pin::new(&mut wire.stream).poll_shutdown(cx)
+    });
+    if shut.await.is_err() || is_whole {
+        return;
+    }
+    poll_fn(|cx| {
+        let wire = &mut *wire.borrow_mut();
+        loop {
+            wire.input.clear();
+            match ready!(wire.poll_fill(cx)) {
+                Ok(1..) => {}
+                _ => return Poll::Ready(()),
+            }
+        }
+    })
+    .await;
+}
