@@ -40,7 +40,7 @@ pub async fn follow(verifier: Arc<Verifier>, users: UserClient, interval: Durati
 }
 
 async fn learn(verifier: &Verifier, users: &UserClient) -> Result<(), Error> {
-    let context = Context::of(&HeaderMap::new(), PATIENCE);
+    let context = Context::of(&HeaderMap::new(), PATIENCE, std::time::Instant::now());
     let (keys, revocations) =
         futures_util::try_join!(users.keys(&context), users.revocations(&context))?;
     verifier.learn(&keys, revocations);

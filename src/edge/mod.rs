@@ -12,6 +12,7 @@ mod patterns;
 mod routes;
 mod upload;
 
+use std::future::ready;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,7 +28,6 @@ use actix_web::web::ServiceConfig;
 use actix_web::{App, HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web};
 use futures_util::FutureExt as _;
 use log::Level;
-use tokio::time::timeout_at;
 
 pub use condition::{Condition, IfMatch, IfNoneMatch};
 pub use document::{components, differences, document};
@@ -43,7 +43,7 @@ pub use routes::{Path, admit, path};
 use crate::auth::Guard;
 use crate::error::{Error, Kind};
 use crate::telemetry::{Meter, Metrics};
-use crate::transport::{Context, REQUEST_ID, RequestId, Trusted, number};
+use crate::transport::{Context, REQUEST_ID, RequestId, Trusted, clock, number};
 use upload::Upload;
 
 /// The target of the access log's lines, for `log.filter`.
@@ -97,6 +97,32 @@ pub struct Bounds {
     pub timeout: Duration,
     /// In bytes.
     pub body_limit: usize,
+}
+
+/// What stands before a role's routes.
+pub trait Front: 'static {
+    /// The bounds of `request`, and whether this answers it, so that no route is looked for.
+    fn look(&self, request: &ServiceRequest) -> (Bounds, bool);
+
+    /// The answer to a request that it takes.
+    fn answer(
+        &self,
+        request: ServiceRequest,
+    ) -> impl Future<Output = Result<ServiceResponse<BoxBody>, actix_web::Error>> + 'static;
+}
+
+/// The same bounds for all requests, and nothing else.
+impl Front for Bounds {
+    fn look(&self, _: &ServiceRequest) -> (Bounds, bool) {
+        (*self, false)
+    }
+
+    fn answer(
+        &self,
+        request: ServiceRequest,
+    ) -> impl Future<Output = Result<ServiceResponse<BoxBody>, actix_web::Error>> + 'static {
+        ready(Ok(request.error_response(Error::not_found("path"))))
+    }
 }
 
 /// What a request's route is called in the log and in the metrics, such as `/products/{id}`.
@@ -155,18 +181,18 @@ impl Edge {
     /// The role's actix application: `routes` behind this edge.
     pub fn app(self, routes: impl FnOnce(&mut ServiceConfig)) -> App<impl RoleService> {
         let same = self.bounds();
-        self.app_within(move |_| same, routes)
+        self.app_behind(same, routes)
     }
 
-    /// The same, with bounds that differ from request to request.
-    pub fn app_within(
+    /// The same, with `front` before the routes.
+    pub fn app_behind(
         self,
-        bounds: impl Fn(&ServiceRequest) -> Bounds + 'static,
+        front: impl Front,
         routes: impl FnOnce(&mut ServiceConfig),
     ) -> App<impl RoleService> {
         let meter = Meter::new(self.metrics.clone(), self.role);
         let edge = Rc::new(self);
-        let shared = Rc::new((bounds, meter));
+        let shared = Rc::new((front, meter));
         App::new()
             .app_data(BodyLimit(edge.body_limit))
             .app_data(edge.guard.clone())
@@ -187,14 +213,14 @@ impl Edge {
         self: Rc<Self>,
         mut request: ServiceRequest,
         next: Next<B>,
-        bounds: &impl Fn(&ServiceRequest) -> Bounds,
+        front: &impl Front,
         meter: &Meter,
     ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
         let started = Instant::now();
-        let bounds = bounds(&request);
+        let (bounds, ahead) = front.look(&request);
         let peer = request.peer_addr().map(|address| address.ip());
         let client = self.trusted.client(request.headers(), peer);
-        let context = Context::of(request.headers(), bounds.timeout).watched(client);
+        let context = Context::of(request.headers(), bounds.timeout, started).watched(client);
         request.extensions_mut().insert(context.clone());
         let line =
             log::log_enabled!(target: ACCESS, self.access).then(|| request.path().to_owned());
@@ -214,7 +240,17 @@ impl Edge {
                     Err(error) => request.error_response(error),
                 })
             }
-            _ => self.answer(request, next, &context, upload.as_ref()).await,
+            _ if context.deadline <= started => {
+                Err(Error::new(Kind::DeadlineExceeded, "no time was left to answer"))
+            }
+            _ if ahead => {
+                let safe = request.method().is_safe();
+                self.answer(front.answer(request), safe, &context, upload.as_ref()).await
+            }
+            _ => {
+                let safe = request.method().is_safe();
+                self.answer(next.call(request), safe, &context, upload.as_ref()).await
+            }
         };
         let (outcome, status, route) = match answered {
             Ok(response) => {
@@ -258,27 +294,21 @@ impl Edge {
         (checked, upload)
     }
 
-    /// Runs the handler within the limits. A request that may write runs to its end even when nobody
+    /// Runs the `handler` within the limits. If it is not `safe`, it may write, and runs to its end even when nobody
     /// waits for it any longer.
     async fn answer<B: MessageBody + 'static>(
         &self,
-        request: ServiceRequest,
-        next: Next<B>,
+        handler: impl Future<Output = Result<ServiceResponse<B>, actix_web::Error>> + 'static,
+        safe: bool,
         context: &Context,
         upload: Option<&Upload>,
     ) -> Result<ServiceResponse<BoxBody>, Error> {
-        if context.deadline <= Instant::now() {
-            return Err(Error::new(Kind::DeadlineExceeded, "no time was left to answer"));
-        }
-        let safe = request.method().is_safe();
-        let handler = AssertUnwindSafe(next.call(request)).catch_unwind();
+        let handler = AssertUnwindSafe(handler).catch_unwind();
         let outcome = if safe {
-            timeout_at(context.deadline.into(), handler).await
+            clock::by(context.deadline, handler).await
         } else {
             let written = actix_rt::spawn(handler);
-            timeout_at(context.deadline.into(), written)
-                .await
-                .map(|joined| joined.unwrap_or_else(panicked))
+            clock::by(context.deadline, written).await.map(|joined| joined.unwrap_or_else(panicked))
         };
         match outcome {
             Ok(Ok(Ok(response))) => match upload.and_then(|upload| upload.fault(response.status()))

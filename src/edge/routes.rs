@@ -31,7 +31,7 @@ pub fn path(pattern: &'static str) -> Path {
 
 impl Path {
     /// What it matches, as in `/products/{id}`.
-    pub(super) fn pattern(&self) -> &'static str {
+    pub fn pattern(&self) -> &'static str {
         self.pattern
     }
 

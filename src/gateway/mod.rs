@@ -141,15 +141,15 @@ impl Gateway {
         let proxy = Rc::new(Proxy {
             tables,
             limiter: self.limiter(),
+            own: paths().iter().map(Path::pattern).collect(),
             compress: self.compress,
             scheme: self.scheme,
             trusted_proxies: trusted_proxies.clone(),
             bounds,
         });
         let edge = Edge { trusted: Trusted::Proxies(trusted_proxies), ..edge };
-        let found = proxy.clone();
-        let routes = |routes: &mut ServiceConfig| configure(routes, roles, docs, proxy);
-        edge.app_within(move |request| found.bounds(request), routes)
+        let front = proxy.clone();
+        edge.app_behind(front, |routes| configure(routes, roles, docs, proxy))
     }
 }
 

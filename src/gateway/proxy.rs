@@ -19,7 +19,7 @@ use super::plan::Found;
 use super::table::{Routed, Tables};
 use crate::auth::Caller;
 use crate::config::Networks;
-use crate::edge::{BodyLimit, Bounds, RouteName, admit, discard, too_large};
+use crate::edge::{BodyLimit, Bounds, Front, RouteName, admit, discard, too_large};
 use crate::error::{Error, allow_header};
 use crate::transport::{Body, Context, Request, number};
 
@@ -28,6 +28,8 @@ use crate::transport::{Body, Context, Request, number};
 pub(super) struct Proxy {
     pub(super) tables: Tables,
     pub(super) limiter: Limiter,
+    /// The paths that the gateway answers itself.
+    pub(super) own: Vec<&'static str>,
     pub(super) compress: bool,
     /// What clients speak here.
     pub(super) scheme: &'static str,
@@ -43,10 +45,11 @@ struct Search {
     path: Option<String>,
 }
 
-impl Proxy {
-    /// Finds the route of `request`, and gives its bounds.
-    pub(super) fn bounds(&self, request: &ServiceRequest) -> Bounds {
+impl Front for Rc<Proxy> {
+    /// Finds the route of `request`.
+    fn look(&self, request: &ServiceRequest) -> (Bounds, bool) {
         let path = canonical(request.path());
+        let is_own = path.as_deref().is_some_and(|path| self.own.contains(&path));
         let found = match &path {
             Some(path) => self.tables.find(request.method(), &without_parameters(path)),
             None => Err(Found::Nothing),
@@ -55,28 +58,37 @@ impl Proxy {
             Some(Cow::Owned(path)) => Some(path),
             _ => None,
         };
-        let mut bounds = self.bounds;
+        let (mut bounds, ahead) = (self.bounds, found.is_ok() && !is_own);
         if let Ok(routed) = &found {
             bounds = routed.route().bounds(bounds);
             let name = routed.table.names[routed.place].clone();
             request.extensions_mut().insert(RouteName(name));
         }
         request.extensions_mut().insert(Search { found, path });
-        bounds
+        (bounds, ahead)
     }
 
+    fn answer(
+        &self,
+        request: ServiceRequest,
+    ) -> impl Future<Output = Result<ServiceResponse, actix_web::Error>> + 'static {
+        self.clone().serve(request)
+    }
+}
+
+impl Proxy {
     /// Any request that is not for the gateway itself.
     pub(super) async fn serve(
         self: Rc<Self>,
         mut request: ServiceRequest,
     ) -> Result<ServiceResponse, actix_web::Error> {
-        match self.answer(&mut request).await {
+        match self.respond(&mut request).await {
             Ok(response) => Ok(request.into_response(response)),
             Err(error) => Ok(request.error_response(error)),
         }
     }
 
-    async fn answer(&self, request: &mut ServiceRequest) -> Result<HttpResponse, Error> {
+    async fn respond(&self, request: &mut ServiceRequest) -> Result<HttpResponse, Error> {
         let search = request.extensions_mut().remove::<Search>();
         let (routed, path) = match search {
             Some(Search { found: Ok(routed), path }) => (routed, path),
@@ -138,7 +150,8 @@ impl Proxy {
         let reply = if routed.route().cache {
             let (way, kept) = (routed.clone(), context.clone());
             let fetch = async move |request| way.upstream().send(request, &kept).await;
-            routed.table.plan.answers.through(onward, context, fetch).await
+            // Boxed, as what is rare is all along the way: what is common does not carry it.
+            Box::pin(routed.table.plan.answers.through(onward, context, fetch)).await
         } else {
             routed.upstream().send(onward, context).await
         };

@@ -1,9 +1,11 @@
 //! One request to one peer, which can be had back when it was in vain.
 
-use actix_web::http::Method;
-use tokio::time::timeout_at;
+use std::time::Instant;
 
-use super::{Context, Peer, PeerError, Reply, Request, http, remove_hop_by_hop, take_length};
+use super::{
+    Context, Peer, PeerError, Reply, Request, clock, http, remove_hop_by_hop, take_length,
+};
+use actix_web::http::Method;
 
 /// A request that is ready to be sent; see [`Peer::prepare`].
 #[derive(Debug)]
@@ -26,11 +28,12 @@ impl<'a> Call<'a> {
         mut request: Request,
         context: &'a Context,
         kept: bool,
+        now: Instant,
     ) -> Self {
         let is_head = request.method == Method::HEAD;
         remove_hop_by_hop(&mut request.headers);
         take_length(&mut request.headers);
-        context.write(&mut request.headers);
+        context.write(&mut request.headers, now);
         let way = match peer {
             Peer::Http(peer) if kept => Way::Kept(peer.keep(request)),
             peer => Way::Once(peer, Some(request)),
@@ -46,7 +49,7 @@ impl<'a> Call<'a> {
     pub async fn send(&mut self) -> Result<Reply, PeerError> {
         let mut reply = match self.context.alarm() {
             Some(deadline) => {
-                let outcome = timeout_at(deadline.into(), self.dispatch()).await;
+                let outcome = clock::by(deadline, self.dispatch()).await;
                 outcome.map_err(|_| PeerError::DeadlineExceeded)??
             }
             None => self.dispatch().await?,

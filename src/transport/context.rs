@@ -75,13 +75,13 @@ pub struct Context {
 }
 
 impl Context {
-    /// The context of a request that came with `headers`, which has at most `limit` left.
-    pub fn of(headers: &HeaderMap, limit: Duration) -> Self {
+    /// The context of a request that came `now` with `headers`, and has at most `limit` left.
+    pub fn of(headers: &HeaderMap, limit: Duration, now: Instant) -> Self {
         let left = number(headers, REQUEST_TIMEOUT);
         let left = left.map_or(limit, |millis| Duration::from_millis(millis).min(limit));
         Self {
             request_id: RequestId::of(headers),
-            deadline: Instant::now() + left,
+            deadline: now + left,
             client: None,
             trace_parent: headers.get(TRACE_PARENT).cloned(),
             watched: false,
@@ -109,9 +109,9 @@ impl Context {
         Self { deadline, watched: false, ..self.clone() }
     }
 
-    /// Says in `headers` what the callee has to know.
-    pub(super) fn write(&self, headers: &mut HeaderMap) {
-        let left = self.deadline.saturating_duration_since(Instant::now()).as_millis();
+    /// Says in `headers` what the callee has to know who is called `now`.
+    pub(super) fn write(&self, headers: &mut HeaderMap, now: Instant) {
+        let left = self.deadline.saturating_duration_since(now).as_millis();
         headers.insert(REQUEST_ID, self.request_id.header());
         // A deadline is seconds away; more than 2^64 ms is not.
         headers.insert(REQUEST_TIMEOUT, HeaderValue::from(u64::try_from(left).unwrap_or(u64::MAX)));
@@ -156,7 +156,7 @@ mod tests {
     fn a_caller_can_shorten_the_deadline_but_not_stretch_it() {
         let limit = Duration::from_secs(10);
         let left = |value| {
-            Context::of(&headers(&REQUEST_TIMEOUT, value), limit)
+            Context::of(&headers(&REQUEST_TIMEOUT, value), limit, Instant::now())
                 .deadline
                 .duration_since(Instant::now())
         };

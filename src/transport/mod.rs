@@ -7,6 +7,7 @@ mod address;
 mod body;
 mod call;
 pub mod chunks;
+pub mod clock;
 mod context;
 pub mod http;
 pub mod lines;
@@ -14,6 +15,7 @@ mod loan;
 pub mod local;
 
 use std::str::FromStr;
+use std::time::Instant;
 
 use actix_web::http::header::map::Removed;
 use actix_web::http::header::{self, HeaderMap, HeaderName};
@@ -164,14 +166,20 @@ impl Peer {
     /// # Errors
     /// When there is no reply within the time that `context` has left; see [`PeerError`].
     pub async fn send(&self, request: Request, context: &Context) -> Result<Reply, PeerError> {
-        self.prepare(request, context, false).send().await
+        self.prepare(request, context, false, Instant::now()).send().await
     }
 
-    /// Makes `request` ready to be sent on behalf of `context`, and sends nothing yet. What is `kept` can be
+    /// Makes `request` ready to be sent `now` on behalf of `context`, and sends nothing yet. What is `kept` can be
     /// had back when the call was in vain, and sent elsewhere; that costs a little. A role in this process
     /// keeps nothing: there is no elsewhere.
-    pub fn prepare<'a>(&'a self, request: Request, context: &'a Context, kept: bool) -> Call<'a> {
-        Call::new(self, request, context, kept)
+    pub fn prepare<'a>(
+        &'a self,
+        request: Request,
+        context: &'a Context,
+        kept: bool,
+        now: Instant,
+    ) -> Call<'a> {
+        Call::new(self, request, context, kept, now)
     }
 }
 

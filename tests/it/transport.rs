@@ -204,7 +204,7 @@ fn context(left: Duration) -> Context {
     let trace = HeaderValue::from_static("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
     headers.insert(HeaderName::from_static("x-request-id"), HeaderValue::from_static("mine"));
     headers.insert(HeaderName::from_static("traceparent"), trace);
-    Context::of(&headers, left)
+    Context::of(&headers, left, std::time::Instant::now())
 }
 
 fn patient() -> Context {

@@ -36,6 +36,9 @@ use retry::Verdict;
 use state::Slot;
 use upload::Upload;
 
+/// How much longer than the edge an attempt waits for a client's content.
+const GRACE: Duration = Duration::from_millis(100);
+
 /// One worker thread's way to an upstream.
 #[derive(Debug)]
 pub struct Upstream {
@@ -106,13 +109,15 @@ impl Upstream {
             // Another attempt is possible for some methods, and for all where there is another address.
             let other = plan.idempotent || self.peers.len() > 1;
             let kept = other && plan.retries < options.retries;
-            let mut call = peer.prepare(request, &limit, kept);
+            let mut call = peer.prepare(request, &limit, kept, started.into_std());
             let outcome = match &upload {
                 None => call.send().await,
-                Some(upload) => tokio::select! {
-                    outcome = call.send() => outcome,
-                    () = upload.overdue(started, self.response_timeout, plan.deadline.into()) => Err(PeerError::DeadlineExceeded),
-                },
+                Some(upload) => {
+                    // The edge first: it knows whose fault that is.
+                    let deadline = (plan.deadline + GRACE).into();
+                    let overdue = upload.overdue(started, self.response_timeout, deadline);
+                    Box::pin(unless(overdue, call.send())).await
+                }
             };
             let ended = Instant::now();
             let fair = match &upload {
@@ -193,6 +198,17 @@ struct Next {
     at: usize,
     request: Request,
     pause: Duration,
+}
+
+/// What `answer` comes to, unless it is `overdue` before.
+async fn unless(
+    overdue: impl Future<Output = ()>,
+    answer: impl Future<Output = Result<Reply, PeerError>>,
+) -> Result<Reply, PeerError> {
+    tokio::select! {
+        outcome = answer => outcome,
+        () = overdue => Err(PeerError::DeadlineExceeded),
+    }
 }
 
 fn no_address() -> PeerError {

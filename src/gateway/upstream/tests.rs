@@ -137,7 +137,7 @@ fn upstream(options: Resilience, servers: &[&Server]) -> Upstream {
 }
 
 fn context(left: Duration) -> Context {
-    Context::of(&HeaderMap::new(), left)
+    Context::of(&HeaderMap::new(), left, std::time::Instant::now())
 }
 
 fn patient() -> Context {

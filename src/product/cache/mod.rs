@@ -131,7 +131,8 @@ impl Cache {
                 Ok((stored.entry, Origin::Stale))
             }
             None => {
-                let stored = self.fill(generation, key, load).await?;
+                // Boxed, and so is the way to Redis: a hit does not carry what it takes to wait for another.
+                let stored = Box::pin(self.fill(generation, key, load)).await?;
                 Ok((stored.entry, Origin::Miss))
             }
         }
@@ -159,7 +160,7 @@ impl Cache {
 
     async fn fetch(&self, key: &Key) -> (Generation, Option<Stored>) {
         let found = match &self.redis {
-            Some(redis) => redis.fetch(key).await,
+            Some(redis) => Box::pin(redis.fetch(key)).await,
             None => Some(self.shared.memory.fetch(key).await),
         };
         let away = || Generation::Away(self.shared.writes.load(Ordering::Acquire));

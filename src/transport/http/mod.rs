@@ -77,11 +77,11 @@ impl Peer {
         let was_kept = kept.is_some();
         let mut connection = match kept {
             Some(connection) => connection,
-            None => self.pool.open().await?,
+            None => Box::pin(self.pool.open()).await?,
         };
         let answer = match connection.exchange(outgoing, is_head).await {
             Err(Failure::Closed(_)) if was_kept && may_repeat => {
-                connection = self.pool.open().await?;
+                connection = Box::pin(self.pool.open()).await?;
                 let again = head::Outgoing::new(request, &self.host, Body::None);
                 connection.exchange(again, is_head).await
             }
