@@ -127,10 +127,11 @@ async fn worker<T: RoleService>(
     let worker = Rc::new(Worker { app, acceptor, options, leaving: Leaving::follow(signal) });
     Ok(fn_service(move |tcp| {
         let worker = worker.clone();
-        async move {
+        // Boxed, for the server has room for it twice.
+        Box::pin(async move {
             worker.connection(tcp).await;
             Ok::<_, ()>(())
-        }
+        })
     }))
 }
 

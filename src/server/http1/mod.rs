@@ -66,7 +66,8 @@ pub(super) async fn serve<S, A>(
                 break;
             }
         };
-        match exchange(&wire, app, head, peer, leaving).await {
+        // Boxed, so that a client that is idle does not take the room of one that is not.
+        match Box::pin(exchange(&wire, app, head, peer, leaving)).await {
             Ok(true) => {}
             Ok(false) => break,
             Err(_gone) => return,
