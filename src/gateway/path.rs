@@ -6,7 +6,10 @@ use std::borrow::Cow;
 /// slashes that stand together are one. Nothing where some of them might read another path: in a segment of a dot or
 /// two, or of parameters alone, or with a slash, a backslash or a zero by percent.
 pub(super) fn canonical(path: &str) -> Option<Cow<'_, str>> {
-    if !path.contains(['%', '.', '\\', ';']) && !path.contains("//") {
+    let bytes = path.as_bytes();
+    if !bytes.iter().any(|byte| b"%.\\;".contains(byte))
+        && !bytes.windows(2).any(|pair| pair == b"//")
+    {
         return Some(path.into());
     }
     let mut plain = String::with_capacity(path.len());

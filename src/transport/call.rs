@@ -2,16 +2,13 @@
 
 use std::time::Instant;
 
-use super::{
-    Context, Peer, PeerError, Reply, Request, clock, http, remove_hop_by_hop, take_length,
-};
-use actix_web::http::Method;
+use super::clock::{self, Elapsed};
+use super::{Context, Peer, PeerError, Reply, Request, http, remove_of_connection};
 
 /// A request that is ready to be sent; see [`Peer::prepare`].
 #[derive(Debug)]
 pub struct Call<'a> {
     context: &'a Context,
-    is_head: bool,
     way: Way<'a>,
 }
 
@@ -30,15 +27,13 @@ impl<'a> Call<'a> {
         kept: bool,
         now: Instant,
     ) -> Self {
-        let is_head = request.method == Method::HEAD;
-        remove_hop_by_hop(&mut request.headers);
-        take_length(&mut request.headers);
+        remove_of_connection(&mut request.headers);
         context.write(&mut request.headers, now);
         let way = match peer {
             Peer::Http(peer) if kept => Way::Kept(peer.keep(request)),
             peer => Way::Once(peer, Some(request)),
         };
-        Self { context, is_head, way }
+        Self { context, way }
     }
 
     /// Sends the request and waits for the head of the reply, which the content follows in a stream.
@@ -47,19 +42,13 @@ impl<'a> Call<'a> {
     /// When there is no reply within the time that the context has left, or the request is gone, or any of its
     /// content; see [`PeerError`].
     pub async fn send(&mut self) -> Result<Reply, PeerError> {
-        let mut reply = match self.context.alarm() {
-            Some(deadline) => {
-                let outcome = clock::by(deadline, self.dispatch()).await;
-                outcome.map_err(|_| PeerError::DeadlineExceeded)??
-            }
-            None => self.dispatch().await?,
-        };
-        remove_hop_by_hop(&mut reply.headers);
-        let declared = take_length(&mut reply.headers);
-        if self.is_head {
-            reply.body = reply.body.into_head(declared);
+        match self.context.alarm() {
+            Some(deadline) => match clock::by(deadline, self.dispatch()).await {
+                Ok(outcome) => outcome,
+                Err(Elapsed) => Err(PeerError::DeadlineExceeded),
+            },
+            None => self.dispatch().await,
         }
-        Ok(reply)
     }
 
     /// The request, to be sent elsewhere; nothing where it is gone, or any of its content is.

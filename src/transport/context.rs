@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use std::future::{Ready, ready};
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 use super::number;
 use crate::error::Error;
@@ -37,7 +37,13 @@ impl RequestId {
 
     fn new() -> Self {
         let mut buffer = Uuid::encode_buffer();
-        let text = Uuid::now_v7().simple().encode_lower(&mut buffer);
+        // A name and no secret: whoever guesses it has nothing.
+        let mut random = [0; 10];
+        fastrand::fill(&mut random);
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let millis = u64::try_from(since.as_millis()).unwrap_or_default();
+        let id = Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
+        let text = id.simple().encode_lower(&mut buffer);
         // Hexadecimal digits are a header value.
         Self(HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("-")))
     }

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{
+    CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
 use actix_web::web::Bytes;
 
 /// The lines of a head that is still in the bytes it came in.
@@ -26,17 +28,78 @@ impl Lines {
         self.0.len()
     }
 
-    /// Adds them to `headers`. Values are cut out of `head`, which is that input, and not copied.
+    /// The values of `name` in `head`, which is that input.
+    pub fn get_all<'a>(
+        &'a self,
+        name: HeaderName,
+        head: &'a [u8],
+    ) -> impl Iterator<Item = &'a [u8]> {
+        let lines = self.0.iter().filter(move |(said, _)| *said == name);
+        lines.map(|(_, place)| &head[place.clone()])
+    }
+
+    /// Adds those to `headers` that are `wanted`. Values are cut out of `head`, which is that input, and not copied.
     ///
     /// # Errors
     /// When a value is none.
-    pub fn cut(self, head: &Bytes, headers: &mut HeaderMap) -> Result<(), &'static str> {
-        for (name, place) in self.0 {
+    pub fn cut(
+        self,
+        head: &Bytes,
+        headers: &mut HeaderMap,
+        wanted: impl Fn(&HeaderName) -> bool,
+    ) -> Result<(), &'static str> {
+        for (name, place) in self.0.into_iter().filter(|(name, _)| wanted(name)) {
             let value = HeaderValue::from_maybe_shared(head.slice(place));
             headers.append(name, value.map_err(|_| "a value is none")?);
         }
         Ok(())
     }
+}
+
+/// What a head says of where its content ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Framing {
+    /// Whether it comes in chunks.
+    pub chunked: bool,
+    /// Content-Length.
+    pub length: Option<u64>,
+}
+
+impl Framing {
+    /// That of `lines` in `head`, of a message of HTTP/1.0 if that is `old`.
+    ///
+    /// # Errors
+    /// Where RFC 9112, section 6.3, lets it be an error: what two could read in two ways.
+    pub fn of(lines: &Lines, head: &[u8], old: bool) -> Result<Self, &'static str> {
+        let mut codings = lines.get_all(TRANSFER_ENCODING, head);
+        let mut lengths = lines.get_all(CONTENT_LENGTH, head);
+        let (coding, length) = (codings.next(), lengths.next());
+        if codings.next().is_some()
+            || lengths.next().is_some()
+            || (coding.is_some() && length.is_some())
+        {
+            return Err("the length is said in two ways");
+        }
+        match coding {
+            Some(_) if old => return Err("HTTP/1.0 knows no codings"),
+            Some(coding) if !coding.eq_ignore_ascii_case(b"chunked") => {
+                return Err("the coding is unknown");
+            }
+            _ => {}
+        }
+        let length = length.map(|length| digits(length).ok_or("the length is none")).transpose()?;
+        Ok(Self { chunked: coding.is_some(), length })
+    }
+}
+
+/// Whether the list `values` has the `word`, in whatever letters.
+pub fn says<'a>(values: impl Iterator<Item = &'a [u8]>, word: &str) -> bool {
+    values.flat_map(words).any(|said| said.eq_ignore_ascii_case(word.as_bytes()))
+}
+
+/// The words of a list.
+pub fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
 /// Where in `input` its `part` is.
@@ -49,7 +112,7 @@ pub fn place(part: &[u8], input: &[u8]) -> Range<usize> {
 }
 
 /// A number of digits alone: `parse` would take a sign too.
-pub fn digits(text: &[u8]) -> Option<u64> {
+fn digits(text: &[u8]) -> Option<u64> {
     let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()
 }

@@ -9,10 +9,11 @@ use actix_http::Request as HttpRequest;
 use actix_service::{IntoServiceFactory, Service, ServiceFactory, map_config};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{AppConfig, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::{Error, HttpResponse};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::{Body, PeerError, Reply, Request};
+use super::{Body, PeerError, Reply, Request, remove_of_connection};
 use crate::config::Transport;
 
 struct Envelope {
@@ -55,12 +56,19 @@ impl Peer {
     /// Puts `request` into the mailbox and waits for the reply.
     pub(super) async fn send(&self, request: Request) -> Result<Reply, PeerError> {
         let (answer, reply) = oneshot::channel();
+        let is_head = request.method == Method::HEAD;
         let envelope = Envelope { request: message(request), answer };
         self.mailbox.try_send(envelope).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => PeerError::Busy,
             mpsc::error::TrySendError::Closed(_) => PeerError::broken("the role has stopped"),
         })?;
-        reply.await.map_err(|_| PeerError::broken("the role gave up the request"))
+        let mut reply =
+            reply.await.map_err(|_| PeerError::broken("the role gave up the request"))?;
+        let declared = remove_of_connection(&mut reply.headers);
+        if is_head {
+            reply.body = reply.body.into_head(declared);
+        }
+        Ok(reply)
     }
 }
 

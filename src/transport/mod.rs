@@ -1,7 +1,7 @@
 //! How one role calls another: HTTP as values, over a socket or over a mailbox.
 //!
-//! [`Peer::send`] decides once what could differ between the two: hop-by-hop headers, HEAD, the request
-//! id, the trace, the deadline. A variant only moves a [`Request`] there and a [`Reply`] back.
+//! [`Peer::send`] decides once what could differ between the two: hop-by-hop headers, the request id, the trace, the
+//! deadline. A variant moves a [`Request`] there and a [`Reply`] back, whose headers are end to end.
 
 mod address;
 mod body;
@@ -58,7 +58,7 @@ impl Request {
         let mut headers = HeaderMap::with_capacity(head.headers.len_keys() + ADDED);
         for (name, value) in &head.headers {
             // Connection stays until what it names has gone.
-            if !is_hop_by_hop(name) && may(name) {
+            if !is_hop_by_hop(name) && *name != header::CONTENT_LENGTH && may(name) {
                 headers.append(name.clone(), value.clone());
             }
         }
@@ -194,13 +194,6 @@ pub fn take_out(headers: &mut HeaderMap, name: HeaderName) -> Option<Removed> {
     headers.contains_key(&name).then(|| headers.remove(name))
 }
 
-/// Content-Length, which from here on the body knows.
-fn take_length(headers: &mut HeaderMap) -> Option<u64> {
-    let length = number(headers, header::CONTENT_LENGTH);
-    take_out(headers, header::CONTENT_LENGTH);
-    length
-}
-
 /// Whether a header concerns one connection and not the message (RFC 9110, section 7.6.1); Connection is another
 /// one.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
@@ -218,12 +211,17 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
     )
 }
 
-/// Takes out the headers that concern one connection and not the message.
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    remove_named(headers);
-    if headers.keys().any(is_hop_by_hop) {
-        headers.retain(|name, _| !is_hop_by_hop(name));
+/// Takes out the headers that concern one connection and not the message, and gives Content-Length, which from here on
+/// the body knows.
+fn remove_of_connection(headers: &mut HeaderMap) -> Option<u64> {
+    let goes = |name: &HeaderName| *name == header::CONTENT_LENGTH || is_hop_by_hop(name);
+    if !headers.keys().any(|name| goes(name) || *name == header::CONNECTION) {
+        return None;
     }
+    let length = number(headers, header::CONTENT_LENGTH);
+    remove_named(headers);
+    headers.retain(|name, _| !goes(name));
+    length
 }
 
 /// Takes out Connection, and the headers that it names.
@@ -258,7 +256,7 @@ mod tests {
         ] {
             headers.append(name.parse().unwrap(), HeaderValue::from_static(value));
         }
-        remove_hop_by_hop(&mut headers);
+        remove_of_connection(&mut headers);
         let mut left = headers.keys().map(HeaderName::as_str).collect::<Vec<_>>();
         left.sort_unstable();
         assert_eq!(left, ["accept", "host"]);

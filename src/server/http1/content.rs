@@ -10,8 +10,8 @@ use actix_web::web::Bytes;
 use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::head::Framing;
 use super::wire::Wire;
+use crate::transport::lines::Framing;
 
 /// See the module.
 pub(super) struct Content<S> {

@@ -3,29 +3,18 @@
 use std::mem::MaybeUninit;
 
 use actix_http::Request;
-use actix_web::http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, TRANSFER_ENCODING,
-};
+use actix_web::http::header::{CONNECTION, EXPECT};
 use actix_web::http::{Method, Uri, Version};
 use actix_web::web::BytesMut;
 
 use super::answer::Client;
 use crate::error::{Error, Kind};
-use crate::transport::lines::{Lines, digits, place};
+use crate::transport::lines::{Framing, Lines, place, says};
 
 /// The largest head, in bytes, and the most lines in it. The edge asks for less, and says so under the request's own
 /// id.
 const LIMIT: usize = 128 * 1024;
 const LINES: usize = 128;
-
-/// Where a request's content ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
-    /// After so many bytes.
-    Length(u64),
-    /// With the last chunk.
-    Chunks,
-}
 
 /// A request without its content.
 pub(super) struct Head {
@@ -69,57 +58,24 @@ pub(super) fn take(input: &mut BytesMut) -> Result<Option<Head>, Error> {
     if target.len() > usize::from(u16::MAX) {
         return Err(Error::new(Kind::TargetTooLong, "the target is too long"));
     }
+    let is_old = version == Version::HTTP_10;
+    let framing = Framing::of(&lines, &bytes, is_old).map_err(malformed)?;
+    let says = |name, word| says(lines.get_all(name, &bytes), word);
+    let keeps = (!is_old || says(CONNECTION, "keep-alive")) && !says(CONNECTION, "close");
+    // In HTTP/1.0 nobody waits.
+    let expects = !is_old && says(EXPECT, "100-continue");
+    let client = Client { is_old, asks_for_head: method == Method::HEAD };
     let uri = Uri::from_maybe_shared(bytes.slice(target));
     let mut request = Request::new();
     let head = request.head_mut();
     head.uri = uri.map_err(|_| malformed("the target is none"))?;
-    lines.cut(&bytes, &mut head.headers).map_err(malformed)?;
-    let framing = framing(&head.headers, version).map_err(malformed)?;
-    let says = |name: HeaderName, word: &str| !is_silent(&head.headers, name, word);
-    let keeps = match version {
-        Version::HTTP_10 => says(CONNECTION, "keep-alive") && !says(CONNECTION, "close"),
-        _ => !says(CONNECTION, "close"),
-    };
-    // In HTTP/1.0 nobody waits.
-    let expects = version == Version::HTTP_11 && says(EXPECT, "100-continue");
-    let client =
-        Client { is_old: version == Version::HTTP_10, asks_for_head: method == Method::HEAD };
+    lines.cut(&bytes, &mut head.headers, |_| true).map_err(malformed)?;
     (head.method, head.version) = (method, version);
     Ok(Some(Head { request, framing, keeps, expects, client }))
 }
 
 fn malformed(detail: &'static str) -> Error {
     Error::new(Kind::Malformed, detail)
-}
-
-/// Section 6.3, and what it lets a server refuse: what two of them could read in two ways.
-fn framing(headers: &HeaderMap, version: Version) -> Result<Framing, &'static str> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING);
-    let mut lengths = headers.get_all(CONTENT_LENGTH);
-    let (coding, length) = (codings.next(), lengths.next());
-    if codings.next().is_some()
-        || lengths.next().is_some()
-        || (coding.is_some() && length.is_some())
-    {
-        return Err("the length is said in two ways");
-    }
-    match (coding, length) {
-        (Some(_), _) if version < Version::HTTP_11 => Err("HTTP/1.0 knows no codings"),
-        (Some(coding), _) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
-            Ok(Framing::Chunks)
-        }
-        (Some(_), _) => Err("the coding is unknown"),
-        (None, Some(length)) => {
-            digits(length.as_bytes()).map(Framing::Length).ok_or("the length is none")
-        }
-        (None, None) => Ok(Framing::Length(0)),
-    }
-}
-
-/// Whether `word` is not in the list `name`.
-fn is_silent(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
-    let lists = headers.get_all(name).filter_map(|value| value.to_str().ok());
-    !lists.flat_map(|list| list.split(',')).any(|said| said.trim().eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]
@@ -138,9 +94,12 @@ mod tests {
     #[test]
     fn content_ends_in_one_way_or_the_request_is_refused() {
         let framing = |lines| post("1", lines).map(|head| head.framing);
-        assert_eq!(framing(""), Some(Framing::Length(0)));
-        assert_eq!(framing("content-length: 5\r\n"), Some(Framing::Length(5)));
-        assert_eq!(framing("Transfer-Encoding: Chunked\r\n"), Some(Framing::Chunks));
+        let none = Framing { chunked: false, length: None };
+        assert_eq!(framing(""), Some(none));
+        let length = Some(5);
+        assert_eq!(framing("content-length: 5\r\n"), Some(Framing { length, ..none }));
+        let chunked = Framing { chunked: true, ..none };
+        assert_eq!(framing("Transfer-Encoding: Chunked\r\n"), Some(chunked));
         for bad in [
             "content-length: 5\r\ncontent-length: 5\r\n",
             "content-length: 5\r\ntransfer-encoding: chunked\r\n",

@@ -28,7 +28,7 @@ use super::DISCONNECT;
 use super::leaving::Leaving;
 use crate::config;
 use content::Content;
-use head::{Framing, Head};
+use head::Head;
 use wire::{Patience, Wire};
 
 /// Serves `stream` until its end with `app`, one request after the other. Once the process is `leaving`, a client that
@@ -93,11 +93,11 @@ where
 {
     let Head { mut request, framing, keeps, expects, client } = head;
     request.head_mut().peer_addr = peer;
-    if framing == Framing::Length(0) {
-        wire.borrow_mut().next_request();
-    } else {
+    if framing.chunked || framing.length.is_some_and(|length| length > 0) {
         let content = Content::begin(wire, framing, expects);
         *request.payload() = Payload::Stream { payload: Box::pin(content) };
+    } else {
+        wire.borrow_mut().next_request();
     }
     let response: HttpResponse = match app.call(request).await {
         Ok(response) => response.into_parts().1,

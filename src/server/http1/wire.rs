@@ -15,10 +15,11 @@ use actix_web::web::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::head::{self, Framing, Head};
+use super::head::{self, Head};
 use crate::config;
 use crate::error::{Error, Kind};
 use crate::transport::chunks::{Decoder, Piece};
+use crate::transport::lines::Framing;
 
 /// What is read at once, in bytes.
 const BUFFER: usize = 16 * 1024;
@@ -178,9 +179,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// A request with content, before which the client waits if it `expects` to hear from us. Gives its turn.
     pub(super) fn next_content(&mut self, framing: Framing, expects: bool) -> u32 {
         self.next_request();
-        self.incoming = match framing {
-            Framing::Length(length) => Incoming::Length(length),
-            Framing::Chunks => Incoming::Chunks(Decoder::new()),
+        self.incoming = match framing.length {
+            Some(length) => Incoming::Length(length),
+            None => Incoming::Chunks(Decoder::new()),
         };
         self.owed = if expects { CONTINUE } else { b"" };
         self.turn

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 use std::mem::MaybeUninit;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING};
+use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName};
 use actix_web::web::BytesMut;
 
-use super::super::lines::{Lines, digits};
-use super::super::{Body, Request};
+use super::super::lines::{Framing, Lines, words};
+use super::super::{Body, Request, is_hop_by_hop};
 use super::origin_form;
 
 /// The largest head of an answer, in bytes, and the most header lines in it.
@@ -77,7 +77,10 @@ pub(super) enum Content {
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) status: StatusCode,
+    /// Those that are end to end, without Content-Length.
     pub(super) headers: HeaderMap,
+    /// Content-Length.
+    pub(super) declared: Option<u64>,
     pub(super) content: Content,
     /// Whether the connection may be used again when the content is over.
     pub(super) keeps: bool,
@@ -102,50 +105,36 @@ pub(super) fn take(input: &mut BytesMut, is_head: bool) -> Result<Option<Head>, 
     let old = parsed.version != Some(1);
     let lines = Lines::of(parsed.headers, input)?;
     let bytes = input.split_to(length).freeze();
-    // The gateway adds some of its own.
-    let mut headers = HeaderMap::with_capacity(lines.count() + ADDED);
-    lines.cut(&bytes, &mut headers)?;
-    let content = content(status, &headers, old, is_head)?;
-    let keeps = !old && content != Content::Rest && !closes(&headers);
-    Ok(Some(Head { status, headers, content, keeps }))
-}
-
-/// RFC 9112, section 6.3; what it calls an error to be handled is one here.
-fn content(
-    status: StatusCode,
-    headers: &HeaderMap,
-    old: bool,
-    is_head: bool,
-) -> Result<Content, &'static str> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING);
-    let mut lengths = headers.get_all(CONTENT_LENGTH);
-    let (coding, length) = (codings.next(), lengths.next());
-    if codings.next().is_some()
-        || lengths.next().is_some()
-        || (coding.is_some() && length.is_some())
-    {
-        return Err("the length is said in two ways");
-    }
-    let length = length.map(|length| digits(length.as_bytes()).ok_or("the length is none"));
-    let length = length.transpose()?;
-    let chunked = coding.map(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    if chunked == Some(false) || (chunked == Some(true) && old) {
-        return Err("the coding is unknown");
-    }
+    let Framing { chunked, length } = Framing::of(&lines, &bytes, old)?;
     let empty = is_head
         || status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    Ok(match (empty, chunked, length) {
+    let content = match (empty, chunked, length) {
         (true, _, _) => Content::Length(0),
-        (_, Some(_), _) => Content::Chunks,
+        (_, true, _) => Content::Chunks,
         (_, _, Some(length)) => Content::Length(length),
         _ => Content::Rest,
-    })
-}
-
-fn closes(headers: &HeaderMap) -> bool {
-    let options = headers.get_all(CONNECTION).filter_map(|value| value.to_str().ok());
-    options.flat_map(|value| value.split(',')).any(|name| name.trim().eq_ignore_ascii_case("close"))
+    };
+    let options = || lines.get_all(CONNECTION, &bytes).flat_map(words);
+    let mut keeps = !old && content != Content::Rest;
+    let mut named = Vec::new();
+    for option in options() {
+        if option.eq_ignore_ascii_case(b"close") {
+            keeps = false;
+        } else if !option.eq_ignore_ascii_case(b"keep-alive") {
+            named.extend(HeaderName::from_bytes(option));
+        }
+    }
+    let end_to_end = |name: &HeaderName| {
+        *name != CONTENT_LENGTH
+            && *name != CONNECTION
+            && !is_hop_by_hop(name)
+            && !named.contains(name)
+    };
+    // The gateway adds some of its own.
+    let mut headers = HeaderMap::with_capacity(lines.count() + ADDED);
+    lines.cut(&bytes, &mut headers, end_to_end)?;
+    Ok(Some(Head { status, headers, declared: length, content, keeps }))
 }
 
 #[cfg(test)]

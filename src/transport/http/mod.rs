@@ -87,7 +87,7 @@ impl Peer {
             }
             answer => answer,
         };
-        reply::receive(answer?, connection, self.pool.clone(), permit).await
+        reply::receive(answer?, is_head, connection, self.pool.clone(), permit).await
     }
 }
 

@@ -4,7 +4,6 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::web::Bytes;
 use futures_util::Stream;
 use tokio::sync::OwnedSemaphorePermit as Permit;
@@ -19,18 +18,18 @@ use super::pool::Pool;
 /// Content up to this many bytes is read whole before the reply is handed on.
 const SMALL: u64 = 64 * 1024;
 
-/// The reply that begins with `head`; `permit` is given back with the end of its content.
+/// The reply that begins with `head`, to a HEAD if `is_head`; `permit` is given back with the end of its content.
 ///
 /// # Errors
 /// When it is short and breaks off.
 pub(super) async fn receive(
     head: Head,
+    is_head: bool,
     connection: Connection,
     pool: Pool,
     permit: Permit,
 ) -> Result<Reply, PeerError> {
-    let Head { status, headers, content, keeps } = head;
-    let declared = headers.contains_key(CONTENT_LENGTH);
+    let Head { status, headers, declared, content, keeps } = head;
     let (end, length) = match content {
         Content::Length(length) => (End::After(length), Some(length)),
         Content::Chunks => (End::Chunk(Decoder::new()), None),
@@ -41,8 +40,11 @@ pub(super) async fn receive(
     let body = match length {
         Some(0) => {
             rest.finish();
-            // An answer to HEAD may say nothing of a length, and then it is not 0.
-            if declared { Body::Full(Bytes::new()) } else { Body::None }
+            match declared {
+                _ if is_head => Body::None.into_head(declared),
+                Some(_) => Body::Full(Bytes::new()),
+                None => Body::None,
+            }
         }
         Some(length) if length <= SMALL => Body::Full(rest.whole(length).await?),
         _ => Body::stream(length, rest),
