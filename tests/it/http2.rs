@@ -64,7 +64,7 @@ fn routes(running: Arc<AtomicUsize>) -> impl FnOnce(&mut ServiceConfig) {
             .service(path("/chunks").get(public(), chunks))
             .service(path("/broken").get(public(), broken))
             .service(path("/deaf").post(public(), async || HttpResponse::Conflict().body("no")))
-            .service(path("/wait").get(public(), wait));
+            .service(path("/wait").get(public(), wait).post(public(), wait));
     }
 }
 
@@ -243,6 +243,27 @@ async fn no_more_than_128_requests_of_a_connection_run_at_once() {
     until("as many run as may", async || bench.running() == 128).await;
     let answers = join_all(tasks).await;
     assert!(answers.into_iter().all(|status| status.unwrap() == 200));
+}
+
+#[actix_rt::test]
+async fn writes_that_nobody_waits_for_any_longer_count_as_those_that_run() {
+    let bench = Bench::start(&[]);
+    let client = bench.client().await;
+    assert_eq!(client.get("/").await.status, 200);
+    // Some more than may run, and not so many that it passes for an attack.
+    for _ in 0..140 {
+        let client = client.clone();
+        let write = rt::spawn(async move {
+            client.send(Method::POST, "/wait?millis=3000", &[], "").await;
+        });
+        rt::time::sleep(Duration::from_millis(2)).await;
+        // The stream is reset, and there is room for another.
+        write.abort();
+        assert!(bench.running() <= 128);
+    }
+    until("as many run as may", async || bench.running() == 128).await;
+    until("they run to their end, and the others do", async || bench.running() == 0).await;
+    assert_eq!(client.get("/").await.status, 200);
 }
 
 #[actix_rt::test]

@@ -25,7 +25,7 @@ use actix_web::http::{ConnectionType, Method, Uri};
 use actix_web::web::Bytes;
 use futures_util::stream::{self, FuturesUnordered, Stream, StreamExt as _};
 use h2::RecvStream;
-use h2::server::{Builder, SendResponse};
+use h2::server::{Builder, Connection, SendResponse};
 use http::request::Parts;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, timeout};
@@ -65,6 +65,7 @@ pub(super) async fn serve<IO, A>(
     let mut idle = pin!(sleep(options.keep_alive));
     let mut is_last = false;
     loop {
+        let may_begin = exchanges.len() < STREAMS as usize;
         let may_go = tokio::select! {
             biased;
             Some(kind) = exchanges.next() => {
@@ -72,7 +73,7 @@ pub(super) async fn serve<IO, A>(
                 idle.as_mut().reset(Instant::now() + rest);
                 kind == ConnectionType::Close
             }
-            accepted = connection.accept() => match accepted {
+            accepted = accept(&mut connection, may_begin) => match accepted {
                 Some(Ok((request, respond))) => {
                     exchanges.push(exchange(app, request, respond, peer, options.body_timeout));
                     false
@@ -96,6 +97,20 @@ pub(super) async fn serve<IO, A>(
     }
 }
 
+/// The next request, once there `may` be one; meanwhile, and until then, keeps the connection going.
+async fn accept<IO>(
+    connection: &mut Connection<IO, Bytes>,
+    may: bool,
+) -> Option<Result<(http::Request<RecvStream>, SendResponse<Bytes>), h2::Error>>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    if may {
+        return connection.accept().await;
+    }
+    poll_fn(|cx| connection.poll_closed(cx)).await.err().map(Err)
+}
+
 /// Answers one request, as long as the client wants it. Gives what the answer says of the connection.
 async fn exchange<A>(
     app: &A,
@@ -110,9 +125,17 @@ where
     let is_head = request.method() == Method::HEAD;
     let (parts, content) = request.into_parts();
     let content = Rc::new(RefCell::new(content));
+    let is_safe = parts.method.is_safe();
+    let mut answer = pin!(app.call(message(parts, &content, peer)));
     let answer = tokio::select! {
-        answer = app.call(message(parts, &content, peer)) => answer,
-        _ = poll_fn(|cx| respond.poll_reset(cx)) => return ConnectionType::KeepAlive,
+        answer = &mut answer => answer,
+        _ = poll_fn(|cx| respond.poll_reset(cx)) => {
+            // What may write runs on, and so it counts and is told of.
+            if !is_safe {
+                let _ = answer.await;
+            }
+            return ConnectionType::KeepAlive;
+        }
     };
     let response: HttpResponse = match answer {
         Ok(response) => response.into_parts().1,
