@@ -27,6 +27,7 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::web::ServiceConfig;
 use actix_web::{App, HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web};
 use futures_util::FutureExt as _;
+use futures_util::future::Either;
 use log::Level;
 
 pub use condition::{Condition, IfMatch, IfNoneMatch};
@@ -43,7 +44,8 @@ pub use routes::{Path, admit, path};
 use crate::auth::Guard;
 use crate::error::{Error, Kind};
 use crate::telemetry::{Meter, Metrics};
-use crate::transport::{Context, REQUEST_ID, RequestId, Trusted, clock, number};
+use crate::transport::clock::{self, Elapsed};
+use crate::transport::{Context, REQUEST_ID, RequestId, Trusted, number};
 use upload::Upload;
 
 /// The target of the access log's lines, for `log.filter`.
@@ -244,12 +246,12 @@ impl Edge {
                 Err(Error::new(Kind::DeadlineExceeded, "no time was left to answer"))
             }
             _ if ahead => {
-                let safe = request.method().is_safe();
-                self.answer(front.answer(request), safe, &context, upload.as_ref()).await
+                let ended = within(context.deadline, method.is_safe(), front.answer(request)).await;
+                judge(ended, upload.as_ref())
             }
             _ => {
-                let safe = request.method().is_safe();
-                self.answer(next.call(request), safe, &context, upload.as_ref()).await
+                let ended = within(context.deadline, method.is_safe(), next.call(request)).await;
+                judge(ended, upload.as_ref())
             }
         };
         let (outcome, status, route) = match answered {
@@ -292,36 +294,6 @@ impl Edge {
             }
         });
         (checked, upload)
-    }
-
-    /// Runs the `handler` within the limits. If it is not `safe`, it may write, and runs to its end even when nobody
-    /// waits for it any longer.
-    async fn answer<B: MessageBody + 'static>(
-        &self,
-        handler: impl Future<Output = Result<ServiceResponse<B>, actix_web::Error>> + 'static,
-        safe: bool,
-        context: &Context,
-        upload: Option<&Upload>,
-    ) -> Result<ServiceResponse<BoxBody>, Error> {
-        let handler = AssertUnwindSafe(handler).catch_unwind();
-        let outcome = if safe {
-            clock::by(context.deadline, handler).await
-        } else {
-            let written = actix_rt::spawn(handler);
-            clock::by(context.deadline, written).await.map(|joined| joined.unwrap_or_else(panicked))
-        };
-        match outcome {
-            Ok(Ok(Ok(response))) => match upload.and_then(|upload| upload.fault(response.status()))
-            {
-                Some(fault) => Err(fault),
-                None => Ok(response.map_into_boxed_body()),
-            },
-            Ok(Ok(Err(error))) => Err(Error::internal(error.to_string())),
-            Ok(Err(_panic)) => Err(Error::internal("a handler panicked")),
-            Err(_elapsed) => Err(upload
-                .and_then(Upload::fault_at_deadline)
-                .unwrap_or_else(|| Error::new(Kind::DeadlineExceeded, "no answer in time"))),
-        }
     }
 
     /// Turns an error into its problem, and adds the headers that every response has.
@@ -387,6 +359,42 @@ impl Edge {
             durationMs = line.duration.as_micros() as f64 / 1000.0;
             "{method} {path}"
         );
+    }
+}
+
+/// How a handler ended: in time, without a panic, and well, or not.
+type Ended<B> = Result<std::thread::Result<Result<ServiceResponse<B>, actix_web::Error>>, Elapsed>;
+
+/// Runs the `handler` until `deadline`. If it is not `safe`, it may write, and runs to its end even when nobody waits
+/// for it any longer. No `async fn`, which would take the room of the handler twice.
+fn within<B: MessageBody + 'static>(
+    deadline: Instant,
+    safe: bool,
+    handler: impl Future<Output = Result<ServiceResponse<B>, actix_web::Error>> + 'static,
+) -> impl Future<Output = Ended<B>> {
+    let handler = AssertUnwindSafe(handler).catch_unwind();
+    if safe {
+        return Either::Left(clock::by(deadline, handler));
+    }
+    let written = actix_rt::spawn(handler).map(|joined| joined.unwrap_or_else(panicked));
+    Either::Right(clock::by(deadline, written))
+}
+
+/// What the client gets of what a handler came to.
+fn judge<B: MessageBody + 'static>(
+    ended: Ended<B>,
+    upload: Option<&Upload>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    match ended {
+        Ok(Ok(Ok(response))) => match upload.and_then(|upload| upload.fault(response.status())) {
+            Some(fault) => Err(fault),
+            None => Ok(response.map_into_boxed_body()),
+        },
+        Ok(Ok(Err(error))) => Err(Error::internal(error.to_string())),
+        Ok(Err(_panic)) => Err(Error::internal("a handler panicked")),
+        Err(Elapsed) => Err(upload
+            .and_then(Upload::fault_at_deadline)
+            .unwrap_or_else(|| Error::new(Kind::DeadlineExceeded, "no answer in time"))),
     }
 }
 

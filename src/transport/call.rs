@@ -65,7 +65,8 @@ impl<'a> Call<'a> {
             Way::Once(peer, request) => {
                 let request = request.take().ok_or_else(|| PeerError::broken("sent before"))?;
                 match peer {
-                    Peer::Http(peer) => peer.send(request).await,
+                    // Boxed, for a gateway's calls go the other way.
+                    Peer::Http(peer) => Box::pin(peer.send(request)).await,
                     Peer::Local(peer) => peer.send(request).await,
                 }
             }
