@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::header::{CONTENT_TYPE, EXPECT, HeaderMap};
 use actix_web::web::{self, Bytes};
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::future::LocalBoxFuture;
@@ -101,11 +101,16 @@ fn is_json(request: &HttpRequest) -> bool {
 }
 
 /// Reads what a handler is not interested in, at most `limit` bytes: an answer that leaves before the request is
-/// over can get lost on the way, because the connection is closed under whoever still sends.
+/// over can get lost on the way, because the connection is closed under whoever still sends. A client that waits to be
+/// asked for it, by the `headers` of its request, is not asked.
 pub async fn discard<E>(
+    headers: &HeaderMap,
     mut content: impl Stream<Item = Result<Bytes, E>> + Unpin,
     limit: BodyLimit,
 ) {
+    if headers.contains_key(EXPECT) {
+        return;
+    }
     let mut left = limit.0;
     while let Some(Ok(chunk)) = content.next().await {
         match left.checked_sub(chunk.len()) {

@@ -399,7 +399,7 @@ fn judge<B: MessageBody + 'static>(
 }
 
 async fn not_found(request: HttpRequest, content: web::Payload) -> Result<HttpResponse, Error> {
-    fields::discard(content, BodyLimit::of(&request)).await;
+    fields::discard(request.headers(), content, BodyLimit::of(&request)).await;
     Err(Error::not_found("path"))
 }
 

@@ -138,7 +138,8 @@ pub async fn admit(rule: Rule, request: &mut ServiceRequest) -> Result<Caller, E
         Ok(caller) => Ok(caller),
         Err(Denied { error, user }) => {
             let limit = BodyLimit::of(request.request());
-            discard(request.take_payload(), limit).await;
+            let content = request.take_payload();
+            discard(request.headers(), content, limit).await;
             if let Kind::Unauthorized | Kind::Forbidden = error.kind() {
                 Audit::of(request.request()).note("access_denied", user, &error.chain());
             }
@@ -154,7 +155,7 @@ impl HttpServiceFactory for Path {
         let refuse = web::to(move |request: HttpRequest, content: web::Payload| {
             let allow = allow.clone();
             async move {
-                discard(content, BodyLimit::of(&request)).await;
+                discard(request.headers(), content, BodyLimit::of(&request)).await;
                 Err::<HttpResponse, _>(Error::method_not_allowed(allow))
             }
         });

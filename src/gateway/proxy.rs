@@ -94,7 +94,8 @@ impl Proxy {
             Some(Search { found: Ok(routed), path }) => (routed, path),
             other => {
                 let limit = BodyLimit::of(request.request());
-                discard(request.take_payload(), limit).await;
+                let content = request.take_payload();
+                discard(request.headers(), content, limit).await;
                 return Err(match other {
                     Some(Search { found: Err(Found::OtherMethods(methods)), .. }) => {
                         Error::method_not_allowed(allow_header(&methods))
@@ -112,7 +113,8 @@ impl Proxy {
         let within = match within {
             Ok(within) => within,
             Err(error) => {
-                discard(request.take_payload(), BodyLimit::of(request.request())).await;
+                let (content, limit) = (request.take_payload(), BodyLimit::of(request.request()));
+                discard(request.headers(), content, limit).await;
                 return Err(error);
             }
         };

@@ -20,10 +20,14 @@ impl Leaving {
         let told = leaving.clone();
         actix_rt::spawn(async move {
             signal.notified().await;
-            told.has_begun.set(true);
-            told.bell.notify_waiters();
+            told.begin();
         });
         leaving
+    }
+
+    pub(super) fn begin(&self) {
+        self.has_begun.set(true);
+        self.bell.notify_waiters();
     }
 
     /// Whether it has been said.

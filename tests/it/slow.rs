@@ -44,7 +44,7 @@ async fn a_head_that_drips_is_cut_off_the_first_and_the_next() {
         let upstream = Upstream::obliging();
         let (gateway, _folder) = upstream.gateway(&SHORT);
         let (answer, after) = drip(&gateway, "", "");
-        assert!(answer.starts_with("HTTP/1.1 408 ") && after < Duration::from_secs(2), "{after:?}");
+        assert!(answer.is_empty() && after < Duration::from_secs(2), "{after:?}: {answer:?}");
         let (answer, after) = drip(&gateway, "GET /products HTTP/1.1\r\nx: ", "x");
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer:?}");
         assert!(answer.contains("/problems/request-timeout"), "{answer:?}");

@@ -9,6 +9,9 @@ mod content;
 mod head;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -18,18 +21,18 @@ use std::rc::Rc;
 
 use actix_http::{Payload, Request};
 use actix_service::Service;
-use actix_web::HttpResponse;
 use actix_web::body::BoxBody;
 use actix_web::dev::ServiceResponse;
+use actix_web::{HttpResponse, ResponseError as _};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 use super::DISCONNECT;
 use super::leaving::Leaving;
 use crate::config;
 use content::Content;
 use head::Head;
-use wire::{Patience, Wire};
+use wire::{Last, Patience, Wire};
 
 /// Serves `stream` until its end with `app`, one request after the other. Once the process is `leaving`, a client that
 /// is idle is left, and another behind its answer.
@@ -44,13 +47,19 @@ pub(super) async fn serve<S, A>(
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
 {
     let wire = Rc::new(RefCell::new(Wire::new(stream, Patience::of(options))));
-    let mut told = pin!(leaving.begun());
+    let mut told = pin!(async {
+        leaving.begun().await;
+        // Whoever has just connected has something to ask.
+        if wire.borrow().is_fresh() {
+            sleep(DISCONNECT).await;
+        }
+    });
     let mut listens = false;
-    loop {
+    let last = loop {
         let next = poll_fn(|cx| {
-            let mut wire = wire.borrow_mut();
-            let polled = wire.poll_head(cx);
-            if polled.is_pending() && wire.is_idle() && (leaving.has_begun() || !listens) {
+            let polled = wire.borrow_mut().poll_head(cx);
+            let is_idle = polled.is_pending() && wire.borrow().is_idle();
+            if is_idle && (leaving.has_begun() || !listens) {
                 // The bell wakes this task ever after.
                 listens = true;
                 return told.as_mut().poll(cx).map(|()| Ok(None));
@@ -59,21 +68,23 @@ pub(super) async fn serve<S, A>(
         });
         let head = match next.await {
             Ok(Some(head)) => head,
-            Ok(None) => break,
+            Ok(None) => break Last::Silence,
             Err(error) => {
+                let status = error.status_code().as_u16();
+                log::info!(target: "http", peer:? = peer, status; "no request: {error}");
                 // Whoever does not take it goes without.
                 let _ = wire::write(&wire, error.bare()).await;
-                break;
+                break Last::Answer;
             }
         };
         // Boxed, so that a client that is idle does not take the room of one that is not.
         match Box::pin(exchange(&wire, app, head, peer, leaving)).await {
             Ok(true) => {}
-            Ok(false) => break,
+            Ok(false) => break Last::Answer,
             Err(_gone) => return,
         }
-    }
-    let _ = timeout(DISCONNECT, wire::end(&wire)).await;
+    };
+    wire::end(&wire, last, leaving).await;
 }
 
 /// Answers one request; whether there may be another.

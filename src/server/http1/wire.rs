@@ -6,15 +6,18 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use actix_web::error::PayloadError;
 use actix_web::web::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::task::coop::unconstrained;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::super::DISCONNECT;
+use super::super::leaving::Leaving;
 use super::head::{self, Head};
 use crate::config;
 use crate::error::{Error, Kind};
@@ -66,7 +69,8 @@ pub(super) struct Wire<S> {
     /// How much of it is known not to be a whole head.
     looked_at: usize,
     incoming: Incoming,
-    /// What a client still has to be told before it sends content.
+    /// Whether the client waits for a word before it sends content, and what of that has not been written.
+    expects: bool,
     owed: &'static [u8],
     /// Counts the requests.
     turn: u32,
@@ -89,6 +93,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             input: BytesMut::new(),
             looked_at: 0,
             incoming: Incoming::Whole,
+            expects: false,
             owed: b"",
             turn: 0,
             patience,
@@ -104,6 +109,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.input.is_empty()
     }
 
+    /// Whether it has never begun one.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.turn == 0
+    }
+
     /// Waits for the next head; there is none when the client closes or is idle for too long.
     ///
     /// # Errors
@@ -117,10 +127,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(_) => return Poll::Ready(Ok(None)),
                 Poll::Pending if self.is_late(cx) => {
+                    // Nobody waits for an answer who has asked for nothing.
                     let slow = || Error::new(Kind::RequestTimeout, "the request came too slowly");
-                    return Poll::Ready(self.begun.map_or(Ok(None), |_| Err(slow())));
+                    return Poll::Ready(if self.is_idle() { Ok(None) } else { Err(slow()) });
                 }
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    if self.is_idle() {
+                        // What is behind it may be large.
+                        self.input = BytesMut::new();
+                    }
+                    return Poll::Pending;
+                }
             }
         }
     }
@@ -164,7 +181,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             // In time for a head that begins meanwhile.
             self.clock.as_mut().reset(deadline.min(now + self.patience.head));
             self.heard = true;
-            if self.clock.as_mut().poll(cx).is_pending() {
+            // A task that has done much is refused by what counts that, and would not be woken.
+            if pin!(unconstrained(self.clock.as_mut())).poll(cx).is_pending() {
                 return false;
             }
         }
@@ -183,7 +201,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             Some(length) => Incoming::Length(length),
             None => Incoming::Chunks(Decoder::new()),
         };
-        self.owed = if expects { CONTINUE } else { b"" };
+        (self.expects, self.owed) = (expects, if expects { CONTINUE } else { b"" });
         self.turn
     }
 
@@ -247,24 +265,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Asks for content, if the client waits for that (RFC 9110, section 10.1.1).
     fn poll_ask(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.owed.is_empty() && self.input.is_empty() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, self.owed))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.owed = &self.owed[written..];
+        if !self.input.is_empty() && self.owed.len() == CONTINUE.len() {
+            // It did not wait.
+            self.expects = false;
         }
-        if self.owed.is_empty() {
-            Pin::new(&mut self.stream).poll_flush(cx)
-        } else {
-            Poll::Ready(Ok(()))
+        if !self.expects {
+            return Poll::Ready(Ok(()));
         }
+        while !self.owed.is_empty() {
+            ready!(self.poll_tell(cx))?;
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// Writes some of what is owed.
+    fn poll_tell(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, self.owed))?;
+        self.owed = &self.owed[written..];
+        let error = || Err(io::ErrorKind::WriteZero.into());
+        Poll::Ready(if written == 0 { error() } else { Ok(()) })
     }
 
     /// Before an answer leaves: drops what has come of content that nobody has read; whether that was all of it.
+    /// Whoever reads on gets an error.
     pub(super) fn settle(&mut self) -> bool {
-        self.owed = b"";
+        self.expects = false;
+        if self.owed.len() == CONTINUE.len() {
+            self.owed = b"";
+        }
         while let Ok(Piece::Data(_)) = self.take_content() {}
+        self.turn = self.turn.wrapping_add(1);
         matches!(self.incoming, Incoming::Whole)
     }
 
@@ -293,6 +323,11 @@ pub(super) async fn write<S: AsyncRead + AsyncWrite + Unpin>(
         let wire = &mut *wire.borrow_mut();
         loop {
             let polled = match rest.is_empty() {
+                // Half of a word comes before the answer.
+                _ if !wire.owed.is_empty() => match wire.poll_tell(cx) {
+                    Poll::Ready(Ok(())) => continue,
+                    polled => polled.map_ok(|()| 0),
+                },
                 // TLS may hold back some of what it has taken.
                 true => Pin::new(&mut wire.stream).poll_flush(cx).map_ok(|()| 0),
                 false => Pin::new(&mut wire.stream).poll_write(cx, rest),
@@ -314,28 +349,39 @@ pub(super) async fn write<S: AsyncRead + AsyncWrite + Unpin>(
     .await
 }
 
-/// Ends the connection, so that the client gets to see what it was told last even if it is still sending (RFC 9112,
-/// section 9.6).
-pub(super) async fn end<S: AsyncRead + AsyncWrite + Unpin>(wire: &RefCell<Wire<S>>) {
-    let mut is_whole = false;
+/// What was the last that a client heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Last {
+    /// An answer, which it should get to see even if it is still sending.
+    Answer,
+    /// Nothing, for it asked for nothing more.
+    Silence,
+}
+
+/// Ends the connection. What a client sends in vain is read for a while, or its system would throw away the answer
+/// (RFC 9112, section 9.6).
+pub(super) async fn end<S: AsyncRead + AsyncWrite + Unpin>(
+    wire: &RefCell<Wire<S>>,
+    last: Last,
+    leaving: &Leaving,
+) {
+    let patience = wire.borrow().patience.write;
     let shut = poll_fn(|cx| {
         let wire = &mut *wire.borrow_mut();
-        is_whole = wire.input.is_empty() && matches!(wire.incoming, Incoming::Whole);
         wire.incoming = Incoming::Broken;
         Pin::new(&mut wire.stream).poll_shutdown(cx)
     });
-    if shut.await.is_err() || is_whole {
+    let shut = timeout(DISCONNECT, shut).await;
+    if last == Last::Silence || !matches!(shut, Ok(Ok(()))) {
         return;
     }
-    poll_fn(|cx| {
-        let wire = &mut *wire.borrow_mut();
-        loop {
+    let more = || {
+        poll_fn(|cx| {
+            let wire = &mut *wire.borrow_mut();
             wire.input.clear();
-            match ready!(wire.poll_fill(cx)) {
-                Ok(1..) => {}
-                _ => return Poll::Ready(()),
-            }
-        }
-    })
-    .await;
+            wire.poll_fill(cx)
+        })
+    };
+    let rest = async { while let Ok(Ok(1..)) = timeout(DISCONNECT, more()).await {} };
+    let _ = timeout(if leaving.has_begun() { DISCONNECT } else { patience }, rest).await;
 }

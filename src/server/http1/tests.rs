@@ -1,0 +1,224 @@
+//! Connections over a pipe in memory, on a clock that stands until all wait for it.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix_web::test::init_service;
+use actix_web::web::{self, Bytes};
+use actix_web::{App, HttpResponse};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::*;
+use crate::config::{Sources, load};
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: shop\r\n\r\n";
+
+/// A client's end of a connection.
+struct Client {
+    pipe: DuplexStream,
+    served: JoinHandle<()>,
+    leaving: Rc<Leaving>,
+    start: Instant,
+}
+
+impl Client {
+    /// With `room` for bytes that are under way; 5 s for a head, 75 s between requests, 10 s to read.
+    async fn connect(room: usize) -> Self {
+        let overrides = [("header_timeout", "5s"), ("keep_alive", "75s"), ("body_timeout", "10s")];
+        let overrides =
+            overrides.map(|(key, value)| (format!("server.{key}"), value.to_owned())).to_vec();
+        let directory = Some(std::env::temp_dir());
+        let sources = Sources { directory, overrides, ..Sources::default() };
+        let options = load(&sources).unwrap().0.server;
+        let (pipe, stream) = duplex(room);
+        let leaving = Rc::<Leaving>::default();
+        let told = leaving.clone();
+        let slow = async || {
+            sleep(Duration::from_secs(200)).await;
+            HttpResponse::Ok().body("late")
+        };
+        let app = App::new()
+            .route("/", web::get().to(async || HttpResponse::Ok().body("hello")))
+            .route("/slow", web::get().to(slow))
+            .route("/large", web::get().to(async || HttpResponse::Ok().body(vec![b'x'; 100_000])))
+            .route("/read", web::post().to(async |body: Bytes| HttpResponse::Ok().body(body)))
+            .route("/deaf", web::post().to(async || HttpResponse::Conflict().body("no")));
+        let app = init_service(app).await;
+        let served = tokio::task::spawn_local(async move {
+            serve(stream, None, &app, &options, &told).await;
+        });
+        Self { pipe, served, leaving, start: Instant::now() }
+    }
+
+    async fn send(&mut self, text: impl AsRef<[u8]>) {
+        self.pipe.write_all(text.as_ref()).await.unwrap();
+    }
+
+    /// What has come once `count` bytes have.
+    async fn receive(&mut self, count: usize) -> String {
+        let mut bytes = vec![0; count];
+        self.pipe.read_exact(&mut bytes).await.unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    /// Everything up to the end, and after how many seconds that came.
+    async fn rest(&mut self) -> (String, u64) {
+        let mut text = String::new();
+        self.pipe.read_to_string(&mut text).await.unwrap();
+        (text, self.start.elapsed().as_secs())
+    }
+
+    /// The next answer, whose content is `content`.
+    async fn answer(&mut self, content: &str) -> String {
+        let mut text = String::new();
+        while !text.ends_with(&format!("\r\n\r\n{content}")) {
+            text.push_str(&self.receive(1).await);
+        }
+        text
+    }
+}
+
+#[actix_rt::test]
+async fn a_client_that_sends_nothing_is_left_without_a_word() {
+    tokio::time::pause();
+    let mut client = Client::connect(4096).await;
+    assert_eq!(client.rest().await, (String::new(), 5));
+}
+
+#[actix_rt::test]
+async fn one_that_sends_a_byte_now_and_then_is_told() {
+    tokio::time::pause();
+    let mut client = Client::connect(4096).await;
+    for byte in GET.bytes().take(4) {
+        client.send([byte]).await;
+        sleep(Duration::from_secs(1)).await;
+    }
+    let (answer, seconds) = client.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 408 ") && seconds == 5, "{seconds}: {answer}");
+}
+
+#[actix_rt::test]
+async fn the_next_head_has_its_own_time_and_an_answer_as_long_as_it_takes() {
+    tokio::time::pause();
+    let mut client = Client::connect(4096).await;
+    client.send(GET.replace("/ ", "/slow ")).await;
+    client.answer("late").await;
+    assert_eq!(client.start.elapsed().as_secs(), 200);
+    sleep(Duration::from_secs(60)).await;
+    client.send(&GET[..9]).await;
+    let (answer, seconds) = client.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 408 ") && seconds == 265, "{seconds}: {answer}");
+}
+
+#[actix_rt::test]
+async fn an_idle_client_is_left_without_a_word() {
+    tokio::time::pause();
+    let mut client = Client::connect(4096).await;
+    client.send(GET).await;
+    client.answer("hello").await;
+    let (answer, seconds) = client.rest().await;
+    assert!(answer.is_empty() && (75..=80).contains(&seconds), "{seconds}: {answer}");
+}
+
+#[actix_rt::test]
+async fn a_client_that_does_not_read_is_left() {
+    tokio::time::pause();
+    let client = &mut Client::connect(1024).await;
+    client.send(GET.replace("/ ", "/large ")).await;
+    sleep(Duration::from_secs(9)).await;
+    client.receive(1024).await;
+    sleep(Duration::from_secs(9)).await;
+    assert!(!client.served.is_finished());
+    sleep(Duration::from_secs(2)).await;
+    assert!(client.served.is_finished());
+}
+
+#[actix_rt::test]
+async fn many_requests_at_once_do_not_stop_the_clock() {
+    tokio::time::pause();
+    for count in 120..135 {
+        let mut client = Client::connect(64 * 1024).await;
+        // Its bell rings while the request is under way.
+        client.send("POST /read HTTP/1.1\r\nhost: shop\r\ncontent-length: 1\r\n\r\n").await;
+        sleep(Duration::from_secs(7)).await;
+        client.send(format!("x{}GET", GET.repeat(count))).await;
+        let rest = timeout(Duration::from_secs(60), client.rest()).await;
+        let (answers, seconds) = rest.unwrap_or_else(|_| panic!("{count} requests, and no end"));
+        assert!(answers.contains("HTTP/1.1 408 ") && seconds <= 13, "{count}: {seconds}");
+        assert_eq!(answers.matches("HTTP/1.1 200 ").count(), count + 1);
+    }
+}
+
+#[actix_rt::test]
+async fn whoever_is_refused_may_finish_what_they_say() {
+    tokio::time::pause();
+    let mut client = Client::connect(1024).await;
+    let head = "POST /read HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n";
+    client.send(head).await;
+    // Longer than one second.
+    for _ in 0..5 {
+        sleep(Duration::from_millis(500)).await;
+        client.send([b'x'; 4000]).await;
+    }
+    let (answer, _) = client.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("in two ways"), "{answer}");
+    sleep(Duration::from_secs(2)).await;
+    assert!(client.served.is_finished());
+}
+
+#[actix_rt::test]
+async fn content_that_nobody_reads_is_not_asked_for() {
+    tokio::time::pause();
+    let head =
+        "POST /deaf HTTP/1.1\r\nhost: shop\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+    let mut client = Client::connect(4096).await;
+    client.send(head).await;
+    let (answer, _) = client.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 409 ") && answer.contains("connection: close"));
+    let mut client = Client::connect(4096).await;
+    client.send(head.replace("deaf", "read")).await;
+    assert_eq!(client.answer("").await, "HTTP/1.1 100 Continue\r\n\r\n");
+    client.send("hello").await;
+    assert!(client.answer("hello").await.starts_with("HTTP/1.1 200 "));
+}
+
+#[actix_rt::test]
+async fn content_that_is_here_and_not_read_does_not_end_the_connection() {
+    tokio::time::pause();
+    let mut client = Client::connect(4096).await;
+    let head = "POST /deaf HTTP/1.1\r\nhost: shop\r\ncontent-length: 5\r\n\r\nhello";
+    client.send(format!("{head}{GET}")).await;
+    assert!(client.answer("no").await.starts_with("HTTP/1.1 409 "));
+    assert!(client.answer("hello").await.starts_with("HTTP/1.1 200 "));
+}
+
+#[actix_rt::test]
+async fn whoever_leaves_answers_what_is_on_its_way() {
+    tokio::time::pause();
+    // A client that is idle is left at once,
+    let mut idle = Client::connect(4096).await;
+    idle.send(GET).await;
+    idle.answer("hello").await;
+    idle.leaving.begin();
+    assert_eq!(idle.rest().await, (String::new(), 0));
+    // one that has just connected may ask,
+    let mut fresh = Client::connect(4096).await;
+    fresh.leaving.begin();
+    sleep(Duration::from_millis(500)).await;
+    fresh.send(GET).await;
+    let (answer, _) = fresh.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"));
+    // if it does not wait for long,
+    let mut silent = Client::connect(4096).await;
+    silent.leaving.begin();
+    assert_eq!(silent.rest().await, (String::new(), 1));
+    // and one that waits for an answer gets it.
+    let mut waiting = Client::connect(4096).await;
+    waiting.send(GET.replace("/ ", "/slow ")).await;
+    sleep(Duration::from_secs(1)).await;
+    waiting.leaving.begin();
+    let (answer, seconds) = waiting.rest().await;
+    assert!(answer.ends_with("late") && answer.contains("connection: close") && seconds == 200);
+}
