@@ -228,7 +228,8 @@ impl House {
         settings: &Settings,
         effective: &Effective,
     ) -> Result<(), config::Error> {
-        let reloaded = self.gateway.reload(&settings.gateway);
+        let tls = self.tls.client_for(settings, effective)?;
+        let reloaded = self.gateway.reload(&settings.gateway, tls);
         reloaded.map_err(|(key, problem)| effective.blame(&key, problem))
     }
 

@@ -37,13 +37,8 @@ impl Tls {
         let Some(mutual) = mutual(settings, effective)? else {
             let others = upstreams(settings).filter(|_| roles.contains(&Role::Gateway));
             let asked = peers.iter().map(|(key, url)| ((*key).to_owned(), *url)).chain(others);
-            let secure = asked.filter(|(_, url)| url.is_secure()).map(|(key, _)| key).next();
-            let client = secure.map(|key| {
-                let hint = "set mtls.authority or SSL_CERT_FILE";
-                tls::platform_client()
-                    .map_err(|why| effective.blame(&key, format!("{why}; {hint}")))
-            });
-            return Ok(Self { gateway, roles: None, client: client.transpose()? });
+            let client = platform(asked, effective)?;
+            return Ok(Self { gateway, roles: None, client });
         };
         if let Some((key, url)) = peers.iter().find(|(_, url)| !url.is_secure()) {
             let problem =
@@ -65,6 +60,32 @@ impl Tls {
     pub(super) fn client(&self) -> Option<Arc<ClientConfig>> {
         self.client.clone()
     }
+
+    /// The same, for the upstreams of other `settings` than those that the process has begun with.
+    ///
+    /// # Errors
+    /// Names the upstream that cannot be asked.
+    pub(super) fn client_for(
+        &self,
+        settings: &Settings,
+        effective: &Effective,
+    ) -> Result<Option<Arc<ClientConfig>>, config::Error> {
+        match self.client() {
+            None => platform(upstreams(settings), effective),
+            client => Ok(client),
+        }
+    }
+}
+
+/// How those are asked, by their keys, of whom one is `https`: by what the machine trusts.
+fn platform<'a>(
+    mut asked: impl Iterator<Item = (String, &'a PeerUrl)>,
+    effective: &Effective,
+) -> Result<Option<Arc<ClientConfig>>, config::Error> {
+    let Some((key, _)) = asked.find(|(_, url)| url.is_secure()) else { return Ok(None) };
+    let hint = "set mtls.authority or SSL_CERT_FILE";
+    let client = tls::platform_client();
+    client.map(Some).map_err(|why| effective.blame(&key, format!("{why}; {hint}")))
 }
 
 /// Where the gateway's own upstreams are, and the settings that say so.

@@ -74,12 +74,18 @@ impl Gateway {
         Ok(Self { roles, trusted_proxies, limits, compress, scheme, current })
     }
 
-    /// Takes other routes from now on, on all threads; requests that have begun go on with those of before.
+    /// Takes other routes from now on, on all threads; requests that have begun go on with those of before. What is
+    /// elsewhere over `https` is reached with `tls`.
     ///
     /// # Errors
     /// The setting that does not work, and what is wrong with it; nothing has changed then.
-    pub fn reload(&self, options: &config::Gateway) -> Result<(), (String, String)> {
+    pub fn reload(
+        &self,
+        options: &config::Gateway,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Result<(), (String, String)> {
         let mut plan = Plan::compile(options, self.roles)?;
+        plan.tls = tls;
         plan.inherit(&self.plan().1);
         *self.current.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
         self.current.version.fetch_add(1, Ordering::Release);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::Method;
+use rustls::ClientConfig;
 
 use super::cache::Cache;
 use super::limit::Policies;
@@ -21,6 +22,8 @@ pub(super) struct Plan {
     pub(super) upstreams: Vec<Upstream>,
     /// What was kept of a path may be another upstream's by another plan.
     pub(super) answers: Cache,
+    /// By what certificates of upstreams are judged, if that is another matter than when the process began.
+    pub(super) tls: Option<Arc<ClientConfig>>,
 }
 
 /// Some requests, and what is done with them.
@@ -89,7 +92,7 @@ impl Plan {
         roles: &[&str],
     ) -> Result<Self, (String, String)> {
         let answers = Cache::new(options.cache_size, options.cache_entry_limit);
-        let mut plan = Self { routes: Vec::new(), upstreams: Vec::new(), answers };
+        let mut plan = Self { routes: Vec::new(), upstreams: Vec::new(), answers, tls: None };
         for (name, route) in &options.routes {
             let blame = |(field, problem): (&str, String)| {
                 (format!("gateway.routes.{name}.{field}"), problem)

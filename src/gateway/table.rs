@@ -105,7 +105,8 @@ fn build(
             let role = roles.iter().find(|(name, _)| *name == upstream.name);
             return role.map(|(_, peer)| peer.clone()).into_iter().collect();
         }
-        let peer = |url| Peer::Http(http::Peer::new(url, transport, tls.clone()));
+        let tls = plan.tls.as_ref().or(tls.as_ref());
+        let peer = |url| Peer::Http(http::Peer::new(url, transport, tls.cloned()));
         let peers = upstream.urls.iter().map(peer);
         peers.collect::<Vec<_>>()
     });

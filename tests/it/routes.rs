@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::support::tls::{Certificates, Http2};
 use crate::support::{Client, Kind, PASSWORD, Process, Server, Shop, Topology, until};
 
 /// A service that is not the shop's own: tells what it was asked, as `name`. Gives its URL.
@@ -194,6 +195,34 @@ async fn hanging_up_changes_routes_and_loses_no_request() {
     for client in load {
         client.await.unwrap();
     }
+}
+
+#[actix_rt::test]
+async fn hanging_up_adds_the_first_service_that_speaks_tls() {
+    let folders = [(); 2].map(|()| TempDir::new().unwrap());
+    let certificates = Certificates::make(folders[0].path().join("certs"));
+    let file = |name: &str| certificates.path(name).to_str().unwrap().to_owned();
+    let (certificate, key) = (file("gateway/tls.crt"), file("gateway/tls.key"));
+    let own = [("APP__GATEWAY__TLS_CERTIFICATE", &*certificate), ("APP__GATEWAY__TLS_KEY", &*key)];
+    let far = gateway(&folders[0], &own);
+    let url = &far.urls["gateway"];
+    let there = Http2::open(url, certificates.client(None)).await;
+    let json = [("content-type", "application/json")];
+    let made = there.send(Method::POST, "/products", &json, r#"{"name":"Lamp","price":5}"#).await;
+    let path = format!("/products/{}", made.json()["id"].as_str().unwrap());
+
+    fs::create_dir(folders[1].path().join("config")).unwrap();
+    let shop = gateway(&folders[1], &[("SSL_CERT_FILE", &file("ca.crt"))]);
+    let client = shop.client("gateway");
+    assert_eq!(client.get(&path).await.status, 404);
+    let url = url.replace("127.0.0.1", "localhost");
+    let routes = format!(
+        "[gateway.routes.far]\npath = \"{path}\"\nupstream = \"far\"\n\
+         [gateway.upstreams.far]\nurls = \"{url}\"\n"
+    );
+    fs::write(folders[1].path().join("config/gateway.toml"), routes).unwrap();
+    shop.signal(Signal::SIGHUP);
+    until("it is reached", async || client.get(&path).await.status == 200).await;
 }
 
 #[actix_rt::test]

@@ -27,8 +27,7 @@ impl Way {
     /// The way to `url`. The role's certificate is judged by `tls` and the host of the URL.
     pub fn new(url: &PeerUrl, tls: Option<Arc<ClientConfig>>) -> Self {
         let secured = || {
-            let tls =
-                tls.ok_or("this process has nothing to judge certificates by; start it again")?;
+            let tls = tls.ok_or("this process has nothing to judge certificates by")?;
             let name = ServerName::try_from(url.host().to_owned());
             Ok((TlsConnector::from(tls), name.map_err(|_| "no certificate can have that name")?))
         };
