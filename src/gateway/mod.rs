@@ -86,7 +86,9 @@ impl Gateway {
     ) -> Result<(), (String, String)> {
         let mut plan = Plan::compile(options, self.roles)?;
         plan.tls = tls;
-        plan.inherit(&self.plan().1);
+        let (_, before) = self.plan();
+        plan.inherit(&before);
+        before.answers.hand_over(&plan.answers);
         *self.current.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
         self.current.version.fetch_add(1, Ordering::Release);
         Ok(())

@@ -19,8 +19,8 @@ mod stored;
 mod tests;
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix_web::http::header::{
@@ -61,6 +61,8 @@ struct Shared {
     writes: [AtomicU64; STRIPES],
     hasher: RandomState,
     entry_limit: usize,
+    /// That of the plan behind this one's.
+    successor: OnceLock<Cache>,
 }
 
 impl Cache {
@@ -78,7 +80,14 @@ impl Cache {
             writes: [const { AtomicU64::new(0) }; STRIPES],
             hasher: RandomState::new(),
             entry_limit,
+            successor: OnceLock::new(),
         }))
+    }
+
+    /// From now on, what a write changes that began before is forgotten by `successor` too.
+    pub(super) fn hand_over(&self, successor: &Self) {
+        // A plan is followed by one other.
+        let _ = self.0.successor.set(successor.clone());
     }
 
     /// Answers `request` from the cache, or by `fetch`, which is given the request that it takes to ask the
@@ -223,6 +232,9 @@ impl Cache {
     fn invalidate(&self, key: &str) {
         self.stripe(key).fetch_add(1, Ordering::AcqRel);
         self.0.entries.invalidate(key);
+        if let Some(successor) = self.0.successor.get() {
+            successor.invalidate(key);
+        }
     }
 
     /// Stores an answer that was asked for when the stripe of `key` said `writes`; tells whether it did.

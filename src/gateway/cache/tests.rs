@@ -450,6 +450,18 @@ async fn a_write_that_succeeds_removes_what_it_has_changed() {
 }
 
 #[actix_rt::test]
+async fn a_write_that_began_by_the_plan_of_before_counts_for_the_next() {
+    let (before, after) = (Bench::new(), Bench::another());
+    before.cache.hand_over(&after.cache);
+    after.then(200, "old", &["cache-control: max-age=60"]);
+    assert_eq!(after.get(&[]).await.2, "old");
+    before.then(204, "", &[]);
+    before.send(request(&Method::PUT, "/a", &[])).await.unwrap();
+    after.then(200, "new", &["cache-control: max-age=60"]);
+    assert_eq!(after.get(&[]).await.2, "new");
+}
+
+#[actix_rt::test]
 async fn a_write_whose_answer_is_lost_counts_as_done() {
     let bench = Bench::new();
     bench.then(200, "old", &["cache-control: max-age=60"]);
