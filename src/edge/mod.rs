@@ -256,13 +256,13 @@ impl Edge {
         };
         let (outcome, status, route) = match answered {
             Ok(response) => {
-                let response = self.finish(response, id, &grant);
+                let response = self.finish(response, &context, &grant);
                 let (status, route) = (response.status(), RouteName::of(&response));
                 (Ok(response), status, route)
             }
             // The handler was cut off, and took the request with it.
             Err(error) => {
-                self.report(&error, id);
+                self.report(&error, &context);
                 let status = error.status_code();
                 // Nobody has read the request to its end.
                 let close = status.is_client_error() || self.draining.has_begun();
@@ -300,13 +300,13 @@ impl Edge {
     fn finish(
         &self,
         response: ServiceResponse<BoxBody>,
-        id: &RequestId,
+        context: &Context,
         grant: &cors::Grant,
     ) -> ServiceResponse<BoxBody> {
         let rendered = match response.response().error() {
             Some(cause) => match cause.as_error::<Error>() {
-                Some(error) => Some(self.problem(error, id)),
-                None => Some(self.problem(&foreign(response.status(), cause), id)),
+                Some(error) => Some(self.problem(error, context)),
+                None => Some(self.problem(&foreign(response.status(), cause), context)),
             },
             None => None,
         };
@@ -314,7 +314,7 @@ impl Edge {
             Some(problem) => response.into_response(problem),
             None => response,
         };
-        self.sign(response.headers_mut(), id, grant);
+        self.sign(response.headers_mut(), &context.request_id, grant);
         if self.draining.has_begun() {
             response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
@@ -332,15 +332,20 @@ impl Edge {
         }
     }
 
-    fn problem(&self, error: &Error, id: &RequestId) -> HttpResponse {
-        self.report(error, id);
-        error.render(Some(id.as_str()))
+    fn problem(&self, error: &Error, context: &Context) -> HttpResponse {
+        self.report(error, context);
+        error.render(Some(context.request_id.as_str()))
     }
 
-    /// The cause of a fault stands in the log, and only there.
-    fn report(&self, error: &Error, id: &RequestId) {
-        if error.status_code().is_server_error() && !error.is_logged() {
-            log::error!(role = self.role, requestId = id.as_str(); "{}", error.chain());
+    /// The cause of a fault stands in the log, and only there. That a client has no patience is no fault.
+    fn report(&self, error: &Error, context: &Context) {
+        let own = matches!(self.trusted, Trusted::Everybody) || !context.hurried;
+        let is_fault = error.status_code().is_server_error()
+            && !error.is_logged()
+            && (own || error.kind() != Kind::DeadlineExceeded);
+        if is_fault {
+            let id = context.request_id.as_str();
+            log::error!(role = self.role, requestId = id; "{}", error.chain());
         }
     }
 

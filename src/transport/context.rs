@@ -76,6 +76,8 @@ pub struct Context {
     /// Where the client is, as far as those are believed who say so; nothing where only a test knows.
     pub client: Option<IpAddr>,
     trace_parent: Option<HeaderValue>,
+    /// Whether whoever asks gives less time than there was.
+    pub hurried: bool,
     /// Whether whoever asks is cut off at the deadline anyway, so that a call need not look at the clock.
     watched: bool,
 }
@@ -85,11 +87,13 @@ impl Context {
     pub fn of(headers: &HeaderMap, limit: Duration, now: Instant) -> Self {
         let left = number(headers, REQUEST_TIMEOUT);
         let left = left.map_or(limit, |millis| Duration::from_millis(millis).min(limit));
+        let hurried = left < limit;
         Self {
             request_id: RequestId::of(headers),
             deadline: now + left,
             client: None,
             trace_parent: headers.get(TRACE_PARENT).cloned(),
+            hurried,
             watched: false,
         }
     }

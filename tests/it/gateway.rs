@@ -230,5 +230,8 @@ async fn a_caller_may_ask_for_a_shorter_deadline() {
             (answer.status, answer.problem().0.as_str()),
             (504, "/problems/deadline-exceeded")
         );
+        // That is nobody's fault, and wakes nobody at night.
+        let log = shop.process("gateway").log();
+        assert!(!log.contains("\"level\":\"error\""), "{log}");
     }
 }
