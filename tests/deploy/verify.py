@@ -81,9 +81,9 @@ def check_image(report):
     check = facts.get("HealthCheck") or facts.get("Healthcheck") or config.get("Healthcheck") or {}
     report.check(check.get("Test", [])[-1:] == ["healthcheck"], "health check", check.get("Test"))
     files = contents(image)
-    expected = {"app", "config", "data", "etc"}
+    expected = {"app", "certs", "config", "data", "etc"}
     report.check({name.split("/")[0] for name in files} - {"dev", "proc", "run", "sys", ""} == expected,
-                 "nothing but the program, its configuration, certificates and an empty data folder", f"{len(files)} files")
+                 "nothing but the program, its configuration, what it trusts, and folders for certificates and data", f"{len(files)} files")
     report.check(not any(name.endswith(("/sh", "/bash", "/busybox")) for name in files), "no shell")
     again = f"{shop()}-again"
     make(again, [*arguments, "--no-cache"])
