@@ -23,13 +23,18 @@ class Answer:
 
 
 class Customer:
-    """Asks the gateway on a port of this machine, with a connection for each request, and a token once it has one."""
+    """Asks the gateway on a port of this machine, with a connection for each request, and a token once it has one.
 
-    def __init__(self, port):
-        self.port, self.token = port, None
+    With `tls`, a context, over HTTPS.
+    """
+
+    def __init__(self, port, tls=None):
+        self.port, self.tls, self.token = port, tls, None
 
     def ask(self, method, path, content=None):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=12)
+        if self.tls:
+            connection = http.client.HTTPSConnection("localhost", self.port, timeout=12, context=self.tls)
         try:
             body = None if content is None else json.dumps(content)
             headers = {"Connection": "close"} | ({"Content-Type": "application/json"} if body else {})

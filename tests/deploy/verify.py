@@ -17,6 +17,7 @@ import secrets
 import shutil
 import signal
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -40,7 +41,8 @@ NOBODY = 65532
 
 
 def main():
-    steps = {"image": check_image, "alone": check_alone, "compose": check_compose, "kube": check_kube}
+    steps = {"image": check_image, "alone": check_alone, "compose": check_compose, "tls": check_tls,
+             "kube": check_kube}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=steps, default=list(steps), metavar="STEP", help=", ".join(steps))
     chosen = parser.parse_args().only
@@ -163,9 +165,9 @@ def start_alone():
 # --- compose ---
 
 class Stack:
-    """The services of deploy/compose.yaml, under a name of their own."""
+    """The services of deploy/compose.yaml, and of those that go `on_top` of it, under a name of their own."""
 
-    def __init__(self, images):
+    def __init__(self, images, *on_top):
         self.port = free_port()
         settings = secret_values() | {"SHOP_IMAGE": shop(), "PORT": str(self.port)}
         settings |= {f"{store.upper()}_IMAGE": image for store, image in images.items()}
@@ -173,12 +175,13 @@ class Stack:
         self.env.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
         self.env.chmod(0o600)
         self.program = composer() / "podman-compose"
-        self.file = WORK / "compose.json"
-        self.file.write_text(json.dumps(with_addresses(parsed((ROOT / "deploy/compose.yaml").read_text())[0])))
+        file = WORK / "compose.json"
+        file.write_text(json.dumps(with_addresses(parsed((ROOT / "deploy/compose.yaml").read_text())[0])))
+        self.files = [argument for path in (file, *on_top) for argument in ("--file", path)]
 
     def compose(self, *arguments):
         return run([self.program, "--in-pod=false", "--project-name", NAME, "--env-file", self.env,
-                    "--file", self.file, *arguments], timeout=300)
+                    *self.files, *arguments], timeout=300)
 
     def container(self, service):
         names = podman("ps", "--all", "--filter", f"label=com.docker.compose.service={service}",
@@ -222,7 +225,7 @@ def check_compose(report):
     for service in order:
         podman("start", stack.container(service))
     customer = Customer(stack.port)
-    ready(stack, report)
+    ready(stack, report, customer)
     five_requests(customer, report)
     check_hardening(stack, report)
     measure(stack, report)
@@ -233,14 +236,40 @@ def check_compose(report):
     stack.compose("down", "--volumes")
 
 
-def ready(stack, report):
+def check_tls(report):
+    report.step("deploy/compose.tls.yaml on top of it")
+    need_image()
+    stack = Stack(stores(report), ROOT / "deploy/compose.tls.yaml")
+    stack.compose("up", "--no-start", "--no-build")
+    certs = stack.container("certs")
+    podman("start", certs)
+    code = podman("wait", certs)
+    report.check(code == "0", "certificates are made", code)
+    for service in STORES + ROLES:
+        podman("start", stack.container(service))
+    authority = WORK / "ca.crt"
+    podman("cp", f"{certs}:/certs/ca.crt", authority)
+    tls = ssl.create_default_context(cafile=authority)
+    customer = Customer(stack.port, tls)
+    ready(stack, report, customer)
+    five_requests(customer, report)
+    in_the_clear = Customer(stack.port).ask("GET", "/").status
+    report.check(in_the_clear == 0, "nothing is answered in the clear", in_the_clear)
+    tls.set_alpn_protocols(["h2"])
+    with socket.create_connection(("127.0.0.1", stack.port)) as tcp, tls.wrap_socket(tcp, server_hostname="localhost") as wrapped:
+        protocol = wrapped.selected_alpn_protocol()
+    report.check(protocol == "h2", "HTTP/2 is spoken", protocol)
+    stack.compose("down", "--volumes")
+
+
+def ready(stack, report, customer):
     """Waits until every role says that it has all it needs."""
     start = time.monotonic()
     for role in ROLES:
         while podman("exec", stack.container(role), "/app", "healthcheck", check=False, timeout=30) == "" and \
                 time.monotonic() - start < PATIENCE:
             time.sleep(0.2)
-    Customer(stack.port).wait("/products?limit=1")
+    customer.wait("/products?limit=1")
     seconds = time.monotonic() - start
     if seconds >= PATIENCE:
         for service in ROLES + STORES:
