@@ -220,6 +220,7 @@ impl Edge {
     ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
         let started = Instant::now();
         let (bounds, ahead) = front.look(&request);
+        let named = request.extensions().get::<RouteName>().cloned();
         let peer = request.peer_addr().map(|address| address.ip());
         let client = self.trusted.client(request.headers(), peer);
         let context = Context::of(request.headers(), bounds.timeout, started).watched(client);
@@ -268,7 +269,7 @@ impl Edge {
                 let close = status.is_client_error() || self.draining.has_begun();
                 let edge = self.clone();
                 let cut = Rendered { error, id: id.clone(), edge, grant, close };
-                (Err(cut.into()), status, None)
+                (Err(cut.into()), status, named)
             }
         };
         let (route, duration) = (route.unwrap_or_default(), started.elapsed());
@@ -342,7 +343,7 @@ impl Edge {
         let own = matches!(self.trusted, Trusted::Everybody) || !context.hurried;
         let is_fault = error.status_code().is_server_error()
             && !error.is_logged()
-            && (own || error.kind() != Kind::DeadlineExceeded);
+            && (own || error.kind() != Kind::DeadlineExceeded || Instant::now() < context.deadline);
         if is_fault {
             let id = context.request_id.as_str();
             log::error!(role = self.role, requestId = id; "{}", error.chain());

@@ -51,6 +51,8 @@ impl Front for Rc<Proxy> {
         let path = canonical(request.path());
         let is_own = path.as_deref().is_some_and(|path| self.own.contains(&path));
         let found = match &path {
+            // In whatever spelling, and whatever a route takes.
+            _ if is_own => Err(Found::Nothing),
             Some(path) => self.tables.find(request.method(), &without_parameters(path)),
             None => Err(Found::Nothing),
         };
@@ -58,7 +60,7 @@ impl Front for Rc<Proxy> {
             Some(Cow::Owned(path)) => Some(path),
             _ => None,
         };
-        let (mut bounds, ahead) = (self.bounds, found.is_ok() && !is_own);
+        let (mut bounds, ahead) = (self.bounds, found.is_ok());
         if let Ok(routed) = &found {
             bounds = routed.route().bounds(bounds);
             let name = routed.table.names[routed.place].clone();

@@ -15,7 +15,7 @@ use app::edge::{Draining, Edge, HeadLimit, path};
 use app::server;
 use app::telemetry::Metrics;
 use app::transport::Trusted;
-use awc::http::Method;
+use awc::http::{Method, StatusCode};
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 use tempfile::TempDir;
@@ -32,6 +32,7 @@ struct Bench {
     certificates: Certificates,
     running: Arc<AtomicUsize>,
     draining: Draining,
+    metrics: Metrics,
     handle: ServerHandle,
     _folder: Rc<TempDir>,
 }
@@ -60,6 +61,7 @@ fn routes(running: Arc<AtomicUsize>) -> impl FnOnce(&mut ServiceConfig) {
             .app_data(web::PayloadConfig::new(LARGE))
             .service(path("/").get(public(), async || HttpResponse::Ok().body("hello")))
             .service(path("/echo").get(public(), echo).post(public(), echo))
+            .service(path("/empty").get(public(), empty))
             .service(path("/large").get(public(), large))
             .service(path("/chunks").get(public(), chunks))
             .service(path("/broken").get(public(), broken))
@@ -97,6 +99,15 @@ async fn broken() -> HttpResponse {
     HttpResponse::Ok().streaming(chunks.map(|chunk| chunk.map_err(io::Error::other)))
 }
 
+async fn empty(query: web::Query<Empty>) -> HttpResponse {
+    HttpResponse::new(StatusCode::from_u16(query.status).unwrap())
+}
+
+#[derive(serde::Deserialize)]
+struct Empty {
+    status: u16,
+}
+
 async fn wait(count: Data<Arc<AtomicUsize>>, query: web::Query<Wait>) -> HttpResponse {
     let _running = Running::begin(&count);
     rt::time::sleep(Duration::from_millis(query.millis)).await;
@@ -122,11 +133,12 @@ impl Bench {
         let (url, draining) = (listener.url(), Draining::default());
         let running = Arc::<AtomicUsize>::default();
         let (served, edge) = (Arc::clone(&running), edge(&settings, draining.clone()));
+        let metrics = edge.metrics.clone();
         let app = move || edge.clone().app(routes(served.clone()));
         let server = server::serve(listener, 1, &settings.server, app).unwrap();
         let handle = server.handle();
         rt::spawn(server);
-        Self { url, certificates, running, draining, handle, _folder: Rc::new(folder) }
+        Self { url, certificates, running, draining, metrics, handle, _folder: Rc::new(folder) }
     }
 
     async fn client(&self) -> Http2 {
@@ -198,6 +210,32 @@ async fn half_an_answer_does_not_pass_for_a_whole_one() {
     let error = client.try_send(Method::GET, "/broken", &[], "").await.unwrap_err();
     assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR));
     assert_eq!(client.get("/").await.status, 200, "the connection goes on");
+}
+
+#[actix_rt::test]
+async fn an_answer_without_content_says_nothing_of_a_length() {
+    let bench = Bench::start(&[]);
+    let client = bench.client().await;
+    for status in ["204", "304"] {
+        let answer = client.get(&format!("/empty?status={status}")).await;
+        assert_eq!(answer.status.to_string(), status);
+        assert!(!answer.headers.contains_key("content-length"), "{:?}", answer.headers);
+    }
+}
+
+#[actix_rt::test]
+async fn a_write_is_told_of_when_its_connection_is_gone() {
+    let bench = Bench::start(&[]);
+    let client = bench.client().await;
+    let write = rt::spawn(async move {
+        client.send(Method::POST, "/wait?millis=300", &[], "").await;
+    });
+    until("it runs", async || bench.running() == 1).await;
+    // The last who holds the connection.
+    write.abort();
+    let told = || String::from_utf8(bench.metrics.text().unwrap()).unwrap();
+    until("it is counted", async || told().contains("http_request_method=\"POST\"")).await;
+    assert_eq!(bench.running(), 0);
 }
 
 #[actix_rt::test]

@@ -47,6 +47,35 @@ fn answering(bytes: impl Into<Vec<u8>>) -> Upstream {
 }
 
 #[actix_rt::test]
+async fn a_client_that_is_gone_leaves_its_place_to_others() {
+    blocking(|| {
+        let upstream = Upstream::start(|line| match line.request() {
+            Some(request) if request.head.contains("/slow") => line.wait_for_end(),
+            _ => line.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"),
+        });
+        let settings = [
+            ("APP__GATEWAY__RESILIENCE__CONCURRENCY", "1"),
+            ("APP__GATEWAY__RESILIENCE__QUEUE", "0"),
+        ];
+        let (gateway, _folder) = upstream.gateway(&settings);
+        let ask = |path: &str, more: &str| {
+            let mut client = Raw::connect(&gateway);
+            client.send(format!("GET /products/{path} HTTP/1.1\r\nhost: shop\r\n{more}\r\n"));
+            client
+        };
+        let close = "connection: close\r\n";
+        let slow = ask("slow", "");
+        while !ask("next", close).rest().starts_with("HTTP/1.1 503 ") {}
+        slow.reset();
+        let start = Instant::now();
+        while !ask("next", close).rest().starts_with("HTTP/1.1 200 ") {
+            assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        }
+    })
+    .await;
+}
+
+#[actix_rt::test]
 async fn a_client_that_waits_for_100_gets_it_and_the_upstream_never_hears_of_it() {
     blocking(|| {
         let upstream = Upstream::obliging();

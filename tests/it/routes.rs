@@ -134,6 +134,29 @@ async fn a_route_asks_for_tokens_as_it_is_told() {
 }
 
 #[actix_rt::test]
+async fn a_route_for_everything_leaves_the_gateway_its_own_paths() {
+    let url = service("all");
+    let folder = TempDir::new().unwrap();
+    let environment = [
+        ("APP__GATEWAY__UPSTREAMS__ALL__URLS", url.as_str()),
+        ("APP__GATEWAY__ROUTES__ALL__UPSTREAM", "all"),
+        ("APP__GATEWAY__ROUTES__ALL__PREFIX", "/"),
+    ];
+    let shop = gateway(&folder, &environment);
+    let client = shop.client("gateway");
+    assert_eq!(client.get("/any/thing").await.json()["service"], "all");
+    for (path, status) in [("/health", 200), ("/%68ealth", 200), ("//health", 404), ("/", 200)] {
+        let answer = client.get(path).await;
+        assert_eq!(answer.status, status, "{path}");
+        assert!(answer.json()["service"].is_null(), "{path}");
+    }
+    assert_eq!(client.post("/health", "{}").await.status, 405);
+    let counted = shop.client("management").get("/metrics").await;
+    let counted = String::from_utf8(counted.body).unwrap();
+    assert!(counted.contains("http_route=\"/health\"") && counted.contains("http_route=\"all\""));
+}
+
+#[actix_rt::test]
 async fn hanging_up_changes_routes_and_loses_no_request() {
     let (one, two) = (service("one"), service("two"));
     let folder = TempDir::new().unwrap();

@@ -106,10 +106,16 @@ async fn a_body_that_stops_or_drips_is_a_408_and_the_end_of_the_connection() {
 async fn an_upstream_that_is_slow_is_not_the_clients_fault() {
     blocking(|| {
         let upstream = Upstream::start(Line::wait_for_end);
-        let (gateway, _folder) = upstream.gateway(&SHORT);
-        let mut client = Raw::connect(&gateway);
-        client.send(format!("{POST}connection: close\r\ncontent-length: 5\r\n\r\nhello"));
-        assert!(client.rest().starts_with("HTTP/1.1 504 "));
+        let more = [("APP__GATEWAY__RESILIENCE__RESPONSE_TIMEOUT", "1s")];
+        let (gateway, _folder) = upstream.gateway(&[&SHORT[..], &more].concat());
+        // A little haste of the client's is not why.
+        for line in ["", "x-request-timeout-ms: 1999\r\n"] {
+            let before = gateway.log().matches("\"level\":\"error\"").count();
+            let mut client = Raw::connect(&gateway);
+            client.send(format!("{POST}{line}connection: close\r\ncontent-length: 5\r\n\r\nhello"));
+            assert!(client.rest().starts_with("HTTP/1.1 504 "));
+            assert_eq!(gateway.log().matches("\"level\":\"error\"").count(), before + 1);
+        }
     })
     .await;
 }

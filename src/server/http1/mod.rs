@@ -18,6 +18,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use actix_http::{Payload, Request};
 use actix_service::Service;
@@ -104,13 +105,27 @@ where
 {
     let Head { mut request, framing, keeps, expects, client } = head;
     request.head_mut().peer_addr = peer;
-    if framing.chunked || framing.length.is_some_and(|length| length > 0) {
+    let has_content = framing.chunked || framing.length.is_some_and(|length| length > 0);
+    if has_content {
         let content = Content::begin(wire, framing, expects);
         *request.payload() = Payload::Stream { payload: Box::pin(content) };
     } else {
         wire.borrow_mut().next_request();
     }
-    let response: HttpResponse = match app.call(request).await {
+    let goes_on = !request.method().is_safe() || has_content;
+    let answered = match goes_on {
+        // A handler that may write runs on whoever is gone, and whoever sends content is seen to go by who reads it.
+        true => app.call(request).await,
+        false => {
+            let mut answer = pin!(app.call(request));
+            poll_fn(|cx| match answer.as_mut().poll(cx) {
+                Poll::Pending => wire.borrow_mut().poll_gone(cx).map(Err),
+                Poll::Ready(answer) => Poll::Ready(Ok(answer)),
+            })
+            .await?
+        }
+    };
+    let response: HttpResponse = match answered {
         Ok(response) => response.into_parts().1,
         Err(error) => error.error_response(),
     };

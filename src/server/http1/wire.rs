@@ -161,6 +161,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Ok(None)
     }
 
+    /// Returns once the client has given its connection up, while it waits for an answer. If it only sends no more, it
+    /// waits; and if it sends more, there is room for so much.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        while self.input.len() < BUFFER {
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(error),
+                Poll::Ready(Ok(0)) | Poll::Pending => break,
+            }
+        }
+        Poll::Pending
+    }
+
     /// Whether the client's time is over; if not, sees to it that the task is woken when that could be.
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
         if self.heard && !self.clock.is_elapsed() {

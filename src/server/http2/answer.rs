@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BoxBody, MessageBody as _};
-use actix_web::http::Version;
 use actix_web::http::header::{
     CONNECTION, CONTENT_LENGTH, DATE, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
 };
+use actix_web::http::{StatusCode, Version};
 use actix_web::web::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
@@ -67,8 +67,12 @@ fn head_of(response: &HttpResponse<()>, size: BodySize) -> http::Response<()> {
         headers.append(name, value.clone());
     }
     match size {
-        BodySize::Sized(length) => _ = headers.insert(CONTENT_LENGTH, HeaderValue::from(length)),
-        BodySize::None => _ = headers.remove(CONTENT_LENGTH),
+        // Whatever is said of a length is that of what is not sent (RFC 9110, section 8.6).
+        _ if response.status() == StatusCode::NOT_MODIFIED => {}
+        BodySize::Sized(length) if response.status() != StatusCode::NO_CONTENT => {
+            _ = headers.insert(CONTENT_LENGTH, HeaderValue::from(length))
+        }
+        BodySize::None | BodySize::Sized(_) => _ = headers.remove(CONTENT_LENGTH),
         BodySize::Stream => {}
     }
     if !headers.contains_key(DATE)

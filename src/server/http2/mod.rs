@@ -24,8 +24,8 @@ use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::http::{ConnectionType, Method, Uri};
 use actix_web::web::Bytes;
 use futures_util::stream::{self, FuturesUnordered, Stream, StreamExt as _};
-use h2::RecvStream;
-use h2::server::{Builder, Connection, SendResponse};
+use h2::server::{Builder, SendResponse};
+use h2::{Reason, RecvStream};
 use http::request::Parts;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, timeout};
@@ -65,7 +65,6 @@ pub(super) async fn serve<IO, A>(
     let mut idle = pin!(sleep(options.keep_alive));
     let mut is_last = false;
     loop {
-        let may_begin = exchanges.len() < STREAMS as usize;
         let may_go = tokio::select! {
             biased;
             Some(kind) = exchanges.next() => {
@@ -73,18 +72,22 @@ pub(super) async fn serve<IO, A>(
                 idle.as_mut().reset(Instant::now() + rest);
                 kind == ConnectionType::Close
             }
-            accepted = accept(&mut connection, may_begin) => match accepted {
+            accepted = connection.accept() => match accepted {
+                // Those that run on behind a reset count. A client may send this one again.
+                Some(Ok((_, mut respond))) if exchanges.len() >= STREAMS as usize => {
+                    respond.send_reset(Reason::REFUSED_STREAM);
+                    false
+                }
                 Some(Ok((request, respond))) => {
                     exchanges.push(exchange(app, request, respond, peer, options.body_timeout));
                     false
                 }
-                // With it go all who wait for an answer.
-                Some(Err(_)) | None => return,
+                Some(Err(_)) | None => break,
             },
             () = &mut leaving, if !is_last => true,
             () = &mut idle, if exchanges.is_empty() => {
                 if is_last {
-                    return;
+                    break;
                 }
                 true
             }
@@ -95,20 +98,9 @@ pub(super) async fn serve<IO, A>(
             idle.as_mut().reset(Instant::now() + DISCONNECT);
         }
     }
-}
-
-/// The next request, once there `may` be one; meanwhile, and until then, keeps the connection going.
-async fn accept<IO>(
-    connection: &mut Connection<IO, Bytes>,
-    may: bool,
-) -> Option<Result<(http::Request<RecvStream>, SendResponse<Bytes>), h2::Error>>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    if may {
-        return connection.accept().await;
-    }
-    poll_fn(|cx| connection.poll_closed(cx)).await.err().map(Err)
+    // With the connection go all who wait for an answer; what may write runs on.
+    drop(connection);
+    while exchanges.next().await.is_some() {}
 }
 
 /// Answers one request, as long as the client wants it. Gives what the answer says of the connection.

@@ -252,6 +252,12 @@ impl Raw {
         let _ = self.0.shutdown(Shutdown::Write);
     }
 
+    /// Goes without a word of parting, as a client does that is killed.
+    pub(crate) fn reset(self) {
+        let at_once = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+        nix::sys::socket::setsockopt(&self.0, nix::sys::socket::sockopt::Linger, &at_once).unwrap();
+    }
+
     /// Everything until the other side closes.
     pub(crate) fn rest(&mut self) -> String {
         let (bytes, closed) = self.everything();
