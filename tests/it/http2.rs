@@ -288,19 +288,22 @@ async fn writes_that_nobody_waits_for_any_longer_count_as_those_that_run() {
     let bench = Bench::start(&[]);
     let client = bench.client().await;
     assert_eq!(client.get("/").await.status, 200);
-    // Some more than may run, and not so many that it passes for an attack.
-    for _ in 0..140 {
+    for _ in 0..300 {
         let client = client.clone();
         let write = rt::spawn(async move {
-            client.send(Method::POST, "/wait?millis=3000", &[], "").await;
+            client.send(Method::POST, "/wait?millis=8000", &[], "").await;
         });
         rt::time::sleep(Duration::from_millis(2)).await;
         // The stream is reset, and there is room for another.
         write.abort();
-        assert!(bench.running() <= 128);
+        assert!(bench.running() <= 256);
     }
-    until("as many run as may", async || bench.running() == 128).await;
-    until("they run to their end, and the others do", async || bench.running() == 0).await;
+    until("as many run as may", async || bench.running() == 256).await;
+    assert_eq!(
+        client.try_send(Method::GET, "/", &[], "").await.unwrap_err().reason(),
+        Some(h2::Reason::REFUSED_STREAM)
+    );
+    until("they run to their end", async || bench.running() == 0).await;
     assert_eq!(client.get("/").await.status, 200);
 }
 

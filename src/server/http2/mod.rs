@@ -73,8 +73,8 @@ pub(super) async fn serve<IO, A>(
                 kind == ConnectionType::Close
             }
             accepted = connection.accept() => match accepted {
-                // Those that run on behind a reset count. A client may send this one again.
-                Some(Ok((_, mut respond))) if exchanges.len() >= STREAMS as usize => {
+                // As many again may run on behind a reset. A client may send this one once more.
+                Some(Ok((_, mut respond))) if exchanges.len() >= 2 * STREAMS as usize => {
                     respond.send_reset(Reason::REFUSED_STREAM);
                     false
                 }
