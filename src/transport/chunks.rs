@@ -9,8 +9,9 @@ const LINE: usize = 4096;
 const TRAILERS: usize = 16 * 1024;
 
 /// Where in the content the next byte is.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 enum At {
+    #[default]
     Size,
     Data(u64),
     /// The line break behind the data.
@@ -20,8 +21,8 @@ enum At {
     End,
 }
 
-/// Reads content in chunks.
-#[derive(Debug)]
+/// Reads content in chunks, from its beginning.
+#[derive(Debug, Default)]
 pub struct Decoder(At);
 
 /// What was read.
@@ -36,11 +37,6 @@ pub enum Piece {
 }
 
 impl Decoder {
-    /// At the beginning.
-    pub fn new() -> Self {
-        Self(At::Size)
-    }
-
     /// Takes what there is of the content from `input`.
     ///
     /// # Errors
@@ -128,7 +124,7 @@ mod tests {
 
     /// What `bytes` say, when `step` of them come at a time, and what stands behind it.
     fn decode(bytes: &[u8], step: usize) -> Result<(Vec<u8>, BytesMut), &'static str> {
-        let (mut decoder, mut input, mut all) = (Decoder::new(), BytesMut::new(), Vec::new());
+        let (mut decoder, mut input, mut all) = (Decoder::default(), BytesMut::new(), Vec::new());
         let mut steps = bytes.chunks(step);
         loop {
             match decoder.take(&mut input)? {

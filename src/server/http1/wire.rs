@@ -150,11 +150,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
         // What drips is not read from its beginning with each drop.
         let from = self.looked_at.saturating_sub(3);
-        if length >= 2 * self.looked_at || head::may_end(&self.input[from..]) {
-            if let Some(head) = head::take(&mut self.input)? {
-                (self.looked_at, self.begun) = (0, None);
-                return Ok(Some(head));
-            }
+        let may_end = length >= 2 * self.looked_at || head::may_end(&self.input[from..]);
+        if may_end && let Some(head) = head::take(&mut self.input)? {
+            (self.looked_at, self.begun) = (0, None);
+            return Ok(Some(head));
         }
         self.looked_at = length;
         self.begun.get_or_insert_with(Instant::now);
@@ -212,7 +211,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.next_request();
         self.incoming = match framing.length {
             Some(length) => Incoming::Length(length),
-            None => Incoming::Chunks(Decoder::new()),
+            None => Incoming::Chunks(Decoder::default()),
         };
         (self.expects, self.owed) = (expects, if expects { CONTINUE } else { b"" });
         self.turn

@@ -32,7 +32,7 @@ pub(super) async fn receive(
     let Head { status, headers, declared, content, keeps } = head;
     let (end, length) = match content {
         Content::Length(length) => (End::After(length), Some(length)),
-        Content::Chunks => (End::Chunk(Decoder::new()), None),
+        Content::Chunks => (End::Chunk(Decoder::default()), None),
         Content::Rest => (End::Close, None),
     };
     let mut rest =
