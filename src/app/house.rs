@@ -82,7 +82,7 @@ impl House {
             user,
             draining,
             guard,
-            docs: gateway::Docs::new(document::document(mode)),
+            docs: gateway::Docs::new(move || document::document(mode)),
             roles: roles.to_vec(),
             tls,
             settings,

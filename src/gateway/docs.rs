@@ -1,5 +1,7 @@
 //! The OpenAPI document, and a page that shows it to people.
 
+use std::sync::{Arc, LazyLock};
+
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
@@ -49,10 +51,11 @@ impl Text {
     }
 }
 
-/// All of it.
+/// All of it; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Docs {
-    document: Text,
+    /// Made when it is first asked for: most processes never are.
+    document: Arc<LazyLock<Text, Box<dyn FnOnce() -> Text + Send>>>,
     page: Text,
     script: Text,
     style: Text,
@@ -60,12 +63,13 @@ pub struct Docs {
 
 impl Docs {
     /// Of the API that `document` describes, which is JSON.
-    pub fn new(document: Bytes) -> Self {
+    pub fn new(document: impl FnOnce() -> Bytes + Send + 'static) -> Self {
         let of = |content_type, body: &'static str| {
             Text::new(content_type, Bytes::from_static(body.as_bytes()))
         };
+        let make = move || Text::new("application/json", document());
         Self {
-            document: Text::new("application/json", document),
+            document: Arc::new(LazyLock::new(Box::new(make))),
             page: of("text/html; charset=utf-8", include_str!("docs/page.html")),
             script: of("text/javascript; charset=utf-8", include_str!("docs/page.js")),
             style: of("text/css; charset=utf-8", include_str!("docs/page.css")),
