@@ -1,7 +1,7 @@
 //! Keeps a process's verifier up to date.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::http::header::HeaderMap;
 use tokio::time::sleep;
@@ -40,7 +40,7 @@ pub async fn follow(verifier: Arc<Verifier>, users: UserClient, interval: Durati
 }
 
 async fn learn(verifier: &Verifier, users: &UserClient) -> Result<(), Error> {
-    let context = Context::of(&HeaderMap::new(), PATIENCE, std::time::Instant::now());
+    let context = Context::of(&HeaderMap::new(), PATIENCE, Instant::now());
     let (keys, revocations) =
         futures_util::try_join!(users.keys(&context), users.revocations(&context))?;
     verifier.learn(&keys, revocations);

@@ -141,15 +141,6 @@ impl Default for RouteName {
     }
 }
 
-impl RouteName {
-    /// That of the request which `response` answers: what its handler says, or else its path's pattern.
-    fn of(response: &ServiceResponse<BoxBody>) -> Option<Self> {
-        let request = response.request();
-        let said = request.extensions().get::<Self>().cloned();
-        said.or_else(|| request.app_data::<Self>().cloned())
-    }
-}
-
 /// The policy of one role's edge.
 #[derive(Clone, Debug)]
 pub struct Edge {
@@ -258,7 +249,9 @@ impl Edge {
         let (outcome, status, route) = match answered {
             Ok(response) => {
                 let response = self.finish(response, &context, &grant);
-                let (status, route) = (response.status(), RouteName::of(&response));
+                // What the front has found, or else the pattern of the path.
+                let route = named.or_else(|| response.request().app_data::<RouteName>().cloned());
+                let status = response.status();
                 (Ok(response), status, route)
             }
             // The handler was cut off, and took the request with it.

@@ -53,10 +53,10 @@ impl Decoder {
                 }
                 At::Data(_) if input.is_empty() => return Ok(Piece::Wanting),
                 At::Data(left) => {
-                    let most = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
-                    let rest = left - most as u64;
-                    self.0 = if rest == 0 { At::Break } else { At::Data(rest) };
-                    return Ok(Piece::Data(input.split_to(most).freeze()));
+                    let mut left = left;
+                    let data = up_to(&mut left, input);
+                    self.0 = if left == 0 { At::Break } else { At::Data(left) };
+                    return Ok(Piece::Data(data));
                 }
                 At::Break => match line(input, 2)? {
                     None => return Ok(Piece::Wanting),
@@ -72,6 +72,13 @@ impl Decoder {
             }
         }
     }
+}
+
+/// Takes what there is of `left` bytes from `input`, and leaves the number of those that are missing.
+pub fn up_to(left: &mut u64, input: &mut BytesMut) -> Bytes {
+    let most = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+    *left -= most as u64;
+    input.split_to(most).freeze()
 }
 
 /// A line without its CRLF, at most `limit` bytes with it; nothing while it is not all there.

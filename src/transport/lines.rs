@@ -1,11 +1,11 @@
-//! Header lines as a parser finds them, and as the program has them.
+//! The lines of a head, as a parser finds them, as the program has them, and as they are written.
 
 use std::ops::Range;
 
 use actix_web::http::header::{
     CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
 };
-use actix_web::web::Bytes;
+use actix_web::web::{Bytes, BytesMut};
 
 /// The lines of a head that is still in the bytes it came in.
 pub struct Lines(Vec<(HeaderName, Range<usize>)>);
@@ -100,6 +100,14 @@ pub fn says<'a>(values: impl Iterator<Item = &'a [u8]>, word: &str) -> bool {
 /// The words of a list.
 pub fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// Adds a line that is these `parts` to `head`.
+pub fn line(head: &mut BytesMut, parts: &[&[u8]]) {
+    for part in parts {
+        head.extend_from_slice(part);
+    }
+    head.extend_from_slice(b"\r\n");
 }
 
 /// Where in `input` its `part` is.

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::super::date;
 use super::wire::{self, Wire};
 use crate::transport::chunks;
+use crate::transport::lines::line;
 
 /// What is sent at once, in bytes, if there is as much.
 const BUFFER: usize = 32 * 1024;
@@ -137,13 +138,6 @@ fn write_head(
     }
     if !is_dated {
         date::with_now(|now| line(output, &[b"date: ", now]));
-    }
-    output.extend_from_slice(b"\r\n");
-}
-
-fn line(output: &mut BytesMut, parts: &[&[u8]]) {
-    for part in parts {
-        output.extend_from_slice(part);
     }
     output.extend_from_slice(b"\r\n");
 }

@@ -21,7 +21,7 @@ use super::super::leaving::Leaving;
 use super::head::{self, Head};
 use crate::config;
 use crate::error::{Error, Kind};
-use crate::transport::chunks::{Decoder, Piece};
+use crate::transport::chunks::{Decoder, Piece, up_to};
 use crate::transport::lines::Framing;
 
 /// What is read at once, in bytes.
@@ -72,7 +72,7 @@ pub(super) struct Wire<S> {
     /// Whether the client waits for a word before it sends content, and what of that has not been written.
     expects: bool,
     owed: &'static [u8],
-    /// Counts the requests.
+    /// Is another with each request, and behind it.
     turn: u32,
     patience: Patience,
     clock: Pin<Box<Sleep>>,
@@ -256,11 +256,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             Incoming::Broken => return Err(PayloadError::Incomplete(None)),
             Incoming::Length(0) => Piece::End,
             Incoming::Length(_) if self.input.is_empty() => return Ok(Piece::Wanting),
-            Incoming::Length(left) => {
-                let most = usize::try_from(*left).unwrap_or(usize::MAX).min(self.input.len());
-                *left -= most as u64;
-                Piece::Data(self.input.split_to(most).freeze())
-            }
+            Incoming::Length(left) => Piece::Data(up_to(left, &mut self.input)),
             Incoming::Chunks(decoder) => match decoder.take(&mut self.input) {
                 Ok(piece) => piece,
                 Err(_) => {

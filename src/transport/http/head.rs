@@ -7,7 +7,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName};
 use actix_web::web::BytesMut;
 
-use super::super::lines::{Framing, Lines, words};
+use super::super::lines::{Framing, Lines, line, words};
 use super::super::{Body, Request, is_hop_by_hop};
 use super::origin_form;
 
@@ -30,14 +30,13 @@ impl Outgoing {
     pub(super) fn new(request: &Request, host: &str, body: Body) -> Self {
         let mut head = BytesMut::with_capacity(1024);
         let target = origin_form(&request.target);
-        for part in [request.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
-            head.extend_from_slice(part.as_bytes());
-        }
+        let method = request.method.as_str();
+        line(&mut head, &[method.as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1"]);
         if !request.headers.contains_key(HOST) {
-            line(&mut head, "host", host.as_bytes());
+            line(&mut head, &[b"host: ", host.as_bytes()]);
         }
         for (name, value) in &request.headers {
-            line(&mut head, name.as_str(), value.as_bytes());
+            line(&mut head, &[name.as_str().as_bytes(), b": ", value.as_bytes()]);
         }
         let chunked = match (&body, body.length()) {
             (Body::None, _) => false,
@@ -47,18 +46,12 @@ impl Outgoing {
                 false
             }
             (_, None) => {
-                line(&mut head, "transfer-encoding", b"chunked");
+                line(&mut head, &[b"transfer-encoding: chunked"]);
                 true
             }
         };
         head.extend_from_slice(b"\r\n");
         Self { head, body, chunked }
-    }
-}
-
-fn line(head: &mut BytesMut, name: &str, value: &[u8]) {
-    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
-        head.extend_from_slice(part);
     }
 }
 

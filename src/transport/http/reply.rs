@@ -9,7 +9,7 @@ use futures_util::Stream;
 use tokio::sync::OwnedSemaphorePermit as Permit;
 use tokio::time::{Sleep, sleep};
 
-use super::super::chunks::{Decoder, Piece};
+use super::super::chunks::{Decoder, Piece, up_to};
 use super::super::{Body, PeerError, Reply};
 use super::connection::{BUFFER, Connection};
 use super::head::{Content, Head};
@@ -107,11 +107,7 @@ impl Rest {
             End::After(0) => Ok(Piece::End),
             End::Chunk(decoder) => decoder.take(input).map_err(io::Error::other),
             _ if input.is_empty() => Ok(Piece::Wanting),
-            End::After(left) => {
-                let most = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
-                *left -= most as u64;
-                Ok(Piece::Data(input.split_to(most).freeze()))
-            }
+            End::After(left) => Ok(Piece::Data(up_to(left, input))),
             End::Close => Ok(Piece::Data(input.split().freeze())),
         }
     }
