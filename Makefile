@@ -21,18 +21,33 @@ IMAGE_ARGS ?=
 # Where the source is published, for the image's label.
 SOURCE ?=
 
+# What the program is built for, and what the compiler has learned of it there from runs (profile-guided optimisation):
+# who changes the compiler, Cargo.lock or much of the code runs `make train`. Without a profile the build is a plain one.
+TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
+PROFILE = deploy/profile/$(TARGET).profdata
+RELEASE = target/$(TARGET)/release/app
+BUILD = $(CARGO) build --release --locked --target $(TARGET)
+GUIDED = RUSTFLAGS="$(RUSTFLAGS) $(addprefix -Cprofile-use=$(CURDIR)/,$(wildcard $(PROFILE)))"
+TRAIN_NEEDS = $(BENCH_NEEDS) h2load:nghttp2-client
+# Of the LLVM that the compiler has: no other reads what its programs write.
+PROFDATA = llvm-profdata-$(shell rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+
 # Whose dependencies the bill of materials lists.
 SBOM_TARGET ?= x86_64-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint audit sbom bench fmt image env check-deploy contract verify-deploy needs bench-needs \
-	verify-needs
+.PHONY: help run release test lint audit sbom bench train fmt image env check-deploy contract verify-deploy needs \
+	bench-needs train-needs verify-needs
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: ## Start the whole shop on http://127.0.0.1:8000
-	$(CARGO) run --release
+run: release ## Start the whole shop on http://127.0.0.1:8000
+	$(RELEASE)
+
+release: ## Build the program as it is shipped
+	$(GUIDED) $(BUILD) --bin app
+	@echo "the program is $(RELEASE)"
 
 test: needs lint check-deploy contract ## Install what is missing, lint, and run every test
 	@if $(CARGO) nextest --version >/dev/null 2>&1; \
@@ -65,8 +80,15 @@ contract: needs target/contract/installed ## Hold the program against its OpenAP
 	target/contract/venv/bin/python -B tests/contract/run.py
 
 bench: bench-needs ## Measure start, memory, size, and CPU per request, beside nginx
-	$(CARGO) build --release --locked --bin app --example argon2
-	python3 -B tests/bench/bench.py $(BENCH_ARGS)
+	$(GUIDED) $(BUILD) --bin app --example argon2
+	APP_BINARY=$(RELEASE) python3 -B tests/bench/bench.py $(BENCH_ARGS)
+
+train: train-needs ## Learn anew what of the program is run most, for `make release`; takes a quarter of an hour
+	rm -rf target/train
+	RUSTFLAGS="-Cprofile-generate=$(CURDIR)/target/train" $(BUILD) --bin app
+	APP_BINARY=$(RELEASE) python3 -B tests/bench/train.py
+	mkdir -p $(dir $(PROFILE))
+	$(PROFDATA) merge --sparse --output $(PROFILE) target/train/*.profraw
 
 image: ## Build the container image with podman, buildah or docker
 	@[ -n "$(BUILDER)" ] || { echo "install podman, buildah or docker, or set BUILDER" >&2; exit 1; }
@@ -119,6 +141,9 @@ target/contract/installed: tests/contract/requirements.txt
 
 bench-needs: needs
 	@$(call install,$(BENCH_NEEDS))
+
+train-needs: needs
+	@$(call install,$(TRAIN_NEEDS) $(PROFDATA):$(subst profdata-,,$(PROFDATA)))
 
 verify-needs: needs
 	@$(call install,$(VERIFY_NEEDS))

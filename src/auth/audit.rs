@@ -22,11 +22,9 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Of `request`.
-    pub fn of(request: &HttpRequest) -> Self {
-        let context = request.extensions().get::<Context>().cloned();
-        let address = context.as_ref().and_then(|context| context.client);
-        Self { address, request_id: context.map(|context| context.request_id) }
+    /// Of the request that `context` is of.
+    pub fn of(context: &Context) -> Self {
+        Self { address: context.client, request_id: Some(context.request_id.clone()) }
     }
 
     /// Of a command that somebody runs beside the shop.
@@ -56,6 +54,7 @@ impl FromRequest for Audit {
     type Future = Ready<Result<Self, Error>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Ok(Self::of(request)))
+        let extensions = request.extensions();
+        ready(Ok(extensions.get::<Context>().map_or_else(Self::of_command, Self::of)))
     }
 }

@@ -7,16 +7,21 @@ use actix_web::http::header::{
     STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 
-use crate::transport::take_out;
-
 /// By which software announces itself.
 const X_POWERED_BY: HeaderName = HeaderName::from_static("x-powered-by");
 
 /// The security headers of answers that leave the house.
 #[derive(Clone, Debug)]
-pub struct SecurityHeaders(Vec<(HeaderName, HeaderValue)>);
+pub struct SecurityHeaders {
+    said: Vec<(HeaderName, HeaderValue)>,
+    /// Those that go.
+    hidden: [HeaderName; 2],
+}
 
 impl SecurityHeaders {
+    /// How many there are at the most.
+    const MOST: usize = 4;
+
     /// For content that is data and no page. With `hsts`, browsers that came over TLS come over nothing else for
     /// that long, in whole seconds (RFC 6797).
     pub fn new(hsts: Option<Duration>) -> Self {
@@ -29,18 +34,26 @@ impl SecurityHeaders {
         let hsts = hsts.map(|hsts| HeaderValue::from_str(&format!("max-age={}", hsts.as_secs())));
         // A number is a header value.
         headers.extend(hsts.and_then(Result::ok).map(|hsts| (STRICT_TRANSPORT_SECURITY, hsts)));
-        Self(headers)
+        Self { said: headers, hidden: [SERVER, X_POWERED_BY] }
     }
 
     /// Adds to `headers` what they do not say themselves: a page knows its own policy. Takes out what tells an
     /// attacker which software is behind the gateway.
     pub(super) fn write(&self, headers: &mut HeaderMap) {
-        take_out(headers, SERVER);
-        take_out(headers, X_POWERED_BY);
-        for (name, value) in &self.0 {
-            if !headers.contains_key(name) {
-                headers.insert(name.clone(), value.clone());
+        let mut is_said = [false; Self::MOST];
+        let mut tells = false;
+        // One look at all there is costs less than to ask for each.
+        for name in headers.keys() {
+            tells |= self.hidden.contains(name);
+            for (is_said, (known, _)) in is_said.iter_mut().zip(&self.said) {
+                *is_said |= name == known;
             }
+        }
+        if tells {
+            self.hidden.iter().for_each(|name| drop(headers.remove(name)));
+        }
+        for ((name, value), _) in self.said.iter().zip(is_said).filter(|(_, is_said)| !is_said) {
+            headers.append(name.clone(), value.clone());
         }
     }
 }

@@ -12,7 +12,8 @@ mod patterns;
 mod routes;
 mod upload;
 
-use std::future::ready;
+use std::convert::Infallible;
+use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -103,27 +104,48 @@ pub struct Bounds {
 
 /// What stands before a role's routes.
 pub trait Front: 'static {
-    /// The bounds of `request`, and whether this answers it, so that no route is looked for.
-    fn look(&self, request: &ServiceRequest) -> (Bounds, bool);
+    /// What it has found for a request that it answers itself.
+    type Found;
 
-    /// The answer to a request that it takes.
+    /// Looks at `request` before anything is done with it.
+    fn look(&self, request: &ServiceRequest) -> Look<Self::Found>;
+
+    /// The answer to a request for which it has found something.
     fn answer(
         &self,
         request: ServiceRequest,
+        found: Self::Found,
+        context: Context,
     ) -> impl Future<Output = Result<ServiceResponse<BoxBody>, actix_web::Error>> + 'static;
+}
+
+/// What a [`Front`] says of a request.
+#[derive(Debug)]
+pub struct Look<F> {
+    /// Its bounds.
+    pub bounds: Bounds,
+    /// What its route is called; nothing where the routes behind the front know that.
+    pub name: Option<RouteName>,
+    /// Nothing where a route behind the front is to be looked for.
+    pub found: Option<F>,
 }
 
 /// The same bounds for all requests, and nothing else.
 impl Front for Bounds {
-    fn look(&self, _: &ServiceRequest) -> (Bounds, bool) {
-        (*self, false)
+    type Found = Infallible;
+
+    fn look(&self, _: &ServiceRequest) -> Look<Infallible> {
+        Look { bounds: *self, name: None, found: None }
     }
 
     fn answer(
         &self,
-        request: ServiceRequest,
+        _: ServiceRequest,
+        _: Infallible,
+        _: Context,
     ) -> impl Future<Output = Result<ServiceResponse<BoxBody>, actix_web::Error>> + 'static {
-        ready(Ok(request.error_response(Error::not_found("path"))))
+        // Nothing is ever found.
+        pending()
     }
 }
 
@@ -191,9 +213,9 @@ impl Edge {
             .app_data(edge.guard.clone())
             .default_service(web::to(not_found))
             .configure(routes)
+            // Boxed, so that what is around it does not move all of it about.
             .wrap(from_fn(move |request, next| {
-                let (edge, shared) = (edge.clone(), shared.clone());
-                async move { edge.serve(request, next, &shared.0, &shared.1).await }
+                Box::pin(edge.clone().serve(request, next, shared.clone()))
             }))
     }
 
@@ -206,16 +228,14 @@ impl Edge {
         self: Rc<Self>,
         mut request: ServiceRequest,
         next: Next<B>,
-        front: &impl Front,
-        meter: &Meter,
+        shared: Rc<(impl Front, Meter)>,
     ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+        let (front, meter) = &*shared;
         let started = Instant::now();
-        let (bounds, ahead) = front.look(&request);
-        let named = request.extensions().get::<RouteName>().cloned();
+        let Look { bounds, name: named, found } = front.look(&request);
         let peer = request.peer_addr().map(|address| address.ip());
         let client = self.trusted.client(request.headers(), peer);
         let context = Context::of(request.headers(), bounds.timeout, started).watched(client);
-        request.extensions_mut().insert(context.clone());
         let line =
             log::log_enabled!(target: ACCESS, self.access).then(|| request.path().to_owned());
         let method = request.method().clone();
@@ -226,9 +246,9 @@ impl Edge {
             Some(_) => self.receive(&mut request, bounds.body_limit),
             None => (Ok(()), None),
         };
-        let answered = match (checked, &self.cors) {
-            (Err(error), _) => Err(error),
-            (Ok(()), Some(cors)) if cors::is_preflight(request.method(), request.headers()) => {
+        let answered = match (checked, &self.cors, found) {
+            (Err(error), ..) => Err(error),
+            (Ok(()), Some(cors), _) if cors::is_preflight(request.method(), request.headers()) => {
                 Ok(match cors.preflight(&grant) {
                     Ok(allowed) => request.into_response(allowed),
                     Err(error) => request.error_response(error),
@@ -237,11 +257,13 @@ impl Edge {
             _ if context.deadline <= started => {
                 Err(Error::new(Kind::DeadlineExceeded, "no time was left to answer"))
             }
-            _ if ahead => {
-                let ended = within(context.deadline, method.is_safe(), front.answer(request)).await;
+            (Ok(()), _, Some(found)) => {
+                let answer = front.answer(request, found, context.clone());
+                let ended = within(context.deadline, method.is_safe(), answer).await;
                 judge(ended, upload.as_ref())
             }
-            _ => {
+            (Ok(()), _, None) => {
+                request.extensions_mut().insert(context.clone());
                 let ended = within(context.deadline, method.is_safe(), next.call(request)).await;
                 judge(ended, upload.as_ref())
             }
@@ -281,7 +303,7 @@ impl Edge {
     ) -> (Result<(), Error>, Option<Upload>) {
         let upload = Upload::watch(request, self.body_timeout);
         let checked = head::check(request.head_mut(), self.head_limit).and_then(|()| {
-            let length = number::<u64>(request.headers(), CONTENT_LENGTH);
+            let length = number::<u64>(request.headers().get(CONTENT_LENGTH));
             match length.is_some_and(|length| length > body_limit as u64) {
                 true => Err(too_large(body_limit)),
                 false => Ok(()),

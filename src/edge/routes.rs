@@ -14,6 +14,7 @@ use super::RouteName;
 use super::fields::{BodyLimit, discard};
 use crate::auth::{Audit, Caller, Denied, Guard, Rule};
 use crate::error::{Error, Kind, allow_header};
+use crate::transport::Context;
 
 /// A path of a role; made by [`path`].
 pub struct Path {
@@ -115,7 +116,8 @@ fn guarded(rule: Rule, route: Route) -> Route {
         return route;
     }
     route.wrap(from_fn(move |mut request: ServiceRequest, next: Next<BoxBody>| async move {
-        match admit(rule, &mut request).await {
+        let context = request.extract::<Context>().await?;
+        match admit(rule, &mut request, &context).await {
             Ok(caller) => {
                 request.extensions_mut().insert(caller);
                 next.call(request).await
@@ -129,7 +131,11 @@ fn guarded(rule: Rule, route: Route) -> Route {
 ///
 /// # Errors
 /// Those of [`Guard::admit`].
-pub async fn admit(rule: Rule, request: &mut ServiceRequest) -> Result<Caller, Error> {
+pub async fn admit(
+    rule: Rule,
+    request: &mut ServiceRequest,
+    context: &Context,
+) -> Result<Caller, Error> {
     let admitted = match request.app_data::<Guard>() {
         Some(guard) => guard.admit(rule, request.headers()).await,
         None => Err(Error::internal("there is a rule and no guard").into()),
@@ -141,7 +147,7 @@ pub async fn admit(rule: Rule, request: &mut ServiceRequest) -> Result<Caller, E
             let content = request.take_payload();
             discard(request.headers(), content, limit).await;
             if let Kind::Unauthorized | Kind::Forbidden = error.kind() {
-                Audit::of(request.request()).note("access_denied", user, &error.chain());
+                Audit::of(context).note("access_denied", user, &error.chain());
             }
             Err(error)
         }

@@ -6,9 +6,9 @@
 use std::net::IpAddr;
 
 use actix_web::http::Version;
-use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 
-use crate::transport::FORWARDED_FOR;
+use crate::transport::{FORWARDED_FOR, Headers};
 
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -33,14 +33,14 @@ pub(super) fn may_pass(name: &HeaderName, trusted: bool) -> bool {
     !is_identity(name) && (trusted || !is_way(name))
 }
 
-/// Whether proxies tell services by `name` which way a request has come, or should take, beyond what [`trace`] says.
+/// Whether proxies tell services by `name` which way a request has come, or should take.
 fn is_way(name: &HeaderName) -> bool {
     let name = name.as_str();
-    let said = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
-    (name.starts_with("x-forwarded-") && !said.contains(&name))
+    name.starts_with("x-forwarded-")
         || matches!(
             name,
-            "x-real-ip"
+            "forwarded"
+                | "x-real-ip"
                 | "x-client-ip"
                 | "true-client-ip"
                 | "x-original-url"
@@ -53,80 +53,79 @@ fn is_way(name: &HeaderName) -> bool {
 /// Whether nobody outside may say `name`: by it proxies tell services who a user is. No role believes one.
 fn is_identity(name: &HeaderName) -> bool {
     /// The beginnings of what single sign-on proxies and API gateways say.
-    const FAMILIES: [&str; 19] = [
-        "x-user-",
-        "x-auth-request-",
-        "x-auth-user",
-        "x-authenticated-",
-        "x-authentik-",
-        "x-webauth-",
-        "x-remote-",
+    const FAMILIES: [&str; 4] = ["impersonate-", "remote-", "ssl-client-", "tailscale-user-"];
+    /// The same, behind `x-`.
+    const EXPERIMENTAL: [&str; 16] = [
+        "user-",
+        "auth-request-",
+        "auth-user",
+        "authenticated-",
+        "authentik-",
+        "webauth-",
         "remote-",
-        "x-goog-authenticated-",
-        "x-goog-iap-",
-        "x-ms-client-principal",
-        "x-amzn-oidc-",
-        "x-consumer-",
-        "x-credential-",
-        "x-hasura-",
-        "x-client-cert",
-        "x-ssl-client-",
+        "goog-authenticated-",
+        "goog-iap-",
+        "ms-client-principal",
+        "amzn-oidc-",
+        "consumer-",
+        "credential-",
+        "hasura-",
+        "client-cert",
         "ssl-client-",
-        "tailscale-user-",
     ];
     let name = name.as_str();
+    // Most names have no such beginning.
+    let Some(name) = name.strip_prefix("x-") else {
+        return FAMILIES.iter().any(|family| name.starts_with(family));
+    };
     matches!(
         name,
-        "x-user"
-            | "x-username"
-            | "x-role"
-            | "x-roles"
-            | "x-groups"
-            | "x-email"
-            | "x-forwarded-user"
-            | "x-forwarded-email"
-            | "x-forwarded-groups"
-            | "x-forwarded-preferred-username"
-            | "x-forwarded-access-token"
-            | "x-forwarded-client-cert"
-    ) || name.starts_with("impersonate-")
-        || FAMILIES.iter().any(|family| name.starts_with(family))
+        "user"
+            | "username"
+            | "role"
+            | "roles"
+            | "groups"
+            | "email"
+            | "forwarded-user"
+            | "forwarded-email"
+            | "forwarded-groups"
+            | "forwarded-preferred-username"
+            | "forwarded-access-token"
+            | "forwarded-client-cert"
+    ) || EXPERIMENTAL.iter().any(|family| name.starts_with(family))
 }
 
-/// Says in `headers` to a role where the client is.
-pub(super) fn introduce(headers: &mut HeaderMap, hop: &Hop) {
+/// Says in `headers`, of which all [`may_pass`], to a role where the client is.
+pub(super) fn introduce(headers: &mut Headers, hop: &Hop) {
     set(headers, FORWARDED_FOR, hop.client.map(text));
 }
 
 /// The same, and says to any service which way the request has come.
-pub(super) fn trace(headers: &mut HeaderMap, hop: &Hop) {
+pub(super) fn trace(headers: &mut Headers, hop: &Hop) {
     let peer = hop.peer.map(text);
-    let addresses = addresses(headers, hop, peer.as_deref());
-    set(headers, FORWARDED_FOR, Some(addresses).filter(|addresses| !addresses.is_empty()));
     let host = headers.get(header::HOST).cloned();
     let mut chain = element(hop, peer.as_deref(), host.as_ref());
     if hop.trusted && headers.contains_key(header::FORWARDED) {
         chain = format!("{}, {chain}", joined(headers, header::FORWARDED));
     }
     set(headers, header::FORWARDED, Some(chain));
-    if !hop.trusted || !headers.contains_key(FORWARDED_PROTO) {
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(hop.scheme));
+    let addresses = match hop.trusted && hop.client != hop.peer {
+        true => Some(addresses(headers, hop, peer.as_deref())),
+        false => peer,
+    };
+    set(headers, FORWARDED_FOR, addresses.filter(|addresses| !addresses.is_empty()));
+    if !headers.contains_key(FORWARDED_PROTO) {
+        headers.append(FORWARDED_PROTO, HeaderValue::from_static(hop.scheme));
     }
-    if !hop.trusted || !headers.contains_key(FORWARDED_HOST) {
-        match host {
-            Some(host) => _ = headers.insert(FORWARDED_HOST, host),
-            None => _ = headers.remove(FORWARDED_HOST),
-        }
+    if !headers.contains_key(FORWARDED_HOST) {
+        host.into_iter().for_each(|host| headers.append(FORWARDED_HOST, host));
     }
     let via = if hop.version == Version::HTTP_2 { "2.0 shop" } else { "1.1 shop" };
     headers.append(header::VIA, HeaderValue::from_static(via));
 }
 
 /// The client's address and those of the proxies behind it. What anybody may have written before is left out.
-fn addresses(headers: &HeaderMap, hop: &Hop, peer: Option<&str>) -> String {
-    if !hop.trusted || hop.client == hop.peer {
-        return peer.unwrap_or_default().to_owned();
-    }
+fn addresses(headers: &Headers, hop: &Hop, peer: Option<&str>) -> String {
     let said = joined(headers, FORWARDED_FOR);
     let mut believed = peer.into_iter().collect::<Vec<_>>();
     for address in said.rsplit(',').map(str::trim) {
@@ -140,7 +139,7 @@ fn addresses(headers: &HeaderMap, hop: &Hop, peer: Option<&str>) -> String {
 }
 
 /// All lines of the header `name` as one list.
-fn joined(headers: &HeaderMap, name: HeaderName) -> String {
+fn joined(headers: &Headers, name: HeaderName) -> String {
     let lines = headers.get_all(name).filter_map(|line| line.to_str().ok());
     lines.collect::<Vec<_>>().join(", ")
 }
@@ -162,7 +161,10 @@ fn element(hop: &Hop, peer: Option<&str>, host: Option<&HeaderValue>) -> String 
 /// As `to_string`, without the long way of `fmt` for the addresses that most clients have.
 fn text(address: IpAddr) -> String {
     let IpAddr::V4(address) = address else { return address.to_string() };
-    let mut text = String::with_capacity(15);
+    // Exactly as long as it becomes: what is longer has to be copied before it is a header's value.
+    let digits = |octet: u8| 1 + usize::from(octet > 9) + usize::from(octet > 99);
+    let length = 3 + address.octets().map(digits).iter().sum::<usize>();
+    let mut text = String::with_capacity(length);
     for octet in address.octets() {
         if !text.is_empty() {
             text.push('.');
@@ -172,10 +174,10 @@ fn text(address: IpAddr) -> String {
     text
 }
 
-fn set(headers: &mut HeaderMap, name: HeaderName, text: Option<String>) {
+fn set(headers: &mut Headers, name: HeaderName, text: Option<String>) {
     match text.and_then(|text| HeaderValue::try_from(text).ok()) {
-        Some(value) => _ = headers.insert(name, value),
-        None => _ = headers.remove(name),
+        Some(value) => headers.insert(name, value),
+        None => headers.remove(name),
     }
 }
 
@@ -188,15 +190,15 @@ mod tests {
         Hop { client: peer, peer, trusted, scheme: "http", version: Version::HTTP_11 }
     }
 
-    fn headers(lines: &[(&str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn headers(lines: &[(&str, &str)]) -> Headers {
+        let mut headers = Headers::new();
         for (name, value) in lines {
             headers.append(name.parse().unwrap(), HeaderValue::from_str(value).unwrap());
         }
         headers
     }
 
-    fn line(headers: &HeaderMap, name: &str) -> String {
+    fn line(headers: &Headers, name: &str) -> String {
         joined(headers, name.parse().unwrap())
     }
 
@@ -210,6 +212,7 @@ mod tests {
             ("forwarded", "for=6.6.6.6"),
             ("via", "1.0 fred"),
         ]);
+        lines.retain(|name| may_pass(name, false));
         trace(&mut lines, &hop("192.0.2.7", false));
         assert_eq!(line(&lines, "x-forwarded-for"), "192.0.2.7");
         assert_eq!(line(&lines, "x-forwarded-proto"), "http");
@@ -240,16 +243,17 @@ mod tests {
 
     #[test]
     fn only_trusted_proxies_say_more_of_the_way() {
-        for name in ["x-real-ip", "x-forwarded-port", "x-forwarded-prefix", "x-original-url"] {
+        let said = ["x-forwarded-for", "forwarded", "x-forwarded-port", "x-forwarded-prefix"];
+        for name in said.into_iter().chain(["x-real-ip", "x-original-url"]) {
             let name = name.parse().unwrap();
             assert!(may_pass(&name, true) && !may_pass(&name, false), "{name}");
         }
-        assert!(may_pass(&FORWARDED_FOR, false), "replaced later");
     }
 
     #[test]
     fn a_host_that_nobody_names_is_not_made_up_by_strangers() {
         let mut lines = headers(&[("x-forwarded-host", "evil.example")]);
+        lines.retain(|name| may_pass(name, false));
         trace(&mut lines, &hop("192.0.2.7", false));
         assert_eq!(line(&lines, "x-forwarded-host"), "");
     }

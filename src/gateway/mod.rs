@@ -33,7 +33,7 @@ pub use docs::Docs;
 use health::Roles;
 use limit::Limiter;
 use plan::Plan;
-use proxy::Proxy;
+use proxy::{Proxy, miss};
 use table::Tables;
 
 use upstream::Report;
@@ -156,18 +156,17 @@ impl Gateway {
             bounds,
         });
         let edge = Edge { trusted: Trusted::Proxies(trusted_proxies), ..edge };
-        let front = proxy.clone();
-        edge.app_behind(front, |routes| configure(routes, roles, docs, proxy))
+        edge.app_behind(proxy, |routes| configure(routes, roles, docs))
     }
 }
 
 /// Every route of the role itself; all others are the operator's.
-fn configure(routes: &mut ServiceConfig, roles: Data<Roles>, docs: Docs, proxy: Rc<Proxy>) {
+fn configure(routes: &mut ServiceConfig, roles: Data<Roles>, docs: Docs) {
     routes.app_data(roles).app_data(Data::new(docs));
     for path in paths() {
         routes.service(path);
     }
-    routes.default_service(fn_service(move |request| proxy.clone().serve(request)));
+    routes.default_service(fn_service(miss));
 }
 
 /// What the gateway answers itself. None has a parameter: all that is proxied is held against these paths first.

@@ -5,9 +5,9 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
-use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
-use actix_web::http::Uri;
-use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, TRANSFER_ENCODING};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
+use actix_web::http::{Method, Uri};
 use actix_web::{HttpMessage as _, HttpResponse};
 use futures_util::StreamExt as _;
 
@@ -19,9 +19,9 @@ use super::plan::Found;
 use super::table::{Routed, Tables};
 use crate::auth::Caller;
 use crate::config::Networks;
-use crate::edge::{BodyLimit, Bounds, Front, RouteName, admit, discard, too_large};
+use crate::edge::{BodyLimit, Bounds, Front, Look, RouteName, admit, discard, too_large};
 use crate::error::{Error, allow_header};
-use crate::transport::{Body, Context, Request, number};
+use crate::transport::{Body, Context, Reply, Request, number};
 
 /// What the proxy of one worker thread works with.
 #[derive(Debug)]
@@ -39,15 +39,20 @@ pub(super) struct Proxy {
 }
 
 /// What the edge has found, for the proxy to use.
-struct Search {
-    found: Result<Routed, Found>,
+pub(super) struct Search {
+    routed: Routed,
     /// The path, where its one spelling is another than the client's.
     path: Option<String>,
 }
 
+/// The methods that would have been taken where another was asked for.
+struct OtherMethods(Vec<Method>);
+
 impl Front for Rc<Proxy> {
+    type Found = Search;
+
     /// Finds the route of `request`.
-    fn look(&self, request: &ServiceRequest) -> (Bounds, bool) {
+    fn look(&self, request: &ServiceRequest) -> Look<Search> {
         let path = canonical(request.path());
         let is_own = path.as_deref().is_some_and(|path| self.own.contains(&path));
         let found = match &path {
@@ -56,59 +61,68 @@ impl Front for Rc<Proxy> {
             Some(path) => self.tables.find(request.method(), &without_parameters(path)),
             None => Err(Found::Nothing),
         };
-        let path = match path {
-            Some(Cow::Owned(path)) => Some(path),
-            _ => None,
-        };
-        let (mut bounds, ahead) = (self.bounds, found.is_ok());
-        if let Ok(routed) = &found {
-            bounds = routed.route().bounds(bounds);
-            let name = routed.table.names[routed.place].clone();
-            request.extensions_mut().insert(RouteName(name));
+        match found {
+            Ok(routed) => {
+                let path = match path {
+                    Some(Cow::Owned(path)) => Some(path),
+                    _ => None,
+                };
+                let bounds = routed.route().bounds(self.bounds);
+                let name = RouteName(routed.table.names[routed.place].clone());
+                Look { bounds, name: Some(name), found: Some(Search { routed, path }) }
+            }
+            Err(missed) => {
+                if let Found::OtherMethods(methods) = missed {
+                    request.extensions_mut().insert(OtherMethods(methods));
+                }
+                Look { bounds: self.bounds, name: None, found: None }
+            }
         }
-        request.extensions_mut().insert(Search { found, path });
-        (bounds, ahead)
     }
 
     fn answer(
         &self,
         request: ServiceRequest,
+        found: Search,
+        context: Context,
     ) -> impl Future<Output = Result<ServiceResponse, actix_web::Error>> + 'static {
-        self.clone().serve(request)
+        self.clone().serve(request, found, context)
     }
 }
 
+/// The answer to a request that is for nobody.
+pub(super) async fn miss(mut request: ServiceRequest) -> Result<ServiceResponse, actix_web::Error> {
+    let limit = BodyLimit::of(request.request());
+    let content = request.take_payload();
+    discard(request.headers(), content, limit).await;
+    let methods = request.extensions_mut().remove::<OtherMethods>();
+    Ok(request.error_response(match methods {
+        Some(OtherMethods(methods)) => Error::method_not_allowed(allow_header(&methods)),
+        None => Error::not_found("path"),
+    }))
+}
+
 impl Proxy {
-    /// Any request that is not for the gateway itself.
-    pub(super) async fn serve(
+    async fn serve(
         self: Rc<Self>,
         mut request: ServiceRequest,
+        found: Search,
+        context: Context,
     ) -> Result<ServiceResponse, actix_web::Error> {
-        match self.respond(&mut request).await {
+        match self.respond(&mut request, found, &context).await {
             Ok(response) => Ok(request.into_response(response)),
             Err(error) => Ok(request.error_response(error)),
         }
     }
 
-    async fn respond(&self, request: &mut ServiceRequest) -> Result<HttpResponse, Error> {
-        let search = request.extensions_mut().remove::<Search>();
-        let (routed, path) = match search {
-            Some(Search { found: Ok(routed), path }) => (routed, path),
-            other => {
-                let limit = BodyLimit::of(request.request());
-                let content = request.take_payload();
-                discard(request.headers(), content, limit).await;
-                return Err(match other {
-                    Some(Search { found: Err(Found::OtherMethods(methods)), .. }) => {
-                        Error::method_not_allowed(allow_header(&methods))
-                    }
-                    _ => Error::not_found("path"),
-                });
-            }
-        };
+    async fn respond(
+        &self,
+        request: &mut ServiceRequest,
+        Search { routed, path }: Search,
+        context: &Context,
+    ) -> Result<HttpResponse, Error> {
         let route = routed.route();
-        let admitted = admit(route.rule, request).await;
-        let context = request.extract::<Context>().await?;
+        let admitted = admit(route.rule, request, context).await;
         // Who is not let in has asked all the same.
         let user = admitted.as_ref().ok().and_then(Caller::user);
         let within = self.limiter.check(&route.limits, context.client, user).await;
@@ -121,8 +135,9 @@ impl Proxy {
             }
         };
         admitted?;
-        let mut response = self.forward(&routed, request, path, &context).await?;
-        within.write(response.headers_mut());
+        let mut reply = self.forward(&routed, request, path, context).await?;
+        within.write(&mut reply.headers);
+        let response = reply.into_response();
         Ok(if self.compress { compress(request.head(), response) } else { response })
     }
 
@@ -132,11 +147,34 @@ impl Proxy {
         request: &mut ServiceRequest,
         path: Option<String>,
         context: &Context,
-    ) -> Result<HttpResponse, Error> {
-        let payload = request.take_payload();
+    ) -> Result<Reply, Error> {
         let limit = routed.route().bounds(self.bounds).body_limit;
-        let overflow = Rc::new(Cell::new(false));
-        let content = content(request.headers(), payload, limit, overflow.clone());
+        let (content, overflow) = content(request, limit);
+        let onward = self.onward(routed, request, path, context, content)?;
+        let reply = if routed.route().cache {
+            let (way, kept) = (routed.clone(), context.clone());
+            let fetch = async move |request| way.upstream().send(request, &kept).await;
+            // Boxed, as what is rare is all along the way: what is common does not carry it.
+            Box::pin(routed.table.plan.answers.through(onward, context, fetch)).await
+        } else {
+            routed.upstream().send(onward, context).await
+        };
+        if overflow.is_some_and(|overflow| overflow.get()) {
+            // Whatever the upstream made of half a body.
+            return Err(too_large(limit));
+        }
+        reply
+    }
+
+    /// What is asked of the upstream.
+    fn onward(
+        &self,
+        routed: &Routed,
+        request: &ServiceRequest,
+        path: Option<String>,
+        context: &Context,
+        content: Body,
+    ) -> Result<Request, Error> {
         let hop = self.hop(request, context);
         let may = |name: &HeaderName| forwarding::may_pass(name, hop.trusted);
         let mut onward = Request::forward(request.request(), content, may);
@@ -151,19 +189,7 @@ impl Proxy {
         if self.compress {
             restore_tags(&mut onward.headers);
         }
-        let reply = if routed.route().cache {
-            let (way, kept) = (routed.clone(), context.clone());
-            let fetch = async move |request| way.upstream().send(request, &kept).await;
-            // Boxed, as what is rare is all along the way: what is common does not carry it.
-            Box::pin(routed.table.plan.answers.through(onward, context, fetch)).await
-        } else {
-            routed.upstream().send(onward, context).await
-        };
-        if overflow.get() {
-            // Whatever the upstream made of half a body.
-            return Err(too_large(limit));
-        }
-        Ok(reply?.into_response())
+        Ok(onward)
     }
 
     fn hop(&self, request: &ServiceRequest, context: &Context) -> Hop {
@@ -187,13 +213,16 @@ fn target(mut path: String, query: Option<&str>) -> Result<Uri, Error> {
     path.try_into().map_err(Error::internal)
 }
 
-/// The request's content, which breaks off, and sets `overflow`, behind `limit` bytes.
-fn content(headers: &HeaderMap, payload: Payload, limit: usize, overflow: Rc<Cell<bool>>) -> Body {
-    let length = number(headers, CONTENT_LENGTH);
+/// The content of `request`, if there is any: it breaks off behind `limit` bytes, which then is to be seen.
+fn content(request: &mut ServiceRequest, limit: usize) -> (Body, Option<Rc<Cell<bool>>>) {
+    let payload = request.take_payload();
+    let headers = request.headers();
+    let length = number(headers.get(CONTENT_LENGTH));
     if length.is_none() && !headers.contains_key(TRANSFER_ENCODING) {
-        return Body::None;
+        return (Body::None, None);
     }
-    let mut left = limit;
+    let (mut left, overflow) = (limit, Rc::new(Cell::new(false)));
+    let seen = overflow.clone();
     let limited = payload.map(move |chunk| {
         let chunk = chunk.map_err(io::Error::other)?;
         left = left.checked_sub(chunk.len()).ok_or_else(|| {
@@ -202,5 +231,5 @@ fn content(headers: &HeaderMap, payload: Payload, limit: usize, overflow: Rc<Cel
         })?;
         Ok::<_, io::Error>(chunk)
     });
-    Body::stream(length, limited)
+    (Body::stream(length, limited), Some(seen))
 }

@@ -1,74 +1,93 @@
-//! One request to one peer, which can be had back when it was in vain.
+//! One request on its way, which can be sent again while nothing of its content was taken.
 
 use std::time::Instant;
 
+use actix_web::http::Method;
+
 use super::clock::{self, Elapsed};
-use super::{Context, Peer, PeerError, Reply, Request, http, remove_of_connection};
+use super::loan::Loan;
+use super::{Body, Context, Peer, PeerError, Reply, Request};
 
-/// A request that is ready to be sent; see [`Peer::prepare`].
+/// A request that is ready to be sent.
 #[derive(Debug)]
-pub struct Call<'a> {
-    context: &'a Context,
-    way: Way<'a>,
+pub struct Call {
+    /// Without its content.
+    request: Request,
+    content: Loan,
 }
 
-#[derive(Debug)]
-enum Way<'a> {
-    /// Gone with the first attempt.
-    Once(&'a Peer, Option<Request>),
-    Kept(http::Kept<'a>),
+/// How one attempt at a [`Call`] goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt {
+    /// When it begins.
+    pub now: Instant,
+    /// When it must have ended, if that is before the end of the caller's time.
+    pub limit: Option<Instant>,
+    /// Whether the request is to be had for another attempt, if this one is in vain; that costs a little. A role in this
+    /// process keeps nothing: there is no elsewhere.
+    pub kept: bool,
 }
 
-impl<'a> Call<'a> {
-    pub(super) fn new(
-        peer: &'a Peer,
-        mut request: Request,
-        context: &'a Context,
-        kept: bool,
-        now: Instant,
-    ) -> Self {
-        remove_of_connection(&mut request.headers);
-        context.write(&mut request.headers, now);
-        let way = match peer {
-            Peer::Http(peer) if kept => Way::Kept(peer.keep(request)),
-            peer => Way::Once(peer, Some(request)),
-        };
-        Self { context, way }
+impl Call {
+    /// What is to be sent.
+    pub fn new(mut request: Request) -> Self {
+        let content = Loan::new(std::mem::replace(&mut request.body, Body::None));
+        Self { request, content }
     }
 
-    /// Sends the request and waits for the head of the reply, which the content follows in a stream.
+    /// The request's method.
+    pub fn method(&self) -> &Method {
+        &self.request.method
+    }
+
+    /// Whether the request is here with all of its content, to be sent once more.
+    pub fn is_whole(&self) -> bool {
+        self.content.is_here()
+    }
+
+    /// Sends the request to `peer` on behalf of `context`, and waits for the head of the reply, which the content
+    /// follows in a stream.
     ///
     /// # Errors
-    /// When there is no reply within the time that the context has left, or the request is gone, or any of its
-    /// content; see [`PeerError`].
-    pub async fn send(&mut self) -> Result<Reply, PeerError> {
-        match self.context.alarm() {
-            Some(deadline) => match clock::by(deadline, self.dispatch()).await {
-                Ok(outcome) => outcome,
-                Err(Elapsed) => Err(PeerError::DeadlineExceeded),
-            },
-            None => self.dispatch().await,
+    /// When there is no reply in time, or the request is gone, or any of its content; see [`PeerError`].
+    pub async fn send(
+        &mut self,
+        peer: &Peer,
+        context: &Context,
+        attempt: Attempt,
+    ) -> Result<Reply, PeerError> {
+        let Attempt { now, limit, kept } = attempt;
+        let deadline = limit.map_or(context.deadline, |limit| limit.min(context.deadline));
+        context.write(&mut self.request.headers, deadline.saturating_duration_since(now));
+        if limit.is_none() && context.is_watched() {
+            return self.dispatch(peer, kept, now).await;
+        }
+        match clock::by(deadline, self.dispatch(peer, kept, now)).await {
+            Ok(outcome) => outcome,
+            Err(Elapsed) => Err(PeerError::DeadlineExceeded),
         }
     }
 
-    /// The request, to be sent elsewhere; nothing where it is gone, or any of its content is.
-    pub fn take_back(self) -> Option<Request> {
-        match self.way {
-            Way::Once(_, request) => request,
-            Way::Kept(kept) => kept.take_back(),
-        }
-    }
-
-    async fn dispatch(&mut self) -> Result<Reply, PeerError> {
-        match &mut self.way {
-            Way::Kept(kept) => kept.send().await,
-            Way::Once(peer, request) => {
-                let request = request.take().ok_or_else(|| PeerError::broken("sent before"))?;
-                match peer {
-                    // Boxed, for a gateway's calls go the other way.
-                    Peer::Http(peer) => Box::pin(peer.send(request)).await,
-                    Peer::Local(peer) => peer.send(request).await,
-                }
+    async fn dispatch(
+        &mut self,
+        peer: &Peer,
+        kept: bool,
+        now: Instant,
+    ) -> Result<Reply, PeerError> {
+        let Self { request, content } = self;
+        let kept = kept && matches!(peer, Peer::Http(_));
+        let body = if kept { content.lend() } else { content.give() };
+        let body = body.ok_or_else(|| PeerError::broken("sent before"))?;
+        match peer {
+            Peer::Http(peer) => {
+                // Whoever keeps it repeats it, elsewhere where that is better.
+                let may_repeat = !kept && request.method.is_safe() && matches!(body, Body::None);
+                peer.exchange(request, body, may_repeat, now).await
+            }
+            Peer::Local(peer) => {
+                let headers = std::mem::take(&mut request.headers);
+                let (method, target) = (request.method.clone(), request.target.clone());
+                peer.send(Request { method, target, headers, body }).await
             }
         }
     }

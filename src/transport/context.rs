@@ -10,7 +10,7 @@ use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use std::future::{Ready, ready};
 use uuid::{Builder, Uuid};
 
-use super::number;
+use super::{Headers, number};
 use crate::error::Error;
 
 /// Names a request in every role's log and in the answer.
@@ -85,7 +85,7 @@ pub struct Context {
 impl Context {
     /// The context of a request that came `now` with `headers`, and has at most `limit` left.
     pub fn of(headers: &HeaderMap, limit: Duration, now: Instant) -> Self {
-        let left = number(headers, REQUEST_TIMEOUT);
+        let left = number(headers.get(REQUEST_TIMEOUT));
         let left = left.map_or(limit, |millis| Duration::from_millis(millis).min(limit));
         let hurried = left < limit;
         Self {
@@ -103,9 +103,9 @@ impl Context {
         Self { watched: true, client, ..self }
     }
 
-    /// When a call must end by itself; nothing where somebody above sees to it.
-    pub(super) fn alarm(&self) -> Option<Instant> {
-        (!self.watched).then_some(self.deadline)
+    /// Whether somebody above sees to it that a call ends at the deadline.
+    pub(super) fn is_watched(&self) -> bool {
+        self.watched
     }
 
     /// The same with at most `limit` left.
@@ -119,9 +119,9 @@ impl Context {
         Self { deadline, watched: false, ..self.clone() }
     }
 
-    /// Says in `headers` what the callee has to know who is called `now`.
-    pub(super) fn write(&self, headers: &mut HeaderMap, now: Instant) {
-        let left = self.deadline.saturating_duration_since(now).as_millis();
+    /// Says in `headers` what the callee has to know who has so much time `left`.
+    pub(super) fn write(&self, headers: &mut Headers, left: Duration) {
+        let left = left.as_millis();
         headers.insert(REQUEST_ID, self.request_id.header());
         // A deadline is seconds away; more than 2^64 ms is not.
         headers.insert(REQUEST_TIMEOUT, HeaderValue::from(u64::try_from(left).unwrap_or(u64::MAX)));

@@ -2,9 +2,7 @@
 
 use std::ops::Range;
 
-use actix_web::http::header::{
-    CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
-};
+use actix_web::http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use actix_web::web::{Bytes, BytesMut};
 
 /// The lines of a head that is still in the bytes it came in.
@@ -38,21 +36,18 @@ impl Lines {
         lines.map(|(_, place)| &head[place.clone()])
     }
 
-    /// Adds those to `headers` that are `wanted`. Values are cut out of `head`, which is that input, and not copied.
-    ///
-    /// # Errors
-    /// When a value is none.
+    /// Those that are `wanted`, or that a value is none. Values are cut out of `head`, which is that input, and not
+    /// copied.
     pub fn cut(
         self,
         head: &Bytes,
-        headers: &mut HeaderMap,
         wanted: impl Fn(&HeaderName) -> bool,
-    ) -> Result<(), &'static str> {
-        for (name, place) in self.0.into_iter().filter(|(name, _)| wanted(name)) {
+    ) -> impl Iterator<Item = Result<(HeaderName, HeaderValue), &'static str>> {
+        let wanted = self.0.into_iter().filter(move |(name, _)| wanted(name));
+        wanted.map(|(name, place)| {
             let value = HeaderValue::from_maybe_shared(head.slice(place));
-            headers.append(name, value.map_err(|_| "a value is none")?);
-        }
-        Ok(())
+            Ok((name, value.map_err(|_| "a value is none")?))
+        })
     }
 }
 
@@ -107,6 +102,16 @@ pub fn line(head: &mut BytesMut, parts: &[&[u8]]) {
     for part in parts {
         head.extend_from_slice(part);
     }
+    head.extend_from_slice(b"\r\n");
+}
+
+/// Adds the line of a header to `head`.
+pub fn header(head: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
+    let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
+    head.reserve(name.len() + value.len() + 4);
+    head.extend_from_slice(name);
+    head.extend_from_slice(b": ");
+    head.extend_from_slice(value);
     head.extend_from_slice(b"\r\n");
 }
 

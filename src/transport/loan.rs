@@ -15,6 +15,8 @@ use super::body::{ChunkStream, Chunks};
 /// What stays here of content that is lent.
 #[derive(Debug)]
 pub(super) enum Loan {
+    /// It was given away.
+    Gone,
     None,
     Full(Bytes),
     Stream(Option<u64>, Home),
@@ -46,6 +48,7 @@ impl Loan {
     /// The content for one attempt; nothing where an earlier one has taken of it, or still may.
     pub(super) fn lend(&self) -> Option<Body> {
         match self {
+            Self::Gone => None,
             Self::None => Some(Body::None),
             Self::Full(bytes) => Some(Body::Full(bytes.clone())),
             Self::Stream(length, home) => {
@@ -55,13 +58,28 @@ impl Loan {
         }
     }
 
-    /// The content itself; nothing where an attempt has taken of it, or still may.
-    pub(super) fn into_body(self) -> Option<Body> {
-        match self {
+    /// The content itself, for good; nothing where an attempt has taken of it, or still may.
+    pub(super) fn give(&mut self) -> Option<Body> {
+        match std::mem::replace(self, Self::Gone) {
+            Self::Gone => None,
             Self::None => Some(Body::None),
             Self::Full(bytes) => Some(Body::Full(bytes)),
             Self::Stream(length, home) => {
                 Some(Body::Stream(Chunks { length, stream: home.0.take()? }))
+            }
+        }
+    }
+
+    /// Whether it can be lent, or given away.
+    pub(super) fn is_here(&self) -> bool {
+        match self {
+            Self::Gone => false,
+            Self::None | Self::Full(_) => true,
+            Self::Stream(_, home) => {
+                let stream = home.0.take();
+                let is_here = stream.is_some();
+                home.0.set(stream);
+                is_here
             }
         }
     }
@@ -107,30 +125,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_comes_back_when_nothing_was_taken() {
-        let loan = loan();
+        let mut loan = loan();
         let lent = loan.lend().unwrap();
         assert!(loan.lend().is_none(), "only one attempt has it");
         drop(lent);
         assert_eq!(loan.lend().unwrap().length(), Some(2));
-        assert_eq!(loan.into_body().unwrap().read(10).await.unwrap(), "ab");
+        assert_eq!(loan.give().unwrap().read(10).await.unwrap(), "ab");
     }
 
     #[tokio::test]
     async fn a_stream_does_not_come_back_when_something_was_taken() {
-        let loan = loan();
+        let mut loan = loan();
         let Some(Body::Stream(mut lent)) = loan.lend() else { panic!("a stream") };
         assert_eq!(lent.stream.next().await.unwrap().unwrap(), "a");
         drop(lent);
         assert!(loan.lend().is_none());
-        assert!(loan.into_body().is_none());
+        assert!(loan.give().is_none());
     }
 
     #[tokio::test]
     async fn content_that_is_here_can_be_lent_again_and_again() {
-        let loan = Loan::new(Body::Full(Bytes::from_static(b"all")));
+        let mut loan = Loan::new(Body::Full(Bytes::from_static(b"all")));
         for _ in 0..2 {
             assert_eq!(loan.lend().unwrap().read(10).await.unwrap(), "all");
         }
-        assert_eq!(loan.into_body().unwrap().read(10).await.unwrap(), "all");
+        assert_eq!(loan.give().unwrap().read(10).await.unwrap(), "all");
     }
 }

@@ -105,7 +105,9 @@ fn message(request: Request) -> HttpRequest {
     let head = message.head_mut();
     head.method = request.method;
     head.uri = request.target;
-    head.headers = request.headers;
+    for (name, value) in request.headers {
+        head.headers.append(name, value);
+    }
     // Heads are used again, and this may have been one of a socket.
     head.peer_addr = None;
     if let Some(length) = length {
@@ -115,7 +117,6 @@ fn message(request: Request) -> HttpRequest {
 }
 
 fn reply(mut response: HttpResponse<BoxBody>) -> Reply {
-    let headers =
-        std::mem::replace(response.headers_mut(), actix_web::http::header::HeaderMap::new());
+    let headers = std::mem::take(response.headers_mut()).into();
     Reply { status: response.status(), headers, body: Body::of_response(response.into_body()) }
 }

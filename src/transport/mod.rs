@@ -1,7 +1,7 @@
 //! How one role calls another: HTTP as values, over a socket or over a mailbox.
 //!
-//! [`Peer::send`] decides once what could differ between the two: hop-by-hop headers, the request id, the trace, the
-//! deadline. A variant moves a [`Request`] there and a [`Reply`] back, whose headers are end to end.
+//! [`Call`] decides once what could differ between the two: the request id, the trace, the deadline. A variant moves a
+//! [`Request`] there and a [`Reply`] back, whose headers are end to end.
 
 mod address;
 mod body;
@@ -9,6 +9,7 @@ mod call;
 pub mod chunks;
 pub mod clock;
 mod context;
+mod headers;
 pub mod http;
 pub mod lines;
 mod loan;
@@ -17,17 +18,18 @@ pub mod local;
 use std::str::FromStr;
 use std::time::Instant;
 
-use actix_web::http::header::map::Removed;
-use actix_web::http::header::{self, HeaderMap, HeaderName};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::{HttpRequest, HttpResponse};
 
 pub use address::{FORWARDED_FOR, Trusted, network};
 pub use body::{Body, Chunks};
-pub use call::Call;
+pub use call::{Attempt, Call};
 pub use context::{Context, REQUEST_ID, REQUEST_TIMEOUT, RequestId, TRACE_PARENT};
+pub use headers::Headers;
 
 use crate::error::{Error, Kind};
+use lines::words;
 
 /// For how many more headers a request that is forwarded has room from the start.
 const ADDED: usize = 8;
@@ -39,8 +41,8 @@ pub struct Request {
     pub method: Method,
     /// The path and the query.
     pub target: Uri,
-    /// End-to-end headers; [`Peer::send`] removes the others.
-    pub headers: HeaderMap,
+    /// End-to-end headers, without Content-Length: [`Request::forward`] takes no others.
+    pub headers: Headers,
     /// The content.
     pub body: Body,
 }
@@ -48,14 +50,14 @@ pub struct Request {
 impl Request {
     /// A request without content.
     pub fn new(method: Method, target: Uri) -> Self {
-        Self { method, target, headers: HeaderMap::new(), body: Body::None }
+        Self { method, target, headers: Headers::new(), body: Body::None }
     }
 
     /// What `request` asks for, with `body` and with those of its end-to-end headers that `may` be passed on,
     /// to be asked of another role.
     pub fn forward(request: &HttpRequest, body: Body, may: impl Fn(&HeaderName) -> bool) -> Self {
         let head = request.head();
-        let mut headers = HeaderMap::with_capacity(head.headers.len_keys() + ADDED);
+        let mut headers = Headers::with_capacity(head.headers.len_keys() + ADDED);
         for (name, value) in &head.headers {
             // Connection stays until what it names has gone.
             if !is_hop_by_hop(name) && *name != header::CONTENT_LENGTH && may(name) {
@@ -73,7 +75,7 @@ pub struct Reply {
     /// The status.
     pub status: StatusCode,
     /// End-to-end headers, without Content-Length.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// The content.
     pub body: Body,
 }
@@ -82,7 +84,10 @@ impl Reply {
     /// The reply as a handler's response.
     pub fn into_response(self) -> HttpResponse {
         let mut response = HttpResponse::new(self.status);
-        *response.headers_mut() = self.headers;
+        let headers = response.headers_mut();
+        for (name, value) in self.headers {
+            headers.append(name, value);
+        }
         response.set_body(self.body.into_box_body())
     }
 
@@ -94,7 +99,7 @@ impl Reply {
         if self.status.as_u16() < 400 {
             return Ok(self);
         }
-        let wait = number(&self.headers, header::RETRY_AFTER);
+        let wait = number(self.headers.get(header::RETRY_AFTER));
         let status = self.status;
         let body = self.body.read(PROBLEM_LIMIT).await.map_err(PeerError::broken)?;
         Err(Error::decode(status, &body, wait))
@@ -166,32 +171,14 @@ impl Peer {
     /// # Errors
     /// When there is no reply within the time that `context` has left; see [`PeerError`].
     pub async fn send(&self, request: Request, context: &Context) -> Result<Reply, PeerError> {
-        self.prepare(request, context, false, Instant::now()).send().await
-    }
-
-    /// Makes `request` ready to be sent `now` on behalf of `context`, and sends nothing yet. What is `kept` can be
-    /// had back when the call was in vain, and sent elsewhere; that costs a little. A role in this process
-    /// keeps nothing: there is no elsewhere.
-    pub fn prepare<'a>(
-        &'a self,
-        request: Request,
-        context: &'a Context,
-        kept: bool,
-        now: Instant,
-    ) -> Call<'a> {
-        Call::new(self, request, context, kept, now)
+        let attempt = Attempt { now: Instant::now(), limit: None, kept: false };
+        Call::new(request).send(self, context, attempt).await
     }
 }
 
-/// The number that the header `name` holds; nothing where it is missing or none.
-pub fn number<T: FromStr>(headers: &HeaderMap, name: HeaderName) -> Option<T> {
-    headers.get(name)?.to_str().ok()?.parse().ok()
-}
-
-/// Takes the header `name` out of `headers`, and gives its values. A look costs much less than to remove what is not
-/// there.
-pub fn take_out(headers: &mut HeaderMap, name: HeaderName) -> Option<Removed> {
-    headers.contains_key(&name).then(|| headers.remove(name))
+/// The number that a header's `value` is; nothing where it is missing or none.
+pub fn number<T: FromStr>(value: Option<&HeaderValue>) -> Option<T> {
+    value?.to_str().ok()?.parse().ok()
 }
 
 /// Whether a header concerns one connection and not the message (RFC 9110, section 7.6.1); Connection is another
@@ -213,26 +200,22 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Takes out the headers that concern one connection and not the message, and gives Content-Length, which from here on
 /// the body knows.
-fn remove_of_connection(headers: &mut HeaderMap) -> Option<u64> {
-    let goes = |name: &HeaderName| *name == header::CONTENT_LENGTH || is_hop_by_hop(name);
-    if !headers.keys().any(|name| goes(name) || *name == header::CONNECTION) {
-        return None;
-    }
-    let length = number(headers, header::CONTENT_LENGTH);
+fn remove_of_connection(headers: &mut Headers) -> Option<u64> {
+    let length = number(headers.get(header::CONTENT_LENGTH));
     remove_named(headers);
-    headers.retain(|name, _| !goes(name));
+    headers.retain(|name| *name != header::CONTENT_LENGTH && !is_hop_by_hop(name));
     length
 }
 
 /// Takes out Connection, and the headers that it names.
-fn remove_named(headers: &mut HeaderMap) {
-    for named in take_out(headers, header::CONNECTION).into_iter().flatten() {
-        let named = named.to_str().unwrap_or_default().split(',');
-        let named = named.filter_map(|name| name.trim().parse::<HeaderName>().ok());
+fn remove_named(headers: &mut Headers) {
+    let connection = headers.get_all(header::CONNECTION);
+    let named = connection.flat_map(|line| words(line.as_bytes()));
+    let mut named = named.filter_map(|name| HeaderName::from_bytes(name).ok()).collect::<Vec<_>>();
+    if headers.contains_key(header::CONNECTION) {
         // Whom the message is for is never a matter of one connection.
-        for name in named.filter(|name| name != header::HOST) {
-            headers.remove(name);
-        }
+        named.retain(|name| name != header::HOST);
+        headers.retain(|name| *name != header::CONNECTION && !named.contains(name));
     }
 }
 
@@ -243,7 +226,7 @@ mod tests {
 
     #[test]
     fn headers_of_the_connection_go_and_so_do_those_it_names() {
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::new();
         for (name, value) in [
             ("connection", "keep-alive"),
             ("connection", "close, X-Private, Host"),
@@ -257,8 +240,7 @@ mod tests {
             headers.append(name.parse().unwrap(), HeaderValue::from_static(value));
         }
         remove_of_connection(&mut headers);
-        let mut left = headers.keys().map(HeaderName::as_str).collect::<Vec<_>>();
-        left.sort_unstable();
-        assert_eq!(left, ["accept", "host"]);
+        let left = headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>();
+        assert_eq!(left, ["host", "accept"]);
     }
 }

@@ -3,7 +3,7 @@
 
 Usage: bench.py [--seconds N] [--rounds N] [--only SECTION ...] [--million-on-mongodb]
 
-Needs `cargo build --release` before, the programs wrk, nginx and HAProxy, and the servers of
+Needs `make release` before, whose program APP_BINARY names, the programs wrk, nginx and HAProxy, and the servers of
 Redis, PostgreSQL and MongoDB, which it starts on folders and ports of its own. A goal that is not
 met is printed as such and fails nothing; an error answer, a broken connection or a server that does
 not start ends the run with status 1.
@@ -31,13 +31,13 @@ from typing import NamedTuple
 
 import gateway
 from harness import (
-    BINARY, CONNECTIONS, NO_END, PRODUCTS, Bench, Failure, Topology, fetch, find_program,
+    BINARY, CONNECTIONS, NO_END, PRODUCTS, TARGET, Bench, Failure, Topology, fetch, find_program,
     free_port, goal, measure, progress, start_nginx, table, workers, wrk)
 
 # Verifies passwords and does nothing else.
 ARGON2 = BINARY.parent / "examples/argon2"
 # Speaks MongoDB's protocol, where there is no mongod; `make test` installs it.
-STAND_IN = BINARY.parents[1] / "secantus/bin/secantusd-py"
+STAND_IN = TARGET / "secantus/bin/secantusd-py"
 STARTS = 11
 WELCOME, LIST, DASHBOARD = "GET /", "GET /products", "GET /auth/dashboard/{id}"
 PAGE = "GET /products?cursor=C"
@@ -551,7 +551,7 @@ def run(arguments):
     """The sections that were asked for, each with servers of its own."""
     programs = find_programs()
     if not BINARY.is_file():
-        raise Failure("target/release/app is missing; run cargo build --release")
+        raise Failure(f"{BINARY} is missing; run make release")
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     print(f"{os.cpu_count()} cores, {model[1] if model else 'model unknown'}; one worker a server")
     print(f"wrk: 1 thread, {CONNECTIONS} connections, {arguments.seconds} s a case; "

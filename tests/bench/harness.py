@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-BINARY = Path(__file__).resolve().parents[2] / "target/release/app"
+TARGET = Path(__file__).resolve().parents[2] / "target"
+# Where `make release` leaves it says the Makefile.
+BINARY = Path(os.environ.get("APP_BINARY", TARGET / "release/app")).resolve()
 CONNECTIONS, PRODUCTS = 64, 20
 # app closes no connection after so and so many requests, so nginx shall not either.
 NO_END = "keepalive_requests 1000000000;"

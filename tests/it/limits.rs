@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use actix_web::http::header::HeaderMap;
 use app::config::{self, Limits, Sources};
 use app::gateway::limit::{Limiter, Policies, Shared};
+use app::transport::Headers;
 use futures_util::future::join_all;
 use nix::sys::signal::Signal;
 use uuid::Uuid;
@@ -43,7 +43,7 @@ fn policies(limits: &str) -> Policies {
 async fn ask(limiter: &Limiter, policies: &Policies, client: &str, user: Option<u128>) -> String {
     let client = client.parse::<IpAddr>().ok();
     let outcome = limiter.check(policies, client, user.map(Uuid::from_u128)).await;
-    let mut headers = HeaderMap::new();
+    let mut headers = Headers::new();
     let status = match outcome {
         Ok(outcome) => {
             outcome.write(&mut headers);
@@ -51,7 +51,7 @@ async fn ask(limiter: &Limiter, policies: &Policies, client: &str, user: Option<
         }
         Err(error) => {
             let answer = error.render(None);
-            headers = answer.headers().clone();
+            headers = answer.headers().clone().into();
             answer.status().as_u16()
         }
     };

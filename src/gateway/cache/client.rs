@@ -1,14 +1,14 @@
 //! What a client asks of a cache: how new an answer must be, and which one it has already.
 
 use actix_web::http::header::{
-    ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    ETAG, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
     IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
 };
 use actix_web::http::{Method, StatusCode};
 
 use super::directives::Directives;
 use super::freshness::date;
-use crate::transport::{Body, Request};
+use crate::transport::{Body, Headers, Request};
 
 /// What only the origin can answer (RFC 9111, section 4.3.2; RFC 9110, section 14).
 const FOR_ORIGIN: [HeaderName; 4] = [RANGE, IF_RANGE, IF_MATCH, IF_UNMODIFIED_SINCE];
@@ -47,7 +47,7 @@ impl Client {
     }
 
     /// Whether it has the answer of `status` with `headers` already (RFC 9110, section 13.2.2).
-    pub(super) fn knows(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+    pub(super) fn knows(&self, status: StatusCode, headers: &Headers) -> bool {
         if status != StatusCode::OK {
             return false;
         }
@@ -60,7 +60,7 @@ impl Client {
         let Some(since) = &self.if_modified_since else { return false };
         // The same text is the usual case, and the only one for who does not know dates.
         headers.get(LAST_MODIFIED) == Some(since) || {
-            let mut said = HeaderMap::new();
+            let mut said = Headers::new();
             said.insert(LAST_MODIFIED, since.clone());
             let (modified, since) = (date(headers, LAST_MODIFIED), date(&said, LAST_MODIFIED));
             modified.is_some() && modified <= since
@@ -69,7 +69,7 @@ impl Client {
 }
 
 /// Takes the client's conditions from `headers`: the cache wants the whole answer.
-pub(super) fn remove_conditions(headers: &mut HeaderMap) {
+pub(super) fn remove_conditions(headers: &mut Headers) {
     headers.remove(IF_NONE_MATCH);
     headers.remove(IF_MODIFIED_SINCE);
 }
@@ -92,7 +92,7 @@ mod tests {
         for (name, value) in asked {
             request.headers.append(name.clone(), HeaderValue::from_static(value));
         }
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::new();
         for (name, value) in answered {
             headers.append(name.clone(), HeaderValue::from_static(value));
         }

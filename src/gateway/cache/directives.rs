@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use actix_web::http::header::{CACHE_CONTROL, HeaderMap};
+use crate::transport::Headers;
+use actix_web::http::header::CACHE_CONTROL;
 
 /// More seconds than this are as good as for ever (RFC 9111, section 1.2.2).
 const FOR_EVER: u64 = 1 << 31;
@@ -28,7 +29,7 @@ pub(super) struct Directives {
 
 impl Directives {
     /// Those of `headers`. What cannot be read counts as `no-store`.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    pub(super) fn of(headers: &Headers) -> Self {
         let mut directives = Self::default();
         for line in headers.get_all(CACHE_CONTROL) {
             match line.to_str() {
@@ -85,7 +86,7 @@ mod tests {
     use super::*;
 
     fn read(lines: &[&str]) -> Directives {
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::new();
         for line in lines {
             headers.append(CACHE_CONTROL, HeaderValue::from_bytes(line.as_bytes()).unwrap());
         }

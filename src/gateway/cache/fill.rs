@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::http::StatusCode;
-use actix_web::http::header::HeaderMap;
 use actix_web::web::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, timeout_at};
@@ -18,7 +17,7 @@ use super::freshness::Freshness;
 use super::stored::{Confirmed, Stored, settle};
 use super::{Cache, labelled, status};
 use crate::error::{Error, Kind};
-use crate::transport::{Body, Context, PeerError, Reply, Request};
+use crate::transport::{Body, Context, Headers, PeerError, Reply, Request};
 
 /// A request that the cache cannot answer by itself.
 pub(super) struct Miss {
@@ -32,7 +31,7 @@ pub(super) struct Miss {
 
 /// What was asked, as far as it matters for what is kept of the answer.
 struct Asked {
-    headers: HeaderMap,
+    headers: Headers,
     at: Instant,
     writes: u64,
 }
@@ -140,7 +139,7 @@ impl Cache {
     }
 
     /// What is stale is good again, says a 304 with `headers`.
-    fn freshen(&self, mut miss: Miss, asked: &Asked, headers: &HeaderMap) -> Result<Reply, Error> {
+    fn freshen(&self, mut miss: Miss, asked: &Asked, headers: &Headers) -> Result<Reply, Error> {
         let stale = miss.stale.as_ref();
         let confirmed =
             stale.map(|stale| stale.freshened(&asked.headers, headers, asked.at.elapsed()));

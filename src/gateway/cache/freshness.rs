@@ -4,12 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    AGE, AUTHORIZATION, DATE, ETAG, EXPIRES, HeaderMap, HeaderName, HttpDate, LAST_MODIFIED,
-    SET_COOKIE, VARY,
+    AGE, AUTHORIZATION, DATE, ETAG, EXPIRES, HeaderName, HttpDate, LAST_MODIFIED, SET_COOKIE, VARY,
 };
 
 use super::directives::Directives;
-use crate::transport::number;
+use crate::transport::{Headers, number};
 
 /// Final answers to a GET that mean the same to everybody.
 const KEPT: [u16; 11] = [200, 203, 204, 300, 301, 302, 307, 308, 404, 410, 414];
@@ -30,7 +29,7 @@ pub(super) struct Freshness {
 impl Freshness {
     /// That of an answer of `status` with `headers` to a request that came with the headers `asked`; nothing
     /// where a cache for everybody may not keep it, or is not told how long. It guesses nothing.
-    pub(super) fn of(asked: &HeaderMap, status: StatusCode, headers: &HeaderMap) -> Option<Self> {
+    pub(super) fn of(asked: &Headers, status: StatusCode, headers: &Headers) -> Option<Self> {
         let said = Directives::of(headers);
         let shared = said.public || said.s_maxage.is_some() || said.must_revalidate;
         let personal =
@@ -46,7 +45,7 @@ impl Freshness {
         useful.then_some(freshness)
     }
 
-    fn told(said: &Directives, headers: &HeaderMap) -> Option<Self> {
+    fn told(said: &Directives, headers: &Headers) -> Option<Self> {
         let expires = || {
             let expires = headers.get(EXPIRES)?;
             // A date that is none is in the past.
@@ -70,12 +69,12 @@ impl Freshness {
 }
 
 /// Whether the origin can be asked if its answer with `headers` is still good.
-pub(super) fn has_validator(headers: &HeaderMap) -> bool {
+pub(super) fn has_validator(headers: &Headers) -> bool {
     headers.contains_key(ETAG) || headers.contains_key(LAST_MODIFIED)
 }
 
 /// The request headers that the answer with `headers` depends on; nothing where that can not be told.
-pub(super) fn varying(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
+pub(super) fn varying(headers: &Headers) -> Option<Vec<HeaderName>> {
     let mut names = Vec::new();
     for line in headers.get_all(VARY) {
         for name in line.to_str().ok()?.split(',').map(str::trim).filter(|name| !name.is_empty()) {
@@ -86,15 +85,15 @@ pub(super) fn varying(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
 }
 
 /// How old an answer with `headers` is when it arrives, `delay` after it was asked for (section 4.2.3).
-pub(super) fn initial_age(headers: &HeaderMap, delay: Duration) -> Duration {
-    let said = Duration::from_secs(number(headers, AGE).unwrap_or(0)) + delay;
+pub(super) fn initial_age(headers: &Headers, delay: Duration) -> Duration {
+    let said = Duration::from_secs(number(headers.get(AGE)).unwrap_or(0)) + delay;
     let dated = date(headers, DATE).and_then(|date| SystemTime::now().duration_since(date).ok());
     // Dates have whole seconds: less than one says nothing.
     let apparent = dated.filter(|age| age.as_secs() > 0).unwrap_or_default();
     said.max(apparent)
 }
 
-pub(super) fn date(headers: &HeaderMap, name: HeaderName) -> Option<SystemTime> {
+pub(super) fn date(headers: &Headers, name: HeaderName) -> Option<SystemTime> {
     Some(headers.get(name)?.to_str().ok()?.parse::<HttpDate>().ok()?.into())
 }
 
@@ -104,8 +103,8 @@ mod tests {
 
     use super::*;
 
-    fn headers(lines: &[(&str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn headers(lines: &[(&str, &str)]) -> Headers {
+        let mut headers = Headers::new();
         for (name, value) in lines {
             headers.append(name.parse().unwrap(), HeaderValue::from_str(value).unwrap());
         }
@@ -171,7 +170,7 @@ mod tests {
         let max_age = headers(&[("cache-control", "max-age=60")]);
         let kept = |status| {
             let status = StatusCode::from_u16(status).unwrap();
-            Freshness::of(&HeaderMap::new(), status, &max_age).is_some()
+            Freshness::of(&Headers::new(), status, &max_age).is_some()
         };
         assert!([200, 301, 404].into_iter().all(kept));
         assert!(![206, 304, 401, 412, 429, 500, 503].into_iter().any(kept));
@@ -181,7 +180,7 @@ mod tests {
     fn who_says_that_it_must_be_asked_is_never_stale() {
         let told = |value: &str| {
             let headers = headers(&[("cache-control", value)]);
-            let freshness = Freshness::of(&HeaderMap::new(), StatusCode::OK, &headers).unwrap();
+            let freshness = Freshness::of(&Headers::new(), StatusCode::OK, &headers).unwrap();
             let times = [freshness.while_revalidate, freshness.if_error];
             (times.map(|time| time.as_secs()), freshness.strict)
         };

@@ -23,15 +23,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use actix_web::http::header::{
-    AUTHORIZATION, CONTENT_LOCATION, HOST, HeaderMap, HeaderValue, LOCATION,
-};
+use actix_web::http::header::{AUTHORIZATION, CONTENT_LOCATION, HOST, HeaderValue, LOCATION};
 use actix_web::http::{Method, Uri};
 use moka::sync::Cache as Moka;
 use tokio::time::Instant;
 
 use crate::error::{Error, Kind};
-use crate::transport::{Context, Reply, Request};
+use crate::transport::{Context, Headers, Reply, Request};
 use client::Client;
 use fill::Miss;
 use flights::{Flights, Landing, Turn, Waited};
@@ -175,7 +173,7 @@ impl Cache {
         }
     }
 
-    fn look(&self, key: &str, client: &Client, asked: &HeaderMap) -> Look {
+    fn look(&self, key: &str, client: &Client, asked: &Headers) -> Look {
         let variants = self.0.entries.get(key).unwrap_or_default();
         let found = variants.iter().find(|stored| stored.matches(asked)).cloned();
         let fit = found.as_ref().map_or(Fit::Unfit, |stored| stored.fit(&client.directives));
@@ -258,7 +256,7 @@ impl Cache {
 
     /// Where those meet who want the same answer: of one URI, after the same writes, and with the same values of
     /// the headers that its answers are known to depend on.
-    fn place(&self, key: &str, asked: &HeaderMap, variants: &[Arc<Stored>]) -> Vec<u8> {
+    fn place(&self, key: &str, asked: &Headers, variants: &[Arc<Stored>]) -> Vec<u8> {
         let mut place = key.as_bytes().to_vec();
         place.extend(self.stripe(key).load(Ordering::Acquire).to_be_bytes());
         place.push(asked.contains_key(AUTHORIZATION).into());
@@ -273,7 +271,7 @@ impl Cache {
     }
 
     /// Names those requests for `key` whose answers are likely for one alone when one was.
-    fn passage(&self, key: &str, asked: &HeaderMap) -> u64 {
+    fn passage(&self, key: &str, asked: &Headers) -> u64 {
         self.0.hasher.hash_one((key, asked.contains_key(AUTHORIZATION)))
     }
 }

@@ -5,8 +5,7 @@ use std::time::{Duration, SystemTime};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
     AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE,
-    ETAG, HeaderMap, HeaderName, HeaderValue, HttpDate, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    LAST_MODIFIED,
+    ETAG, HeaderName, HeaderValue, HttpDate, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
 };
 use actix_web::web::Bytes;
 use futures_util::stream;
@@ -15,7 +14,7 @@ use tokio::time::Instant;
 use super::client::{Client, strong};
 use super::directives::Directives;
 use super::freshness::{Freshness, has_validator, initial_age, varying};
-use crate::transport::{Body, REQUEST_ID, Reply};
+use crate::transport::{Body, Headers, REQUEST_ID, Reply};
 
 /// What caches say of an answer (RFC 9211).
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -30,7 +29,7 @@ const OF_CONTENT: [HeaderName; 5] =
 #[derive(Debug)]
 pub(super) struct Stored {
     status: StatusCode,
-    headers: HeaderMap,
+    headers: Headers,
     body: Option<Bytes>,
     /// The request headers that it depends on, and what they were.
     selecting: Vec<(HeaderName, Vec<HeaderValue>)>,
@@ -66,8 +65,8 @@ impl Stored {
     /// that came `delay` after it was asked for. It shares no memory with any of them: they may be parts of
     /// something larger.
     pub(super) fn new(
-        asked: &HeaderMap,
-        (status, headers, body): (StatusCode, &HeaderMap, Option<&[u8]>),
+        asked: &Headers,
+        (status, headers, body): (StatusCode, &Headers, Option<&[u8]>),
         freshness: Freshness,
         delay: Duration,
     ) -> Self {
@@ -78,7 +77,7 @@ impl Stored {
             let values = asked.get_all(&name).map(copied).collect();
             (name, values)
         });
-        let mut own = HeaderMap::with_capacity(headers.len_keys());
+        let mut own = Headers::with_capacity(headers.len());
         for (name, value) in headers {
             own.append(name.clone(), copied(value));
         }
@@ -105,21 +104,22 @@ impl Stored {
     /// (RFC 9111, section 4.3.4).
     pub(super) fn freshened(
         &self,
-        asked: &HeaderMap,
-        headers: &HeaderMap,
+        asked: &Headers,
+        headers: &Headers,
         delay: Duration,
     ) -> Confirmed {
         let tag =
-            |headers: &HeaderMap| headers.get(ETAG).map(|etag| strong(etag.as_bytes()).to_vec());
+            |headers: &Headers| headers.get(ETAG).map(|etag| strong(etag.as_bytes()).to_vec());
         if tag(headers).is_some() && tag(headers) != tag(&self.headers) {
             return Confirmed::Other;
         }
         let mut merged = self.headers.clone();
         // They were of the time when it was made, or came.
         merged.remove(DATE);
-        for name in headers.keys().filter(|name| !OF_CONTENT.contains(name) && **name != ETAG) {
-            merged.remove(name);
-            headers.get_all(name).for_each(|value| merged.append(name.clone(), value.clone()));
+        let of_both = |name: &HeaderName| OF_CONTENT.contains(name) || *name == ETAG;
+        merged.retain(|name| of_both(name) || !headers.contains_key(name));
+        for (name, value) in headers.iter().filter(|(name, _)| !of_both(name)) {
+            merged.append(name.clone(), value.clone());
         }
         match Freshness::of(asked, self.status, &merged) {
             Some(freshness) => {
@@ -134,7 +134,7 @@ impl Stored {
     }
 
     /// Whether it answers a request with the headers `asked`, as far as these select one.
-    pub(super) fn matches(&self, asked: &HeaderMap) -> bool {
+    pub(super) fn matches(&self, asked: &Headers) -> bool {
         self.selecting.iter().all(|(name, values)| asked.get_all(name).eq(values))
     }
 
@@ -153,7 +153,7 @@ impl Stored {
     }
 
     /// Asks in the headers of a request whether this answer is still good.
-    pub(super) fn write_conditions(&self, headers: &mut HeaderMap) {
+    pub(super) fn write_conditions(&self, headers: &mut Headers) {
         for (validator, condition) in [(ETAG, IF_NONE_MATCH), (LAST_MODIFIED, IF_MODIFIED_SINCE)] {
             if let Some(value) = self.headers.get(validator) {
                 headers.insert(condition, value.clone());
@@ -243,7 +243,7 @@ pub(super) fn settle(client: &Client, mut reply: Reply) -> Reply {
     if !client.knows(reply.status, &reply.headers) {
         return reply;
     }
-    OF_CONTENT.iter().for_each(|name| drop(reply.headers.remove(name)));
+    reply.headers.retain(|name| !OF_CONTENT.contains(name));
     Reply { status: StatusCode::NOT_MODIFIED, headers: reply.headers, body: Body::None }
 }
 

@@ -3,7 +3,7 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderName, REFERER};
+use actix_web::http::header::{HeaderMap, HeaderName, REFERER};
 use actix_web::web::Bytes;
 use futures_util::future::join_all;
 use futures_util::stream;
@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::{advance, pause, sleep};
 
 use super::*;
-use crate::transport::{Body, PeerError};
+use crate::transport::{Body, Headers, PeerError};
 
 const LIMIT: usize = 1000;
 
@@ -19,7 +19,7 @@ const LIMIT: usize = 1000;
 #[derive(Clone, Default)]
 struct Origin {
     script: Rc<RefCell<Vec<Result<Reply, Error>>>>,
-    asked: Rc<RefCell<Vec<(Method, String, HeaderMap)>>>,
+    asked: Rc<RefCell<Vec<(Method, String, Headers)>>>,
     delay: Duration,
 }
 
@@ -29,8 +29,8 @@ struct Bench {
 }
 
 /// `"name: value"` a line.
-fn headers(lines: &[&str]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+fn headers(lines: &[&str]) -> Headers {
+    let mut headers = Headers::new();
     for line in lines {
         let (name, value) = line.split_once(": ").unwrap();
         headers.append(name.parse().unwrap(), HeaderValue::from_str(value).unwrap());

@@ -22,6 +22,7 @@ use actix_web::web::Bytes;
 use futures_util::FutureExt as _;
 
 use crate::edge::vary;
+use crate::transport::Headers;
 use negotiate::negotiate;
 
 /// An answer below this many bytes fits into a packet or two anyway.
@@ -63,9 +64,9 @@ pub(super) fn compress(request: &RequestHead, response: HttpResponse) -> HttpRes
 /// Takes the weakness from the tags of If-Match, which compares strongly, so that a client that was given a
 /// compressed answer can say which version it wants to write to. A tag that was weak at its source still
 /// meets nothing there.
-pub(super) fn restore_tags(headers: &mut HeaderMap) {
+pub(super) fn restore_tags(headers: &mut Headers) {
     let Some(line) = headers.get(IF_MATCH).and_then(|line| line.to_str().ok()) else { return };
-    if !line.contains("W/\"") || headers.get_all(IF_MATCH).len() > 1 {
+    if !line.contains("W/\"") || headers.get_all(IF_MATCH).count() > 1 {
         return;
     }
     let tags = line.split(',').map(str::trim).map(|tag| tag.strip_prefix("W/").unwrap_or(tag));
@@ -322,7 +323,7 @@ mod tests {
     #[test]
     fn a_version_that_was_compressed_can_be_named_in_a_write() {
         let restored = |tags: &'static str| {
-            let mut headers = HeaderMap::new();
+            let mut headers = Headers::new();
             headers.insert(IF_MATCH, HeaderValue::from_static(tags));
             restore_tags(&mut headers);
             headers.get(IF_MATCH).unwrap().to_str().unwrap().to_owned()

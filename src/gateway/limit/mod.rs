@@ -180,7 +180,7 @@ impl Limiter {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::HeaderMap;
+    use crate::transport::Headers;
     use futures_util::FutureExt as _;
 
     use super::*;
@@ -265,7 +265,7 @@ mod tests {
         let none = policies("a", "");
         let limiter = shared.open().unwrap();
         let outcome = limiter.check(&none, None, None).now_or_never().unwrap().unwrap();
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::new();
         outcome.write(&mut headers);
         assert!(headers.is_empty());
         assert_eq!(shared.table.bytes(), 0);

@@ -8,14 +8,14 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{HeaderName, HeaderValue};
 use uuid::Uuid;
 
 use super::gcra::{Decision, Quota, decide};
 use super::table::Region;
 use crate::config::{Limit, Limits, Scope};
 use crate::error::{Error, Kind};
-use crate::transport::network;
+use crate::transport::{Headers, network};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -210,7 +210,7 @@ impl fmt::Display for Subject {
 impl Outcome<'_> {
     /// Adds `RateLimit-Policy` and `RateLimit` to those that the answer has, which may be another's; nothing where
     /// the route has no limit.
-    pub fn write(&self, headers: &mut HeaderMap) {
+    pub fn write(&self, headers: &mut Headers) {
         for (name, value) in
             self.verdict.into_iter().flat_map(|verdict| self.policies.fields(verdict))
         {
@@ -231,12 +231,12 @@ mod tests {
 
     /// `RateLimit-Policy` and `RateLimit`, and `Retry-After` of a refusal.
     fn told(policies: &Policies, tats: &mut [u64], now: u64) -> [String; 3] {
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::new();
         match policies.outcome(policies.judge(tats, now)) {
             Ok(outcome) => outcome.write(&mut headers),
             Err(error) => {
                 assert_eq!(error.kind(), Kind::TooManyRequests);
-                headers = error.render(None).headers().clone();
+                headers = error.render(None).headers().clone().into();
             }
         }
         ["ratelimit-policy", "ratelimit", "retry-after"].map(|name| {
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn what_another_says_of_its_limits_stays() {
         let limits = policies("1/1s by route");
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::new();
         headers.insert(RATE_LIMIT, HeaderValue::from_static(r#""theirs";r=1"#));
         let outcome = limits.outcome(limits.judge(&mut [0], NOW)).unwrap();
         outcome.write(&mut headers);

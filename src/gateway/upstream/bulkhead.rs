@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use crate::config::Resilience;
@@ -33,12 +33,13 @@ impl Bulkhead {
         }
     }
 
-    /// Takes a place, which [`leave`](Self::leave) gives back.
+    /// Takes a place, which [`leave`](Self::leave) gives back, if one is free.
+    pub(super) fn try_enter(&self) -> bool {
+        self.places.try_acquire().map(SemaphorePermit::forget).is_ok()
+    }
+
+    /// Waits for a place.
     pub(super) async fn enter(&self) -> Result<(), Full> {
-        if let Ok(place) = self.places.try_acquire() {
-            place.forget();
-            return Ok(());
-        }
         let _waiting = Waiting::join(&self.waiting, self.queue)?;
         match timeout(self.patience, self.places.acquire()).await {
             Ok(Ok(place)) => {

@@ -23,13 +23,14 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::http::Method;
 use tokio::time::{Instant, sleep};
 
 pub use breaker::Position;
 pub use state::{Report, State};
 
 use crate::error::Error;
-use crate::transport::{Body, Call, Context, Peer, PeerError, Reply, Request};
+use crate::transport::{Attempt, Call, Context, Peer, PeerError, Reply, Request};
 use addresses::Tried;
 use breaker::Ticket;
 use retry::Verdict;
@@ -72,71 +73,90 @@ impl Upstream {
     /// # Errors
     /// 503 with Retry-After when the breaker is open, the bulkhead is full or no address can be reached, 502
     /// when the last attempt broke off, 504 when it took too long. An answer that is an error is a reply.
-    pub async fn send(&self, request: Request, context: &Context) -> Result<Reply, Error> {
-        let state = &*self.state;
-        let now = state.millis(Instant::now());
-        let mut ticket = state.breaker.ask(now).map_err(State::broken)?;
-        let mut slot = Slot::enter(&self.state, now).await?;
-        state.budget.deposit(now);
-        let mut reply = self.attempts(request, context, &mut ticket, &mut slot).await?;
-        reply.body = reply.body.keeping(slot);
-        Ok(reply)
+    pub fn send<'a>(
+        &'a self,
+        mut request: Request,
+        context: &'a Context,
+    ) -> impl Future<Output = Result<Reply, Error>> + 'a {
+        // No `async fn`, which would take the room of the request twice.
+        let upload = Upload::watch(&mut request.body);
+        let mut call = Call::new(request);
+        async move {
+            let state = &*self.state;
+            let mut begun = Instant::now();
+            let now = state.millis(begun);
+            let mut ticket = state.breaker.ask(now).map_err(State::broken)?;
+            let mut slot = match Slot::take(&self.state) {
+                Some(slot) => slot,
+                None => {
+                    let slot = Box::pin(Slot::wait(&self.state, now)).await?;
+                    begun = Instant::now();
+                    slot
+                }
+            };
+            state.budget.deposit(now);
+            let course = Course { context, begun, upload: upload.as_ref() };
+            let mut reply = self.attempts(&mut call, course, &mut ticket, &mut slot).await?;
+            reply.body = reply.body.keeping(slot);
+            Ok(reply)
+        }
     }
 
-    /// Sends `request` until it is answered, or there is no use in trying again.
+    /// Sends `call` until it is answered, or there is no use in trying again.
     async fn attempts(
         &self,
-        mut request: Request,
-        context: &Context,
+        call: &mut Call,
+        course: Course<'_>,
         ticket: &mut Ticket<'_>,
         slot: &mut Slot,
     ) -> Result<Reply, PeerError> {
         let State { addresses, options, .. } = &*self.state;
-        let mut plan = Plan::new(&request, context);
-        let (body, upload) = Upload::watch(std::mem::replace(&mut request.body, Body::None));
-        request.body = body;
-        let mut started = Instant::now();
+        let Course { context, begun: mut started, upload } = course;
+        let mut plan = Plan::new(call.method(), context);
         let mut at = addresses.choose(self.state.millis(started), plan.tried, false).unwrap_or(0);
         loop {
             let peer = self.peers.get(at).ok_or_else(no_address)?;
             slot.go_to(at);
             plan.tried.add(at);
-            let limit = match &upload {
-                None => context.until((started + self.response_timeout).into_std()),
-                // The upstream's time begins when the client has had its own.
-                Some(_) => context.clone(),
-            };
             // Another attempt is possible for some methods, and for all where there is another address.
             let other = plan.idempotent || self.peers.len() > 1;
             let kept = other && plan.retries < options.retries;
-            let mut call = peer.prepare(request, &limit, kept, started.into_std());
-            let outcome = match &upload {
-                None => call.send().await,
+            let now = started.into_std();
+            let outcome = match upload {
+                None => {
+                    let limit = Some(now + self.response_timeout);
+                    call.send(peer, context, Attempt { now, limit, kept }).await
+                }
                 Some(upload) => {
-                    // The edge first: it knows whose fault that is.
+                    // The upstream's time begins when the client has had its own. The edge first: it knows whose fault
+                    // that is.
                     let deadline = (plan.deadline + GRACE).into();
                     let overdue = upload.overdue(started, self.response_timeout, deadline);
-                    Box::pin(unless(overdue, call.send())).await
+                    let attempt = Attempt { now, limit: None, kept };
+                    Box::pin(unless(overdue, call.send(peer, context, attempt))).await
                 }
             };
             let ended = Instant::now();
-            let fair = match &upload {
-                None => self.is_fair(started, limit.deadline.into()),
+            let fair = match upload {
+                None => {
+                    let limit = started + self.response_timeout;
+                    self.is_fair(started, limit.min(context.deadline.into()))
+                }
                 Some(upload) => {
                     upload.since(started).is_some_and(|since| self.is_fair(since, ended))
                 }
             };
             let verdict = Verdict::of(&outcome, fair);
             self.note(at, verdict, ticket, ended);
-            let again = kept && verdict.allows_retry(plan.idempotent);
-            let Some(next) = again.then(|| self.next(&plan, call, ended)).flatten() else {
+            let again = kept && verdict.allows_retry(plan.idempotent) && call.is_whole();
+            let Some(next) = again.then(|| self.next(&plan, ended)).flatten() else {
                 return outcome;
             };
             // Whatever has come of the answer is not read to its end.
             drop(outcome);
             sleep(next.pause).await;
             plan.retries += 1;
-            (at, request, started) = (next.at, next.request, Instant::now());
+            (at, started) = (next.at, Instant::now());
         }
     }
 
@@ -159,9 +179,8 @@ impl Upstream {
         ticket.note(now, matches!(verdict, Verdict::Failed | Verdict::Unreachable));
     }
 
-    /// The attempt after one that failed at `now`, if there is an address for it, time, the request with all
-    /// of its content, and a retry in the budget.
-    fn next(&self, plan: &Plan, call: Call<'_>, now: Instant) -> Option<Next> {
+    /// The attempt after one that failed at `now`, if there is an address for it, time, and a retry in the budget.
+    fn next(&self, plan: &Plan, now: Instant) -> Option<Next> {
         let State { addresses, options, budget, .. } = &*self.state;
         let millis = self.state.millis(now);
         let at = addresses.choose(millis, plan.tried, !plan.idempotent)?;
@@ -169,9 +188,16 @@ impl Upstream {
         if (now + pause).into_std() >= plan.deadline {
             return None;
         }
-        let request = call.take_back()?;
-        budget.withdraw(millis).then_some(Next { at, request, pause })
+        budget.withdraw(millis).then_some(Next { at, pause })
     }
+}
+
+/// For whom and since when a request is under way.
+struct Course<'a> {
+    context: &'a Context,
+    begun: Instant,
+    /// Content that is not all here.
+    upload: Option<&'a Upload>,
 }
 
 /// What is known of a request from attempt to attempt.
@@ -183,9 +209,9 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(request: &Request, context: &Context) -> Self {
+    fn new(method: &Method, context: &Context) -> Self {
         Self {
-            idempotent: request.method.is_idempotent(),
+            idempotent: method.is_idempotent(),
             deadline: context.deadline,
             tried: Tried::default(),
             retries: 0,
@@ -196,7 +222,6 @@ impl Plan {
 /// Another attempt.
 struct Next {
     at: usize,
-    request: Request,
     pause: Duration,
 }
 

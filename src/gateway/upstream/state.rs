@@ -119,8 +119,13 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Takes a place, now or after a short wait.
-    pub(super) async fn enter(state: &Arc<State>, now: u64) -> Result<Self, Error> {
+    /// Takes a place, if one is free.
+    pub(super) fn take(state: &Arc<State>) -> Option<Self> {
+        state.bulkhead.try_enter().then(|| Self { state: state.clone(), at: None })
+    }
+
+    /// Takes a place after a short wait.
+    pub(super) async fn wait(state: &Arc<State>, now: u64) -> Result<Self, Error> {
         state.bulkhead.enter().await.map_err(|_full| state.full(now))?;
         Ok(Self { state: state.clone(), at: None })
     }

@@ -26,19 +26,21 @@ pub(super) struct Upload(Rc<Cell<Turn>>);
 
 impl Upload {
     /// Looks on as `body` is taken, if it is not all here.
-    pub(super) fn watch(body: Body) -> (Body, Option<Self>) {
-        let Body::Stream(Chunks { length, mut stream }) = body else { return (body, None) };
+    pub(super) fn watch(body: &mut Body) -> Option<Self> {
+        let Body::Stream(Chunks { stream, .. }) = body else { return None };
+        let mut taken = std::mem::replace(stream, futures_util::stream::empty().boxed_local());
         let turn = Rc::new(Cell::new(Turn::Upstream(Instant::now())));
         let upload = Self(turn.clone());
         let watched = poll_fn(move |cx| {
-            let polled = stream.poll_next_unpin(cx);
+            let polled = taken.poll_next_unpin(cx);
             turn.set(match polled {
                 Poll::Pending => Turn::Client,
                 Poll::Ready(_) => Turn::Upstream(Instant::now()),
             });
             polled
         });
-        (Body::Stream(Chunks { length, stream: watched.boxed_local() }), Some(upload))
+        *stream = watched.boxed_local();
+        Some(upload)
     }
 
     /// Since when it has been the upstream's turn, in an attempt that `started` then; nothing while it is not.
@@ -80,7 +82,8 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(seconds)).await;
             Ok::<_, std::io::Error>(actix_web::web::Bytes::from_static(b"x"))
         });
-        let (body, upload) = Upload::watch(Body::stream(None, pieces));
+        let mut body = Body::stream(None, pieces);
+        let upload = Upload::watch(&mut body);
         let taken = async {
             // Nobody looks at the end of what never comes.
             let _ = tokio::time::timeout(Duration::from_secs(200), body.read(100)).await;

@@ -1,6 +1,6 @@
 //! An answer in HTTP/1.1, to whoever asked.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -17,12 +17,17 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::super::date;
 use super::wire::{self, Wire};
 use crate::transport::chunks;
-use crate::transport::lines::line;
+use crate::transport::lines::{header, line};
 
 /// What is sent at once, in bytes, if there is as much.
 const BUFFER: usize = 32 * 1024;
 /// Room for a head.
 const HEAD: usize = 1024;
+
+thread_local! {
+    /// What the last answer was put together in, for the next one.
+    static OUTPUT: Cell<BytesMut> = Cell::default();
+}
 
 /// What of a client decides how it is answered.
 #[derive(Clone, Copy, Debug)]
@@ -71,24 +76,28 @@ pub(super) async fn send<S: AsyncRead + AsyncWrite + Unpin>(
     let (head, body) = response.into_parts();
     let frame = Frame::of(head.status(), body.size(), client);
     let keeps = keeps && (frame != Frame::Close || client.asks_for_head);
-    let mut output = BytesMut::with_capacity(HEAD + length(frame).min(BUFFER));
+    let mut output = OUTPUT.take();
+    output.reserve(HEAD + length(frame).min(BUFFER));
     write_head(&mut output, &head, frame, client, keeps);
     // The head's memory is used again.
     drop(head);
-    if client.asks_for_head || frame == Frame::Empty || frame == Frame::Length(0) {
-        wire::write(wire, output).await?;
-        return Ok(keeps);
+    let mut rest = Bytes::new();
+    if !client.asks_for_head && frame != Frame::Empty && frame != Frame::Length(0) {
+        match body.try_into_bytes() {
+            Ok(bytes) if bytes.len() <= BUFFER => put(&mut output, bytes, frame),
+            Ok(bytes) => rest = bytes,
+            Err(body) => {
+                // Boxed, so that an answer that is all here does not take its room.
+                Box::pin(stream(wire, output, body, frame)).await?;
+                return Ok(keeps);
+            }
+        }
     }
-    match body.try_into_bytes() {
-        Ok(bytes) if bytes.len() <= BUFFER => {
-            put(&mut output, bytes, frame);
-            wire::write(wire, output).await?;
-        }
-        Ok(bytes) => {
-            wire::write(wire, output).await?;
-            wire::write(wire, bytes).await?;
-        }
-        Err(body) => stream(wire, output, body, frame).await?,
+    wire::write(wire, &output).await?;
+    output.clear();
+    OUTPUT.set(output);
+    if !rest.is_empty() {
+        wire::write(wire, rest).await?;
     }
     Ok(keeps)
 }
@@ -134,7 +143,7 @@ fn write_head(
             continue;
         }
         is_dated |= *name == DATE;
-        line(output, &[name.as_str().as_bytes(), b": ", value.as_bytes()]);
+        header(output, name, value);
     }
     if !is_dated {
         date::with_now(|now| line(output, &[b"date: ", now]));

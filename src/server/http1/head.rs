@@ -69,7 +69,10 @@ pub(super) fn take(input: &mut BytesMut) -> Result<Option<Head>, Error> {
     let mut request = Request::new();
     let head = request.head_mut();
     head.uri = uri.map_err(|_| malformed("the target is none"))?;
-    lines.cut(&bytes, &mut head.headers, |_| true).map_err(malformed)?;
+    for line in lines.cut(&bytes, |_| true) {
+        let (name, value) = line.map_err(malformed)?;
+        head.headers.append(name, value);
+    }
     (head.method, head.version) = (method, version);
     Ok(Some(Head { request, framing, keeps, expects, client }))
 }

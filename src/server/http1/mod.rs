@@ -74,18 +74,18 @@ pub(super) async fn serve<S, A>(
                 let status = error.status_code().as_u16();
                 log::info!(target: "http", peer:? = peer, status; "no request: {error}");
                 // Whoever does not take it goes without.
-                let _ = wire::write(&wire, error.bare()).await;
+                let _ = Box::pin(wire::write(&wire, error.bare())).await;
                 break Last::Answer;
             }
         };
-        // Boxed, so that a client that is idle does not take the room of one that is not.
+        // Boxed, as all that is not to come is, so that a client that is idle does not take the room of one that is not.
         match Box::pin(exchange(&wire, app, head, peer, leaving)).await {
             Ok(true) => {}
             Ok(false) => break Last::Answer,
             Err(_gone) => return,
         }
     };
-    wire::end(&wire, last, leaving).await;
+    Box::pin(wire::end(&wire, last, leaving)).await;
 }
 
 /// Answers one request; whether there may be another.
@@ -95,7 +95,7 @@ pub(super) async fn serve<S, A>(
 async fn exchange<S, A>(
     wire: &Rc<RefCell<Wire<S>>>,
     app: &A,
-    head: Head,
+    mut head: Head,
     peer: Option<SocketAddr>,
     leaving: &Leaving,
 ) -> io::Result<bool>
@@ -103,21 +103,20 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
 {
-    let Head { mut request, framing, keeps, expects, client } = head;
-    request.head_mut().peer_addr = peer;
-    let has_content = framing.chunked || framing.length.is_some_and(|length| length > 0);
+    head.request.head_mut().peer_addr = peer;
+    let has_content = head.framing.chunked || head.framing.length.is_some_and(|length| length > 0);
     if has_content {
-        let content = Content::begin(wire, framing, expects);
-        *request.payload() = Payload::Stream { payload: Box::pin(content) };
+        let content = Content::begin(wire, head.framing, head.expects);
+        *head.request.payload() = Payload::Stream { payload: Box::pin(content) };
     } else {
         wire.borrow_mut().next_request();
     }
-    let goes_on = !request.method().is_safe() || has_content;
+    let goes_on = !head.request.method().is_safe() || has_content;
     let answered = match goes_on {
         // A handler that may write runs on whoever is gone, and whoever sends content is seen to go by who reads it.
-        true => app.call(request).await,
+        true => app.call(head.request).await,
         false => {
-            let mut answer = pin!(app.call(request));
+            let mut answer = pin!(app.call(head.request));
             poll_fn(|cx| match answer.as_mut().poll(cx) {
                 Poll::Pending => wire.borrow_mut().poll_gone(cx).map(Err),
                 Poll::Ready(answer) => Poll::Ready(Ok(answer)),
@@ -130,6 +129,6 @@ where
         Err(error) => error.error_response(),
     };
     let is_read = wire.borrow_mut().settle();
-    let keeps = keeps && is_read && !leaving.has_begun() && response.head().keep_alive();
-    answer::send(wire, response, client, keeps).await
+    let keeps = head.keeps && is_read && !leaving.has_begun() && response.head().keep_alive();
+    answer::send(wire, response, head.client, keeps).await
 }

@@ -4,18 +4,16 @@ use std::fmt::Write as _;
 use std::mem::MaybeUninit;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName};
+use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName};
 use actix_web::web::BytesMut;
 
-use super::super::lines::{Framing, Lines, line, words};
-use super::super::{Body, Request, is_hop_by_hop};
+use super::super::lines::{Framing, Lines, header, line, words};
+use super::super::{Body, Headers, Request, is_hop_by_hop};
 use super::origin_form;
 
 /// The largest head of an answer, in bytes, and the most header lines in it.
 const LIMIT: usize = 64 * 1024;
 const LINES: usize = 128;
-/// For how many more header lines there is room from the start.
-const ADDED: usize = 8;
 
 /// A request on its way out.
 pub(super) struct Outgoing {
@@ -36,7 +34,7 @@ impl Outgoing {
             line(&mut head, &[b"host: ", host.as_bytes()]);
         }
         for (name, value) in &request.headers {
-            line(&mut head, &[name.as_str().as_bytes(), b": ", value.as_bytes()]);
+            header(&mut head, name, value);
         }
         let chunked = match (&body, body.length()) {
             (Body::None, _) => false,
@@ -71,7 +69,7 @@ pub(super) enum Content {
 pub(super) struct Head {
     pub(super) status: StatusCode,
     /// Those that are end to end, without Content-Length.
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Headers,
     /// Content-Length.
     pub(super) declared: Option<u64>,
     pub(super) content: Content,
@@ -124,9 +122,11 @@ pub(super) fn take(input: &mut BytesMut, is_head: bool) -> Result<Option<Head>, 
             && !is_hop_by_hop(name)
             && !named.contains(name)
     };
-    // The gateway adds some of its own.
-    let mut headers = HeaderMap::with_capacity(lines.count() + ADDED);
-    lines.cut(&bytes, &mut headers, end_to_end)?;
+    let mut headers = Headers::with_capacity(lines.count());
+    for line in lines.cut(&bytes, end_to_end) {
+        let (name, value) = line?;
+        headers.append(name, value);
+    }
     Ok(Some(Head { status, headers, declared: length, content, keeps }))
 }
 
@@ -171,8 +171,8 @@ mod tests {
         let mut input = BytesMut::from("HTTP/1.1 204 No Content\r\nx: 1\r\nempty:\r\n\r\nmore");
         let head = take(&mut input, false).unwrap().unwrap();
         assert_eq!((head.content, head.keeps), (Content::Length(0), true));
-        assert_eq!(head.headers.get("x").unwrap(), "1");
-        assert_eq!(head.headers.get("empty").unwrap(), "");
+        assert_eq!(head.headers.get(HeaderName::from_static("x")).unwrap(), "1");
+        assert_eq!(head.headers.get(HeaderName::from_static("empty")).unwrap(), "");
         assert_eq!(input, "more");
         assert!(read("HTTP/1.1 200 OK\r\nx: 1\r\n").unwrap().is_none());
     }

@@ -8,12 +8,12 @@
 mod connect;
 mod connection;
 mod head;
-mod kept;
 mod pool;
 mod reply;
 mod stream;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix_web::http::{Method, Uri};
 use rustls::ClientConfig;
@@ -23,8 +23,8 @@ use super::{Body, PeerError, Reply, Request};
 use crate::config::{PeerUrl, Transport};
 pub use connect::Way;
 use connection::Failure;
-pub(super) use kept::Kept;
 use pool::Pool;
+use reply::Received;
 
 /// The way to a role in another process; cheap to clone, and bound to its thread.
 #[derive(Clone)]
@@ -48,36 +48,23 @@ impl Peer {
         Self { host, pool: Pool::new(Way::new(url, tls), options), calls }
     }
 
-    /// Sends `request` and waits for the head of the reply.
-    pub(super) async fn send(&self, mut request: Request) -> Result<Reply, PeerError> {
-        let body = std::mem::replace(&mut request.body, Body::None);
-        let may_repeat = request.method.is_safe() && matches!(body, Body::None);
-        self.exchange(&request, body, may_repeat).await
-    }
-
-    /// Makes `request` ready to be sent, again and again where need be.
-    pub(super) fn keep(&self, request: Request) -> Kept<'_> {
-        Kept::new(self, request)
-    }
-
-    /// Sends `request` with `body`.
+    /// Sends `request` with `body`, `now`, and waits for the head of the reply.
     ///
     /// A kept connection may turn out to be closed just when it is used; a request that may be
     /// repeated is then sent once more, over a new one.
-    async fn exchange(
+    pub(super) async fn exchange(
         &self,
         request: &Request,
         body: Body,
         may_repeat: bool,
+        now: Instant,
     ) -> Result<Reply, PeerError> {
         let permit = self.calls.clone().try_acquire_owned().map_err(|_| PeerError::Busy)?;
         let outgoing = head::Outgoing::new(request, &self.host, body);
         let is_head = request.method == Method::HEAD;
-        let kept = self.pool.take();
-        let was_kept = kept.is_some();
-        let mut connection = match kept {
-            Some(connection) => connection,
-            None => Box::pin(self.pool.open()).await?,
+        let (mut connection, was_kept) = match self.pool.take(now) {
+            Some(connection) => (connection, true),
+            None => (Box::pin(self.pool.open()).await?, false),
         };
         let answer = match connection.exchange(outgoing, is_head).await {
             Err(Failure::Closed(_)) if was_kept && may_repeat => {
@@ -87,7 +74,13 @@ impl Peer {
             }
             answer => answer,
         };
-        reply::receive(answer?, is_head, connection, self.pool.clone(), permit).await
+        let pool = self.pool.clone();
+        let following = match reply::receive(answer?, is_head, connection, pool, permit) {
+            Received::All(reply) => return Ok(reply),
+            // Boxed, as what is rare is all along the way: what is common does not carry it.
+            Received::Some(reply, rest) => Box::pin(rest.follow(reply)),
+        };
+        following.await
     }
 }
 

@@ -46,14 +46,16 @@ impl Pool {
         self.0.patience
     }
 
-    /// A kept connection that can be used, if there is one.
-    pub(super) fn take(&self) -> Option<Connection> {
-        let now = Instant::now();
+    /// A kept connection that can be used `now`, if there is one.
+    pub(super) fn take(&self, now: Instant) -> Option<Connection> {
         loop {
             // The last one first: so the others grow old, and there are no more than it takes.
             let (mut connection, since) = self.0.kept.borrow_mut().pop()?;
-            let young = now - connection.opened < LIFETIME;
-            if young && now - since < self.0.most_idle && connection.is_usable() {
+            let young = now.saturating_duration_since(connection.opened) < LIFETIME;
+            if young
+                && now.saturating_duration_since(since) < self.0.most_idle
+                && connection.is_usable()
+            {
                 return Some(connection);
             }
         }

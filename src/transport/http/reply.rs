@@ -18,17 +18,22 @@ use super::pool::Pool;
 /// Content up to this many bytes is read whole before the reply is handed on.
 const SMALL: u64 = 64 * 1024;
 
+/// A reply, as far as it has come.
+pub(super) enum Received {
+    /// Enough of it to be handed on.
+    All(Reply),
+    /// Without its content, which is short and worth waiting for.
+    Some(Reply, Rest),
+}
+
 /// The reply that begins with `head`, to a HEAD if `is_head`; `permit` is given back with the end of its content.
-///
-/// # Errors
-/// When it is short and breaks off.
-pub(super) async fn receive(
+pub(super) fn receive(
     head: Head,
     is_head: bool,
     connection: Connection,
     pool: Pool,
     permit: Permit,
-) -> Result<Reply, PeerError> {
+) -> Received {
     let Head { status, headers, declared, content, keeps } = head;
     let (end, length) = match content {
         Content::Length(length) => (End::After(length), Some(length)),
@@ -46,10 +51,13 @@ pub(super) async fn receive(
                 None => Body::None,
             }
         }
-        Some(length) if length <= SMALL => Body::Full(rest.whole(length).await?),
+        Some(length) if length <= SMALL => match rest.whole(length) {
+            Some(content) => Body::Full(content),
+            None => return Received::Some(Reply { status, headers, body: Body::None }, rest),
+        },
         _ => Body::stream(length, rest),
     };
-    Ok(Reply { status, headers, body })
+    Received::All(Reply { status, headers, body })
 }
 
 /// Where content ends, from here on.
@@ -60,7 +68,7 @@ enum End {
 }
 
 /// What of an answer's content is still to come.
-struct Rest {
+pub(super) struct Rest {
     /// Rings when the peer has sent nothing for too long.
     clock: Option<Pin<Box<Sleep>>>,
     /// Nothing once it is over.
@@ -81,19 +89,30 @@ impl Rest {
         }
     }
 
-    /// All of it, which is `length` bytes.
-    async fn whole(mut self, length: u64) -> Result<Bytes, PeerError> {
-        // Not more than SMALL.
-        let length = length as usize;
-        while let Some(connection) = &mut self.connection {
-            if connection.input.len() >= length {
-                let bytes = connection.input.split_to(length).freeze();
-                self.finish();
-                return Ok(bytes);
-            }
-            let read = std::future::poll_fn(|cx| connection.poll_fill(cx, length)).await;
+    /// All of it, which is `length` bytes, if it has come.
+    fn whole(&mut self, length: u64) -> Option<Bytes> {
+        let input = &mut self.connection.as_mut()?.input;
+        let length = usize::try_from(length).ok().filter(|length| *length <= input.len())?;
+        let bytes = input.split_to(length).freeze();
+        self.finish();
+        Some(bytes)
+    }
+
+    /// `reply` with this content, once it has come, which is short.
+    ///
+    /// # Errors
+    /// When it breaks off.
+    pub(super) async fn follow(mut self, reply: Reply) -> Result<Reply, PeerError> {
+        while let (Some(connection), End::After(length)) = (&mut self.connection, &self.end) {
+            let length = *length;
+            // Not more than SMALL.
+            let most = length as usize;
+            let read = std::future::poll_fn(|cx| connection.poll_fill(cx, most)).await;
             if read.map_err(PeerError::broken)? == 0 {
                 break;
+            }
+            if let Some(content) = self.whole(length) {
+                return Ok(Reply { body: Body::Full(content), ..reply });
             }
         }
         Err(PeerError::broken(io::Error::from(io::ErrorKind::UnexpectedEof)))

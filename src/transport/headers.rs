@@ -1,0 +1,148 @@
+//! The headers of a message on its way.
+
+use std::slice;
+
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+
+/// The lines of a head, in their order.
+///
+/// There are a dozen, and to look through them costs less than to hash them: a request that is passed on has them
+/// built, looked at and written once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers(Vec<(HeaderName, HeaderValue)>);
+
+impl Headers {
+    /// None.
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// None, with room for so many.
+    pub fn with_capacity(lines: usize) -> Self {
+        Self(Vec::with_capacity(lines))
+    }
+
+    /// How many lines there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The lines.
+    pub fn iter(&self) -> slice::Iter<'_, (HeaderName, HeaderValue)> {
+        self.0.iter()
+    }
+
+    /// The first value of `name`.
+    pub fn get<N>(&self, name: N) -> Option<&HeaderValue>
+    where
+        HeaderName: PartialEq<N>,
+    {
+        self.get_all(name).next()
+    }
+
+    /// The values of `name`.
+    pub fn get_all<N>(&self, name: N) -> impl Iterator<Item = &HeaderValue>
+    where
+        HeaderName: PartialEq<N>,
+    {
+        let lines = self.0.iter().filter(move |(said, _)| *said == name);
+        lines.map(|(_, value)| value)
+    }
+
+    /// Whether a line says `name`.
+    pub fn contains_key<N>(&self, name: N) -> bool
+    where
+        HeaderName: PartialEq<N>,
+    {
+        self.get(name).is_some()
+    }
+
+    /// Adds a line.
+    pub fn append(&mut self, name: HeaderName, value: HeaderValue) {
+        self.0.push((name, value));
+    }
+
+    /// Says `value` in place of whatever else the lines of `name` say.
+    pub fn insert(&mut self, name: HeaderName, value: HeaderValue) {
+        self.remove(&name);
+        self.append(name, value);
+    }
+
+    /// Takes out the lines of `name`.
+    pub fn remove<N>(&mut self, name: N)
+    where
+        HeaderName: PartialEq<N>,
+    {
+        self.retain(|said| *said != name);
+    }
+
+    /// Takes out the lines whose names shall not `stay`.
+    pub fn retain(&mut self, stay: impl Fn(&HeaderName) -> bool) {
+        // Mostly there are none.
+        if let Some(first) = self.0.iter().position(|(name, _)| !stay(name)) {
+            self.0.remove(first);
+            self.0.retain(|(name, _)| stay(name));
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a Headers {
+    type Item = &'a (HeaderName, HeaderValue);
+    type IntoIter = slice::Iter<'a, (HeaderName, HeaderValue)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl IntoIterator for Headers {
+    type Item = (HeaderName, HeaderValue);
+    type IntoIter = std::vec::IntoIter<(HeaderName, HeaderValue)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl FromIterator<(HeaderName, HeaderValue)> for Headers {
+    fn from_iter<T: IntoIterator<Item = (HeaderName, HeaderValue)>>(lines: T) -> Self {
+        Self(lines.into_iter().collect())
+    }
+}
+
+impl From<HeaderMap> for Headers {
+    fn from(map: HeaderMap) -> Self {
+        map.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_keep_their_order_and_a_name_may_have_several() {
+        let line = |name, value| (HeaderName::from_static(name), HeaderValue::from_static(value));
+        let said = [line("via", "a"), line("accept", "*/*"), line("via", "b")];
+        let mut headers = Headers::from_iter(said);
+        let values = |headers: &Headers| {
+            headers.iter().map(|(_, value)| value.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let via = HeaderName::from_static("via");
+        assert_eq!(headers.get(&via).unwrap(), "a");
+        assert_eq!(headers.get_all(&via).count(), 2);
+        headers.append(via.clone(), HeaderValue::from_static("c"));
+        assert_eq!(values(&headers), ["a", "*/*", "b", "c"]);
+        headers.insert(via.clone(), HeaderValue::from_static("d"));
+        assert_eq!(values(&headers), ["*/*", "d"]);
+        headers.remove(&via);
+        assert!(!headers.contains_key(&via));
+        headers.retain(|_| false);
+        assert!(headers.is_empty());
+    }
+}

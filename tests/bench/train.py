@@ -1,0 +1,158 @@
+#!/usr/bin/env -S python3 -B
+"""Does with the program what its users do, so that the compiler learns which of its code is run.
+
+Usage: train.py     (`make train`, which builds a program that counts as it runs, and keeps the counts)
+
+What is not run here is built to be small and not to be fast: whatever requests spend their time on
+belongs here, and in the proportions in which it matters.
+"""
+
+import json
+import signal
+import ssl
+import subprocess
+import sys
+import http.client
+
+import bench as benchmark
+import gateway
+from harness import Bench, Failure, exchange, fetch, find_program, progress, wrk
+
+# Of load for each case, and rounds of what is done one after the other.
+SECONDS, ROUNDS = 2, 200
+BROWSER = {
+    "Accept": "application/json, text/html;q=0.9, */*;q=0.8",
+    "Accept-Encoding": "gzip, deflate, br, zstd",
+    "Accept-Language": "en-GB,en;q=0.7",
+    "Cache-Control": "max-age=0",
+    "Origin": "https://shop.example",
+    "Referer": "https://shop.example/list",
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+    "X-Request-Id": "0196f3c4d2a87b1e9c55",
+}
+AS_BROWSER = [word for name, value in BROWSER.items() for word in ("-H", f"{name}: {value}")]
+
+
+def script(bench, name, method, body):
+    """A Lua script for wrk that sends JSON."""
+    path = bench.folder / f"{name}.lua"
+    path.write_text(f"""wrk.method, wrk.body = "{method}", {json.dumps(json.dumps(body))}
+        wrk.headers["Content-Type"] = "application/json" """)
+    return "-s", str(path)
+
+
+def send(port, method, path, body=None, **headers):
+    """Sends a request with JSON, of which any answer but a fault will do; returns the answer's JSON."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        payload = None if body is None else json.dumps(body)
+        kind = {"Content-Type": "application/json"} if payload else {}
+        connection.request(method, path, payload, kind | headers)
+        answer = connection.getresponse()
+        text = answer.read()
+        if answer.status >= 500:
+            raise Failure(f"{method} {path} was answered {answer.status}: {text[:200]}")
+        return json.loads(text) if text else None
+    finally:
+        connection.close()
+
+
+def browse(shop):
+    """What customers and the shop's owner ask for, one after the other."""
+    for number in range(ROUNDS):
+        progress(f"{shop.name}: round {number + 1} of {ROUNDS}")
+        product = {"name": f"Lamp {number}", "description": "It shines.", "price": 19.5, "stock": 7}
+        made = send(shop.port, "POST", "/products", product)
+        place = f"/products/{made['id']}"
+        send(shop.port, "GET", place)
+        send(shop.port, "GET", place, **BROWSER)
+        send(shop.port, "PUT", place, product | {"price": 21.0})
+        send(shop.port, "GET", "/products?limit=5", **BROWSER)
+        send(shop.port, "POST", "/products", {"name": ""})
+        send(shop.port, "GET", "/nowhere")
+        send(shop.port, "DELETE", place)
+
+
+def shops(bench):
+    """Every topology, by the cases of the benchmark and by a browser's requests."""
+    for start in benchmark.SHOPS:
+        shop = start(bench)
+        for path in shop.paths.values():
+            progress(f"{shop.name}: {path}")
+            wrk(f"http://127.0.0.1:{shop.port}{path}", SECONDS)
+            wrk(f"http://127.0.0.1:{shop.port}{path}", SECONDS, *AS_BROWSER)
+        browse(shop)
+
+
+def customers(bench):
+    """Requests with a token, and logins."""
+    shop, token = benchmark.customer(bench, "customer", "enforced")
+    for path in shop.paths.values():
+        progress(f"with a token: {path}")
+        wrk(f"http://127.0.0.1:{shop.port}{path}", SECONDS, "-H", f"Authorization: Bearer {token}")
+    login = {"email": "bench@example.com", "password": benchmark.PASSWORD}
+    for _ in range(5):
+        fetch(shop.port, "/auth/login", json.dumps(login))
+
+
+def proxy(bench, origin):
+    """The gateway alone before a service that is none of ours, over HTTP/1.1, and HTTP/2 inside TLS."""
+    app = gateway.start_app(bench, origin, "proxy", gateway.WIDE)
+    url = f"http://127.0.0.1:{app.shop.port}{gateway.PATH}"
+    for options in ([], AS_BROWSER, script(bench, "upload", "POST", {"text": "x" * 2000})):
+        progress("as a proxy")
+        # Most of what is done is the first case, as it is for who runs a gateway.
+        wrk(url, SECONDS if options else 3 * SECONDS, *options)
+    tight = gateway.start_app(bench, origin, "tight", gateway.TIGHT)
+    for _ in range(ROUNDS):
+        exchange(tight.shop.port, gateway.PATH)
+
+
+def secured(bench, origin):
+    """The same inside TLS, over either version of HTTP."""
+    folder = bench.folder / "certs"
+    subprocess.run([benchmark.BINARY, "certs", "dev", "--out", folder], cwd=bench.folder, env={},
+                   stdout=subprocess.DEVNULL, check=True)
+    url = f"http://127.0.0.1:{origin.port}"
+    app = bench.app("secured", {}, "gateway", PRODUCT_URL=url, USER_URL=url,
+                    APP__GATEWAY__UPSTREAMS__BENCH__URLS=url, APP__GATEWAY__ROUTES__BENCH__PREFIX="/bench",
+                    APP__GATEWAY__ROUTES__BENCH__UPSTREAM="bench",
+                    APP__GATEWAY__TLS_CERTIFICATE=str(folder / "gateway/tls.crt"),
+                    APP__GATEWAY__TLS_KEY=str(folder / "gateway/tls.key"))
+    place = f"https://127.0.0.1:{app.port}{gateway.PATH}"
+    progress("inside TLS")
+    wrk(place, SECONDS)
+    load = ["h2load", f"--duration={SECONDS}", "--clients=8", "--max-concurrent-streams=8", place]
+    subprocess.run(load, stdout=subprocess.DEVNULL, check=True)
+    trust = ssl.create_default_context(cafile=folder / "gateway/ca.crt")
+    for _ in range(ROUNDS):
+        connection = http.client.HTTPSConnection("localhost", app.port, timeout=5, context=trust)
+        connection.request("GET", gateway.PATH)
+        connection.getresponse().read()
+        connection.close()
+
+
+def run():
+    """All of it; each program writes what it has counted when it is stopped."""
+    find_program("h2load", "nghttp2-client")
+    programs = benchmark.find_programs()
+    for part in (shops, customers):
+        with Bench(programs) as bench:
+            part(bench)
+    with Bench(programs) as bench:
+        origin = gateway.start_origin(bench)
+        proxy(bench, origin)
+        secured(bench, origin)
+
+
+def main():
+    """A failure becomes one line and status 1."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        run()
+    except (Failure, subprocess.CalledProcessError) as failure:
+        sys.exit(f"train: {' '.join(str(failure).split())}")
+
+
+if __name__ == "__main__":
+    main()
