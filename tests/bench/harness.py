@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 TARGET = Path(__file__).resolve().parents[2] / "target"
-# Where `make release` leaves it says the Makefile.
+# Which one is measured, or trained.
 BINARY = Path(os.environ.get("APP_BINARY", TARGET / "release/app")).resolve()
 CONNECTIONS, PRODUCTS = 64, 20
 # app closes no connection after so and so many requests, so nginx shall not either.

@@ -25,12 +25,14 @@ use actix_service::Service;
 use actix_web::body::BoxBody;
 use actix_web::dev::ServiceResponse;
 use actix_web::{HttpResponse, ResponseError as _};
+use futures_util::future::Either;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::sleep;
 
 use super::DISCONNECT;
 use super::leaving::Leaving;
 use crate::config;
+use crate::error::Error;
 use content::Content;
 use head::Head;
 use wire::{Last, Patience, Wire};
@@ -52,7 +54,7 @@ pub(super) async fn serve<S, A>(
         leaving.begun().await;
         // Whoever has just connected has something to ask.
         if wire.borrow().is_fresh() {
-            sleep(DISCONNECT).await;
+            Box::pin(sleep(DISCONNECT)).await;
         }
     });
     let mut listens = false;
@@ -67,25 +69,33 @@ pub(super) async fn serve<S, A>(
             }
             polled
         });
-        let head = match next.await {
-            Ok(Some(head)) => head,
+        // Boxed, as all is that is not yet to come: a client that is idle does not take the room of one that is not.
+        let exchange = match next.await {
+            Ok(Some(head)) => Either::Left(Box::pin(exchange(&wire, app, head, peer, leaving))),
             Ok(None) => break Last::Silence,
             Err(error) => {
                 let status = error.status_code().as_u16();
                 log::info!(target: "http", peer:? = peer, status; "no request: {error}");
-                // Whoever does not take it goes without.
-                let _ = Box::pin(wire::write(&wire, error.bare())).await;
-                break Last::Answer;
+                Either::Right(Box::pin(refuse(&wire, error)))
             }
         };
-        // Boxed, as all that is not to come is, so that a client that is idle does not take the room of one that is not.
-        match Box::pin(exchange(&wire, app, head, peer, leaving)).await {
+        match exchange.await {
             Ok(true) => {}
             Ok(false) => break Last::Answer,
             Err(_gone) => return,
         }
     };
     Box::pin(wire::end(&wire, last, leaving)).await;
+}
+
+/// Says why there is no request; there will be no other.
+async fn refuse<S>(wire: &RefCell<Wire<S>>, error: Error) -> io::Result<bool>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    // Whoever does not take it goes without.
+    let _ = wire::write(wire, error.bare()).await;
+    Ok(false)
 }
 
 /// Answers one request; whether there may be another.
