@@ -21,20 +21,23 @@ IMAGE_ARGS ?=
 # Where the source is published, for the image's label.
 SOURCE ?=
 
-# What the program is built for, and what the compiler has learned of it there from runs (profile-guided optimisation):
-# who changes the compiler, Cargo.lock or much of the code runs `make train`. Without a profile the build is a plain one.
+# What the program is built for, and what the compiler and the linker have learned of it there from runs: how often what
+# is run (profile-guided optimisation), and what a start runs, which so is together and takes few pages. Who changes the
+# compiler, Cargo.lock or much of the code runs `make train`. Without a profile the build is a plain one.
 TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
-PROFILE = deploy/profile/$(TARGET).profdata
+PROFILE = deploy/profile/$(TARGET)
 BUILT = target/$(TARGET)/release
 BUILD = --release --locked --target $(TARGET)
-# Relocations in a tenth of the room, which is memory from the start: glibc reads them so since 2.36.
-LINK = $(if $(shell printf '2.36\n%s\n' "$$(getconf GNU_LIBC_VERSION | cut -d ' ' -f 2)" | sort -CV && echo yes),-C \
-	link-arg=-Wl$(comma)-z$(comma)pack-relative-relocs)
+GUIDED = RUSTFLAGS="$(RUSTFLAGS) $(addprefix -Cprofile-use=$(CURDIR)/,$(wildcard $(PROFILE).profdata))"
+# Not every linker can.
+ORDER = $(addprefix -Wl$(comma)--no-warn-symbol-ordering$(comma)--symbol-ordering-file=$(CURDIR)/,$(wildcard $(PROFILE).order))
+ORDERED = $(if $(ORDER),$(shell mkdir -p target; echo 'fn main() {}' | rustc -Clink-arg=$(ORDER) -o target/probe - 2>&1 \
+	|| echo none),none)
+LINK = $(if $(ORDERED),,-Clink-arg=$(ORDER))
 comma = ,
-GUIDED = RUSTFLAGS="$(RUSTFLAGS) $(addprefix -Cprofile-use=$(CURDIR)/,$(wildcard $(PROFILE)))"
-TRAIN_NEEDS = $(BENCH_NEEDS) h2load:nghttp2-client
 # For what a profile is of use.
 VALID = $(shell { rustc -V; cat Cargo.lock; } | cksum)
+TRAIN_NEEDS = $(BENCH_NEEDS) h2load:nghttp2-client
 # Of the LLVM that the compiler has: no other reads what its programs write.
 PROFDATA = llvm-profdata-$(shell rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
 
@@ -52,7 +55,7 @@ run: release ## Start the whole shop on http://127.0.0.1:8000
 	target/release/app
 
 release: ## Build target/release/app as it is shipped
-	@[ "$(VALID)" = "$$(cat $(PROFILE:.profdata=.for) 2>&1)" ] \
+	@[ "$(VALID)" = "$$(cat $(PROFILE).for 2>&1)" ] \
 		|| echo "note: no profile is of this compiler and these dependencies on $(TARGET); make train makes one"
 	$(GUIDED) $(CARGO) rustc $(BUILD) --bin app -- $(LINK)
 	@install -D $(BUILT)/app target/release/app
@@ -94,10 +97,14 @@ bench: bench-needs release ## Measure start, memory, size, and CPU per request, 
 train: train-needs ## Learn anew what of the program is run most, for `make release`; takes a quarter of an hour
 	rm -rf target/train
 	RUSTFLAGS="-Cprofile-generate=$(CURDIR)/target/train" $(CARGO) build $(BUILD) --bin app
-	APP_BINARY=$(BUILT)/app python3 -B tests/bench/train.py
+	APP_BINARY=$(BUILT)/app python3 -B tests/bench/train.py target/train/starts
 	mkdir -p $(dir $(PROFILE))
-	$(PROFDATA) merge --sparse --output $(PROFILE) target/train/*.profraw
-	echo "$(VALID)" > $(PROFILE:.profdata=.for)
+	$(PROFDATA) merge --sparse --output $(PROFILE).profdata target/train/*.profraw
+	for start in gateway all; do \
+		$(PROFDATA) merge --sparse --output target/train/start.profdata target/train/starts/$$start.profraw && \
+		$(PROFDATA) show --all-functions target/train/start.profdata || exit 1; \
+	done | sed -n 's/^  \([^ ]*;\)\{0,1\}\(_[^ ]*\):$$/\2/p' | awk '!seen[$$0]++' > $(PROFILE).order
+	echo "$(VALID)" > $(PROFILE).for
 	@# cargo does not see that what it has built knows an older profile.
 	rm -rf $(BUILT)
 

@@ -1,22 +1,24 @@
 #!/usr/bin/env -S python3 -B
 """Does with the program what its users do, so that the compiler learns which of its code is run.
 
-Usage: train.py     (`make train`, which builds a program that counts as it runs, and keeps the counts)
+Usage: train.py STARTS     (`make train`, which builds a program that counts as it runs, and keeps the counts)
 
 What is not run here is built to be small and not to be fast: whatever requests spend their time on
-belongs here, and in the proportions in which it matters.
+belongs here, and in the proportions in which it matters. What a start of a gateway, and one of all
+roles, runs is counted apart, in the folder STARTS.
 """
 
+import http.client
 import json
 import signal
 import ssl
 import subprocess
 import sys
-import http.client
+from pathlib import Path
 
 import bench as benchmark
 import gateway
-from harness import Bench, Failure, exchange, fetch, find_program, progress, wrk
+from harness import Bench, Failure, exchange, fetch, find_program, free_port, progress, wrk
 
 # Of load for each case, and rounds of what is done one after the other.
 SECONDS, ROUNDS = 2, 200
@@ -132,7 +134,21 @@ def secured(bench, origin):
         connection.close()
 
 
-def run():
+def starts(bench, origin, folder):
+    """A gateway, and all roles, that start, answer a little, and stop."""
+    url = f"http://127.0.0.1:{origin.port}"
+    away = {"PRODUCT_URL": url, "USER_URL": url}
+    for name, role, peers in (("gateway", "gateway", away), ("all", None, {})):
+        management = free_port()
+        counts = {"LLVM_PROFILE_FILE": str(folder / f"{name}.profraw")}
+        stores = {} if role else bench.embedded(name)
+        app = bench.app(name, stores, role, management=management, **peers, **counts)
+        for port, path in ((app.port, "/"), (app.port, "/products"), (management, "/metrics")):
+            exchange(port, path)
+        bench.stop(name)
+
+
+def run(folder):
     """All of it; each program writes what it has counted when it is stopped."""
     find_program("h2load", "nghttp2-client")
     programs = benchmark.find_programs()
@@ -143,13 +159,16 @@ def run():
         origin = gateway.start_origin(bench)
         proxy(bench, origin)
         secured(bench, origin)
+        starts(bench, origin, folder)
 
 
 def main():
     """A failure becomes one line and status 1."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if len(sys.argv) != 2:
+        sys.exit(__doc__.split("\n\n")[1])
     try:
-        run()
+        run(Path(sys.argv[1]).resolve())
     except (Failure, subprocess.CalledProcessError) as failure:
         sys.exit(f"train: {' '.join(str(failure).split())}")
 
