@@ -101,8 +101,10 @@ train: train-needs ## Learn anew what of the program is run most, for `make rele
 	mkdir -p $(dir $(PROFILE))
 	$(PROFDATA) merge --sparse --output $(PROFILE).profdata target/train/*.profraw
 	for start in gateway all; do \
-		$(PROFDATA) merge --sparse --output target/train/start.profdata target/train/starts/$$start.profraw && \
-		$(PROFDATA) show --all-functions target/train/start.profdata || exit 1; \
+		$(PROFDATA) merge --sparse --output target/train/$$start.profdata target/train/starts/$$start.profraw || exit 1; \
+	done
+	for counts in target/train/gateway.profdata target/train/all.profdata $(PROFILE).profdata; do \
+		$(PROFDATA) show --all-functions $$counts; \
 	done | sed -n 's/^  \([^ ]*;\)\{0,1\}\(_[^ ]*\):$$/\2/p' | awk '!seen[$$0]++' > $(PROFILE).order
 	echo "$(VALID)" > $(PROFILE).for
 	@# cargo does not see that what it has built knows an older profile.
