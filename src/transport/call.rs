@@ -29,7 +29,7 @@ pub struct Attempt {
 }
 
 impl Call {
-    /// What is to be sent.
+    /// `request`, whose headers are end to end.
     pub fn new(mut request: Request) -> Self {
         let content = Loan::new(std::mem::replace(&mut request.body, Body::None));
         Self { request, content }

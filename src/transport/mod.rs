@@ -41,7 +41,7 @@ pub struct Request {
     pub method: Method,
     /// The path and the query.
     pub target: Uri,
-    /// End-to-end headers, without Content-Length: [`Request::forward`] takes no others.
+    /// End-to-end headers, without Content-Length: [`Request::forward`] and [`Peer::send`] take no others.
     pub headers: Headers,
     /// The content.
     pub body: Body,
@@ -170,7 +170,8 @@ impl Peer {
     ///
     /// # Errors
     /// When there is no reply within the time that `context` has left; see [`PeerError`].
-    pub async fn send(&self, request: Request, context: &Context) -> Result<Reply, PeerError> {
+    pub async fn send(&self, mut request: Request, context: &Context) -> Result<Reply, PeerError> {
+        remove_of_connection(&mut request.headers);
         let attempt = Attempt { now: Instant::now(), limit: None, kept: false };
         Call::new(request).send(self, context, attempt).await
     }
