@@ -29,12 +29,10 @@ PROFILE = deploy/profile/$(TARGET)
 BUILT = target/$(TARGET)/release
 BUILD = --release --locked --target $(TARGET)
 GUIDED = RUSTFLAGS="$(RUSTFLAGS) $(addprefix -Cprofile-use=$(CURDIR)/,$(wildcard $(PROFILE).profdata))"
-# Not every linker can.
-ORDER = $(addprefix -Wl$(comma)--no-warn-symbol-ordering$(comma)--symbol-ordering-file=$(CURDIR)/,$(wildcard $(PROFILE).order))
-ORDERED = $(if $(ORDER),$(shell mkdir -p target; echo 'fn main() {}' | rustc -Clink-arg=$(ORDER) -o target/probe - 2>&1 \
-	|| echo none),none)
-LINK = $(if $(ORDERED),,-Clink-arg=$(ORDER))
 comma = ,
+ORDER = $(addprefix -Clink-arg=-Wl$(comma)--no-warn-symbol-ordering$(comma)--symbol-ordering-file=$(CURDIR)/,$(wildcard $(PROFILE).order))
+# Not every linker can.
+LINK = $(if $(ORDER),$(shell mkdir -p target; echo 'fn main() {}' | rustc $(ORDER) -o target/probe - 2>/dev/null && echo $(ORDER)))
 # For what a profile is of use.
 VALID = $(shell { rustc -V; cat Cargo.lock; } | cksum)
 TRAIN_NEEDS = $(BENCH_NEEDS) h2load:nghttp2-client

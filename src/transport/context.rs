@@ -110,12 +110,7 @@ impl Context {
 
     /// The same with at most `limit` left.
     pub fn within(&self, limit: Duration) -> Self {
-        self.until(Instant::now() + limit)
-    }
-
-    /// The same, which has to end at `limit` if it does not earlier.
-    pub fn until(&self, limit: Instant) -> Self {
-        let deadline = self.deadline.min(limit);
+        let deadline = self.deadline.min(Instant::now() + limit);
         Self { deadline, watched: false, ..self.clone() }
     }
 

@@ -3,8 +3,9 @@
 
 Usage: bench.py [--seconds N] [--rounds N] [--only SECTION ...] [--million-on-mongodb]
 
-Needs `make release` before, whose program APP_BINARY names, the programs wrk, nginx and HAProxy, and the servers of
-Redis, PostgreSQL and MongoDB, which it starts on folders and ports of its own. A goal that is not
+Needs `make release` before, the programs wrk, nginx and HAProxy, and the servers of Redis,
+PostgreSQL and MongoDB, which it starts on folders and ports of its own. APP_BINARY in the
+environment names another program than target/release/app. A goal that is not
 met is printed as such and fails nothing; an error answer, a broken connection or a server that does
 not start ends the run with status 1.
 
@@ -32,7 +33,7 @@ from typing import NamedTuple
 import gateway
 from harness import (
     BINARY, CONNECTIONS, NO_END, PRODUCTS, TARGET, Bench, Failure, Topology, fetch, find_program,
-    free_port, goal, measure, progress, start_nginx, table, workers, wrk)
+    free_port, goal, measure, post_script, progress, start_nginx, table, workers, wrk)
 
 # Verifies passwords and does nothing else.
 ARGON2 = BINARY.parent / "examples/argon2"
@@ -369,10 +370,7 @@ def measure_identity(bench, rounds, seconds):
     # One process, for two differ by more than what is looked for: open, it verifies tokens that are there.
     opened, token = customer(bench, "open", "open")
     enforced, _ = customer(bench, "enforced", "enforced")
-    login = bench.folder / "login.lua"
-    body = json.dumps(json.dumps({"email": "bench@example.com", "password": PASSWORD}))
-    login.write_text(f"""wrk.method, wrk.body = "POST", {body}
-        wrk.headers["Content-Type"] = "application/json" """)
+    login = post_script(bench, "login", {"email": "bench@example.com", "password": PASSWORD})
     requests = {(case, kind): [] for case in (LIST, DASHBOARD) for kind in ("open", "verified")}
     logins, raw = [], []
     for number in range(rounds):
@@ -383,7 +381,7 @@ def measure_identity(bench, rounds, seconds):
                 requests[case, kind].append(measure(opened, case, seconds, *kinds[kind]).front)
         progress(f"round {number + 1} of {rounds}: logins, and argon2 alone")
         url = f"http://127.0.0.1:{enforced.port}/auth/login"
-        text = wrk(url, seconds, f"-c{LOGINS}", "-s", login)
+        text = wrk(url, seconds, f"-c{LOGINS}", *login)
         logins.append(float(re.search(r"Requests/sec: +([\d.]+)", text)[1]))
         alone = subprocess.run([ARGON2, str(HASHING_THREADS), str(seconds)], check=True,
                                capture_output=True, text=True)

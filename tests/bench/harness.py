@@ -1,6 +1,7 @@
 """What every section of the benchmark uses: servers, the load on them, and the tables of figures."""
 
 import http.client
+import json
 import os
 import re
 import shutil
@@ -159,15 +160,23 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def exchange(port, path, payload=None, **headers):
-    """GETs `path`, or POSTs a payload to it; returns status, headers and body of the answer."""
+def exchange(port, path, payload=None, method=None, **headers):
+    """GETs `path`, or POSTs a payload to it, or what `method` says; returns status, headers and body."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request("POST" if payload else "GET", path, payload, headers)
+        connection.request(method or ("POST" if payload else "GET"), path, payload, headers)
         response = connection.getresponse()
         return response.status, response.headers, response.read()
     finally:
         connection.close()
+
+
+def post_script(bench, name, body):
+    """The options by which wrk POSTs `body` as JSON."""
+    path = bench.folder / f"{name}.lua"
+    path.write_text(f"""wrk.method, wrk.body = "POST", {json.dumps(json.dumps(body))}
+        wrk.headers["Content-Type"] = "application/json" """)
+    return "-s", str(path)
 
 
 def fetch(port, path, payload=None):

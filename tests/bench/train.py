@@ -3,8 +3,8 @@
 
 Usage: train.py STARTS     (`make train`, which builds a program that counts as it runs, and keeps the counts)
 
-What is not run here is built to be small and not to be fast: whatever requests spend their time on
-belongs here, and in the proportions in which it matters. What a start of a gateway, and one of all
+What is not run here gets no faster: whatever requests spend their time on belongs here, and in the
+proportions in which it matters. What a start of a gateway, and one of all
 roles, runs is counted apart, in the folder STARTS.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import bench as benchmark
 import gateway
-from harness import Bench, Failure, exchange, fetch, find_program, free_port, progress, wrk
+from harness import Bench, Failure, exchange, fetch, find_program, free_port, post_script, progress, wrk
 
 # Of load for each case, and rounds of what is done one after the other.
 SECONDS, ROUNDS = 2, 200
@@ -35,28 +35,14 @@ BROWSER = {
 AS_BROWSER = [word for name, value in BROWSER.items() for word in ("-H", f"{name}: {value}")]
 
 
-def script(bench, name, method, body):
-    """A Lua script for wrk that sends JSON."""
-    path = bench.folder / f"{name}.lua"
-    path.write_text(f"""wrk.method, wrk.body = "{method}", {json.dumps(json.dumps(body))}
-        wrk.headers["Content-Type"] = "application/json" """)
-    return "-s", str(path)
-
-
 def send(port, method, path, body=None, **headers):
     """Sends a request with JSON, of which any answer but a fault will do; returns the answer's JSON."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        payload = None if body is None else json.dumps(body)
-        kind = {"Content-Type": "application/json"} if payload else {}
-        connection.request(method, path, payload, kind | headers)
-        answer = connection.getresponse()
-        text = answer.read()
-        if answer.status >= 500:
-            raise Failure(f"{method} {path} was answered {answer.status}: {text[:200]}")
-        return json.loads(text) if text else None
-    finally:
-        connection.close()
+    payload = None if body is None else json.dumps(body)
+    kind = {"Content-Type": "application/json"} if payload else {}
+    status, _, text = exchange(port, path, payload, method, **kind | headers)
+    if status >= 500:
+        raise Failure(f"{method} {path} was answered {status}: {text[:200]}")
+    return json.loads(text) if text else None
 
 
 def browse(shop):
@@ -98,10 +84,10 @@ def customers(bench):
 
 
 def proxy(bench, origin):
-    """The gateway alone before a service that is none of ours, over HTTP/1.1, and HTTP/2 inside TLS."""
+    """The gateway alone before a service that is none of ours, over HTTP/1.1."""
     app = gateway.start_app(bench, origin, "proxy", gateway.WIDE)
     url = f"http://127.0.0.1:{app.shop.port}{gateway.PATH}"
-    for options in ([], AS_BROWSER, script(bench, "upload", "POST", {"text": "x" * 2000})):
+    for options in ([], AS_BROWSER, post_script(bench, "upload", {"text": "x" * 2000})):
         progress("as a proxy")
         # Most of what is done is the first case, as it is for who runs a gateway.
         wrk(url, SECONDS if options else 3 * SECONDS, *options)
@@ -115,12 +101,9 @@ def secured(bench, origin):
     folder = bench.folder / "certs"
     subprocess.run([benchmark.BINARY, "certs", "dev", "--out", folder], cwd=bench.folder, env={},
                    stdout=subprocess.DEVNULL, check=True)
-    url = f"http://127.0.0.1:{origin.port}"
-    app = bench.app("secured", {}, "gateway", PRODUCT_URL=url, USER_URL=url,
-                    APP__GATEWAY__UPSTREAMS__BENCH__URLS=url, APP__GATEWAY__ROUTES__BENCH__PREFIX="/bench",
-                    APP__GATEWAY__ROUTES__BENCH__UPSTREAM="bench",
-                    APP__GATEWAY__TLS_CERTIFICATE=str(folder / "gateway/tls.crt"),
-                    APP__GATEWAY__TLS_KEY=str(folder / "gateway/tls.key"))
+    app = gateway.start_app(bench, origin, "secured", gateway.WIDE,
+                            APP__GATEWAY__TLS_CERTIFICATE=str(folder / "gateway/tls.crt"),
+                            APP__GATEWAY__TLS_KEY=str(folder / "gateway/tls.key")).shop
     place = f"https://127.0.0.1:{app.port}{gateway.PATH}"
     progress("inside TLS")
     wrk(place, SECONDS)

@@ -180,11 +180,11 @@ impl Limiter {
 
 #[cfg(test)]
 mod tests {
-    use crate::transport::Headers;
     use futures_util::FutureExt as _;
 
     use super::*;
     use crate::config::{Settings, Sources, load};
+    use crate::transport::Headers;
 
     fn options(keys: &str) -> Options {
         let overrides = vec![("gateway.limits_keys".to_owned(), keys.to_owned())];
