@@ -1,10 +1,9 @@
 //! Parses the command line and hands over.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use app::cli::{CertsAction, Cli, Command, KeysAction};
-use app::commands;
+use app::{commands, telemetry};
 use clap::Parser as _;
 
 #[global_allocator]
@@ -31,10 +30,12 @@ fn main() -> ExitCode {
         Command::Completions { shell } => commands::completions(shell),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            telemetry::last_word(None);
+            ExitCode::SUCCESS
+        }
         Err(failure) => {
-            // Nobody is left to tell when standard error is gone.
-            let _ = writeln!(std::io::stderr(), "app: {failure}");
+            telemetry::last_word(Some(&format!("app: {failure}")));
             ExitCode::FAILURE
         }
     }

@@ -18,7 +18,7 @@ use crate::contract::UserClient;
 use crate::edge::{Draining, Edge, HeadLimit, RoleService, SecurityHeaders, cors};
 use crate::gateway::Gateway;
 use crate::readiness::Check;
-use crate::server::{self, Listener, Readiness, Upstreams};
+use crate::server::{self, Listener, Pulses, Readiness, Threads, Upstreams};
 use crate::telemetry::Metrics;
 use crate::transport::{Peer, Trusted, http, local};
 use crate::{gateway, product, user};
@@ -30,6 +30,7 @@ pub(super) struct House {
     pub(super) draining: Draining,
     pub(super) readiness: Readiness,
     metrics: Metrics,
+    pub(super) pulses: Pulses,
     guard: Guard,
     roles: Vec<Role>,
     tls: Tls,
@@ -76,6 +77,7 @@ impl House {
         let metrics = Metrics::new().unwrap_or_else(|error| unreachable!("{error}"));
         Ok(Self {
             metrics,
+            pulses: Pulses::default(),
             readiness,
             gateway,
             product,
@@ -95,10 +97,11 @@ impl House {
         let options = &self.settings.server;
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let workers = if options.workers == 0 { cores() } else { options.workers };
+        let threads = Threads { workers, pulses: self.pulses.clone() };
         match role {
-            Role::Gateway => server::serve(listener, workers, options, move || house.gateway_app()),
-            Role::User => server::serve(listener, workers, options, move || house.user_app()),
-            Role::Product => server::serve(listener, workers, options, move || house.product_app()),
+            Role::Gateway => server::serve(listener, threads, options, move || house.gateway_app()),
+            Role::User => server::serve(listener, threads, options, move || house.user_app()),
+            Role::Product => server::serve(listener, threads, options, move || house.product_app()),
         }
     }
 
@@ -116,10 +119,12 @@ impl House {
         let mut edge = self.edge("management");
         // Probes come every few seconds and are nobody's news.
         edge.access = Level::Debug;
-        server::serve(listener, 1, &self.settings.server, move || {
-            let (readiness, metrics) = (readiness.clone(), metrics.clone());
+        let pulses = self.pulses.clone();
+        let threads = Threads { workers: 1, pulses: pulses.clone() };
+        server::serve(listener, threads, &self.settings.server, move || {
+            let told = (readiness.clone(), pulses.clone(), metrics.clone());
             let (roles, upstreams) = (roles.clone(), upstreams.clone());
-            edge.clone().app(server::management_routes(readiness, roles, metrics, upstreams))
+            edge.clone().app(server::management_routes(told, roles, upstreams))
         })
     }
 

@@ -6,6 +6,7 @@ mod document;
 mod house;
 mod reload;
 mod tls;
+mod watchdog;
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -57,6 +58,7 @@ pub async fn run(
     let hangup = signal(SignalKind::hangup())?;
     let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
     let settings = Arc::new(settings);
+    watchdog::start(settings.server.drain_delay + settings.server.drain_timeout)?;
     let mode = access::mode(&settings, &effective, roles)?;
     check_peers(&settings, &effective, roles, mode)?;
     let tls = Tls::load(&settings, &effective, roles, mode)?;
@@ -64,6 +66,7 @@ pub async fn run(
     let listeners = bind(&settings, &effective, roles, &tls)?;
     let house = House::build(settings.clone(), &effective, roles, mode, tls).await?;
     let readiness = house.readiness.clone();
+    house.pulses.follow();
     actix_rt::spawn(house.clone().follow_keys());
     actix_rt::spawn(readiness.clone().watch(house.checks()?));
 

@@ -46,7 +46,7 @@ use crate::auth::Guard;
 use crate::error::{Error, Kind};
 use crate::telemetry::{Meter, Metrics};
 use crate::transport::clock::{self, Elapsed};
-use crate::transport::{Context, REQUEST_ID, RequestId, Trusted, number};
+use crate::transport::{Context, Origin, REQUEST_ID, RequestId, Trusted, number};
 use upload::Upload;
 
 /// The target of the access log's lines, for `log.filter`.
@@ -233,8 +233,10 @@ impl Edge {
         let (front, meter) = &*shared;
         let started = Instant::now();
         let Look { bounds, name: named, found } = front.look(&request);
-        let peer = request.peer_addr().map(|address| address.ip());
-        let client = self.trusted.client(request.headers(), peer);
+        let Some(origin) = Origin::of(&request) else {
+            return Err(Error::internal("a request without an origin").into());
+        };
+        let client = self.trusted.client(request.headers(), origin);
         let context = Context::of(request.headers(), bounds.timeout, started).watched(client);
         let line =
             log::log_enabled!(target: ACCESS, self.access).then(|| request.path().to_owned());
@@ -242,9 +244,9 @@ impl Edge {
         let id = &context.request_id;
         let grant = self.cors.as_ref().and_then(|cors| cors.grant(request.headers()));
         // What comes through a mailbox has come over a socket before, whose edge has seen to it.
-        let (checked, upload) = match peer {
-            Some(_) => self.receive(&mut request, bounds.body_limit),
-            None => (Ok(()), None),
+        let (checked, upload) = match origin {
+            Origin::Socket(_) => self.receive(&mut request, bounds.body_limit),
+            Origin::Mailbox => (Ok(()), None),
         };
         let answered = match (checked, &self.cors, found) {
             (Err(error), ..) => Err(error),

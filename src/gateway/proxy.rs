@@ -21,7 +21,7 @@ use crate::auth::Caller;
 use crate::config::Networks;
 use crate::edge::{BodyLimit, Bounds, Front, Look, RouteName, admit, discard, too_large};
 use crate::error::{Error, allow_header};
-use crate::transport::{Body, Context, Reply, Request, number};
+use crate::transport::{Body, Context, Origin, Reply, Request, number};
 
 /// What the proxy of one worker thread works with.
 #[derive(Debug)]
@@ -193,7 +193,7 @@ impl Proxy {
     }
 
     fn hop(&self, request: &ServiceRequest, context: &Context) -> Hop {
-        let peer = request.peer_addr().map(|address| address.ip());
+        let peer = Origin::of(request).and_then(Origin::address);
         Hop {
             client: context.client,
             peer,

@@ -7,24 +7,24 @@ use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
 use serde_json::{Value, json};
 
-use super::{Readiness, State};
+use super::{Pulses, Readiness, State};
 use crate::auth::public;
 use crate::contract::{HEALTH_PATH, Health};
 use crate::edge::path;
 use crate::error::Error;
 use crate::telemetry::Metrics;
 
-/// Every management route, over the state in `readiness`; `roles` are those of this process, and `metrics` what
-/// it counts. `upstreams` tells how those behind a gateway are.
+/// Every management route, over the state of this process, its threads and what it counts; `roles` are those that it
+/// runs. `upstreams` tells how those behind a gateway are.
 pub fn routes(
-    readiness: Readiness,
+    (readiness, pulses, metrics): (Readiness, Pulses, Metrics),
     roles: Vec<&'static str>,
-    metrics: Metrics,
     upstreams: Upstreams,
 ) -> impl FnOnce(&mut ServiceConfig) {
     move |routes| {
         routes
             .app_data(Data::new(readiness))
+            .app_data(Data::new(pulses))
             .app_data(Data::new(roles))
             .app_data(Data::new(metrics))
             .app_data(Data::new(upstreams))
@@ -78,9 +78,14 @@ async fn count(metrics: Data<Metrics>) -> Result<impl Responder, Error> {
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text))
 }
 
-/// `GET /livez`: 200 as long as the process answers at all.
-async fn livez() -> impl Responder {
-    HttpResponse::Ok().json(json!({ "status": "live" }))
+/// `GET /livez`: 200 as long as every thread that serves does something.
+async fn livez(pulses: Data<Pulses>) -> Result<impl Responder, Error> {
+    let stuck = pulses.stuck();
+    if !stuck.is_empty() {
+        let cause = format!("{} threads are stuck: {}", stuck.len(), stuck.join(", "));
+        return Err(Error::unavailable("a thread that serves requests is stuck", cause));
+    }
+    Ok(HttpResponse::Ok().json(json!({ "status": "live" })))
 }
 
 /// `GET /readyz`: 200 when requests should come, else 503; names what is missing either way.

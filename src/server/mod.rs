@@ -5,6 +5,7 @@ mod http1;
 mod http2;
 mod leaving;
 mod management;
+mod pulse;
 mod readiness;
 mod secure;
 
@@ -31,6 +32,7 @@ use crate::edge::RoleService;
 
 use leaving::Leaving;
 pub use management::{Upstreams, health_route, routes as management_routes};
+pub use pulse::Pulses;
 pub use readiness::{Readiness, State};
 
 /// Connections that may wait to be accepted.
@@ -86,13 +88,29 @@ pub fn bind(
     })
 }
 
-/// Serves the application that `app` makes, once on each of `workers` threads, on `listener`.
+/// The threads that serve a listener.
+#[derive(Clone, Debug)]
+pub struct Threads {
+    /// How many there are.
+    pub workers: usize,
+    /// Where they show that they are not stuck.
+    pub pulses: Pulses,
+}
+
+impl Threads {
+    /// So many, whose pulses nobody feels.
+    pub fn new(workers: usize) -> Self {
+        Self { workers, pulses: Pulses::default() }
+    }
+}
+
+/// Serves the application that `app` makes, once on each of `threads`, on `listener`.
 ///
 /// # Errors
 /// When the socket cannot be registered with the system.
 pub fn serve<F, T>(
     listener: Listener,
-    workers: usize,
+    threads: Threads,
     options: &config::Server,
     app: F,
 ) -> io::Result<Server>
@@ -101,7 +119,7 @@ where
     T: RoleService,
 {
     let builder = Server::build()
-        .workers(workers)
+        .workers(threads.workers)
         .shutdown_timeout(shutdown_timeout(options))
         .disable_signals();
     let signal = builder.graceful_shutdown_signal();
@@ -109,8 +127,11 @@ where
     let options = options.clone();
     let server = builder.listen("http", listener.socket, move || {
         let (app, acceptor) = (app.clone(), acceptor.clone());
-        let (options, signal) = (options.clone(), signal.clone());
-        fn_factory(move || worker(app(), acceptor.clone(), options.clone(), signal.clone()))
+        let (options, signal, pulses) = (options.clone(), signal.clone(), threads.pulses.clone());
+        fn_factory(move || {
+            pulses.follow();
+            worker(app(), acceptor.clone(), options.clone(), signal.clone())
+        })
     })?;
     Ok(server.run())
 }
@@ -149,7 +170,10 @@ where
     /// Serves a connection until its end.
     async fn connection(&self, tcp: TcpStream) {
         let Self { app, acceptor, options, leaving } = self;
-        let peer = tcp.peer_addr().ok();
+        // A connection that was reset before it was accepted comes from nowhere, and nobody waits for an answer.
+        let Ok(peer) = tcp.peer_addr() else { return };
+        // A client by IPv4 is the same one on a listener that takes both.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         // Without it an answer's end would wait until its beginning is acknowledged.
         let _ = tcp.set_nodelay(true);
         let Some(acceptor) = acceptor else {

@@ -29,7 +29,7 @@ pub(super) fn acceptor(tls: &ServerConfig) -> TlsAcceptor {
 pub(super) async fn accept(
     acceptor: &TlsAcceptor,
     tcp: TcpStream,
-    peer: Option<SocketAddr>,
+    peer: SocketAddr,
     options: &config::Server,
 ) -> Option<Stream> {
     match timeout(options.header_timeout, acceptor.accept(tcp)).await {
@@ -46,12 +46,11 @@ fn unwrap_error<T>(result: io::Result<T>) -> io::Error {
 }
 
 /// Who tries without what it takes is news; who only looks whether somebody listens is not.
-fn report(peer: Option<SocketAddr>, error: &io::Error) {
-    let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
+fn report(peer: SocketAddr, error: &io::Error) {
     let gone =
         [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset].contains(&error.kind());
     let level = if gone { log::Level::Debug } else { log::Level::Info };
-    log::log!(target: "tls", level, peer = peer.as_str(); "no handshake: {error}");
+    log::log!(target: "tls", level, peer:% = peer; "no handshake: {error}");
 }
 
 /// Many clients end a connection without the word that TLS has for it; HTTP says where its messages end.

@@ -4,11 +4,12 @@ use std::io::{self, IsTerminal as _, Write};
 
 use chrono::{SecondsFormat, Utc};
 use env_logger::fmt::Formatter;
-use env_logger::{Builder, Target};
+use env_logger::{Builder, Target, WriteStyle};
 use log::kv::{Error as KeyError, Key, Value, VisitSource};
 use log::{LevelFilter, Record};
 use serde_json::Map;
 
+use super::writer::Writer;
 use crate::config::{Effective, Error, Log, LogFormat};
 
 /// Starts writing logs as `options` say. Later calls change nothing.
@@ -21,7 +22,8 @@ pub fn start(options: &Log, effective: &Effective) -> Result<(), Error> {
     readable.map_err(|error| effective.blame("log.filter", error))?;
     let mut builder = Builder::new();
     // Errors and the audit log stay when the rest is turned down, unless the filter names them.
-    builder.target(Target::Stderr).filter_level(LevelFilter::Error);
+    builder.target(Target::Pipe(Box::new(Writer::stderr().clone())));
+    builder.write_style(style()).filter_level(LevelFilter::Error);
     builder.filter_module("audit", LevelFilter::Info);
     builder.parse_filters(&options.filter);
     let json = match options.format {
@@ -34,6 +36,12 @@ pub fn start(options: &Log, effective: &Effective) -> Result<(), Error> {
     let _ = builder.try_init();
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     Ok(())
+}
+
+/// Colours for a person at a terminal who wants them (https://no-color.org).
+fn style() -> WriteStyle {
+    let is_wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    if io::stderr().is_terminal() && is_wanted { WriteStyle::Always } else { WriteStyle::Never }
 }
 
 /// `time`, `level` and `message`, then the record's own keys.

@@ -5,7 +5,11 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use prometheus::{Encoder as _, Histogram, HistogramOpts, HistogramVec, Registry, TextEncoder};
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, Registry, TextEncoder,
+};
+
+use super::writer::dropped_lines;
 
 /// Upper bounds of the durations that are told apart, in seconds: those of OpenTelemetry, and finer ones below.
 const BUCKETS: [f64; 17] = [
@@ -18,6 +22,7 @@ const BUCKETS: [f64; 17] = [
 pub struct Metrics {
     registry: Registry,
     requests: HistogramVec,
+    dropped: IntCounter,
 }
 
 impl Metrics {
@@ -30,9 +35,12 @@ impl Metrics {
         let options = HistogramOpts::new("http_server_request_duration_seconds", about);
         let labels = ["role", "http_route", "http_request_method", "http_response_status_code"];
         let requests = HistogramVec::new(options.buckets(BUCKETS.to_vec()), &labels)?;
+        let about = "Log lines that were dropped, for nobody read them in time.";
+        let dropped = IntCounter::new("log_lines_dropped_total", about)?;
         let registry = Registry::new();
+        registry.register(Box::new(dropped.clone()))?;
         registry.register(Box::new(requests.clone()))?;
-        Ok(Self { registry, requests })
+        Ok(Self { registry, requests, dropped })
     }
 
     /// All that was counted, in Prometheus' text format 0.0.4.
@@ -40,6 +48,7 @@ impl Metrics {
     /// # Errors
     /// When it cannot be written, which memory always can.
     pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
+        self.dropped.inc_by(dropped_lines().saturating_sub(self.dropped.get()));
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use actix_web::http::header::{HeaderMap, HeaderName};
 
+use super::Origin;
 use crate::config::Networks;
 
 /// The addresses that a request came through, the client's first, as each proxy adds that of whoever asks it.
@@ -26,16 +27,18 @@ impl Trusted {
         }
     }
 
-    /// The client whose request came with `headers` and by way of `peer`, which is nothing in a mailbox: the
-    /// address before the last of those who are believed, from the back. What comes before it, anybody may have
-    /// written.
-    pub fn client(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<IpAddr> {
-        if peer.is_some_and(|peer| !self.believes(peer)) {
-            return peer;
+    /// The client whose request came with `headers` from `origin`: the address before the last of those who are
+    /// believed, from the back. What comes before it, anybody may have written. A mailbox itself has no address, and is
+    /// believed.
+    pub fn client(&self, headers: &HeaderMap, origin: Origin) -> Option<IpAddr> {
+        if let Origin::Socket(peer) = origin
+            && !self.believes(peer)
+        {
+            return Some(peer);
         }
         let lines = headers.get_all(FORWARDED_FOR).filter_map(|line| line.to_str().ok());
         let hops = lines.flat_map(|line| line.split(',')).collect::<Vec<_>>();
-        let mut client = peer;
+        let mut client = origin.address();
         for hop in hops.iter().rev() {
             let Ok(address) = hop.trim().parse() else { break };
             client = Some(address);
@@ -76,7 +79,7 @@ mod tests {
             headers.append(FORWARDED_FOR, HeaderValue::from_str(line).unwrap());
         }
         let trusted = Trusted::Proxies(Networks::try_from(proxies.to_owned()).unwrap());
-        trusted.client(&headers, peer.parse().ok()).unwrap().to_string()
+        trusted.client(&headers, Origin::Socket(peer.parse().unwrap())).unwrap().to_string()
     }
 
     #[test]

@@ -124,8 +124,8 @@ pub fn place(part: &[u8], input: &[u8]) -> Range<usize> {
     start..start + part.len()
 }
 
-/// A number of digits alone: `parse` would take a sign too.
-fn digits(text: &[u8]) -> Option<u64> {
+/// The number that `text` is, of digits alone: `parse` would take a sign too.
+pub fn digits(text: &[u8]) -> Option<u64> {
     let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()
 }

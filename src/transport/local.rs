@@ -13,7 +13,7 @@ use actix_web::http::Method;
 use actix_web::{Error, HttpResponse};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::{Body, PeerError, Reply, Request, remove_of_connection};
+use super::{Body, PeerError, Reply, Request, origin, remove_of_connection};
 use crate::config::Transport;
 
 struct Envelope {
@@ -108,11 +108,10 @@ fn message(request: Request) -> HttpRequest {
     for (name, value) in request.headers {
         head.headers.append(name, value);
     }
-    // Heads are used again, and this may have been one of a socket.
-    head.peer_addr = None;
     if let Some(length) = length {
         head.headers.insert(actix_web::http::header::CONTENT_LENGTH, length.into());
     }
+    origin::deliver(&mut message);
     message
 }
 

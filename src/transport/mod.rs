@@ -14,6 +14,7 @@ pub mod http;
 pub mod lines;
 mod loan;
 pub mod local;
+mod origin;
 
 use std::str::FromStr;
 use std::time::Instant;
@@ -27,6 +28,7 @@ pub use body::{Body, Chunks};
 pub use call::{Attempt, Call};
 pub use context::{Context, REQUEST_ID, REQUEST_TIMEOUT, RequestId, TRACE_PARENT};
 pub use headers::Headers;
+pub use origin::Origin;
 
 use crate::error::{Error, Kind};
 use lines::words;

@@ -4,7 +4,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::dev::ServerHandle;
 use actix_web::web::{self, Bytes, Data, ServiceConfig};
@@ -12,13 +12,17 @@ use actix_web::{HttpRequest, HttpResponse, rt};
 use app::auth::{Guard, Mode, Verifier, public};
 use app::config::{Settings, Sources};
 use app::edge::{Draining, Edge, HeadLimit, path};
-use app::server;
+use app::server::{self, Threads};
 use app::telemetry::Metrics;
 use app::transport::Trusted;
 use awc::http::{Method, StatusCode};
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
+use h2::Reason;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use crate::support::tls::{Certificates, Http2, open};
 use crate::support::until;
@@ -135,7 +139,7 @@ impl Bench {
         let (served, edge) = (Arc::clone(&running), edge(&settings, draining.clone()));
         let metrics = edge.metrics.clone();
         let app = move || edge.clone().app(routes(served.clone()));
-        let server = server::serve(listener, 1, &settings.server, app).unwrap();
+        let server = server::serve(listener, Threads::new(1), &settings.server, app).unwrap();
         let handle = server.handle();
         rt::spawn(server);
         Self { url, certificates, running, draining, metrics, handle, _folder: Rc::new(folder) }
@@ -385,4 +389,127 @@ async fn while_the_process_drains_an_answer_asks_for_a_new_connection() {
     assert_eq!(client.get("/").await.status, 200);
     until("it is closed", async || client.sender.clone().ready().await.is_err()).await;
     assert_eq!(bench.client().await.get("/").await.status, 200, "for as long as it listens");
+}
+
+/// A client that writes frames by hand.
+struct Frames(TlsStream<TcpStream>);
+
+const HEADERS: u8 = 1;
+const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 4;
+
+impl Frames {
+    async fn open(bench: &Bench) -> Self {
+        let mut config = bench.certificates.client(None);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let mut frames = Self(open(&bench.url, config).await.unwrap());
+        frames.0.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        frames.send(4, 0, 0, b"").await;
+        frames
+    }
+
+    async fn send(&mut self, kind: u8, flags: u8, stream: u8, payload: &[u8]) {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let head = [length[1], length[2], length[3], kind, flags, 0, 0, 0, stream];
+        // The other side may have heard enough.
+        let _ = self.0.write_all(&[&head, payload].concat()).await;
+    }
+
+    /// The reason for which the server ends the connection, once it does.
+    async fn end(&mut self) -> Option<Reason> {
+        let mut reason = None;
+        loop {
+            let mut head = [0; 9];
+            if self.0.read_exact(&mut head).await.is_err() {
+                return reason;
+            }
+            let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+            self.0.read_exact(&mut payload).await.unwrap();
+            if head[3] == GOAWAY {
+                let code = u32::from_be_bytes(payload[4..8].try_into().unwrap());
+                reason = Some(Reason::from(code));
+            }
+        }
+    }
+}
+
+/// A GET of `/`, as HPACK has it.
+fn block() -> Vec<u8> {
+    // :method GET, :scheme https, :path /, and :authority by its letters.
+    [&[0x82, 0x87, 0x84, 0x41, 4][..], b"shop"].concat()
+}
+
+#[actix_rt::test]
+async fn half_a_head_has_the_time_of_a_head() {
+    let bench = Bench::start(&[("server.header_timeout", "500ms")]);
+    let cases: [&[(u8, u8, &[u8])]; 3] = [
+        &[(HEADERS, 0, &block()[..3])],
+        &[(HEADERS, 0, &block()[..3]), (CONTINUATION, 0, &block()[3..5])],
+        &[(HEADERS, END_HEADERS | 1, &block()), (HEADERS, 0, b"")],
+    ];
+    for case in cases {
+        let mut client = Frames::open(&bench).await;
+        let start = Instant::now();
+        for (n, (kind, flags, payload)) in (0..).zip(case) {
+            let stream = if *kind == HEADERS { 2 * n + 1 } else { 1 };
+            client.send(*kind, *flags, stream, payload).await;
+        }
+        assert_eq!(client.end().await, Some(Reason::ENHANCE_YOUR_CALM), "{case:?}");
+        let after = start.elapsed();
+        assert!((400..5000).contains(&after.as_millis()), "{after:?}: {case:?}");
+    }
+    // One that goes on, a byte at a time.
+    let mut client = Frames::open(&bench).await;
+    let start = Instant::now();
+    let mut drip = Box::pin(async {
+        client.send(HEADERS, 0, 1, &block()).await;
+        loop {
+            client.send(CONTINUATION, 0, 1, &[0, 1, b'a', 1, b'b']).await;
+            rt::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let _ = rt::time::timeout(Duration::from_secs(2), &mut drip).await;
+    drop(drip);
+    assert_eq!(client.end().await, Some(Reason::ENHANCE_YOUR_CALM));
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    // The clock is that of heads alone.
+    let client = bench.client().await;
+    assert_eq!(client.get("/wait?millis=1500").await.status, 200);
+    assert_eq!(client.get("/").await.status, 200);
+}
+
+#[actix_rt::test]
+async fn frames_that_bring_nothing_have_an_end() {
+    let bench = Bench::start(&[]);
+    let mut client = Frames::open(&bench).await;
+    client.send(HEADERS, END_HEADERS, 1, &block()).await;
+    for _ in 0..10_000 {
+        client.send(0, 0, 1, b"").await;
+    }
+    assert_eq!(client.end().await, Some(Reason::ENHANCE_YOUR_CALM));
+    // With padding, which is nothing too.
+    let mut client = Frames::open(&bench).await;
+    client.send(HEADERS, END_HEADERS, 1, &block()).await;
+    for _ in 0..10_000 {
+        client.send(0, 8, 1, &[3, 0, 0, 0]).await;
+    }
+    assert_eq!(client.end().await, Some(Reason::ENHANCE_YOUR_CALM));
+    // Pings, which are answered one by one.
+    let client = Frames::open(&bench).await;
+    let (mut read, mut write) = tokio::io::split(client.0);
+    let flood = rt::spawn(async move {
+        let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+        for _ in 0..200 {
+            if write.write_all(&ping.repeat(100)).await.is_err() {
+                break;
+            }
+        }
+    });
+    let mut all = Vec::new();
+    let _ = read.read_to_end(&mut all).await;
+    flood.await.unwrap();
+    let goaway = [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0];
+    let at = all.windows(9).position(|window| window == goaway).unwrap();
+    assert_eq!(all[at + 13..at + 17], [0, 0, 0, 11], "ENHANCE_YOUR_CALM");
 }

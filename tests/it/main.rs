@@ -5,6 +5,7 @@
 mod attacks;
 mod auth;
 mod cache;
+mod content;
 mod copy;
 mod failures;
 mod gateway;
@@ -22,6 +23,7 @@ mod routes;
 mod slow;
 mod smuggling;
 mod stores;
+mod stuck;
 mod support;
 mod tls;
 mod topologies;

@@ -193,7 +193,7 @@ fn over(scheme: &'static str, settings: &Settings, known: Option<Mutual>) -> Ben
     let deeds = Deeds::default();
     let served = deeds.clone();
     let app = move || edge().app(routes(served.clone()));
-    rt::spawn(server::serve(listener, 1, &settings.server, app).unwrap());
+    rt::spawn(server::serve(listener, server::Threads::new(1), &settings.server, app).unwrap());
     let client = known.map(|known| known.client().unwrap());
     let http = http::Peer::new(&url, &settings.transport, client);
     Bench { name: scheme, peer: Peer::Http(http), deeds }

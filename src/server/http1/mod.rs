@@ -41,7 +41,7 @@ use wire::{Last, Patience, Wire};
 /// is idle is left, and another behind its answer.
 pub(super) async fn serve<S, A>(
     stream: S,
-    peer: Option<SocketAddr>,
+    peer: SocketAddr,
     app: &A,
     options: &config::Server,
     leaving: &Leaving,
@@ -75,7 +75,7 @@ pub(super) async fn serve<S, A>(
             Ok(None) => break Last::Silence,
             Err(error) => {
                 let status = error.status_code().as_u16();
-                log::info!(target: "http", peer:? = peer, status; "no request: {error}");
+                log::info!(target: "http", peer:% = peer, status; "no request: {error}");
                 Either::Right(Box::pin(refuse(&wire, error)))
             }
         };
@@ -106,14 +106,14 @@ async fn exchange<S, A>(
     wire: &Rc<RefCell<Wire<S>>>,
     app: &A,
     mut head: Head,
-    peer: Option<SocketAddr>,
+    peer: SocketAddr,
     leaving: &Leaving,
 ) -> io::Result<bool>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
 {
-    head.request.head_mut().peer_addr = peer;
+    head.request.head_mut().peer_addr = Some(peer);
     let has_content = head.framing.chunked || head.framing.length.is_some_and(|length| length > 0);
     if has_content {
         let content = Content::begin(wire, head.framing, head.expects);

@@ -47,7 +47,8 @@ impl Client {
             .route("/deaf", web::post().to(async || HttpResponse::Conflict().body("no")));
         let app = init_service(app).await;
         let served = tokio::task::spawn_local(async move {
-            serve(stream, None, &app, &options, &told).await;
+            let peer = SocketAddr::from(([192, 0, 2, 1], 4711));
+            serve(stream, peer, &app, &options, &told).await;
         });
         Self { pipe, served, leaving, start: Instant::now() }
     }

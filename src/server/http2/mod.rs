@@ -3,15 +3,17 @@
 //!
 //! actix has this too, but lets a client open any number of streams with heads of 16 MiB, waits without end for one
 //! that takes no answer, and does not say when the process is going to stop.
+//! h2 itself has no clock for the head of a request, and counts no frames that are empty; [`frames`] does.
 
 mod answer;
+mod frames;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_http::{Payload, Request};
@@ -24,14 +26,16 @@ use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::http::{ConnectionType, Method, Uri};
 use actix_web::web::Bytes;
 use futures_util::stream::{self, FuturesUnordered, Stream, StreamExt as _};
-use h2::server::{Builder, SendResponse};
+use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::request::Parts;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::DISCONNECT;
 use crate::config;
+use crate::transport::lines::digits;
+use frames::{Frames, Watched};
 
 /// Requests of one connection that may be under way at once.
 const STREAMS: u32 = 128;
@@ -45,7 +49,7 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// to go elsewhere with what comes next.
 pub(super) async fn serve<IO, A>(
     io: IO,
-    peer: Option<SocketAddr>,
+    peer: SocketAddr,
     app: &A,
     options: &config::Server,
     leaving: impl Future<Output = ()>,
@@ -53,6 +57,7 @@ pub(super) async fn serve<IO, A>(
     IO: AsyncRead + AsyncWrite + Unpin,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
 {
+    let (io, frames) = Watched::new(io);
     let opening = Builder::new()
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(HEAD)
@@ -63,6 +68,7 @@ pub(super) async fn serve<IO, A>(
     let mut exchanges = FuturesUnordered::new();
     let mut leaving = pin!(leaving);
     let mut idle = pin!(sleep(options.keep_alive));
+    let mut head = pin!(sleep(Duration::ZERO));
     let mut is_last = false;
     loop {
         let may_go = tokio::select! {
@@ -78,12 +84,21 @@ pub(super) async fn serve<IO, A>(
                     respond.send_reset(Reason::REFUSED_STREAM);
                     false
                 }
+                Some(Ok((request, mut respond))) if !is_well_formed(&request) => {
+                    respond.send_reset(Reason::PROTOCOL_ERROR);
+                    false
+                }
                 Some(Ok((request, respond))) => {
                     exchanges.push(exchange(app, request, respond, peer, options.body_timeout));
                     false
                 }
                 Some(Err(_)) | None => break,
             },
+            // Behind what accepts, which has read what there is.
+            () = poll_fn(|cx| poll_abuse(&frames, head.as_mut(), options.header_timeout, cx)) => {
+                abort(&mut connection).await;
+                break;
+            }
             () = &mut leaving, if !is_last => true,
             () = &mut idle, if exchanges.is_empty() => {
                 if is_last {
@@ -103,12 +118,48 @@ pub(super) async fn serve<IO, A>(
     while exchanges.next().await.is_some() {}
 }
 
+/// Is ready once the client floods the connection, or takes too long for the head of a request.
+fn poll_abuse(
+    frames: &RefCell<Frames>,
+    clock: Pin<&mut Sleep>,
+    limit: Duration,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    let frames = frames.borrow();
+    if frames.flooded() { Poll::Ready(()) } else { frames.poll_late(clock, limit, cx) }
+}
+
+/// Ends the `connection` of a client that is a burden, and says so.
+async fn abort<IO: AsyncRead + AsyncWrite + Unpin>(connection: &mut Connection<IO, Bytes>) {
+    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+    let _ = timeout(DISCONNECT, poll_fn(|cx| connection.poll_closed(cx))).await;
+}
+
+/// Whether `request` is one that h2 should not have let through: its content is as long as every Content-Length says
+/// (RFC 9113, section 8.1.1; what follows the head, h2 counts), and no value begins or ends with blanks (8.2.1).
+fn is_well_formed(request: &http::Request<RecvStream>) -> bool {
+    let mut lengths = request.headers().get_all(header::CONTENT_LENGTH).iter();
+    let length = lengths.next();
+    let is_length = match length.map(|length| digits(length.as_bytes())) {
+        None | Some(Some(0)) => true,
+        Some(Some(_)) => !request.body().is_end_stream(),
+        Some(None) => false,
+    };
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let is_trimmed = |value: &http::HeaderValue| {
+        !is_blank(value.as_bytes().first()) && !is_blank(value.as_bytes().last())
+    };
+    is_length
+        && lengths.all(|other| Some(other) == length)
+        && request.headers().values().all(is_trimmed)
+}
+
 /// Answers one request, as long as the client wants it. Gives what the answer says of the connection.
 async fn exchange<A>(
     app: &A,
     request: http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-    peer: Option<SocketAddr>,
+    peer: SocketAddr,
     patience: Duration,
 ) -> ConnectionType
 where
@@ -148,7 +199,7 @@ where
 type Content = Rc<RefCell<RecvStream>>;
 
 /// The request as HTTP/1.1 would have it.
-fn message(parts: Parts, content: &Content, peer: Option<SocketAddr>) -> Request {
+fn message(parts: Parts, content: &Content, peer: SocketAddr) -> Request {
     let is_empty = content.borrow().is_end_stream();
     let payload = match is_empty {
         true => Payload::None,
@@ -158,7 +209,7 @@ fn message(parts: Parts, content: &Content, peer: Option<SocketAddr>) -> Request
     let head = message.head_mut();
     head.method = parts.method;
     head.version = parts.version;
-    head.peer_addr = peer;
+    head.peer_addr = Some(peer);
     head.headers = parts.headers.into();
     let authority =
         parts.uri.authority().map(|authority| HeaderValue::from_str(authority.as_str()));

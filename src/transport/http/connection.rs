@@ -148,6 +148,11 @@ fn failure(nothing_yet: bool, sent: Poll<Result<(), Failure>>, error: io::Error)
     }
 }
 
+/// Content that is not as long as was said, which is its sender's fault.
+fn mismatch(problem: &str) -> Failure {
+    Failure::Content(io::Error::other(problem.to_owned()))
+}
+
 /// What of a request has not left yet.
 struct Sending {
     output: BytesMut,
@@ -217,7 +222,7 @@ impl Sending {
         if self.chunked {
             self.output.extend_from_slice(chunks::LAST);
         } else if self.left > 0 {
-            return Err(Failure::broken("the body is shorter than it says"));
+            return Err(mismatch("the body is shorter than it says"));
         }
         Ok(())
     }
@@ -230,7 +235,7 @@ impl Sending {
             return Ok(());
         }
         let left = self.left.checked_sub(chunk.len() as u64);
-        self.left = left.ok_or_else(|| Failure::broken("the body is longer than it says"))?;
+        self.left = left.ok_or_else(|| mismatch("the body is longer than it says"))?;
         if chunk.len() < BUFFER {
             self.output.extend_from_slice(&chunk);
         } else {

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, PipeReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -39,11 +39,22 @@ impl Process {
     }
 
     /// Starts `command` and waits until it says that it is ready.
-    pub(crate) fn start(folder: &Path, mut command: Command) -> Self {
+    pub(crate) fn start(folder: &Path, command: Command) -> Self {
         static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let log = folder.join(format!("log-{number}.json"));
-        let command = command.stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
+        let stderr = File::create(&log).unwrap();
+        Self::logging(command, stderr, log)
+    }
+
+    /// The same, whose log goes into a pipe that nobody reads but the test, when it likes.
+    pub(crate) fn start_unread(command: Command) -> (Self, PipeReader) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        (Self::logging(command, writer, PathBuf::new()), reader)
+    }
+
+    fn logging(mut command: Command, stderr: impl Into<Stdio>, log: PathBuf) -> Self {
+        let command = command.stdout(Stdio::piped()).stderr(stderr);
         let mut process =
             Self { child: command.spawn().unwrap(), urls: HashMap::new(), log, out: None };
         process.read_addresses();
@@ -101,9 +112,19 @@ impl Process {
         line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
     }
 
-    /// What it has written to standard error so far.
+    /// What it has written to standard error so far. A thread of its own writes the log, behind the answers: what grows
+    /// is not all there.
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap()
+        let start = Instant::now();
+        let mut log = fs::read_to_string(&self.log).unwrap();
+        loop {
+            std::thread::sleep(Duration::from_millis(30));
+            let more = fs::read_to_string(&self.log).unwrap();
+            if more.len() == log.len() || start.elapsed() > Duration::from_secs(1) {
+                return more;
+            }
+            log = more;
+        }
     }
 }
 

@@ -94,7 +94,7 @@ pub(crate) async fn open(url: &str, config: ClientConfig) -> io::Result<TlsStrea
 #[derive(Clone)]
 pub(crate) struct Http2 {
     pub(crate) sender: SendRequest<Bytes>,
-    base: String,
+    pub(crate) base: String,
 }
 
 impl Http2 {

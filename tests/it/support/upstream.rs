@@ -232,6 +232,12 @@ fn chunks(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
 /// A client that sends bytes and looks at those that come back.
 pub(crate) struct Raw(TcpStream);
 
+impl From<TcpStream> for Raw {
+    fn from(stream: TcpStream) -> Self {
+        Self(stream)
+    }
+}
+
 impl Raw {
     /// Connects to the process's gateway.
     pub(crate) fn connect(gateway: &Process) -> Self {

@@ -1,0 +1,93 @@
+//! Whether the threads that serve requests still do anything: each says so every second.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+const EVERY: Duration = Duration::from_secs(1);
+/// How long a thread may be silent while another is not.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The pulses of a process's threads; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Pulses(Arc<All>);
+
+#[derive(Debug)]
+struct All {
+    began: Instant,
+    pulses: Mutex<Vec<Weak<Pulse>>>,
+}
+
+#[derive(Debug)]
+struct Pulse {
+    thread: String,
+    /// In milliseconds since the beginning.
+    last: AtomicU64,
+}
+
+impl Default for Pulses {
+    fn default() -> Self {
+        Self(Arc::new(All { began: Instant::now(), pulses: Mutex::default() }))
+    }
+}
+
+impl Pulses {
+    /// Feels the pulse of this thread for as long as its tasks run.
+    pub fn follow(&self) {
+        let pulse = self.add(thread::current().name().unwrap_or("-"));
+        let all = self.clone();
+        actix_rt::spawn(async move {
+            loop {
+                pulse.last.store(all.now(), Relaxed);
+                sleep(EVERY).await;
+            }
+        });
+    }
+
+    /// The names of the threads that do nothing any more. One that is held up is told from a process that was: in that
+    /// one, all are silent.
+    pub fn stuck(&self) -> Vec<String> {
+        let mut pulses = self.0.pulses.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those of threads that have ended go.
+        pulses.retain(|pulse| pulse.strong_count() > 0);
+        let pulses = pulses.iter().filter_map(Weak::upgrade).collect::<Vec<_>>();
+        let last = |pulse: &Arc<Pulse>| pulse.last.load(Relaxed);
+        let newest = pulses.iter().map(last).max().unwrap_or_default();
+        let is_stuck = |pulse: &&Arc<Pulse>| u128::from(newest - last(pulse)) > LIMIT.as_millis();
+        pulses.iter().filter(is_stuck).map(|pulse| pulse.thread.clone()).collect()
+    }
+
+    fn add(&self, thread: &str) -> Arc<Pulse> {
+        let pulse = Arc::new(Pulse { thread: thread.to_owned(), last: AtomicU64::new(self.now()) });
+        let mut pulses = self.0.pulses.lock().unwrap_or_else(PoisonError::into_inner);
+        pulses.push(Arc::downgrade(&pulse));
+        pulse
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_stuck_that_is_silent_while_another_is_not() {
+        let pulses = Pulses::default();
+        let [one, other] = ["one", "other"].map(|name| pulses.add(name));
+        one.last.store(10_000, Relaxed);
+        assert_eq!(pulses.stuck(), Vec::<String>::new());
+        one.last.store(10_001, Relaxed);
+        assert_eq!(pulses.stuck(), ["other"]);
+        other.last.store(10_001, Relaxed);
+        assert_eq!(pulses.stuck(), Vec::<String>::new());
+        other.last.store(0, Relaxed);
+        drop(other);
+        assert_eq!(pulses.stuck(), Vec::<String>::new(), "its thread has ended");
+    }
+}

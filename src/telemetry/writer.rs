@@ -1,0 +1,244 @@
+//! Writes log lines to standard error from a thread of its own, so that nobody waits for whoever reads them: lines that
+//! find the queue full are dropped and counted.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The most bytes of lines that wait.
+const CAPACITY: usize = 1024 * 1024;
+/// How long lines wait for others to be written with them, while they come one after the other.
+const LINGER: Duration = Duration::from_millis(2);
+/// How long a reader that takes nothing is left alone, where the descriptor does not block.
+const PAUSE: Duration = Duration::from_millis(10);
+
+static WRITER: OnceLock<Writer> = OnceLock::new();
+
+/// A queue of lines and the thread that writes them; cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Writer(Arc<Queue>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: Vec<u8>,
+    /// Whether the thread has lines that are not written yet.
+    is_writing: bool,
+    /// Whether it waits to be told of more.
+    is_waiting: bool,
+    dropped: u64,
+    /// How many of the dropped lines the log tells of.
+    reported: u64,
+}
+
+impl Writer {
+    /// The process's writer, to standard error.
+    pub(super) fn stderr() -> &'static Self {
+        WRITER.get_or_init(|| {
+            // Not through the lock of `io::stderr`, which whoever else writes there would wait for.
+            let stderr = io::stderr().as_fd().try_clone_to_owned().map(File::from);
+            Self::start(stderr)
+        })
+    }
+
+    /// Writes to `target` what is queued from now on. Without one, or without a thread, lines are dropped.
+    fn start(target: io::Result<impl Write + Send + 'static>) -> Self {
+        let writer = Self(Arc::default());
+        let Ok(mut target) = target else { return writer };
+        let queue = writer.0.clone();
+        let work = move || {
+            loop {
+                queue.write(&mut target);
+            }
+        };
+        // Nobody could be told of a failure.
+        let _ = thread::Builder::new().name("log".into()).spawn(work);
+        writer
+    }
+
+    /// Queues `line`, or drops it.
+    fn queue(&self, line: &[u8]) {
+        let mut state = self.0.lock();
+        if state.lines.len() + line.len() > CAPACITY {
+            state.dropped += 1;
+            return;
+        }
+        state.lines.extend_from_slice(line);
+        if std::mem::take(&mut state.is_waiting) {
+            self.0.changed.notify_all();
+        }
+    }
+
+    /// Waits until everything is written, at most for `limit`.
+    fn flush(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        let mut state = self.0.lock();
+        while !state.lines.is_empty() || state.is_writing {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            // The thread says so when it has written something; that is soon, or never.
+            let waited = self.0.changed.wait_timeout(state, left.min(PAUSE));
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// How many lines have been dropped so far.
+    fn dropped(&self) -> u64 {
+        self.0.lock().dropped
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for lines and writes them, however long that takes.
+    fn write(&self, target: &mut impl Write) {
+        let mut state = self.lock();
+        while state.lines.is_empty() {
+            state.is_waiting = true;
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let lines = std::mem::take(&mut state.lines);
+        state.is_writing = true;
+        drop(state);
+        let written = write_all(target, &lines);
+        let mut state = self.lock();
+        state.is_writing = false;
+        if let Err(rest) = written {
+            state.dropped += rest.iter().filter(|byte| **byte == b'\n').count() as u64;
+        }
+        let dropped = state.dropped - state.reported;
+        // While nothing can be written, nothing can be told.
+        if written.is_ok() {
+            state.reported = state.dropped;
+        }
+        self.changed.notify_all();
+        drop(state);
+        if dropped > 0 && written.is_ok() {
+            log::warn!(dropped; "{dropped} log lines were dropped, for nobody has read them in time");
+        }
+        thread::sleep(LINGER);
+    }
+}
+
+/// Writes all of `lines`; gives what is left when that fails.
+fn write_all<'a>(target: &mut impl Write, mut lines: &'a [u8]) -> Result<(), &'a [u8]> {
+    while !lines.is_empty() {
+        match target.write(lines) {
+            Ok(0) => return Err(lines),
+            Ok(written) => lines = &lines[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Another program that has the descriptor too may have said that writes must not block.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(PAUSE),
+            Err(_) => return Err(lines),
+        }
+    }
+    Ok(())
+}
+
+/// How env_logger writes: a whole line at a time.
+impl Write for Writer {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.queue(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How many log lines have been dropped, because nobody read them in time.
+pub fn dropped_lines() -> u64 {
+    WRITER.get().map_or(0, Writer::dropped)
+}
+
+/// Writes `line` to standard error behind the log, as the last word of a process, and waits at most a second until all
+/// is written.
+pub fn last_word(line: Option<&str>) {
+    if let Some(line) = line {
+        Writer::stderr().queue(format!("{line}\n").as_bytes());
+    }
+    if let Some(writer) = WRITER.get() {
+        writer.flush(Duration::from_secs(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Takes a write each time it is let.
+    struct Gate {
+        open: mpsc::Receiver<()>,
+        written: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Gate {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.open.recv().map_err(io::Error::other)?;
+            self.written.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn gate() -> (Writer, mpsc::Sender<()>, Arc<Mutex<Vec<u8>>>) {
+        let (opens, open) = mpsc::channel();
+        let written = Arc::<Mutex<Vec<u8>>>::default();
+        let writer = Writer::start(Ok(Gate { open, written: written.clone() }));
+        (writer, opens, written)
+    }
+
+    #[test]
+    fn lines_are_written_in_order_and_waited_for_at_the_end() {
+        let (writer, opens, written) = gate();
+        let all = (0..100).map(|n| format!("line {n}\n")).collect::<Vec<_>>();
+        all.iter().for_each(|line| writer.queue(line.as_bytes()));
+        (0..100).for_each(|_| opens.send(()).unwrap());
+        writer.flush(Duration::from_secs(20));
+        assert_eq!(String::from_utf8(written.lock().unwrap().clone()).unwrap(), all.concat());
+    }
+
+    #[test]
+    fn nobody_waits_for_a_reader_and_what_is_dropped_is_counted() {
+        let (writer, opens, written) = gate();
+        let line = [b"x".repeat(1023), vec![b'\n']].concat();
+        (0..5 * 1024).for_each(|_| writer.queue(&line));
+        let start = Instant::now();
+        writer.flush(Duration::from_millis(50));
+        assert!((50..5000).contains(&start.elapsed().as_millis()));
+        let dropped = writer.dropped();
+        assert!((3 * 1024..=4 * 1024).contains(&dropped), "{dropped}");
+        (0..10).for_each(|_| opens.send(()).unwrap());
+        writer.flush(Duration::from_secs(20));
+        let written = written.lock().unwrap().len() as u64 / 1024;
+        assert_eq!(written + dropped, 5 * 1024);
+    }
+
+    #[test]
+    fn what_a_reader_leaves_unread_for_ever_is_dropped_too() {
+        let (writer, opens, _) = gate();
+        drop(opens);
+        (0..10).for_each(|_| writer.queue(b"a line\n"));
+        writer.flush(Duration::from_secs(20));
+        assert_eq!(writer.dropped(), 10);
+    }
+}

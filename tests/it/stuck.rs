@@ -1,0 +1,130 @@
+//! What holds up a process, or a part of it: nobody waits for that, and whoever runs it is told.
+
+use std::io::Read as _;
+use std::time::{Duration, Instant};
+
+use actix_rt::task::spawn_blocking;
+use actix_web::{HttpResponse, rt};
+use app::auth::{Guard, Mode, Verifier, public};
+use app::config::Sources;
+use app::edge::{Draining, Edge, HeadLimit, path};
+use app::server::{self, Pulses, Readiness, Threads};
+use app::telemetry::Metrics;
+use app::transport::Trusted;
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::support::{Client, Process, until};
+
+/// Reads from the unread log until the program is gone.
+async fn read(mut log: std::io::PipeReader) -> String {
+    let read = move || {
+        let mut text = String::new();
+        log.read_to_string(&mut text).unwrap();
+        text
+    };
+    spawn_blocking(read).await.unwrap()
+}
+
+#[actix_rt::test]
+async fn a_log_that_nobody_reads_stops_nobody() {
+    let folder = TempDir::new().unwrap();
+    let mut command = Process::command(folder.path());
+    command.env("APP__SERVER__DRAIN_DELAY", "0s").env("APP__SERVER__DRAIN_TIMEOUT", "2s");
+    let (mut process, log) = Process::start_unread(command);
+    let (client, management) = (process.client("gateway"), process.client("management"));
+    let long = format!("/products?q={}", "x".repeat(4000));
+    for _ in 0..1000 {
+        assert!(client.get(&long).await.status < 500);
+    }
+    assert_eq!(management.get("/livez").await.status, 200);
+    let dropped = async || {
+        let metrics = String::from_utf8(management.get("/metrics").await.body).unwrap();
+        let line = metrics.lines().find(|line| line.starts_with("log_lines_dropped_total "));
+        line.unwrap().split_once(' ').unwrap().1.parse::<u64>().unwrap()
+    };
+    while dropped().await == 0 {
+        assert!(client.get(&long).await.status < 500);
+    }
+    process.signal(Signal::SIGTERM);
+    let start = Instant::now();
+    spawn_blocking(move || process.wait()).await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(read(log).await.contains("GET /products"), "what had room is there");
+}
+
+#[actix_rt::test]
+async fn whoever_reads_the_log_late_is_told_how_many_lines_are_missing() {
+    let folder = TempDir::new().unwrap();
+    let (process, log) = Process::start_unread(Process::command(folder.path()));
+    let (client, management) = (process.client("gateway"), process.client("management"));
+    let long = format!("/{}", "x".repeat(8000));
+    let metrics = async || String::from_utf8(management.get("/metrics").await.body).unwrap();
+    while metrics().await.contains("log_lines_dropped_total 0") {
+        client.get(&long).await;
+    }
+    let reading = rt::spawn(read(log));
+    until("the log can be written again", async || {
+        let before = metrics().await;
+        client.get(&long).await;
+        let count = |text: &str| {
+            let line = text.lines().find(|line| line.starts_with("log_lines_dropped_total "));
+            line.unwrap().to_owned()
+        };
+        count(&before) == count(&metrics().await)
+    })
+    .await;
+    rt::time::sleep(Duration::from_millis(100)).await;
+    process.signal(Signal::SIGTERM);
+    let mut process = process;
+    spawn_blocking(move || process.wait()).await.unwrap();
+    let text = reading.await.unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let told = lines.filter_map(|line| line["dropped"].as_u64()).sum::<u64>();
+    assert!(told > 0, "{text}");
+}
+
+#[actix_rt::test]
+async fn a_worker_that_is_stuck_ends_the_good_report_of_livez() {
+    let (settings, effective) = app::config::load(&Sources::default()).unwrap();
+    let pulses = Pulses::default();
+    let threads = Threads { workers: 1, pulses: pulses.clone() };
+    let edge = Edge {
+        role: "test",
+        request_timeout: Duration::from_secs(30),
+        body_limit: 1000,
+        body_timeout: Duration::from_secs(10),
+        head_limit: HeadLimit::of_clients(settings.server.header_limit),
+        draining: Draining::default(),
+        access: log::Level::Info,
+        guard: Guard::new(std::sync::Arc::new(Verifier::new(&settings.auth)), Mode::Open),
+        trusted: Trusted::Everybody,
+        metrics: Metrics::new().unwrap(),
+        security: None,
+        cors: None,
+    };
+    let bind = || server::bind("test", "127.0.0.1:0".parse().unwrap(), &effective).unwrap();
+    let (listener, management) = (bind(), bind());
+    let (url, told_at) = (listener.url(), management.url());
+    let stuck = async || {
+        std::thread::sleep(Duration::from_secs(13));
+        HttpResponse::Ok().finish()
+    };
+    let own = edge.clone();
+    let app = move || {
+        own.clone().app(move |routes| _ = routes.service(path("/stuck").get(public(), stuck)))
+    };
+    rt::spawn(server::serve(listener, threads.clone(), &settings.server, app).unwrap());
+    let told = move || {
+        let readiness = Readiness::new(Draining::default());
+        let told = (readiness, pulses.clone(), Metrics::new().unwrap());
+        edge.clone().app(server::management_routes(told, vec!["test"], None))
+    };
+    rt::spawn(server::serve(management, threads, &settings.server, told).unwrap());
+    let (client, management) = (Client::new(url), Client::new(told_at));
+    assert_eq!(management.get("/livez").await.status, 200);
+    let waiting = rt::spawn(async move { client.get("/stuck").await.status });
+    until("it is seen", async || management.get("/livez").await.status == 503).await;
+    assert_eq!(waiting.await.unwrap(), 200);
+    until("it is well again", async || management.get("/livez").await.status == 200).await;
+}
