@@ -52,6 +52,8 @@ pub enum Kind {
     HeadTooLarge,
     /// A fault of ours.
     Internal,
+    /// What is asked for is not to be had here.
+    NotImplemented,
     /// Another role gave an answer that makes no sense.
     BadGateway,
     /// Something this role needs is away or full; try again.
@@ -61,7 +63,7 @@ pub enum Kind {
 }
 
 /// Kind, status, the last part of the problem's `type`, and its title.
-const TABLE: [(Kind, u16, &str, &str); 18] = [
+const TABLE: [(Kind, u16, &str, &str); 19] = [
     (Kind::Malformed, 400, "malformed", "Malformed request"),
     (Kind::Unauthorized, 401, "unauthorized", "Authentication required"),
     (Kind::Forbidden, 403, "forbidden", "Not allowed"),
@@ -77,6 +79,7 @@ const TABLE: [(Kind, u16, &str, &str); 18] = [
     (Kind::TooManyRequests, 429, "too-many-requests", "Too many requests"),
     (Kind::HeadTooLarge, 431, "head-too-large", "Request headers too large"),
     (Kind::Internal, 500, "internal", "Internal error"),
+    (Kind::NotImplemented, 501, "not-implemented", "Not implemented"),
     (Kind::BadGateway, 502, "bad-gateway", "Bad gateway"),
     (Kind::Unavailable, 503, "unavailable", "Temporarily unavailable"),
     (Kind::DeadlineExceeded, 504, "deadline-exceeded", "Deadline exceeded"),

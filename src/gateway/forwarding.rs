@@ -120,7 +120,11 @@ pub(super) fn trace(headers: &mut Headers, hop: &Hop) {
     if !headers.contains_key(FORWARDED_HOST) {
         host.into_iter().for_each(|host| headers.append(FORWARDED_HOST, host));
     }
-    let via = if hop.version == Version::HTTP_2 { "2.0 shop" } else { "1.1 shop" };
+    let via = match hop.version {
+        Version::HTTP_10 => "1.0 shop",
+        Version::HTTP_2 => "2.0 shop",
+        _ => "1.1 shop",
+    };
     headers.append(header::VIA, HeaderValue::from_static(via));
 }
 

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use actix_web::web::{Bytes, BytesMut};
 
+use super::lines::is_token;
+
 /// The longest line of a size and its extensions, and all trailers together, in bytes.
 const LINE: usize = 4096;
 const TRAILERS: usize = 16 * 1024;
@@ -66,6 +68,7 @@ impl Decoder {
                 At::Trailers(before) => match line(input, TRAILERS - before)? {
                     None => return Ok(Piece::Wanting),
                     Some(empty) if empty.is_empty() => self.0 = At::End,
+                    Some(trailer) if !is_field(&trailer) => return Err("a trailer is none"),
                     Some(trailer) => self.0 = At::Trailers(before + trailer.len() + 2),
                 },
                 At::End => return Ok(Piece::End),
@@ -105,13 +108,21 @@ fn line(input: &mut BytesMut, limit: usize) -> Result<Option<BytesMut>, &'static
 /// `1*HEXDIG`, with blanks or extensions behind it.
 fn size(line: &[u8]) -> Result<u64, &'static str> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    let rest = line[digits..].trim_ascii_start();
+    let blanks = line[digits..].iter().take_while(|byte| b" \t".contains(byte)).count();
+    let rest = &line[digits + blanks..];
     if digits == 0 || digits > 16 || !(rest.is_empty() || rest.starts_with(b";")) {
         return Err("a chunk's size is none");
     }
     // Digits are ASCII, and sixteen of them fit.
     let text = std::str::from_utf8(&line[..digits]).unwrap_or_default();
     u64::from_str_radix(text, 16).map_err(|_| "a chunk's size is none")
+}
+
+/// Whether `line` is that of a field (RFC 9112, section 5): a name, a colon, and a value of what is visible and blanks.
+fn is_field(line: &[u8]) -> bool {
+    let colon = line.iter().position(|byte| *byte == b':');
+    let Some((name, value)) = colon.map(|at| (&line[..at], &line[at + 1..])) else { return false };
+    is_token(name) && value.iter().all(|byte| *byte == b'\t' || !byte.is_ascii_control())
 }
 
 /// Adds `data`, which is not empty, to `output` as a chunk.
@@ -174,6 +185,13 @@ mod tests {
             "4\r\nhello\r\n0\r\n\r\n",
             "5\r\nhello\r\n0\r\n\n",
             "10000000000000005\r\nhello",
+            "5\x0c\r\nhello\r\n0\r\n\r\n",
+            "5\r\nhello\r\n0\r\nnonsense\r\n\r\n",
+            "5\r\nhello\r\n0\r\nx y: z\r\n\r\n",
+            "5\r\nhello\r\n0\r\nx : z\r\n\r\n",
+            "5\r\nhello\r\n0\r\nx: y\r\n z\r\n\r\n",
+            "5\r\nhello\r\n0\r\n: z\r\n\r\n",
+            "5\r\nhello\r\n0\r\nx: \0\r\n\r\n",
             "5\r\nhello\r\n",
             "5\r\nhello\r\n0\r\n",
         ] {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use actix_web::http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use actix_web::web::{Bytes, BytesMut};
+use memchr::memchr;
 
 /// The lines of a head that is still in the bytes it came in.
 pub struct Lines(Vec<(HeaderName, Range<usize>)>);
@@ -65,7 +66,7 @@ impl Framing {
     ///
     /// # Errors
     /// Where RFC 9112, section 6.3, lets it be an error: what two could read in two ways.
-    pub fn of(lines: &Lines, head: &[u8], old: bool) -> Result<Self, &'static str> {
+    pub fn of(lines: &Lines, head: &[u8], old: bool) -> Result<Self, FramingError> {
         let mut codings = lines.get_all(TRANSFER_ENCODING, head);
         let mut lengths = lines.get_all(CONTENT_LENGTH, head);
         let (coding, length) = (codings.next(), lengths.next());
@@ -73,17 +74,75 @@ impl Framing {
             || lengths.next().is_some()
             || (coding.is_some() && length.is_some())
         {
-            return Err("the length is said in two ways");
+            return Err(FramingError::Malformed("the length is said in two ways"));
         }
         match coding {
-            Some(_) if old => return Err("HTTP/1.0 knows no codings"),
-            Some(coding) if !coding.eq_ignore_ascii_case(b"chunked") => {
-                return Err("the coding is unknown");
-            }
-            _ => {}
+            Some(_) if old => return Err(FramingError::Malformed("HTTP/1.0 knows no codings")),
+            Some(coding) => check_codings(coding)?,
+            None => {}
         }
-        let length = length.map(|length| digits(length).ok_or("the length is none")).transpose()?;
+        let number = |length| digits(length).ok_or(FramingError::Malformed("the length is none"));
+        let length = length.map(number).transpose()?;
         Ok(Self { chunked: coding.is_some(), length })
+    }
+}
+
+/// Why nobody can tell where content ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FramingError {
+    /// What is said of it could be read in two ways, or in none.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// It is in a transfer coding that is not understood here (RFC 9112, section 6.1).
+    #[error("the transfer coding is unknown")]
+    UnknownCoding,
+}
+
+/// Whether `value` of Transfer-Encoding is what alone is understood here.
+fn check_codings(value: &[u8]) -> Result<(), FramingError> {
+    let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    if is_chunked(value) {
+        return Ok(());
+    }
+    let codings = words(value).collect::<Vec<_>>();
+    if !codings.iter().all(|coding| is_token(coding)) {
+        return Err(FramingError::Malformed("a transfer coding is none"));
+    }
+    // Chunks end the content, so they are the last, once (section 7.1).
+    let (_, before) = codings.split_last().unwrap_or((&value, &[]));
+    if before.iter().any(|coding| is_chunked(coding)) {
+        return Err(FramingError::Malformed("chunks within another transfer coding"));
+    }
+    Err(FramingError::UnknownCoding)
+}
+
+/// Whether `text` is a token (RFC 9110, section 5.6.2).
+pub fn is_token(text: &[u8]) -> bool {
+    let of_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !text.is_empty() && text.iter().all(of_token)
+}
+
+/// Reads the version of the message that begins in `input` as HTTP/1.1 where its minor number is higher (RFC 9110,
+/// section 2.5).
+pub fn lower_version(input: &mut [u8]) {
+    const NAME: &[u8] = b"HTTP/1.";
+    let from = input.iter().take_while(|byte| b"\r\n".contains(byte)).count();
+    let line = &input[from..];
+    let line = line[..memchr(b'\n', line).unwrap_or(line.len())].trim_ascii_end();
+    let minor = match line.strip_prefix(NAME) {
+        // An answer says its version first, and a request last.
+        Some([_, b' ', ..]) => from + NAME.len(),
+        Some(_) => return,
+        None => {
+            let Some(before) = line.len().checked_sub(NAME.len() + 2) else { return };
+            if line[before] != b' ' || !line[before + 1..].starts_with(NAME) {
+                return;
+            }
+            from + line.len() - 1
+        }
+    };
+    if matches!(input[minor], b'2'..=b'9') {
+        input[minor] = b'1';
     }
 }
 

@@ -6,10 +6,11 @@ use actix_http::Request;
 use actix_web::http::header::{CONNECTION, EXPECT};
 use actix_web::http::{Method, Uri, Version};
 use actix_web::web::BytesMut;
+use memchr::memchr_iter;
 
 use super::answer::Client;
 use crate::error::{Error, Kind};
-use crate::transport::lines::{Framing, Lines, place, says};
+use crate::transport::lines::{Framing, FramingError, Lines, lower_version, place, says};
 
 /// The largest head, in bytes, and the most lines in it. The edge asks for less, and says so under the request's own
 /// id.
@@ -34,14 +35,28 @@ pub(super) fn may_end(bytes: &[u8]) -> bool {
     behind.any(|rest| rest.starts_with(b"\n") || rest.starts_with(b"\r\n"))
 }
 
+/// Whether a line of `head` ends without a carriage return, at `from` or behind it. It could be the end of a line to
+/// somebody, and none to somebody else (RFC 9112, section 2.2).
+pub(super) fn has_bare_line_feed(head: &[u8], from: usize) -> bool {
+    let mut feeds = memchr_iter(b'\n', &head[from..]);
+    feeds.any(|at| (from + at).checked_sub(1).is_none_or(|before| head[before] != b'\r'))
+}
+
+/// What such a client is told.
+pub(super) const BARE_LINE_FEED: &str = "a line ends in a bare line feed";
+
 /// Takes the head of a request from `input`; nothing while it is not all there.
 ///
 /// # Errors
-/// 400, 414 or 431. Nobody can tell what comes behind it.
+/// 400, 414, 431 or 501. Nobody can tell what comes behind it.
 pub(super) fn take(input: &mut BytesMut) -> Result<Option<Head>, Error> {
+    lower_version(input);
     let mut lines = [const { MaybeUninit::uninit() }; LINES];
     let mut parsed = httparse::Request::new(&mut []);
     let length = match parsed.parse_with_uninit_headers(input, &mut lines) {
+        Ok(httparse::Status::Complete(length)) if has_bare_line_feed(&input[..length], 0) => {
+            return Err(malformed(BARE_LINE_FEED));
+        }
         Ok(httparse::Status::Complete(length)) if length <= LIMIT => length,
         Ok(httparse::Status::Partial) if input.len() <= LIMIT => return Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => {
@@ -59,7 +74,10 @@ pub(super) fn take(input: &mut BytesMut) -> Result<Option<Head>, Error> {
         return Err(Error::new(Kind::TargetTooLong, "the target is too long"));
     }
     let is_old = version == Version::HTTP_10;
-    let framing = Framing::of(&lines, &bytes, is_old).map_err(malformed)?;
+    let framing = Framing::of(&lines, &bytes, is_old).map_err(|error| match error {
+        FramingError::Malformed(detail) => malformed(detail),
+        FramingError::UnknownCoding => Error::new(Kind::NotImplemented, error.to_string()),
+    })?;
     let says = |name, word| says(lines.get_all(name, &bytes), word);
     let keeps = (!is_old || says(CONNECTION, "keep-alive")) && !says(CONNECTION, "close");
     // In HTTP/1.0 nobody waits.
@@ -77,7 +95,7 @@ pub(super) fn take(input: &mut BytesMut) -> Result<Option<Head>, Error> {
     Ok(Some(Head { request, framing, keeps, expects, client }))
 }
 
-fn malformed(detail: &'static str) -> Error {
+pub(super) fn malformed(detail: &'static str) -> Error {
     Error::new(Kind::Malformed, detail)
 }
 
@@ -142,6 +160,45 @@ mod tests {
         assert_eq!(read(&format!("GET / HTTP/1.1\r\nx: {long}")).err(), Some(Kind::HeadTooLarge));
         let target = format!("GET /{} HTTP/1.1\r\n\r\n", &long[..70_000]);
         assert_eq!(read(&target).err(), Some(Kind::TargetTooLong));
+    }
+
+    #[test]
+    fn a_version_beyond_ours_is_read_as_ours() {
+        for version in ["1.2", "1.9"] {
+            let head = read(&format!("\r\nGET /HTTP/1.3 HTTP/{version}\r\nhost: a\r\n\r\n"));
+            let head = head.unwrap().unwrap();
+            assert_eq!(head.request.version(), Version::HTTP_11);
+            assert_eq!(head.request.uri(), "/HTTP/1.3");
+            assert!(head.keeps);
+        }
+        for bad in ["2.0", "1.10", "1.", "1.a", "0.9", "11.1"] {
+            assert_eq!(read(&format!("GET / HTTP/{bad}\r\n\r\n")).err(), Some(Kind::Malformed));
+        }
+    }
+
+    #[test]
+    fn a_line_ends_in_both_characters() {
+        for bad in ["GET / HTTP/1.1\n", "\nGET /", "GET / HTTP/1.1\r\nhost: a\n", "\r\n\n"] {
+            assert!(has_bare_line_feed(bad.as_bytes(), 0), "{bad:?}");
+        }
+        assert!(!has_bare_line_feed(b"\r\nGET / HTTP/1.1\r\n\r\n", 0));
+        assert!(!has_bare_line_feed(b"x\r\n", 2), "it began before");
+        assert_eq!(read("GET / HTTP/1.1\nhost: a\n\n").err(), Some(Kind::Malformed));
+        assert!(read("GET / HTTP/1.1\r\nhost: a\r\n\r\nbody\n").unwrap().is_some());
+    }
+
+    #[test]
+    fn a_coding_that_nobody_knows_is_not_implemented() {
+        let kind = |value: &str| {
+            read(&format!("POST / HTTP/1.1\r\ntransfer-encoding: {value}\r\n\r\n")).err()
+        };
+        for unknown in ["gzip", "gzip, chunked", "identity", "xchunked", "x, y"] {
+            assert_eq!(kind(unknown), Some(Kind::NotImplemented), "{unknown}");
+        }
+        for bad in ["chunked, chunked", "chunked, gzip", "", ",chunked", "chunked;q=1", "\"x\""] {
+            assert_eq!(kind(bad), Some(Kind::Malformed), "{bad}");
+        }
+        assert_eq!(kind("Chunked"), None);
     }
 
     #[test]

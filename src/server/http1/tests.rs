@@ -223,3 +223,35 @@ async fn whoever_leaves_answers_what_is_on_its_way() {
     let (answer, seconds) = waiting.rest().await;
     assert!(answer.ends_with("late") && answer.contains("connection: close") && seconds == 200);
 }
+
+#[actix_rt::test]
+async fn a_bare_line_feed_is_refused_at_once() {
+    tokio::time::pause();
+    for begin in ["GET / HTTP/1.1\n", "GET / HTTP/1.1\r\nhost: shop\n", "\n"] {
+        let mut client = Client::connect(4096).await;
+        for byte in begin.bytes() {
+            client.send([byte]).await;
+        }
+        let (answer, seconds) = client.rest().await;
+        assert!(answer.starts_with("HTTP/1.1 400 ") && seconds < 4, "{begin:?}: {answer}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_few_empty_lines_are_skipped_and_a_flood_of_them_is_not() {
+    tokio::time::pause();
+    let mut client = Client::connect(4096).await;
+    for part in ["\r\n", "\r", "\n\r", "\n", GET, "\r\n", GET] {
+        client.send(part).await;
+    }
+    client.answer("hello").await;
+    client.answer("hello").await;
+    // It is idle, and not half in a request.
+    client.send("\r\n").await;
+    assert_eq!(client.rest().await, (String::new(), 75));
+    let mut client = Client::connect(4096).await;
+    for _ in 0..100 {
+        client.send("\r\n").await;
+    }
+    assert!(client.rest().await.0.starts_with("HTTP/1.1 400 "));
+}

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use actix_web::error::PayloadError;
-use actix_web::web::{Bytes, BytesMut};
+use actix_web::web::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -26,6 +26,8 @@ use crate::transport::lines::Framing;
 
 /// What is read at once, in bytes.
 const BUFFER: usize = 16 * 1024;
+/// The most empty lines before a request.
+const EMPTY_LINES: u32 = 64;
 /// What a client is told that waits for a word before it sends content.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -68,6 +70,8 @@ pub(super) struct Wire<S> {
     input: BytesMut,
     /// How much of it is known not to be a whole head.
     looked_at: usize,
+    /// How many empty lines came before it.
+    empty_lines: u32,
     incoming: Incoming,
     /// Whether the client waits for a word before it sends content, and what of that has not been written.
     expects: bool,
@@ -92,6 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             stream,
             input: BytesMut::new(),
             looked_at: 0,
+            empty_lines: 0,
             incoming: Incoming::Whole,
             expects: false,
             owed: b"",
@@ -144,6 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// The next head, if it is all here.
     fn take_head(&mut self) -> Result<Option<Head>, Error> {
+        self.skip_empty_lines()?;
         let length = self.input.len();
         if length == self.looked_at {
             return Ok(None);
@@ -152,12 +158,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let from = self.looked_at.saturating_sub(3);
         let may_end = length >= 2 * self.looked_at || head::may_end(&self.input[from..]);
         if may_end && let Some(head) = head::take(&mut self.input)? {
-            (self.looked_at, self.begun) = (0, None);
+            (self.looked_at, self.begun, self.empty_lines) = (0, None, 0);
             return Ok(Some(head));
+        }
+        if head::has_bare_line_feed(&self.input, self.looked_at) {
+            return Err(head::malformed(head::BARE_LINE_FEED));
         }
         self.looked_at = length;
         self.begun.get_or_insert_with(Instant::now);
         Ok(None)
+    }
+
+    /// Drops empty lines before a head, which some clients send behind the content before (RFC 9112, section 2.2).
+    fn skip_empty_lines(&mut self) -> Result<(), Error> {
+        while self.looked_at == 0 && self.input.starts_with(b"\r\n") {
+            self.input.advance(2);
+            self.empty_lines += 1;
+            if self.empty_lines > EMPTY_LINES {
+                return Err(head::malformed("too many empty lines before a request"));
+            }
+        }
+        // A half of one is looked at again.
+        if self.input[..] == b"\r"[..] {
+            self.looked_at = 0;
+        }
+        Ok(())
     }
 
     /// Returns once the client has given its connection up, while it waits for an answer. If it only sends no more, it

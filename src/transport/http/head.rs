@@ -7,7 +7,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName};
 use actix_web::web::BytesMut;
 
-use super::super::lines::{Framing, Lines, header, line, words};
+use super::super::lines::{Framing, Lines, header, line, lower_version, words};
 use super::super::{Body, Headers, Request, is_hop_by_hop};
 use super::origin_form;
 
@@ -82,6 +82,7 @@ pub(super) struct Head {
 /// # Errors
 /// When it is none, too large, or says in two ways where its content ends.
 pub(super) fn take(input: &mut BytesMut, is_head: bool) -> Result<Option<Head>, &'static str> {
+    lower_version(input);
     let mut lines = [const { MaybeUninit::uninit() }; LINES];
     let mut parsed = httparse::Response::new(&mut []);
     let parser = httparse::ParserConfig::default();
@@ -96,7 +97,8 @@ pub(super) fn take(input: &mut BytesMut, is_head: bool) -> Result<Option<Head>, 
     let old = parsed.version != Some(1);
     let lines = Lines::of(parsed.headers, input)?;
     let bytes = input.split_to(length).freeze();
-    let Framing { chunked, length } = Framing::of(&lines, &bytes, old)?;
+    let framing = Framing::of(&lines, &bytes, old);
+    let Framing { chunked, length } = framing.map_err(|_| "nobody can tell where it ends")?;
     let empty = is_head
         || status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -175,5 +177,7 @@ mod tests {
         assert_eq!(head.headers.get(HeaderName::from_static("empty")).unwrap(), "");
         assert_eq!(input, "more");
         assert!(read("HTTP/1.1 200 OK\r\nx: 1\r\n").unwrap().is_none());
+        assert!(read("HTTP/1.2 204 No Content\r\nx: 1\r\n\r\n").unwrap().unwrap().keeps);
+        assert!(read("HTTP/2.0 200 OK\r\nx: 1\r\n\r\n").is_err());
     }
 }
