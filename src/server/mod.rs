@@ -8,6 +8,7 @@ mod management;
 mod pulse;
 mod readiness;
 mod secure;
+mod socket;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

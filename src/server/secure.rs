@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -13,6 +14,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::socket::Socket;
 use crate::config;
 
 /// What a client may choose, the best first.
@@ -60,6 +62,16 @@ impl Stream {
     /// Whether the client has chosen HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
         self.0.get_ref().1.alpn_protocol() == Some(PROTOCOLS[0])
+    }
+}
+
+impl Socket for Stream {
+    fn limit_writes(&self, limit: Duration) -> bool {
+        self.0.get_ref().0.limit_writes(limit)
+    }
+
+    fn reset_at_end(&self) {
+        self.0.get_ref().0.reset_at_end();
     }
 }
 

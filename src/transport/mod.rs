@@ -11,6 +11,7 @@ pub mod clock;
 mod context;
 mod headers;
 pub mod http;
+mod interim;
 pub mod lines;
 mod loan;
 pub mod local;
@@ -21,13 +22,14 @@ use std::time::Instant;
 
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode, Uri};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
 
 pub use address::{FORWARDED_FOR, Trusted, network};
 pub use body::{Body, Chunks};
 pub use call::{Attempt, Call};
 pub use context::{Context, REQUEST_ID, REQUEST_TIMEOUT, RequestId, TRACE_PARENT};
 pub use headers::Headers;
+pub use interim::{Interim, InterimSender, Interims};
 pub use origin::Origin;
 
 use crate::error::{Error, Kind};
@@ -47,12 +49,14 @@ pub struct Request {
     pub headers: Headers,
     /// The content.
     pub body: Body,
+    /// Where interim answers go; where nobody wants them they are dropped.
+    pub interims: Option<InterimSender>,
 }
 
 impl Request {
     /// A request without content.
     pub fn new(method: Method, target: Uri) -> Self {
-        Self { method, target, headers: Headers::new(), body: Body::None }
+        Self { method, target, headers: Headers::new(), body: Body::None, interims: None }
     }
 
     /// What `request` asks for, with `body` and with those of its end-to-end headers that `may` be passed on,
@@ -67,7 +71,9 @@ impl Request {
             }
         }
         remove_named(&mut headers);
-        Self { method: head.method.clone(), target: head.uri.clone(), headers, body }
+        let (method, target) = (head.method.clone(), head.uri.clone());
+        let interims = request.extensions().get::<InterimSender>().cloned();
+        Self { method, target, headers, body, interims }
     }
 }
 

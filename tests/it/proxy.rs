@@ -36,6 +36,17 @@ fn problem(answer: &str) -> u16 {
     problem["status"].as_u64().unwrap().try_into().unwrap()
 }
 
+/// One that closes the connection behind them.
+fn answering_once(bytes: &'static str) -> Upstream {
+    Upstream::start(move |line| {
+        if line.request().is_some() {
+            line.send(bytes);
+            std::thread::sleep(Duration::from_millis(100));
+            line.close();
+        }
+    })
+}
+
 /// An upstream that answers every request with these bytes, and keeps the connection.
 fn answering(bytes: impl Into<Vec<u8>>) -> Upstream {
     let bytes = bytes.into();
@@ -133,7 +144,8 @@ async fn an_answer_without_content_ends_with_its_head() {
 async fn an_interim_answer_is_never_taken_for_the_answer() {
     blocking(|| {
         let interim = "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n";
-        for interim in ["HTTP/1.1 100 Continue\r\n\r\n", interim, &interim.repeat(3)] {
+        let all = [("HTTP/1.1 100 Continue\r\n\r\n", 0), (interim, 1), (&interim.repeat(3), 3)];
+        for (interim, expected) in all {
             let interim = interim.to_owned();
             let upstream = Upstream::start(move |line| {
                 while let Some(request) = line.request() {
@@ -149,10 +161,179 @@ async fn an_interim_answer_is_never_taken_for_the_answer() {
             for number in 0..3 {
                 let path = format!("/products/{number}");
                 let answer = ask(&gateway, &LAST.replace("/products", &path));
-                assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+                // What the upstream says before it answers is for the client; 100 is between neighbours.
+                let hints =
+                    answer.matches("HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n").count();
+                assert_eq!(hints, expected, "{answer}");
+                let answer = answer.rsplit_once("HTTP/1.1 ").unwrap().1;
+                assert!(answer.starts_with("200 "), "{answer}");
                 assert!(answer.ends_with(&format!("\r\n\r\n{path}")), "{answer}");
             }
+            // One of HTTP/1.0 knows no such answers.
+            let answer = ask(&gateway, "GET /products/4 HTTP/1.0\r\n\r\n");
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+            assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
         }
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn an_interim_answer_comes_at_once_and_to_its_own_request() {
+    blocking(|| {
+        let upstream = Upstream::start(|line| {
+            while let Some(request) = line.request() {
+                let path = request.head.split(' ').nth(1).unwrap().to_owned();
+                line.send(format!("HTTP/1.1 102 Processing\r\nx-path: {path}\r\n\r\n"));
+                std::thread::sleep(Duration::from_millis(700));
+                line.send("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\nok");
+            }
+        });
+        let (gateway, _folder) = upstream.gateway(&[]);
+        let mut client = Raw::connect(&gateway);
+        for number in 0..2 {
+            client.send(format!(
+                "POST /products/{number} HTTP/1.1\r\nhost: shop\r\ncontent-length: 5\r\n\r\nhello"
+            ));
+            let start = Instant::now();
+            let expected = format!("HTTP/1.1 102 Processing\r\nx-path: /products/{number}\r\n\r\n");
+            assert_eq!(client.until("\r\n\r\n"), expected);
+            assert!(start.elapsed() < Duration::from_millis(600), "{:?}", start.elapsed());
+            assert_eq!(client.until("\r\n\r\n"), "HTTP/1.1 103 Early Hints\r\n\r\n");
+            assert!(client.until("ok").starts_with("HTTP/1.1 201 "));
+        }
+    })
+    .await;
+}
+
+/// An answer that is a success does not end the request (RFC 9112, section 9.3).
+#[actix_rt::test]
+async fn an_upload_goes_on_beside_its_answer() {
+    const BODY: usize = 800_000;
+    blocking(|| {
+        for answer in [
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nearly\r\n0\r\n\r\n",
+            "HTTP/1.1 201 Created\r\ncontent-length: 5\r\n\r\nearly",
+            "HTTP/1.1 200 OK\r\n\r\nearly",
+            "HTTP/1.1 204 No Content\r\n\r\n",
+        ] {
+            let (sender, receiver) = std::sync::mpsc::channel();
+            let upstream = Upstream::start(move |line| {
+                let Some(head) = line.head() else { return };
+                line.send(answer);
+                let mut rest = BODY;
+                while rest > 0 && head.starts_with("POST") {
+                    let Some(more) = line.some() else { break };
+                    rest -= more;
+                }
+                let _ = sender.send(rest);
+            });
+            let (gateway, _folder) = upstream.gateway(&[]);
+            let mut client = Raw::connect(&gateway);
+            client.send(format!(
+                "POST /products HTTP/1.1\r\nhost: shop\r\ncontent-length: {BODY}\r\n\r\n"
+            ));
+            client.send("x".repeat(BODY / 2));
+            if !answer.contains("204") {
+                assert!(client.until("early").starts_with("HTTP/1.1 20"), "{answer:?}");
+            }
+            client.send("x".repeat(BODY / 2));
+            assert_eq!(receiver.recv_timeout(PATIENCE), Ok(0), "{answer:?}");
+            client.rest();
+        }
+    })
+    .await;
+}
+
+/// In HTTP/1.0 the end of the connection is that of the answer.
+#[actix_rt::test]
+async fn half_an_answer_ends_in_a_reset_where_its_end_would_tell_nothing() {
+    blocking(|| {
+        let upstream =
+            answering_once("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n");
+        let (gateway, _folder) = upstream.gateway(&[]);
+        let mut client = Raw::connect(&gateway);
+        client.send("GET /products HTTP/1.0\r\n\r\n");
+        assert!(client.until("half").starts_with("HTTP/1.1 200 "));
+        assert!(client.is_reset(), "it ends as if that were all");
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn a_client_that_closes_leaves_its_place_to_others_before_its_answer_and_within_it() {
+    blocking(|| {
+        let upstream = Upstream::start(|line| match line.request() {
+            Some(request) if request.head.contains("/silent") => line.wait_for_end(),
+            Some(request) if request.head.contains("/stalls") => {
+                line.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n");
+                line.wait_for_end();
+            }
+            _ => line.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"),
+        });
+        let settings = [
+            ("APP__GATEWAY__RESILIENCE__CONCURRENCY", "1"),
+            ("APP__GATEWAY__RESILIENCE__QUEUE", "0"),
+        ];
+        let (gateway, _folder) = upstream.gateway(&settings);
+        let ask = |path: &str, more: &str| {
+            let mut client = Raw::connect(&gateway);
+            client.send(format!("GET /products/{path} HTTP/1.1\r\nhost: shop\r\n{more}\r\n"));
+            client
+        };
+        let close = "connection: close\r\n";
+        for path in ["silent", "stalls"] {
+            let mut slow = ask(path, "");
+            if path == "stalls" {
+                slow.until("half\r\n");
+            }
+            while !ask("next", close).rest().starts_with("HTTP/1.1 503 ") {}
+            // An end like any other, without a reset.
+            drop(slow);
+            let start = Instant::now();
+            while !ask("next", close).rest().starts_with("HTTP/1.1 200 ") {
+                assert!(start.elapsed() < Duration::from_secs(1), "{path}: {:?}", start.elapsed());
+            }
+        }
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn a_client_that_reads_slowly_but_steadily_gets_everything() {
+    const LENGTH: usize = 12 << 20;
+    blocking(|| {
+        let upstream = Upstream::start(|line| {
+            let _ = line.request();
+            line.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n"));
+            line.send("x".repeat(LENGTH));
+            line.wait_for_end();
+        });
+        let settings =
+            [("APP__SERVER__BODY_TIMEOUT", "500ms"), ("APP__SERVER__REQUEST_TIMEOUT", "60s")];
+        let (gateway, _folder) = upstream.gateway(&settings);
+        let mut client = Raw::connect(&gateway);
+        client.send(LAST);
+        client.until("\r\n\r\n");
+        let mut left = LENGTH;
+        while left > 0 {
+            let some = client.some(70_000.min(left));
+            assert!(some > 0, "cut off with {left} of {LENGTH} bytes left");
+            left -= some;
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        // And one that reads nothing does not.
+        let mut client = Raw::connect(&gateway);
+        client.send(LAST);
+        std::thread::sleep(Duration::from_secs(4));
+        let mut got = 0;
+        loop {
+            match client.some(1 << 20) {
+                0 => break,
+                some => got += some,
+            }
+        }
+        assert!(got < LENGTH, "{got}");
     })
     .await;
 }

@@ -12,12 +12,12 @@ use actix_web::body::{BodySize, BoxBody, MessageBody as _};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, TRANSFER_ENCODING};
 use actix_web::web::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::super::date;
+use super::super::socket::Socket;
 use super::wire::{self, Wire};
-use crate::transport::chunks;
 use crate::transport::lines::{header, line};
+use crate::transport::{Interim, chunks};
 
 /// What is sent at once, in bytes, if there is as much.
 const BUFFER: usize = 32 * 1024;
@@ -67,7 +67,7 @@ impl Frame {
 ///
 /// # Errors
 /// When the client is gone, takes nothing for too long, or got what it must not take for the whole answer.
-pub(super) async fn send<S: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn send<S: Socket>(
     wire: &Rc<RefCell<Wire<S>>>,
     response: HttpResponse,
     client: Client,
@@ -75,21 +75,35 @@ pub(super) async fn send<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> io::Result<bool> {
     let (head, body) = response.into_parts();
     let frame = Frame::of(head.status(), body.size(), client);
-    let keeps = keeps && (frame != Frame::Close || client.asks_for_head);
+    let has_content = !client.asks_for_head && frame != Frame::Empty && frame != Frame::Length(0);
+    let body = body.try_into_bytes();
+    // Some answer while they still read: an upload goes on beside its answer.
+    let reads_on = has_content && body.is_err() && Rc::strong_count(wire) > 1;
+    let is_read = match reads_on {
+        true => {
+            wire.borrow_mut().stop_asking();
+            false
+        }
+        false => wire.borrow_mut().settle(),
+    };
+    let keeps = keeps && is_read && (frame != Frame::Close || client.asks_for_head);
     let mut output = OUTPUT.take();
     output.reserve(HEAD + length(frame).min(BUFFER));
     write_head(&mut output, &head, frame, client, keeps);
     // The head's memory is used again.
     drop(head);
     let mut rest = Bytes::new();
-    if !client.asks_for_head && frame != Frame::Empty && frame != Frame::Length(0) {
-        match body.try_into_bytes() {
+    if has_content {
+        match body {
             Ok(bytes) if bytes.len() <= BUFFER => put(&mut output, bytes, frame),
             Ok(bytes) => rest = bytes,
             Err(body) => {
                 // Boxed, so that an answer that is all here does not take its room.
-                Box::pin(stream(wire, output, body, frame)).await?;
-                return Ok(keeps);
+                let sent = Box::pin(stream(wire, output, body, frame)).await;
+                if sent.is_err() && frame == Frame::Close {
+                    wire.borrow().reset_at_end();
+                }
+                return sent.map(|()| keeps);
             }
         }
     }
@@ -100,6 +114,26 @@ pub(super) async fn send<S: AsyncRead + AsyncWrite + Unpin>(
         wire::write(wire, rest).await?;
     }
     Ok(keeps)
+}
+
+/// Sends an interim answer, behind which another comes.
+///
+/// # Errors
+/// Those of [`send`].
+pub(super) async fn interim<S: Socket>(
+    wire: &RefCell<Wire<S>>,
+    interim: Interim,
+) -> io::Result<()> {
+    let (status, mut output) = (interim.status, BytesMut::new());
+    // RFC 8297, which is younger than the list.
+    let unknown = if status.as_u16() == 103 { "Early Hints" } else { "" };
+    let reason = status.canonical_reason().unwrap_or(unknown);
+    line(&mut output, &[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason.as_bytes()]);
+    for (name, value) in &interim.headers {
+        header(&mut output, name, value);
+    }
+    output.extend_from_slice(b"\r\n");
+    wire::write(wire, output).await
 }
 
 /// Of content whose length is known.
@@ -161,7 +195,7 @@ fn put(output: &mut BytesMut, data: Bytes, frame: Frame) {
 }
 
 /// Sends what is in `output`, and `body` as it comes.
-async fn stream<S: AsyncRead + AsyncWrite + Unpin>(
+async fn stream<S: Socket>(
     wire: &Rc<RefCell<Wire<S>>>,
     mut output: BytesMut,
     mut body: BoxBody,
@@ -190,7 +224,9 @@ async fn stream<S: AsyncRead + AsyncWrite + Unpin>(
                         is_over = true;
                         break;
                     }
-                    Poll::Pending if output.is_empty() => return Poll::Pending,
+                    Poll::Pending if output.is_empty() => {
+                        return wire.borrow_mut().poll_gone(cx).map(Err);
+                    }
                     Poll::Pending => break,
                 }
             }

@@ -5,13 +5,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use super::super::socket::Socket;
+use super::wire::Wire;
+use crate::transport::lines::Framing;
 use actix_web::error::PayloadError;
 use actix_web::web::Bytes;
 use futures_util::Stream;
-use tokio::io::{AsyncRead, AsyncWrite};
-
-use super::wire::Wire;
-use crate::transport::lines::Framing;
 
 /// See the module.
 pub(super) struct Content<S> {
@@ -20,7 +19,7 @@ pub(super) struct Content<S> {
     is_over: bool,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Content<S> {
+impl<S: Socket> Content<S> {
     /// Of the request whose head was read last.
     pub(super) fn begin(wire: &Rc<RefCell<Wire<S>>>, framing: Framing, expects: bool) -> Self {
         let turn = wire.borrow_mut().next_content(framing, expects);
@@ -28,7 +27,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Content<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Stream for Content<S> {
+impl<S: Socket> Stream for Content<S> {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

@@ -24,15 +24,16 @@ use actix_http::{Payload, Request};
 use actix_service::Service;
 use actix_web::body::BoxBody;
 use actix_web::dev::ServiceResponse;
-use actix_web::{HttpResponse, ResponseError as _};
+use actix_web::{HttpMessage as _, HttpResponse, ResponseError as _};
 use futures_util::future::Either;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::sleep;
 
 use super::DISCONNECT;
 use super::leaving::Leaving;
+use super::socket::Socket;
 use crate::config;
 use crate::error::Error;
+use crate::transport::Interims;
 use content::Content;
 use head::Head;
 use wire::{Last, Patience, Wire};
@@ -46,7 +47,7 @@ pub(super) async fn serve<S, A>(
     options: &config::Server,
     leaving: &Leaving,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Socket + 'static,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
 {
     let wire = Rc::new(RefCell::new(Wire::new(stream, Patience::of(options))));
@@ -57,6 +58,7 @@ pub(super) async fn serve<S, A>(
             Box::pin(sleep(DISCONNECT)).await;
         }
     });
+    let interims = Interims::default();
     let mut listens = false;
     let last = loop {
         let next = poll_fn(|cx| {
@@ -71,7 +73,9 @@ pub(super) async fn serve<S, A>(
         });
         // Boxed, as all is that is not yet to come: a client that is idle does not take the room of one that is not.
         let exchange = match next.await {
-            Ok(Some(head)) => Either::Left(Box::pin(exchange(&wire, app, head, peer, leaving))),
+            Ok(Some(head)) => {
+                Either::Left(Box::pin(exchange(&wire, app, head, (peer, &interims), leaving)))
+            }
             Ok(None) => break Last::Silence,
             Err(error) => {
                 let status = error.status_code().as_u16();
@@ -91,7 +95,7 @@ pub(super) async fn serve<S, A>(
 /// Says why there is no request; there will be no other.
 async fn refuse<S>(wire: &RefCell<Wire<S>>, error: Error) -> io::Result<bool>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Socket,
 {
     // Whoever does not take it goes without.
     let _ = wire::write(wire, error.bare()).await;
@@ -106,11 +110,11 @@ async fn exchange<S, A>(
     wire: &Rc<RefCell<Wire<S>>>,
     app: &A,
     mut head: Head,
-    peer: SocketAddr,
+    (peer, interims): (SocketAddr, &Interims),
     leaving: &Leaving,
 ) -> io::Result<bool>
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Socket + 'static,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
 {
     head.request.head_mut().peer_addr = Some(peer);
@@ -121,24 +125,38 @@ where
     } else {
         wire.borrow_mut().next_request();
     }
+    // A handler that may write runs on whoever is gone, and whoever sends content is seen to go by who reads it.
     let goes_on = !head.request.method().is_safe() || has_content;
-    let answered = match goes_on {
-        // A handler that may write runs on whoever is gone, and whoever sends content is seen to go by who reads it.
-        true => app.call(head.request).await,
-        false => {
-            let mut answer = pin!(app.call(head.request));
-            poll_fn(|cx| match answer.as_mut().poll(cx) {
+    if !head.client.is_old {
+        head.request.extensions_mut().insert(interims.next_request());
+    }
+    let mut answer = pin!(app.call(head.request));
+    let mut answered = None;
+    let answered = loop {
+        let next = poll_fn(|cx| {
+            if answered.is_none()
+                && let Poll::Ready(answer) = answer.as_mut().poll(cx)
+            {
+                answered = Some(answer);
+            }
+            match interims.poll_next(cx) {
+                Poll::Ready(interim) => Poll::Ready(Ok(Some(interim))),
+                Poll::Pending if answered.is_some() => Poll::Ready(Ok(None)),
+                Poll::Pending if goes_on => Poll::Pending,
                 Poll::Pending => wire.borrow_mut().poll_gone(cx).map(Err),
-                Poll::Ready(answer) => Poll::Ready(Ok(answer)),
-            })
-            .await?
+            }
+        });
+        match next.await? {
+            Some(interim) => Box::pin(answer::interim(wire, interim)).await?,
+            None => break answered.take(),
         }
     };
+    interims.close();
+    let Some(answered) = answered else { unreachable!("the loop ends with an answer") };
     let response: HttpResponse = match answered {
         Ok(response) => response.into_parts().1,
         Err(error) => error.error_response(),
     };
-    let is_read = wire.borrow_mut().settle();
-    let keeps = head.keeps && is_read && !leaving.has_begun() && response.head().keep_alive();
+    let keeps = head.keeps && !leaving.has_begun() && response.head().keep_alive();
     answer::send(wire, response, head.client, keeps).await
 }

@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use actix_web::error::PayloadError;
 use actix_web::web::{Buf as _, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::ReadBuf;
 use tokio::task::coop::unconstrained;
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use super::super::DISCONNECT;
 use super::super::leaving::Leaving;
+use super::super::socket::Socket;
 use super::head::{self, Head};
 use crate::config;
 use crate::error::{Error, Kind};
@@ -26,6 +27,8 @@ use crate::transport::lines::Framing;
 
 /// What is read at once, in bytes.
 const BUFFER: usize = 16 * 1024;
+/// How long a client gets an answer that sends no more, unless the answer flows.
+const PARTING: Duration = Duration::from_millis(300);
 /// The most empty lines before a request.
 const EMPTY_LINES: u32 = 64;
 /// What a client is told that waits for a word before it sends content.
@@ -42,7 +45,7 @@ pub(super) struct Patience {
     pub(super) head: Duration,
     /// Until it begins one; at most as much as `head` is added.
     pub(super) idle: Duration,
-    /// To take the next piece of an answer.
+    /// To take the next piece of an answer, where the system does not see to that.
     pub(super) write: Duration,
 }
 
@@ -79,6 +82,10 @@ pub(super) struct Wire<S> {
     /// Is another with each request, and behind it.
     turn: u32,
     patience: Patience,
+    /// Whether the system ends a connection whose client takes nothing.
+    limits_writes: bool,
+    /// Rings when a client that sends no more is taken for one that is gone.
+    parting: Option<Pin<Box<Sleep>>>,
     clock: Pin<Box<Sleep>>,
     /// Whether the clock's bell wakes the task of this connection.
     heard: bool,
@@ -88,11 +95,13 @@ pub(super) struct Wire<S> {
     begun: Option<Instant>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+impl<S: Socket> Wire<S> {
     /// `stream`, whose client has just connected.
     pub(super) fn new(stream: S, patience: Patience) -> Self {
         let now = Instant::now();
         Self {
+            limits_writes: stream.limit_writes(patience.write),
+            parting: None,
             stream,
             input: BytesMut::new(),
             looked_at: 0,
@@ -185,17 +194,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Ok(())
     }
 
-    /// Returns once the client has given its connection up, while it waits for an answer. If it only sends no more, it
-    /// waits; and if it sends more, there is room for so much.
+    /// Returns once the client has given its connection up, while it waits for an answer. One that has closed looks
+    /// like one that only sends no more, which gets what comes soon. If it sends more, there is room for so much.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        while self.input.len() < BUFFER {
+        while self.parting.is_none() && self.input.len() < BUFFER {
             match self.poll_fill(cx) {
                 Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0)) => self.parting = Some(Box::pin(sleep(PARTING))),
                 Poll::Ready(Err(error)) => return Poll::Ready(error),
-                Poll::Ready(Ok(0)) | Poll::Pending => break,
+                Poll::Pending => break,
             }
         }
-        Poll::Pending
+        let Some(parting) = &mut self.parting else { return Poll::Pending };
+        parting.as_mut().poll(cx).map(|()| io::ErrorKind::ConnectionAborted.into())
     }
 
     /// Whether the client's time is over; if not, sees to it that the task is woken when that could be.
@@ -319,16 +330,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Poll::Ready(if written == 0 { error() } else { Ok(()) })
     }
 
-    /// Before an answer leaves: drops what has come of content that nobody has read; whether that was all of it.
-    /// Whoever reads on gets an error.
-    pub(super) fn settle(&mut self) -> bool {
+    /// Before an answer leaves: asks for no content any more.
+    pub(super) fn stop_asking(&mut self) {
         self.expects = false;
         if self.owed.len() == CONTINUE.len() {
             self.owed = b"";
         }
+    }
+
+    /// Before an answer leaves: drops what has come of content that nobody has read; whether that was all of it.
+    /// Whoever reads on gets an error.
+    pub(super) fn settle(&mut self) -> bool {
+        self.stop_asking();
         while let Ok(Piece::Data(_)) = self.take_content() {}
         self.turn = self.turn.wrapping_add(1);
         matches!(self.incoming, Incoming::Whole)
+    }
+
+    /// Has the client see that what it got is not all.
+    pub(super) fn reset_at_end(&self) {
+        self.stream.reset_at_end();
     }
 
     /// Reads more; 0 bytes at the end.
@@ -346,7 +367,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 ///
 /// # Errors
 /// Those of the connection, and when the client takes nothing for too long.
-pub(super) async fn write<S: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn write<S: Socket>(
     wire: &RefCell<Wire<S>>,
     bytes: impl AsRef<[u8]>,
 ) -> io::Result<()> {
@@ -370,6 +391,7 @@ pub(super) async fn write<S: AsyncRead + AsyncWrite + Unpin>(
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => (rest, stalled) = (&rest[written..], None),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if wire.limits_writes => return Poll::Pending,
                 Poll::Pending => {
                     let until = || Box::pin(sleep_until(Instant::now() + wire.patience.write));
                     let clock = stalled.get_or_insert_with(until);
@@ -393,11 +415,7 @@ pub(super) enum Last {
 
 /// Ends the connection. What a client sends in vain is read for a while, or its system would throw away the answer
 /// (RFC 9112, section 9.6).
-pub(super) async fn end<S: AsyncRead + AsyncWrite + Unpin>(
-    wire: &RefCell<Wire<S>>,
-    last: Last,
-    leaving: &Leaving,
-) {
+pub(super) async fn end<S: Socket>(wire: &RefCell<Wire<S>>, last: Last, leaving: &Leaving) {
     let patience = wire.borrow().patience.write;
     let shut = poll_fn(|cx| {
         let wire = &mut *wire.borrow_mut();

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use actix_web::HttpResponse;
@@ -105,7 +106,8 @@ async fn content(
             let room = room(stream, chunk.len(), patience).await?;
             let part = chunk.split_to(room.min(chunk.len()));
             left = left.map(|left| left.saturating_sub(part.len() as u64));
-            let is_end = left == Some(0);
+            // An upload may still go on beside an answer whose length is known.
+            let is_end = left == Some(0) && is_over(&mut body).await;
             stream.send_data(part, is_end)?;
             if is_end {
                 return Ok(());
@@ -117,6 +119,12 @@ async fn content(
         Some(1..) => Err(Broken::For(Reason::INTERNAL_ERROR)),
         _ => Ok(stream.send_data(Bytes::new(), true)?),
     }
+}
+
+/// Whether nothing more comes of `body`, of which everything is here.
+async fn is_over(body: &mut BoxBody) -> bool {
+    let end = poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_next(cx)));
+    matches!(end.await, Poll::Ready(None))
 }
 
 async fn next(body: &mut BoxBody) -> Option<Result<Bytes, Box<dyn std::error::Error>>> {

@@ -13,7 +13,7 @@ use tokio::io::AsyncWrite as _;
 use tokio_util::io::poll_read_buf;
 
 use super::super::chunks;
-use super::super::{Body, Chunks, PeerError};
+use super::super::{Body, Chunks, Interim, InterimSender, PeerError};
 use super::head::{self, Head, Outgoing};
 use super::stream::Stream;
 
@@ -73,8 +73,9 @@ impl Connection {
         self.sent && self.input.is_empty() && self.poll_fill(&mut cx, HEAD).is_pending()
     }
 
-    /// Sends `outgoing` and waits for the head of its answer. If that comes before everything is sent, the rest
-    /// stays here, and the connection is of no further use.
+    /// Sends `outgoing` and waits for the head of its answer, before which there may be interim ones. If that comes
+    /// before everything is sent, and is a success, the rest is to be sent while the answer's content is read; else the
+    /// rest stays here, and the connection is of no further use.
     ///
     /// # Errors
     /// See [`Failure`].
@@ -82,11 +83,12 @@ impl Connection {
         &mut self,
         outgoing: Outgoing,
         is_head: bool,
-    ) -> Result<Head, Failure> {
+        interims: Option<&InterimSender>,
+    ) -> Result<(Head, Option<Sending>), Failure> {
         self.sent = false;
         let mut sending = Sending::new(outgoing);
         let mut interim = 0;
-        poll_fn(|cx| {
+        let head = poll_fn(|cx| {
             // A peer that reads no more may still have answered.
             let sent = sending.poll(&mut self.stream, cx);
             self.sent = matches!(sent, Poll::Ready(Ok(())));
@@ -99,8 +101,12 @@ impl Connection {
                         Some(head) if head.status.as_u16() == 101 || interim == INTERIM => {
                             return Poll::Ready(Err(Failure::broken("an interim answer too many")));
                         }
-                        Some(_) => {
+                        Some(Head { status, headers, .. }) => {
                             interim += 1;
+                            // Nobody has asked for 100, or waits for it.
+                            if let Some(interims) = interims.filter(|_| status.as_u16() > 101) {
+                                interims.send(Interim { status, headers });
+                            }
                             continue;
                         }
                         None => {}
@@ -125,7 +131,27 @@ impl Connection {
                 }
             }
         })
-        .await
+        .await?;
+        let goes_on = !self.sent && !sending.refused && head.status.is_success();
+        Ok((head, goes_on.then_some(sending)))
+    }
+
+    /// Sends more of what goes out beside an answer; whether that is over. It is if the peer takes no more.
+    ///
+    /// # Errors
+    /// When the content breaks off.
+    pub(super) fn poll_send(
+        &mut self,
+        sending: &mut Sending,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        match ready!(sending.poll(&mut self.stream, cx)) {
+            Ok(()) => self.sent = true,
+            Err(Failure::Closed(_)) => {}
+            Err(Failure::Content(error)) => return Poll::Ready(Err(error)),
+            Err(Failure::Broken(cause)) => return Poll::Ready(Err(io::Error::other(cause))),
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Reads about `most` bytes more; 0 at the end.
@@ -154,7 +180,9 @@ fn mismatch(problem: &str) -> Failure {
 }
 
 /// What of a request has not left yet.
-struct Sending {
+pub(super) struct Sending {
+    /// How many bytes have left.
+    pub(super) gone: u64,
     output: BytesMut,
     /// Content that goes out as it is, behind the output.
     whole: Bytes,
@@ -178,7 +206,7 @@ impl Sending {
             Body::Full(bytes) => whole = bytes,
             Body::Stream(stream) => chunks = Some(stream),
         }
-        Self { output, whole, body: chunks, chunked, left, refused: false }
+        Self { gone: 0, output, whole, body: chunks, chunked, left, refused: false }
     }
 
     /// Sends what there is; is ready when all has left or nothing more can. An error that is
@@ -210,9 +238,15 @@ impl Sending {
                 return if self.body.is_none() { Poll::Ready(Ok(())) } else { Poll::Pending };
             }
             match ready!(Pin::new(&mut *stream).poll_write(cx, next)) {
-                Ok(length) if length > 0 && self.output.is_empty() => self.whole.advance(length),
-                Ok(length) if length > 0 => self.output.advance(length),
-                _ => self.refused = true,
+                Ok(0) | Err(_) => self.refused = true,
+                Ok(length) => {
+                    self.gone += length as u64;
+                    if self.output.is_empty() {
+                        self.whole.advance(length);
+                    } else {
+                        self.output.advance(length);
+                    }
+                }
             }
         }
     }

@@ -66,11 +66,12 @@ impl Peer {
             Some(connection) => (connection, true),
             None => (Box::pin(self.pool.open()).await?, false),
         };
-        let answer = match connection.exchange(outgoing, is_head).await {
+        let interims = request.interims.as_ref();
+        let answer = match connection.exchange(outgoing, is_head, interims).await {
             Err(Failure::Closed(_)) if was_kept && may_repeat => {
                 connection = Box::pin(self.pool.open()).await?;
                 let again = head::Outgoing::new(request, &self.host, Body::None);
-                connection.exchange(again, is_head).await
+                connection.exchange(again, is_head, interims).await
             }
             answer => answer,
         };

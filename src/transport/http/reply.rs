@@ -11,7 +11,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::super::chunks::{Decoder, Piece, up_to};
 use super::super::{Body, PeerError, Reply};
-use super::connection::{BUFFER, Connection};
+use super::connection::{BUFFER, Connection, Sending};
 use super::head::{Content, Head};
 use super::pool::Pool;
 
@@ -26,9 +26,10 @@ pub(super) enum Received {
     Some(Reply, Rest),
 }
 
-/// The reply that begins with `head`, to a HEAD if `is_head`; `permit` is given back with the end of its content.
+/// The reply that begins with `head`, to a HEAD if `is_head`, beside which what is in `sending` goes out; `permit` is
+/// given back with the end of its content.
 pub(super) fn receive(
-    head: Head,
+    (head, sending): (Head, Option<Sending>),
     is_head: bool,
     connection: Connection,
     pool: Pool,
@@ -40,18 +41,24 @@ pub(super) fn receive(
         Content::Chunks => (End::Chunk(Decoder::default()), None),
         Content::Rest => (End::Close, None),
     };
-    let mut rest =
-        Rest { clock: None, connection: Some(connection), end, keeps, pool, _permit: permit };
+    let goes_on = sending.is_some();
+    let sending = sending.map(|sending| (Box::new(sending), 0));
+    let connection = Some(connection);
+    let mut rest = Rest { clock: None, connection, sending, end, keeps, pool, _permit: permit };
     let body = match length {
         Some(0) => {
-            rest.finish();
-            match declared {
+            let body = match declared {
                 _ if is_head => Body::None.into_head(declared),
                 Some(_) => Body::Full(Bytes::new()),
                 None => Body::None,
+            };
+            if goes_on {
+                return Received::Some(Reply { status, headers, body }, rest);
             }
+            rest.finish();
+            body
         }
-        Some(length) if length <= SMALL => match rest.whole(length) {
+        Some(length) if length <= SMALL && !goes_on => match rest.whole(length) {
             Some(content) => Body::Full(content),
             None => return Received::Some(Reply { status, headers, body: Body::None }, rest),
         },
@@ -73,6 +80,8 @@ pub(super) struct Rest {
     clock: Option<Pin<Box<Sleep>>>,
     /// Nothing once it is over.
     connection: Option<Connection>,
+    /// What of the request goes out beside it, and how much of that had left when the clock was last looked at.
+    sending: Option<(Box<Sending>, u64)>,
     end: End,
     keeps: bool,
     pool: Pool,
@@ -98,11 +107,20 @@ impl Rest {
         Some(bytes)
     }
 
-    /// `reply` with this content, once it has come, which is short.
+    /// `reply` with this content, once it has come, which is short; or without any, once the request has left.
     ///
     /// # Errors
     /// When it breaks off.
     pub(super) async fn follow(mut self, reply: Reply) -> Result<Reply, PeerError> {
+        if self.sending.is_some() {
+            let sent = std::future::poll_fn(|cx| match self.poll_send(cx) {
+                Poll::Pending => self.poll_silence(cx).map(Err),
+                sent => sent,
+            });
+            sent.await.map_err(|error| PeerError::Content(error.to_string()))?;
+            self.finish();
+            return Ok(reply);
+        }
         while let (Some(connection), End::After(length)) = (&mut self.connection, &self.end) {
             let length = *length;
             // Not more than SMALL.
@@ -116,6 +134,30 @@ impl Rest {
             }
         }
         Err(PeerError::broken(io::Error::from(io::ErrorKind::UnexpectedEof)))
+    }
+
+    /// Sends more of the request; whether all of it has left, or nothing more can.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (Some((sending, before)), Some(connection)) = (&mut self.sending, &mut self.connection)
+        else {
+            return Poll::Ready(Ok(()));
+        };
+        let polled = connection.poll_send(sending, cx);
+        if std::mem::replace(before, sending.gone) != sending.gone {
+            // What takes is not silent.
+            self.clock = None;
+        }
+        if polled.is_ready() {
+            self.sending = None;
+        }
+        polled
+    }
+
+    /// Is ready once the peer has neither sent nor taken anything for too long.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let patience = self.pool.patience();
+        let clock = self.clock.get_or_insert_with(|| Box::pin(sleep(patience)));
+        clock.as_mut().poll(cx).map(|()| io::ErrorKind::TimedOut.into())
     }
 
     /// The next piece of what has been received; more is read if it is none.
@@ -137,9 +179,20 @@ impl Stream for Rest {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
+        let sent = this.poll_send(cx);
+        if let Poll::Ready(Err(error)) = sent {
+            this.connection = None;
+            return Poll::Ready(Some(Err(error)));
+        }
         loop {
             match this.received()? {
                 Piece::Data(data) => return Poll::Ready(Some(Ok(data))),
+                // The answer is all here, and the peer still listens.
+                Piece::End if sent.is_pending() => {
+                    let error = ready!(this.poll_silence(cx));
+                    this.connection = None;
+                    return Poll::Ready(Some(Err(error)));
+                }
                 Piece::End => {
                     this.finish();
                     return Poll::Ready(None);
@@ -148,11 +201,9 @@ impl Stream for Rest {
             }
             let Some(connection) = &mut this.connection else { return Poll::Ready(None) };
             let Poll::Ready(filled) = connection.poll_fill(cx, BUFFER) else {
-                let patience = this.pool.patience();
-                let clock = this.clock.get_or_insert_with(|| Box::pin(sleep(patience)));
-                ready!(clock.as_mut().poll(cx));
+                let error = ready!(this.poll_silence(cx));
                 this.connection = None;
-                return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
+                return Poll::Ready(Some(Err(error)));
             };
             this.clock = None;
             match (filled, &this.end) {

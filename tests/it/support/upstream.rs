@@ -138,6 +138,14 @@ impl Line {
         }
     }
 
+    /// Waits for some bytes, and takes them; gives how many there were.
+    pub(crate) fn some(&mut self) -> Option<usize> {
+        if self.buffer.is_empty() {
+            self.fill()?;
+        }
+        Some(std::mem::take(&mut self.buffer).len())
+    }
+
     /// Resets the connection when the script is over, instead of ending it.
     pub(crate) fn reset(&mut self) {
         let linger = libc::linger { l_onoff: 1, l_linger: 0 };
@@ -301,6 +309,12 @@ impl Raw {
     /// Reads a while, and gives how many bytes came.
     pub(crate) fn some(&mut self, most: usize) -> usize {
         self.0.read(&mut vec![0; most]).unwrap_or(0)
+    }
+
+    /// Whether the connection ends in a reset.
+    pub(crate) fn is_reset(&mut self) -> bool {
+        let end = self.0.read(&mut [0; 64]);
+        end.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
     }
 
     /// How long a read waits.
