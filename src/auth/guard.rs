@@ -101,7 +101,7 @@ impl Guard {
         let token = match token(headers) {
             Token::Absent => return Ok(None),
             Token::Given(token) => token,
-            Token::Unreadable => return Err(refused("no bearer token")),
+            Token::Unreadable => return Err(token_refused("no bearer token")),
         };
         let mut verified = self.verifier.verify(token).await;
         if verified == Err(Refusal::NoKeys) && !optional {
@@ -111,7 +111,7 @@ impl Guard {
         }
         match verified {
             Ok(identity) => Ok(Some(identity)),
-            Err(Refusal::Invalid(why)) => Err(refused(why)),
+            Err(Refusal::Invalid(why)) => Err(token_refused(why)),
             Err(Refusal::NoKeys) if optional => Ok(None),
             Err(Refusal::NoKeys) => {
                 let detail = "it cannot be told yet who asks, try again";
@@ -121,8 +121,8 @@ impl Guard {
     }
 }
 
-/// 401; `why` is for the log alone.
-fn refused(why: &'static str) -> Error {
+/// 401 for a token that is not good; `why` is for the log alone.
+pub fn token_refused(why: &'static str) -> Error {
     let detail = "the token is not valid (any more)";
     Error::unauthorized(detail, r#"Bearer error="invalid_token""#).caused_by(why)
 }

@@ -15,6 +15,6 @@ mod verifier;
 pub use access::{Access, Caller, Rule, admin, anyone, public, signed_in};
 pub use audit::{AUDIT, Audit};
 pub use feed::follow;
-pub use guard::{Denied, Guard, Mode};
+pub use guard::{Denied, Guard, Mode, token_refused};
 pub use token::{Claims, Identity, SigningKey};
 pub use verifier::{MARGIN, Refusal, Verifier};

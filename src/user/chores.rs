@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::hashing::{Hashing, NewPassword};
 use super::model::{NewUser, about, roles_to_text};
 use super::prepared;
-use super::store::{Changes, Ending, Record, Store, Write};
+use super::store::{By, Changes, Ending, Record, Refusal, Store, Write, WriteError};
 use crate::auth::Audit;
 use crate::config;
 use crate::contract::{Account, Timestamp, User, UserRole};
@@ -78,9 +78,12 @@ async fn account(users: &Store, email: &str) -> Result<Account, String> {
 }
 
 async fn change(users: &Store, id: Uuid, changes: Changes, ending: Ending) -> Result<(), String> {
-    let written = users.write(id, Write::Change(changes), ending, Timestamp::UNIX_EPOCH).await;
-    written.map_err(|error| error.to_string())?.ok_or("the account has just been erased")?;
-    Ok(())
+    let write = Write::Change(changes);
+    let written = users.write(id, By::Operator, write, ending, Timestamp::UNIX_EPOCH).await;
+    written.map(drop).map_err(|error| match error {
+        WriteError::Refused(Refusal::Unknown) => "the account has just been erased".into(),
+        error => error.to_string(),
+    })
 }
 
 async fn hash(

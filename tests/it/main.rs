@@ -18,6 +18,7 @@ mod openapi;
 mod process;
 mod products;
 mod proxy;
+mod revocation;
 mod rolling;
 mod routes;
 mod slow;

@@ -6,12 +6,12 @@ use actix_web::{HttpRequest, HttpResponse, Responder};
 use uuid::Uuid;
 
 use super::{Shared, unknown, write};
-use crate::auth::{Audit, Caller};
+use crate::auth::{Audit, Caller, Identity};
 use crate::contract::Account;
 use crate::edge::{Fields, Query};
 use crate::error::Error;
 use crate::user::model::{AccountsQuery, AccountsRequest, RightsPatch, roles_to_text};
-use crate::user::store::{Changes, Ending, Write};
+use crate::user::store::{By, Changes, Ending, Write};
 
 /// Lists accounts, in the order of registration.
 #[utoipa::path(
@@ -49,7 +49,10 @@ pub(in crate::user) async fn list(
     tag = "accounts",
     params(("id" = Uuid, Path, description = "The account's id")),
     request_body(content((RightsPatch = "application/json"), (RightsPatch = "application/merge-patch+json"))),
-    responses((status = 200, description = "The account as it is now", body = Account))
+    responses(
+        (status = 200, description = "The account as it is now", body = Account),
+        (status = 409, description = "There would be no enabled admin any more"),
+    )
 )]
 pub(in crate::user) async fn patch(
     shared: Data<Shared>,
@@ -67,8 +70,10 @@ pub(in crate::user) async fn patch(
     };
     let changes = Changes::rights(roles.as_deref(), disabled);
     let changed = !changes.are_none();
-    let account = write(&shared, id, Write::Change(changes), ending).await?.account;
-    let by = caller.identity()?.user;
+    let &Identity { user: by, generation, .. } = caller.identity()?;
+    let right = By::Admin { user: by, generation };
+    let done = (Write::Change(changes), ending);
+    let account = write(&shared, &audit, id, right, done).await?.account;
     let roles = roles_to_text(&account.roles);
     let state = if account.disabled { "disabled" } else { "enabled" };
     if changed {

@@ -8,7 +8,8 @@ pub(super) mod sessions;
 use uuid::Uuid;
 
 use super::Shared;
-use super::store::{Ending, Record, Write};
+use super::store::{By, Ending, Record, Refusal, Write, WriteError};
+use crate::auth::{Audit, Identity, token_refused};
 use crate::error::{Error, Kind};
 use crate::storage::StoreError;
 
@@ -26,14 +27,43 @@ fn taken(error: StoreError) -> Error {
     }
 }
 
-/// Does `done` to an account, ends what `ending` says, and makes that hold in this process. Gives the account
-/// as it then is, or was.
-async fn write(shared: &Shared, id: Uuid, done: Write, ending: Ending) -> Result<Record, Error> {
+/// The right of the owner of the account that `identity` names.
+fn owner(identity: &Identity) -> By {
+    By::Owner { generation: identity.generation }
+}
+
+/// Does `done` to an account by the right of `by`, ends what `ending` says, and makes that hold in this process. Gives
+/// the account as it then is, or was.
+///
+/// # Errors
+/// 401 when the token has ended by what is stored, whether this process knows or not; 404 for an account that is not
+/// there; 409 for an address that is taken, and for the last admin; those of the store.
+async fn write(
+    shared: &Shared,
+    audit: &Audit,
+    id: Uuid,
+    by: By,
+    (done, ending): (Write, Ending),
+) -> Result<Record, Error> {
     let horizon = shared.role.authority.horizon();
-    let written = shared.users.write(id, done, ending, horizon).await.map_err(taken)?;
-    let record = written.ok_or_else(unknown)?;
+    let written = shared.users.write(id, by, done, ending, horizon).await;
+    let record = written.map_err(|error| match error {
+        WriteError::Store(error) => taken(error),
+        WriteError::Refused(Refusal::TokenEnded) => ended(audit, by.user(id)),
+        WriteError::Refused(Refusal::Unknown) => unknown(),
+        WriteError::Refused(Refusal::LastAdmin) => {
+            Error::new(Kind::Conflict, "this is the last enabled admin; make another one first")
+        }
+    })?;
     if ending != Ending::Nothing {
         shared.role.authority.revoke(&record);
     }
     Ok(record)
+}
+
+/// 401 for a token that was good by what this process knows, and is not by what is stored.
+fn ended(audit: &Audit, user: Uuid) -> Error {
+    let error = token_refused("revoked, by the store");
+    audit.note("access_denied", Some(user), &error.chain());
+    error
 }

@@ -5,11 +5,11 @@ use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
 
 use super::sessions::{reply, throttled};
-use super::{Shared, unknown, write};
+use super::{Shared, ended, owner, write};
 use crate::auth::{Audit, Caller};
 use crate::contract::{Account, now};
 use crate::edge::Fields;
-use crate::error::{Error, FieldError, Kind};
+use crate::error::{Error, FieldError};
 use crate::user::authority::Tokens;
 use crate::user::export::{Export, ExportedSession};
 use crate::user::model::{PasswordChange, ProfilePatch, about};
@@ -21,16 +21,14 @@ use crate::user::store::{Changes, Ending, Record, Write};
     path = "/auth/me",
     operation_id = "showMe",
     tag = "me",
-    responses(
-        (status = 200, description = "The account", body = Account),
-        (status = 404, description = "The account has been erased"),
-    )
+    responses((status = 200, description = "The account", body = Account))
 )]
 pub(in crate::user) async fn show(
     shared: Data<Shared>,
     caller: Caller,
+    audit: Audit,
 ) -> Result<impl Responder, Error> {
-    Ok(HttpResponse::Ok().json(own(&shared, &caller).await?.account))
+    Ok(HttpResponse::Ok().json(own(&shared, &caller, &audit).await?.account))
 }
 
 /// Changes the caller's name or e-mail address.
@@ -42,7 +40,6 @@ pub(in crate::user) async fn show(
     request_body(content((ProfilePatch = "application/json"), (ProfilePatch = "application/merge-patch+json"))),
     responses(
         (status = 200, description = "The account as it is now", body = Account),
-        (status = 404, description = "The account has been erased"),
         (status = 409, description = "An account with this e-mail address exists"),
     )
 )]
@@ -53,12 +50,13 @@ pub(in crate::user) async fn patch(
     audit: Audit,
 ) -> Result<impl Responder, Error> {
     let (username, email) = ProfilePatch::read(fields)?.into_parts();
-    let user = caller.identity()?.user;
+    let identity = caller.identity()?;
     let changes = Changes::profile(username, email);
     let changed = !changes.are_none();
-    let record = write(&shared, user, Write::Change(changes), Ending::Nothing).await?;
+    let done = (Write::Change(changes), Ending::Nothing);
+    let record = write(&shared, &audit, identity.user, owner(identity), done).await?;
     if changed {
-        audit.note("profile_changed", Some(user), "");
+        audit.note("profile_changed", Some(identity.user), "");
     }
     Ok(HttpResponse::Ok().json(record.account))
 }
@@ -73,10 +71,7 @@ pub(in crate::user) async fn patch(
     operation_id = "changePassword",
     tag = "me",
     request_body = PasswordChange,
-    responses(
-        (status = 200, description = "A new access token", body = Tokens),
-        (status = 404, description = "The account has been erased"),
-    )
+    responses((status = 200, description = "A new access token", body = Tokens))
 )]
 pub(in crate::user) async fn change_password(
     shared: Data<Shared>,
@@ -85,7 +80,7 @@ pub(in crate::user) async fn change_password(
     audit: Audit,
 ) -> Result<impl Responder, Error> {
     let PasswordChange { current, new } = PasswordChange::read(fields)?;
-    let (record, identity) = (own(&shared, &caller).await?, caller.identity()?);
+    let (record, identity) = (own(&shared, &caller, &audit).await?, caller.identity()?);
     let user = record.id();
     let throttle = &shared.role.throttle;
     throttled(throttle.address(audit.address), &audit, Some(user), "by address")?;
@@ -98,13 +93,8 @@ pub(in crate::user) async fn change_password(
     let about = about(&record.account.user.username, &record.account.user.email);
     let hash = shared.role.hashing.hash("newPassword", new, about).await?;
     let ending = Ending::Sessions { except: Some(identity.session) };
-    // Not when the caller was signed out or disabled while the passwords were hashed.
-    let changes = Write::Change(Changes::password(hash).if_still(identity.generation));
-    let changed = write(&shared, user, changes, ending).await;
-    let record = changed.map_err(|error| match error.kind() {
-        Kind::NotFound => Error::unauthorized("sign in again", "Bearer"),
-        _ => error,
-    })?;
+    let done = (Write::Change(Changes::password(hash)), ending);
+    let record = write(&shared, &audit, user, owner(identity), done).await?;
     audit.note("password_changed", Some(user), "other sessions are over");
     Ok(reply(&shared.role.authority.tokens(&record, identity.session, None)?))
 }
@@ -117,7 +107,7 @@ pub(in crate::user) async fn change_password(
     tag = "me",
     responses(
         (status = 204, description = "Both are gone"),
-        (status = 404, description = "The account has been erased before"),
+        (status = 409, description = "It is the last enabled admin's"),
     )
 )]
 pub(in crate::user) async fn erase(
@@ -125,9 +115,10 @@ pub(in crate::user) async fn erase(
     caller: Caller,
     audit: Audit,
 ) -> Result<impl Responder, Error> {
-    let user = caller.identity()?.user;
-    write(&shared, user, Write::Delete, Ending::Sessions { except: None }).await?;
-    audit.note("account_erased", Some(user), "");
+    let identity = caller.identity()?;
+    let done = (Write::Delete, Ending::Sessions { except: None });
+    write(&shared, &audit, identity.user, owner(identity), done).await?;
+    audit.note("account_erased", Some(identity.user), "");
     Ok(HttpResponse::NoContent())
 }
 
@@ -137,17 +128,14 @@ pub(in crate::user) async fn erase(
     path = "/auth/me/export",
     operation_id = "exportMe",
     tag = "me",
-    responses(
-        (status = 200, description = "What is held", body = Export),
-        (status = 404, description = "The account has been erased"),
-    )
+    responses((status = 200, description = "What is held", body = Export))
 )]
 pub(in crate::user) async fn export(
     shared: Data<Shared>,
     caller: Caller,
     audit: Audit,
 ) -> Result<impl Responder, Error> {
-    let record = own(&shared, &caller).await?;
+    let record = own(&shared, &caller, &audit).await?;
     let sessions = shared.users.sessions(record.id()).await?;
     audit.note("exported", Some(record.id()), "");
     let export = Export {
@@ -159,7 +147,14 @@ pub(in crate::user) async fn export(
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(export))
 }
 
-/// The caller's account. One that has been erased since is nobody's.
-async fn own(shared: &Shared, caller: &Caller) -> Result<Record, Error> {
-    shared.users.find(caller.identity()?.user).await?.ok_or_else(unknown)
+/// The caller's account.
+///
+/// # Errors
+/// 401 when the token has ended by what is stored, whether this process knows or not.
+async fn own(shared: &Shared, caller: &Caller, audit: &Audit) -> Result<Record, Error> {
+    let identity = caller.identity()?;
+    let good =
+        |record: &Record| record.generation == identity.generation && !record.account.disabled;
+    let found = shared.users.find(identity.user).await?.filter(good);
+    found.ok_or_else(|| ended(audit, identity.user))
 }

@@ -5,7 +5,7 @@ use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
 use uuid::Uuid;
 
-use super::{Shared, taken, write};
+use super::{Shared, owner, taken, write};
 use crate::auth::{Audit, Caller};
 use crate::contract::{JwkSet, User, now};
 use crate::edge::Fields;
@@ -13,7 +13,7 @@ use crate::error::{Error, Kind};
 use crate::user::Trust;
 use crate::user::authority::{Tokens, disabled, not_good};
 use crate::user::model::{Login, NewUser, Renewal};
-use crate::user::store::{Changes, Ending, Record, Used, Write};
+use crate::user::store::{By, Changes, Ending, Record, Used, Write};
 
 /// Registers an account.
 #[utoipa::path(
@@ -146,7 +146,7 @@ async fn end_family(
     audit: &Audit,
 ) -> Result<(), Error> {
     let nothing = Write::Change(Changes::default());
-    match write(shared, user, nothing, Ending::Session(session)).await {
+    match write(shared, audit, user, By::Operator, (nothing, Ending::Session(session))).await {
         // Erased in this moment, with its sessions.
         Err(error) if error.kind() == Kind::NotFound => {}
         outcome => drop(outcome?),
@@ -187,19 +187,17 @@ pub(in crate::user) async fn logout(
     path = "/auth/logout-all",
     operation_id = "logOutEverywhere",
     tag = "sessions",
-    responses(
-        (status = 204, description = "They are over"),
-        (status = 404, description = "The account has been erased"),
-    )
+    responses((status = 204, description = "They are over"))
 )]
 pub(in crate::user) async fn logout_all(
     shared: Data<Shared>,
     caller: Caller,
     audit: Audit,
 ) -> Result<impl Responder, Error> {
-    let user = caller.identity()?.user;
-    let ending = Ending::Sessions { except: None };
-    write(&shared, user, Write::Change(Changes::default()), ending).await?;
+    let identity = caller.identity()?;
+    let user = identity.user;
+    let done = (Write::Change(Changes::default()), Ending::Sessions { except: None });
+    write(&shared, &audit, user, owner(identity), done).await?;
     audit.note("logout_all", Some(user), "");
     Ok(HttpResponse::NoContent())
 }

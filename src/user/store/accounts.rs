@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use uuid::Uuid;
 
+use super::right::{ADMINS, By, Exclusive as _, Failure, Refusal, WriteError};
 use super::schema::{revocations, sessions, users};
 use super::{Record, Row, Store, uuid};
 use crate::contract::{Revocation, Timestamp, UserRole, now};
@@ -22,20 +23,12 @@ pub(in crate::user) struct Changes {
     password_hash: Option<String>,
     roles: Option<String>,
     disabled: Option<bool>,
-    /// Of the tokens that were good when this was decided, where nothing may have ended them since.
-    #[diesel(skip_update)]
-    as_of: Option<i64>,
 }
 
 impl Changes {
     pub(in crate::user) fn profile(username: Option<String>, email: Option<String>) -> Self {
         let email_key = email.as_deref().map(email_key);
         Self { username, email, email_key, ..Self::default() }
-    }
-
-    /// The same, unless the account's tokens of `generation` have ended by then.
-    pub(in crate::user) fn if_still(self, generation: i64) -> Self {
-        Self { as_of: Some(generation), ..self }
     }
 
     pub(in crate::user) fn password(hash: String) -> Self {
@@ -48,7 +41,7 @@ impl Changes {
 
     /// Whether nothing changes.
     pub(in crate::user) fn are_none(&self) -> bool {
-        let Self { username, email, email_key: _, password_hash, roles, disabled, as_of: _ } = self;
+        let Self { username, email, email_key: _, password_hash, roles, disabled } = self;
         let texts = [username, email, password_hash, roles];
         texts.iter().all(|text| text.is_none()) && disabled.is_none()
     }
@@ -154,39 +147,57 @@ impl Store {
         .await
     }
 
-    /// Does `write` to the account with `id`, and ends what `ending` says, all or nothing. Gives the account
-    /// as it then is, or was; nothing when there is none, or not any more as the changes say it was.
-    /// Revocations of before `horizon` are forgotten.
+    /// Does `write` to the account with `id` by the right of `by`, and ends what `ending` says, all or nothing.
+    /// Gives the account as it then is, or was. Revocations of before `horizon` are forgotten.
+    ///
+    /// # Errors
+    /// A [`Refusal`], by what is stored when it is written, or why the store gave no answer.
     pub(in crate::user) async fn write(
         &self,
         id: Uuid,
+        by: By,
         write: Write,
         ending: Ending,
         horizon: Timestamp,
-    ) -> Result<Option<Record>, StoreError> {
+    ) -> Result<Record, WriteError> {
         let pool = self.pool()?;
         let (changes, deletes) = match write {
             Write::Change(changes) => (changes, false),
             Write::Delete => (Changes::default(), true),
         };
-        let as_of = changes.as_of.map_or((0, i64::MAX), |generation| (generation, generation));
-        to_the_end(&self.limits, async move {
-            let row = on_either!(&mut pool.get().await?, connection => {
-                connection.transaction::<_, diesel::result::Error, _>(async |connection| {
+        let written = to_the_end(&self.limits, async move {
+            let outcome = on_either!(&mut pool.get().await?, connection => {
+                connection.transaction::<_, Failure, _>(async |connection| {
+                    if by.may_take_rights(deletes) {
+                        connection.exclusive().await?;
+                    }
+                    // The first statement writes: on SQLite a reader cannot become a writer when there is another.
+                    // Writing to the account also keeps it as it is until the transaction is over.
+                    if let Some(claim) = by.claim(id) {
+                        let good = users::disabled.eq(false).and(users::generation.eq(claim.generation));
+                        let good = good.and(users::roles.like(claim.roles));
+                        let same = diesel::update(users::table.find(claim.user).filter(good));
+                        if same.set(users::disabled.eq(false)).execute(connection).await? == 0 {
+                            return Err(Refusal::TokenEnded.into());
+                        }
+                    }
                     let id = id.to_string();
-                    // The write comes first: on SQLite a reader cannot become a writer when there is another.
                     let step = i64::from(ending != Ending::Nothing);
                     let next = users::generation.eq(users::generation + step);
-                    let as_it_was = users::generation.between(as_of.0, as_of.1);
-                    let as_it_was = users::table.find(&id).filter(as_it_was);
-                    let update = diesel::update(as_it_was).set((next, &changes));
+                    let update = diesel::update(users::table.find(&id)).set((next, &changes));
                     let row = update.get_result::<Row>(connection).await.optional()?;
-                    let Some(row) = row else { return Ok(None) };
+                    let row = row.ok_or(Refusal::Unknown)?;
                     if deletes {
                         diesel::delete(users::table.find(&id)).execute(connection).await?;
                     }
+                    if by.takes_own_rights(&row, deletes) {
+                        let admins = users::disabled.eq(false).and(users::roles.like(ADMINS));
+                        let other = users::table.filter(admins).select(users::id);
+                        let other = other.first::<String>(connection).await.optional()?;
+                        other.ok_or(Refusal::LastAdmin)?;
+                    }
                     if ending == Ending::Nothing {
-                        return Ok(Some(row));
+                        return Ok(row);
                     }
                     let of_user = sessions::table.filter(sessions::user_id.eq(&id));
                     match ending {
@@ -211,13 +222,17 @@ impl Store {
                     let insert = diesel::insert_into(revocations::table).values(values);
                     let upsert = insert.on_conflict(revocations::user_id).do_update().set(values);
                     upsert.execute(connection).await?;
-                    Ok(Some(row))
+                    Ok(row)
                 })
                 .await
-            })?;
-            row.map(Record::try_from).transpose()
-        })
-        .await
+            });
+            match outcome {
+                Ok(row) => Ok(Ok(Record::try_from(row)?)),
+                Err(Failure::Refused(refusal)) => Ok(Err(refusal)),
+                Err(Failure::Query(error)) => Err(error.into()),
+            }
+        });
+        Ok(written.await??)
     }
 
     /// The revocations of `horizon` and after.

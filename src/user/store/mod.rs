@@ -2,6 +2,7 @@
 
 mod accounts;
 mod copies;
+mod right;
 mod schema;
 mod sessions;
 
@@ -18,6 +19,7 @@ use crate::storage::sql::Pool;
 use crate::storage::{Limits, Prepared, StoreError, postgres, sqlite, to_the_end};
 
 pub(super) use accounts::{Changes, Ending, Filter, Write};
+pub(super) use right::{By, Refusal, WriteError};
 use schema::users;
 pub(super) use sessions::{Session, TokenHash, Used};
 

@@ -1,0 +1,146 @@
+//! By whose right an account is written to, held against what is stored in the transaction of the write: a process
+//! learns of tokens that have ended a moment later than the one that ended them, and nothing that lasts may come of it.
+
+use diesel::result::Error as QueryError;
+use diesel::sql_types::BigInt;
+use diesel_async::RunQueryDsl as _;
+use uuid::Uuid;
+
+use super::Row;
+use crate::contract::UserRole;
+use crate::storage::{StoreError, postgres, sqlite};
+use crate::user::model::roles_from_text;
+
+/// What the roles of admins are like, as they are stored.
+pub(super) const ADMINS: &str = "%admin%";
+
+/// By whose right an account is written to.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::user) enum By {
+    /// Whoever runs the shop, or the role itself, which has been shown a refresh token.
+    Operator,
+    /// The account's owner, who has a token of this generation.
+    Owner {
+        /// That of the token.
+        generation: i64,
+    },
+    /// An admin, who has a token of this generation.
+    Admin {
+        /// Who that is.
+        user: Uuid,
+        /// That of the token.
+        generation: i64,
+    },
+}
+
+/// What must hold of the account of whoever writes.
+pub(super) struct Claim {
+    pub(super) user: String,
+    pub(super) generation: i64,
+    /// What its roles are like.
+    pub(super) roles: &'static str,
+}
+
+impl By {
+    /// Who writes to the account with `id`, as far as somebody is known.
+    pub(in crate::user) fn user(self, id: Uuid) -> Uuid {
+        match self {
+            Self::Operator | Self::Owner { .. } => id,
+            Self::Admin { user, .. } => user,
+        }
+    }
+
+    /// What must hold of whoever writes to the account with `id`.
+    pub(super) fn claim(self, id: Uuid) -> Option<Claim> {
+        let (generation, roles) = match self {
+            Self::Operator => return None,
+            Self::Owner { generation } => (generation, "%"),
+            Self::Admin { generation, .. } => (generation, ADMINS),
+        };
+        Some(Claim { user: self.user(id).to_string(), generation, roles })
+    }
+
+    /// Whether somebody may be an admin no more by a write of theirs, which `deletes` the account or not.
+    pub(super) fn may_take_rights(self, deletes: bool) -> bool {
+        matches!((self, deletes), (Self::Admin { .. }, _) | (Self::Owner { .. }, true))
+    }
+
+    /// Whether whoever writes was an admin and is none from now on. `row` is what has become of the account, or what
+    /// it was before the write `deletes` it. An admin who writes to others stays one.
+    pub(super) fn takes_own_rights(self, row: &Row, deletes: bool) -> bool {
+        let roles = roles_from_text(&row.roles).unwrap_or_default();
+        let is_admin = roles.contains(&UserRole::Admin) && !row.disabled;
+        match self {
+            Self::Operator => false,
+            Self::Owner { .. } => deletes && is_admin,
+            Self::Admin { user, .. } => row.id == user.to_string() && (deletes || !is_admin),
+        }
+    }
+}
+
+/// Why an account is not written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(in crate::user) enum Refusal {
+    /// Whoever writes is gone or disabled, has another right by now, or the token has ended.
+    #[error("the token has ended")]
+    TokenEnded,
+    /// There is no such account.
+    #[error("there is no such account")]
+    Unknown,
+    /// Nobody could give rights any more.
+    #[error("it is the last enabled admin")]
+    LastAdmin,
+}
+
+/// Why an account has not been written to.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::user) enum WriteError {
+    /// It must not be.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store gave no answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What takes a transaction back.
+pub(super) enum Failure {
+    Refused(Refusal),
+    Query(QueryError),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<QueryError> for Failure {
+    fn from(error: QueryError) -> Self {
+        Self::Query(error)
+    }
+}
+
+/// Names the lock that transactions take which may take rights: the bytes of "app admi".
+const RIGHTS_LOCK: i64 = 0x6170_7020_6164_6d69;
+
+/// A connection on which a transaction can wait until no other is about to take rights: two admins who each take the
+/// other for the one who stays would leave none.
+pub(super) trait Exclusive {
+    /// Waits for that. It then holds until the end of the transaction.
+    fn exclusive(&mut self) -> impl Future<Output = Result<(), QueryError>> + Send;
+}
+
+impl Exclusive for sqlite::Connection {
+    async fn exclusive(&mut self) -> Result<(), QueryError> {
+        // Whoever writes has the file to itself.
+        Ok(())
+    }
+}
+
+impl Exclusive for postgres::Connection {
+    async fn exclusive(&mut self) -> Result<(), QueryError> {
+        let lock = diesel::sql_query("SELECT pg_advisory_xact_lock($1)");
+        lock.bind::<BigInt, _>(RIGHTS_LOCK).execute(self).await.map(drop)
+    }
+}

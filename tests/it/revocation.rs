@@ -1,0 +1,184 @@
+//! Tokens that have ended, where a process does not know it yet: nothing that lasts comes of them.
+
+use awc::http::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Client, PASSWORD, SIGNING_KEY, Shop, Storage, Topology};
+
+const ENFORCED: [(&str, &str); 4] = [
+    ("APP__AUTH__MODE", "enforced"),
+    ("APP__USER__SIGNING_KEYS", SIGNING_KEY),
+    ("APP__USER__LOGINS_PER_ADDRESS", "0"),
+    ("APP__USER__LOGINS_PER_ACCOUNT", "0"),
+];
+
+/// Two processes of the user role on one store. The second asks for whose tokens have ended only every 30 seconds.
+struct Pair {
+    shop: Shop,
+    second: Client,
+}
+
+impl Pair {
+    fn start(storage: Storage) -> Self {
+        let mut shop = Shop::start_on(Topology::OneProcess, storage.servers(), &ENFORCED);
+        let urls = shop.servers.iter().map(|server| (server.variable(), server.url()));
+        let urls = urls.collect::<Vec<_>>();
+        let mut environment = ENFORCED.to_vec();
+        environment.extend(urls.iter().map(|(name, url)| (*name, url.as_str())));
+        let slow = [("APP__AUTH__REFRESH_INTERVAL", "30s"), ("PRODUCT_URL", "http://127.0.0.1:9")];
+        environment.extend(slow);
+        shop.add(&["--role", "user"], &environment);
+        let second = shop.client("user");
+        Self { shop, second }
+    }
+
+    async fn register(&self, name: &str) -> Account {
+        let email = format!("{name}@example.com");
+        let new = json!({ "username": name, "email": email, "password": PASSWORD });
+        let answer = self.shop.gateway().post("/auth/register", new).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        let id = answer.json()["id"].as_str().unwrap().to_owned();
+        Account { id, email }
+    }
+
+    /// The token of an account, to use with either process.
+    async fn token(&self, account: &Account) -> String {
+        let answer = self.shop.gateway().log_in(&account.email, PASSWORD).await;
+        answer.json()["accessToken"].as_str().unwrap().to_owned()
+    }
+
+    fn first(&self, token: &str) -> Client {
+        self.shop.gateway().with_token(token)
+    }
+
+    fn second(&self, token: &str) -> Client {
+        self.second.with_token(token)
+    }
+}
+
+struct Account {
+    id: String,
+    email: String,
+}
+
+impl Account {
+    fn rights(&self) -> String {
+        format!("/auth/users/{}", self.id)
+    }
+}
+
+async fn patch(client: &Client, path: &str, body: Value) -> u16 {
+    client.write(Method::PATCH, path, body).await.status
+}
+
+/// Tries with `token`, which has ended, all that a user may write at the second process.
+async fn writes_nothing(pair: &Pair, token: &str, case: &str) {
+    let thief = pair.second(token);
+    let proof = json!({ "currentPassword": PASSWORD });
+    let password = json!({ "currentPassword": PASSWORD, "newPassword": "there is no spoon, Neo" });
+    let email = json!({ "email": "thief@example.com", "currentPassword": PASSWORD });
+    for (method, path, body) in [
+        (Method::PATCH, "/auth/me", json!({ "username": "Thief" })),
+        (Method::PATCH, "/auth/me", json!({})),
+        (Method::PATCH, "/auth/me", email),
+        (Method::PUT, "/auth/me/password", password),
+        (Method::POST, "/auth/logout-all", json!({})),
+        (Method::DELETE, "/auth/me", proof),
+        (Method::GET, "/auth/me", json!({})),
+        (Method::GET, "/auth/me/export", json!({})),
+    ] {
+        let answer = thief.write(method.clone(), path, &body).await;
+        assert_eq!(answer.status, 401, "{case}: {method} {path} {body}: {answer:?}");
+        assert_eq!(answer.header("www-authenticate"), r#"Bearer error="invalid_token""#);
+    }
+}
+
+async fn a_demoted_admin_gives_no_rights(storage: Storage) {
+    let pair = Pair::start(storage);
+    let admin = pair.shop.admin().await;
+    let (trinity, smith) = (pair.register("trinity").await, pair.register("smith").await);
+    let both = json!({ "roles": ["admin", "customer"] });
+    for taken in [
+        json!({ "disabled": true, "roles": ["customer"] }),
+        json!({ "disabled": true }),
+        json!({ "roles": ["customer"] }),
+    ] {
+        let given = json!({ "disabled": false, "roles": ["admin", "customer"] });
+        assert_eq!(patch(&admin, &trinity.rights(), given.clone()).await, 200);
+        let token = pair.token(&trinity).await;
+        // The second process knows the token, and knows it for good.
+        assert_eq!(pair.second(&token).get("/auth/users").await.status, 200);
+        assert_eq!(patch(&admin, &trinity.rights(), taken.clone()).await, 200);
+        assert_eq!(pair.second(&token).get("/auth/users").await.status, 200, "not yet");
+        for (path, body) in [
+            (trinity.rights(), given),
+            (trinity.rights(), json!({ "disabled": false })),
+            (smith.rights(), both.clone()),
+            (smith.rights(), json!({ "disabled": true })),
+            (smith.rights(), json!({})),
+            ("/auth/users/01a20696-7a87-7338-917a-c39188f7cc7c".to_owned(), json!({})),
+        ] {
+            let status = patch(&pair.second(&token), &path, body.clone()).await;
+            assert_eq!(status, 401, "{taken}: {body}");
+        }
+        writes_nothing(&pair, &token, &taken.to_string()).await;
+        let accounts = admin.get("/auth/users").await.json();
+        let of = |account: &Account| {
+            let all = accounts.as_array().unwrap().iter();
+            all.clone().find(|one| one["id"] == account.id).unwrap().clone()
+        };
+        assert_eq!(of(&trinity)["disabled"], taken.get("disabled").is_some());
+        assert_eq!(of(&trinity)["username"], "trinity");
+        assert_eq!(of(&smith)["roles"], json!(["customer"]));
+        assert_eq!(of(&smith)["disabled"], false);
+    }
+}
+
+async fn a_token_that_has_ended_changes_nothing(storage: Storage) {
+    let pair = Pair::start(storage);
+    let neo = pair.register("neo").await;
+    let token = pair.token(&neo).await;
+    assert_eq!(pair.second(&token).get("/auth/me").await.status, 200);
+    assert_eq!(pair.first(&token).post("/auth/logout-all", "").await.status, 204);
+    writes_nothing(&pair, &token, "signed out everywhere").await;
+
+    let token = pair.token(&neo).await;
+    assert_eq!(pair.second(&token).get("/auth/me").await.status, 200, "a new one is good");
+    let changed = json!({ "currentPassword": PASSWORD, "newPassword": "there is no spoon, Neo" });
+    let answer = pair.first(&token).write(Method::PUT, "/auth/me/password", changed).await;
+    assert_eq!(answer.status, 200);
+    writes_nothing(&pair, &token, "another password").await;
+    // The token that came with the new password is good at both.
+    let new = answer.json()["accessToken"].as_str().unwrap().to_owned();
+    assert_eq!(patch(&pair.second(&new), "/auth/me", json!({ "username": "Neo" })).await, 200);
+
+    let gone = pair.register("gone").await;
+    let token = pair.token(&gone).await;
+    assert_eq!(pair.second(&token).get("/auth/me").await.status, 200);
+    let erased = json!({ "currentPassword": PASSWORD });
+    assert_eq!(pair.first(&token).write(Method::DELETE, "/auth/me", erased).await.status, 204);
+    writes_nothing(&pair, &token, "erased").await;
+}
+
+macro_rules! on_both_stores {
+    ($($test:ident => $embedded:ident, $polyglot:ident;)*) => {$(
+        #[actix_rt::test]
+        async fn $embedded() {
+            $test(Storage::Embedded).await;
+        }
+
+        #[actix_rt::test]
+        async fn $polyglot() {
+            $test(Storage::Polyglot).await;
+        }
+    )*};
+}
+
+on_both_stores! {
+    a_demoted_admin_gives_no_rights =>
+        a_demoted_admin_gives_no_rights_at_a_second_process_on_sqlite,
+        a_demoted_admin_gives_no_rights_at_a_second_process_on_postgres;
+    a_token_that_has_ended_changes_nothing =>
+        a_token_that_has_ended_changes_nothing_at_a_second_process_on_sqlite,
+        a_token_that_has_ended_changes_nothing_at_a_second_process_on_postgres;
+}
