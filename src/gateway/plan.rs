@@ -77,7 +77,7 @@ impl Upstream {
 pub(super) enum Found {
     /// Its place among the plan's.
     Route(usize),
-    /// No route takes the method, but some take these.
+    /// None of the path's routes takes the method, but some take these.
     OtherMethods(Vec<Method>),
     Nothing,
 }
@@ -110,7 +110,10 @@ impl Plan {
             let upstream = upstream.map_err(|problem| blame(("upstream", problem)))?;
             plan.routes.push(Route::compile(name, route, upstream).map_err(blame)?);
         }
-        plan.routes.sort_by_key(|route| (!route.exact, usize::MAX - route.path.len()));
+        plan.routes.sort_by(|one, other| {
+            let key = |route: &Route| (!route.exact, usize::MAX - route.path.len());
+            key(one).cmp(&key(other)).then_with(|| one.path.cmp(&other.path))
+        });
         Ok(plan)
     }
 
@@ -157,19 +160,19 @@ impl Plan {
         &self.routes[place]
     }
 
-    /// The route of a request by `method` for `path`.
+    /// The route of a request by `method` for `path`. The longest path that fits decides, an exact one first; then
+    /// its routes compete by method. No request falls through to a shorter path, which may ask for less.
     pub(super) fn find(&self, method: &Method, path: &str) -> Found {
-        let mut others = Vec::new();
-        for (place, route) in self.routes.iter().enumerate() {
-            if !route.fits(path) {
-                continue;
-            }
-            if route.methods.is_empty() || route.methods.contains(method) {
-                return Found::Route(place);
-            }
-            others.extend(route.methods.iter().cloned());
+        let Some(first) = self.routes.iter().position(|route| route.fits(path)) else {
+            return Found::Nothing;
+        };
+        // They stand side by side: routes are sorted by it.
+        let decided = &self.routes[first];
+        let same = self.routes[first..].iter().take_while(|route| route.is_beside(decided));
+        match same.clone().position(|route| route.takes(method)) {
+            Some(behind) => Found::Route(first + behind),
+            None => Found::OtherMethods(same.flat_map(|route| route.methods.clone()).collect()),
         }
-        if others.is_empty() { Found::Nothing } else { Found::OtherMethods(others) }
     }
 }
 
@@ -221,6 +224,15 @@ impl Route {
             timeout: self.timeout.unwrap_or(others.timeout),
             body_limit: self.body_limit.unwrap_or(others.body_limit),
         }
+    }
+
+    /// Whether it has the path of `other`, and fits as much.
+    fn is_beside(&self, other: &Self) -> bool {
+        self.exact == other.exact && self.path == other.path
+    }
+
+    fn takes(&self, method: &Method) -> bool {
+        self.methods.is_empty() || self.methods.contains(method)
     }
 
     fn fits(&self, path: &str) -> bool {
@@ -285,6 +297,51 @@ mod tests {
         ] {
             assert_eq!(taken(&plan, method, path), name, "{path}");
         }
+    }
+
+    #[test]
+    fn no_method_falls_through_to_a_shorter_path() {
+        let options = options(&[
+            ("up", "prefix", "/up"),
+            ("up", "upstream", "product"),
+            ("read", "prefix", "/up/admin"),
+            ("read", "upstream", "product"),
+            ("read", "methods", "GET"),
+            ("tokens", "prefix", "/up/token"),
+            ("tokens", "upstream", "product"),
+            ("tokens", "methods", "GET"),
+            ("write", "prefix", "/up/admin/"),
+            ("write", "upstream", "user"),
+            ("write", "methods", "PUT"),
+            ("exact", "path", "/up/admin/one"),
+            ("exact", "upstream", "user"),
+            ("exact", "methods", "GET"),
+            ("same", "path", "/up"),
+            ("same", "upstream", "user"),
+            ("same", "methods", "PATCH"),
+        ]);
+        let plan = Plan::compile(&options, &["user", "product"]).unwrap();
+        for (method, path, name) in [
+            (Method::POST, "/up/admin", "405"),
+            (Method::POST, "/up/admin/x", "405"),
+            (Method::OPTIONS, "/up/admin/", "405"),
+            (Method::GET, "/up/admin/x", "read"),
+            (Method::HEAD, "/up/admin/x", "read"),
+            (Method::PUT, "/up/admin/x", "write"),
+            (Method::DELETE, "/up/token", "405"),
+            (Method::PUT, "/up/admin/one", "405"),
+            (Method::PUT, "/up/admin/one/more", "write"),
+            (Method::POST, "/up/administrator", "up"),
+            (Method::POST, "/up/x", "up"),
+            // A path is another than a prefix, however long that is.
+            (Method::POST, "/up", "405"),
+            (Method::PATCH, "/up", "same"),
+        ] {
+            assert_eq!(taken(&plan, method, path), name, "{path}");
+        }
+        let found = plan.find(&Method::POST, "/up/admin/x");
+        let allowed = vec![Method::GET, Method::HEAD, Method::PUT];
+        assert_eq!(found, Found::OtherMethods(allowed));
     }
 
     #[test]

@@ -134,6 +134,39 @@ async fn a_route_asks_for_tokens_as_it_is_told() {
 }
 
 #[actix_rt::test]
+async fn a_method_that_a_route_does_not_take_is_nobody_elses() {
+    let url = service("up");
+    let folder = TempDir::new().unwrap();
+    let environment = [
+        ("APP__GATEWAY__UPSTREAMS__UP__URLS", url.as_str()),
+        ("APP__GATEWAY__ROUTES__UP__UPSTREAM", "up"),
+        ("APP__GATEWAY__ROUTES__UP__PREFIX", "/up"),
+        ("APP__GATEWAY__ROUTES__ADMIN__UPSTREAM", "up"),
+        ("APP__GATEWAY__ROUTES__ADMIN__PREFIX", "/up/admin"),
+        ("APP__GATEWAY__ROUTES__ADMIN__METHODS", "GET"),
+        ("APP__GATEWAY__ROUTES__ADMIN__TOKENS", "admin"),
+        ("APP__GATEWAY__ROUTES__PUT__UPSTREAM", "up"),
+        ("APP__GATEWAY__ROUTES__PUT__PREFIX", "/up/admin"),
+        ("APP__GATEWAY__ROUTES__PUT__METHODS", "PUT"),
+        ("APP__GATEWAY__ROUTES__PUT__TOKENS", "required"),
+    ];
+    let shop = gateway(&folder, &environment);
+    let client = shop.client("gateway");
+    for path in ["/up/admin", "/up/admin/x", "/up/%61dmin", "//up//admin/", "/up/admin;x/y"] {
+        for method in [Method::POST, Method::DELETE, Method::OPTIONS, Method::PATCH] {
+            let answer = client.send(method.clone(), path, &[], "").await;
+            assert_eq!(answer.status, 405, "{method} {path}: {answer:?}");
+            let mut allowed = answer.header("allow").split(", ").collect::<Vec<_>>();
+            allowed.sort_unstable();
+            assert_eq!(allowed, ["GET", "HEAD", "PUT"]);
+        }
+        assert_eq!(client.get(path).await.status, 401, "{path}");
+        assert_eq!(client.send(Method::PUT, path, &[], "").await.status, 401, "{path}");
+    }
+    assert_eq!(client.post("/up/other", "{}").await.json()["service"], "up");
+}
+
+#[actix_rt::test]
 async fn a_route_for_everything_leaves_the_gateway_its_own_paths() {
     let url = service("all");
     let folder = TempDir::new().unwrap();
