@@ -68,6 +68,31 @@ impl FromRequest for Fields {
     type Future = LocalBoxFuture<'static, Result<Self, Error>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        Self::read(request, payload, false)
+    }
+}
+
+/// The fields of a request that may come without a body, and then has none: of DELETE, where many clients send none.
+#[derive(Debug)]
+pub struct MaybeFields(pub Fields);
+
+impl FromRequest for MaybeFields {
+    type Error = Error;
+    type Future = LocalBoxFuture<'static, Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let fields = Fields::read(request, payload, true);
+        Box::pin(async move { fields.await.map(Self) })
+    }
+}
+
+impl Fields {
+    /// Reads the body of `request`, which `may_be_absent` or not.
+    fn read(
+        request: &HttpRequest,
+        payload: &mut Payload,
+        may_be_absent: bool,
+    ) -> LocalBoxFuture<'static, Result<Self, Error>> {
         let is_json = is_json(request);
         let BodyLimit(limit) = BodyLimit::of(request);
         let content = web::Payload::from_request(request, payload);
@@ -76,6 +101,9 @@ impl FromRequest for Fields {
             let content = content.await.map_err(broken)?;
             let body = content.to_bytes_limited(limit).await.map_err(|_| too_large(limit))?;
             let body = body.map_err(broken)?;
+            if may_be_absent && body.is_empty() {
+                return Ok(Self { object: Map::new(), errors: Vec::new() });
+            }
             if !is_json {
                 let detail = "send JSON, with content-type application/json";
                 return Err(Error::new(Kind::UnsupportedMediaType, detail));

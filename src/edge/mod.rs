@@ -33,7 +33,7 @@ use log::Level;
 
 pub use condition::{Condition, IfMatch, IfNoneMatch};
 pub use document::{components, differences, document};
-pub use fields::{BodyLimit, Fields, Query, discard};
+pub use fields::{BodyLimit, Fields, MaybeFields, Query, discard};
 pub use head::HeadLimit;
 pub use headers::{SecurityHeaders, vary};
 pub use page::Limit;

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use ring::digest::SHA256;
 use serde::Deserialize;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
@@ -189,11 +190,15 @@ impl Renewal {
 
 /// What changes of a profile.
 #[derive(ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct ProfilePatch {
     #[schema(value_type = Username, required = false)]
     username: Option<Username>,
     #[schema(value_type = Email, required = false)]
     email: Option<Email>,
+    /// Asked for where the address changes, of accounts that have a password.
+    #[schema(value_type = Password, required = false)]
+    current_password: Option<Password>,
 }
 
 impl ProfilePatch {
@@ -202,13 +207,60 @@ impl ProfilePatch {
     /// # Errors
     /// 422 with one entry a field that is not valid.
     pub(super) fn read(mut fields: Fields) -> Result<Self, Error> {
-        let patch = Self { username: fields.optional("username"), email: fields.optional("email") };
+        let patch = Self {
+            username: fields.optional("username"),
+            email: fields.optional("email"),
+            current_password: fields.optional("currentPassword"),
+        };
         fields.finish(Some(patch))
     }
 
-    /// The name and the address, where they are there.
-    pub(super) fn into_parts(self) -> (Option<String>, Option<String>) {
-        (self.username.map(|name| name.0), self.email.map(|email| email.0))
+    /// The name and the address, where they are others than those of `user`, and the password that was given.
+    pub(super) fn differing(self, user: &User) -> (Edits, Option<Password>) {
+        let username = self.username.map(|name| name.0).filter(|name| *name != user.username);
+        let email = self.email.map(|email| email.0).filter(|email| *email != user.email);
+        (Edits { username, email }, self.current_password)
+    }
+}
+
+/// What is another of a profile from now on.
+#[derive(Debug)]
+pub(super) struct Edits {
+    pub(super) username: Option<String>,
+    pub(super) email: Option<String>,
+}
+
+impl Edits {
+    /// What the audit log says of them, for the account that was `user`'s until now; nothing where there are none. Of
+    /// the address of before it has the digest alone, by which whoever knows the address finds it again.
+    pub(super) fn told(&self, user: &User) -> Option<String> {
+        let name = self.username.as_ref().map(|_| "username".to_owned());
+        let email = self.email.as_ref().map(|_| {
+            let digest = ring::digest::digest(&SHA256, email_key(&user.email).as_bytes());
+            format!("email, before sha256:{}", hex::encode(digest))
+        });
+        let told = name.into_iter().chain(email).collect::<Vec<_>>();
+        (!told.is_empty()).then(|| told.join(", "))
+    }
+}
+
+/// The wish to have one's account erased.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Erasure {
+    /// Asked for of accounts that have a password.
+    #[schema(value_type = Password, required = false)]
+    pub(super) current_password: Option<Password>,
+}
+
+impl Erasure {
+    /// Reads the request.
+    ///
+    /// # Errors
+    /// 422 when the password is no text.
+    pub(super) fn read(mut fields: Fields) -> Result<Self, Error> {
+        let current_password = fields.optional("currentPassword");
+        fields.finish(Some(Self { current_password }))
     }
 }
 
@@ -410,6 +462,28 @@ mod tests {
             assert_eq!(allows::<Email>(text), taken, "an address: {text:?}");
         }
         assert!(allows::<Email>(&fits));
+    }
+
+    #[test]
+    fn what_changes_of_a_profile_is_told_without_the_address() {
+        let user = User {
+            id: Uuid::nil(),
+            username: "Neo".into(),
+            email: "Neo@Matrix.com".into(),
+            created_at: now(),
+        };
+        let patch = |username: &str, email: &str| ProfilePatch {
+            username: Some(username.to_owned().try_into().unwrap()),
+            email: Some(email.to_owned().try_into().unwrap()),
+            current_password: None,
+        };
+        let told = |patch: ProfilePatch| patch.differing(&user).0.told(&user);
+        assert_eq!(told(patch("Neo", "Neo@Matrix.com")), None);
+        assert_eq!(told(patch("Thomas", "Neo@Matrix.com")).unwrap(), "username");
+        // Of neo@matrix.com.
+        let digest = "8fd43d37dfee46bab7a9577ec01032384bc1e9ed0edbb5931db761391ca22ae9";
+        let both = told(patch("Thomas", "thomas@matrix.com")).unwrap();
+        assert_eq!(both, format!("username, email, before sha256:{digest}"));
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl Throttle {
         }
     }
 
-    /// Counts a try to log in to the account with the address `email`, whether there is one or not.
+    /// Counts a try to log in with the address `email`, which no account has.
     ///
     /// # Errors
     /// 429 with the time to wait when there were too many.
@@ -47,7 +47,7 @@ impl Throttle {
         check(self.accounts.as_ref(), digest(email_key(email).as_bytes()))
     }
 
-    /// Counts a try at the password of a `user` who is signed in, whatever their address is by now.
+    /// Counts a try at the password of `user`, whatever their address is by now.
     ///
     /// # Errors
     /// As [`Throttle::account`].

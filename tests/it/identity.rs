@@ -6,8 +6,8 @@ use awc::http::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Client, Kind, PASSWORD, Process, SIGNING_KEY, Shop, Storage, Topology, token_part,
-    until,
+    Answer, Client, Kind, PASSWORD, Process, SIGNING_KEY, Shop, Storage, Topology, sign,
+    token_part, until,
 };
 
 /// Another good one.
@@ -320,13 +320,14 @@ async fn a_profile_can_be_changed_exported_and_erased() {
         let neo = customer(&shop, "neo").await;
         register(&shop.gateway(), "smith").await;
         let merge = [("content-type", "application/merge-patch+json")];
-        let patch = json!({ "username": "Thomas", "email": "thomas@example.com" }).to_string();
-        let changed = neo.send(Method::PATCH, "/auth/me", &merge, patch).await;
+        let patch = json!({ "username": "Thomas", "email": "thomas@example.com",
+            "currentPassword": PASSWORD });
+        let changed = neo.send(Method::PATCH, "/auth/me", &merge, patch.to_string()).await;
         assert_eq!(changed.json()["username"], "Thomas");
         assert_eq!(neo.get("/auth/me").await.json(), changed.json());
         assert_eq!(neo.write(Method::PATCH, "/auth/me", "{}").await.json(), changed.json());
         for (body, status) in [
-            (json!({ "email": "SMITH@example.com" }), 409),
+            (json!({ "email": "SMITH@example.com", "currentPassword": PASSWORD }), 409),
             (json!({ "email": "nonsense" }), 422),
             (json!({ "username": null }), 422),
             (json!([]), 422),
@@ -341,7 +342,8 @@ async fn a_profile_can_be_changed_exported_and_erased() {
         assert_eq!(export.json()["sessions"].as_array().unwrap().len(), 1);
         assert!(!text.contains("argon2"), "{text}");
 
-        assert_eq!(neo.send(Method::DELETE, "/auth/me", &[], "").await.status, 204);
+        let proof = json!({ "currentPassword": PASSWORD });
+        assert_eq!(neo.write(Method::DELETE, "/auth/me", proof).await.status, 204);
         assert_eq!(
             neo.get("/auth/me").await.status,
             401,
@@ -353,6 +355,109 @@ async fn a_profile_can_be_changed_exported_and_erased() {
         assert_eq!(left.json(), json!([]));
         register(&shop.gateway(), "thomas").await;
     }
+}
+
+#[actix_rt::test]
+async fn a_token_alone_neither_changes_the_address_nor_erases_the_account() {
+    for topology in Topology::ALL {
+        let shop = enforced(topology, Storage::Embedded);
+        let neo = customer(&shop, "neo").await;
+        let before = neo.get("/auth/me").await.json();
+        let email = "thief@example.com";
+        for (method, body) in [
+            (Method::PATCH, json!({ "email": email })),
+            (Method::PATCH, json!({ "username": "Thief", "email": email })),
+            (Method::PATCH, json!({ "email": "NEO@example.com" })),
+            (Method::PATCH, json!({ "email": email, "currentPassword": ANOTHER })),
+            (Method::PATCH, json!({ "email": email, "currentPassword": null })),
+            (Method::PATCH, json!({ "email": email, "currentPassword": 7 })),
+            (Method::PATCH, json!({ "username": "Thief", "currentPassword": ANOTHER })),
+            (Method::DELETE, json!({})),
+            (Method::DELETE, json!({ "currentPassword": ANOTHER })),
+            (Method::DELETE, json!({ "currentPassword": [PASSWORD] })),
+        ] {
+            let answer = neo.write(method.clone(), "/auth/me", &body).await;
+            assert_eq!(answer.status, 422, "{topology:?} {method} {body}: {answer:?}");
+            assert_eq!(answer.problem().1, ["currentPassword"], "{method} {body}");
+        }
+        let bare = neo.send(Method::DELETE, "/auth/me", &[], "").await;
+        assert_eq!((bare.status, bare.problem().1), (422, vec!["currentPassword".to_owned()]));
+        let text = neo.send(Method::DELETE, "/auth/me", &[("content-type", "text/plain")], "x");
+        assert_eq!(text.await.status, 415);
+        assert_eq!(neo.get("/auth/me").await.json(), before);
+
+        // The name alone takes none, nor does the address that the account has.
+        let same = json!({ "username": "Thomas", "email": "neo@example.com" });
+        assert_eq!(neo.write(Method::PATCH, "/auth/me", same).await.status, 200);
+        let moved = json!({ "email": "thomas@example.com", "currentPassword": PASSWORD });
+        assert_eq!(neo.write(Method::PATCH, "/auth/me", moved).await.status, 200);
+        assert_eq!(shop.gateway().log_in("thomas@example.com", PASSWORD).await.status, 200);
+        let user = if topology == Topology::OneProcess { "gateway" } else { "user" };
+        let log = shop.process(user).log();
+        // Of neo@example.com.
+        let digest = "90dc61518489cc40b902b7be290b7d0321246fcdf1d9ab2f7cfaf3afaf1bcce1";
+        let told = log.lines().filter(|line| line.contains(r#""event":"profile_changed""#));
+        let told = told.collect::<Vec<_>>();
+        assert!(told[0].contains("profile_changed: username\""), "{}", told[0]);
+        assert!(
+            told[1].contains(&format!("profile_changed: email, before sha256:{digest}")),
+            "{}",
+            told[1]
+        );
+        assert_eq!((told.len(), log.contains("neo@example.com")), (2, false));
+        let proof = json!({ "currentPassword": PASSWORD });
+        assert_eq!(neo.write(Method::DELETE, "/auth/me", proof).await.status, 204);
+    }
+}
+
+#[actix_rt::test]
+async fn tries_are_counted_by_the_account_whatever_its_address_is() {
+    let limits = [ENFORCED[0], ENFORCED[3], ("APP__USER__LOGINS_PER_ACCOUNT", "6")];
+    let shop = Shop::start_on(Topology::OneProcess, Vec::new(), &limits);
+    let client = shop.gateway();
+    // The first try.
+    let neo = customer(&shop, "neo").await;
+    let (email, wrong) = ("thomas@example.com", json!({ "currentPassword": ANOTHER }));
+    let moved = json!({ "email": email, "currentPassword": PASSWORD });
+    assert_eq!(neo.write(Method::PATCH, "/auth/me", &moved).await.status, 200);
+    assert_eq!(client.log_in(email, ANOTHER).await.status, 401);
+    assert_eq!(neo.write(Method::DELETE, "/auth/me", &wrong).await.status, 422);
+    let back = json!({ "email": "neo@example.com", "currentPassword": PASSWORD });
+    assert_eq!(neo.write(Method::PATCH, "/auth/me", &back).await.status, 200);
+    assert_eq!(client.log_in("NEO@example.com", ANOTHER).await.status, 401);
+    for answer in [
+        client.log_in("neo@example.com", PASSWORD).await,
+        neo.write(Method::PATCH, "/auth/me", &moved).await,
+        neo.write(Method::DELETE, "/auth/me", &wrong).await,
+    ] {
+        assert_eq!(answer.status, 429, "{answer:?}");
+    }
+    // An address that nobody has is counted by itself.
+    assert_eq!(client.log_in(email, PASSWORD).await.status, 401);
+}
+
+#[actix_rt::test]
+async fn an_account_without_a_password_has_none_to_ask_for() {
+    let key = ("APP__USER__SIGNING_KEYS", SIGNING_KEY);
+    let shop = Shop::start_with(Topology::OneProcess, &[key]);
+    let client = shop.gateway();
+    let id = client.register("neo").await;
+    let kid = client.get("/auth/.well-known/jwks.json").await.json()["keys"][0]["kid"].clone();
+    let neo = client.with_token(&forged(&kid, &id));
+    let wrong = json!({ "currentPassword": PASSWORD });
+    assert_eq!(neo.write(Method::DELETE, "/auth/me", wrong).await.status, 422);
+    let moved = json!({ "email": "thomas@example.com" });
+    assert_eq!(neo.write(Method::PATCH, "/auth/me", moved).await.status, 200);
+    assert_eq!(neo.send(Method::DELETE, "/auth/me", &[], "").await.status, 204);
+}
+
+/// A token of the user `id`, who cannot get one by logging in.
+fn forged(kid: &Value, id: &str) -> String {
+    let now = chrono::Utc::now().timestamp();
+    let header = json!({ "alg": "EdDSA", "typ": "JWT", "kid": kid });
+    let claims = json!({ "iss": "shop", "aud": "shop", "sub": id, "jti": id, "sid": id, "gen": 0,
+        "iat": now, "exp": now + 600, "roles": ["customer"] });
+    sign(&header, &claims)
 }
 
 #[actix_rt::test]
@@ -592,7 +697,8 @@ async fn what_is_erased_is_not_in_the_file_any_more() {
     }
     let token = client.log_in("gone@example.com", PASSWORD).await.json();
     let gone = client.with_token(token["accessToken"].as_str().unwrap());
-    assert_eq!(gone.write(Method::DELETE, "/auth/me", json!(null)).await.status, 204);
+    let proof = json!({ "currentPassword": PASSWORD });
+    assert_eq!(gone.write(Method::DELETE, "/auth/me", proof).await.status, 204);
     shop.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(shop.wait().code(), Some(0));
     let file = std::fs::read(folder.path().join("data/user.db")).unwrap();

@@ -8,11 +8,12 @@ use super::sessions::{reply, throttled};
 use super::{Shared, ended, owner, write};
 use crate::auth::{Audit, Caller};
 use crate::contract::{Account, now};
-use crate::edge::Fields;
+use crate::edge::{Fields, MaybeFields};
 use crate::error::{Error, FieldError};
 use crate::user::authority::Tokens;
 use crate::user::export::{Export, ExportedSession};
-use crate::user::model::{PasswordChange, ProfilePatch, about};
+use crate::user::hashing::Password;
+use crate::user::model::{Erasure, PasswordChange, ProfilePatch, about};
 use crate::user::store::{Changes, Ending, Record, Write};
 
 /// Shows the caller's account.
@@ -32,6 +33,8 @@ pub(in crate::user) async fn show(
 }
 
 /// Changes the caller's name or e-mail address.
+///
+/// Another address takes the password as well: with a token alone, a thief could keep the account.
 #[utoipa::path(
     patch,
     path = "/auth/me",
@@ -49,16 +52,20 @@ pub(in crate::user) async fn patch(
     fields: Fields,
     audit: Audit,
 ) -> Result<impl Responder, Error> {
-    let (username, email) = ProfilePatch::read(fields)?.into_parts();
-    let identity = caller.identity()?;
-    let changes = Changes::profile(username, email);
-    let changed = !changes.are_none();
+    let patch = ProfilePatch::read(fields)?;
+    let (record, identity) = (own(&shared, &caller, &audit).await?, caller.identity()?);
+    let before = &record.account.user;
+    let (edits, password) = patch.differing(before);
+    let asked = edits.email.is_some();
+    prove(&shared, &record, password, asked, &audit, "profile_change_failed").await?;
+    let told = edits.told(before);
+    let changes = Changes::profile(edits.username, edits.email);
     let done = (Write::Change(changes), Ending::Nothing);
-    let record = write(&shared, &audit, identity.user, owner(identity), done).await?;
-    if changed {
-        audit.note("profile_changed", Some(identity.user), "");
+    let account = write(&shared, &audit, identity.user, owner(identity), done).await?.account;
+    if let Some(told) = told {
+        audit.note("profile_changed", Some(identity.user), &told);
     }
-    Ok(HttpResponse::Ok().json(record.account))
+    Ok(HttpResponse::Ok().json(account))
 }
 
 /// Changes the caller's password.
@@ -82,14 +89,7 @@ pub(in crate::user) async fn change_password(
     let PasswordChange { current, new } = PasswordChange::read(fields)?;
     let (record, identity) = (own(&shared, &caller, &audit).await?, caller.identity()?);
     let user = record.id();
-    let throttle = &shared.role.throttle;
-    throttled(throttle.address(audit.address), &audit, Some(user), "by address")?;
-    throttled(throttle.user(user), &audit, Some(user), "by account")?;
-    if !shared.role.hashing.verify(current, record.password_hash.as_deref()).await? {
-        audit.note("password_change_failed", Some(user), "");
-        let wrong = FieldError::new("currentPassword", "is not your password");
-        return Err(Error::invalid(vec![wrong]));
-    }
+    verify(&shared, &record, current, &audit, "password_change_failed").await?;
     let about = about(&record.account.user.username, &record.account.user.email);
     let hash = shared.role.hashing.hash("newPassword", new, about).await?;
     let ending = Ending::Sessions { except: Some(identity.session) };
@@ -100,11 +100,14 @@ pub(in crate::user) async fn change_password(
 }
 
 /// Erases the caller's account and its sessions.
+///
+/// That takes the password as well, where the account has one.
 #[utoipa::path(
     delete,
     path = "/auth/me",
     operation_id = "eraseMe",
     tag = "me",
+    request_body = Erasure,
     responses(
         (status = 204, description = "Both are gone"),
         (status = 409, description = "It is the last enabled admin's"),
@@ -113,9 +116,12 @@ pub(in crate::user) async fn change_password(
 pub(in crate::user) async fn erase(
     shared: Data<Shared>,
     caller: Caller,
+    fields: MaybeFields,
     audit: Audit,
 ) -> Result<impl Responder, Error> {
-    let identity = caller.identity()?;
+    let password = Erasure::read(fields.0)?.current_password;
+    let (record, identity) = (own(&shared, &caller, &audit).await?, caller.identity()?);
+    prove(&shared, &record, password, true, &audit, "erasure_failed").await?;
     let done = (Write::Delete, Ending::Sessions { except: None });
     write(&shared, &audit, identity.user, owner(identity), done).await?;
     audit.note("account_erased", Some(identity.user), "");
@@ -157,4 +163,51 @@ async fn own(shared: &Shared, caller: &Caller, audit: &Audit) -> Result<Record, 
         |record: &Record| record.generation == identity.generation && !record.account.disabled;
     let found = shared.users.find(identity.user).await?.filter(good);
     found.ok_or_else(|| ended(audit, identity.user))
+}
+
+/// Holds the `password` that came with a request against the account's. It has to come where it is `asked` for, if the
+/// account has one at all: nobody can log in without, so that a token alone gains nobody the account.
+///
+/// # Errors
+/// 422 when it is missing or wrong, which the audit log has as `failed`; 429 after too many tries.
+async fn prove(
+    shared: &Shared,
+    record: &Record,
+    password: Option<Password>,
+    asked: bool,
+    audit: &Audit,
+    failed: &str,
+) -> Result<(), Error> {
+    match password {
+        Some(password) => verify(shared, record, password, audit, failed).await,
+        None if asked && record.password_hash.is_some() => Err(not_proven("is required")),
+        None => Ok(()),
+    }
+}
+
+/// Holds `password` against the account's. Tries are counted by the account, whatever its address is by then.
+///
+/// # Errors
+/// As [`prove`].
+async fn verify(
+    shared: &Shared,
+    record: &Record,
+    password: Password,
+    audit: &Audit,
+    failed: &str,
+) -> Result<(), Error> {
+    let (user, throttle) = (record.id(), &shared.role.throttle);
+    throttled(throttle.address(audit.address), audit, Some(user), "by address")?;
+    throttled(throttle.user(user), audit, Some(user), "by account")?;
+    match shared.role.hashing.verify(password, record.password_hash.as_deref()).await? {
+        true => Ok(()),
+        false => {
+            audit.note(failed, Some(user), "");
+            Err(not_proven("is not your password"))
+        }
+    }
+}
+
+fn not_proven(why: &'static str) -> Error {
+    Error::invalid(vec![FieldError::new("currentPassword", why)])
 }

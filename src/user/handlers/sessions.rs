@@ -68,16 +68,20 @@ pub(in crate::user) async fn login(
     audit: Audit,
 ) -> Result<impl Responder, Error> {
     let login = Login::read(fields)?;
-    throttled(shared.role.throttle.address(audit.address), &audit, None, "by address")?;
-    throttled(shared.role.throttle.account(&login.email), &audit, None, "by account")?;
+    let throttle = &shared.role.throttle;
+    throttled(throttle.address(audit.address), &audit, None, "by address")?;
     let found = match login.address() {
         Some(email) => shared.users.find_by_email(&email).await?,
         None => None,
     };
+    let user = found.as_ref().map(Record::id);
+    // By the account rather than by its address, which may be another in a moment.
+    let counted = user.map_or_else(|| throttle.account(&login.email), |user| throttle.user(user));
+    throttled(counted, &audit, user, "by account")?;
     let hash = found.as_ref().and_then(|record| record.password_hash.as_deref());
     let right = shared.role.hashing.verify(login.password, hash).await?;
     let (Some(record), true) = (&found, right) else {
-        return Err(wrong(&audit, found.map(|record| record.id())));
+        return Err(wrong(&audit, user));
     };
     if record.account.disabled {
         audit.note("login_failed", Some(record.id()), "disabled");
