@@ -103,7 +103,7 @@ pub enum Command {
     /// Copy accounts or products from one store to another; what is there already is not written again
     ///
     /// Accounts are at sqlite://PATH or postgres://…, products at sqlite://PATH or mongodb://…. Sessions are
-    /// not copied: users log in again. Stop the
+    /// not copied: users log in again; tokens that have ended have ended in the copy, too. Stop the
     /// shop, or copy again after stopping it: what is written during a copy may be missed. Counts and
     /// checksums of both sides are printed at the end; exit 1 when they differ.
     Copy {

@@ -127,18 +127,22 @@ pub(super) fn decoding_key(jwk: &Jwk) -> Option<DecodingKey> {
 
 /// What holds of every token, whoever sent it.
 #[derive(Debug)]
-pub(super) struct Rules(Validation);
+pub(super) struct Rules {
+    validation: Validation,
+    /// How old a token may grow, in seconds, whatever it says itself: revocations are remembered no longer than that.
+    max_age: i64,
+}
 
 impl Rules {
     pub(super) fn new(options: &Auth) -> Self {
         crypto::install();
-        let mut rules = Validation::new(Algorithm::EdDSA);
-        rules.leeway = LEEWAY;
-        rules.validate_nbf = true;
-        rules.set_issuer(&[&options.issuer]);
-        rules.set_audience(&[&options.audience]);
-        rules.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        Self(rules)
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.leeway = LEEWAY;
+        validation.validate_nbf = true;
+        validation.set_issuer(&[&options.issuer]);
+        validation.set_audience(&[&options.audience]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        Self { validation, max_age: options.access_ttl.as_secs().cast_signed() }
     }
 
     /// The name of the key that `token` says it was signed with.
@@ -161,18 +165,20 @@ impl Rules {
     /// # Errors
     /// As [`Rules::key_name`].
     pub(super) fn read(&self, token: &str, key: &DecodingKey) -> Result<Identity, &'static str> {
-        let decoded = jsonwebtoken::decode::<Claims>(token, key, &self.0);
+        let decoded = jsonwebtoken::decode::<Claims>(token, key, &self.validation);
         let claims = decoded.map_err(|error| word(&error))?.claims;
         if claims.iat > Utc::now().timestamp() + LEEWAY.cast_signed() {
             return Err("not valid yet");
         }
-        Ok(Identity {
+        let identity = Identity {
             user: claims.sub,
             session: claims.sid,
             roles: claims.roles,
             generation: claims.generation,
-            expires_at: claims.exp,
-        })
+            // One of a time when tokens lived longer may have been revoked, which nobody remembers.
+            expires_at: claims.exp.min(claims.iat.saturating_add(self.max_age)),
+        };
+        if identity.is_over() { Err("expired") } else { Ok(identity) }
     }
 }
 

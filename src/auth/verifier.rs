@@ -241,10 +241,15 @@ mod tests {
     }
 
     fn token(key: &SigningKey, user: Uuid, generation: i64) -> String {
+        aged(key, user, generation, 0, 60)
+    }
+
+    /// A token that was made `age` seconds ago, and says that it is good for `left` more.
+    fn aged(key: &SigningKey, user: Uuid, generation: i64, age: i64, left: i64) -> String {
         let now = Utc::now().timestamp();
         let [iss, aud] = ["shop", "shop"].map(str::to_owned);
         let roles = vec![UserRole::Customer];
-        let (iat, exp) = (now, now + 60);
+        let (iat, exp) = (now - age, now + left);
         let claims =
             Claims { iss, aud, sub: user, jti: user, sid: user, iat, exp, roles, generation };
         key.sign(&claims).unwrap()
@@ -252,6 +257,28 @@ mod tests {
 
     fn set(keys: &[&SigningKey]) -> JwkSet {
         JwkSet { keys: keys.iter().map(|key| key.public().clone()).collect() }
+    }
+
+    #[actix_rt::test]
+    async fn a_token_is_no_older_than_tokens_may_grow_now() {
+        let key = SigningKey::from_seed(&[7; 32]).unwrap();
+        let (user, options) = (Uuid::now_v7(), options());
+        let verifier = Verifier::new(&options);
+        verifier.learn(&set(&[&key]), []);
+        let ttl = options.access_ttl.as_secs().cast_signed();
+        for (age, left, good) in [
+            (0, ttl, true),
+            (ttl - 60, 60, true),
+            (ttl - 60, 86_400, true),
+            (ttl + 30, 600, false),
+            (86_000, 400, false),
+            (i64::MAX / 2, 600, false),
+            (60, -30, false),
+        ] {
+            let token = aged(&key, user, 0, age, left);
+            let expected = if good { None } else { Some(Refusal::Invalid("expired")) };
+            assert_eq!(verifier.verify(&token).await.err(), expected, "{age} {left}");
+        }
     }
 
     #[actix_rt::test]

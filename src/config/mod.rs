@@ -162,6 +162,9 @@ pub struct Mtls {
     pub names: CertificateNames,
 }
 
+/// The longest `auth.access_ttl`.
+pub const MAX_ACCESS_TTL: Duration = Duration::from_secs(86_400);
+
 /// `[auth]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -175,7 +178,7 @@ pub struct Auth {
     /// For whom tokens are (`aud`).
     pub audience: String,
     /// How long an access token is good for; 10 s to a day.
-    #[serde(deserialize_with = "between::<_, 10_000, 86_400_000>")]
+    #[serde(deserialize_with = "between::<_, 10_000, { MAX_ACCESS_TTL.as_millis() as u64 }>")]
     pub access_ttl: Duration,
     /// How often a process asks for the keys and for whose tokens have ended; 100 ms to 30 s.
     #[serde(deserialize_with = "between::<_, 100, 30_000>")]

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::keys::{Keyring, random};
 use super::store::{Record, Session, TokenHash};
 use crate::auth::{Claims, MARGIN, Verifier};
-use crate::config::{Auth, User as Options};
+use crate::config::{Auth, MAX_ACCESS_TTL, User as Options};
 use crate::contract::{JwkSet, Revocation, Timestamp, now};
 use crate::error::{Error, Kind};
 
@@ -99,6 +99,12 @@ impl Authority {
     /// The time before which no token was made that is still good.
     pub(super) fn horizon(&self) -> Timestamp {
         now() - self.auth.access_ttl - MARGIN
+    }
+
+    /// The time before which no token was made that could be good by any setting: `auth.access_ttl` may be lower now than
+    /// it was before, and will be again.
+    pub(super) fn forgotten(&self) -> Timestamp {
+        now() - MAX_ACCESS_TTL - MARGIN
     }
 
     /// Makes the end of `record`'s tokens hold in this process at once; the others ask for it.

@@ -30,7 +30,7 @@ use handlers::{accounts, dashboard, profile, sessions};
 use hashing::Hashing;
 use keys::Keyring;
 pub use keys::rotate as rotate_keys;
-use store::Store;
+use store::{Revocations, Store};
 use throttle::Throttle;
 
 /// The role, as far as a process has one of it; each worker thread takes its [`Role::routes`].
@@ -139,7 +139,8 @@ pub async fn migrate(options: &config::User) -> Result<Vec<String>, String> {
     store::migrate(options).await
 }
 
-/// Makes the accounts at `to` those at `from`, with everything else that is there left alone.
+/// Makes the accounts at `to` those at `from`, with everything else that is there left alone. Tokens that have ended
+/// there have ended here, too.
 ///
 /// # Errors
 /// Which of the two failed, and why.
@@ -150,6 +151,9 @@ pub async fn copy(
 ) -> Result<Copied, String> {
     let to = prepared(to).await?;
     let from = Store::open(from, Prepared::already());
+    // First, so that no account is there without, however early a copy is cut off.
+    let ended = copy::copy(&Revocations(&from), &Revocations(&to), |_, _| {}).await;
+    ended.map_err(|error| error.to_string())?;
     copy::copy(&from, &to, progress).await.map_err(|error| match error {
         StoreError::Duplicate => {
             "the target has an e-mail address of the source under another id".into()

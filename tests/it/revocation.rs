@@ -3,7 +3,9 @@
 use awc::http::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Client, PASSWORD, SIGNING_KEY, Shop, Storage, Topology};
+use crate::support::{
+    Client, Kind, PASSWORD, Process, SIGNING_KEY, Server, Shop, Storage, Topology, sign,
+};
 
 const ENFORCED: [(&str, &str); 4] = [
     ("APP__AUTH__MODE", "enforced"),
@@ -158,6 +160,77 @@ async fn a_token_that_has_ended_changes_nothing(storage: Storage) {
     let erased = json!({ "currentPassword": PASSWORD });
     assert_eq!(pair.first(&token).write(Method::DELETE, "/auth/me", erased).await.status, 204);
     writes_nothing(&pair, &token, "erased").await;
+}
+
+/// Copies the accounts of `from`, and gives whether that went well.
+fn copy(shop: &Shop, from: &str, to: &str) -> bool {
+    shop.run(&["copy", "--from", from, "--to", to]).status.success()
+}
+
+/// The shop with its accounts at `url`, and the keys of all others here.
+fn shop_on(shop: &Shop, url: &str) -> Process {
+    let mut command = Process::command(shop.folder.path());
+    command.envs(ENFORCED).env("DATABASE_URL", url);
+    Process::start(shop.folder.path(), command)
+}
+
+#[actix_rt::test]
+async fn a_token_that_has_ended_has_ended_in_a_copy_on_either_store() {
+    let postgres = Server::start(Kind::Postgres);
+    let shop = Shop::start_on(Topology::OneProcess, Vec::new(), &ENFORCED);
+    let pair = async |name: &str| {
+        let email = format!("{name}@example.com");
+        let new = json!({ "username": name, "email": email, "password": PASSWORD });
+        assert_eq!(shop.gateway().post("/auth/register", new).await.status, 201);
+        let tokens = shop.gateway().log_in(&email, PASSWORD).await.json();
+        tokens["accessToken"].as_str().unwrap().to_owned()
+    };
+    let (out, gone, stays) = (pair("out").await, pair("gone").await, pair("stays").await);
+    let as_out = shop.gateway().with_token(&out);
+    assert_eq!(as_out.post("/auth/logout-all", "").await.status, 204);
+    let proof = json!({ "currentPassword": PASSWORD });
+    let gone_now = shop.gateway().with_token(&gone);
+    assert_eq!(gone_now.write(Method::DELETE, "/auth/me", proof).await.status, 204);
+
+    let here = "sqlite://data/user.db";
+    assert!(copy(&shop, here, &postgres.url()));
+    assert!(copy(&shop, &postgres.url(), "sqlite://back/user.db"));
+    for url in [postgres.url().as_str(), "sqlite://back/user.db"] {
+        let copied = shop_on(&shop, url);
+        // What needs no account, so that the token alone decides.
+        for (token, status) in [(&out, 401), (&gone, 401), (&stays, 200)] {
+            let client = copied.client("gateway").with_token(token);
+            assert_eq!(client.get("/products").await.status, status, "{url}");
+        }
+        // What has ended in the copy has not begun again when it is copied anew.
+        let stays = copied.client("gateway").with_token(&stays);
+        assert_eq!(stays.post("/auth/logout-all", "").await.status, 204);
+    }
+    assert!(copy(&shop, here, "sqlite://back/user.db"));
+    let copied = shop_on(&shop, "sqlite://back/user.db");
+    let client = copied.client("gateway").with_token(&stays);
+    assert_eq!(client.get("/products").await.status, 401);
+}
+
+#[actix_rt::test]
+async fn a_shorter_life_of_tokens_is_that_of_those_that_are_out() {
+    const ID: &str = "01a20696-7a87-7338-917a-c39188f7cc7c";
+    for topology in Topology::ALL {
+        for (ttl, status) in [("1h", 200), ("15m", 401)] {
+            let more = [("APP__AUTH__ACCESS_TTL", ttl)];
+            let environment = [&ENFORCED[..], &more].concat();
+            let shop = Shop::start_on(topology, Vec::new(), &environment);
+            let keys = shop.gateway().get("/auth/.well-known/jwks.json").await.json();
+            let header = json!({ "alg": "EdDSA", "typ": "JWT", "kid": keys["keys"][0]["kid"] });
+            let now = chrono::Utc::now().timestamp();
+            let claims = json!({ "iss": "shop", "aud": "shop", "sub": ID, "jti": ID, "sid": ID,
+                "gen": 0, "iat": now - 1800, "exp": now + 1800, "roles": ["admin"] });
+            let client = shop.gateway().with_token(&sign(&header, &claims));
+            for path in ["/products", "/auth/users"] {
+                assert_eq!(client.get(path).await.status, status, "{topology:?} {ttl} {path}");
+            }
+        }
+    }
 }
 
 macro_rules! on_both_stores {

@@ -45,8 +45,8 @@ async fn write(
     by: By,
     (done, ending): (Write, Ending),
 ) -> Result<Record, Error> {
-    let horizon = shared.role.authority.horizon();
-    let written = shared.users.write(id, by, done, ending, horizon).await;
+    let forgotten = shared.role.authority.forgotten();
+    let written = shared.users.write(id, by, done, ending, forgotten).await;
     let record = written.map_err(|error| match error {
         WriteError::Store(error) => taken(error),
         WriteError::Refused(Refusal::TokenEnded) => ended(audit, by.user(id)),

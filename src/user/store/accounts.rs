@@ -1,13 +1,12 @@
 //! Queries on accounts.
 
-use chrono::NaiveDateTime;
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use uuid::Uuid;
 
 use super::right::{ADMINS, By, Exclusive as _, Failure, Refusal, WriteError};
 use super::schema::{revocations, sessions, users};
-use super::{Record, Row, Store, uuid};
+use super::{Record, Row, Store, revocation};
 use crate::contract::{Revocation, Timestamp, UserRole, now};
 use crate::storage::sql::on_either;
 use crate::storage::{StoreError, to_the_end};
@@ -148,7 +147,7 @@ impl Store {
     }
 
     /// Does `write` to the account with `id` by the right of `by`, and ends what `ending` says, all or nothing.
-    /// Gives the account as it then is, or was. Revocations of before `horizon` are forgotten.
+    /// Gives the account as it then is, or was. Revocations of before `forgotten` are forgotten.
     ///
     /// # Errors
     /// A [`Refusal`], by what is stored when it is written, or why the store gave no answer.
@@ -158,7 +157,7 @@ impl Store {
         by: By,
         write: Write,
         ending: Ending,
-        horizon: Timestamp,
+        forgotten: Timestamp,
     ) -> Result<Record, WriteError> {
         let pool = self.pool()?;
         let (changes, deletes) = match write {
@@ -212,7 +211,7 @@ impl Store {
                             diesel::delete(others).execute(connection).await?;
                         }
                     }
-                    let old = revocations::created_at.lt(horizon.naive_utc());
+                    let old = revocations::created_at.lt(forgotten.naive_utc());
                     diesel::delete(revocations::table.filter(old)).execute(connection).await?;
                     let values = (
                         revocations::user_id.eq(&id),
@@ -245,12 +244,9 @@ impl Store {
             let late = revocations::created_at.ge(horizon.naive_utc());
             let late = revocations::table.filter(late);
             let rows = on_either!(&mut pool.get().await?, connection => {
-                late.load::<(String, i64, NaiveDateTime)>(connection).await
+                late.load(connection).await
             })?;
-            let read = |(user, generation, at): (String, i64, NaiveDateTime)| {
-                Ok(Revocation { user: uuid(&user)?, generation, at: at.and_utc() })
-            };
-            rows.into_iter().map(read).collect()
+            rows.into_iter().map(revocation).collect()
         })
         .await
     }

@@ -1,10 +1,12 @@
-//! For `app copy`: accounts go with their passwords and rights. Sessions stay: their users log in again.
+//! For `app copy`: accounts go with their passwords and rights, and with whose tokens have ended. Sessions stay: their
+//! users log in again.
 
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 
-use super::schema::users;
-use super::{Filter, Record, Row, Store};
+use super::schema::{revocations, users};
+use super::{Filter, Record, Row, Store, revocation};
+use crate::contract::Revocation;
 use crate::storage::copy::{BATCH, Rows};
 use crate::storage::sql::on_either;
 use crate::storage::{StoreError, to_the_end};
@@ -50,6 +52,81 @@ impl Rows for Store {
                         let row = Row::from(record);
                         let put = diesel::insert_into(users::table).values(row.clone());
                         put.on_conflict(users::id).do_update().set(row).execute(connection).await?;
+                    }
+                    Ok(())
+                })
+                .await
+            })?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// The revocations of a [`Store`], as rows to copy.
+pub(in crate::user) struct Revocations<'a>(pub(in crate::user) &'a Store);
+
+impl Rows for Revocations<'_> {
+    type Row = Revocation;
+
+    async fn count(&self) -> Result<u64, StoreError> {
+        let pool = self.0.pool()?;
+        to_the_end(&self.0.limits, async move {
+            let count = revocations::table.count();
+            let count = on_either!(&mut pool.get().await?, connection => {
+                count.get_result::<i64>(connection).await
+            })?;
+            Ok(count.unsigned_abs())
+        })
+        .await
+    }
+
+    async fn behind(&self, last: Option<&Revocation>) -> Result<Vec<Revocation>, StoreError> {
+        let pool = self.0.pool()?;
+        let last = last.map_or_else(String::new, |last| last.user.to_string());
+        to_the_end(&self.0.limits, async move {
+            let batch = i64::try_from(BATCH).unwrap_or(i64::MAX);
+            let rows = revocations::table.filter(revocations::user_id.gt(last));
+            let rows = rows.order_by(revocations::user_id).limit(batch);
+            let rows = on_either!(&mut pool.get().await?, connection => {
+                rows.load(connection).await
+            })?;
+            rows.into_iter().map(revocation).collect()
+        })
+        .await
+    }
+
+    async fn counterparts(&self, rows: &[Revocation]) -> Result<Vec<Revocation>, StoreError> {
+        let pool = self.0.pool()?;
+        let ids = rows.iter().map(|row| row.user.to_string()).collect::<Vec<_>>();
+        to_the_end(&self.0.limits, async move {
+            let rows = revocations::table.filter(revocations::user_id.eq_any(ids));
+            let rows = on_either!(&mut pool.get().await?, connection => {
+                rows.load(connection).await
+            })?;
+            rows.into_iter().map(revocation).collect()
+        })
+        .await
+    }
+
+    /// A later one that is there already stays.
+    async fn put(&self, rows: Vec<Revocation>) -> Result<(), StoreError> {
+        let pool = self.0.pool()?;
+        to_the_end(&self.0.limits, async move {
+            on_either!(&mut pool.get().await?, connection => {
+                connection.transaction::<(), diesel::result::Error, _>(async |connection| {
+                    for Revocation { user, generation, at } in &rows {
+                        let user = user.to_string();
+                        let end = (
+                            revocations::generation.eq(*generation),
+                            revocations::created_at.eq(at.naive_utc()),
+                        );
+                        let earlier = revocations::generation.lt(*generation);
+                        let earlier = revocations::table.find(&user).filter(earlier);
+                        diesel::update(earlier).set(end).execute(connection).await?;
+                        let new = diesel::insert_into(revocations::table);
+                        let new = new.values((revocations::user_id.eq(&user), end));
+                        new.on_conflict_do_nothing().execute(connection).await?;
                     }
                     Ok(())
                 })

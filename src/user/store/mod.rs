@@ -14,11 +14,12 @@ use uuid::Uuid;
 
 use super::model::{email_key, roles_from_text, roles_to_text};
 use crate::config::{SqlUrl, User as Options};
-use crate::contract::{Account, User, UserRole};
+use crate::contract::{Account, Revocation, User, UserRole};
 use crate::storage::sql::Pool;
 use crate::storage::{Limits, Prepared, StoreError, postgres, sqlite, to_the_end};
 
 pub(super) use accounts::{Changes, Ending, Filter, Write};
+pub(super) use copies::Revocations;
 pub(super) use right::{By, Refusal, WriteError};
 use schema::users;
 pub(super) use sessions::{Session, TokenHash, Used};
@@ -94,6 +95,13 @@ impl TryFrom<Row> for Record {
         let account = Account { user, roles, disabled: row.disabled };
         Ok(Self { account, password_hash: row.password_hash, generation: row.generation })
     }
+}
+
+/// What a row of the table of revocations says.
+fn revocation(
+    (user, generation, at): (String, i64, NaiveDateTime),
+) -> Result<Revocation, StoreError> {
+    Ok(Revocation { user: uuid(&user)?, generation, at: at.and_utc() })
 }
 
 fn uuid(text: &str) -> Result<Uuid, StoreError> {
