@@ -1,7 +1,7 @@
 //! Whether this process asks everybody who they are.
 
 use super::{all_in_one, listen_address, listening};
-use crate::auth::{AUDIT, Mode};
+use crate::auth::{AUDIT, Hosts, Mode};
 use crate::cli::Role;
 use crate::config::{self, AuthMode, Effective, Settings};
 use crate::server::Listener;
@@ -20,7 +20,11 @@ pub(super) fn mode(
     let open = match settings.auth.mode {
         AuthMode::Open => true,
         AuthMode::Enforced => false,
-        AuthMode::Auto => all_in_one(roles) && exposed.is_none(),
+        // A proxy on this machine is there for others.
+        AuthMode::Auto => {
+            let proxied = !settings.gateway.trusted_proxies.is_empty();
+            all_in_one(roles) && exposed.is_none() && !proxied
+        }
     };
     if !open {
         return Ok(Mode::Enforced);
@@ -34,6 +38,15 @@ pub(super) fn mode(
             Err(effective.blame("auth.mode", problem))
         }
         _ => Ok(Mode::Open),
+    }
+}
+
+/// Whom a process of `mode` answers: where it is open for this machine alone, those who name this machine. A page from
+/// elsewhere whose name leads here all of a sudden (DNS rebinding) still names itself.
+pub(super) fn hosts(settings: &Settings, mode: Mode) -> Hosts {
+    match mode {
+        Mode::Open if !settings.auth.open_beyond_loopback => Hosts::Loopback,
+        _ => Hosts::Any,
     }
 }
 

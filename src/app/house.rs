@@ -10,8 +10,8 @@ use log::Level;
 use rustls::ClientConfig;
 
 use super::tls::Tls;
-use super::{Failure, asks_away, document, peer_url, store_key};
-use crate::auth::{self, Guard, Mode, Verifier};
+use super::{Failure, access, asks_away, document, peer_url, store_key};
+use crate::auth::{self, Guard, Hosts, Mode, Verifier};
 use crate::cli::Role;
 use crate::config::{self, Effective, Origins, PeerUrl, Settings};
 use crate::contract::UserClient;
@@ -71,7 +71,8 @@ impl House {
             user = Some(built.map_err(|(key, problem)| effective.blame(key, problem))?);
         }
         let gateway = gateway(&settings, effective)?;
-        let (guard, draining) = (Guard::new(verifier, mode), Draining::default());
+        let guard = Guard::new(verifier, mode).of(access::hosts(&settings, mode));
+        let draining = Draining::default();
         let readiness = Readiness::new(draining.clone());
         // Names that are no good would be so on every machine.
         let metrics = Metrics::new().unwrap_or_else(|error| unreachable!("{error}"));
@@ -116,7 +117,8 @@ impl House {
         let tell = move || serde_json::json!(gateway.upstreams());
         let upstreams: Upstreams =
             self.roles.contains(&Role::Gateway).then(|| std::sync::Arc::new(tell) as _);
-        let mut edge = self.edge("management");
+        // It has nothing that is the shop's, and is asked for by whatever name it has where that is looked after.
+        let mut edge = Edge { guard: self.guard.clone().of(Hosts::Any), ..self.edge("management") };
         // Probes come every few seconds and are nobody's news.
         edge.access = Level::Debug;
         let pulses = self.pulses.clone();

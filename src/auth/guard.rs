@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::access::{Access, Caller, Rule};
+use super::hosts::Hosts;
 use super::{Identity, Refusal, Verifier};
 use crate::error::{Error, Kind};
 
@@ -28,6 +29,7 @@ pub enum Mode {
 pub struct Guard {
     verifier: Arc<Verifier>,
     mode: Mode,
+    hosts: Hosts,
 }
 
 /// Why a request goes no further, and whose it is where that is known.
@@ -55,7 +57,20 @@ enum Token<'a> {
 impl Guard {
     /// One that knows what `verifier` knows.
     pub fn new(verifier: Arc<Verifier>, mode: Mode) -> Self {
-        Self { verifier, mode }
+        Self { verifier, mode, hosts: Hosts::Any }
+    }
+
+    /// The same, for requests to `hosts` alone.
+    pub fn of(self, hosts: Hosts) -> Self {
+        Self { hosts, ..self }
+    }
+
+    /// Whether a client's request with `headers` is for a host that may be asked.
+    ///
+    /// # Errors
+    /// 403, which says what would have it go on.
+    pub fn check_host(&self, headers: &HeaderMap) -> Result<(), Error> {
+        self.hosts.check(headers)
     }
 
     /// What it knows of tokens.

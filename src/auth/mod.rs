@@ -9,6 +9,7 @@ mod audit;
 mod crypto;
 mod feed;
 mod guard;
+mod hosts;
 mod token;
 mod verifier;
 
@@ -16,5 +17,6 @@ pub use access::{Access, Caller, Rule, admin, anyone, public, signed_in};
 pub use audit::{AUDIT, Audit};
 pub use feed::follow;
 pub use guard::{Denied, Guard, Mode, token_refused};
+pub use hosts::Hosts;
 pub use token::{Claims, Identity, SigningKey};
 pub use verifier::{MARGIN, Refusal, Verifier};

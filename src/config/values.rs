@@ -118,7 +118,7 @@ pub enum LogFormat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AuthMode {
-    /// Open where all roles run in this process and the gateway listens on loopback, else enforced.
+    /// Open where all roles run in this process and the gateway listens on loopback, behind no proxy; else enforced.
     Auto,
     /// Some requests need no token, whoever sends them.
     Open,
@@ -132,6 +132,11 @@ pub enum AuthMode {
 pub struct Networks(Vec<IpNet>);
 
 impl Networks {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether `address` is one of them.
     pub fn contain(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

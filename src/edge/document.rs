@@ -114,7 +114,12 @@ fn complete(operation: &mut Operation, rule: Rule, mode: Mode) {
             None => drop(response.headers.insert(REQUEST_ID.into(), request_id())),
         }
     }
-    for kind in problems(operation, access) {
+    let mut kinds = problems(operation, access);
+    if mode == Mode::Open {
+        // To a host that is not this machine.
+        kinds.push(Kind::Forbidden);
+    }
+    for kind in kinds {
         let status = kind.status().as_str().to_owned();
         let response = || RefOr::Ref(Ref::from_response_name(name(kind)));
         operation.responses.responses.entry(status).or_insert_with(response);

@@ -305,6 +305,7 @@ impl Edge {
     ) -> (Result<(), Error>, Option<Upload>) {
         let upload = Upload::watch(request, self.body_timeout);
         let checked = head::check(request.head_mut(), self.head_limit).and_then(|()| {
+            self.guard.check_host(request.headers())?;
             let length = number::<u64>(request.headers().get(CONTENT_LENGTH));
             match length.is_some_and(|length| length > body_limit as u64) {
                 true => Err(too_large(body_limit)),

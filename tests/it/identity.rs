@@ -609,7 +609,10 @@ async fn what_would_be_open_to_the_world_does_not_start() {
     let complaint = |environment: &[(&str, &str)], args: &[&str]| {
         let folder = tempfile::TempDir::new().unwrap();
         let mut command = Process::command(folder.path());
-        command.env_remove("APP__AUTH__MODE").envs(environment.iter().copied()).args(args);
+        for name in ["APP__AUTH__MODE", "APP__AUTH__OPEN_BEYOND_LOOPBACK"] {
+            command.env_remove(name);
+        }
+        command.envs(environment.iter().copied()).args(args);
         let output = Process::run(command);
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8(output.stderr).unwrap()
@@ -634,15 +637,66 @@ async fn what_would_be_open_to_the_world_does_not_start() {
     let no_keys = complaint(&nowhere, &["--role", "user"]);
     assert!(no_keys.starts_with("app: user.signing_keys_path: cannot read"), "{no_keys}");
 
-    // All in one it is open on loopback only; anywhere else it asks.
-    for (environment, status) in [(vec![], 201), (vec![everywhere], 401)] {
+    // All in one it is open on loopback only, behind no proxy; anywhere else it asks.
+    let proxy = ("APP__GATEWAY__TRUSTED_PROXIES", "127.0.0.1");
+    for (environment, status) in [
+        (vec![], 201),
+        (vec![everywhere], 401),
+        (vec![proxy], 401),
+        (vec![("APP__GATEWAY__TRUSTED_PROXIES", "10.0.0.0/8, ::1")], 401),
+        (vec![("APP__GATEWAY__TRUSTED_PROXIES", " ")], 201),
+        (vec![proxy, open], 201),
+    ] {
         let folder = tempfile::TempDir::new().unwrap();
         let mut command = Process::command(folder.path());
-        command.env_remove("APP__AUTH__MODE").envs(environment);
+        for name in ["APP__AUTH__MODE", "APP__AUTH__OPEN_BEYOND_LOOPBACK"] {
+            command.env_remove(name);
+        }
+        command.envs(environment);
         let shop = Process::start(folder.path(), command);
         let client = Client::new(shop.urls["gateway"].replace("0.0.0.0", "127.0.0.1"));
         let answer = client.post("/products", json!({ "name": "Lamp", "price": 1 })).await;
         assert_eq!(answer.status, status);
+    }
+}
+
+#[actix_rt::test]
+async fn what_is_open_for_this_machine_alone_answers_to_its_names_alone() {
+    let alone = ("APP__AUTH__OPEN_BEYOND_LOOPBACK", "false");
+    for topology in Topology::ALL {
+        let shop = Shop::start_with(topology, &[alone]);
+        let lamp = json!({ "name": "Lamp", "price": 5 }).to_string();
+        let roles: &[&str] = match topology {
+            Topology::OneProcess => &["gateway"],
+            Topology::OneProcessARole => &["gateway", "user", "product"],
+        };
+        for role in roles {
+            let client = shop.client(role);
+            for host in ["evil.example:8000", "shop", "127.0.0.1.evil.example", "10.0.0.1"] {
+                for path in ["/", "/products", "/auth/register", "/auth/me", "/nowhere"] {
+                    let headers = [("host", host), ("content-type", "application/json")];
+                    for method in [Method::GET, Method::POST] {
+                        let answer = client.send(method, path, &headers, lamp.clone()).await;
+                        assert_eq!(answer.status, 403, "{topology:?} {role} {host} {path}");
+                        assert_eq!(answer.problem().0, "/problems/forbidden");
+                        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+                        assert!(detail.contains("auth.open_beyond_loopback=true"), "{detail}");
+                    }
+                }
+            }
+        }
+        let client = shop.gateway();
+        for host in ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "127.9.9.9", "[::1]:8000"] {
+            let headers = [("host", host), ("content-type", "application/json")];
+            let answer = client.send(Method::POST, "/products", &headers, lamp.clone()).await;
+            assert_eq!(answer.status, 201, "{topology:?} {host}: {answer:?}");
+        }
+    }
+    // Whoever asks everybody who they are, or says that it is open to all, answers any host.
+    for environment in [[ENFORCED[0], alone], [("APP__AUTH__MODE", "open"), ENFORCED[2]]] {
+        let shop = Shop::start_with(Topology::OneProcess, &environment);
+        let answer = shop.gateway().send(Method::GET, "/products", &[("host", "shop")], "").await;
+        assert_eq!(answer.status, 200);
     }
 }
 

@@ -29,8 +29,8 @@ impl Process {
     pub(crate) fn command(folder: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
         command.current_dir(folder).env_clear().env("LOG_FORMAT", "json");
-        // As roles run by themselves would not be, nor with listeners that are not on loopback.
-        command.env("APP__AUTH__MODE", "open");
+        // As roles run by themselves would not be, nor with listeners that are not on loopback, nor for other hosts.
+        command.env("APP__AUTH__MODE", "open").env("APP__AUTH__OPEN_BEYOND_LOOPBACK", "true");
         for role in ["GATEWAY", "USER", "PRODUCT"] {
             command.env(format!("APP__{role}__LISTEN"), "127.0.0.1:0");
             command.env(format!("APP__{role}__MANAGEMENT"), "127.0.0.1:0");

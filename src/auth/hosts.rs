@@ -1,0 +1,103 @@
+//! Whom a listener answers, by the host that they ask for.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use actix_web::http::header::{HOST, HeaderMap};
+
+use crate::error::{Error, Kind};
+
+/// The hosts that requests may be for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hosts {
+    /// Any.
+    Any,
+    /// `localhost`, 127.0.0.0/8 and `[::1]`, with any port.
+    Loopback,
+}
+
+impl Hosts {
+    /// Whether a request with `headers` may go on. One without a host is no browser's.
+    ///
+    /// # Errors
+    /// 403, which says what would have it go on.
+    pub(super) fn check(self, headers: &HeaderMap) -> Result<(), Error> {
+        match headers.get(HOST) {
+            Some(host) if self == Self::Loopback && !is_loopback(host.as_bytes()) => {
+                Err(Error::new(Kind::Forbidden, DETAIL))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+const DETAIL: &str = "auth.mode is open for this machine alone: ask for localhost, 127.0.0.1 or [::1], or set \
+                      auth.mode=enforced, or auth.open_beyond_loopback=true where everybody may do everything";
+
+/// Whether `host` with its port, if it has one, is this machine and nothing else, without asking DNS.
+fn is_loopback(host: &[u8]) -> bool {
+    let Ok(host) = str::from_utf8(host) else { return false };
+    if let Some(rest) = host.strip_prefix('[') {
+        let Some((address, port)) = rest.split_once(']') else { return false };
+        return is_port(port) && address.parse() == Ok(Ipv6Addr::LOCALHOST);
+    }
+    let end = host.find(':').unwrap_or(host.len());
+    let (name, port) = host.split_at(end);
+    let is_address = || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback());
+    is_port(port) && (name.eq_ignore_ascii_case("localhost") || is_address())
+}
+
+/// Nothing, or a colon with digits (RFC 9110, section 7.2).
+fn is_port(text: &str) -> bool {
+    text.is_empty()
+        || text.strip_prefix(':').is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_few_names() {
+        for host in [
+            "localhost",
+            "LOCALHOST:8000",
+            "localhost:",
+            "127.0.0.1",
+            "127.0.0.1:8000",
+            "127.255.0.9:1",
+            "[::1]",
+            "[::1]:8000",
+            "[0:0:0:0:0:0:0:1]:8000",
+        ] {
+            assert!(is_loopback(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "",
+            "shop",
+            "shop:8000",
+            "evil.example:8000",
+            "localhost.evil.example",
+            "evil.localhost.example",
+            "127.0.0.1.evil.example",
+            "127.0.0.1.nip.io:8000",
+            "127.1",
+            "2130706433",
+            "0x7f.0.0.1",
+            "0.0.0.0:8000",
+            "10.0.0.1",
+            "128.0.0.1",
+            "[::]",
+            "[::1",
+            "[::1]x",
+            "[::2]:8000",
+            "::1",
+            "[::ffff:10.0.0.1]",
+            "localhost:8000.evil.example",
+            "localhost:80:80",
+            ":8000",
+        ] {
+            assert!(!is_loopback(host.as_bytes()), "{host}");
+        }
+        assert!(!is_loopback(b"\xff"));
+    }
+}
