@@ -178,6 +178,11 @@ pub enum UserAction {
         /// Its e-mail address
         email: String,
     },
+    /// Let an account in again that was disabled
+    Enable {
+        /// Its e-mail address
+        email: String,
+    },
 }
 
 /// What can be done to keys.

@@ -98,7 +98,7 @@ pub fn copy(global: &Global, from: &str, to: &str) -> Result<(), Failure> {
 /// `app user`
 ///
 /// # Errors
-/// See [`app::create_user`] and [`app::promote_user`].
+/// See [`app::create_user`], [`app::promote_user`] and [`app::enable_user`].
 pub fn user(global: &Global, action: UserAction) -> Result<(), Failure> {
     let (settings, effective) = load(global)?;
     // Who is made an admin is a matter for the audit log.
@@ -124,6 +124,13 @@ pub fn user(global: &Global, action: UserAction) -> Result<(), Failure> {
             let said = match system.block_on(app::promote_user(&settings, &email))? {
                 true => "is an admin now",
                 false => "was an admin already",
+            };
+            writeln!(out, "{email} {said}")?;
+        }
+        UserAction::Enable { email } => {
+            let said = match system.block_on(app::enable_user(&settings, &email))? {
+                true => "is enabled now",
+                false => "was enabled already",
             };
             writeln!(out, "{email} {said}")?;
         }

@@ -110,6 +110,14 @@ pub async fn promote_user(settings: &Settings, email: &str) -> Result<bool, Fail
     user::promote(&settings.user, email).await.map_err(Failure::Other)
 }
 
+/// Lets in again whoever has an account; gives whether it was disabled before. See [`user::enable`].
+///
+/// # Errors
+/// When there is no such account, or the store cannot be used.
+pub async fn enable_user(settings: &Settings, email: &str) -> Result<bool, Failure> {
+    user::enable(&settings.user, email).await.map_err(Failure::Other)
+}
+
 /// Adds a key that signs access tokens; gives its name. See [`user::rotate_keys`].
 ///
 /// # Errors

@@ -25,7 +25,9 @@ use crate::server::{self, Listener, Readiness};
 use house::House;
 use tls::Tls;
 
-pub use chores::{copy, create_user, migrate, promote_user, rotate_keys, seed, set_password};
+pub use chores::{
+    copy, create_user, enable_user, migrate, promote_user, rotate_keys, seed, set_password,
+};
 
 /// Roles start in this order, each after those it asks for its answers, and stop in its reverse.
 const START_ORDER: [Role; 3] = [Role::Product, Role::User, Role::Gateway];

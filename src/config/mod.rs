@@ -213,6 +213,9 @@ pub struct User {
     /// How long a refresh token is good for; a minute to a year.
     #[serde(deserialize_with = "between::<_, 60_000, 31_557_600_000>")]
     pub refresh_ttl: Duration,
+    /// Sessions that one account may have at once, 1 to 10,000; the oldest ends for one more.
+    #[serde(deserialize_with = "within::<_, _, 1, 10000>")]
+    pub sessions_per_account: u32,
     /// The keys that sign tokens, in the form of the file below; the file is left alone when there are any.
     pub signing_keys: SecretString,
     /// The file that has them. It is read again when it changes.

@@ -33,21 +33,54 @@ pub(super) fn may_pass(name: &HeaderName, trusted: bool) -> bool {
     !is_identity(name) && (trusted || !is_way(name))
 }
 
-/// Whether proxies tell services by `name` which way a request has come, or should take.
+/// Whether proxies tell services by `name` which way a request has come, or should take: the client's address, the host,
+/// the scheme, the path or the method of before.
 fn is_way(name: &HeaderName) -> bool {
+    /// What names of content delivery networks and load balancers begin with.
+    const FAMILIES: [&str; 5] = ["forwarded", "cf-", "cloudfront-", "fastly-", "akamai-"];
+    /// The same, behind `x-`.
+    const EXPERIMENTAL: [&str; 15] = [
+        "forward",
+        "original-",
+        "originating-",
+        "rewrite-",
+        "override-",
+        "http-method",
+        "http-host",
+        "real-",
+        "proxy",
+        "envoy-",
+        "azure-",
+        "appengine-",
+        "vercel-",
+        "akamai-",
+        "arr-",
+    ];
     let name = name.as_str();
-    name.starts_with("x-forwarded-")
-        || matches!(
-            name,
-            "forwarded"
-                | "x-real-ip"
-                | "x-client-ip"
-                | "true-client-ip"
-                | "x-original-url"
-                | "x-original-host"
-                | "x-rewrite-url"
-                | "x-http-method-override"
-        )
+    // Every one that ends so names an address: True-Client-IP, CF-Connecting-IP, X-Cluster-Client-IP, Client-IP, …
+    if name.ends_with("-ip") || name.ends_with("clientip") {
+        return true;
+    }
+    match name.strip_prefix("x-") {
+        Some(name) => {
+            matches!(
+                name,
+                "method"
+                    | "method-override"
+                    | "host"
+                    | "host-override"
+                    | "scheme"
+                    | "url-scheme"
+                    | "proto"
+                    | "http-destinationurl"
+                    | "custom-ip-authorization"
+            ) || EXPERIMENTAL.iter().any(|family| name.starts_with(family))
+        }
+        None => {
+            matches!(name, "front-end-https" | "base-url" | "proxy")
+                || FAMILIES.iter().any(|family| name.starts_with(family))
+        }
+    }
 }
 
 /// Whether nobody outside may say `name`: by it proxies tell services who a user is. No role believes one.
@@ -247,10 +280,81 @@ mod tests {
 
     #[test]
     fn only_trusted_proxies_say_more_of_the_way() {
-        let said = ["x-forwarded-for", "forwarded", "x-forwarded-port", "x-forwarded-prefix"];
-        for name in said.into_iter().chain(["x-real-ip", "x-original-url"]) {
+        for name in [
+            "x-forwarded-for",
+            "forwarded",
+            "x-forwarded-port",
+            "x-forwarded-prefix",
+            "X-Forwarded",
+            "X-Forward-For",
+            "Forwarded-For",
+            "X-Original-Forwarded-For",
+            "x-real-ip",
+            "X-Client-IP",
+            "Client-IP",
+            "True-Client-IP",
+            "CF-Connecting-IP",
+            "CF-Connecting-IPv6",
+            "CF-Pseudo-IPv4",
+            "CF-IPCountry",
+            "CF-Visitor",
+            "Fastly-Client-IP",
+            "Fastly-SSL",
+            "Fly-Client-IP",
+            "DO-Connecting-IP",
+            "X-Cluster-Client-IP",
+            "X-Originating-IP",
+            "X-Azure-ClientIP",
+            "X-Azure-SocketIP",
+            "X-Sucuri-ClientIP",
+            "X-ProxyUser-Ip",
+            "WL-Proxy-Client-IP",
+            "X-Nf-Client-Connection-Ip",
+            "X-AppEngine-User-IP",
+            "X-Envoy-External-Address",
+            "CloudFront-Viewer-Address",
+            "CloudFront-Forwarded-Proto",
+            "X-Custom-IP-Authorization",
+            "x-original-url",
+            "X-Original-URI",
+            "X-Original-Host",
+            "X-Original-Method",
+            "X-Rewrite-URL",
+            "X-Override-URL",
+            "X-Envoy-Original-Path",
+            "X-Http-Destinationurl",
+            "X-Proxy-URL",
+            "X-Http-Method",
+            "X-Http-Method-Override",
+            "X-Method-Override",
+            "X-Host",
+            "X-Http-Host-Override",
+            "X-Scheme",
+            "X-Url-Scheme",
+            "Front-End-Https",
+            "Proxy",
+        ] {
             let name = name.parse().unwrap();
             assert!(may_pass(&name, true) && !may_pass(&name, false), "{name}");
+        }
+        for name in [
+            "host",
+            "user-agent",
+            "accept",
+            "content-type",
+            "cookie",
+            "via",
+            "cache-control",
+            "idempotency-key",
+            "x-request-id",
+            "x-requested-with",
+            "x-client-version",
+            "x-csrf-token",
+            "x-skip",
+            "cdn-loop",
+            "ship",
+        ] {
+            assert!(may_pass(&name.parse().unwrap(), false), "{name}");
         }
     }
 

@@ -54,6 +54,23 @@ pub async fn promote(options: &config::User, email: &str) -> Result<bool, String
     Ok(true)
 }
 
+/// Lets in again whoever has the account with the address `email`. Gives whether it was disabled before.
+///
+/// # Errors
+/// That there is no such account, or why the store cannot be used.
+pub async fn enable(options: &config::User, email: &str) -> Result<bool, String> {
+    let users = prepared(options).await?;
+    let account = account(&users, email).await?;
+    if !account.disabled {
+        return Ok(false);
+    }
+    let changes = Changes::rights(None, Some(false));
+    change(&users, account.user.id, changes, Ending::Nothing).await?;
+    let told = format!("{}; enabled", roles_to_text(&account.roles));
+    Audit::of_command().note("rights_changed", Some(account.user.id), &told);
+    Ok(true)
+}
+
 /// Gives the account with the address `email` another password; its sessions are over.
 ///
 /// # Errors

@@ -25,7 +25,7 @@ use crate::storage::copy::{self, Copied, Progress};
 use crate::storage::{Prepared, Preparing, StoreError};
 use crate::transport::Peer;
 use authority::Authority;
-pub use chores::{create, promote, set_password};
+pub use chores::{create, enable, promote, set_password};
 use handlers::{accounts, dashboard, profile, sessions};
 use hashing::Hashing;
 use keys::Keyring;

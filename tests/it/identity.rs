@@ -522,6 +522,66 @@ async fn the_program_makes_the_first_admin() {
 }
 
 #[actix_rt::test]
+async fn the_program_lets_an_account_in_again() {
+    for storage in Storage::ALL {
+        let shop = enforced(Topology::OneProcess, storage);
+        let admin = shop.admin().await;
+        let id = register(&shop.gateway(), "neo").await["id"].as_str().unwrap().to_owned();
+        let rights = format!("/auth/users/{id}");
+        let disabled = admin.write(Method::PATCH, &rights, json!({ "disabled": true })).await;
+        assert_eq!(disabled.json()["disabled"], true);
+        assert_eq!(shop.gateway().log_in("neo@example.com", PASSWORD).await.status, 403);
+        let said = |args: &[&str]| {
+            let output = shop.run(args);
+            let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            (output.status.success(), text)
+        };
+        let (well, text) = said(&["user", "enable", "NEO@example.com"]);
+        assert!(well && text.contains("NEO@example.com is enabled now\n"), "{text}");
+        assert!(text.contains("rights_changed: customer; enabled"), "{text}");
+        assert_eq!(shop.gateway().log_in("neo@example.com", PASSWORD).await.status, 200);
+        let (well, text) = said(&["user", "enable", "neo@example.com"]);
+        assert!(well && text.contains("was enabled already"), "{text}");
+        let (well, text) = said(&["user", "enable", "nobody@example.com"]);
+        assert!(!well && text.contains("no account has"), "{text}");
+    }
+}
+
+#[actix_rt::test]
+async fn an_account_has_so_many_sessions_and_the_oldest_ends() {
+    let most = ("APP__USER__SESSIONS_PER_ACCOUNT", "3");
+    let tries = ("APP__USER__LOGINS_PER_ACCOUNT", "0");
+    let environment = [ENFORCED[0], ENFORCED[2], ENFORCED[3], tries, most];
+    for storage in Storage::ALL {
+        let shop = Shop::start_on(Topology::OneProcess, storage.servers(), &environment);
+        let client = shop.gateway();
+        for name in ["neo", "smith"] {
+            register(&client, name).await;
+        }
+        let other = client.log_in("smith@example.com", PASSWORD).await.json();
+        let mut sessions = Vec::new();
+        for _ in 0..5 {
+            sessions.push(client.log_in("neo@example.com", PASSWORD).await.json());
+        }
+        let neo = client.with_token(sessions[4]["accessToken"].as_str().unwrap());
+        let held = neo.get("/auth/me/export").await.json()["sessions"].clone();
+        assert_eq!(held.as_array().unwrap().len(), 3, "{storage:?}: {held}");
+        for (n, session) in sessions.iter().enumerate() {
+            let answer = refresh(&client, &session["refreshToken"]).await;
+            assert_eq!(answer.status, if n < 2 { 401 } else { 200 }, "{storage:?} {n}");
+        }
+        assert_eq!(refresh(&client, &other["refreshToken"]).await.status, 200, "another account");
+        // However many log in at once.
+        let flood = (0..12).map(|_| client.log_in("neo@example.com", PASSWORD));
+        for answer in futures_util::future::join_all(flood).await {
+            assert_eq!(answer.status, 200);
+        }
+        let held = neo.get("/auth/me/export").await.json()["sessions"].clone();
+        assert_eq!(held.as_array().unwrap().len(), 3, "{storage:?}: {held}");
+    }
+}
+
+#[actix_rt::test]
 async fn a_new_key_takes_over_and_the_old_one_verifies_on() {
     // No key is given: the file is made, and may change.
     let environment = [ENFORCED[0], ENFORCED[1], ENFORCED[3]];

@@ -162,6 +162,68 @@ async fn a_token_that_has_ended_changes_nothing(storage: Storage) {
     writes_nothing(&pair, &token, "erased").await;
 }
 
+async fn there_is_an_admin_left(storage: Storage) {
+    let pair = Pair::start(storage);
+    let (ann, bob) = (pair.register("ann").await, pair.register("bob").await);
+    let make_admin = |account: &Account| {
+        assert!(pair.shop.run(&["user", "promote", &account.email]).status.success());
+        assert!(pair.shop.run(&["user", "enable", &account.email]).status.success());
+    };
+    make_admin(&ann);
+    let token = pair.token(&ann).await;
+    let (demoted, disabled) = (json!({ "roles": ["customer"] }), json!({ "disabled": true }));
+    for client in [pair.first(&token), pair.second(&token)] {
+        for body in [
+            demoted.clone(),
+            disabled.clone(),
+            json!({ "roles": ["customer"], "disabled": false }),
+            json!({ "roles": ["admin"], "disabled": true }),
+        ] {
+            let answer = client.write(Method::PATCH, &ann.rights(), &body).await;
+            assert_eq!(answer.status, 409, "{body}: {answer:?}");
+            assert_eq!(answer.problem().0, "/problems/conflict");
+        }
+        let proof = json!({ "currentPassword": PASSWORD });
+        assert_eq!(client.write(Method::DELETE, "/auth/me", proof).await.status, 409);
+        // Nothing of it has happened, and what takes nothing away goes.
+        assert_eq!(client.get("/auth/me").await.json()["roles"], json!(["admin", "customer"]));
+        assert_eq!(patch(&client, &ann.rights(), json!({ "disabled": false })).await, 200);
+    }
+    // One that is disabled does not count.
+    make_admin(&bob);
+    assert_eq!(patch(&pair.first(&token), &bob.rights(), disabled.clone()).await, 200);
+    assert_eq!(patch(&pair.first(&token), &ann.rights(), demoted.clone()).await, 409);
+
+    for round in 0..8 {
+        make_admin(&ann);
+        make_admin(&bob);
+        let (ann_token, bob_token) = (pair.token(&ann).await, pair.token(&bob).await);
+        let (as_ann, as_bob) = (pair.first(&ann_token), pair.second(&bob_token));
+        let body = if round % 4 < 2 { demoted.clone() } else { disabled.clone() };
+        // Each takes its own rights, or the other's.
+        let (anns, bobs) = if round % 2 == 0 { (&ann, &bob) } else { (&bob, &ann) };
+        let (anns, bobs) = (anns.rights(), bobs.rights());
+        let one = patch(&as_ann, &anns, body.clone());
+        let other = patch(&as_bob, &bobs, body);
+        let mut statuses = <[u16; 2]>::from(futures_util::future::join(one, other).await);
+        statuses.sort_unstable();
+        let refused = if round % 2 == 0 { 409 } else { 401 };
+        assert_eq!(statuses, [200, refused], "round {round}");
+    }
+    // Nor do two who erase themselves at once.
+    make_admin(&ann);
+    make_admin(&bob);
+    let (ann_token, bob_token) = (pair.token(&ann).await, pair.token(&bob).await);
+    let proof = json!({ "currentPassword": PASSWORD });
+    let (as_ann, as_bob) = (pair.first(&ann_token), pair.second(&bob_token));
+    let one = as_ann.write(Method::DELETE, "/auth/me", &proof);
+    let other = as_bob.write(Method::DELETE, "/auth/me", &proof);
+    let (one, other) = futures_util::future::join(one, other).await;
+    let mut statuses = [one.status, other.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [204, 409]);
+}
+
 /// Copies the accounts of `from`, and gives whether that went well.
 fn copy(shop: &Shop, from: &str, to: &str) -> bool {
     shop.run(&["copy", "--from", from, "--to", to]).status.success()
@@ -248,6 +310,9 @@ macro_rules! on_both_stores {
 }
 
 on_both_stores! {
+    there_is_an_admin_left =>
+        there_is_an_admin_left_whoever_takes_rights_on_sqlite,
+        there_is_an_admin_left_whoever_takes_rights_on_postgres;
     a_demoted_admin_gives_no_rights =>
         a_demoted_admin_gives_no_rights_at_a_second_process_on_sqlite,
         a_demoted_admin_gives_no_rights_at_a_second_process_on_postgres;

@@ -61,7 +61,15 @@ async fn a_service_is_added_without_code() {
         ],
     );
     let client = shop.client("gateway");
-    let said = [("x-user-id", "admin"), ("x-forwarded-for", "6.6.6.6"), ("x-mine", "kept")];
+    let said = [
+        ("x-user-id", "admin"),
+        ("x-forwarded-for", "6.6.6.6"),
+        ("cf-connecting-ip", "6.6.6.6"),
+        ("x-cluster-client-ip", "6.6.6.6"),
+        ("x-http-method", "DELETE"),
+        ("x-method-override", "DELETE"),
+        ("x-mine", "kept"),
+    ];
     let seen = client.send(Method::GET, "/reviews/7?stars=5", &said, "").await;
     assert_eq!(seen.status, 200, "{seen:?}");
     let request_id = seen.header("x-request-id").to_owned();
@@ -71,6 +79,10 @@ async fn a_service_is_added_without_code() {
     for (name, value) in [
         ("x-mine", json!("kept")),
         ("x-user-id", json!(null)),
+        ("cf-connecting-ip", json!(null)),
+        ("x-cluster-client-ip", json!(null)),
+        ("x-http-method", json!(null)),
+        ("x-method-override", json!(null)),
         ("host", json!(host)),
         ("x-forwarded-for", json!("127.0.0.1")),
         ("x-forwarded-proto", json!("http")),

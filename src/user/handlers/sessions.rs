@@ -88,7 +88,8 @@ pub(in crate::user) async fn login(
         return Err(disabled());
     }
     let (session, token) = shared.role.authority.session(record.id())?;
-    let begun = shared.users.begin(&session, record.password_hash.as_deref().unwrap_or_default());
+    let (hash, most) = (hash.unwrap_or_default(), shared.role.options.sessions_per_account);
+    let begun = shared.users.begin(&session, hash, most);
     // Nothing comes of it when it has another password by now, or is disabled or gone.
     let record = begun.await?.ok_or_else(|| wrong(&audit, Some(record.id())))?;
     if let Err(error) = shared.users.sweep(session.created_at).await {

@@ -87,13 +87,17 @@ pub(in crate::user) enum Used<T> {
 /// How many sessions of others that have ended a login clears away.
 const SWEEP: i64 = 10;
 
+/// How many sessions of its own account a login ends at most: more than there may be is what an earlier setting left.
+const TRIM: i64 = 1000;
+
 impl Store {
     /// Begins `session`, unless its account is gone, disabled, or has another password than `password_hash` by
-    /// now. Gives the account as it is.
+    /// now. Gives the account as it is. It has at most so many sessions then; the oldest end.
     pub(in crate::user) async fn begin(
         &self,
         session: &Session,
         password_hash: &str,
+        most: u32,
     ) -> Result<Option<Record>, StoreError> {
         let (pool, row) = (self.pool()?, SessionRow::from(session));
         let password_hash = password_hash.to_owned();
@@ -109,6 +113,13 @@ impl Store {
                         let over = sessions::user_id.eq(&row.user_id);
                         let over = over.and(sessions::expires_at.le(row.created_at));
                         diesel::delete(sessions::table.filter(over)).execute(connection).await?;
+                        let of_user = sessions::table.filter(sessions::user_id.eq(&row.user_id));
+                        let newest_first = (sessions::created_at.desc(), sessions::id.desc());
+                        let oldest = of_user.order_by(newest_first).offset(i64::from(most) - 1);
+                        let oldest = oldest.limit(TRIM).select(sessions::id);
+                        let oldest = oldest.load::<String>(connection).await?;
+                        let oldest = sessions::table.filter(sessions::id.eq_any(oldest));
+                        diesel::delete(oldest).execute(connection).await?;
                         diesel::insert_into(sessions::table).values(&row).execute(connection).await?;
                     }
                     Ok(user)
