@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use awc::http::StatusCode;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -210,12 +211,12 @@ fn progress_bar() -> ProgressBar {
 pub fn healthcheck(global: &Global, address: Option<SocketAddr>) -> Result<(), Failure> {
     let (settings, _) = load(global)?;
     let configured = app::management_address(&settings, &global.roles()).1;
-    let url = format!("http://{}/readyz", reachable(address.unwrap_or(configured)));
-    let answer = actix_rt::System::new().block_on(async {
-        let client = awc::Client::builder().timeout(PATIENCE).finish();
-        let mut response = client.get(&url).send().await.map_err(|error| error.to_string())?;
-        let body = response.body().await.map_err(|error| error.to_string())?;
-        Ok::<_, String>((response.status(), String::from_utf8_lossy(&body).into_owned()))
+    let (first, second) = reachable(address.unwrap_or(configured));
+    let (url, answer) = actix_rt::System::new().block_on(async {
+        match (ask(first).await, second) {
+            ((_, Err(_)), Some(second)) => ask(second).await,
+            (asked, _) => asked,
+        }
     });
     match answer {
         Ok((status, body)) if status.is_success() => Ok(writeln!(io::stdout(), "{body}")?),
@@ -224,14 +225,31 @@ pub fn healthcheck(global: &Global, address: Option<SocketAddr>) -> Result<(), F
     }
 }
 
-/// An address that stands for every interface is asked over loopback.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        let loopback: IpAddr =
-            if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
-        address.set_ip(loopback);
+/// What the management port at `address` answers as to whether its process is ready, and where it was asked.
+async fn ask(address: SocketAddr) -> (String, Result<(StatusCode, String), String>) {
+    let url = format!("http://{address}/readyz");
+    let answer = async {
+        let client = awc::Client::builder().timeout(PATIENCE).finish();
+        let mut response = client.get(&url).send().await.map_err(|error| error.to_string())?;
+        let body = response.body().await.map_err(|error| error.to_string())?;
+        Ok((response.status(), String::from_utf8_lossy(&body).into_owned()))
+    };
+    let answer = answer.await;
+    (url, answer)
+}
+
+/// An address that stands for every interface is asked over loopback: `[::]` has both, and some containers have the
+/// loopback of IPv4 alone.
+fn reachable(mut address: SocketAddr) -> (SocketAddr, Option<SocketAddr>) {
+    let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()));
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => (v4, None),
+        IpAddr::V6(ip) if ip.is_unspecified() => {
+            address.set_ip(Ipv6Addr::LOCALHOST.into());
+            (address, Some(v4))
+        }
+        _ => (address, None),
     }
-    address
 }
 
 /// `app check-config`

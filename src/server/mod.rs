@@ -11,7 +11,7 @@ mod secure;
 mod socket;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +63,8 @@ impl Listener {
     }
 }
 
-/// Binds `address`, the value of the setting `key`. Needs a runtime.
+/// Binds `address`, the value of the setting `key`. Needs a runtime. `[::]` is every address of the machine, of IPv4 as
+/// well.
 ///
 /// # Errors
 /// When the address is in use or not one of this machine's; the line names `key`.
@@ -73,7 +74,7 @@ pub fn bind(
     effective: &Effective,
 ) -> Result<Listener, config::Error> {
     let bound = || -> io::Result<Listener> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        let (socket, address) = open(address, TcpSocket::new_v6)?;
         // A restart must not wait for the connections of the process before.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
@@ -87,6 +88,23 @@ pub fn bind(
         };
         effective.blame(key, problem)
     })
+}
+
+/// A socket for `address`, and where to bind it. A kernel that has no IPv6 gives none for `[::]`; there every address is
+/// one of IPv4.
+fn open(
+    address: SocketAddr,
+    new_v6: fn() -> io::Result<TcpSocket>,
+) -> io::Result<(TcpSocket, SocketAddr)> {
+    if address.is_ipv4() {
+        return Ok((TcpSocket::new_v4()?, address));
+    }
+    match new_v6() {
+        Err(_) if address.ip().is_unspecified() => {
+            Ok((TcpSocket::new_v4()?, (Ipv4Addr::UNSPECIFIED, address.port()).into()))
+        }
+        socket => Ok((socket?, address)),
+    }
 }
 
 /// The threads that serve a listener.
@@ -196,4 +214,24 @@ where
 /// In whole seconds, as actix wants it, and 0 would not wait at all: whoever stops the server looks at the clock.
 fn shutdown_timeout(options: &config::Server) -> u64 {
     options.drain_timeout.as_secs() + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn without_ipv6() -> io::Result<TcpSocket> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    #[test]
+    fn every_address_is_one_of_ipv4_where_the_kernel_has_no_ipv6() {
+        let opened = |address: &str| {
+            let opened = open(address.parse().unwrap(), without_ipv6);
+            opened.map(|(_, address)| address.to_string())
+        };
+        assert_eq!(opened("[::]:8000").unwrap(), "0.0.0.0:8000");
+        assert_eq!(opened("127.0.0.1:8000").unwrap(), "127.0.0.1:8000");
+        opened("[::1]:8000").unwrap_err();
+    }
 }

@@ -514,6 +514,18 @@ class Kubernetes(Check):
         with self.assertRaisesRegex(Refused, "nobody outside the container reaches 127.0.0.1:8000"):
             cluster.check(loaded(DEMO), {})
 
+    def test_an_address_of_ipv4_alone_is_refused(self) -> None:
+        for key, value in image_env().items():
+            with self.subTest(key=key):
+                env = {**image_env(), key: value.replace("[::]", "0.0.0.0")}
+                with self.assertRaisesRegex(Refused, "nobody reaches 0.0.0.0:.* over IPv6"):
+                    cluster.check(loaded(BASE), env)
+        self.refuse(DEMO, "name: APP__SERVER__DRAIN_DELAY\n          value: 5s",
+                    "name: APP__GATEWAY__LISTEN\n          value: 0.0.0.0:8000", "nobody reaches 0.0.0.0:8000 over IPv6")
+
+    def test_a_mongo_of_ipv4_alone_is_refused(self) -> None:
+        self.refuse(BASE, "        - --ipv6\n", "", "mongod listens on IPv4 alone")
+
 
 class Images(Check):
     """Which image the roles run, also in a copy of deploy/ that a test may break."""

@@ -253,6 +253,9 @@ def check(cluster: Cluster, image_env: Mapping[str, str]) -> str:
             if not container.is_app:
                 if container.ports != {program.STORE_PORTS[container.program]}:
                     raise Refused(f"{container.image} does not listen on {sorted(container.ports)}")
+                # The images of the other stores have them listen on every address by themselves.
+                if container.program == "mongo" and "--ipv6" not in container.args:
+                    raise Refused("mongod listens on IPv4 alone")
                 continue
             truth = Truth.of(container, image_env)
             truths.append(truth)

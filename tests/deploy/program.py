@@ -134,9 +134,11 @@ def roles(container: Container) -> list[str]:
 
 
 def port_of(address: str) -> int:
-    """The port of a listening address that others can reach."""
+    """The port of a listening address that others can reach, also where there is no IPv4."""
     host, _, port = address.rpartition(":")
-    if host not in ("0.0.0.0", "[::]"):
+    if host == "0.0.0.0":
+        raise Refused(f"nobody reaches {address} over IPv6; [::] has both")
+    if host != "[::]":
         raise Refused(f"nobody outside the container reaches {address}")
     return int(port)
 

@@ -362,6 +362,39 @@ async fn healthcheck_is_for_images_without_a_shell() {
 }
 
 #[actix_rt::test]
+async fn healthcheck_of_every_address_finds_a_process_on_ipv4() {
+    let folder = TempDir::new().unwrap();
+    let shop = all_in_one(&folder, &[("APP__GATEWAY__MANAGEMENT", "127.0.0.1:0")]);
+    let (_, port) = shop.urls["management"].rsplit_once(':').unwrap();
+    let mut command = Process::command(folder.path());
+    command.args(["healthcheck", "--address", &format!("[::]:{port}")]);
+    let output = Process::run(command);
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[actix_rt::test]
+async fn a_listener_on_every_address_answers_on_ipv6_and_on_ipv4() {
+    let folder = TempDir::new().unwrap();
+    let listen = ("APP__GATEWAY__LISTEN", "[::]:0");
+    let beyond_loopback = ("APP__AUTH__OPEN_BEYOND_LOOPBACK", "true");
+    let shop =
+        all_in_one(&folder, &[listen, ("APP__GATEWAY__MANAGEMENT", "[::]:0"), beyond_loopback]);
+    for role in ["gateway", "management"] {
+        let url = &shop.urls[role];
+        assert!(url.starts_with("http://[::]:"), "{url}");
+        let path = if role == "gateway" { "/products" } else { "/readyz" };
+        for loopback in ["[::1]", "127.0.0.1"] {
+            let client = Client::new(url.replace("[::]", loopback));
+            assert_eq!(client.get(path).await.status, 200, "{role} at {loopback}");
+        }
+    }
+    let address = shop.urls["management"].trim_start_matches("http://");
+    let mut command = Process::command(folder.path());
+    command.args(["healthcheck", "--address", address]);
+    assert!(Process::run(command).status.success());
+}
+
+#[actix_rt::test]
 async fn ten_may_migrate_at_once() {
     let folder = TempDir::new().unwrap();
     let migrate = || {
