@@ -689,6 +689,14 @@ class ComposeFiles(Check):
     def test_an_end_that_comes_too_early_is_refused(self) -> None:
         self.refuse(COMPOSE_ALL, "    stop_grace_period", "    x-stop_grace_period", "is killed after 10 s")
 
+    def test_a_log_that_grows_without_end_is_refused(self) -> None:
+        for path in (COMPOSE, COMPOSE_ALL):
+            with self.subTest(path=path.name):
+                self.refuse(path, "{max-size: 10m, max-file: \"3\"}", "{max-size: 10m}", "its log is not rotated")
+                self.refuse(path, "max-size: 10m", "max-size: 10g", "its log is not rotated")
+                self.refuse(path, "driver: json-file", "driver: journald", "its log is not rotated")
+        self.refuse(COMPOSE_TLS, "    logging:", "    x-logging:", "service certs: its log is not rotated", COMPOSE)
+
     def test_another_health_check_is_refused(self) -> None:
         self.refuse(COMPOSE_ALL, '"/app", "healthcheck"', '"curl", "localhost"', "not the program's own")
 

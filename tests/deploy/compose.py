@@ -13,6 +13,9 @@ from program import Container, Host, Refused
 
 VARIABLE = re.compile(r"\$(?:(?P<escaped>\$)|\{(?P<name>\w+)(?:(?P<how>:?[-?])(?P<rest>[^}]*))?\})")
 DEFAULT_PATIENCE = 10
+# What a log file may grow to, as docker writes it, and how many of them there may be.
+LOG_SIZE = re.compile(r"[1-9]\d?m")
+LOG_FILES = re.compile(r"[1-9]")
 
 
 def merged(base: Any, over: Any) -> Any:
@@ -127,6 +130,16 @@ def check_once(compose: Compose) -> None:
             raise Refused(f"{compose.name}: service {name} does not wait for its certificate")
 
 
+def check_logging(service: Mapping[str, Any]) -> None:
+    """What the container writes is rotated, and takes tens of megabytes at most each time."""
+    logging = service.get("logging", {})
+    options = logging.get("options", {})
+    # Other drivers do not take these options, or not both.
+    if logging.get("driver") != "json-file" or not (
+            LOG_SIZE.fullmatch(str(options.get("max-size", ""))) and LOG_FILES.fullmatch(str(options.get("max-file", "")))):
+        raise Refused(f"its log is not rotated: {logging}")
+
+
 def networks(service: Mapping[str, Any]) -> set[str]:
     """The networks of a service; the default one if it names none."""
     return set(service.get("networks", ["default"]))
@@ -149,6 +162,7 @@ def check(compose: Compose, image_env: Mapping[str, str]) -> str:
     truths, listening = {}, {}
     for name, container in containers.items():
         try:
+            check_logging(compose.services[name])
             if container.is_app:
                 truths[name] = program.Truth.of(container, image_env)
                 listening[name] = truths[name].listens
