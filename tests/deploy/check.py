@@ -26,6 +26,8 @@ TOOLS = ROOT / "target/deploy-tools/bin"
 DEPLOY = ROOT / "deploy"
 CONTAINERFILE = ROOT / "Containerfile"
 BASE, DEMO, PRODUCTION = DEPLOY / "k8s", DEPLOY / "overlays/demo", DEPLOY / "overlays/production"
+ONE_NODE = DEPLOY / "overlays/one-node"
+FOLDERS = (BASE, DEMO, PRODUCTION, ONE_NODE)
 COMPOSE = DEPLOY / "compose.yaml"
 COMPOSE_ALL = DEPLOY / "compose.all.yaml"
 COMPOSE_TLS = DEPLOY / "compose.tls.yaml"
@@ -108,6 +110,19 @@ def check_connections(found: Cluster) -> None:
     pods = 2 * found.named("HorizontalPodAutoscaler", "user")["spec"]["maxReplicas"]
     if pods * each > POSTGRES_CONNECTIONS:
         raise Refused(f"{pods} pods with {each} connections each are more than PostgreSQL takes")
+
+
+def cpu_requests(found: Cluster) -> tuple[int, int, int]:
+    """The CPU that pods request, in thousandths: all of the roles, one more of each as in a rollout, and the stores."""
+    roles = surge = stores = 0
+    for doc in found.of_kind(*cluster.WORKLOADS):
+        (body,) = doc["spec"]["template"]["spec"]["containers"]
+        each = int(re.fullmatch(r"(\d+)m", body["resources"]["requests"]["cpu"])[1])
+        if doc["metadata"]["labels"]["app.kubernetes.io/component"] == "role":
+            roles, surge = roles + each * doc["spec"]["replicas"], surge + each
+        else:
+            stores += each * doc["spec"]["replicas"]
+    return roles, surge, stores
 
 
 def validate(paths: list[Path], version: str) -> None:
@@ -230,7 +245,7 @@ class Formats(Check):
                 validate([BASE / name for name in names], version)
 
     def test_each_rendering_is_valid(self) -> None:
-        paths = [self.written(rendered(folder)) for folder in (BASE, DEMO, PRODUCTION)]
+        paths = [self.written(rendered(folder)) for folder in FOLDERS]
         for version in KUBERNETES:
             with self.subTest(version=version):
                 validate(paths, version)
@@ -260,7 +275,7 @@ class Hardening(Check):
         checkov("checkov-base.yaml", *(self.written(rendered(folder)) for folder in (BASE, DEMO)))
 
     def test_production_is_hardened(self) -> None:
-        checkov("checkov.yaml", self.written(rendered(PRODUCTION)))
+        checkov("checkov.yaml", *(self.written(rendered(folder)) for folder in (PRODUCTION, ONE_NODE)))
 
     def test_a_writable_root_is_refused(self) -> None:
         text = rendered(DEMO).replace("readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false")
@@ -329,14 +344,15 @@ class Kubernetes(Check):
             cluster.check(Cluster("broken", rendered(folder).replace(old, new, 1)), image_env())
 
     def test_every_container_is_told_the_truth(self) -> None:
-        for folder, roles, mode in ((BASE, 3, "open"), (DEMO, 1, "open"), (PRODUCTION, 3, "enforced")):
+        for folder, roles, mode in ((BASE, 3, "open"), (DEMO, 1, "open"), (PRODUCTION, 3, "enforced"),
+                                    (ONE_NODE, 3, "enforced")):
             with self.subTest(folder=folder.name):
                 found = loaded(folder)
                 self.assertEqual(sum(container.is_app for _, container in found.workloads()), roles)
                 self.assertEqual(cluster.check(found, image_env()), mode)
 
     def test_services_have_the_names_that_clients_know(self) -> None:
-        for folder in (BASE, PRODUCTION):
+        for folder in (BASE, PRODUCTION, ONE_NODE):
             hosts = loaded(folder).hosts()
             self.assertEqual({name: {*host.ports} for name, host in hosts.items()},
                              {name: {port} for name, port in SERVICES.items()})
@@ -356,7 +372,8 @@ class Kubernetes(Check):
         expected = {("shop", key) for key in secret_keys()}
         self.assertEqual(loaded(BASE).secrets(), expected)
         certificates = {(f"{role}-tls", key) for role in program.ROLES for key in ("tls.crt", "tls.key", "ca.crt")}
-        self.assertEqual(loaded(PRODUCTION).secrets(), expected | certificates)
+        for folder in (PRODUCTION, ONE_NODE):
+            self.assertEqual(loaded(folder).secrets(), expected | certificates)
         self.assertEqual(loaded(DEMO).secrets(), set())
 
     def test_production_has_what_it_promises(self) -> None:
@@ -371,6 +388,26 @@ class Kubernetes(Check):
         namespaces = {doc["metadata"].get("namespace") for doc in found.docs if doc["kind"] != "Namespace"}
         self.assertEqual(namespaces, {"shop"})
         self.assertTrue(found.of_kind("NetworkPolicy"))
+
+    def test_one_node_has_what_production_has_but_for_scaling(self) -> None:
+        def documents(folder: Path) -> set[tuple[str, str]]:
+            return {(doc["kind"], doc["metadata"]["name"]) for doc in loaded(folder).docs}
+
+        scalers = {("HorizontalPodAutoscaler", role) for role in program.ROLES}
+        self.assertEqual(documents(ONE_NODE), documents(PRODUCTION) - scalers)
+        for role in program.ROLES:
+            self.assertEqual(loaded(ONE_NODE).named("Deployment", role)["spec"]["replicas"], 2)
+
+    def test_what_is_said_of_the_cpu_requested_is_so(self) -> None:
+        roles, surge, stores = cpu_requests(loaded(PRODUCTION))
+        self.assertEqual((roles, surge, stores), (2250, 750, 250))
+        readme = (ROOT / "README.md").read_text().replace("\n", " ")
+        for text in (readme, (PRODUCTION / "role.yaml").read_text(), (ONE_NODE / "kustomization.yaml").read_text()):
+            self.assertIn("2,250m", text)
+        self.assertIn(f"{(roles + surge + stores) // 1000},{(roles + surge + stores) % 1000:03}m", readme)
+        roles, surge, stores = cpu_requests(loaded(ONE_NODE))
+        self.assertEqual((roles, surge, stores), (300, 150, 250))
+        self.assertIn(f"{roles + surge + stores}m", readme)
 
     def test_the_user_role_leaves_postgresql_some_connections(self) -> None:
         check_connections(loaded(PRODUCTION))
@@ -479,8 +516,29 @@ class Kubernetes(Check):
         self.refuse(DEMO, "port: management", "port: http", "management is at 9000")
 
     def test_an_end_that_comes_too_early_is_refused(self) -> None:
-        self.refuse(PRODUCTION, "terminationGracePeriodSeconds: 45", "terminationGracePeriodSeconds: 36",
-                    "stopping takes 36 s")
+        self.refuse(PRODUCTION, "terminationGracePeriodSeconds: 45", "terminationGracePeriodSeconds: 42",
+                    "stopping takes 42 s")
+        self.refuse(BASE, "terminationGracePeriodSeconds: 45", "terminationGracePeriodSeconds: 37",
+                    "stopping takes 37 s")
+
+    def test_a_drain_that_a_service_outlasts_is_refused(self) -> None:
+        for folder in (BASE, PRODUCTION, ONE_NODE):
+            for role in program.ROLES:
+                with self.subTest(folder=folder.name, role=role):
+                    found = loaded(folder)
+                    found.named("ConfigMap", self.configured(found, role))["data"]["APP__SERVER__DRAIN_DELAY"] = "4s"
+                    with self.assertRaisesRegex(Refused, f"Deployment {role}: server.drain_delay is 4 s"):
+                        cluster.check(found, image_env())
+        self.refuse(DEMO, "name: APP__SERVER__DRAIN_DELAY", "name: APP__SERVER__DRAIN_TIMEOUT",
+                    "server.drain_delay is 1 s, and a Service needs 5 s")
+
+    def configured(self, found: Cluster, role: str) -> str:
+        """The name of the ConfigMap that a role's pods have."""
+        (body,) = found.named("Deployment", role)["spec"]["template"]["spec"]["containers"]
+        return body["envFrom"][0]["configMapRef"]["name"]
+
+    def test_connections_that_outlive_the_drain_are_refused(self) -> None:
+        self.refuse(BASE, "LOG_FORMAT: json", "APP__TRANSPORT__POOL_IDLE: 5s", "pool_idle is 5 s, and .*drain_delay 5 s")
 
     def test_another_version_is_refused(self) -> None:
         self.refuse(DEMO, f"shop:{program.version()}", "shop:0.0.9", "is not version")
@@ -533,8 +591,8 @@ class Images(Check):
     def setUp(self) -> None:
         self.folder = self.written("").parent
         shutil.copytree(DEPLOY, self.folder / "deploy", ignore=shutil.ignore_patterns(".env"))
-        self.base, self.demo, self.production = (
-            self.folder / path.relative_to(ROOT) for path in (BASE, DEMO, PRODUCTION))
+        self.base, self.demo, self.production, self.one_node = (
+            self.folder / path.relative_to(ROOT) for path in FOLDERS)
 
     def edit(self, path: Path, old: str, new: str) -> None:
         """Changes one thing in a file."""
@@ -547,7 +605,7 @@ class Images(Check):
         self.edit(self.base / "user-deployment.yaml", r"image: \S+", "image: elsewhere.example/shop:0.0.9")
 
     def test_every_role_runs_what_its_kustomization_says(self) -> None:
-        for folder in (BASE, DEMO, PRODUCTION):
+        for folder in FOLDERS:
             with self.subTest(folder=folder.name):
                 role_image(folder)
 
@@ -556,7 +614,7 @@ class Images(Check):
             self.skipTest("there is one already")
         (told,) = re.findall(r"(?m)^sed -i .*registry\.example(?:.*\\\n)*.*$", (ROOT / "README.md").read_text())
         subprocess.run(["sh", "-euc", told], cwd=self.folder, check=True, timeout=30)
-        for folder in (self.base, self.demo, self.production):
+        for folder in (self.base, self.demo, self.production, self.one_node):
             with self.subTest(folder=folder.name):
                 self.assertEqual(role_image(folder), f"registry.example/shop:{program.version()}")
 

@@ -244,6 +244,7 @@ def check(cluster: Cluster, image_env: Mapping[str, str]) -> str:
     """Everything that can be known without a cluster. Returns its mode, and raises what does not hold."""
     check_references(cluster)
     hosts = cluster.hosts()
+    behind = {lead.where for host in hosts.values() for lead, _ in host.ports.values()}
     needed, outside, truths = set(), set(), []
     for doc, container in cluster.workloads():
         name = doc["metadata"]["name"]
@@ -264,6 +265,8 @@ def check(cluster: Cluster, image_env: Mapping[str, str]) -> str:
                 needed.add(Flow(name, target, arrow.port))
             if missing := (truth.listens | {truth.management}) - container.ports:
                 raise Refused(f"it listens on {sorted(missing)}, which its ports do not say")
+            if container.where in behind:
+                program.check_drain(truth)
             check_probes(doc, truth)
             check_way_in(cluster, truth)
         except Refused as why:
