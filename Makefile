@@ -43,11 +43,11 @@ PROFDATA = llvm-profdata-$(shell rustc -vV | sed -n 's/^LLVM version: \([0-9]*\)
 SBOM_TARGET ?= x86_64-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help run release test lint audit sbom bench train fmt image env check-deploy contract verify-deploy needs \
+.PHONY: help run release test lint audit sbom bench train fmt image env check-deploy contract verify-deploy verify-cluster needs \
 	bench-needs train-needs verify-needs
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: release ## Start the whole shop on http://127.0.0.1:8000
 	target/release/app
@@ -134,6 +134,9 @@ env: ## Write deploy/.env with random secrets; in one that is there, fill in tho
 
 verify-deploy: verify-needs ## Build the image and try the deployment for real, in containers
 	python3 tests/deploy/verify.py $(VERIFY_ARGS)
+
+verify-cluster: ## Try demo, base and production on the cluster that KUBECONFIG names, in namespaces of their own
+	@CARGO="$(CARGO)" python3 -B tests/deploy/verify_cluster.py $(VERIFY_ARGS)
 
 needs:
 	@$(call install,$(NEEDS))

@@ -1,4 +1,4 @@
-"""Checks Containerfile and deploy/ without a cluster or a container, in half a minute.
+"""Checks Containerfile and deploy/ without a cluster or a container, in a minute.
 
 `make check-deploy` runs it. The formats are checked by tools that know them, which tools.sh brings; that they
 say what is so, by the program itself: APP_BINARY, or target/debug/app. Every check is shown once to fail.
@@ -20,6 +20,7 @@ import program
 from cluster import Cluster
 from compose import Compose
 from program import ROOT, Refused
+from rehearsal import VerifyCluster  # noqa: F401, unittest runs it with the others
 
 HERE = Path(__file__).resolve().parent
 TOOLS = ROOT / "target/deploy-tools/bin"
@@ -31,6 +32,9 @@ FOLDERS = (BASE, DEMO, PRODUCTION, ONE_NODE)
 COMPOSE = DEPLOY / "compose.yaml"
 COMPOSE_ALL = DEPLOY / "compose.all.yaml"
 COMPOSE_TLS = DEPLOY / "compose.tls.yaml"
+# What verify_cluster.py applies.
+TRIALS = tuple(HERE / "trial" / name for name in ("demo", "base", "production", "client"))
+STANDINS = HERE / "standins"
 # The oldest and the newest that the manifests are for.
 KUBERNETES = ("1.30", "1.37")
 # The names that are applied by hand, pair by pair.
@@ -235,6 +239,41 @@ class Image(Check):
             checkov_image('FROM scratch\nUSER root\nENTRYPOINT ["/app"]\n')
 
 
+class StandIns(Check):
+    """Images that stand for those of the stores do as they do."""
+
+    # Each tool says what it was called with; initdb makes what the script looks for.
+    TOOL = """#!/bin/sh
+echo "${0##*/}: $PGDATA" >> "$CALLS"
+if [ "${0##*/}" = initdb ]; then mkdir -p "$PGDATA"; echo 17 > "$PGDATA/PG_VERSION"; fi
+"""
+
+    def start_postgres(self, folder: Path, data: Path) -> list[str]:
+        """What a start of PostgreSQL's stand-in does."""
+        for tool in ("initdb", "pg_ctl", "createdb", "postgres"):
+            (folder / tool).write_text(self.TOOL)
+            (folder / tool).chmod(0o755)
+        calls = self.written("", "calls")
+        env = {"PATH": f"{folder}:/usr/bin:/bin", "CALLS": str(calls), "PGDATA": str(data), "POSTGRES_USER": "shop",
+               "POSTGRES_PASSWORD": "secret", "POSTGRES_DB": "shop"}
+        subprocess.run(["sh", STANDINS / "postgres.sh"], env=env, check=True, timeout=30)
+        return calls.read_text().splitlines()
+
+    def test_postgres_keeps_its_data_where_it_is_told(self) -> None:
+        folder = self.written("").parent
+        data = folder / "a volume/pgdata"
+        first, again = (self.start_postgres(folder, data) for _ in range(2))
+        self.assertEqual(first, [f"{tool}: {data}" for tool in ("initdb", "pg_ctl", "createdb", "pg_ctl", "postgres")])
+        self.assertEqual(again, [f"postgres: {data}"])
+        self.assertTrue((data / "pg_hba.conf").exists())
+
+    def test_postgres_is_stopped_by_what_does_not_wait_for_clients(self) -> None:
+        stages = re.split(r"(?m)^FROM .* AS ", (STANDINS / "Containerfile").read_text())
+        (stage,) = (stage for stage in stages if stage.startswith("postgres\n"))
+        self.assertIn("\nSTOPSIGNAL SIGINT\n", stage)
+        self.assertEqual(yaml.safe_load(COMPOSE.read_text())["services"]["postgres"]["stop_signal"], "SIGINT")
+
+
 class Formats(Check):
     """The manifests as Kubernetes' and compose's schemas have them."""
 
@@ -246,6 +285,12 @@ class Formats(Check):
 
     def test_each_rendering_is_valid(self) -> None:
         paths = [self.written(rendered(folder)) for folder in FOLDERS]
+        for version in KUBERNETES:
+            with self.subTest(version=version):
+                validate(paths, version)
+
+    def test_each_rendering_of_the_trial_is_valid(self) -> None:
+        paths = [self.written(rendered(folder)) for folder in TRIALS]
         for version in KUBERNETES:
             with self.subTest(version=version):
                 validate(paths, version)
@@ -273,6 +318,9 @@ class Hardening(Check):
 
     def test_the_base_and_the_demo_are_hardened(self) -> None:
         checkov("checkov-base.yaml", *(self.written(rendered(folder)) for folder in (BASE, DEMO)))
+
+    def test_the_client_of_the_trial_is_hardened(self) -> None:
+        checkov("checkov-client.yaml", self.written(rendered(HERE / "trial/client")))
 
     def test_production_is_hardened(self) -> None:
         checkov("checkov.yaml", *(self.written(rendered(folder)) for folder in (PRODUCTION, ONE_NODE)))
@@ -350,6 +398,17 @@ class Kubernetes(Check):
                 found = loaded(folder)
                 self.assertEqual(sum(container.is_app for _, container in found.workloads()), roles)
                 self.assertEqual(cluster.check(found, image_env()), mode)
+
+    def test_the_trial_is_told_the_truth(self) -> None:
+        for folder, like, mode in zip(TRIALS, (DEMO, BASE, ONE_NODE), ("open", "open", "enforced")):
+            with self.subTest(folder=folder.name):
+                found = loaded(folder)
+                self.assertEqual(cluster.check(found, image_env()), mode)
+                self.assertEqual([(doc["kind"], doc["metadata"]["name"]) for doc in found.docs if doc["kind"] != "Namespace"],
+                                 [(doc["kind"], doc["metadata"]["name"]) for doc in loaded(like).docs
+                                  if doc["kind"] != "Namespace"])
+                self.assertEqual({doc["metadata"].get("namespace") for doc in found.docs if doc["kind"] != "Namespace"},
+                                 {f"shop-verify-{folder.name}"})
 
     def test_services_have_the_names_that_clients_know(self) -> None:
         for folder in (BASE, PRODUCTION, ONE_NODE):
