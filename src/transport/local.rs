@@ -9,7 +9,7 @@ use actix_http::Request as HttpRequest;
 use actix_service::{IntoServiceFactory, Service, ServiceFactory, map_config};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{AppConfig, ServiceResponse};
-use actix_web::http::Method;
+use actix_web::http::{Method, StatusCode};
 use actix_web::{Error, HttpResponse};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -65,7 +65,7 @@ impl Peer {
         let mut reply =
             reply.await.map_err(|_| PeerError::broken("the role gave up the request"))?;
         let declared = remove_of_connection(&mut reply.headers);
-        if is_head {
+        if is_head || reply.status == StatusCode::NOT_MODIFIED {
             reply.body = reply.body.into_head(declared);
         }
         Ok(reply)

@@ -239,6 +239,7 @@ async fn an_upload_goes_on_beside_its_answer() {
             }
             client.send("x".repeat(BODY / 2));
             assert_eq!(receiver.recv_timeout(PATIENCE), Ok(0), "{answer:?}");
+            client.finish();
             client.rest();
         }
     })

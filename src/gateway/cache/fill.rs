@@ -80,7 +80,7 @@ impl Cache {
     /// Fills the place of `miss` on this thread, while nobody waits for it.
     pub(super) fn refresh<F>(&self, miss: Miss, request: Request, context: &Context, fetch: F)
     where
-        F: AsyncFnOnce(Request) -> Result<Reply, Error> + 'static,
+        F: AsyncFn(Request) -> Result<Reply, Error> + 'static,
     {
         let (cache, deadline) = (self.clone(), context.deadline);
         actix_rt::spawn(async move {
@@ -104,21 +104,32 @@ impl Cache {
         fetch: F,
     ) -> Result<Reply, Error>
     where
-        F: AsyncFnOnce(Request) -> Result<Reply, Error>,
+        F: AsyncFn(Request) -> Result<Reply, Error>,
     {
         if miss.client.is_head {
             return fetch(request).await.map(|reply| labelled(reply, miss.why()));
         }
-        let known = miss.stale.clone().filter(|stale| stale.has_validator());
+        let mut known = miss.stale.clone().filter(|stale| stale.has_validator());
         if known.is_some() || miss.flight.is_some() {
             remove_conditions(&mut request.headers);
         }
+        let mut plain = None;
         if let Some(known) = &known {
+            plain = Some(Request { headers: request.headers.clone(), ..repeat(&request) });
             known.write_conditions(&mut request.headers);
         }
-        let writes = self.stripe(&miss.key).load(Ordering::Acquire);
-        let asked = Asked { headers: request.headers.clone(), at: Instant::now(), writes };
-        let outcome = fetch(request).await;
+        let mut asked = self.asked(&miss.key, &request);
+        let mut outcome = fetch(request).await;
+        if let (Some(kept), Some(plain), Ok(reply)) = (&known, plain, &outcome)
+            && reply.status == StatusCode::NOT_MODIFIED
+            && !kept.is_confirmed_by(&reply.headers)
+        {
+            // It was asked about one version and confirms another: it is asked for that.
+            self.0.entries.invalidate(&miss.key);
+            known = None;
+            asked = self.asked(&miss.key, &plain);
+            outcome = fetch(plain).await.and_then(whole);
+        }
         let failed = match &outcome {
             _ if miss.client.wants_new() => false,
             Ok(reply) => reply.status.is_server_error(),
@@ -132,32 +143,29 @@ impl Cache {
             }
             (Err(error), _) => Err(miss.fail(error)),
             (Ok(reply), _) if reply.status == StatusCode::NOT_MODIFIED && known.is_some() => {
-                self.freshen(miss, &asked, &reply.headers)
+                Ok(self.freshen(miss, &asked, &reply.headers))
             }
             (Ok(reply), _) => self.take(miss, &asked, reply).await,
         }
     }
 
+    /// What is remembered of `request` for `key`, which goes out now.
+    fn asked(&self, key: &str, request: &Request) -> Asked {
+        let writes = self.stripe(key).load(Ordering::Acquire);
+        Asked { headers: request.headers.clone(), at: Instant::now(), writes }
+    }
+
     /// What is stale is good again, says a 304 with `headers`.
-    fn freshen(&self, mut miss: Miss, asked: &Asked, headers: &Headers) -> Result<Reply, Error> {
-        let stale = miss.stale.as_ref();
-        let confirmed =
-            stale.map(|stale| stale.freshened(&asked.headers, headers, asked.at.elapsed()));
-        let fresh = match confirmed {
-            Some(Confirmed::Kept(fresh)) => Arc::new(fresh),
-            Some(Confirmed::Once(reply)) => return Ok(self.pass(miss, asked, reply)),
-            Some(Confirmed::Other) | None => {
-                // The next one asks for all of it.
-                self.0.entries.invalidate(&miss.key);
-                let detail = "a part of the shop gave no answer of use, try again";
-                let cause = "it was asked about one version and confirmed another";
-                return Err(miss.fail(Error::new(Kind::BadGateway, detail).caused_by(cause)));
-            }
+    fn freshen(&self, mut miss: Miss, asked: &Asked, headers: &Headers) -> Reply {
+        let Some(stale) = &miss.stale else { unreachable!("it is what was asked about") };
+        let fresh = match stale.freshened(&asked.headers, headers, asked.at.elapsed()) {
+            Confirmed::Kept(fresh) => Arc::new(fresh),
+            Confirmed::Once(reply) => return self.pass(miss, asked, reply),
         };
         let stored = if self.insert(&miss.key, asked.writes, &fresh) { "; stored" } else { "" };
         miss.land(Landing::Stored(fresh.clone()));
         let what = format!("fwd={}; fwd-status=304{stored}", miss.why());
-        Ok(fresh.reply(&miss.client, status(&what)))
+        fresh.reply(&miss.client, status(&what))
     }
 
     /// Keeps `reply` and gives it to all who wait, or gives it to the client alone.
@@ -196,6 +204,22 @@ impl Cache {
         }
         settle(&miss.client, labelled(reply, miss.why()))
     }
+}
+
+/// The same request without its headers; a GET that is kept has no content.
+fn repeat(request: &Request) -> Request {
+    let again = Request::new(request.method.clone(), request.target.clone());
+    Request { interims: request.interims.clone(), ..again }
+}
+
+/// `reply` to a request without conditions, which is a whole answer.
+fn whole(reply: Reply) -> Result<Reply, Error> {
+    if reply.status != StatusCode::NOT_MODIFIED {
+        return Ok(reply);
+    }
+    let detail = "a part of the shop gave no answer of use, try again";
+    let cause = "it confirms a version that nobody asked about";
+    Err(Error::new(Kind::BadGateway, detail).caused_by(cause))
 }
 
 enum Gathered {

@@ -8,10 +8,14 @@ use actix_web::http::header::{
 };
 
 use super::directives::Directives;
-use crate::transport::{Headers, number};
+use crate::transport::Headers;
+use crate::transport::lines::{digits, words};
 
 /// Final answers to a GET that mean the same to everybody.
 const KEPT: [u16; 11] = [200, 203, 204, 300, 301, 302, 307, 308, 404, 410, 414];
+
+/// An age beyond every lifetime.
+const ENDLESS: Duration = Duration::from_secs(1 << 32);
 
 /// How long an answer is good, counted from when its origin made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,11 +51,10 @@ impl Freshness {
 
     fn told(said: &Directives, headers: &Headers) -> Option<Self> {
         let expires = || {
-            let expires = headers.get(EXPIRES)?;
             // A date that is none is in the past.
-            let expires = expires.to_str().ok().and_then(|text| text.parse::<HttpDate>().ok());
-            let since = date(headers, DATE).unwrap_or_else(SystemTime::now);
-            let left = expires.and_then(|at| SystemTime::from(at).duration_since(since).ok());
+            let expires = dates(headers, EXPIRES).min()?;
+            let since = dates(headers, DATE).max().flatten().unwrap_or_else(SystemTime::now);
+            let left = expires.and_then(|at| at.duration_since(since).ok());
             Some(left.unwrap_or_default())
         };
         let always = said.no_cache.then_some(Duration::ZERO);
@@ -84,17 +87,32 @@ pub(super) fn varying(headers: &Headers) -> Option<Vec<HeaderName>> {
     Some(names)
 }
 
-/// How old an answer with `headers` is when it arrives, `delay` after it was asked for (section 4.2.3).
+/// How old an answer with `headers` is when it arrives, `delay` after it was asked for (section 4.2.3). What says its age
+/// in several ways is as old as the oldest of them, and what says it in none that can be read is older than any.
 pub(super) fn initial_age(headers: &Headers, delay: Duration) -> Duration {
-    let said = Duration::from_secs(number(headers.get(AGE)).unwrap_or(0)) + delay;
-    let dated = date(headers, DATE).and_then(|date| SystemTime::now().duration_since(date).ok());
+    let ages = headers.get_all(AGE).flat_map(|line| words(line.as_bytes()));
+    let said = ages.map(|age| digits(age).map_or(ENDLESS, Duration::from_secs)).max();
+    let dated = dates(headers, DATE).map(|date| match date {
+        Some(date) => SystemTime::now().duration_since(date).unwrap_or_default(),
+        None => ENDLESS,
+    });
     // Dates have whole seconds: less than one says nothing.
-    let apparent = dated.filter(|age| age.as_secs() > 0).unwrap_or_default();
-    said.max(apparent)
+    let apparent = dated.max().filter(|age| age.as_secs() > 0).unwrap_or_default();
+    let said = said.unwrap_or_default().min(ENDLESS) + delay;
+    said.max(apparent).min(ENDLESS)
 }
 
+/// The date that the header `name` says; nothing where it says none, or more than one.
 pub(super) fn date(headers: &Headers, name: HeaderName) -> Option<SystemTime> {
-    Some(headers.get(name)?.to_str().ok()?.parse::<HttpDate>().ok()?.into())
+    let mut dates = dates(headers, name);
+    let date = dates.next().flatten();
+    date.filter(|_| dates.next().is_none())
+}
+
+/// The dates of all lines of `name`; a line that is none is nothing.
+fn dates(headers: &Headers, name: HeaderName) -> impl Iterator<Item = Option<SystemTime>> {
+    let lines = headers.get_all(name).map(|line| line.to_str().ok());
+    lines.map(|text| Some(text?.parse::<HttpDate>().ok()?.into()))
 }
 
 #[cfg(test)]
@@ -147,6 +165,16 @@ mod tests {
             [date, ("expires", "Sun, 06 Nov 1994 08:50:37 GMT"), ("cache-control", "max-age=5")];
         assert_eq!(kept(&[], &both), Some(5));
         assert_eq!(kept(&[], &[("etag", "\"7\""), ("expires", "0")]), Some(0));
+        let two = |expires: [&str; 2], more: &[(&str, &str)]| {
+            let lines = expires.map(|expires| ("expires", expires));
+            kept(&[], &[&[("etag", "\"7\"")][..], &lines, more].concat())
+        };
+        let (soon, later) = ("Sun, 06 Nov 1994 08:50:37 GMT", "Sun, 06 Nov 1994 09:50:37 GMT");
+        assert_eq!(two([later, soon], &[date]), Some(60));
+        assert_eq!(two([later, "0"], &[date]), Some(0));
+        assert_eq!(two([later, &format!("{later}, {soon}")], &[date]), Some(0));
+        let dates = [date, ("date", "Sun, 06 Nov 1994 08:50:07 GMT")];
+        assert_eq!(two([later, soon], &dates), Some(30));
     }
 
     #[test]
@@ -200,6 +228,16 @@ mod tests {
         assert_eq!(age(&[]), 1);
         assert_eq!(age(&[("age", "20")]), 21);
         assert!((30..35).contains(&age(&[("age", "20"), ("date", &ago(30))])));
-        assert_eq!(age(&[("age", "nonsense"), ("date", &ago(0))]), 1);
+        // Older rather than fresher, where it is not said in one way.
+        assert_eq!(age(&[("age", "20"), ("age", "30")]), 31);
+        assert_eq!(age(&[("age", "30, 20")]), 31);
+        assert!((60..65).contains(&age(&[("date", &ago(9)), ("date", &ago(60))])));
+        for junk in ["nonsense", "-1", "1.5", "+5", "", "20, x", "99999999999999999999999"] {
+            assert_eq!(age(&[("age", junk), ("date", &ago(0))]), ENDLESS.as_secs(), "{junk}");
+        }
+        let two = format!("{}, {}", ago(0), ago(0));
+        for junk in ["yesterday", "", &two] {
+            assert_eq!(age(&[("date", junk)]), ENDLESS.as_secs(), "{junk}");
+        }
     }
 }

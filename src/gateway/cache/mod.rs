@@ -101,7 +101,7 @@ impl Cache {
         fetch: F,
     ) -> Result<Reply, Error>
     where
-        F: AsyncFnOnce(Request) -> Result<Reply, Error> + 'static,
+        F: AsyncFn(Request) -> Result<Reply, Error> + 'static,
     {
         if request.method != Method::GET && request.method != Method::HEAD {
             return self.write(request, fetch).await;
@@ -122,7 +122,7 @@ impl Cache {
         fetch: F,
     ) -> Result<Reply, Error>
     where
-        F: AsyncFnOnce(Request) -> Result<Reply, Error> + 'static,
+        F: AsyncFn(Request) -> Result<Reply, Error> + 'static,
     {
         let key = key(&request);
         let limit = (Instant::now() + PATIENCE).min(context.deadline.into());
@@ -195,7 +195,7 @@ impl Cache {
     async fn write(
         &self,
         request: Request,
-        fetch: impl AsyncFnOnce(Request) -> Result<Reply, Error>,
+        fetch: impl AsyncFn(Request) -> Result<Reply, Error>,
     ) -> Result<Reply, Error> {
         if request.method.is_safe() {
             return fetch(request).await;

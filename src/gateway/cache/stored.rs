@@ -45,8 +45,6 @@ pub(super) enum Confirmed {
     Kept(Stored),
     /// It is what this request asks for, and may not be kept: not of a request with a token, or with a cookie.
     Once(Reply),
-    /// Nothing: it is about another one.
-    Other,
 }
 
 /// Whether a stored answer serves a request.
@@ -100,6 +98,16 @@ impl Stored {
         }
     }
 
+    /// Whether a 304 with `headers` is about this answer (RFC 9111, section 4.3.4).
+    pub(super) fn is_confirmed_by(&self, headers: &Headers) -> bool {
+        let tag = |headers: &Headers| headers.get(ETAG).map(|tag| strong(tag.as_bytes()).to_vec());
+        match (tag(headers), headers.get(LAST_MODIFIED)) {
+            (Some(other), _) => Some(other) == tag(&self.headers),
+            (None, Some(date)) => Some(date) == self.headers.get(LAST_MODIFIED),
+            (None, None) => true,
+        }
+    }
+
     /// This answer after its origin has said in a 304 with `headers`, `delay` after it was asked, that it is good
     /// (RFC 9111, section 4.3.4).
     pub(super) fn freshened(
@@ -108,11 +116,6 @@ impl Stored {
         headers: &Headers,
         delay: Duration,
     ) -> Confirmed {
-        let tag =
-            |headers: &Headers| headers.get(ETAG).map(|etag| strong(etag.as_bytes()).to_vec());
-        if tag(headers).is_some() && tag(headers) != tag(&self.headers) {
-            return Confirmed::Other;
-        }
         let mut merged = self.headers.clone();
         // They were of the time when it was made, or came.
         merged.remove(DATE);

@@ -248,10 +248,31 @@ async fn a_confirmation_of_another_version_is_no_answer() {
     bench.get(&[]).await;
     advance(Duration::from_secs(2)).await;
     bench.then(304, "", &["etag: \"8\""]);
+    // It is asked for that one.
+    bench.then(200, "two", &["cache-control: max-age=1", "etag: \"8\""]);
+    assert_eq!(bench.get(&[]).await.2, "two");
+    assert_eq!(bench.asked_with(HeaderName::from_static("if-none-match")), None);
+    assert_eq!(bench.get(&[]).await, got(200, "hit", "two"));
+    advance(Duration::from_secs(2)).await;
+    // Who confirms whatever was not asked about gives no answer at all.
+    bench.then(304, "", &["etag: \"9\""]);
+    bench.then(304, "", &["etag: \"9\""]);
     let error = bench.send(request(&Method::GET, "/a", &[])).await.unwrap_err();
     assert_eq!(error.kind(), Kind::BadGateway);
-    bench.then(200, "two", &[]);
-    assert_eq!(bench.get(&[]).await, got(200, "fwd=miss", "two"));
+    bench.then(200, "three", &[]);
+    assert_eq!(bench.get(&[]).await, got(200, "fwd=miss", "three"));
+}
+
+#[actix_rt::test]
+async fn a_confirmation_of_another_date_is_none_of_what_is_kept() {
+    let bench = Bench::new();
+    let line = |day: u8| format!("last-modified: Sun, {day:02} Nov 1994 08:49:37 GMT");
+    bench.then(200, "one", &["cache-control: max-age=1", &line(6)]);
+    bench.get(&[]).await;
+    advance(Duration::from_secs(2)).await;
+    bench.then(304, "", &[&line(13)]);
+    bench.then(200, "two", &[&line(13)]);
+    assert_eq!(bench.get(&[]).await.2, "two");
 }
 
 #[actix_rt::test]

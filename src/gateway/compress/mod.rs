@@ -16,6 +16,7 @@ use actix_web::body::{self, BodySize, BoxBody, MessageBody};
 use actix_web::http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
     CONTENT_TYPE, ContentEncoding, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
+    IF_NONE_MATCH,
 };
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
@@ -23,6 +24,7 @@ use futures_util::FutureExt as _;
 
 use crate::edge::vary;
 use crate::transport::Headers;
+use crate::transport::lines::words;
 use negotiate::negotiate;
 
 /// An answer below this many bytes fits into a packet or two anyway.
@@ -44,11 +46,18 @@ const DIGESTS: [HeaderName; 4] = [
 /// helps: it is a success, long enough, of a type that shrinks, and not encoded yet. Its ETag becomes a weak one,
 /// because the bytes are no longer those that it names; see [`restore_tags`].
 pub(super) fn compress(request: &RequestHead, response: HttpResponse) -> HttpResponse {
-    if !request.headers.contains_key(ACCEPT_ENCODING) || !may_shrink(&response) {
+    let mut response = response;
+    if response.status() == StatusCode::NOT_MODIFIED {
+        confirm(request, &mut response);
         return response;
     }
-    let mut response = response;
+    if !may_shrink(&response) {
+        return response;
+    }
     vary(response.headers_mut(), "accept-encoding");
+    if !request.headers.contains_key(ACCEPT_ENCODING) {
+        return response;
+    }
     let short = matches!(response.body().size(), BodySize::Sized(length) if length <= SMALL as u64);
     match negotiate(&request.headers, short) {
         Some(coding) if request.method == Method::HEAD => {
@@ -59,6 +68,33 @@ pub(super) fn compress(request: &RequestHead, response: HttpResponse) -> HttpRes
         Some(coding) => encode(response, coding),
         None => response,
     }
+}
+
+/// Has a 304 say of its 200 what that would say of itself, Vary and the weakness of its tag (RFC 9110, section 15.4.5).
+/// Some say how long it would be; else the client's own tag tells.
+fn confirm(request: &RequestHead, response: &mut HttpResponse) {
+    let (headers, length) = (response.headers(), response.body().size());
+    let is_other = headers.get(CONTENT_TYPE).is_some_and(|value| !is_text(value));
+    if is_other || matches!(length, BodySize::Sized(1..WORTHWHILE)) || is_fixed(headers) {
+        return;
+    }
+    let is_known = matches!(length, BodySize::Sized(WORTHWHILE..));
+    let short = matches!(length, BodySize::Sized(length) if length <= SMALL as u64);
+    let is_weak = is_known
+        && request.headers.contains_key(ACCEPT_ENCODING)
+        && negotiate(&request.headers, short).is_some();
+    if is_weak || knows_weak(request, headers) {
+        weaken(response.headers_mut());
+    }
+    vary(response.headers_mut(), "accept-encoding");
+}
+
+/// Whether the client of `request` has what is told of in `headers` under a weak tag.
+fn knows_weak(request: &RequestHead, headers: &HeaderMap) -> bool {
+    let Some(tag) = headers.get(ETAG).map(|tag| tag.as_bytes()) else { return false };
+    let lines = request.headers.get_all(IF_NONE_MATCH);
+    let mut known = lines.flat_map(|line| words(line.as_bytes()));
+    known.any(|known| known.strip_prefix(b"W/") == Some(tag))
 }
 
 /// Takes the weakness from the tags of If-Match, which compares strongly, so that a client that was given a
@@ -84,11 +120,13 @@ fn may_shrink(response: &HttpResponse) -> bool {
     };
     let (status, headers) = (response.status(), response.headers());
     let whole = status.is_success() && status != StatusCode::PARTIAL_CONTENT;
-    let fixed = || {
-        let said = [CONTENT_ENCODING, CONTENT_RANGE].iter().any(|name| headers.contains_key(name));
-        said || DIGESTS.iter().any(|name| headers.contains_key(name)) || no_transform(headers)
-    };
-    long && whole && headers.get(CONTENT_TYPE).is_some_and(is_text) && !fixed()
+    long && whole && headers.get(CONTENT_TYPE).is_some_and(is_text) && !is_fixed(headers)
+}
+
+/// Whether content with these `headers` has to stay as it is.
+fn is_fixed(headers: &HeaderMap) -> bool {
+    let said = [CONTENT_ENCODING, CONTENT_RANGE].iter().any(|name| headers.contains_key(name));
+    said || DIGESTS.iter().any(|name| headers.contains_key(name)) || no_transform(headers)
 }
 
 fn no_transform(headers: &HeaderMap) -> bool {
@@ -121,6 +159,11 @@ fn relabel(headers: &mut HeaderMap, coding: ContentEncoding) {
     headers.remove(CONTENT_LENGTH);
     // Ranges would be of the content as it was.
     headers.remove(ACCEPT_RANGES);
+    weaken(headers);
+}
+
+/// Has the tag in `headers` name more than these bytes.
+fn weaken(headers: &mut HeaderMap) {
     let strong = headers.get(ETAG).filter(|tag| tag.as_bytes().starts_with(b"\""));
     let weak = strong.map(|tag| [b"W/", tag.as_bytes()].concat());
     if let Some(Ok(weak)) = weak.map(|tag| HeaderValue::from_bytes(&tag)) {
@@ -294,6 +337,38 @@ mod tests {
         }
         for other in ["", "image/png", "application/zip", "application/jsonx", "json", "é/x"] {
             assert!(!is_text(&HeaderValue::from_bytes(other.as_bytes()).unwrap()), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_304_says_what_its_200_would() {
+        // The 200 of this length, of which a 304 tells to a client that has it under this tag.
+        for (length, accept, known) in [
+            (Some(LONG), "gzip", "W/\"7\""),
+            (Some(LONG), "gzip", "\"7\""),
+            (Some(LONG), "identity", "\"7\""),
+            (Some(LONG), "", "\"7\""),
+            (Some(100), "gzip", "\"7\""),
+            (None, "gzip", "\"6\", W/\"7\""),
+            (None, "", "\"7\""),
+        ] {
+            let mut request = RequestHead::default();
+            if !accept.is_empty() {
+                request = asking(Method::GET, accept);
+            }
+            let full = compress(&request, answer(text(length.unwrap_or(LONG))));
+            request.headers.insert(IF_NONE_MATCH, HeaderValue::from_static(known));
+            let empty = stream::empty::<std::io::Result<Bytes>>();
+            let body = match length {
+                Some(length) => Body::stream(Some(length as u64), empty).into_box_body(),
+                None => Body::None.into_box_body(),
+            };
+            let mut told = HttpResponse::NotModified();
+            let told = told.insert_header((ETAG, "\"7\"")).body(body);
+            let told = compress(&request, told);
+            for name in [ETAG, VARY] {
+                assert_eq!(header(&told, name.clone()), header(&full, name), "{length:?} {known}");
+            }
         }
     }
 

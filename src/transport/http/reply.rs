@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use actix_web::http::StatusCode;
 use actix_web::web::Bytes;
 use futures_util::Stream;
 use tokio::sync::OwnedSemaphorePermit as Permit;
@@ -48,7 +49,10 @@ pub(super) fn receive(
     let body = match length {
         Some(0) => {
             let body = match declared {
-                _ if is_head => Body::None.into_head(declared),
+                // Of what is not sent (RFC 9110, section 8.6).
+                _ if is_head || status == StatusCode::NOT_MODIFIED => {
+                    Body::None.into_head(declared)
+                }
                 Some(_) => Body::Full(Bytes::new()),
                 None => Body::None,
             };
