@@ -25,6 +25,7 @@ mod slow;
 mod smuggling;
 mod stores;
 mod stuck;
+mod stores_held;
 mod support;
 mod tls;
 mod topologies;

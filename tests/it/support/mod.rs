@@ -2,6 +2,7 @@
 
 mod balancer;
 mod client;
+mod mongo_proxy;
 mod process;
 mod servers;
 pub(crate) mod tls;
@@ -9,6 +10,7 @@ mod upstream;
 
 pub(crate) use balancer::Balancer;
 pub(crate) use client::{Answer, Client};
+pub(crate) use mongo_proxy::MongoProxy;
 pub(crate) use process::{Process, Shop, Storage, Topology};
 pub(crate) use servers::{Kind, Server, free_port};
 pub(crate) use upstream::{Line, Raw, Upstream};
