@@ -60,10 +60,12 @@ pub enum Kind {
     Unavailable,
     /// The time the caller had left is used up.
     DeadlineExceeded,
+    /// There is no room for what was to be stored.
+    InsufficientStorage,
 }
 
 /// Kind, status, the last part of the problem's `type`, and its title.
-const TABLE: [(Kind, u16, &str, &str); 19] = [
+const TABLE: [(Kind, u16, &str, &str); 20] = [
     (Kind::Malformed, 400, "malformed", "Malformed request"),
     (Kind::Unauthorized, 401, "unauthorized", "Authentication required"),
     (Kind::Forbidden, 403, "forbidden", "Not allowed"),
@@ -83,6 +85,7 @@ const TABLE: [(Kind, u16, &str, &str); 19] = [
     (Kind::BadGateway, 502, "bad-gateway", "Bad gateway"),
     (Kind::Unavailable, 503, "unavailable", "Temporarily unavailable"),
     (Kind::DeadlineExceeded, 504, "deadline-exceeded", "Deadline exceeded"),
+    (Kind::InsufficientStorage, 507, "insufficient-storage", "Insufficient storage"),
 ];
 
 impl Kind {
@@ -392,7 +395,7 @@ mod tests {
     fn an_answer_that_is_no_problem_still_has_a_kind() {
         let error = Error::decode(StatusCode::IM_A_TEAPOT, b"<html>", None);
         assert_eq!(error.kind(), Kind::Malformed);
-        let error = Error::decode(StatusCode::INSUFFICIENT_STORAGE, b"", Some(3));
+        let error = Error::decode(StatusCode::LOOP_DETECTED, b"", Some(3));
         assert_eq!(error.kind(), Kind::BadGateway);
     }
 }

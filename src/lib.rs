@@ -19,7 +19,7 @@
 //! ```
 //!
 //! Beside the arrows: [`edge`] is what every role does with a request before and after its handler,
-//! [`auth`] knows who asks and whether they may, [`storage`] opens pools, [`server`] listens and drains, [`tls`] has the certificates, [`readiness`] says what a role needs, and
+//! [`auth`] knows who asks and whether they may, [`storage`] opens pools, [`deadline`] says when a caller stops waiting, [`server`] listens and drains, [`tls`] has the certificates, [`readiness`] says what a role needs, and
 //! [`telemetry`] is what a process says of itself. `tests/architecture.rs` holds the arrows.
 
 pub mod app;
@@ -28,6 +28,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod contract;
+pub mod deadline;
 pub mod edge;
 pub mod error;
 pub mod gateway;

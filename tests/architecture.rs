@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module of the crate, and the modules that its code may name. `app` may name every one.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("main", &["cli", "commands"]),
     ("commands", &["app", "cli", "config", "contract", "telemetry", "tls"]),
     ("cli", &[]),
@@ -19,12 +19,13 @@ const ARROWS: [(&str, &[&str]); 16] = [
         &["auth", "config", "contract", "edge", "error", "readiness", "telemetry", "transport"],
     ),
     ("contract", &["error", "transport"]),
-    ("edge", &["auth", "error", "telemetry", "transport"]),
+    ("edge", &["auth", "deadline", "error", "telemetry", "transport"]),
     ("auth", &["config", "contract", "error", "transport"]),
     ("transport", &["config", "error"]),
-    ("storage", &["config", "error"]),
+    ("storage", &["config", "deadline", "error"]),
     ("telemetry", &["config"]),
     ("readiness", &[]),
+    ("deadline", &[]),
     ("tls", &[]),
     ("config", &[]),
 ];

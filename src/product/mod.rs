@@ -76,7 +76,7 @@ impl Role {
                 if !place.is_prepared() {
                     preparing.look(|| async move { place.prepare().await.map(drop) }).await?;
                 }
-                store.ping().await.map_err(|error| error.to_string())
+                store.check().await
             }
         };
         let ask_cache = move || {

@@ -1,69 +1,170 @@
 //! PostgreSQL behind a pool, over TLS where the URL or the server asks for it, without libpq.
 
+use std::ops::{Deref, DerefMut};
 use std::str::FromStr as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bb8::RunError;
 use diesel::ConnectionError;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Text};
 use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
-use diesel_async::pooled_connection::{
-    AsyncDieselConnectionManager, ManagerConfig, PoolableConnection as _, RecyclingMethod,
-};
+use diesel_async::pooled_connection::{PoolError, PoolableConnection as _};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _};
-use futures_util::FutureExt as _;
-use tokio::time::timeout;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::{timeout, timeout_at};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{Limits, LogFailures, StoreError, acquire_error};
+use super::{Access, KeepFailures, Limits, Share, Shares, StoreError, acquire_error, call};
 
-/// A connection, and what makes one.
+/// A connection.
 pub type Connection = AsyncPgConnection;
-pub(super) type Manager = AsyncDieselConnectionManager<Connection>;
 
 /// How long a connection may wait for the other side to acknowledge what was sent.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 /// How old a connection may grow, so that a failover or a new password is noticed.
 const LIFETIME: Duration = Duration::from_secs(30 * 60);
+/// A few pages that are written, and nobody sees.
+const TRIAL: &str =
+    "CREATE TEMPORARY TABLE app_trial ON COMMIT DROP AS SELECT * FROM generate_series(1, 1000)";
 /// Names the lock that migrations take: the bytes of "app migr".
 const MIGRATION_LOCK: i64 = 0x6170_7020_6d69_6772;
 
 /// Connections to one database, for one worker thread.
 #[derive(Clone, Debug)]
-pub struct Pool(bb8::Pool<Manager>);
+pub struct Pool {
+    connections: bb8::Pool<Manager>,
+    shares: Shares,
+}
+
+/// A connection that goes back to its pool, or is closed when its call took longer than it may: the server may
+/// still be at it.
+pub struct Lease<'a> {
+    connection: bb8::PooledConnection<'a, Manager>,
+    share: Share,
+}
+
+/// What opens connections and knows which can be used again.
+#[derive(Debug)]
+struct Manager {
+    url: SecretString,
+    limits: Limits,
+}
+
+/// A connection of a pool.
+struct Pooled {
+    connection: Connection,
+    opened: Instant,
+    is_over: bool,
+}
+
+impl bb8::ManageConnection for Manager {
+    type Connection = Pooled;
+    type Error = PoolError;
+
+    async fn connect(&self) -> Result<Pooled, PoolError> {
+        let opened = Instant::now();
+        let connection = connect(self.url.expose_secret().to_owned(), self.limits.clone()).await;
+        let connection = connection.map_err(PoolError::ConnectionError)?;
+        Ok(Pooled { connection, opened, is_over: false })
+    }
+
+    async fn is_valid(&self, _: &mut Pooled) -> Result<(), PoolError> {
+        Ok(())
+    }
+
+    fn has_broken(&self, pooled: &mut Pooled) -> bool {
+        pooled.is_over
+            || std::thread::panicking()
+            || pooled.connection.is_broken()
+            || !self.limits.state.is_current(pooled.opened)
+    }
+}
 
 impl Pool {
     /// A pool of connections to the database at `url`. Opens none yet.
-    pub fn new(url: &str, limits: &Limits) -> Self {
-        let mut config = ManagerConfig::default();
-        config.recycling_method = RecyclingMethod::Fast;
-        let limits = *limits;
-        config.custom_setup = Box::new(move |url| connect(url.to_owned(), limits).boxed());
-        let manager = Manager::new_with_config(url, config);
+    pub fn new(url: &SecretString, limits: &Limits) -> Self {
         let builder = bb8::Pool::builder()
             .max_size(limits.size.max(1))
             .connection_timeout(limits.acquire)
-            .error_sink(Box::new(LogFailures::default()))
+            .error_sink(Box::new(KeepFailures(limits.state.clone())))
             .test_on_check_out(false)
             .max_lifetime(Some(LIFETIME));
-        Self(builder.build_unchecked(manager))
+        let manager = Manager { url: url.clone(), limits: limits.clone() };
+        Self { connections: builder.build_unchecked(manager), shares: Shares::new(limits) }
     }
 
-    /// A connection, once one is free. To be used within [`super::to_the_end`].
+    /// A connection for `access`, once one is free. To be used within [`super::to_the_end`].
     ///
     /// # Errors
     /// When none was free in time, or none can be opened.
-    pub async fn get(&self) -> Result<bb8::PooledConnection<'_, Manager>, StoreError> {
+    pub async fn get(&self, access: Access) -> Result<Lease<'_>, StoreError> {
+        let share = self.shares.take(access).await?;
+        let state = self.shares.state();
         loop {
-            let mut connection = self.0.get().await.map_err(acquire_error)?;
-            // One that the server has closed is thrown away when it goes back, and not before.
-            if !connection.is_broken() {
-                return Ok(connection);
+            let opening = timeout_at(share.until.into(), self.connections.get()).await;
+            let connection = opening.unwrap_or(Err(RunError::TimedOut));
+            let mut connection = connection.map_err(|error| acquire_error(error, state))?;
+            // One that the server has closed, or that is not to be used any more, is thrown away when it goes back,
+            // and not before.
+            if !connection.connection.is_broken() && state.is_current(connection.opened) {
+                return Ok(Lease { connection, share });
             }
         }
+    }
+
+    /// Asks whether the database answers, and takes writes.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let mode = diesel::dsl::sql::<Text>("current_setting('transaction_read_only')");
+        let mut lease = self.get(Access::Read).await?;
+        let mode = diesel::select(mode).get_result::<String>(&mut *lease).await?;
+        if mode == "on" {
+            lease.connection.is_over = true;
+            // It is what a write would be told.
+            call::writes();
+            return Err(StoreError::ReadOnly("the server's transactions are read-only".into()));
+        }
+        Ok(())
+    }
+
+    /// Tries to write, in a table of its own that goes with the transaction; whether it could be tried.
+    ///
+    /// # Errors
+    /// Why it cannot be written.
+    pub async fn try_write(&self) -> Result<bool, StoreError> {
+        let mut lease = self.get(Access::Write).await?;
+        match lease.batch_execute(TRIAL).await.map_err(StoreError::from) {
+            Ok(()) => Ok(true),
+            // Not everybody may make such tables.
+            Err(StoreError::Failed(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Deref for Lease<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection.connection
+    }
+}
+
+impl DerefMut for Lease<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.connection.connection
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        self.connection.is_over |= self.share.is_overdue();
     }
 }
 
@@ -123,7 +224,7 @@ pub async fn migrate(
     migrations: EmbeddedMigrations,
 ) -> Result<Vec<String>, String> {
     // A migration may take longer than any statement of a request.
-    let connecting = connect(url.to_owned(), *limits);
+    let connecting = connect(url.to_owned(), limits.clone());
     let mut connection = connecting.await.map_err(|error| error.to_string())?;
     connection
         .batch_execute("SET statement_timeout = 0")

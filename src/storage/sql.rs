@@ -1,10 +1,7 @@
 //! One set of queries on two back ends: a pool and a connection that are one or the other, and a macro
 //! that writes a query's body for both.
 
-use diesel_async::SimpleAsyncConnection as _;
-use secrecy::ExposeSecret as _;
-
-use super::{Limits, StoreError, postgres, sqlite};
+use super::{Access, Limits, StoreError, postgres, sqlite};
 use crate::config::SqlUrl;
 
 /// Connections to one database, for one worker thread.
@@ -20,9 +17,9 @@ pub enum Pool {
 #[expect(clippy::large_enum_variant, reason = "it lives as long as a query, and is never moved")]
 pub enum Connection<'a> {
     /// To a file.
-    Sqlite(bb8::PooledConnection<'a, sqlite::Manager>),
+    Sqlite(sqlite::Lease<'a>),
     /// To a server.
-    Postgres(bb8::PooledConnection<'a, postgres::Manager>),
+    Postgres(postgres::Lease<'a>),
 }
 
 /// Evaluates `body` with `name` bound to the connection inside, whichever it is. The body stands for each
@@ -48,30 +45,52 @@ impl Pool {
     pub fn new(url: &SqlUrl, limits: &Limits) -> Self {
         match url {
             SqlUrl::Sqlite(path) => Self::Sqlite(sqlite::Pool::new(path, limits)),
-            SqlUrl::Postgres(url) => {
-                Self::Postgres(postgres::Pool::new(url.expose_secret(), limits))
-            }
+            SqlUrl::Postgres(url) => Self::Postgres(postgres::Pool::new(url, limits)),
         }
     }
 
-    /// A connection, once one is free.
+    /// A connection for a call that changes nothing, once one is free.
     ///
     /// # Errors
     /// When none was free in time, or none can be opened.
     pub async fn get(&self) -> Result<Connection<'_>, StoreError> {
+        self.lease(Access::Read).await
+    }
+
+    /// A connection for a call that may write, once one is free.
+    ///
+    /// # Errors
+    /// As [`Pool::get`].
+    pub async fn get_to_write(&self) -> Result<Connection<'_>, StoreError> {
+        self.lease(Access::Write).await
+    }
+
+    async fn lease(&self, access: Access) -> Result<Connection<'_>, StoreError> {
         Ok(match self {
-            Self::Sqlite(pool) => Connection::Sqlite(pool.get().await?),
-            Self::Postgres(pool) => Connection::Postgres(pool.get().await?),
+            Self::Sqlite(pool) => Connection::Sqlite(pool.get(access).await?),
+            Self::Postgres(pool) => Connection::Postgres(pool.get(access).await?),
         })
     }
-}
 
-impl Connection<'_> {
-    /// Asks whether the database answers.
+    /// Asks whether the database answers, and takes writes where that can be asked.
     ///
     /// # Errors
     /// Why it does not.
-    pub async fn ping(&mut self) -> Result<(), StoreError> {
-        Ok(on_either!(self, connection => connection.batch_execute("SELECT 1").await)?)
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(pool) => pool.ping().await,
+            Self::Postgres(pool) => pool.ping().await,
+        }
+    }
+
+    /// Tries to write, where that leaves no trace; whether it could be tried.
+    ///
+    /// # Errors
+    /// Why it cannot be written.
+    pub async fn try_write(&self) -> Result<bool, StoreError> {
+        match self {
+            Self::Sqlite(pool) => pool.try_write().await.map(|()| true),
+            Self::Postgres(pool) => pool.try_write().await,
+        }
     }
 }

@@ -1,11 +1,14 @@
 //! The embedded store: a SQLite file behind a pool, with a write-ahead log that survives `kill -9`.
 
 use std::fs::OpenOptions;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use bb8::RunError;
 use diesel::connection::SimpleConnection as _;
+use diesel::result::Error as QueryError;
 use diesel::{Connection as _, ConnectionError, SqliteConnection};
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
@@ -14,8 +17,9 @@ use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncConnection as _, SimpleAsyncConnection as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _};
 use futures_util::FutureExt as _;
+use tokio::time::timeout_at;
 
-use super::{Limits, LogFailures, StoreError, acquire_error};
+use super::{Access, InTime, KeepFailures, Limits, Share, Shares, StoreError, acquire_error};
 
 /// A connection whose statements run on the blocking pool.
 pub type Connection = SyncConnectionWrapper<SqliteConnection>;
@@ -23,8 +27,16 @@ pub(super) type Manager = AsyncDieselConnectionManager<Connection>;
 
 /// What every connection says first. `FULL` makes a commit wait for the disk, so that not even a power
 /// cut takes back what was acknowledged; `secure_delete` leaves nothing in the file of what was erased.
-const PRAGMAS: &str = "PRAGMA busy_timeout = 5000; PRAGMA synchronous = FULL; \
-                       PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;";
+const PRAGMAS: &str = "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+                       PRAGMA secure_delete = ON;";
+
+/// How long a migration waits for others who have locked the file.
+const MIGRATION_PATIENCE: Duration = Duration::from_secs(5);
+
+/// [`PRAGMAS`], and how long a statement waits for others who have locked the file.
+fn pragmas(patience: Duration) -> String {
+    format!("PRAGMA busy_timeout = {}; {PRAGMAS}", patience.as_millis())
+}
 
 /// The file remembers that it has a write-ahead log. Switching does not wait for others, unlike the rest.
 const WRITE_AHEAD_LOG: &str = "PRAGMA journal_mode = WAL;";
@@ -32,37 +44,105 @@ const SWITCH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Connections to one file, for one worker thread.
 #[derive(Clone, Debug)]
-pub struct Pool(bb8::Pool<Manager>);
+pub struct Pool {
+    connections: bb8::Pool<Manager>,
+    shares: Shares,
+}
+
+/// A connection that goes back to its pool.
+pub struct Lease<'a> {
+    connection: bb8::PooledConnection<'a, Manager>,
+    _share: Share,
+}
 
 impl Pool {
     /// A pool of connections to the file at `path`. Opens none yet.
     pub fn new(path: &Path, limits: &Limits) -> Self {
         let mut config = ManagerConfig::default();
         config.recycling_method = RecyclingMethod::Fast;
-        config.custom_setup = Box::new(|path| open(path.to_owned()).boxed());
+        let patience = limits.statement;
+        config.custom_setup = Box::new(move |path| open(path.to_owned(), patience).boxed());
         let manager = Manager::new_with_config(path.display().to_string(), config);
         let builder = bb8::Pool::builder()
             .max_size(limits.size.max(1))
             .connection_timeout(limits.acquire)
-            .error_sink(Box::new(LogFailures::default()))
+            .error_sink(Box::new(KeepFailures(limits.state.clone())))
             // A file does not hang up: nothing to test, and no connection grows stale.
             .test_on_check_out(false)
             .max_lifetime(None);
-        Self(builder.build_unchecked(manager))
+        Self { connections: builder.build_unchecked(manager), shares: Shares::new(limits) }
     }
 
-    /// A connection, once one is free. To be used within [`super::to_the_end`].
+    /// A connection for `access`, once one is free. To be used within [`super::to_the_end`].
     ///
     /// # Errors
     /// When none was free in time or the file cannot be opened.
-    pub async fn get(&self) -> Result<bb8::PooledConnection<'_, Manager>, StoreError> {
-        self.0.get().await.map_err(acquire_error)
+    pub async fn get(&self, access: Access) -> Result<Lease<'_>, StoreError> {
+        let share = self.shares.take(access).await?;
+        let opening = timeout_at(share.until.into(), self.connections.get()).await;
+        let connection = opening.unwrap_or(Err(RunError::TimedOut));
+        let connection = connection.map_err(|error| acquire_error(error, self.shares.state()))?;
+        Ok(Lease { connection, _share: share })
+    }
+
+    /// Does `work` in a transaction that has the file to itself from its beginning, on a thread where it may block;
+    /// it is taken back where it comes too late. One visit to the blocking pool instead of one a statement.
+    ///
+    /// # Errors
+    /// As [`Pool::get`], and that of `work`.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut SqliteConnection) -> Result<T, QueryError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let mut lease = self.get(Access::Write).await?;
+        let in_time = InTime::of_call();
+        let written = lease.spawn_blocking(move |connection| {
+            connection.immediate_transaction(|connection| {
+                // Whoever had the file may have had it for long.
+                in_time.check()?;
+                let done = work(connection)?;
+                in_time.check()?;
+                Ok(done)
+            })
+        });
+        Ok(written.await?)
+    }
+
+    /// Asks whether the file can be read; and whether it can be written, where writes have failed.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        Ok(self.get(Access::Read).await?.batch_execute("SELECT 1").await?)
+    }
+
+    /// Writes what is there already: the version that the file has room for, and that nobody uses.
+    ///
+    /// # Errors
+    /// Why that cannot be written.
+    pub async fn try_write(&self) -> Result<(), StoreError> {
+        Ok(self.get(Access::Write).await?.batch_execute("PRAGMA user_version = 0").await?)
     }
 }
 
-async fn open(path: String) -> Result<Connection, ConnectionError> {
+impl Deref for Lease<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Lease<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+}
+
+async fn open(path: String, patience: Duration) -> Result<Connection, ConnectionError> {
     let mut connection = Connection::establish(&path).await?;
-    connection.batch_execute(PRAGMAS).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
+    let pragmas = pragmas(patience);
+    connection.batch_execute(&pragmas).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(connection)
 }
 
@@ -84,7 +164,8 @@ pub fn migrate(path: &Path, migrations: EmbeddedMigrations) -> Result<Vec<String
     drop(file.map_err(|error| cannot_open(&error))?);
     let mut connection = SqliteConnection::establish(&path.display().to_string())
         .map_err(|error| cannot_open(&error))?;
-    connection.batch_execute(PRAGMAS).map_err(|error| cannot_open(&error))?;
+    let pragmas = pragmas(MIGRATION_PATIENCE);
+    connection.batch_execute(&pragmas).map_err(|error| cannot_open(&error))?;
     switch_to_log(&mut connection).map_err(|error| cannot_open(&error))?;
     let applied = connection.exclusive_transaction(|connection| {
         let applied = connection.run_pending_migrations(migrations).map_err(Failure::Migration)?;

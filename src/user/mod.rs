@@ -22,7 +22,7 @@ use crate::contract::ProductClient;
 use crate::edge::{self, Path, path};
 use crate::readiness::Check;
 use crate::storage::copy::{self, Copied, Progress};
-use crate::storage::{Prepared, Preparing, StoreError};
+use crate::storage::{Preparing, StoreError, StoreState};
 use crate::transport::Peer;
 use authority::Authority;
 pub use chores::{create, enable, promote, set_password};
@@ -38,7 +38,7 @@ use throttle::Throttle;
 pub struct Role {
     options: config::User,
     mode: Mode,
-    prepared: Prepared,
+    state: StoreState,
     authority: Arc<Authority>,
     hashing: Hashing,
     throttle: Arc<Throttle>,
@@ -70,11 +70,11 @@ impl Role {
         mode: Mode,
         verifier: Arc<Verifier>,
     ) -> Result<Self, (&'static str, String)> {
-        let prepared = Prepared::default();
+        let state = StoreState::default();
         let embedded = matches!(options.database_url, SqlUrl::Sqlite(_));
         if embedded {
             migrate(&options).await.map_err(|problem| ("user.database_url", problem))?;
-            prepared.set();
+            state.set_prepared();
         }
         let may_make = embedded || mode == Mode::Open;
         let keys = Keyring::open(&options, auth.access_ttl, may_make)?;
@@ -84,7 +84,7 @@ impl Role {
             throttle: Arc::new(Throttle::new(&options)),
             mode,
             options,
-            prepared,
+            state,
         })
     }
 
@@ -103,22 +103,22 @@ impl Role {
     }
 
     fn trust(&self) -> Data<Trust> {
-        let users = Store::open(&self.options, self.prepared.clone());
+        let users = Store::open(&self.options, self.state.clone());
         Data::new(Trust { users, authority: self.authority.clone() })
     }
 
     /// What the role needs. Asking also brings the tables up to date when the store answers for the first
     /// time.
     pub fn checks(&self) -> Vec<Check> {
-        let users = Store::open(&self.options, self.prepared.clone());
+        let users = Store::open(&self.options, self.state.clone());
         let (role, preparing) = (self.clone(), Preparing::default());
         let ask = move || {
             let (role, users, preparing) = (role.clone(), users.clone(), preparing.clone());
             async move {
-                if !role.prepared.is_set() {
+                if !role.state.is_prepared() {
                     preparing.look(|| role.prepare()).await?;
                 }
-                users.ping().await.map_err(|error| error.to_string())
+                users.check().await
             }
         };
         vec![Check::required("user.database", ask)]
@@ -126,7 +126,7 @@ impl Role {
 
     async fn prepare(self) -> Result<(), String> {
         migrate(&self.options).await?;
-        self.prepared.set();
+        self.state.set_prepared();
         Ok(())
     }
 }
@@ -150,7 +150,7 @@ pub async fn copy(
     progress: impl Progress,
 ) -> Result<Copied, String> {
     let to = prepared(to).await?;
-    let from = Store::open(from, Prepared::already());
+    let from = Store::open(from, StoreState::already_prepared());
     // First, so that no account is there without, however early a copy is cut off.
     let ended = copy::copy(&Revocations(&from), &Revocations(&to), |_, _| {}).await;
     ended.map_err(|error| error.to_string())?;
@@ -165,7 +165,7 @@ pub async fn copy(
 /// The store, with its tables up to date.
 async fn prepared(options: &config::User) -> Result<Store, String> {
     migrate(options).await?;
-    Ok(Store::open(options, Prepared::already()))
+    Ok(Store::open(options, StoreState::already_prepared()))
 }
 
 /// Every route of the role, and who may ask it.

@@ -12,14 +12,13 @@ use super::model::{Cursor, NewProduct};
 use crate::config::{DocumentUrl, Product as Options};
 use crate::contract::{Money, Product};
 use crate::storage::copy::Rows;
-use crate::storage::{Limits, Prepared, StoreError, to_the_end};
+use crate::storage::{Limits, StoreError, StoreState, to_the_end};
 
 /// Where the catalogue is, and whether it is ready; shared by the threads of a process.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     back_end: BackEnd,
     limits: Limits,
-    prepared: Prepared,
 }
 
 #[derive(Clone, Debug)]
@@ -69,8 +68,11 @@ impl Place {
             size: options.pool_size,
             acquire: options.acquire_timeout,
             statement: options.statement_timeout,
+            // MongoDB's calls end by themselves.
+            ends_calls: false,
+            state: StoreState::default(),
         };
-        Ok(Self { back_end, limits, prepared: Prepared::default() })
+        Ok(Self { back_end, limits })
     }
 
     /// Whether the place is a file of this machine.
@@ -84,7 +86,7 @@ impl Place {
     /// # Errors
     /// Why they could not be.
     pub(super) async fn prepare(&self) -> Result<Vec<String>, String> {
-        if self.prepared.is_set() {
+        if self.limits.state.is_prepared() {
             return Ok(Vec::new());
         }
         let applied = match &self.back_end {
@@ -94,13 +96,13 @@ impl Place {
                 store.prepare().await.map_err(|error| error.to_string())?
             }
         };
-        self.prepared.set();
+        self.limits.state.set_prepared();
         Ok(applied)
     }
 
     /// Whether tables and indexes are up to date.
     pub(super) fn is_prepared(&self) -> bool {
-        self.prepared.is_set()
+        self.limits.state.is_prepared()
     }
 
     /// The store for this thread, whose tables are taken to be up to date: for reading from another shop's.
@@ -108,7 +110,7 @@ impl Place {
     /// # Errors
     /// As [`Place::open`].
     pub(super) fn open_as_it_is(&self) -> Result<Store, String> {
-        self.prepared.set();
+        self.limits.state.set_prepared();
         self.open()
     }
 
@@ -125,16 +127,13 @@ impl Place {
     }
 }
 
-/// Runs a method of the back end within the limits, once its tables are up to date, and after it what else is
+/// Runs a method of the back end within the limits, and after it what else is
 /// given, even when the answer has not been waited for.
 macro_rules! on_back_end {
     ($self:ident.$method:ident($($argument:expr),*)) => {
         on_back_end!($self.$method($($argument),*), std::future::ready(()))
     };
     ($self:ident.$method:ident($($argument:expr),*), $after:expr) => {{
-        if !$self.place.prepared.is_set() {
-            return Err(StoreError::Connection("its tables are not up to date yet".into()));
-        }
         let (back_end, after) = ($self.back_end.clone(), $after);
         to_the_end(&$self.place.limits, async move {
             let done = match back_end {
@@ -201,9 +200,22 @@ impl Store {
         on_back_end!(self.remove(id, expected), after)
     }
 
-    /// Asks whether the store answers.
-    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+    /// How the store is.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words for the log.
+    pub(super) async fn check(&self) -> Result<(), String> {
+        let ping = self.ping().await;
+        self.place.limits.state.report(ping, self.try_write()).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
         on_back_end!(self.ping())
+    }
+
+    /// Tries to write, where that leaves no trace; whether it could be tried.
+    async fn try_write(&self) -> Result<bool, StoreError> {
+        on_back_end!(self.try_write())
     }
 }
 

@@ -1,30 +1,43 @@
 //! The catalogue in MongoDB.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bson::oid::ObjectId;
-use bson::{Document, doc};
+use bson::{Bson, Document, doc};
 use futures_util::TryStreamExt as _;
-use mongodb::error::{Error as DriverError, ErrorKind, WriteFailure};
+use mongodb::action::Find;
+use mongodb::error::{Error as DriverError, ErrorKind, RETRYABLE_WRITE_ERROR, WriteFailure};
 use mongodb::options::{Acknowledgment, ClientOptions, IndexOptions, ReturnDocument, WriteConcern};
 use mongodb::{Client, Collection, IndexModel};
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use super::{Cursor, NewProduct, Written, decode};
 use crate::contract::Product;
 use crate::storage::copy::BATCH;
-use crate::storage::{Limits, StoreError};
+use crate::storage::{Access, Limits, Shares, StoreError, within};
 
 /// The database, where the URL names none.
 const DATABASE: &str = "shop";
 /// How often the driver looks whether the server is still there, or there again.
 const HEARTBEAT: Duration = Duration::from_secs(2);
+/// How much later than the server the program gives a command up, which then has an answer.
+const GRACE: Duration = Duration::from_millis(100);
+/// How long one attempt to make the indexes may take; the server goes on where it was.
+const PREPARING: Duration = Duration::from_secs(60);
 /// The server's code for a second document with the same unique value.
 const DUPLICATE_KEY: i32 = 11000;
 
-/// Its codes for a server that stops, steps down, or has stepped down; and for one that took too long.
-const ELSEWHERE: [i32; 8] = [50, 91, 189, 10107, 11600, 11602, 13435, 13436];
+/// Its codes for a server that stops, steps down or recovers; for one that took too long, itself or to tell the others;
+/// and for a lock that was not to be had.
+const ELSEWHERE: [i32; 12] = [24, 50, 64, 91, 100, 189, 202, 262, 11600, 11601, 11602, 13436];
+/// For one that takes no writes, because another does.
+const READ_ONLY: [i32; 3] = [10058, 10107, 13435];
+/// For a disk or a quota that is full. Atlas has one code for many errors, and says which in words.
+const FULL: [i32; 2] = [12501, 14031];
+const ATLAS: i32 = 8000;
+const QUOTA: &str = "quota";
 
 /// A product as it is stored; the units are those of the SQLite table.
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,8 +54,11 @@ struct Row {
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     products: Collection<Row>,
-    /// The server gives up by itself on a read that takes longer.
+    shares: Shares,
+    /// How long a command may take.
     patience: Duration,
+    /// When a write counts as done, as commands say it.
+    concern: Document,
 }
 
 impl Store {
@@ -57,11 +73,16 @@ impl Store {
         options.connect_timeout.get_or_insert(limits.acquire);
         // What is acknowledged must survive the loss of a server, or of its power.
         let durable = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build();
-        options.write_concern.get_or_insert(durable);
+        let concern = options.write_concern.get_or_insert(durable);
+        concern.w_timeout.get_or_insert(limits.statement);
+        let concern = bson::serialize_to_document(concern).map_err(|error| error.to_string())?;
+        // The driver does not bound the wait for a connection; we do.
+        let size = options.max_pool_size.unwrap_or(limits.size);
+        let shares = Shares::new(&Limits { size, ..limits.clone() });
         let database = options.default_database.clone().unwrap_or_else(|| DATABASE.to_owned());
         let client = Client::with_options(options).map_err(|error| error.to_string())?;
         let products = client.database(&database).collection("products");
-        Ok(Self { products, patience: limits.statement })
+        Ok(Self { products, shares, patience: limits.statement, concern })
     }
 
     /// Makes the indexes that are not there yet; any number of processes may do so at once.
@@ -73,9 +94,26 @@ impl Store {
                 IndexOptions::builder().name("products_by_age".to_owned()).unique(true).build(),
             )
             .build();
-        let before = self.products.list_index_names().await.unwrap_or_default();
-        let made = self.products.create_index(order).await?.index_name;
-        Ok(if before.contains(&made) { Vec::new() } else { vec![made] })
+        let making = async {
+            let before = self.products.list_index_names().await.unwrap_or_default();
+            let made = self.products.create_index(order).await?.index_name;
+            Ok(if before.contains(&made) { Vec::new() } else { vec![made] })
+        };
+        timeout(PREPARING, making).await.unwrap_or_else(|_| late())
+    }
+
+    /// What `call` gives, which has its turn and is told how long it may take. One that takes longer is dropped, and
+    /// its connection is closed.
+    async fn call<T>(
+        &self,
+        access: Access,
+        call: impl AsyncFnOnce(Duration) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let _share = self.shares.take(access).await?;
+        let time = within(self.patience).saturating_duration_since(Instant::now());
+        // The server takes 0 for any time.
+        let time = time.max(Duration::from_millis(1));
+        timeout(time + GRACE, call(time)).await.unwrap_or_else(|_| late())
     }
 
     pub(super) async fn page(
@@ -89,34 +127,78 @@ impl Store {
         });
         let newest_first = doc! { "created_at": -1, "_id": -1 };
         let rows = self.products.find(behind).sort(newest_first).limit(limit);
-        let rows = rows.max_time(self.patience).await?;
-        rows.try_collect::<Vec<_>>().await?.into_iter().map(product).collect()
+        self.load(rows).await
+    }
+
+    async fn load(&self, rows: Find<'_, Row>) -> Result<Vec<Product>, StoreError> {
+        let load = async |time| Ok(rows.max_time(time).await?.try_collect::<Vec<_>>().await?);
+        let rows = self.call(Access::Read, load).await?;
+        rows.into_iter().map(product).collect()
     }
 
     pub(super) async fn find(&self, id: ObjectId) -> Result<Option<Product>, StoreError> {
-        let row = self.products.find_one(doc! { "_id": id }).max_time(self.patience).await?;
+        let row = self.call(Access::Read, async |time| self.row(id, time).await).await?;
         row.map(product).transpose()
     }
 
+    async fn row(&self, id: ObjectId, time: Duration) -> Result<Option<Row>, StoreError> {
+        Ok(self.products.find_one(doc! { "_id": id }).max_time(time).await?)
+    }
+
     pub(super) async fn insert(&self, product: Product) -> Result<(), StoreError> {
-        self.products.insert_one(row(&product)).await?;
-        Ok(())
+        let rows = vec![row(&product)];
+        let insert = async |time| self.insert_rows(rows, time).await;
+        let failures = self.call(Access::Write, insert).await?;
+        failures.into_iter().next().map_or(Ok(()), Err)
     }
 
     /// Each by itself: what is there already does not keep the others out.
     pub(super) async fn insert_missing(&self, products: Vec<Product>) -> Result<usize, StoreError> {
-        let all = products.len();
-        let outcome = self.products.insert_many(products.iter().map(row)).ordered(false).await;
-        let Err(error) = outcome else { return Ok(all) };
-        match *error.kind {
-            ErrorKind::InsertMany(ref failed) if failed.write_concern_error.is_none() => {
-                let failures = failed.write_errors.as_deref().unwrap_or_default();
-                if failures.iter().all(|failure| failure.code == DUPLICATE_KEY) {
-                    return Ok(all - failures.len());
-                }
-                Err(error.into())
+        let rows = products.iter().map(row).collect::<Vec<_>>();
+        let insert = async |time| self.insert_rows(rows, time).await;
+        let failures = self.call(Access::Write, insert).await?;
+        let there = failures.len();
+        match failures.into_iter().find(|failure| !matches!(failure, StoreError::Duplicate)) {
+            Some(failure) => Err(failure),
+            None => Ok(products.len() - there),
+        }
+    }
+
+    /// Inserts `rows` in a command that the server gives up after `time`, which the driver's own does not say. Gives
+    /// what became of those that were not. An attempt of which nothing is known is made once more.
+    async fn insert_rows(
+        &self,
+        rows: Vec<Row>,
+        time: Duration,
+    ) -> Result<Vec<StoreError>, StoreError> {
+        let (begun, database) =
+            (Instant::now(), self.products.client().database(&self.products.namespace().db));
+        let rows = rows.iter().map(bson::serialize_to_bson).collect::<Result<Vec<_>, _>>();
+        let rows = rows.map_err(|error| StoreError::Failed(error.to_string()))?;
+        let command = |time: Duration| {
+            doc! {
+                "insert": self.products.name(),
+                "documents": rows.clone(),
+                "ordered": false,
+                "writeConcern": self.concern.clone(),
+                "maxTimeMS": i64::try_from(time.as_millis()).unwrap_or(i64::MAX),
             }
-            _ => Err(error.into()),
+        };
+        let first = inserted(database.run_command(command(time)).await);
+        let left = time.saturating_sub(begun.elapsed());
+        match first {
+            Err(Attempt::Unknown(_)) if !left.is_zero() => {}
+            Err(Attempt::Unknown(error) | Attempt::Failed(error)) => return Err(error),
+            Ok(failures) => return Ok(failures),
+        }
+        match inserted(database.run_command(command(left.max(Duration::from_millis(1)))).await) {
+            Err(Attempt::Unknown(error) | Attempt::Failed(error)) => Err(error),
+            // Their ids are new: it is the first attempt that has put them there.
+            Ok(failures) if rows.len() == 1 => Ok(failures
+                .into_iter()
+                .filter(|error| !matches!(error, StoreError::Duplicate))
+                .collect()),
+            Ok(failures) => Ok(failures),
         }
     }
 
@@ -129,10 +211,9 @@ impl Store {
         let values = doc! { "name": new.name(), "price": new.price().minor() };
         let change = doc! { "$set": values, "$inc": { "version": 1_i64 } };
         let update = self.products.find_one_and_update(that(id, expected), change);
-        match update.return_document(ReturnDocument::After).await? {
-            Some(row) => Ok(Written::Done(product(row)?)),
-            None => self.why_not(id).await,
-        }
+        let update = update.return_document(ReturnDocument::After);
+        let update = async |time| self.outcome(id, update.max_time(time).await?, time).await;
+        self.call(Access::Write, update).await
     }
 
     pub(super) async fn remove(
@@ -140,25 +221,37 @@ impl Store {
         id: ObjectId,
         expected: Option<i64>,
     ) -> Result<Written, StoreError> {
-        match self.products.find_one_and_delete(that(id, expected)).await? {
-            Some(row) => Ok(Written::Done(product(row)?)),
-            None => self.why_not(id).await,
+        let delete = self.products.find_one_and_delete(that(id, expected));
+        let delete = async |time| self.outcome(id, delete.max_time(time).await?, time).await;
+        self.call(Access::Write, delete).await
+    }
+
+    /// What a write has come to that has met `row`, or else why it has met none.
+    async fn outcome(
+        &self,
+        id: ObjectId,
+        row: Option<Row>,
+        time: Duration,
+    ) -> Result<Written, StoreError> {
+        if let Some(row) = row {
+            return Ok(Written::Done(product(row)?));
         }
+        let there = self.row(id, time).await?.is_some();
+        Ok(if there { Written::Changed } else { Written::Missing })
     }
 
     pub(super) async fn count(&self) -> Result<u64, StoreError> {
-        Ok(self.products.count_documents(doc! {}).await?)
+        let count = self.products.count_documents(doc! {});
+        self.call(Access::Read, async |time| Ok(count.max_time(time).await?)).await
     }
 
     pub(super) async fn behind(&self, last: ObjectId) -> Result<Vec<Product>, StoreError> {
         let rows = self.products.find(doc! { "_id": { "$gt": last } }).sort(doc! { "_id": 1 });
-        let rows = rows.limit(BATCH as i64).await?;
-        rows.try_collect::<Vec<_>>().await?.into_iter().map(product).collect()
+        self.load(rows.limit(BATCH as i64)).await
     }
 
     pub(super) async fn among(&self, ids: Vec<ObjectId>) -> Result<Vec<Product>, StoreError> {
-        let rows = self.products.find(doc! { "_id": { "$in": ids } }).await?;
-        rows.try_collect::<Vec<_>>().await?.into_iter().map(product).collect()
+        self.load(self.products.find(doc! { "_id": { "$in": ids } })).await
     }
 
     pub(super) async fn put(&self, products: Vec<Product>) -> Result<(), StoreError> {
@@ -167,7 +260,8 @@ impl Store {
         let (old, new) =
             products.into_iter().partition::<Vec<_>, _>(|product| there.contains(&product.id));
         for product in &old {
-            self.products.replace_one(doc! { "_id": product.id }, row(product)).await?;
+            let replace = self.products.replace_one(doc! { "_id": product.id }, row(product));
+            self.call(Access::Write, async |_| Ok(replace.await?)).await?;
         }
         if !new.is_empty() {
             self.insert_missing(new).await?;
@@ -177,14 +271,64 @@ impl Store {
 
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
         let database = self.products.client().database("admin");
-        database.run_command(doc! { "ping": 1 }).await?;
-        Ok(())
+        let ping = database.run_command(doc! { "ping": 1 });
+        self.call(Access::Read, async |_| Ok(ping.await.map(drop)?)).await
     }
 
-    /// Why a write has met no product.
-    async fn why_not(&self, id: ObjectId) -> Result<Written, StoreError> {
-        let there = self.products.find_one(doc! { "_id": id }).await?.is_some();
-        Ok(if there { Written::Changed } else { Written::Missing })
+    /// There is no write that leaves no trace.
+    pub(super) async fn try_write(&self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+}
+
+fn late<T>() -> Result<T, StoreError> {
+    Err(StoreError::Connection("no answer in time".into()))
+}
+
+/// Why an attempt to insert has failed.
+enum Attempt {
+    /// It may have been made, or not.
+    Unknown(StoreError),
+    Failed(StoreError),
+}
+
+/// What became of the rows that were not inserted, by the reply to the command.
+fn inserted(reply: Result<Document, DriverError>) -> Result<Vec<StoreError>, Attempt> {
+    let reply = reply.map_err(|error| {
+        let again =
+            matches!(*error.kind, ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. })
+                || error.contains_label(RETRYABLE_WRITE_ERROR);
+        let kind = if again { Attempt::Unknown } else { Attempt::Failed };
+        kind(error.into())
+    })?;
+    let failures = reply.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
+    let failures = failures.iter().filter_map(Bson::as_document).map(failure).collect();
+    match reply.get_document("writeConcernError") {
+        Ok(error) => Err(Attempt::Failed(failure(error))),
+        Err(_) => Ok(failures),
+    }
+}
+
+fn failure(error: &Document) -> StoreError {
+    let code = match error.get("code") {
+        Some(Bson::Int32(code)) => *code,
+        Some(Bson::Int64(code)) => i32::try_from(*code).unwrap_or_default(),
+        Some(Bson::Double(code)) => *code as i32,
+        _ => 0,
+    };
+    by_code(code, error.get_str("errmsg").unwrap_or("it says no more"))
+}
+
+/// What the server's `code` and `text` mean.
+fn by_code(code: i32, text: &str) -> StoreError {
+    let why = format!("{text} (code {code})");
+    match code {
+        DUPLICATE_KEY => StoreError::Duplicate,
+        ATLAS if text.contains(QUOTA) => StoreError::Full(why),
+        _ if FULL.contains(&code) => StoreError::Full(why),
+        _ if READ_ONLY.contains(&code) => StoreError::ReadOnly(why),
+        _ if ELSEWHERE.contains(&code) => StoreError::Connection(why),
+        _ => StoreError::Failed(why),
     }
 }
 
@@ -212,23 +356,50 @@ fn product(row: Row) -> Result<Product, StoreError> {
 
 impl From<DriverError> for StoreError {
     fn from(error: DriverError) -> Self {
-        match *error.kind {
-            ErrorKind::Write(WriteFailure::WriteError(ref write))
-                if write.code == DUPLICATE_KEY =>
-            {
-                Self::Duplicate
-            }
+        let known = match *error.kind {
             ErrorKind::ServerSelection { .. }
             | ErrorKind::Io(_)
             | ErrorKind::ConnectionPoolCleared { .. }
             | ErrorKind::DnsResolve { .. } => Self::Connection(error.to_string()),
-            ErrorKind::Command(ref command) if ELSEWHERE.contains(&command.code) => {
-                Self::Connection(error.to_string())
+            ErrorKind::Command(ref error) => by_code(error.code, &error.message),
+            ErrorKind::Write(WriteFailure::WriteError(ref error)) => {
+                by_code(error.code, &error.message)
             }
-            _ if error.contains_label(mongodb::error::RETRYABLE_WRITE_ERROR) => {
-                Self::Connection(error.to_string())
+            ErrorKind::Write(WriteFailure::WriteConcernError(ref error)) => {
+                by_code(error.code, &error.message)
             }
             _ => Self::Failed(error.to_string()),
+        };
+        match known {
+            Self::Failed(why) if error.contains_label(RETRYABLE_WRITE_ERROR) => {
+                Self::Connection(why)
+            }
+            known => known,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn each_way_of_the_server_to_say_that_it_cannot_write_has_its_answer() {
+        for (code, text, answer) in [
+            (14031, "no space left", 507),
+            (12501, "quota exceeded", 507),
+            (8000, "you are over your space quota, using 512 MB of 512 MB", 507),
+            (8000, "an error of another kind", 500),
+            (10107, "not primary", 503),
+            (13436, "node is recovering", 503),
+            (50, "operation exceeded time limit", 503),
+            (64, "waiting for replication timed out", 503),
+            (11000, "duplicate key", 409),
+            (2, "bad value", 500),
+        ] {
+            let error = Error::from(by_code(code, text));
+            assert_eq!(error.kind().status().as_u16(), answer, "{code}");
         }
     }
 }

@@ -6,14 +6,14 @@ use bson::oid::ObjectId;
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Text};
-use diesel_async::{RunQueryDsl, SimpleAsyncConnection as _};
+use diesel_async::RunQueryDsl;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
 use super::{Cursor, NewProduct, Written, decode};
 use crate::contract::Product;
 use crate::storage::copy::BATCH;
 use crate::storage::sqlite::{self, Pool};
-use crate::storage::{Limits, StoreError};
+use crate::storage::{Access, Limits, StoreError};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite/product");
 
@@ -52,34 +52,32 @@ impl Store {
             let behind = sql::<Bool>("(created_at, id) < (").bind::<BigInt, _>(created_at);
             page = page.filter(behind.sql(", ").bind::<Text, _>(id.to_hex()).sql(")"));
         }
-        let rows = page.load::<Row>(&mut *self.pool.get().await?).await?;
+        let rows = page.load::<Row>(&mut *self.pool.get(Access::Read).await?).await?;
         rows.into_iter().map(product).collect()
     }
 
     pub(super) async fn find(&self, id: ObjectId) -> Result<Option<Product>, StoreError> {
         let found = products::table.find(id.to_hex());
-        let row = found.first::<Row>(&mut *self.pool.get().await?).await.optional()?;
+        let row = found.first::<Row>(&mut *self.pool.get(Access::Read).await?).await.optional()?;
         row.map(product).transpose()
     }
 
     pub(super) async fn insert(&self, product: Product) -> Result<(), StoreError> {
-        let insert = diesel::insert_into(products::table).values(row(&product));
-        insert.execute(&mut *self.pool.get().await?).await?;
-        Ok(())
+        let insert = move |connection: &mut SqliteConnection| {
+            let insert = diesel::insert_into(products::table).values(row(&product));
+            diesel::RunQueryDsl::execute(insert, connection)
+        };
+        self.pool.write(insert).await.map(drop)
     }
 
     /// All or none.
     pub(super) async fn insert_missing(&self, products: Vec<Product>) -> Result<usize, StoreError> {
-        let mut connection = self.pool.get().await?;
-        // One transaction, and one visit to the blocking pool instead of one a row.
-        let inserted = connection.spawn_blocking(move |connection| {
-            connection.immediate_transaction(|connection| {
-                let rows = products.iter().map(row).collect::<Vec<_>>();
-                let insert = diesel::insert_or_ignore_into(products::table).values(rows);
-                diesel::RunQueryDsl::execute(insert, connection)
-            })
-        });
-        Ok(inserted.await?)
+        let insert = move |connection: &mut SqliteConnection| {
+            let rows = products.iter().map(row).collect::<Vec<_>>();
+            let insert = diesel::insert_or_ignore_into(products::table).values(rows);
+            diesel::RunQueryDsl::execute(insert, connection)
+        };
+        self.pool.write(insert).await
     }
 
     pub(super) async fn replace(
@@ -88,20 +86,19 @@ impl Store {
         expected: Option<i64>,
         new: NewProduct,
     ) -> Result<Written, StoreError> {
-        let mut connection = self.pool.get().await?;
-        let that = products::id.eq(id.to_hex()).and(version_is(expected));
-        let values = (
-            products::name.eq(new.name()),
-            products::price.eq(new.price().minor()),
-            products::version.eq(products::version + 1),
-        );
-        let update = diesel::update(products::table.filter(that))
-            .set(values)
-            .returning(products::all_columns);
-        match update.get_result::<Row>(&mut *connection).await.optional()? {
-            Some(row) => Ok(Written::Done(product(row)?)),
-            None => why_not(&mut connection, id).await,
-        }
+        let replace = move |connection: &mut SqliteConnection| {
+            let that = products::id.eq(id.to_hex()).and(version_is(expected));
+            let values = (
+                products::name.eq(new.name()),
+                products::price.eq(new.price().minor()),
+                products::version.eq(products::version + 1),
+            );
+            let update = diesel::update(products::table.filter(that)).set(values);
+            let update = update.returning(products::all_columns);
+            let row = diesel::RunQueryDsl::get_result::<Row>(update, connection).optional()?;
+            outcome(connection, id, row)
+        };
+        self.pool.write(replace).await?
     }
 
     pub(super) async fn remove(
@@ -109,49 +106,51 @@ impl Store {
         id: ObjectId,
         expected: Option<i64>,
     ) -> Result<Written, StoreError> {
-        let mut connection = self.pool.get().await?;
-        let that = products::id.eq(id.to_hex()).and(version_is(expected));
-        let delete = diesel::delete(products::table.filter(that)).returning(products::all_columns);
-        match delete.get_result::<Row>(&mut *connection).await.optional()? {
-            Some(row) => Ok(Written::Done(product(row)?)),
-            None => why_not(&mut connection, id).await,
-        }
+        let remove = move |connection: &mut SqliteConnection| {
+            let that = products::id.eq(id.to_hex()).and(version_is(expected));
+            let delete = diesel::delete(products::table.filter(that));
+            let delete = delete.returning(products::all_columns);
+            let row = diesel::RunQueryDsl::get_result::<Row>(delete, connection).optional()?;
+            outcome(connection, id, row)
+        };
+        self.pool.write(remove).await?
     }
 
     pub(super) async fn count(&self) -> Result<u64, StoreError> {
         let count = products::table.count();
-        let count = count.get_result::<i64>(&mut *self.pool.get().await?).await?;
+        let count = count.get_result::<i64>(&mut *self.pool.get(Access::Read).await?).await?;
         Ok(count.unsigned_abs())
     }
 
     pub(super) async fn behind(&self, last: ObjectId) -> Result<Vec<Product>, StoreError> {
         let rows = products::table.filter(products::id.gt(last.to_hex())).order_by(products::id);
-        let rows = rows.limit(BATCH as i64).load::<Row>(&mut *self.pool.get().await?).await?;
+        let rows =
+            rows.limit(BATCH as i64).load::<Row>(&mut *self.pool.get(Access::Read).await?).await?;
         rows.into_iter().map(product).collect()
     }
 
     pub(super) async fn among(&self, ids: Vec<ObjectId>) -> Result<Vec<Product>, StoreError> {
         let ids = ids.iter().map(|id| id.to_hex()).collect::<Vec<_>>();
         let rows = products::table.filter(products::id.eq_any(ids));
-        let rows = rows.load::<Row>(&mut *self.pool.get().await?).await?;
+        let rows = rows.load::<Row>(&mut *self.pool.get(Access::Read).await?).await?;
         rows.into_iter().map(product).collect()
     }
 
     pub(super) async fn put(&self, products: Vec<Product>) -> Result<(), StoreError> {
-        let mut connection = self.pool.get().await?;
-        let put = connection.spawn_blocking(move |connection| {
-            connection.immediate_transaction(|connection| {
-                let rows = products.iter().map(row).collect::<Vec<_>>();
-                let replace = diesel::replace_into(products::table).values(rows);
-                diesel::RunQueryDsl::execute(replace, connection)
-            })
-        });
-        put.await?;
-        Ok(())
+        let put = move |connection: &mut SqliteConnection| {
+            let rows = products.iter().map(row).collect::<Vec<_>>();
+            let replace = diesel::replace_into(products::table).values(rows);
+            diesel::RunQueryDsl::execute(replace, connection)
+        };
+        self.pool.write(put).await.map(drop)
     }
 
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
-        Ok(self.pool.get().await?.batch_execute("SELECT 1").await?)
+        self.pool.ping().await
+    }
+
+    pub(super) async fn try_write(&self) -> Result<bool, StoreError> {
+        self.pool.try_write().await.map(|()| true)
     }
 }
 
@@ -169,10 +168,18 @@ fn version_is(
     }
 }
 
-/// Why a write has met no product.
-async fn why_not(connection: &mut sqlite::Connection, id: ObjectId) -> Result<Written, StoreError> {
-    let count = products::table.find(id.to_hex()).count().get_result::<i64>(connection).await?;
-    Ok(if count == 0 { Written::Missing } else { Written::Changed })
+/// What a write has come to that has met `row`, or else why it has met none.
+fn outcome(
+    connection: &mut SqliteConnection,
+    id: ObjectId,
+    row: Option<Row>,
+) -> QueryResult<Result<Written, StoreError>> {
+    if let Some(row) = row {
+        return Ok(product(row).map(Written::Done));
+    }
+    let count = products::table.find(id.to_hex()).count();
+    let count = diesel::RunQueryDsl::get_result::<i64>(count, connection)?;
+    Ok(Ok(if count == 0 { Written::Missing } else { Written::Changed }))
 }
 
 type Values<'a> = (

@@ -9,7 +9,7 @@ use super::schema::{revocations, sessions, users};
 use super::{Record, Row, Store, revocation};
 use crate::contract::{Revocation, Timestamp, UserRole, now};
 use crate::storage::sql::on_either;
-use crate::storage::{StoreError, to_the_end};
+use crate::storage::{StoreError, in_time, to_the_end};
 use crate::user::model::{email_key, roles_to_text};
 
 /// What changes of an account; what is absent stays.
@@ -88,7 +88,13 @@ impl Store {
         let pool = self.pool()?;
         to_the_end(&self.limits, async move {
             let insert = diesel::insert_into(users::table).values(row);
-            on_either!(&mut pool.get().await?, connection => insert.execute(connection).await)?;
+            on_either!(&mut pool.get_to_write().await?, connection => {
+                connection.transaction::<_, diesel::result::Error, _>(async |connection| {
+                    insert.execute(connection).await?;
+                    in_time()
+                })
+                .await
+            })?;
             Ok(())
         })
         .await
@@ -165,7 +171,7 @@ impl Store {
             Write::Delete => (Changes::default(), true),
         };
         let written = to_the_end(&self.limits, async move {
-            let outcome = on_either!(&mut pool.get().await?, connection => {
+            let outcome = on_either!(&mut pool.get_to_write().await?, connection => {
                 connection.transaction::<_, Failure, _>(async |connection| {
                     if by.may_take_rights(deletes) {
                         connection.exclusive().await?;
@@ -196,6 +202,7 @@ impl Store {
                         other.ok_or(Refusal::LastAdmin)?;
                     }
                     if ending == Ending::Nothing {
+                        in_time()?;
                         return Ok(row);
                     }
                     let of_user = sessions::table.filter(sessions::user_id.eq(&id));
@@ -221,6 +228,7 @@ impl Store {
                     let insert = diesel::insert_into(revocations::table).values(values);
                     let upsert = insert.on_conflict(revocations::user_id).do_update().set(values);
                     upsert.execute(connection).await?;
+                    in_time()?;
                     Ok(row)
                 })
                 .await

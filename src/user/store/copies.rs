@@ -9,7 +9,7 @@ use super::{Filter, Record, Row, Store, revocation};
 use crate::contract::Revocation;
 use crate::storage::copy::{BATCH, Rows};
 use crate::storage::sql::on_either;
-use crate::storage::{StoreError, to_the_end};
+use crate::storage::{StoreError, in_time, to_the_end};
 
 impl Rows for Store {
     type Row = Record;
@@ -46,14 +46,14 @@ impl Rows for Store {
     async fn put(&self, rows: Vec<Record>) -> Result<(), StoreError> {
         let pool = self.pool()?;
         to_the_end(&self.limits, async move {
-            on_either!(&mut pool.get().await?, connection => {
+            on_either!(&mut pool.get_to_write().await?, connection => {
                 connection.transaction::<(), diesel::result::Error, _>(async |connection| {
                     for record in &rows {
                         let row = Row::from(record);
                         let put = diesel::insert_into(users::table).values(row.clone());
                         put.on_conflict(users::id).do_update().set(row).execute(connection).await?;
                     }
-                    Ok(())
+                    in_time()
                 })
                 .await
             })?;

@@ -16,7 +16,7 @@ use super::model::{email_key, roles_from_text, roles_to_text};
 use crate::config::{SqlUrl, User as Options};
 use crate::contract::{Account, Revocation, User, UserRole};
 use crate::storage::sql::Pool;
-use crate::storage::{Limits, Prepared, StoreError, postgres, sqlite, to_the_end};
+use crate::storage::{Limits, StoreError, StoreState, postgres, sqlite, to_the_end};
 
 pub(super) use accounts::{Changes, Ending, Filter, Write};
 pub(super) use copies::Revocations;
@@ -113,26 +113,29 @@ fn uuid(text: &str) -> Result<Uuid, StoreError> {
 pub(super) struct Store {
     pool: Pool,
     limits: Limits,
-    prepared: Prepared,
 }
 
 impl Store {
-    /// The store that `options` name, whose tables are as up to date as `prepared` says. Opens no
-    /// connection yet.
-    pub(super) fn open(options: &Options, prepared: Prepared) -> Self {
-        let limits = limits(options);
-        Self { pool: Pool::new(&options.database_url, &limits), limits, prepared }
+    /// The store that `options` name, of which `state` is known. Opens no connection yet.
+    pub(super) fn open(options: &Options, state: StoreState) -> Self {
+        let limits = limits(options, state);
+        Self { pool: Pool::new(&options.database_url, &limits), limits }
     }
 
-    /// Asks whether the store answers.
-    pub(super) async fn ping(&self) -> Result<(), StoreError> {
-        let pool = self.pool()?;
-        to_the_end(&self.limits, async move { pool.get().await?.ping().await }).await
+    /// How the store is.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words for the log.
+    pub(super) async fn check(&self) -> Result<(), String> {
+        let pool = self.pool.clone();
+        let ping = to_the_end(&self.limits, async move { pool.ping().await }).await;
+        let pool = self.pool.clone();
+        let try_write = to_the_end(&self.limits, async move { pool.try_write().await });
+        self.limits.state.report(ping, try_write).await
     }
 
     fn pool(&self) -> Result<Pool, StoreError> {
-        let ready = self.prepared.is_set().then(|| self.pool.clone());
-        ready.ok_or_else(|| StoreError::Connection("its tables are not up to date yet".into()))
+        Ok(self.pool.clone())
     }
 }
 
@@ -141,15 +144,18 @@ pub(super) async fn migrate(options: &Options) -> Result<Vec<String>, String> {
     match &options.database_url {
         SqlUrl::Sqlite(path) => sqlite::migrate(path, ON_SQLITE),
         SqlUrl::Postgres(url) => {
-            postgres::migrate(url.expose_secret(), &limits(options), ON_POSTGRES).await
+            let limits = limits(options, StoreState::default());
+            postgres::migrate(url.expose_secret(), &limits, ON_POSTGRES).await
         }
     }
 }
 
-fn limits(options: &Options) -> Limits {
+fn limits(options: &Options, state: StoreState) -> Limits {
     Limits {
         size: options.pool_size,
         acquire: options.acquire_timeout,
         statement: options.statement_timeout,
+        ends_calls: matches!(options.database_url, SqlUrl::Postgres(_)),
+        state,
     }
 }

@@ -9,7 +9,7 @@ use super::schema::{sessions, users};
 use super::{Record, Row, Store, uuid};
 use crate::contract::Timestamp;
 use crate::storage::sql::on_either;
-use crate::storage::{StoreError, to_the_end};
+use crate::storage::{StoreError, in_time, to_the_end};
 
 /// A time that a user logged in, and what goes on from it.
 #[derive(Clone, Debug)]
@@ -102,7 +102,7 @@ impl Store {
         let (pool, row) = (self.pool()?, SessionRow::from(session));
         let password_hash = password_hash.to_owned();
         to_the_end(&self.limits, async move {
-            let user = on_either!(&mut pool.get().await?, connection => {
+            let user = on_either!(&mut pool.get_to_write().await?, connection => {
                 connection.transaction::<_, diesel::result::Error, _>(async |connection| {
                     // Writing to the account keeps it as it is until the session is there.
                     let good = users::disabled.eq(false).and(users::password_hash.eq(&password_hash));
@@ -122,6 +122,7 @@ impl Store {
                         diesel::delete(oldest).execute(connection).await?;
                         diesel::insert_into(sessions::table).values(&row).execute(connection).await?;
                     }
+                    in_time()?;
                     Ok(user)
                 })
                 .await
@@ -136,7 +137,7 @@ impl Store {
     pub(in crate::user) async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
         let pool = self.pool()?;
         to_the_end(&self.limits, async move {
-            on_either!(&mut pool.get().await?, connection => {
+            on_either!(&mut pool.get_to_write().await?, connection => {
                 let over = sessions::table.filter(sessions::expires_at.le(now.naive_utc()));
                 let over = over.select(sessions::id).limit(SWEEP);
                 for id in over.load::<String>(connection).await? {
@@ -159,7 +160,7 @@ impl Store {
     ) -> Result<Used<(Record, Uuid)>, StoreError> {
         let (pool, family, now) = (self.pool()?, used.family.clone(), now.naive_utc());
         let rotated = to_the_end(&self.limits, async move {
-            let rotated = on_either!(&mut pool.get().await?, connection => {
+            let rotated = on_either!(&mut pool.get_to_write().await?, connection => {
                 connection.transaction::<_, diesel::result::Error, _>(async |connection| {
                     let good = sessions::family.eq(&used.family).and(sessions::token_hash.eq(&used.secret));
                     let good = good.and(sessions::expires_at.gt(now));
@@ -173,6 +174,7 @@ impl Store {
                     let Some((id, user)) = of else { return Ok(None) };
                     let row = users::table.find(&user).filter(users::disabled.eq(false));
                     let row = row.first::<Row>(connection).await.optional()?;
+                    in_time()?;
                     Ok(row.map(|row| (row, id)))
                 })
                 .await
@@ -194,10 +196,15 @@ impl Store {
         let (pool, family) = (self.pool()?, used.family.clone());
         let ended = to_the_end(&self.limits, async move {
             let good = sessions::family.eq(used.family).and(sessions::token_hash.eq(used.secret));
-            let user = on_either!(&mut pool.get().await?, connection => {
-                let delete = diesel::delete(sessions::table.filter(good));
-                let delete = delete.returning(sessions::user_id);
-                delete.get_result::<String>(connection).await.optional()
+            let user = on_either!(&mut pool.get_to_write().await?, connection => {
+                connection.transaction::<_, diesel::result::Error, _>(async |connection| {
+                    let delete = diesel::delete(sessions::table.filter(good));
+                    let delete = delete.returning(sessions::user_id);
+                    let user = delete.get_result::<String>(connection).await.optional()?;
+                    in_time()?;
+                    Ok(user)
+                })
+                .await
             })?;
             user.as_deref().map(uuid).transpose()
         });

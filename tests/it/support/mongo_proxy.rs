@@ -120,6 +120,11 @@ impl MongoProxy {
         self.shared.released.notify_all();
     }
 
+    /// Lets everything pass again that comes from now on; what is held stays so.
+    pub(crate) fn stop_holding(&self) {
+        self.shared.lock().rules.clear();
+    }
+
     /// How many commands and replies are held now.
     pub(crate) fn held(&self) -> usize {
         self.shared.lock().held

@@ -118,6 +118,19 @@ impl Server {
         }
     }
 
+    /// Sends `signal` to the processes of PostgreSQL that serve the connections which are open now.
+    pub(crate) fn signal_backends(&self, signal: Signal) {
+        assert_eq!(self.kind, Kind::Postgres);
+        let pid = self.child.as_ref().unwrap().id();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let serves = |child: &&str| {
+            fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap().contains("127.0.0.1")
+        };
+        for child in children.split_whitespace().filter(serves) {
+            kill(Pid::from_raw(child.parse().unwrap()), signal).unwrap();
+        }
+    }
+
     /// Starts it again on its port and data.
     pub(crate) fn resume(&mut self) {
         let mut command = self.command();

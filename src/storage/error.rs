@@ -1,0 +1,207 @@
+//! Why a store gave no answer, and what SQLite and PostgreSQL say in such a case.
+
+use bb8::RunError;
+use diesel::result::{DatabaseErrorKind, Error as QueryError};
+use diesel_async::pooled_connection::PoolError;
+
+use super::StoreState;
+use crate::error::{Error, Kind};
+
+/// What is said of a pool whose connections are all in use.
+pub(super) const NONE_FREE: &str = "none was free in time";
+
+/// How long a client should wait before it tries again to write into a store that is read-only.
+const READ_ONLY_PAUSE: u32 = 5;
+
+/// Why the store gave no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No connection was free, or none could be opened, or no answer came, within the time allowed.
+    #[error("no connection: {0}")]
+    Connection(String),
+    /// A row or document with the same unique value is there already.
+    #[error("duplicate")]
+    Duplicate,
+    /// There is no room for what was to be written: a disk, a file or a quota is full.
+    #[error("no room: {0}")]
+    Full(String),
+    /// The store takes no writes, by its rights or because another server has become the one that does.
+    #[error("read-only: {0}")]
+    ReadOnly(String),
+    /// The statement failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl StoreError {
+    /// Something is stored that cannot be: what, in words.
+    pub fn corrupt(what: impl std::fmt::Display) -> Self {
+        Self::Failed(format!("what is stored makes no sense: {what}"))
+    }
+
+    /// The same error of a call that `writes`, or does not. What fails alike for both means something else.
+    pub(super) fn of_call(self, writes: bool) -> Self {
+        match self {
+            Self::Failed(why) if writes && why.contains(IO_ERROR) => Self::Full(why),
+            Self::Failed(why) if writes && why.contains(CANNOT_OPEN) => Self::ReadOnly(why),
+            Self::ReadOnly(why) if !writes => Self::Connection(why),
+            error => error,
+        }
+    }
+}
+
+/// What SQLite says when the system refuses to read or write a file for another reason than a full disk, such as
+/// a quota; and when it cannot make the files that it keeps beside the one with the data.
+const IO_ERROR: &str = "disk I/O error";
+const CANNOT_OPEN: &str = "unable to open database file";
+
+/// What SQLite (SQLITE_FULL) and PostgreSQL (53100, with the system's own words) say when there is no room.
+const FULL: [&str; 4] = [
+    "database or disk is full",
+    "No space left on device",
+    "Disk quota exceeded",
+    "could not extend file",
+];
+
+/// What SQLite says of a file that may not be written (SQLITE_READONLY). PostgreSQL has a kind of its own.
+const READ_ONLY: &str = "attempt to write a readonly database";
+
+/// What they say when the same may work later: locks, deadlocks and timeouts, a server that starts or stops
+/// (57P01 to 57P03), and one that is short of memory or connections (53200, 53300).
+const LATER: [&str; 12] = [
+    "locked",
+    "deadlock detected",
+    "connection closed",
+    "statement timeout",
+    "lock timeout",
+    "user request",
+    "the database system is",
+    "terminating connection",
+    "administrator command",
+    "out of memory",
+    "too many clients",
+    "remaining connection slots",
+];
+
+impl From<QueryError> for StoreError {
+    fn from(error: QueryError) -> Self {
+        let text = error.to_string();
+        let says = |known: &[&str]| known.iter().any(|known| text.contains(known));
+        match &error {
+            QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Self::Duplicate,
+            QueryError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _) => {
+                Self::ReadOnly(text)
+            }
+            QueryError::DatabaseError(DatabaseErrorKind::ClosedConnection, _) => {
+                Self::Connection(text)
+            }
+            QueryError::DatabaseError(..) if says(&[READ_ONLY]) => Self::ReadOnly(text),
+            QueryError::DatabaseError(..) if says(&FULL) => Self::Full(text),
+            QueryError::DatabaseError(..) if says(&LATER) => Self::Connection(text),
+            // Of our own transactions: see call::in_time.
+            QueryError::RollbackTransaction => {
+                Self::Connection("it was not done in time, and is taken back".into())
+            }
+            // The cause of the transaction's end is what counts.
+            QueryError::RollbackErrorOnCommit { commit_error, .. } => match commit_error.as_ref() {
+                QueryError::DatabaseError(kind, info) => Self::from(QueryError::DatabaseError(
+                    copy(kind),
+                    Box::new(info.message().to_owned()),
+                )),
+                _ => Self::Failed(text),
+            },
+            _ => Self::Failed(text),
+        }
+    }
+}
+
+/// The kind again: diesel's own cannot be copied.
+fn copy(kind: &DatabaseErrorKind) -> DatabaseErrorKind {
+    match kind {
+        DatabaseErrorKind::UniqueViolation => DatabaseErrorKind::UniqueViolation,
+        DatabaseErrorKind::ReadOnlyTransaction => DatabaseErrorKind::ReadOnlyTransaction,
+        DatabaseErrorKind::ClosedConnection => DatabaseErrorKind::ClosedConnection,
+        _ => DatabaseErrorKind::Unknown,
+    }
+}
+
+/// The error of a pool that gave no connection to the store of which `state` is known.
+pub(super) fn acquire_error(error: RunError<PoolError>, state: &StoreState) -> StoreError {
+    StoreError::Connection(match error {
+        RunError::User(error) => error.to_string(),
+        // The pool goes on trying.
+        RunError::TimedOut => state.unopened().unwrap_or_else(|| NONE_FREE.into()),
+    })
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Connection(_) => {
+                Error::unavailable("the store is not available, try again", error).logged()
+            }
+            StoreError::Duplicate => Error::new(Kind::Conflict, "it exists already"),
+            StoreError::Full(_) => {
+                let detail = "there is no room for it in the store";
+                Error::new(Kind::InsufficientStorage, detail).caused_by(error).logged()
+            }
+            StoreError::ReadOnly(_) => {
+                let error = Error::unavailable("the store takes no writes at the moment", error);
+                error.retry_after(READ_ONLY_PAUSE).logged()
+            }
+            StoreError::Failed(_) => Error::internal(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> StoreError {
+        QueryError::DatabaseError(DatabaseErrorKind::Unknown, Box::new(text.to_owned())).into()
+    }
+
+    #[test]
+    fn each_way_of_a_store_to_say_that_it_cannot_write_has_its_answer() {
+        let status = |error: StoreError| Error::from(error.of_call(true)).kind().status().as_u16();
+        for (text, answer) in [
+            ("database or disk is full", 507),
+            ("disk I/O error", 507),
+            ("could not extend file \"base/5/16386\": No space left on device", 507),
+            ("could not extend file \"base/5/16386\": Disk quota exceeded", 507),
+            ("attempt to write a readonly database", 503),
+            ("unable to open database file", 503),
+            ("database is locked", 503),
+            ("the database system is starting up", 503),
+            ("canceling statement due to lock timeout", 503),
+            ("syntax error", 500),
+        ] {
+            assert_eq!(status(said(text)), answer, "{text}");
+        }
+        let kind = DatabaseErrorKind::ReadOnlyTransaction;
+        let text = "cannot execute INSERT in a read-only transaction".to_owned();
+        let error = StoreError::from(QueryError::DatabaseError(kind, Box::new(text)));
+        assert!(matches!(error, StoreError::ReadOnly(_)), "{error:?}");
+    }
+
+    #[test]
+    fn a_read_that_fails_does_not_say_that_the_store_is_full() {
+        assert!(matches!(said("disk I/O error").of_call(false), StoreError::Failed(_)));
+    }
+
+    #[test]
+    fn what_failed_at_the_commit_counts_and_not_the_rollback() {
+        let database = |text: &str| {
+            Box::new(QueryError::DatabaseError(
+                DatabaseErrorKind::Unknown,
+                Box::new(text.to_owned()),
+            ))
+        };
+        let error = QueryError::RollbackErrorOnCommit {
+            rollback_error: database("cannot rollback - no transaction is active"),
+            commit_error: database("database or disk is full"),
+        };
+        assert!(matches!(StoreError::from(error), StoreError::Full(_)));
+    }
+}

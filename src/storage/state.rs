@@ -1,0 +1,246 @@
+//! What the threads of a process know of a store together.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix_rt::task::JoinHandle;
+use tokio::sync::watch;
+use tokio::time::{timeout, timeout_at};
+
+use super::StoreError;
+
+/// How long after a write that failed for want of room a store counts as full, where no write says otherwise.
+const MEMORY: Duration = Duration::from_secs(10);
+/// How often all connections are ended because the store behind them takes no writes.
+const RETIREMENT: Duration = Duration::from_secs(1);
+/// For how long calls must have failed before it is said although the store answers when it is asked how it is,
+/// and how often it is said.
+const QUIET: Duration = Duration::from_secs(5);
+const REMINDER: Duration = Duration::from_secs(10);
+
+/// What a process knows of a store; shared by its threads.
+#[derive(Clone, Debug)]
+pub struct StoreState(Arc<Known>);
+
+#[derive(Debug)]
+struct Known {
+    /// Whether tables and indexes are up to date.
+    prepared: watch::Sender<bool>,
+    /// Whether `facts` say anything that a call that went well should correct, for a look without the lock.
+    troubled: AtomicBool,
+    facts: Mutex<Facts>,
+}
+
+#[derive(Debug, Default)]
+struct Facts {
+    /// Why writes fail.
+    refusal: Option<Refusal>,
+    /// Connections that were opened before are not used any more.
+    retired: Option<Instant>,
+    /// Why no connection could be opened, the last time that one could not.
+    unopened: Option<String>,
+    /// Since when calls find no store, and when that was last said.
+    failing: Option<Instant>,
+    told: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Refusal {
+    why: String,
+    last: Instant,
+    /// Whether it has been reported, and whether a write went well since.
+    reported: bool,
+    over: bool,
+}
+
+impl Default for StoreState {
+    fn default() -> Self {
+        let (troubled, facts) = (AtomicBool::new(false), Mutex::default());
+        Self(Arc::new(Known { prepared: watch::Sender::new(false), troubled, facts }))
+    }
+}
+
+impl StoreState {
+    /// Of a store whose tables are up to date.
+    pub fn already_prepared() -> Self {
+        let state = Self::default();
+        state.set_prepared();
+        state
+    }
+
+    /// The tables are up to date from now on.
+    pub fn set_prepared(&self) {
+        self.0.prepared.send_replace(true);
+    }
+
+    /// Whether tables and indexes are up to date.
+    pub fn is_prepared(&self) -> bool {
+        *self.0.prepared.borrow()
+    }
+
+    /// Waits until they are.
+    ///
+    /// # Errors
+    /// When they are not by `deadline`.
+    pub(super) async fn prepared(&self, deadline: Instant) -> Result<(), StoreError> {
+        if self.is_prepared() {
+            return Ok(());
+        }
+        let mut prepared = self.0.prepared.subscribe();
+        let wait = timeout_at(deadline.into(), prepared.wait_for(|prepared| *prepared));
+        let unprepared = || StoreError::Connection("its tables are not up to date yet".into());
+        wait.await.ok().and_then(Result::ok).map(drop).ok_or_else(unprepared)
+    }
+
+    /// Learns from how a call ended.
+    pub(super) fn note<T>(&self, outcome: &Result<T, StoreError>, writes: bool) {
+        match outcome {
+            Ok(_) | Err(StoreError::Duplicate) => self.note_success(writes),
+            Err(error @ StoreError::Full(_)) => self.note_refusal(error),
+            Err(error @ StoreError::ReadOnly(_)) => {
+                self.note_refusal(error);
+                self.retire();
+            }
+            Err(StoreError::Connection(why)) => self.note_failure(why),
+            Err(StoreError::Failed(_)) => {}
+        }
+    }
+
+    fn note_success(&self, writes: bool) {
+        if !self.0.troubled.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut facts = self.facts();
+        (facts.failing, facts.unopened) = (None, None);
+        if let Some(refusal) = facts.refusal.as_mut() {
+            refusal.over |= writes;
+        } else {
+            self.0.troubled.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn note_refusal(&self, error: &StoreError) {
+        let mut facts = self.facts();
+        let reported = facts.refusal.as_ref().is_some_and(|refusal| refusal.reported);
+        let last = Instant::now();
+        facts.refusal = Some(Refusal { why: error.to_string(), last, reported, over: false });
+        self.0.troubled.store(true, Ordering::Relaxed);
+    }
+
+    /// Says so in the log when calls go on failing; that the store is away is said by the one who asks it how it is.
+    fn note_failure(&self, why: &str) {
+        let mut facts = self.facts();
+        self.0.troubled.store(true, Ordering::Relaxed);
+        let since = *facts.failing.get_or_insert_with(Instant::now);
+        let told = facts.told.is_some_and(|told| told.elapsed() < REMINDER);
+        if since.elapsed() > QUIET && !told {
+            facts.told = Some(Instant::now());
+            log::warn!(
+                "a store has not answered requests for {} s: {why}",
+                since.elapsed().as_secs()
+            );
+        }
+    }
+
+    /// How the store is, which has answered `ping`, in words for the log where it cannot be used. Where writes have
+    /// failed, `try_write` tells whether they work again, or that it cannot be tried.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub async fn report(
+        &self,
+        ping: Result<(), StoreError>,
+        try_write: impl Future<Output = Result<bool, StoreError>>,
+    ) -> Result<(), String> {
+        let answer = match ping {
+            Err(error) => Err(error.to_string()),
+            Ok(()) if self.facts().refusal.is_none() => Ok(()),
+            Ok(()) => self.still_refuses(try_write.await),
+        };
+        if answer.is_err() {
+            self.facts().told = Some(Instant::now());
+        }
+        answer
+    }
+
+    /// Whether writes still fail, for all that is known and `tried`.
+    fn still_refuses(&self, tried: Result<bool, StoreError>) -> Result<(), String> {
+        let mut facts = self.facts();
+        let Some(refusal) = facts.refusal.as_mut() else { return Ok(()) };
+        // Each is reported once, so that it stands in the log.
+        let reported = std::mem::replace(&mut refusal.reported, true);
+        let over = match tried {
+            Ok(true) => true,
+            Ok(false) => refusal.over || refusal.last.elapsed() > MEMORY,
+            Err(_) => false,
+        };
+        if !(reported && over) {
+            return Err(refusal.why.clone());
+        }
+        facts.refusal = None;
+        // Connections may have learnt that it takes no writes.
+        facts.retired = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Ends every connection that is open now, unless that was done a moment ago: they are to a server, or of a
+    /// kind, that takes no writes, and another may.
+    fn retire(&self) {
+        let mut facts = self.facts();
+        if facts.retired.is_none_or(|retired| retired.elapsed() > RETIREMENT) {
+            facts.retired = Some(Instant::now());
+        }
+    }
+
+    /// Whether a connection that was `opened` then may be used.
+    pub(super) fn is_current(&self, opened: Instant) -> bool {
+        self.facts().retired.is_none_or(|retired| opened > retired)
+    }
+
+    /// Why no connection could be opened, for those who have waited for one.
+    pub(super) fn unopened(&self) -> Option<String> {
+        self.facts().unopened.clone()
+    }
+
+    pub(super) fn note_unopened(&self, why: String) {
+        self.facts().unopened = Some(why);
+        self.0.troubled.store(true, Ordering::Relaxed);
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.0.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long [`Preparing::look`] waits for the work to be done.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Brings a store's tables up to date in a task of its own: once at a time, however long it takes and however
+/// often somebody looks. Belongs to the thread that made it.
+#[derive(Clone, Debug, Default)]
+pub struct Preparing(Rc<RefCell<Option<Work>>>);
+
+type Work = JoinHandle<Result<(), String>>;
+
+impl Preparing {
+    /// Starts `prepare`, unless it is at work, and gives its outcome when there is one soon.
+    ///
+    /// # Errors
+    /// Why it failed, or that it is not done yet.
+    pub async fn look<F>(&self, prepare: impl FnOnce() -> F) -> Result<(), String>
+    where
+        F: Future<Output = Result<(), String>> + 'static,
+    {
+        let mut task = self.0.take().unwrap_or_else(|| actix_rt::spawn(prepare()));
+        match timeout(LOOK, &mut task).await {
+            Ok(done) => done.map_err(|error| error.to_string())?,
+            Err(_) => {
+                self.0.replace(Some(task));
+                Err("its tables are being brought up to date, or it does not answer".into())
+            }
+        }
+    }
+}
