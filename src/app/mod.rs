@@ -32,6 +32,10 @@ pub use chores::{
 /// Roles start in this order, each after those it asks for its answers, and stop in its reverse.
 const START_ORDER: [Role; 3] = [Role::Product, Role::User, Role::Gateway];
 
+/// What the system sends a process that writes beyond the largest file that it may have (SIGXFSZ): the number is that
+/// of Linux and of the BSDs. Unless it is taken, it ends the process; the write fails either way.
+const FILE_TOO_LARGE: i32 = 25;
+
 /// Why the process could not start or go on, in one line.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -59,6 +63,7 @@ pub async fn run(
     let started = Instant::now();
     let hangup = signal(SignalKind::hangup())?;
     let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+    let _taken = signal(SignalKind::from_raw(FILE_TOO_LARGE))?;
     let settings = Arc::new(settings);
     watchdog::start(settings.server.drain_delay + settings.server.drain_timeout)?;
     let mode = access::mode(&settings, &effective, roles)?;

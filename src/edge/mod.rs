@@ -43,7 +43,7 @@ pub use patterns::{line_schema, text_schema};
 pub use routes::{Path, admit, path};
 
 use crate::auth::Guard;
-use crate::deadline as caller;
+use crate::deadline;
 use crate::error::{Error, Kind};
 use crate::telemetry::{Meter, Metrics};
 use crate::transport::clock::{self, Elapsed};
@@ -402,7 +402,7 @@ fn within<B: MessageBody + 'static>(
         return Either::Left(clock::by(deadline, handler));
     }
     // Not for ever: a store does not begin what nobody waits for.
-    let handler = caller::until(deadline, handler);
+    let handler = deadline::until(deadline, handler);
     let written = actix_rt::spawn(handler).map(|joined| joined.unwrap_or_else(panicked));
     Either::Right(clock::by(deadline, written))
 }

@@ -81,13 +81,16 @@ impl Server {
         }
     }
 
-    /// Whether it is there.
+    /// Whether it is there and takes writes, which it does not when its memory is full, it has become a replica, or
+    /// cannot save them.
     pub(super) async fn ping(&self) -> Result<(), String> {
-        let ping = async {
+        let write = async {
             let mut connection = self.connection().await?.0;
-            redis::cmd("PING").query_async::<()>(&mut connection).await
+            let mut set = redis::cmd("SET");
+            set.arg(format!("{}:limits:trial", self.prefix)).arg(1).arg("PX").arg(1000);
+            set.query_async::<()>(&mut connection).await
         };
-        self.in_time(ping).await
+        self.in_time(write).await
     }
 
     async fn attempt(

@@ -140,8 +140,11 @@ impl Entries {
     }
 
     pub(super) async fn ping(&self) -> Result<(), String> {
-        let outcome = self.attempt::<String>(&redis::cmd("PING")).await;
-        outcome.map(drop).map_err(|error| error.to_string())
+        // One whose memory is full, that has become a replica, or that cannot save writes answers a mere PING.
+        let mut set = redis::cmd("SET");
+        set.arg(format!("{}:trial", self.prefix)).arg(1).arg("PX").arg(1000);
+        let outcome = self.attempt::<()>(&set).await;
+        outcome.map_err(|error| error.to_string())
     }
 
     /// Begins a generation for all that are owed by now. Does not leave the server alone: other processes may

@@ -112,6 +112,15 @@ impl Process {
         line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
     }
 
+    /// Lets none of its files grow beyond `bytes` from now on, as a full disk does.
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) {
+        let soft = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        let pid = self.child.id().to_string();
+        let mut command = Command::new("prlimit");
+        command.args(["--pid", &pid, &format!("--fsize={soft}:unlimited")]);
+        assert!(command.status().unwrap().success(), "{command:?}");
+    }
+
     /// What it has written to standard error so far. A thread of its own writes the log, behind the answers: what grows
     /// is not all there.
     pub(crate) fn log(&self) -> String {
