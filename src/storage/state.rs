@@ -12,6 +12,8 @@ use tokio::time::{timeout, timeout_at};
 
 use super::StoreError;
 
+/// How long a store may take to answer when it is asked how it is: less than the one who asks waits.
+const ANSWER: Duration = Duration::from_millis(800);
 /// How long after a write that failed for want of room a store counts as full, where no write says otherwise.
 const MEMORY: Duration = Duration::from_secs(10);
 /// How often all connections are ended because the store behind them takes no writes.
@@ -145,20 +147,21 @@ impl StoreState {
         }
     }
 
-    /// How the store is, which has answered `ping`, in words for the log where it cannot be used. Where writes have
-    /// failed, `try_write` tells whether they work again, or that it cannot be tried.
+    /// How the store is, by what it answers `ping`. Where writes have failed, `try_write` tells whether they work
+    /// again, or that it cannot be tried.
     ///
     /// # Errors
-    /// What is wrong.
+    /// What is wrong, in words for the log.
     pub async fn report(
         &self,
-        ping: Result<(), StoreError>,
+        ping: impl Future<Output = Result<(), StoreError>>,
         try_write: impl Future<Output = Result<bool, StoreError>>,
     ) -> Result<(), String> {
-        let answer = match ping {
-            Err(error) => Err(error.to_string()),
-            Ok(()) if self.facts().refusal.is_none() => Ok(()),
-            Ok(()) => self.still_refuses(try_write.await),
+        let answer = match timeout(ANSWER, ping).await {
+            Err(_) => Err(self.unopened().unwrap_or_else(|| "it does not answer".into())),
+            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Ok(())) if self.facts().refusal.is_none() => Ok(()),
+            Ok(Ok(())) => self.still_refuses(try_write.await),
         };
         if answer.is_err() {
             self.facts().told = Some(Instant::now());

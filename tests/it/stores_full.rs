@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bson::doc;
 use futures_util::future::join_all;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Client, Kind, MongoProxy, Process, Server, Shop, Topology, until};
@@ -168,6 +169,76 @@ async fn postgresql_that_is_read_only_for_a_while_is_written_again_soon() {
     }
     assert!(back.elapsed() < RECOVERY, "{:?}", back.elapsed());
     assert_eq!(complaints(process, "user.database"), 1);
+}
+
+/// The lines of `level` in the log but for those that say who may use the shop.
+fn lines(process: &Process, level: &str) -> Vec<String> {
+    let log = process.log();
+    let of_level = format!("\"level\":\"{level}\"");
+    let lines = log.lines().filter(|line| line.contains(&of_level) && !line.contains("auth_open"));
+    lines.filter(|line| !line.contains("\"access\"")).map(ToOwned::to_owned).collect()
+}
+
+#[actix_rt::test]
+async fn postgresql_that_goes_and_comes_back_is_told_once() {
+    let servers = vec![Server::start_own(Kind::Postgres)];
+    let mut shop = Shop::start_on(Topology::OneProcess, servers, &[]);
+    let client = shop.gateway();
+    client.register("neo").await;
+    let none = [""; 0];
+    assert_eq!(lines(shop.process("gateway"), "warn"), none, "nothing is wrong at first");
+    assert_eq!(lines(shop.process("gateway"), "error"), none);
+    shop.server(Kind::Postgres).signal(Signal::SIGKILL);
+    let gone = Instant::now();
+    let mut n = 0;
+    // For longer than whoever asks for keys and revocations waits.
+    while gone.elapsed() < Duration::from_secs(15) {
+        n += 10;
+        let answers = (n..n + 10).map(|n| client.post("/auth/register", account(n)));
+        for answer in join_all(answers).await {
+            assert_eq!((answer.status, answer.header("retry-after")), (503, "1"), "{answer:?}");
+        }
+    }
+    shop.server(Kind::Postgres).resume();
+    let process = shop.process("gateway");
+    until("/readyz names none", async || missing(process).await == json!([])).await;
+    let warned = lines(process, "warn");
+    assert!(warned.len() == 1 && warned[0].contains("user.database is missing: "), "{warned:#?}");
+    assert!(warned[0].contains("onnection refused"), "{warned:#?}");
+    assert_eq!(lines(process, "error"), none);
+    let told = lines(process, "info");
+    let back = told.iter().filter(|line| line.contains("is back"));
+    assert_eq!(back.count(), 1, "{told:#?}");
+}
+
+#[actix_rt::test]
+async fn requests_that_come_before_postgresql_wait_for_it() {
+    let mut server = Server::absent(Kind::Postgres);
+    let folder = tempfile::TempDir::new().unwrap();
+    let mut command = Process::command(folder.path());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let gateway = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    command.env("DATABASE_URL", server.url()).env("APP__GATEWAY__LISTEN", &gateway);
+    command.env("APP__USER__ACQUIRE_TIMEOUT", "4s");
+    let path = folder.path().to_owned();
+    let starting = std::thread::spawn(move || Process::start(&path, command));
+    let client = Client::new(format!("http://{gateway}"));
+    until("it listens", async || {
+        client.try_send(awc::http::Method::GET, "/", &[], "").await.is_ok()
+    })
+    .await;
+    let resuming = actix_rt::task::spawn_blocking(move || {
+        std::thread::sleep(Duration::from_millis(200));
+        server.resume();
+        server
+    });
+    for answer in join_all((0..5).map(|n| client.post("/auth/register", account(n)))).await {
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+    let process = starting.join().unwrap();
+    assert_eq!(lines(&process, "error"), [""; 0]);
+    let _server = resuming.await.unwrap();
 }
 
 #[actix_rt::test]

@@ -205,8 +205,7 @@ impl Store {
     /// # Errors
     /// What is wrong with it, in words for the log.
     pub(super) async fn check(&self) -> Result<(), String> {
-        let ping = self.ping().await;
-        self.place.limits.state.report(ping, self.try_write()).await
+        self.place.limits.state.report(self.ping(), self.try_write()).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -128,7 +128,7 @@ impl Store {
     /// What is wrong with it, in words for the log.
     pub(super) async fn check(&self) -> Result<(), String> {
         let pool = self.pool.clone();
-        let ping = to_the_end(&self.limits, async move { pool.ping().await }).await;
+        let ping = to_the_end(&self.limits, async move { pool.ping().await });
         let pool = self.pool.clone();
         let try_write = to_the_end(&self.limits, async move { pool.try_write().await });
         self.limits.state.report(ping, try_write).await
