@@ -43,6 +43,9 @@ pub fn document(mut written: OpenApi, paths: &[Path], mode: Mode) -> OpenApi {
         for (method, rule) in path.operations() {
             if let Some(operation) = slot(item, method).and_then(Option::as_mut) {
                 complete(operation, *rule, mode);
+                if !method.is_safe() {
+                    add_problem(operation, Kind::InsufficientStorage);
+                }
             }
         }
     }
@@ -120,10 +123,14 @@ fn complete(operation: &mut Operation, rule: Rule, mode: Mode) {
         kinds.push(Kind::Forbidden);
     }
     for kind in kinds {
-        let status = kind.status().as_str().to_owned();
-        let response = || RefOr::Ref(Ref::from_response_name(name(kind)));
-        operation.responses.responses.entry(status).or_insert_with(response);
+        add_problem(operation, kind);
     }
+}
+
+fn add_problem(operation: &mut Operation, kind: Kind) {
+    let status = kind.status().as_str().to_owned();
+    let response = || RefOr::Ref(Ref::from_response_name(name(kind)));
+    operation.responses.responses.entry(status).or_insert_with(response);
 }
 
 fn security(access: Access) -> Vec<SecurityRequirement> {

@@ -40,7 +40,7 @@ pub async fn to_the_end<T: 'static>(
     let call = CALL.scope(scope, async move {
         let outcome = match ends {
             false => call.await,
-            // Its connection is thrown away: see postgres::Lease.
+            // Its connection is thrown away: see pool::Lease.
             true => timeout_at((deadline + GRACE).into(), call).await.unwrap_or_else(|_| late()),
         };
         let writes = CALL.with(|call| call.writes.get());

@@ -43,7 +43,7 @@ impl StoreError {
     pub(super) fn of_call(self, writes: bool) -> Self {
         match self {
             Self::Failed(why) if writes && why.contains(IO_ERROR) => Self::Full(why),
-            Self::Failed(why) if writes && why.contains(CANNOT_OPEN) => Self::ReadOnly(why),
+            Self::Failed(why) if why.contains(CANNOT_OPEN) => Self::ReadOnly(why).of_call(writes),
             Self::ReadOnly(why) if !writes => Self::Connection(why),
             error => error,
         }

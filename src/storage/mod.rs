@@ -3,6 +3,7 @@
 mod call;
 pub mod copy;
 mod error;
+mod pool;
 pub mod postgres;
 mod share;
 pub mod sql;
@@ -11,11 +12,9 @@ mod state;
 
 use std::time::Duration;
 
-use diesel_async::pooled_connection::PoolError;
-
 pub use call::{InTime, in_time, to_the_end, within};
 pub use error::StoreError;
-use error::acquire_error;
+pub use pool::{Lease, Poolable};
 pub use share::{Access, Share, Shares};
 pub use state::{Preparing, StoreState};
 
@@ -40,19 +39,4 @@ pub struct Limits {
     pub ends_calls: bool,
     /// What is known of the store.
     pub state: StoreState,
-}
-
-/// Keeps why a pool could not open a connection, for those who wait for one in vain: it tries many times a second.
-#[derive(Clone, Debug)]
-struct KeepFailures(StoreState);
-
-impl bb8::ErrorSink<PoolError> for KeepFailures {
-    fn sink(&self, error: PoolError) {
-        log::debug!("a connection to a store could not be opened: {error}");
-        self.0.note_unopened(error.to_string());
-    }
-
-    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<PoolError>> {
-        Box::new(self.clone())
-    }
 }

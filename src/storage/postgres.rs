@@ -1,24 +1,22 @@
 //! PostgreSQL behind a pool, over TLS where the URL or the server asks for it, without libpq.
 
-use std::ops::{Deref, DerefMut};
 use std::str::FromStr as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bb8::RunError;
 use diesel::ConnectionError;
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
-use diesel_async::pooled_connection::{PoolError, PoolableConnection as _};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _};
+use futures_util::FutureExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{Access, KeepFailures, Limits, Share, Shares, StoreError, acquire_error, call};
+use super::{Access, Lease, Limits, StoreError, call, pool};
 
 /// A connection.
 pub type Connection = AsyncPgConnection;
@@ -35,85 +33,22 @@ const MIGRATION_LOCK: i64 = 0x6170_7020_6d69_6772;
 
 /// Connections to one database, for one worker thread.
 #[derive(Clone, Debug)]
-pub struct Pool {
-    connections: bb8::Pool<Manager>,
-    shares: Shares,
-}
-
-/// A connection that goes back to its pool, or is closed when its call took longer than it may: the server may
-/// still be at it.
-pub struct Lease<'a> {
-    connection: bb8::PooledConnection<'a, Manager>,
-    share: Share,
-}
-
-/// What opens connections and knows which can be used again.
-#[derive(Debug)]
-struct Manager {
-    url: SecretString,
-    limits: Limits,
-}
-
-/// A connection of a pool.
-struct Pooled {
-    connection: Connection,
-    opened: Instant,
-    is_over: bool,
-}
-
-impl bb8::ManageConnection for Manager {
-    type Connection = Pooled;
-    type Error = PoolError;
-
-    async fn connect(&self) -> Result<Pooled, PoolError> {
-        let opened = Instant::now();
-        let connection = connect(self.url.expose_secret().to_owned(), self.limits.clone()).await;
-        let connection = connection.map_err(PoolError::ConnectionError)?;
-        Ok(Pooled { connection, opened, is_over: false })
-    }
-
-    async fn is_valid(&self, _: &mut Pooled) -> Result<(), PoolError> {
-        Ok(())
-    }
-
-    fn has_broken(&self, pooled: &mut Pooled) -> bool {
-        pooled.is_over
-            || std::thread::panicking()
-            || pooled.connection.is_broken()
-            || !self.limits.state.is_current(pooled.opened)
-    }
-}
+pub struct Pool(pool::Pool<Connection>);
 
 impl Pool {
     /// A pool of connections to the database at `url`. Opens none yet.
     pub fn new(url: &SecretString, limits: &Limits) -> Self {
-        let builder = bb8::Pool::builder()
-            .max_size(limits.size.max(1))
-            .connection_timeout(limits.acquire)
-            .error_sink(Box::new(KeepFailures(limits.state.clone())))
-            .test_on_check_out(false)
-            .max_lifetime(Some(LIFETIME));
-        let manager = Manager { url: url.clone(), limits: limits.clone() };
-        Self { connections: builder.build_unchecked(manager), shares: Shares::new(limits) }
+        let (url, known) = (url.clone(), limits.clone());
+        let opening = move || connect(url.expose_secret().to_owned(), known.clone()).boxed();
+        Self(pool::Pool::new(Box::new(opening), limits, Some(LIFETIME)))
     }
 
     /// A connection for `access`, once one is free. To be used within [`super::to_the_end`].
     ///
     /// # Errors
     /// When none was free in time, or none can be opened.
-    pub async fn get(&self, access: Access) -> Result<Lease<'_>, StoreError> {
-        let share = self.shares.take(access).await?;
-        let state = self.shares.state();
-        loop {
-            let opening = timeout_at(share.until.into(), self.connections.get()).await;
-            let connection = opening.unwrap_or(Err(RunError::TimedOut));
-            let mut connection = connection.map_err(|error| acquire_error(error, state))?;
-            // One that the server has closed, or that is not to be used any more, is thrown away when it goes back,
-            // and not before.
-            if !connection.connection.is_broken() && state.is_current(connection.opened) {
-                return Ok(Lease { connection, share });
-            }
-        }
+    pub async fn get(&self, access: Access) -> Result<Lease<'_, Connection>, StoreError> {
+        self.0.get(access).await
     }
 
     /// Asks whether the database answers, and takes writes.
@@ -125,7 +60,7 @@ impl Pool {
         let mut lease = self.get(Access::Read).await?;
         let mode = diesel::select(mode).get_result::<String>(&mut *lease).await?;
         if mode == "on" {
-            lease.connection.is_over = true;
+            lease.end();
             // It is what a write would be told.
             call::writes();
             return Err(StoreError::ReadOnly("the server's transactions are read-only".into()));
@@ -145,26 +80,6 @@ impl Pool {
             Err(StoreError::Failed(_)) => Ok(false),
             Err(error) => Err(error),
         }
-    }
-}
-
-impl Deref for Lease<'_> {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        &self.connection.connection
-    }
-}
-
-impl DerefMut for Lease<'_> {
-    fn deref_mut(&mut self) -> &mut Connection {
-        &mut self.connection.connection
-    }
-}
-
-impl Drop for Lease<'_> {
-    fn drop(&mut self) {
-        self.connection.is_over |= self.share.is_overdue();
     }
 }
 

@@ -1,7 +1,7 @@
 //! One set of queries on two back ends: a pool and a connection that are one or the other, and a macro
 //! that writes a query's body for both.
 
-use super::{Access, Limits, StoreError, postgres, sqlite};
+use super::{Access, Lease, Limits, StoreError, postgres, sqlite};
 use crate::config::SqlUrl;
 
 /// Connections to one database, for one worker thread.
@@ -17,9 +17,9 @@ pub enum Pool {
 #[expect(clippy::large_enum_variant, reason = "it lives as long as a query, and is never moved")]
 pub enum Connection<'a> {
     /// To a file.
-    Sqlite(sqlite::Lease<'a>),
+    Sqlite(Lease<'a, sqlite::Connection>),
     /// To a server.
-    Postgres(postgres::Lease<'a>),
+    Postgres(Lease<'a, postgres::Connection>),
 }
 
 /// Evaluates `body` with `name` bound to the connection inside, whichever it is. The body stands for each

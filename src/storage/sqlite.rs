@@ -1,29 +1,22 @@
 //! The embedded store: a SQLite file behind a pool, with a write-ahead log that survives `kill -9`.
 
 use std::fs::OpenOptions;
-use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bb8::RunError;
 use diesel::connection::SimpleConnection as _;
 use diesel::result::Error as QueryError;
 use diesel::{Connection as _, ConnectionError, SqliteConnection};
-use diesel_async::pooled_connection::{
-    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
-};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncConnection as _, SimpleAsyncConnection as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _};
 use futures_util::FutureExt as _;
-use tokio::time::timeout_at;
 
-use super::{Access, InTime, KeepFailures, Limits, Share, Shares, StoreError, acquire_error};
+use super::{Access, InTime, Lease, Limits, StoreError, pool};
 
 /// A connection whose statements run on the blocking pool.
 pub type Connection = SyncConnectionWrapper<SqliteConnection>;
-pub(super) type Manager = AsyncDieselConnectionManager<Connection>;
 
 /// What every connection says first. `FULL` makes a commit wait for the disk, so that not even a power
 /// cut takes back what was acknowledged; `secure_delete` leaves nothing in the file of what was erased.
@@ -44,45 +37,23 @@ const SWITCH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Connections to one file, for one worker thread.
 #[derive(Clone, Debug)]
-pub struct Pool {
-    connections: bb8::Pool<Manager>,
-    shares: Shares,
-}
-
-/// A connection that goes back to its pool.
-pub struct Lease<'a> {
-    connection: bb8::PooledConnection<'a, Manager>,
-    _share: Share,
-}
+pub struct Pool(pool::Pool<Connection>);
 
 impl Pool {
     /// A pool of connections to the file at `path`. Opens none yet.
     pub fn new(path: &Path, limits: &Limits) -> Self {
-        let mut config = ManagerConfig::default();
-        config.recycling_method = RecyclingMethod::Fast;
-        let patience = limits.statement;
-        config.custom_setup = Box::new(move |path| open(path.to_owned(), patience).boxed());
-        let manager = Manager::new_with_config(path.display().to_string(), config);
-        let builder = bb8::Pool::builder()
-            .max_size(limits.size.max(1))
-            .connection_timeout(limits.acquire)
-            .error_sink(Box::new(KeepFailures(limits.state.clone())))
-            // A file does not hang up: nothing to test, and no connection grows stale.
-            .test_on_check_out(false)
-            .max_lifetime(None);
-        Self { connections: builder.build_unchecked(manager), shares: Shares::new(limits) }
+        let (url, patience) = (existing(path), limits.statement);
+        let opening = move || open(url.clone(), patience).boxed();
+        // A file does not hang up: no connection grows stale.
+        Self(pool::Pool::new(Box::new(opening), limits, None))
     }
 
     /// A connection for `access`, once one is free. To be used within [`super::to_the_end`].
     ///
     /// # Errors
     /// When none was free in time or the file cannot be opened.
-    pub async fn get(&self, access: Access) -> Result<Lease<'_>, StoreError> {
-        let share = self.shares.take(access).await?;
-        let opening = timeout_at(share.until.into(), self.connections.get()).await;
-        let connection = opening.unwrap_or(Err(RunError::TimedOut));
-        let connection = connection.map_err(|error| acquire_error(error, self.shares.state()))?;
-        Ok(Lease { connection, _share: share })
+    pub async fn get(&self, access: Access) -> Result<Lease<'_, Connection>, StoreError> {
+        self.0.get(access).await
     }
 
     /// Does `work` in a transaction that has the file to itself from its beginning, on a thread where it may block;
@@ -125,22 +96,16 @@ impl Pool {
     }
 }
 
-impl Deref for Lease<'_> {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        &self.connection
-    }
+/// The file at `path` as a URI that says not to make it where it is missing: an empty one would be taken for the
+/// store (SQLite, "Uniform Resource Identifiers", section 3).
+fn existing(path: &Path) -> String {
+    let path = path.display().to_string();
+    let path = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    format!("file:{path}?mode=rw")
 }
 
-impl DerefMut for Lease<'_> {
-    fn deref_mut(&mut self) -> &mut Connection {
-        &mut self.connection
-    }
-}
-
-async fn open(path: String, patience: Duration) -> Result<Connection, ConnectionError> {
-    let mut connection = Connection::establish(&path).await?;
+async fn open(url: String, patience: Duration) -> Result<Connection, ConnectionError> {
+    let mut connection = Connection::establish(&url).await?;
     let pragmas = pragmas(patience);
     connection.batch_execute(&pragmas).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(connection)

@@ -1,5 +1,8 @@
 //! Stores that cannot be written, and what goes on meanwhile.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bson::doc;
@@ -92,6 +95,48 @@ async fn a_file_that_may_not_grow_is_507_and_reads_go_on() {
     assert!(back.elapsed() < RECOVERY, "{:?}", back.elapsed());
     assert_eq!(complaints(process, "product.database"), 1);
     assert_eq!(complaints(process, "user.database"), 1);
+}
+
+/// `command` without root's right to write what nobody may.
+fn without_rights(command: &Command) -> Command {
+    let mut bound = Command::new("/usr/bin/setpriv");
+    if nix::unistd::geteuid().is_root() {
+        bound.args(["--bounding-set", "-dac_override,-dac_read_search"]);
+    }
+    bound.arg(command.get_program()).current_dir(command.get_current_dir().unwrap()).env_clear();
+    bound.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    bound
+}
+
+#[actix_rt::test]
+async fn a_file_that_takes_no_writes_is_503_until_it_does() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let process = Process::start(folder.path(), without_rights(&Process::command(folder.path())));
+    let client = process.client("gateway");
+    client.add_product("Chair", 1.0).await;
+    let allow = |mode: u32| {
+        for entry in std::fs::read_dir(folder.path().join("data")).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    allow(0o400);
+    // Connections that are open go on, until another has to be opened.
+    until("writes are refused", async || {
+        let answers = join_all((0..MANY).map(|_| client.post("/products", lamp()))).await;
+        answers.iter().filter(|answer| is_read_only(answer)).count() == MANY
+    })
+    .await;
+    assert_eq!(breakers(&process).await, ["closed", "closed"]);
+    until("/readyz names it", async || missing(&process).await == json!(["product.database"]))
+        .await;
+    allow(0o600);
+    let back = Instant::now();
+    until("/readyz names none", async || missing(&process).await == json!([])).await;
+    client.add_product("Lamp", 1.0).await;
+    assert!(back.elapsed() < RECOVERY, "{:?}", back.elapsed());
+    let log = process.log();
+    assert!(!log.contains("\"level\":\"error\""), "{log}");
 }
 
 #[actix_rt::test]

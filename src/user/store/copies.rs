@@ -113,7 +113,7 @@ impl Rows for Revocations<'_> {
     async fn put(&self, rows: Vec<Revocation>) -> Result<(), StoreError> {
         let pool = self.0.pool()?;
         to_the_end(&self.0.limits, async move {
-            on_either!(&mut pool.get().await?, connection => {
+            on_either!(&mut pool.get_to_write().await?, connection => {
                 connection.transaction::<(), diesel::result::Error, _>(async |connection| {
                     for Revocation { user, generation, at } in &rows {
                         let user = user.to_string();
@@ -128,7 +128,7 @@ impl Rows for Revocations<'_> {
                         let new = new.values((revocations::user_id.eq(&user), end));
                         new.on_conflict_do_nothing().execute(connection).await?;
                     }
-                    Ok(())
+                    in_time()
                 })
                 .await
             })?;

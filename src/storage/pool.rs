@@ -1,0 +1,163 @@
+//! A pool of connections of either kind, for one worker thread.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
+
+use bb8::RunError;
+use diesel::ConnectionError;
+use diesel_async::AsyncConnection;
+use diesel_async::pooled_connection::{PoolError, PoolableConnection};
+use futures_util::future::BoxFuture;
+use tokio::time::timeout_at;
+
+use super::error::acquire_error;
+use super::{Access, Limits, Share, Shares, StoreError, StoreState};
+
+/// Opens a connection.
+type Open<C> = Box<dyn Fn() -> BoxFuture<'static, Result<C, ConnectionError>> + Send + Sync>;
+
+/// Connections, as many as its limits say.
+pub(super) struct Pool<C: Poolable> {
+    connections: bb8::Pool<Manager<C>>,
+    shares: Shares,
+}
+
+/// What can be kept in a pool.
+pub trait Poolable: AsyncConnection + PoolableConnection + 'static {}
+impl<C: AsyncConnection + PoolableConnection + 'static> Poolable for C {}
+
+/// A connection that goes back to its pool, or is closed when its call took longer than it may: the other side may
+/// still be at it.
+pub struct Lease<'a, C: Poolable> {
+    connection: bb8::PooledConnection<'a, Manager<C>>,
+    share: Share,
+}
+
+/// What opens connections, and knows which can be used again.
+struct Manager<C> {
+    open: Open<C>,
+    state: StoreState,
+}
+
+/// A connection of a pool.
+struct Pooled<C> {
+    connection: C,
+    opened: Instant,
+    is_over: bool,
+}
+
+impl<C: Poolable> bb8::ManageConnection for Manager<C> {
+    type Connection = Pooled<C>;
+    type Error = PoolError;
+
+    async fn connect(&self) -> Result<Pooled<C>, PoolError> {
+        let opened = Instant::now();
+        let connection = (self.open)().await.map_err(PoolError::ConnectionError)?;
+        Ok(Pooled { connection, opened, is_over: false })
+    }
+
+    async fn is_valid(&self, _: &mut Pooled<C>) -> Result<(), PoolError> {
+        Ok(())
+    }
+
+    fn has_broken(&self, pooled: &mut Pooled<C>) -> bool {
+        std::thread::panicking() || !pooled.can_be_used(&self.state)
+    }
+}
+
+impl<C: Poolable> Pooled<C> {
+    fn can_be_used(&mut self, state: &StoreState) -> bool {
+        !self.is_over && !self.connection.is_broken() && state.is_current(self.opened)
+    }
+}
+
+impl<C: Poolable> Pool<C> {
+    /// A pool of what `open` opens, each for at most `lifetime`. Opens none yet.
+    pub(super) fn new(open: Open<C>, limits: &Limits, lifetime: Option<Duration>) -> Self {
+        let state = limits.state.clone();
+        let builder = bb8::Pool::builder()
+            .max_size(limits.size.max(1))
+            .connection_timeout(limits.acquire)
+            .error_sink(Box::new(KeepFailures(state.clone())))
+            .test_on_check_out(false)
+            .max_lifetime(lifetime);
+        let connections = builder.build_unchecked(Manager { open, state });
+        Self { connections, shares: Shares::new(limits) }
+    }
+
+    /// A connection for `access`, once one is free. To be used within [`super::to_the_end`].
+    ///
+    /// # Errors
+    /// When none was free in time, or none can be opened.
+    pub(super) async fn get(&self, access: Access) -> Result<Lease<'_, C>, StoreError> {
+        let share = self.shares.take(access).await?;
+        let state = self.shares.state();
+        loop {
+            let opening = timeout_at(share.until.into(), self.connections.get()).await;
+            let connection = opening.unwrap_or(Err(RunError::TimedOut));
+            let mut connection = connection.map_err(|error| acquire_error(error, state))?;
+            // One that the server has closed, or that is not to be used any more, is thrown away when it goes back,
+            // and not before.
+            if connection.can_be_used(state) {
+                return Ok(Lease { connection, share });
+            }
+        }
+    }
+}
+
+impl<C: Poolable> Lease<'_, C> {
+    /// Closes the connection when it goes back.
+    pub(super) fn end(&mut self) {
+        self.connection.is_over = true;
+    }
+}
+
+impl<C: Poolable> Deref for Lease<'_, C> {
+    type Target = C;
+
+    fn deref(&self) -> &C {
+        &self.connection.connection
+    }
+}
+
+impl<C: Poolable> DerefMut for Lease<'_, C> {
+    fn deref_mut(&mut self) -> &mut C {
+        &mut self.connection.connection
+    }
+}
+
+impl<C: Poolable> Drop for Lease<'_, C> {
+    fn drop(&mut self) {
+        if self.share.is_overdue() {
+            self.end();
+        }
+    }
+}
+
+impl<C: Poolable> Clone for Pool<C> {
+    fn clone(&self) -> Self {
+        Self { connections: self.connections.clone(), shares: self.shares.clone() }
+    }
+}
+
+impl<C: Poolable> fmt::Debug for Pool<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("shares", &self.shares).finish_non_exhaustive()
+    }
+}
+
+/// Keeps why a pool could not open a connection, for those who wait for one in vain: it tries many times a second.
+#[derive(Clone, Debug)]
+struct KeepFailures(StoreState);
+
+impl bb8::ErrorSink<PoolError> for KeepFailures {
+    fn sink(&self, error: PoolError) {
+        log::debug!("a connection to a store could not be opened: {error}");
+        self.0.note_unopened(error.to_string());
+    }
+
+    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<PoolError>> {
+        Box::new(self.clone())
+    }
+}
