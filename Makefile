@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 # What the build and the tests need besides cargo, as Debian packages, by the command that shows it is there.
-NEEDS = cc:gcc python3:python3 pip3:python3-pip redis-server:redis-server setpriv:util-linux
+NEEDS = cc:gcc python3:python3 pip3:python3-pip redis-server:redis-server setpriv:util-linux pgbouncer:pgbouncer
 # A server that speaks MongoDB's protocol, for the tests of machines that have no mongod; a program of its own.
 SECANTUS = SecantusDB==0.7.0b3
 # Programs of cargo's own registry, built into target/tools: what may be built in, and the list of what is.

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use awc::http::StatusCode;
@@ -18,6 +19,13 @@ use crate::{telemetry, tls};
 
 /// How long `healthcheck` waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Says why a command failed, behind all that is logged, and gives what the process ends with.
+pub fn conclude(outcome: Result<(), Failure>) -> ExitCode {
+    let failure = outcome.err().map(|failure| format!("app: {failure}"));
+    telemetry::last_word(failure.as_deref());
+    if failure.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
 
 /// `app run`
 ///

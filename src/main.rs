@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use app::cli::{CertsAction, Cli, Command, KeysAction};
-use app::{commands, telemetry};
+use app::commands;
 use clap::Parser as _;
 
 #[global_allocator]
@@ -29,14 +29,5 @@ fn main() -> ExitCode {
         Command::CheckConfig => commands::check_config(&global),
         Command::Completions { shell } => commands::completions(shell),
     };
-    match outcome {
-        Ok(()) => {
-            telemetry::last_word(None);
-            ExitCode::SUCCESS
-        }
-        Err(failure) => {
-            telemetry::last_word(Some(&format!("app: {failure}")));
-            ExitCode::FAILURE
-        }
-    }
+    commands::conclude(outcome)
 }

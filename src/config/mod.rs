@@ -24,7 +24,7 @@ pub use limits::{Limit, Limits, Scope};
 pub use resilience::{Resilience, ResiliencePatch};
 pub use values::{
     AuthMode, CacheUrl, CertificateNames, DocumentUrl, LogFormat, Methods, Networks, PeerUrl,
-    PeerUrls, SqlUrl,
+    PeerUrls, PostgresUrl, SqlUrl,
 };
 use values::{between, duration, file, optional, within};
 

@@ -240,7 +240,17 @@ pub enum SqlUrl {
     /// `sqlite://PATH`: a file of this machine.
     Sqlite(PathBuf),
     /// `postgres://…`: a server.
-    Postgres(SecretString),
+    Postgres(PostgresUrl),
+}
+
+/// How PostgreSQL is reached.
+#[derive(Clone, Debug)]
+pub struct PostgresUrl {
+    /// The URL, as the driver reads it.
+    pub url: SecretString,
+    /// Whether a connection is to one session of the server, which keeps prepared statements, settings and locks. Behind
+    /// a pooler such as PgBouncer in transaction mode it is not (`?prepared_statements=false`).
+    pub prepared_statements: bool,
 }
 
 impl TryFrom<String> for SqlUrl {
@@ -250,9 +260,10 @@ impl TryFrom<String> for SqlUrl {
         match scheme(&text) {
             Some("sqlite") => sqlite_path(&text).map(Self::Sqlite),
             Some("postgres" | "postgresql") => {
+                let (text, prepared_statements) = prepared_statements(&text)?;
                 let parsed = text.parse::<tokio_postgres::Config>();
                 parsed.map_err(|error| format!("not a URL of PostgreSQL: {}", causes(&error)))?;
-                Ok(Self::Postgres(text.into()))
+                Ok(Self::Postgres(PostgresUrl { url: text.into(), prepared_statements }))
             }
             other => Err(unknown_scheme(
                 other,
@@ -260,6 +271,22 @@ impl TryFrom<String> for SqlUrl {
             )),
         }
     }
+}
+
+/// Takes the option `prepared_statements` from a URL of PostgreSQL, which the driver does not know.
+fn prepared_statements(url: &str) -> Result<(String, bool), String> {
+    const NAME: &str = "prepared_statements=";
+    let Some((place, options)) = url.split_once('?') else { return Ok((url.to_owned(), true)) };
+    let (own, others): (Vec<_>, Vec<_>) =
+        options.split('&').partition(|option| option.starts_with(NAME));
+    let prepared = match own.iter().map(|option| &option[NAME.len()..]).collect::<Vec<_>>()[..] {
+        [] | ["true"] => true,
+        ["false"] => false,
+        _ => return Err("prepared_statements is true or false, and given once".to_owned()),
+    };
+    let others = others.join("&");
+    let mark = if others.is_empty() { "" } else { "?" };
+    Ok((format!("{place}{mark}{others}"), prepared))
 }
 
 /// Where the product role keeps its catalogue; the scheme picks the back end.

@@ -1,22 +1,28 @@
 //! PostgreSQL behind a pool, over TLS where the URL or the server asks for it, without libpq.
 
+use std::ops::{Deref, DerefMut};
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use diesel::ConnectionError;
-use diesel::sql_types::{BigInt, Text};
+use diesel::connection::{CacheSize, SimpleConnection};
+use diesel::sql_types::Text;
+use diesel::{ConnectionError, QueryResult};
 use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
-use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _};
+use diesel_async::{
+    AnsiTransactionManager, AsyncConnection as _, AsyncPgConnection, RunQueryDsl,
+    SimpleAsyncConnection as _, TransactionManager as _,
+};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _};
 use futures_util::FutureExt as _;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use tokio::time::timeout;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{Access, Lease, Limits, StoreError, call, pool};
+use super::{Access, Limits, StoreError, call, pool};
+use crate::config::PostgresUrl;
 
 /// A connection.
 pub type Connection = AsyncPgConnection;
@@ -31,24 +37,44 @@ const TRIAL: &str =
 /// Names the lock that migrations take: the bytes of "app migr".
 const MIGRATION_LOCK: i64 = 0x6170_7020_6d69_6772;
 
+/// How long a process waits for another that brings the tables up to date.
+const MIGRATION_PATIENCE: &str = "15s";
+
 /// Connections to one database, for one worker thread.
 #[derive(Clone, Debug)]
-pub struct Pool(pool::Pool<Connection>);
+pub struct Pool {
+    connections: pool::Pool<Connection>,
+    /// What each call begins with, where each has to be a transaction.
+    begin: Option<Arc<str>>,
+}
+
+/// A connection for one call.
+pub struct Lease<'a> {
+    lease: pool::Lease<'a, Connection>,
+    /// Whether the call is within a transaction that has to be committed.
+    is_begun: bool,
+}
 
 impl Pool {
     /// A pool of connections to the database at `url`. Opens none yet.
-    pub fn new(url: &SecretString, limits: &Limits) -> Self {
-        let (url, known) = (url.clone(), limits.clone());
-        let opening = move || connect(url.expose_secret().to_owned(), known.clone()).boxed();
-        Self(pool::Pool::new(Box::new(opening), limits, Some(LIFETIME)))
+    pub fn new(url: &PostgresUrl, limits: &Limits) -> Self {
+        let (known, own) = (limits.clone(), url.clone());
+        let opening = move || connect(own.clone(), known.clone()).boxed();
+        let connections = pool::Pool::new(Box::new(opening), limits, Some(LIFETIME));
+        let begin = (!url.prepared_statements).then(|| begin(limits.statement).into());
+        Self { connections, begin }
     }
 
-    /// A connection for `access`, once one is free. To be used within [`super::to_the_end`].
+    /// A connection for `access`, once one is free. To be used within [`super::to_the_end`], and to be finished.
     ///
     /// # Errors
     /// When none was free in time, or none can be opened.
-    pub async fn get(&self, access: Access) -> Result<Lease<'_, Connection>, StoreError> {
-        self.0.get(access).await
+    pub async fn get(&self, access: Access) -> Result<Lease<'_>, StoreError> {
+        let mut lease = self.connections.get(access).await?;
+        if let Some(begin) = &self.begin {
+            AnsiTransactionManager::begin_transaction_sql(&mut *lease, begin).await?;
+        }
+        Ok(Lease { lease, is_begun: self.begin.is_some() })
     }
 
     /// Asks whether the database answers, and takes writes.
@@ -59,8 +85,9 @@ impl Pool {
         let mode = diesel::dsl::sql::<Text>("current_setting('transaction_read_only')");
         let mut lease = self.get(Access::Read).await?;
         let mode = diesel::select(mode).get_result::<String>(&mut *lease).await?;
+        lease.finish().await?;
         if mode == "on" {
-            lease.end();
+            lease.lease.end();
             // It is what a write would be told.
             call::writes();
             return Err(StoreError::ReadOnly("the server's transactions are read-only".into()));
@@ -75,7 +102,7 @@ impl Pool {
     pub async fn try_write(&self) -> Result<bool, StoreError> {
         let mut lease = self.get(Access::Write).await?;
         match lease.batch_execute(TRIAL).await.map_err(StoreError::from) {
-            Ok(()) => Ok(true),
+            Ok(()) => lease.finish().await.map(|()| true).map_err(StoreError::from),
             // Not everybody may make such tables.
             Err(StoreError::Failed(_)) => Ok(false),
             Err(error) => Err(error),
@@ -83,16 +110,52 @@ impl Pool {
     }
 }
 
+impl Lease<'_> {
+    /// Ends the call. What it has done is done only then.
+    ///
+    /// # Errors
+    /// When it could not be committed.
+    pub async fn finish(&mut self) -> QueryResult<()> {
+        match std::mem::take(&mut self.is_begun) {
+            true => AnsiTransactionManager::commit_transaction(&mut *self.lease).await,
+            false => Ok(()),
+        }
+    }
+}
+
+impl Deref for Lease<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.lease
+    }
+}
+
+impl DerefMut for Lease<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.lease
+    }
+}
+
+/// Begins a transaction that needs nothing of its session: it may be another's in the next one, who may have left
+/// statements there.
+fn begin(statement: Duration) -> String {
+    let millis = statement.as_millis();
+    format!(
+        "BEGIN; DEALLOCATE ALL; SET LOCAL statement_timeout = {millis}; SET LOCAL TIME ZONE 'UTC'"
+    )
+}
+
 /// Opens a connection within the limits.
-async fn connect(url: String, limits: Limits) -> Result<Connection, ConnectionError> {
+async fn connect(url: PostgresUrl, limits: Limits) -> Result<Connection, ConnectionError> {
     let late = |_| Err(ConnectionError::BadConnection("no answer in time".into()));
     timeout(limits.acquire, open(url, limits.statement)).await.unwrap_or_else(late)
 }
 
 /// Opens a connection whose statements are ended by the server after `statement`.
-async fn open(url: String, statement: Duration) -> Result<Connection, ConnectionError> {
+async fn open(url: PostgresUrl, statement: Duration) -> Result<Connection, ConnectionError> {
     let bad = |error: &dyn std::fmt::Display| ConnectionError::BadConnection(error.to_string());
-    let mut config = Config::from_str(&url)
+    let mut config = Config::from_str(url.url.expose_secret())
         .map_err(|error| ConnectionError::InvalidConnectionUrl(error.to_string()))?;
     config.application_name("app").tcp_user_timeout(UNACKNOWLEDGED).keepalives_idle(UNACKNOWLEDGED);
     let mut connection = if config.get_ssl_mode() == SslMode::Disable {
@@ -104,6 +167,10 @@ async fn open(url: String, statement: Duration) -> Result<Connection, Connection
             config.connect(tls()?).await.map_err(|error| bad(&chain(&error)))?;
         Connection::try_from_client_and_connection(client, connection).await?
     };
+    if !url.prepared_statements {
+        connection.set_prepared_statement_cache_size(CacheSize::Disabled);
+        return Ok(connection);
+    }
     let timeout = format!("SET statement_timeout = {}; SET TIME ZONE 'UTC'", statement.as_millis());
     connection.batch_execute(&timeout).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(connection)
@@ -134,25 +201,48 @@ fn tls() -> Result<MakeRustlsConnect, ConnectionError> {
 /// # Errors
 /// When the database does not answer, or a migration fails.
 pub async fn migrate(
-    url: &str,
+    url: &PostgresUrl,
     limits: &Limits,
     migrations: EmbeddedMigrations,
 ) -> Result<Vec<String>, String> {
-    // A migration may take longer than any statement of a request.
-    let connecting = connect(url.to_owned(), limits.clone());
-    let mut connection = connecting.await.map_err(|error| error.to_string())?;
-    connection
-        .batch_execute("SET statement_timeout = 0")
-        .await
-        .map_err(|error| error.to_string())?;
-    // The lock goes with the connection, however this ends.
-    let lock = diesel::sql_query("SELECT pg_advisory_lock($1)").bind::<BigInt, _>(MIGRATION_LOCK);
-    lock.execute(&mut connection).await.map_err(|error| error.to_string())?;
+    let connecting = connect(url.clone(), limits.clone());
+    let connection = connecting.await.map_err(|error| error.to_string())?;
     let mut connection = AsyncConnectionWrapper::<Connection>::from(connection);
     let migrating = actix_rt::task::spawn_blocking(move || {
-        let applied =
-            connection.run_pending_migrations(migrations).map_err(|error| error.to_string())?;
-        Ok(applied.iter().map(ToString::to_string).collect())
+        diesel::Connection::transaction(&mut connection, |connection| {
+            migrate_within(connection, migrations)
+        })
     });
-    migrating.await.map_err(|error| error.to_string())?
+    let migrated = migrating.await.map_err(|error| error.to_string())?;
+    migrated.map_err(|MigrationError(problem)| problem)
+}
+
+/// Why the tables are not up to date.
+struct MigrationError(String);
+
+impl From<diesel::result::Error> for MigrationError {
+    fn from(error: diesel::result::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Migrates within a transaction, with which the lock goes however this ends.
+fn migrate_within(
+    connection: &mut AsyncConnectionWrapper<Connection>,
+    migrations: EmbeddedMigrations,
+) -> Result<Vec<String>, MigrationError> {
+    // A migration may take longer than any statement of a request.
+    let own = format!(
+        "DEALLOCATE ALL; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{MIGRATION_PATIENCE}'"
+    );
+    SimpleConnection::batch_execute(connection, &own)?;
+    let lock = format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})");
+    SimpleConnection::batch_execute(connection, &lock).map_err(|error| {
+        let why = "another process has been bringing the tables up to date for";
+        MigrationError(format!("{why} {MIGRATION_PATIENCE}: {error}"))
+    })?;
+    SimpleConnection::batch_execute(connection, "SET LOCAL lock_timeout = 0")?;
+    let applied = connection.run_pending_migrations(migrations);
+    let applied = applied.map_err(|error| MigrationError(error.to_string()))?;
+    Ok(applied.iter().map(ToString::to_string).collect())
 }

@@ -19,7 +19,7 @@ pub enum Connection<'a> {
     /// To a file.
     Sqlite(Lease<'a, sqlite::Connection>),
     /// To a server.
-    Postgres(Lease<'a, postgres::Connection>),
+    Postgres(postgres::Lease<'a>),
 }
 
 /// Evaluates `body` with `name` bound to the connection inside, whichever it is. The body stands for each
@@ -32,8 +32,12 @@ macro_rules! on_either {
                 $body
             }
             $crate::storage::sql::Connection::Postgres(inner) => {
-                let $name = &mut **inner;
-                $body
+                let done = {
+                    let $name = &mut **inner;
+                    $body
+                };
+                inner.finish().await?;
+                done
             }
         }
     };

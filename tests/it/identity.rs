@@ -44,7 +44,7 @@ async fn refresh(client: &Client, token: &Value) -> Answer {
 /// Every kind of request by everybody, in all four topologies.
 #[actix_rt::test]
 async fn four_topologies_let_the_same_people_do_the_same() {
-    for storage in Storage::ALL {
+    for storage in Storage::OF_ACCOUNTS {
         for topology in Topology::ALL {
             let shop = enforced(topology, storage);
             let (nobody, admin) = (shop.gateway(), shop.admin().await);
@@ -154,7 +154,7 @@ async fn a_password_must_be_there_long_enough_and_hard_to_guess() {
 
 #[actix_rt::test]
 async fn logging_in_gives_tokens_and_each_refresh_token_is_good_once() {
-    for storage in Storage::ALL {
+    for storage in Storage::OF_ACCOUNTS {
         let shop = enforced(Topology::OneProcess, storage);
         let client = shop.gateway();
         let id = register(&client, "neo").await["id"].clone();
@@ -217,7 +217,7 @@ async fn logging_in_gives_tokens_and_each_refresh_token_is_good_once() {
 
 #[actix_rt::test]
 async fn of_twenty_who_use_one_refresh_token_at_most_one_is_served() {
-    for storage in Storage::ALL {
+    for storage in Storage::OF_ACCOUNTS {
         let shop = enforced(Topology::OneProcess, storage);
         let client = shop.gateway();
         register(&client, "neo").await;
@@ -255,7 +255,7 @@ async fn signing_out_everywhere_takes_effect_everywhere() {
 
 #[actix_rt::test]
 async fn an_admin_finds_accounts_and_gives_and_takes_rights() {
-    for storage in Storage::ALL {
+    for storage in Storage::OF_ACCOUNTS {
         let shop = enforced(Topology::OneProcess, storage);
         let admin = shop.admin().await;
         let mut ids = Vec::new();
@@ -315,7 +315,7 @@ async fn an_admin_finds_accounts_and_gives_and_takes_rights() {
 
 #[actix_rt::test]
 async fn a_profile_can_be_changed_exported_and_erased() {
-    for storage in Storage::ALL {
+    for storage in Storage::OF_ACCOUNTS {
         let shop = enforced(Topology::OneProcess, storage);
         let neo = customer(&shop, "neo").await;
         register(&shop.gateway(), "smith").await;
@@ -462,7 +462,7 @@ fn forged(kid: &Value, id: &str) -> String {
 
 #[actix_rt::test]
 async fn a_new_password_ends_other_sessions() {
-    for storage in Storage::ALL {
+    for storage in Storage::OF_ACCOUNTS {
         let shop = enforced(Topology::OneProcess, storage);
         let client = shop.gateway();
         register(&client, "neo").await;
@@ -494,7 +494,7 @@ async fn a_new_password_ends_other_sessions() {
 
 #[actix_rt::test]
 async fn the_program_makes_the_first_admin() {
-    for storage in Storage::ALL {
+    for storage in Storage::OF_ACCOUNTS {
         let shop = enforced(Topology::OneProcess, storage);
         let neo = customer(&shop, "neo").await;
         assert_eq!(neo.get("/auth/users").await.status, 403);
@@ -523,7 +523,7 @@ async fn the_program_makes_the_first_admin() {
 
 #[actix_rt::test]
 async fn the_program_lets_an_account_in_again() {
-    for storage in Storage::ALL {
+    for storage in Storage::OF_ACCOUNTS {
         let shop = enforced(Topology::OneProcess, storage);
         let admin = shop.admin().await;
         let id = register(&shop.gateway(), "neo").await["id"].as_str().unwrap().to_owned();
@@ -552,7 +552,7 @@ async fn an_account_has_so_many_sessions_and_the_oldest_ends() {
     let most = ("APP__USER__SESSIONS_PER_ACCOUNT", "3");
     let tries = ("APP__USER__LOGINS_PER_ACCOUNT", "0");
     let environment = [ENFORCED[0], ENFORCED[2], ENFORCED[3], tries, most];
-    for storage in Storage::ALL {
+    for storage in Storage::OF_ACCOUNTS {
         let shop = Shop::start_on(Topology::OneProcess, storage.servers(), &environment);
         let client = shop.gateway();
         for name in ["neo", "smith"] {

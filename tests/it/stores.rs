@@ -179,7 +179,7 @@ async fn products_of_one_moment_keep_one_order() {
     for storage in Storage::ALL {
         let shop = shop(storage);
         match storage {
-            Storage::Embedded => tie_in_file(&shop, &ids),
+            Storage::Embedded | Storage::Pooled => tie_in_file(&shop, &ids),
             Storage::Polyglot => tie_in_mongo(&shop.servers, &ids).await,
         }
         ids.sort_by(|a, b| b.cmp(a));
@@ -273,4 +273,64 @@ async fn postgresql_is_spoken_to_over_tls_where_the_url_asks_for_it() {
     assert!(!refused.status.success() && why.contains("invalid peer certificate"), "{why}");
     let accepted = migrate(true);
     assert!(accepted.status.success(), "{accepted:?}");
+}
+
+/// A pooler gives each transaction another session: what is kept in one is lost, or somebody else's.
+#[actix_rt::test]
+async fn behind_a_pooler_nothing_is_kept_in_a_session_and_starts_do_not_hang() {
+    let server = Server::start_pooled();
+    let url = server.url();
+    let folder = tempfile::TempDir::new().unwrap();
+    for n in 0..3 {
+        let mut command = Process::command(folder.path());
+        command.env("DATABASE_URL", &url);
+        let process = Process::start(folder.path(), command);
+        let client = process.client("gateway");
+        let names = (0..20).map(|m| format!("user-{n}-{m}")).collect::<Vec<_>>();
+        let added = names.iter().map(async |name| {
+            let account = json!({ "username": name, "email": format!("{name}@example.com") });
+            client.post("/auth/register", account).await
+        });
+        let added = join_all(added).await;
+        let refused = added.iter().find(|answer| answer.status != 201);
+        assert!(refused.is_none(), "start {n}: {refused:?}: {}", process.log());
+        let ids = added.iter().map(|answer| answer.json()["id"].as_str().unwrap().to_owned());
+        let ids = ids.collect::<Vec<_>>();
+        let found =
+            ids.iter().map(async |id| client.get(&format!("/auth/dashboard/{id}")).await.status);
+        let found = join_all(found).await;
+        assert!(found.into_iter().all(|status| status == 200), "start {n}");
+        let again =
+            serde_json::json!({ "username": "x", "email": format!("user-{n}-0@example.com") });
+        assert_eq!(client.post("/auth/register", again).await.status, 409);
+        assert!(!process.log().contains("\"level\":\"error\""), "{}", process.log());
+    }
+    // Whoever comes next finds a session as the server makes it.
+    let psql = |sql: &str| {
+        let url = url.replace("&prepared_statements=false", "");
+        let output = std::process::Command::new("psql").args(["-qAt", &url, "-c", sql]).output();
+        String::from_utf8(output.unwrap().stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(psql("SHOW statement_timeout"), "0");
+    assert_eq!(psql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), "0");
+}
+
+#[actix_rt::test]
+async fn a_start_that_waits_for_anothers_migration_says_so() {
+    let server = Server::start(Kind::Postgres);
+    let url = server.url();
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    actix_rt::spawn(connection);
+    let lock = format!("SELECT pg_advisory_lock({})", 0x6170_7020_6d69_6772_i64);
+    client.batch_execute(&lock).await.unwrap();
+    let folder = tempfile::TempDir::new().unwrap();
+    let mut command = Process::command(folder.path());
+    command.args(["migrate", "--role", "user"]).env("DATABASE_URL", &url);
+    let started = std::time::Instant::now();
+    let output = actix_rt::task::spawn_blocking(move || Process::run(command)).await.unwrap();
+    assert!(!output.status.success());
+    assert!(started.elapsed() > std::time::Duration::from_secs(10));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("another process"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
 }

@@ -9,7 +9,6 @@ mod sessions;
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
-use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
 use super::model::{email_key, roles_from_text, roles_to_text};
@@ -145,7 +144,7 @@ pub(super) async fn migrate(options: &Options) -> Result<Vec<String>, String> {
         SqlUrl::Sqlite(path) => sqlite::migrate(path, ON_SQLITE),
         SqlUrl::Postgres(url) => {
             let limits = limits(options, StoreState::default());
-            postgres::migrate(url.expose_secret(), &limits, ON_POSTGRES).await
+            postgres::migrate(url, &limits, ON_POSTGRES).await
         }
     }
 }

@@ -162,15 +162,21 @@ pub(crate) enum Storage {
     Embedded,
     /// PostgreSQL, MongoDB and Redis.
     Polyglot,
+    /// PostgreSQL behind PgBouncer, which gives each transaction another session.
+    Pooled,
 }
 
 impl Storage {
     pub(crate) const ALL: [Storage; 2] = [Storage::Embedded, Storage::Polyglot];
+    /// What accounts are kept in.
+    pub(crate) const OF_ACCOUNTS: [Storage; 3] =
+        [Storage::Embedded, Storage::Polyglot, Storage::Pooled];
 
     /// The servers that it takes; those of a test that stops them must be its own.
     pub(crate) fn servers(self) -> Vec<Server> {
         match self {
             Self::Embedded => Vec::new(),
+            Self::Pooled => vec![Server::start_pooled()],
             Self::Polyglot => [Kind::Postgres, Kind::Mongo, Kind::Redis].map(Server::start).into(),
         }
     }

@@ -29,6 +29,8 @@ pub(crate) struct Server {
     port: u16,
     data: TempDir,
     child: Option<Child>,
+    /// PgBouncer in front of it, and its port.
+    pooler: Option<(Child, u16)>,
     /// The URL of a database on a server that is not this test's.
     lent: Option<String>,
 }
@@ -52,6 +54,34 @@ impl Server {
         server
     }
 
+    /// Starts PostgreSQL behind PgBouncer in transaction mode, with two sessions for all.
+    pub(crate) fn start_pooled() -> Self {
+        let (mut server, port) = (Self::start_own(Kind::Postgres), free_port());
+        let settings = server.data.path().join("pgbouncer.ini");
+        let text = format!(
+            "[databases]\n* = host=127.0.0.1 port={} user=shop\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\n\
+             default_pool_size = 2\nmax_client_conn = 200\n",
+            server.port
+        );
+        fs::write(&settings, text).unwrap();
+        server.own_by_postgres();
+        let program = ["/usr/sbin/pgbouncer", "pgbouncer"].map(Path::new);
+        let program = program.into_iter().find(|path| path.exists()).unwrap_or(program[1]);
+        let mut command = unprivileged(program);
+        let log = File::create(server.data.path().join("pgbouncer.log")).unwrap();
+        command.arg(&settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        server.pooler = Some((child, port));
+        let start = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            let log = || fs::read_to_string(server.data.path().join("pgbouncer.log"));
+            assert!(start.elapsed() < PATIENCE, "PgBouncer did not start: {:?}", log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        server
+    }
+
     /// Starts PostgreSQL with a certificate and its key, both PEM.
     pub(crate) fn start_postgres_with_tls(certificate: &str, key: &str) -> Self {
         let mut server = Self::absent(Kind::Postgres);
@@ -71,7 +101,7 @@ impl Server {
     /// One that is not there yet: [`Server::resume`] starts it.
     pub(crate) fn absent(kind: Kind) -> Self {
         let data = tempfile::Builder::new().prefix("shop-test-").tempdir().unwrap();
-        let server = Self { kind, port: free_port(), data, child: None, lent: None };
+        let server = Self { kind, port: free_port(), data, child: None, pooler: None, lent: None };
         server.prepare();
         server
     }
@@ -85,6 +115,11 @@ impl Server {
         let port = self.port;
         match self.kind {
             _ if self.lent.is_some() => self.lent.clone().unwrap_or_default(),
+            Kind::Postgres if self.pooler.is_some() => {
+                let port = self.pooler.as_ref().map_or(0, |(_, port)| *port);
+                let options = "sslmode=disable&prepared_statements=false";
+                format!("postgres://shop@127.0.0.1:{port}/postgres?{options}")
+            }
             Kind::Postgres => format!("postgres://shop@127.0.0.1:{port}/postgres?sslmode=disable"),
             Kind::Mongo => format!("mongodb://127.0.0.1:{port}/shop"),
             Kind::Redis => format!("redis://127.0.0.1:{port}"),
@@ -243,6 +278,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if let Some((mut pooler, _)) = self.pooler.take() {
+            let _ = pooler.kill();
+            let _ = pooler.wait();
+        }
         if self.child.is_some() {
             self.signal(Signal::SIGKILL);
         }
