@@ -25,9 +25,33 @@ pub struct Product {
     #[schema(value_type = String, format = DateTime)]
     #[serde(serialize_with = "super::in_microseconds")]
     pub created_at: Timestamp,
-    /// How often it was written. Outside it is the product's ETag.
+    /// How often it was written, and what the last write drew.
     #[serde(skip)]
-    pub version: i64,
+    pub version: Version,
+}
+
+/// The state of a product: no two writes ever make the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Version {
+    /// How often the product was written. A count alone comes again when a product is removed and added again, or is
+    /// restored from a backup.
+    pub count: i64,
+    /// What the last write drew at random; 0 for rows that were last written before there was one.
+    pub revision: i64,
+}
+
+impl Version {
+    /// That of a product that is written for the first time.
+    pub fn first() -> Self {
+        Self { count: 1, revision: Self::draw() }
+    }
+
+    /// The revision of another write.
+    pub fn draw() -> i64 {
+        // The six bits of a UUID that are not random are in other places of its halves.
+        let (upper, lower) = uuid::Uuid::new_v4().as_u64_pair();
+        ((upper ^ lower) >> 1).cast_signed().max(1)
+    }
 }
 
 mod hex {

@@ -9,9 +9,10 @@ use super::Shared;
 use super::cache::{Entry, Key, Origin};
 use super::model::{NewProduct, PageQuery, PageRequest, ProductPath};
 use super::store::Written;
-use crate::contract::Product;
+use crate::contract::{Product, Version};
 use crate::edge::{Condition, Fields, IfMatch, IfNoneMatch, Query};
 use crate::error::{Error, Kind};
+use crate::storage::digest;
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
@@ -63,7 +64,7 @@ pub(super) async fn list(
     ),
     responses(
         (status = 200, description = "The product", body = Product, headers(
-            ("ETag" = String, description = "Names its version"),
+            ("ETag" = String, description = "Names its content and its version"),
             ("X-Cache" = String, description = "`HIT`, `MISS`, or `STALE`: past its time"),
         )),
         (status = 304, description = "The client has it", headers(
@@ -96,7 +97,7 @@ pub(super) async fn show(
     tag = "products",
     request_body = NewProduct,
     responses((status = 201, description = "The product", body = Product, headers(
-        ("ETag" = String, description = "Names its version"),
+        ("ETag" = String, description = "Names its content and its version"),
         ("Location" = String, description = "Where it is"),
     )))
 )]
@@ -120,7 +121,7 @@ pub(super) async fn create(shared: Data<Shared>, fields: Fields) -> Result<impl 
     request_body = NewProduct,
     responses(
         (status = 200, description = "The product as it is now", body = Product, headers(
-            ("ETag" = String, description = "Names its version")
+            ("ETag" = String, description = "Names its content and its version")
         )),
         (status = 412, description = "It has another version than those of If-Match"),
     )
@@ -172,9 +173,17 @@ fn unknown() -> Error {
     Error::not_found("product")
 }
 
-/// A product's ETag: how often it was written.
+/// A product's ETag: all that it says, and which write made it so. Neither alone will do: the same may be said again in
+/// another life of the product, and what was stored without a revision may be replaced by a backup of its time.
 fn etag(product: &Product) -> String {
-    format!("\"{}\"", product.version)
+    // Whoever gives a product another field is told of this place.
+    let Product { id, name, price, created_at, version: Version { count, revision } } = product;
+    let mut said = id.bytes().to_vec();
+    for number in [*count, *revision, price.minor(), created_at.timestamp_micros()] {
+        said.extend(number.to_be_bytes());
+    }
+    said.extend(name.as_bytes());
+    format!("\"{:032x}\"", digest(&said))
 }
 
 /// The version that the write may meet: one of those that the client names, or any.
@@ -182,7 +191,7 @@ async fn expected(
     shared: &Shared,
     id: ObjectId,
     condition: &Condition,
-) -> Result<Option<i64>, Error> {
+) -> Result<Option<Version>, Error> {
     let Some(tags) = condition.if_match() else { return Ok(None) };
     let now = shared.products.find(id).await?.ok_or_else(unknown)?;
     let named = tags.contains(&etag(&now).as_str());

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
-use crate::contract::{Money, Product, now};
+use crate::contract::{Money, Product, Version, now};
 use crate::edge::{Fields, Limit, Query, line_schema};
 use crate::error::Error;
 
@@ -78,7 +78,7 @@ impl NewProduct {
     /// The product that comes of it, now.
     pub(super) fn into_product(self) -> Product {
         let (id, created_at) = (ObjectId::new(), now());
-        Product { id, name: self.name.0, price: self.price, created_at, version: 1 }
+        Product { id, name: self.name.0, price: self.price, created_at, version: Version::first() }
     }
 }
 

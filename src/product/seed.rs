@@ -1,11 +1,11 @@
-//! A catalogue to try things with: the same every time, and the same products wherever it stops.
+//! A catalogue to try things with: the same every time but for its ETags, and the same products wherever it stops.
 
 use bson::oid::ObjectId;
 use chrono::DateTime;
 
 use super::store::Place;
 use crate::config;
-use crate::contract::{Money, Product};
+use crate::contract::{Money, Product, Version};
 
 /// Products that are added in one transaction.
 const BATCH: u32 = 1000;
@@ -101,7 +101,8 @@ fn product(number: u32) -> Product {
         price: Money::from_minor(price as i64)
             .unwrap_or_else(|_| unreachable!("{price} is an amount")),
         created_at: DateTime::from_timestamp(seconds, 0).unwrap_or_default(),
-        version: 1,
+        // Another each time: a product that is seeded again has had another life.
+        version: Version::first(),
     }
 }
 

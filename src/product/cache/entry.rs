@@ -41,15 +41,19 @@ pub(in super::super) struct Entry {
 }
 
 impl Entry {
-    /// The answer that says `value`. Without an `etag`, the text itself makes one.
+    /// The answer that says `value`. Without an `etag`, the text makes one, with the link: what has another way on is
+    /// another answer.
     pub(in super::super) fn new(
         value: &impl Serialize,
         etag: Option<String>,
         link: Option<String>,
     ) -> Result<Self, Error> {
-        let body = Bytes::from(serde_json::to_vec(value).map_err(Error::internal)?);
-        let etag = etag.unwrap_or_else(|| format!("\"{:032x}\"", digest(&body)));
-        Ok(Self { body, etag, link: link.unwrap_or_default() })
+        let body = serde_json::to_vec(value).map_err(Error::internal)?;
+        let link = link.unwrap_or_default();
+        let etag = etag.unwrap_or_else(|| {
+            format!("\"{:032x}\"", digest(&[body.as_slice(), link.as_bytes()].concat()))
+        });
+        Ok(Self { body: body.into(), etag, link })
     }
 }
 

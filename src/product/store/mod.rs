@@ -10,7 +10,7 @@ use secrecy::ExposeSecret as _;
 
 use super::model::{Cursor, NewProduct};
 use crate::config::{DocumentUrl, Product as Options};
-use crate::contract::{Money, Product};
+use crate::contract::{Money, Product, Version};
 use crate::storage::copy::Rows;
 use crate::storage::{Limits, StoreError, StoreState, to_the_end};
 
@@ -183,7 +183,7 @@ impl Store {
     pub(super) async fn replace(
         &self,
         id: ObjectId,
-        expected: Option<i64>,
+        expected: Option<Version>,
         new: NewProduct,
         after: impl Future<Output = ()> + 'static,
     ) -> Result<Written, StoreError> {
@@ -194,7 +194,7 @@ impl Store {
     pub(super) async fn remove(
         &self,
         id: ObjectId,
-        expected: Option<i64>,
+        expected: Option<Version>,
         after: impl Future<Output = ()> + 'static,
     ) -> Result<Written, StoreError> {
         on_back_end!(self.remove(id, expected), after)
@@ -248,7 +248,7 @@ fn decode(
     name: String,
     price: i64,
     created_at: i64,
-    version: i64,
+    version: Version,
 ) -> Result<Product, StoreError> {
     let price =
         Money::from_minor(price).map_err(|error| StoreError::corrupt(format!("price {error}")))?;

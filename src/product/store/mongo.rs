@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::{Cursor, NewProduct, Written, decode};
-use crate::contract::Product;
+use crate::contract::{Product, Version};
 use crate::storage::copy::BATCH;
 use crate::storage::{Access, Limits, Shares, StoreError, within};
 
@@ -48,6 +48,9 @@ struct Row {
     price: i64,
     created_at: i64,
     version: i64,
+    /// Documents from before have none.
+    #[serde(default)]
+    revision: i64,
 }
 
 /// The catalogue in a collection.
@@ -205,10 +208,11 @@ impl Store {
     pub(super) async fn replace(
         &self,
         id: ObjectId,
-        expected: Option<i64>,
+        expected: Option<Version>,
         new: NewProduct,
     ) -> Result<Written, StoreError> {
-        let values = doc! { "name": new.name(), "price": new.price().minor() };
+        let values =
+            doc! { "name": new.name(), "price": new.price().minor(), "revision": Version::draw() };
         let change = doc! { "$set": values, "$inc": { "version": 1_i64 } };
         let update = self.products.find_one_and_update(that(id, expected), change);
         let update = update.return_document(ReturnDocument::After);
@@ -219,7 +223,7 @@ impl Store {
     pub(super) async fn remove(
         &self,
         id: ObjectId,
-        expected: Option<i64>,
+        expected: Option<Version>,
     ) -> Result<Written, StoreError> {
         let delete = self.products.find_one_and_delete(that(id, expected));
         let delete = async |time| self.outcome(id, delete.max_time(time).await?, time).await;
@@ -333,9 +337,15 @@ fn by_code(code: i32, text: &str) -> StoreError {
 }
 
 /// The product with `id` and the version that is expected, or any.
-fn that(id: ObjectId, expected: Option<i64>) -> Document {
+fn that(id: ObjectId, expected: Option<Version>) -> Document {
     match expected {
-        Some(version) => doc! { "_id": id, "version": version },
+        // A document from before has none.
+        Some(Version { count, revision: 0 }) => {
+            doc! { "_id": id, "version": count, "revision": { "$in": [0_i64, Bson::Null] } }
+        }
+        Some(Version { count, revision }) => {
+            doc! { "_id": id, "version": count, "revision": revision }
+        }
         None => doc! { "_id": id },
     }
 }
@@ -346,12 +356,14 @@ fn row(product: &Product) -> Row {
         name: product.name.clone(),
         price: product.price.minor(),
         created_at: product.created_at.timestamp_micros(),
-        version: product.version,
+        version: product.version.count,
+        revision: product.version.revision,
     }
 }
 
 fn product(row: Row) -> Result<Product, StoreError> {
-    decode(row.id, row.name, row.price, row.created_at, row.version)
+    let version = Version { count: row.version, revision: row.revision };
+    decode(row.id, row.name, row.price, row.created_at, version)
 }
 
 impl From<DriverError> for StoreError {

@@ -10,7 +10,7 @@ use diesel_async::RunQueryDsl;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
 use super::{Cursor, NewProduct, Written, decode};
-use crate::contract::Product;
+use crate::contract::{Product, Version};
 use crate::storage::copy::BATCH;
 use crate::storage::sqlite::{self, Pool};
 use crate::storage::{Access, Limits, StoreError};
@@ -24,10 +24,11 @@ diesel::table! {
         price -> BigInt,
         created_at -> BigInt,
         version -> BigInt,
+        revision -> BigInt,
     }
 }
 
-type Row = (String, String, i64, i64, i64);
+type Row = (String, String, i64, i64, i64, i64);
 
 /// The catalogue in a file.
 #[derive(Clone, Debug)]
@@ -83,7 +84,7 @@ impl Store {
     pub(super) async fn replace(
         &self,
         id: ObjectId,
-        expected: Option<i64>,
+        expected: Option<Version>,
         new: NewProduct,
     ) -> Result<Written, StoreError> {
         let replace = move |connection: &mut SqliteConnection| {
@@ -91,7 +92,8 @@ impl Store {
             let values = (
                 products::name.eq(new.name()),
                 products::price.eq(new.price().minor()),
-                products::version.eq(products::version + 1),
+                    products::version.eq(products::version + 1),
+                products::revision.eq(Version::draw()),
             );
             let update = diesel::update(products::table.filter(that)).set(values);
             let update = update.returning(products::all_columns);
@@ -104,7 +106,7 @@ impl Store {
     pub(super) async fn remove(
         &self,
         id: ObjectId,
-        expected: Option<i64>,
+        expected: Option<Version>,
     ) -> Result<Written, StoreError> {
         let remove = move |connection: &mut SqliteConnection| {
             let that = products::id.eq(id.to_hex()).and(version_is(expected));
@@ -160,10 +162,12 @@ pub(super) fn migrate(path: &Path) -> Result<Vec<String>, String> {
 
 /// Whether the version is the one expected; any is, where none is named.
 fn version_is(
-    expected: Option<i64>,
+    expected: Option<Version>,
 ) -> Box<dyn BoxableExpression<products::table, diesel::sqlite::Sqlite, SqlType = Bool>> {
     match expected {
-        Some(version) => Box::new(products::version.eq(version)),
+        Some(Version { count, revision }) => {
+            Box::new(products::version.eq(count).and(products::revision.eq(revision)))
+        }
         None => Box::new(products::version.ge(0)),
     }
 }
@@ -188,6 +192,7 @@ type Values<'a> = (
     diesel::dsl::Eq<products::price, i64>,
     diesel::dsl::Eq<products::created_at, i64>,
     diesel::dsl::Eq<products::version, i64>,
+    diesel::dsl::Eq<products::revision, i64>,
 );
 
 fn row(product: &Product) -> Values<'_> {
@@ -196,11 +201,13 @@ fn row(product: &Product) -> Values<'_> {
         products::name.eq(product.name.as_str()),
         products::price.eq(product.price.minor()),
         products::created_at.eq(product.created_at.timestamp_micros()),
-        products::version.eq(product.version),
+        products::version.eq(product.version.count),
+        products::revision.eq(product.version.revision),
     )
 }
 
-fn product((id, name, price, created_at, version): Row) -> Result<Product, StoreError> {
+fn product(row: Row) -> Result<Product, StoreError> {
+    let (id, name, price, created_at, count, revision) = row;
     let id = ObjectId::parse_str(&id).map_err(StoreError::corrupt)?;
-    decode(id, name, price, created_at, version)
+    decode(id, name, price, created_at, Version { count, revision })
 }
