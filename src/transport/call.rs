@@ -2,11 +2,15 @@
 
 use std::time::Instant;
 
-use actix_web::http::Method;
+use actix_web::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
 
 use super::clock::{self, Elapsed};
 use super::loan::Loan;
 use super::{Body, Context, Peer, PeerError, Reply, Request};
+
+/// What a write may depend on (RFC 9110, section 13.1; RFC 4918, section 10.4).
+const CONDITIONS: [HeaderName; 4] =
+    [IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, HeaderName::from_static("if")];
 
 /// A request that is ready to be sent.
 #[derive(Debug)]
@@ -35,9 +39,13 @@ impl Call {
         Self { request, content }
     }
 
-    /// The request's method.
-    pub fn method(&self) -> &Method {
-        &self.request.method
+    /// Whether the request may be sent again when its answer is lost, as far as it says itself. A write under a
+    /// condition may not, whatever its method: where the first has done it, the second meets what that has made, and
+    /// the client is told that it failed (RFC 9110, sections 9.2.2 and 13.1.1).
+    pub fn is_repeatable(&self) -> bool {
+        let Request { method, headers, .. } = &self.request;
+        let conditional = || CONDITIONS.iter().any(|name| headers.contains_key(name));
+        method.is_safe() || method.is_idempotent() && !conditional()
     }
 
     /// Whether the request is here with all of its content, to be sent once more.

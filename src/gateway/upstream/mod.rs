@@ -23,7 +23,6 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::Method;
 use tokio::time::{Instant, sleep};
 
 pub use breaker::Position;
@@ -112,7 +111,7 @@ impl Upstream {
     ) -> Result<Reply, PeerError> {
         let State { addresses, options, .. } = &*self.state;
         let Course { context, begun: mut started, upload } = course;
-        let mut plan = Plan::new(call.method(), context);
+        let mut plan = Plan::new(call.is_repeatable(), context);
         let mut at = addresses.choose(self.state.millis(started), plan.tried, false).unwrap_or(0);
         loop {
             let peer = self.peers.get(at).ok_or_else(no_address)?;
@@ -202,6 +201,7 @@ struct Course<'a> {
 
 /// What is known of a request from attempt to attempt.
 struct Plan {
+    /// Whether it comes to the same, for its client too, when it is done twice.
     idempotent: bool,
     deadline: std::time::Instant,
     tried: Tried,
@@ -209,13 +209,8 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(method: &Method, context: &Context) -> Self {
-        Self {
-            idempotent: method.is_idempotent(),
-            deadline: context.deadline,
-            tried: Tried::default(),
-            retries: 0,
-        }
+    fn new(idempotent: bool, context: &Context) -> Self {
+        Self { idempotent, deadline: context.deadline, tried: Tried::default(), retries: 0 }
     }
 }
 

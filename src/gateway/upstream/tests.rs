@@ -7,7 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_web::http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{
+    HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RETRY_AFTER,
+};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
 use futures_util::future::join_all;
@@ -292,6 +294,37 @@ async fn content_that_was_taken_is_not_sent_again() {
         assert_eq!(status(&outcome), StatusCode::OK);
     }
     assert!(failed > 0);
+}
+
+#[actix_rt::test]
+async fn a_write_under_a_condition_is_not_sent_again_once_it_may_have_been_done() {
+    for deed in [Deed::Reset, Deed::Half, Deed::Garbage, Deed::Answer(502), Deed::Answer(503)] {
+        for name in [IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE] {
+            for method in [Method::PUT, Method::DELETE] {
+                let bad = Server::start(move |_| deed).await;
+                let upstream = upstream(options(), &[&bad]);
+                let mut conditional = request(method, Body::None);
+                conditional.headers.append(name.clone(), HeaderValue::from_static("\"7\""));
+                let outcome = upstream.send(conditional, &patient()).await;
+                assert_eq!(bad.count.get(), 1, "{deed:?} {name}");
+                // What breaks off after its head is an answer by then.
+                assert!(deed == Deed::Half || status(&outcome) != StatusCode::OK);
+            }
+        }
+    }
+    // A read is, and so is what has met nobody.
+    let flaky = Server::start(|n| if n == 0 { Deed::Reset } else { Deed::Answer(200) }).await;
+    let mut read = request(Method::GET, Body::None);
+    read.headers.append(IF_NONE_MATCH, HeaderValue::from_static("\"7\""));
+    let outcome = upstream(options(), &[&flaky]).send(read, &patient()).await;
+    assert_eq!((status(&outcome), flaky.count.get()), (StatusCode::OK, 2));
+    let (dead, good) = (Server::dead().await, Server::start(answer).await);
+    let upstream = upstream(options(), &[&dead, &good]);
+    for _ in 0..10 {
+        let mut put = request(Method::PUT, Body::None);
+        put.headers.append(IF_MATCH, HeaderValue::from_static("\"7\""));
+        assert_eq!(status(&upstream.send(put, &patient()).await), StatusCode::OK);
+    }
 }
 
 #[actix_rt::test]
