@@ -106,6 +106,7 @@ pub async fn copy(
     progress: impl Progress,
 ) -> Result<Copied, String> {
     let (from, to) = (Place::find(from).await?, Place::find(to).await?);
+    from.expect_migrated()?;
     to.prepare().await?;
     copy::copy(&from.open_as_it_is()?, &to.open()?, progress)
         .await

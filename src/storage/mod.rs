@@ -1,5 +1,6 @@
 //! Opening what roles keep their data in. Nothing here knows of users or products.
 
+mod applied;
 mod call;
 pub mod copy;
 mod error;
@@ -12,6 +13,7 @@ mod state;
 
 use std::time::Duration;
 
+use applied::{applied_migrations, expect_all};
 pub use call::{InTime, in_time, to_the_end, within};
 pub use error::StoreError;
 pub use pool::{Lease, Poolable};

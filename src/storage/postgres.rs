@@ -195,6 +195,23 @@ fn tls() -> Result<MakeRustlsConnect, ConnectionError> {
     Ok(MakeRustlsConnect::new(config.with_root_certificates(roots).with_no_client_auth()))
 }
 
+/// Asserts that all of `migrations` were applied to the database at `url`. Changes nothing.
+///
+/// # Errors
+/// Those that were not, or why that can not be told.
+pub async fn expect_migrated(
+    url: &str,
+    limits: &Limits,
+    migrations: &EmbeddedMigrations,
+) -> Result<(), String> {
+    let mut connection =
+        connect(url.to_owned(), limits.clone()).await.map_err(|error| error.to_string())?;
+    let applied = super::applied_migrations().load(&mut connection).await;
+    let applied = applied.map_err(|error| format!("cannot read the database: {error}"))?;
+    super::expect_all::<diesel::pg::Pg>(migrations, &applied)
+        .map_err(|missing| format!("the database needs migrations first: {missing}"))
+}
+
 /// Brings the tables of the database at `url` up to date, under a lock, so that any number of processes
 /// may do so at once. Returns the names of the migrations that were applied.
 ///

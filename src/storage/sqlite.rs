@@ -155,6 +155,21 @@ pub fn tables(path: &Path) -> Result<Vec<String>, String> {
     diesel::RunQueryDsl::load(names, &mut connection).map_err(|error| cannot_read(&error))
 }
 
+/// Asserts that all of `migrations` were applied to the file at `path`. Blocks, and changes nothing.
+///
+/// # Errors
+/// Those that were not, or why that can not be told.
+pub fn expect_migrated(path: &Path, migrations: &EmbeddedMigrations) -> Result<(), String> {
+    let cannot_read =
+        |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", path.display());
+    let mut connection = SqliteConnection::establish(&path.display().to_string())
+        .map_err(|error| cannot_read(&error))?;
+    let applied = diesel::RunQueryDsl::load(super::applied_migrations(), &mut connection)
+        .map_err(|error| cannot_read(&error))?;
+    super::expect_all::<diesel::sqlite::Sqlite>(migrations, &applied)
+        .map_err(|missing| format!("{} needs migrations first: {missing}", path.display()))
+}
+
 /// Tries again while another process has the file to itself.
 fn switch_to_log(connection: &mut SqliteConnection) -> Result<(), diesel::result::Error> {
     let start = Instant::now();

@@ -149,6 +149,7 @@ pub async fn copy(
     to: &config::User,
     progress: impl Progress,
 ) -> Result<Copied, String> {
+    store::expect_migrated(from).await?;
     let to = prepared(to).await?;
     let from = Store::open(from, StoreState::already_prepared());
     // First, so that no account is there without, however early a copy is cut off.

@@ -110,6 +110,58 @@ async fn a_copy_that_was_cut_off_goes_on() {
     assert!(well && text.starts_with(&format!("wrote {} ", 8_000 - there)), "{there}: {text}");
 }
 
+/// Takes the last migration of the file at `path` back.
+fn age(path: &Path, back: &str) {
+    use diesel::connection::SimpleConnection as _;
+    use diesel::{Connection as _, SqliteConnection};
+    let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    let forget = "DELETE FROM __diesel_schema_migrations WHERE version =
+        (SELECT max(version) FROM __diesel_schema_migrations)";
+    connection.batch_execute(&format!("{back}; {forget}")).unwrap();
+}
+
+#[actix_rt::test]
+async fn a_copy_from_a_file_that_needs_migrations_says_so() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let mut seed = Process::command(folder.path());
+    seed.args(["seed", "--products", "3"]);
+    assert!(Process::run(seed).status.success());
+    age(&folder.path().join("data/product.db"), "ALTER TABLE products DROP COLUMN revision");
+    let mongo = Server::start(Kind::Mongo);
+    for to in ["sqlite://new.db".to_owned(), mongo.url()] {
+        let (well, text) = copy(folder.path(), "sqlite://data/product.db", &to);
+        let why = "data/product.db needs migrations first: 00000000000003_revisions";
+        assert!(!well && text.contains(why) && text.lines().count() == 1, "{text}");
+    }
+    assert!(!folder.path().join("new.db").exists(), "the target was left alone");
+    let mut migrate = Process::command(folder.path());
+    migrate.args(["migrate", "--role", "product"]);
+    assert!(Process::run(migrate).status.success());
+    let (well, text) = copy(folder.path(), "sqlite://data/product.db", "sqlite://new.db");
+    assert!(well && text.starts_with("wrote 3 "), "{text}");
+}
+
+#[actix_rt::test]
+async fn a_copy_of_accounts_that_need_migrations_says_so() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let migrate = |url: &str| {
+        let mut command = Process::command(folder.path());
+        command.args(["migrate", "--role", "user"]).env("DATABASE_URL", url);
+        assert!(Process::run(command).status.success());
+    };
+    migrate("sqlite://data/user.db");
+    age(&folder.path().join("data/user.db"), "DROP TABLE sessions");
+    let (well, text) = copy(folder.path(), "sqlite://data/user.db", "sqlite://new.db");
+    let why = "data/user.db needs migrations first: 00000000000002_identity";
+    assert!(!well && text.contains(why) && text.lines().count() == 1, "{text}");
+    let postgres = Server::start(Kind::Postgres);
+    let (well, text) = copy(folder.path(), &postgres.url(), "sqlite://new.db");
+    assert!(!well && text.contains("cannot read the database"), "{text}");
+    migrate(&postgres.url());
+    let (well, text) = copy(folder.path(), &postgres.url(), "sqlite://new.db");
+    assert!(well && text.starts_with("wrote 0 "), "{text}");
+}
+
 #[actix_rt::test]
 async fn what_cannot_be_copied_says_why() {
     let folder = tempfile::TempDir::new().unwrap();
@@ -118,6 +170,7 @@ async fn what_cannot_be_copied_says_why() {
         ("sqlite://nowhere.db", "sqlite://x.db", "cannot read nowhere.db"),
         ("sqlite://nowhere.db", "mongodb://127.0.0.1:1/x", "cannot read nowhere.db"),
         ("mysql://x", "postgres://x", "mysql:// is no back end"),
+        ("mongodb://x/?readPreference=secondary", "sqlite://x.db", "can lag behind"),
     ] {
         let (well, text) = copy(folder.path(), from, to);
         assert!(!well && text.contains(why) && text.lines().count() == 1, "{text}");

@@ -100,6 +100,17 @@ impl Place {
         Ok(applied)
     }
 
+    /// Asserts that the tables of a file are up to date; documents have none. On SQLite it blocks.
+    ///
+    /// # Errors
+    /// The migrations that it needs.
+    pub(super) fn expect_migrated(&self) -> Result<(), String> {
+        match &self.back_end {
+            BackEnd::Sqlite(path) => sqlite::expect_migrated(path),
+            BackEnd::Mongo(_) => Ok(()),
+        }
+    }
+
     /// Whether tables and indexes are up to date.
     pub(super) fn is_prepared(&self) -> bool {
         self.limits.state.is_prepared()

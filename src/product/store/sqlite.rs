@@ -92,7 +92,7 @@ impl Store {
             let values = (
                 products::name.eq(new.name()),
                 products::price.eq(new.price().minor()),
-                    products::version.eq(products::version + 1),
+                products::version.eq(products::version + 1),
                 products::revision.eq(Version::draw()),
             );
             let update = diesel::update(products::table.filter(that)).set(values);
@@ -158,6 +158,10 @@ impl Store {
 
 pub(super) fn migrate(path: &Path) -> Result<Vec<String>, String> {
     sqlite::migrate(path, MIGRATIONS)
+}
+
+pub(super) fn expect_migrated(path: &Path) -> Result<(), String> {
+    sqlite::expect_migrated(path, &MIGRATIONS)
 }
 
 /// Whether the version is the one expected; any is, where none is named.

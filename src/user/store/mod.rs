@@ -149,6 +149,17 @@ pub(super) async fn migrate(options: &Options) -> Result<Vec<String>, String> {
     }
 }
 
+/// Asserts that the tables are up to date. On SQLite it blocks.
+pub(super) async fn expect_migrated(options: &Options) -> Result<(), String> {
+    match &options.database_url {
+        SqlUrl::Sqlite(path) => sqlite::expect_migrated(path, &ON_SQLITE),
+        SqlUrl::Postgres(url) => {
+            let limits = limits(options, StoreState::default());
+            postgres::expect_migrated(url.expose_secret(), &limits, &ON_POSTGRES).await
+        }
+    }
+}
+
 fn limits(options: &Options, state: StoreState) -> Limits {
     Limits {
         size: options.pool_size,

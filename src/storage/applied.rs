@@ -1,0 +1,33 @@
+//! Which migrations a database has had.
+
+use diesel::backend::Backend;
+use diesel::dsl::sql;
+use diesel::expression::SqlLiteral;
+use diesel::migration::MigrationSource;
+use diesel::sql_types::Text;
+use diesel_migrations::EmbeddedMigrations;
+
+/// Their versions, by the table in which diesel keeps them.
+pub(super) fn applied_migrations() -> SqlLiteral<Text> {
+    sql("SELECT version FROM __diesel_schema_migrations")
+}
+
+/// Asserts that all of `migrations` are among those `applied`.
+///
+/// # Errors
+/// Those that are not, in words.
+pub(super) fn expect_all<DB: Backend>(
+    migrations: &EmbeddedMigrations,
+    applied: &[String],
+) -> Result<(), String> {
+    let all = MigrationSource::<DB>::migrations(migrations).map_err(|error| error.to_string())?;
+    let missing = all.iter().filter(|migration| {
+        let version = migration.name().version().to_string();
+        !applied.contains(&version)
+    });
+    let missing = missing.map(|migration| migration.name().to_string()).collect::<Vec<_>>();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(format!("{} (app migrate applies them)", missing.join(", ")))
+}
