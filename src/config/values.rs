@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actix_web::http::{Method, Uri};
 use ipnet::IpNet;
+use mongodb::options::ReadPreference;
 use rustls::pki_types::DnsName;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de};
@@ -307,7 +308,9 @@ impl TryFrom<String> for DocumentUrl {
             Some("sqlite") => sqlite_path(&text).map(Self::Sqlite),
             Some("mongodb" | "mongodb+srv") => {
                 let parsed = mongodb::options::ConnectionString::parse(&text);
-                parsed.map_err(|error| format!("not a URL of MongoDB: {}", error.kind))?;
+                let parsed =
+                    parsed.map_err(|error| format!("not a URL of MongoDB: {}", error.kind))?;
+                expect_primary(parsed.read_preference.as_ref())?;
                 Ok(Self::Mongo(text.into()))
             }
             other => {
@@ -315,6 +318,22 @@ impl TryFrom<String> for DocumentUrl {
             }
         }
     }
+}
+
+/// A secondary may not have yet what the primary has acknowledged: what is read there would be cached after the write,
+/// and be served for as long as the cache keeps it.
+fn expect_primary(preference: Option<&ReadPreference>) -> Result<(), String> {
+    let mode = match preference {
+        None | Some(ReadPreference::Primary) => return Ok(()),
+        Some(ReadPreference::Secondary { .. }) => "secondary",
+        Some(ReadPreference::SecondaryPreferred { .. }) => "secondaryPreferred",
+        Some(ReadPreference::PrimaryPreferred { .. }) => "primaryPreferred",
+        Some(_) => "nearest",
+    };
+    Err(format!(
+        "readPreference={mode} may read from a secondary, which can lag behind an acknowledged write, and the cache \
+         would keep that; leave it out"
+    ))
 }
 
 /// Where answers are cached, or requests counted; the scheme picks the back end.
@@ -465,6 +484,11 @@ mod tests {
             document("mongodb://shop:secret@db:27017/shop"),
             Ok(DocumentUrl::Mongo(_))
         ));
+        assert!(document("mongodb://db/shop?readPreference=primary").is_ok());
+        for mode in ["secondary", "secondaryPreferred", "primaryPreferred", "nearest"] {
+            let why = document(&format!("mongodb://db/shop?readPreference={mode}")).unwrap_err();
+            assert!(why.contains(&format!("readPreference={mode} may read from")), "{why}");
+        }
         for bad in ["postgres://x", "mongodb://", "mongodb://db:port"] {
             assert!(document(bad).is_err(), "{bad}");
         }
