@@ -230,9 +230,9 @@ fn answer(
     let entry = entry.ok_or_else(unknown)?;
     let known = Condition::of(request).if_none_match(&entry.etag);
     let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-    response.insert_header((X_CACHE, origin.label())).insert_header((header::ETAG, entry.etag));
+    response.insert_header((X_CACHE, origin.label())).insert_header((header::ETAG, &*entry.etag));
     if !entry.link.is_empty() {
-        response.insert_header((LINK, entry.link));
+        response.insert_header((LINK, &*entry.link));
     }
     if known {
         return Ok(response.finish());

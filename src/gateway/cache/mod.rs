@@ -41,6 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PASSING: Duration = Duration::from_secs(10);
 /// Answers to one URI that differ by request headers; the oldest goes first.
 const VARIANTS: usize = 16;
+/// Answers of so many bytes are not left lying about: some dozens would exceed a bound by much.
+const LARGE: usize = 16 << 10;
 /// Counters of writes; URIs share them.
 const STRIPES: usize = 256;
 
@@ -246,6 +248,10 @@ impl Cache {
             let others = before.iter().filter(|other| !stored.replaces(other));
             std::iter::once(stored).chain(others).take(VARIANTS).cloned().collect::<Variants>()
         });
+        if stored.weight() > LARGE {
+            // What is too much leaves now, and not some answers later.
+            self.0.entries.run_pending_tasks();
+        }
         // A write between the two has looked before the answer was there.
         let current = stripe.load(Ordering::Acquire) == writes;
         if !current {

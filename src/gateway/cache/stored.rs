@@ -25,6 +25,9 @@ const SCHEME: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const OF_CONTENT: [HeaderName; 5] =
     [CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE];
 
+/// About how many bytes a header takes beside its name and its value: where both are, and how often they are used.
+const LINE: usize = 112;
+
 /// An answer to a GET.
 #[derive(Debug)]
 pub(super) struct Stored {
@@ -32,7 +35,7 @@ pub(super) struct Stored {
     headers: Headers,
     body: Option<Bytes>,
     /// The request headers that it depends on, and what they were.
-    selecting: Vec<(HeaderName, Vec<HeaderValue>)>,
+    selecting: Box<[(HeaderName, Box<[HeaderValue]>)]>,
     freshness: Freshness,
     arrived: Instant,
     initial_age: Duration,
@@ -72,17 +75,19 @@ impl Stored {
         let mut names = varying(headers).unwrap_or_default();
         names.push(SCHEME);
         let selecting = names.into_iter().map(|name| {
-            let values = asked.get_all(&name).map(copied).collect();
+            let values = asked.get_all(&name).map(copied).collect::<Box<[_]>>();
             (name, values)
         });
-        let mut own = Headers::with_capacity(headers.len());
-        for (name, value) in headers {
+        // With room for a date, and for nothing that is not used.
+        let kept = |name: &HeaderName| ![AGE, REQUEST_ID].contains(name);
+        let count = headers.iter().filter(|(name, _)| kept(name)).count();
+        let dated = headers.contains_key(DATE);
+        let mut own = Headers::with_capacity(count + usize::from(!dated));
+        // The id is that of another request.
+        for (name, value) in headers.iter().filter(|(name, _)| kept(name)) {
             own.append(name.clone(), copied(value));
         }
-        own.remove(AGE);
-        // That of another request.
-        own.remove(REQUEST_ID);
-        if !own.contains_key(DATE) {
+        if !dated {
             let now = HttpDate::from(SystemTime::now()).to_string();
             let now = HeaderValue::from_str(&now).ok();
             now.into_iter().for_each(|now| own.append(DATE, now));
@@ -138,7 +143,7 @@ impl Stored {
 
     /// Whether it answers a request with the headers `asked`, as far as these select one.
     pub(super) fn matches(&self, asked: &Headers) -> bool {
-        self.selecting.iter().all(|(name, values)| asked.get_all(name).eq(values))
+        self.selecting.iter().all(|(name, values)| asked.get_all(name).eq(values.iter()))
     }
 
     /// The names of the request headers that it depends on.
@@ -203,11 +208,16 @@ impl Stored {
 
     /// About how many bytes it takes.
     pub(super) fn weight(&self) -> usize {
-        let selecting = self.selecting.iter().flat_map(|(_, values)| values);
-        let selecting = selecting.map(|value| 64 + value.len()).sum::<usize>();
-        let headers =
-            self.headers.iter().map(|(name, value)| 96 + name.as_str().len() + value.len());
-        512 + self.body.as_ref().map_or(0, Bytes::len) + headers.sum::<usize>() + selecting
+        let line = |name: &HeaderName, value: &HeaderValue| {
+            LINE + name.as_str().len() + value.len().next_multiple_of(16)
+        };
+        let selecting = self.selecting.iter().map(|(name, values)| {
+            LINE + name.as_str().len()
+                + values.iter().map(|value| LINE + value.len()).sum::<usize>()
+        });
+        let headers = self.headers.iter().map(|(name, value)| line(name, value));
+        let length = self.body.as_ref().map_or(0, Bytes::len);
+        512 + length + headers.sum::<usize>() + selecting.sum::<usize>()
     }
 
     /// The answer to `client`, which did not have to be asked for.

@@ -35,9 +35,9 @@ pub(in super::super) struct Entry {
     /// The JSON text.
     pub(in super::super) body: Bytes,
     /// The value of the ETag header.
-    pub(in super::super) etag: String,
+    pub(in super::super) etag: Box<str>,
     /// The value of the Link header; empty for none.
-    pub(in super::super) link: String,
+    pub(in super::super) link: Box<str>,
 }
 
 impl Entry {
@@ -49,11 +49,12 @@ impl Entry {
         link: Option<String>,
     ) -> Result<Self, Error> {
         let body = serde_json::to_vec(value).map_err(Error::internal)?;
-        let link = link.unwrap_or_default();
-        let etag = etag.unwrap_or_else(|| {
-            format!("\"{:032x}\"", digest(&[body.as_slice(), link.as_bytes()].concat()))
-        });
-        Ok(Self { body: body.into(), etag, link })
+        // Without room to grow, which would be kept along.
+        let body = Bytes::from(body.into_boxed_slice());
+        let link = link.unwrap_or_default().into_boxed_str();
+        let etag = etag
+            .unwrap_or_else(|| format!("\"{:032x}\"", digest(&[&body, link.as_bytes()].concat())));
+        Ok(Self { body, etag: etag.into_boxed_str(), link })
     }
 }
 
@@ -64,6 +65,10 @@ pub(super) struct Stored {
     /// Milliseconds since 1970; on servers that several machines share, their clocks must agree to a second.
     fresh_until: u64,
 }
+
+/// About how many bytes of memory an answer takes beside its texts: the key, the values that point to each other in the
+/// cache, and what the allocator rounds up.
+const BOOKS: usize = 544;
 
 /// Bytes in front of the texts: generation, time, whether there is an entry, and the lengths of two texts.
 const HEAD: usize = 16 + 8 + 1 + 2 + 2;
@@ -81,11 +86,15 @@ impl Stored {
         now() < self.fresh_until
     }
 
-    /// About how many bytes it takes.
-    pub(super) fn weight(&self) -> usize {
+    /// How many bytes it says.
+    pub(super) fn length(&self) -> usize {
         let entry = self.entry.as_ref();
-        // The key and the books of the cache take about this much besides.
-        256 + entry.map_or(0, |entry| entry.body.len() + entry.link.len() + entry.etag.len())
+        entry.map_or(0, |entry| entry.body.len() + entry.link.len() + entry.etag.len())
+    }
+
+    /// About how many bytes it takes in memory, with what the cache writes about it.
+    pub(super) fn weight(&self) -> usize {
+        BOOKS + self.length()
     }
 
     /// How long a server keeps it, when it may be served for `stale` past its time.
@@ -95,11 +104,11 @@ impl Stored {
     }
 
     pub(super) fn encode(&self, generation: u128) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEAD + self.weight());
+        let mut bytes = Vec::with_capacity(HEAD + self.length());
         bytes.extend_from_slice(&generation.to_be_bytes());
         bytes.extend_from_slice(&self.fresh_until.to_be_bytes());
         bytes.push(u8::from(self.entry.is_some()));
-        let empty = Entry { body: Bytes::new(), etag: String::new(), link: String::new() };
+        let empty = Entry { body: Bytes::new(), etag: "".into(), link: "".into() };
         let entry = self.entry.as_ref().unwrap_or(&empty);
         for text in [&entry.etag, &entry.link] {
             // Both are far shorter than 64 KiB: a digest, and a cursor.
@@ -120,8 +129,9 @@ impl Stored {
             |at: usize| Some(usize::from(u16::from_be_bytes(head[at..at + 2].try_into().ok()?)));
         let link_at = HEAD + length(25)?;
         let body_at = link_at + length(27)?;
-        let text =
-            |range: std::ops::Range<usize>| String::from_utf8(bytes.get(range)?.to_vec()).ok();
+        let text = |range: std::ops::Range<usize>| {
+            Some(std::str::from_utf8(bytes.get(range)?).ok()?.into())
+        };
         let entry = Entry {
             etag: text(HEAD..link_at)?,
             link: text(link_at..body_at)?,
@@ -153,6 +163,15 @@ mod tests {
                 Stored::decode(Bytes::from(foreign.to_owned()))
                     .is_none_or(|(_, stored)| stored.entry.is_none())
             );
+        }
+    }
+
+    #[test]
+    fn an_answer_keeps_no_more_memory_than_it_says() {
+        for length in [1, 100, 1_000, 70_000] {
+            let entry = Entry::new(&"x".repeat(length), None, None).unwrap();
+            let body = entry.body.try_into_mut().unwrap();
+            assert_eq!(body.capacity(), body.len());
         }
     }
 

@@ -40,6 +40,8 @@ impl Entries {
         // A generation that came from fetch.
         let generation = u64::try_from(generation).unwrap_or_default();
         self.entries.insert(key, (generation, stored)).await;
+        // What is too much leaves now, and not some writes later.
+        self.entries.run_pending_tasks().await;
     }
 
     pub(super) fn invalidate(&self) {

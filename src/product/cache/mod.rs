@@ -168,7 +168,7 @@ impl Cache {
     }
 
     async fn store(&self, key: &Key, generation: Generation, stored: &Stored) {
-        let too_large = stored.weight() > self.shared.options.cache_entry_limit;
+        let too_large = stored.length() > self.shared.options.cache_entry_limit;
         let Generation::Known(token) = generation else { return };
         match &self.redis {
             _ if too_large => {}
