@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{self, Client, RedisError, Script};
+use deadpool_redis::redis::{self, Client, ErrorKind, RedisError, Script, ServerErrorKind};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
@@ -25,6 +25,8 @@ const REST: Duration = Duration::from_millis(500);
 #[derive(Debug, Default)]
 pub(super) struct Link {
     away: AtomicBool,
+    /// Whether it is a cluster, which looks at the slots of names.
+    tagged: AtomicBool,
 }
 
 /// The way to the server for one worker thread; cheap to clone.
@@ -86,20 +88,56 @@ impl Server {
     pub(super) async fn ping(&self) -> Result<(), String> {
         let write = async {
             let mut connection = self.connection().await?.0;
+            loop {
+                // A server that answers PING may still keep these keys elsewhere, or from this user.
+                let mut read = redis::cmd("MGET");
+                read.arg(self.name("trial")).arg(self.name("another trial"));
+                let answer = read.query_async::<[Option<Vec<u8>>; 2]>(&mut connection).await;
+                if !self.tags_from_now_on(answer.as_ref().err()) {
+                    answer?;
+                    break;
+                }
+            }
             let mut set = redis::cmd("SET");
-            set.arg(format!("{}:limits:trial", self.prefix)).arg(1).arg("PX").arg(1000);
+            set.arg(self.name("trial")).arg(1).arg("PX").arg(1000);
             set.query_async::<()>(&mut connection).await
         };
         self.in_time(write).await
+    }
+
+    /// Whether names get a hash tag because of `error`, and had none before.
+    fn tags_from_now_on(&self, error: Option<&RedisError>) -> bool {
+        let slots = ErrorKind::Server(ServerErrorKind::CrossSlot);
+        error.is_some_and(|error| error.kind() == slots)
+            && !self.link.tagged.swap(true, Ordering::Relaxed)
+    }
+
+    /// What a key is called on the server. In a Redis Cluster all have one hash tag: it keeps them in one slot, and the
+    /// script may name several (Redis, "Cluster specification", hash tags).
+    fn name(&self, key: &str) -> String {
+        let limits = if self.link.tagged.load(Ordering::Relaxed) { "{limits}" } else { "limits" };
+        format!("{}:{limits}:{key}", self.prefix)
     }
 
     async fn attempt(
         &self,
         limits: impl Iterator<Item = (String, Quota)>,
     ) -> Result<(u64, Vec<u64>), RedisError> {
+        let limits = limits.collect::<Vec<_>>();
+        let answer = self.attempt_once(&limits).await;
+        if self.tags_from_now_on(answer.as_ref().err()) {
+            return self.attempt_once(&limits).await;
+        }
+        answer
+    }
+
+    async fn attempt_once(
+        &self,
+        limits: &[(String, Quota)],
+    ) -> Result<(u64, Vec<u64>), RedisError> {
         let mut call = self.script.prepare_invoke();
         for (key, quota) in limits {
-            call.key(format!("{}:limits:{key}", self.prefix));
+            call.key(self.name(key));
             call.arg(quota.interval()).arg(quota.window());
         }
         let (mut connection, kept) = self.connection().await?;

@@ -140,9 +140,14 @@ impl Entries {
     }
 
     pub(super) async fn ping(&self) -> Result<(), String> {
-        // One whose memory is full, that has become a replica, or that cannot save writes answers a mere PING.
+        // What requests ask for: a server that answers PING may still keep these keys elsewhere, or from this user.
+        let mut read = redis::cmd("MGET");
+        read.arg(self.generation_name()).arg(self.named("trial"));
+        let read = self.attempt::<[Option<Vec<u8>>; 2]>(&read).await;
+        read.map_err(|error| error.to_string())?;
+        // So does one whose memory is full, that has become a replica, or that cannot save writes.
         let mut set = redis::cmd("SET");
-        set.arg(format!("{}:trial", self.prefix)).arg(1).arg("PX").arg(1000);
+        set.arg(self.named("trial")).arg(1).arg("PX").arg(1000);
         let outcome = self.attempt::<()>(&set).await;
         outcome.map_err(|error| error.to_string())
     }
@@ -252,7 +257,14 @@ impl Entries {
     }
 
     fn name(&self, key: &Key) -> String {
-        format!("{}:products:{}", self.prefix, key.name())
+        self.named(&key.name())
+    }
+
+    /// Every key has the name of the generation's as its hash tag, so that a Redis Cluster keeps them all in one slot,
+    /// and a command may name several (Redis, "Cluster specification", hash tags). That one has none, and is where
+    /// processes of before look for it.
+    fn named(&self, what: &str) -> String {
+        format!("{}:{{{}}}:{what}", self.prefix, self.generation_name())
     }
 }
 
