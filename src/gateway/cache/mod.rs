@@ -2,8 +2,8 @@
 //!
 //! It keeps answers to GET whose origin says how long they are good, and guesses nothing for those that do not.
 //! Past its time an answer is asked for again with its ETag or its date (section 4.3), or served stale where its
-//! origin allows that (RFC 5861). A write that succeeds removes what is kept of its URI (section 4.4), and no read
-//! that began before puts it back. What happened to a request stands in `Cache-Status` (RFC 9211).
+//! origin allows that (RFC 5861). A write removes what is kept of its URI (section 4.4) unless it was refused, and no
+//! read that began before puts it back. What happened to a request stands in `Cache-Status` (RFC 9211).
 //!
 //! However many ask for what is missing, one of them asks the origin, and the others wait for its answer for a
 //! moment. When it turns out to be for that one alone, they go by themselves, and so do all who come in the next
@@ -202,11 +202,13 @@ impl Cache {
         if request.method.is_safe() {
             return fetch(request).await;
         }
-        let (key, host) = (key(&request), host(&request));
+        let host = host(&request);
+        let is_delete = request.method == Method::DELETE;
+        // Until it is known that nothing was written: this may be cut off, too.
+        let mut doubt = Doubt { cache: self, key: key(&request), forgets: true };
         let outcome = fetch(request).await;
         match &outcome {
             Ok(reply) if reply.status.as_u16() < 400 => {
-                self.invalidate(&key);
                 for name in [LOCATION, CONTENT_LOCATION] {
                     let named = reply.headers.get(name).and_then(|named| named.to_str().ok());
                     let uri = named.and_then(|named| named.parse::<Uri>().ok());
@@ -216,9 +218,12 @@ impl Cache {
                     ours.iter().for_each(|uri| self.invalidate(&key_of(&host, uri)));
                 }
             }
-            // It may have been done before the answer was lost.
-            Err(_) => self.invalidate(&key),
-            Ok(_) => {}
+            // Refused; but what is not there to be removed was there to be stored, or a first attempt has removed it.
+            Ok(reply) if reply.status.is_client_error() => {
+                doubt.forgets = is_delete && [404, 410].contains(&reply.status.as_u16());
+            }
+            // It may have been done before something broke, or the answer was lost.
+            Ok(_) | Err(_) => {}
         }
         outcome
     }
@@ -279,6 +284,21 @@ impl Cache {
     /// Names those requests for `key` whose answers are likely for one alone when one was.
     fn passage(&self, key: &str, asked: &Headers) -> u64 {
         self.0.hasher.hash_one((key, asked.contains_key(AUTHORIZATION)))
+    }
+}
+
+/// What is forgotten when a write has ended, however it has.
+struct Doubt<'a> {
+    cache: &'a Cache,
+    key: String,
+    forgets: bool,
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        if self.forgets {
+            self.cache.invalidate(&self.key);
+        }
     }
 }
 
