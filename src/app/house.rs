@@ -226,6 +226,13 @@ impl House {
         }
     }
 
+    /// Ends what the roles of this process owe to others, once they answer nobody any more.
+    pub(super) async fn settle(&self) {
+        if let Some(product) = &self.product {
+            product.settle().await;
+        }
+    }
+
     /// Takes what `settings` say of the gateway's routes from now on.
     ///
     /// # Errors

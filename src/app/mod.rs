@@ -36,6 +36,9 @@ const START_ORDER: [Role; 3] = [Role::Product, Role::User, Role::Gateway];
 /// of Linux and of the BSDs. Unless it is taken, it ends the process; the write fails either way.
 const FILE_TOO_LARGE: i32 = 25;
 
+/// How long others may take to be told of the last writes; a fifth of it is left for that in any case.
+const LAST_WORD: Duration = Duration::from_secs(5);
+
 /// Why the process could not start or go on, in one line.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -104,31 +107,41 @@ pub async fn run(
     let options = &settings.server;
     let delay =
         if signal == SignalKind::interrupt() { Duration::ZERO } else { options.drain_delay };
-    drain(&handles, delay, options.drain_timeout, &mut signals).await;
+    drain(&handles, delay, options.drain_timeout, house.settle(), &mut signals).await;
     Ok(())
 }
 
-/// Goes on for `delay`, and stops the servers in the reverse of their order, each once nothing is in flight;
-/// gives up after `limit`, or when told again to stop.
+/// Goes on for `delay`, and stops the servers in the reverse of their order, each once nothing is in flight, and then
+/// has the roles `settle` what they owe; gives up after `limit`, or when told again to stop.
 async fn drain(
     handles: &[ServerHandle],
     delay: Duration,
     limit: Duration,
+    settle: impl Future<Output = ()>,
     signals: &mut [Signal; 2],
 ) {
     log::info!("draining");
+    let end = Instant::now() + delay + limit;
     let stop = async {
         sleep(delay).await;
         for handle in handles.iter().rev() {
             handle.stop(true).await;
         }
     };
-    tokio::select! {
-        stopped = timeout(delay + limit, stop) => {
-            if stopped.is_err() {
-                log::warn!("requests were still in flight after server.drain_timeout and are cut off");
-            }
+    let stopping = async {
+        if timeout(delay + limit, stop).await.is_err() {
+            log::warn!("requests were still in flight after server.drain_timeout and are cut off");
         }
+        let left = end.saturating_duration_since(Instant::now());
+        let left = left.clamp(LAST_WORD / 5, LAST_WORD);
+        if timeout(left, settle).await.is_err() {
+            log::warn!(
+                "others could not be told of the last writes: a cache may be too old until the role starts again"
+            );
+        }
+    };
+    tokio::select! {
+        () = stopping => {}
         _ = told_to_stop(signals) => log::warn!("told twice to stop: not waiting for requests"),
     }
     log::info!("stopped");

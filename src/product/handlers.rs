@@ -103,7 +103,7 @@ pub(super) async fn show(
 )]
 pub(super) async fn create(shared: Data<Shared>, fields: Fields) -> Result<impl Responder, Error> {
     let product = NewProduct::read(fields)?.into_product();
-    shared.products.insert(product.clone(), forget(&shared)).await?;
+    shared.products.insert(product.clone(), shared.cache.clone()).await?;
     let location = format!("/products/{}", product.id);
     Ok(tagged(HttpResponse::Created().insert_header((LOCATION, location)), &product))
 }
@@ -135,7 +135,7 @@ pub(super) async fn replace(
     let id = parse(&id)?;
     let new = NewProduct::read(fields)?;
     let expected = expected(&shared, id, &condition).await?;
-    let product = done(shared.products.replace(id, expected, new, forget(&shared)).await?)?;
+    let product = done(shared.products.replace(id, expected, new, shared.cache.clone()).await?)?;
     Ok(tagged(&mut HttpResponse::Ok(), &product))
 }
 
@@ -161,7 +161,7 @@ pub(super) async fn remove(
 ) -> Result<impl Responder, Error> {
     let id = parse(&id)?;
     let expected = expected(&shared, id, &condition).await?;
-    done(shared.products.remove(id, expected, forget(&shared)).await?)?;
+    done(shared.products.remove(id, expected, shared.cache.clone()).await?)?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -200,13 +200,6 @@ async fn expected(
 
 fn changed() -> Error {
     Error::new(Kind::PreconditionFailed, "the product has changed since you read it")
-}
-
-/// Forgets what was answered before a write, once the store has it and before its answer leaves: whoever
-/// has read that sees the write in the list.
-fn forget(shared: &Shared) -> impl Future<Output = ()> + use<> {
-    let cache = shared.cache.clone();
-    async move { cache.invalidate().await }
 }
 
 fn done(written: Written) -> Result<Product, Error> {

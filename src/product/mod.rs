@@ -62,6 +62,15 @@ impl Role {
         Ok(move |routes: &mut ServiceConfig| configure(routes, shared))
     }
 
+    /// Tells the other processes of the role what they have to forget because of this one, where that could not be told
+    /// yet. Returns once it is done, however long that takes.
+    pub async fn settle(&self) {
+        match self.cache.open() {
+            Ok(cache) => cache.settle().await,
+            Err(error) => unreachable!("Role::build has opened it: {error}"),
+        }
+    }
+
     /// What the role needs. Asking also brings tables and indexes up to date when the store answers for the
     /// first time.
     ///

@@ -16,7 +16,11 @@ const READ_ONLY_PAUSE: u32 = 5;
 /// Why the store gave no answer.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// No connection was free, or none could be opened, or no answer came, within the time allowed.
+    /// No connection was free, or none could be opened, within the time allowed; or what was done was taken back. The
+    /// store is as it was.
+    #[error("no connection: {0}")]
+    Unreachable(String),
+    /// No answer came within the time allowed, or the connection broke: nobody knows what was done.
     #[error("no connection: {0}")]
     Connection(String),
     /// A row or document with the same unique value is there already.
@@ -100,7 +104,7 @@ impl From<QueryError> for StoreError {
             QueryError::DatabaseError(..) if says(&LATER) => Self::Connection(text),
             // Of our own transactions: see call::in_time.
             QueryError::RollbackTransaction => {
-                Self::Connection("it was not done in time, and is taken back".into())
+                Self::Unreachable("it was not done in time, and is taken back".into())
             }
             // The cause of the transaction's end is what counts.
             QueryError::RollbackErrorOnCommit { commit_error, .. } => match commit_error.as_ref() {
@@ -127,7 +131,7 @@ fn copy(kind: &DatabaseErrorKind) -> DatabaseErrorKind {
 
 /// The error of a pool that gave no connection to the store of which `state` is known.
 pub(super) fn acquire_error(error: RunError<PoolError>, state: &StoreState) -> StoreError {
-    StoreError::Connection(match error {
+    StoreError::Unreachable(match error {
         RunError::User(error) => error.to_string(),
         // The pool goes on trying.
         RunError::TimedOut => state.unopened().unwrap_or_else(|| NONE_FREE.into()),
@@ -137,7 +141,7 @@ pub(super) fn acquire_error(error: RunError<PoolError>, state: &StoreState) -> S
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Connection(_) => {
+            StoreError::Unreachable(_) | StoreError::Connection(_) => {
                 Error::unavailable("the store is not available, try again", error).logged()
             }
             StoreError::Duplicate => Error::new(Kind::Conflict, "it exists already"),

@@ -80,7 +80,7 @@ impl Shares {
                 Ok(Share { _all: all, _kind: kind, until, deadline: call::deadline() })
             }
             // They are never closed.
-            Ok(_) | Err(_) => Err(StoreError::Connection(NONE_FREE.into())),
+            Ok(_) | Err(_) => Err(StoreError::Unreachable(NONE_FREE.into())),
         }
     }
 }

@@ -93,7 +93,7 @@ impl StoreState {
         }
         let mut prepared = self.0.prepared.subscribe();
         let wait = timeout_at(deadline.into(), prepared.wait_for(|prepared| *prepared));
-        let unprepared = || StoreError::Connection("its tables are not up to date yet".into());
+        let unprepared = || StoreError::Unreachable("its tables are not up to date yet".into());
         wait.await.ok().and_then(Result::ok).map(drop).ok_or_else(unprepared)
     }
 
@@ -106,7 +106,9 @@ impl StoreState {
                 self.note_refusal(error);
                 self.retire();
             }
-            Err(StoreError::Connection(why)) => self.note_failure(why),
+            Err(StoreError::Unreachable(why) | StoreError::Connection(why)) => {
+                self.note_failure(why)
+            }
             Err(StoreError::Failed(_)) => {}
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use actix_rt::task::JoinHandle;
 use futures_util::future::join_all;
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::support::{Client, Kind, Process, Server, Shop, Topology, until};
@@ -34,6 +35,26 @@ impl Twins {
             Process::start(folder.path(), command)
         };
         Self { processes: [start(), start()], redis, _mongo: mongo, _folder: folder }
+    }
+
+    /// Asserts that `name` is the newest product that anybody sees, on any thread, and is so still when it is cached.
+    async fn shows(&self, name: &str) {
+        for client in self.clients() {
+            // Each over a connection of its own.
+            let asking = (0..16).map(|_| {
+                let client = Client::new(client.base.clone());
+                async move { client.get("/products").await }
+            });
+            for page in join_all(asking).await {
+                assert_eq!(page.json()[0]["name"], json!(name), "{page:?}");
+            }
+            until("it is cached", async || {
+                let page = client.get("/products").await;
+                assert_eq!(page.json()[0]["name"], json!(name), "{page:?}");
+                page.header("x-cache") == "HIT"
+            })
+            .await;
+        }
     }
 
     fn clients(&self) -> [Client; 2] {
@@ -135,6 +156,115 @@ async fn a_redis_that_loses_its_memory_loses_nothing_of_ours() {
         reader.await.unwrap();
     }
     drop(flushing.await.unwrap());
+}
+
+/// A page is cached, and Redis takes a snapshot. Then a write is acknowledged.
+async fn write_after_a_snapshot(twins: &Twins) {
+    let [one, _] = twins.clients();
+    one.add_product("Before", 1.0).await;
+    twins.shows("Before").await;
+    assert_eq!(twins.redis.redis(&["SAVE"]).trim(), "OK");
+    one.add_product("After", 1.0).await;
+}
+
+#[actix_rt::test]
+async fn a_redis_that_hung_and_comes_back_older_shows_nothing_old() {
+    let mut twins = Twins::start(&[]);
+    write_after_a_snapshot(&twins).await;
+    twins.redis.signal(Signal::SIGSTOP);
+    for client in twins.clients() {
+        // Nobody learns of the end: the calls that time out are all there is to tell.
+        assert_eq!(client.get("/products").await.json()[0]["name"], json!("After"));
+    }
+    twins.redis.signal(Signal::SIGKILL);
+    twins.redis.resume();
+    twins.shows("After").await;
+}
+
+#[actix_rt::test]
+async fn a_redis_that_dies_and_comes_back_older_shows_nothing_old() {
+    let mut twins = Twins::start(&[]);
+    write_after_a_snapshot(&twins).await;
+    twins.redis.signal(Signal::SIGKILL);
+    twins.redis.resume();
+    twins.shows("After").await;
+}
+
+#[actix_rt::test]
+async fn a_generation_that_is_older_than_one_that_is_known_is_not_believed() {
+    let twins = Twins::start(&[]);
+    let [one, two] = twins.clients();
+    one.add_product("Before", 1.0).await;
+    twins.shows("Before").await;
+    let generation = "shop:products:generation";
+    let copy = |from: &str, to: &str| {
+        // Over a connection that goes on, as through a proxy that has changed its server.
+        assert_eq!(twins.redis.redis(&["COPY", from, to, "REPLACE"]).trim(), "1");
+    };
+    copy(generation, "saved");
+    two.add_product("After", 1.0).await;
+    copy("saved", generation);
+    assert_eq!(two.get("/products").await.json()[0]["name"], json!("After"));
+    twins.shows("After").await;
+}
+
+#[actix_rt::test]
+async fn a_process_that_starts_believes_nothing_from_before() {
+    let servers = vec![Server::start(Kind::Redis)];
+    let mut shop = Shop::start_on(Topology::OneProcessARole, servers, &[]);
+    let client = shop.client("product");
+    client.add_product("Before", 1.0).await;
+    until("it is cached", async || client.get("/products").await.header("x-cache") == "HIT").await;
+    shop.kill("product");
+    // A write that Redis was not told of, as by a process that died with a debt.
+    assert!(shop.run(&["seed", "--products", "1"]).status.success());
+    let redis = shop.servers[0].url();
+    shop.add(&["--role", "product"], &[("REDIS_URL", &redis)]);
+    assert_eq!(shop.client("product").get("/products").await.json().as_array().unwrap().len(), 2);
+}
+
+#[actix_rt::test]
+async fn a_process_that_stops_tells_the_others_first() {
+    let mut twins = Twins::start(&[("APP__SERVER__DRAIN_DELAY", "0s")]);
+    let [one, two] = twins.clients();
+    one.add_product("Before", 1.0).await;
+    twins.shows("Before").await;
+    // Reads are answered meanwhile, so that the other process notices nothing.
+    assert_eq!(twins.redis.redis(&["CLIENT", "PAUSE", "3000", "WRITE"]).trim(), "OK");
+    one.add_product("After", 1.0).await;
+    twins.processes[0].signal(Signal::SIGTERM);
+    assert!(twins.processes[0].wait().success());
+    assert_eq!(two.get("/products").await.json()[0]["name"], json!("After"));
+}
+
+#[actix_rt::test]
+async fn a_redis_cluster_is_a_cache() {
+    let redis = vec![Server::start_cluster(true)];
+    let shop = Shop::start_on(Topology::OneProcess, redis, &[]);
+    let client = shop.gateway();
+    let id = client.add_product("Lamp", 1.0).await;
+    for path in ["/products".to_owned(), "/products?limit=7".to_owned(), format!("/products/{id}")]
+    {
+        let labels = [client.get(&path).await, client.get(&path).await];
+        assert_eq!(labels.each_ref().map(|answer| answer.header("x-cache")), ["MISS", "HIT"]);
+    }
+    client.add_product("Kettle", 1.0).await;
+    assert_eq!(client.get("/products").await.json()[0]["name"], json!("Kettle"));
+}
+
+#[actix_rt::test]
+async fn a_redis_that_answers_and_keeps_nothing_is_named() {
+    let redis = vec![Server::start_cluster(false)];
+    let shop = Shop::start_on(Topology::OneProcess, redis, &[]);
+    let management = shop.process("gateway").client("management");
+    until("/readyz names it", async || {
+        let answer = management.get("/readyz").await;
+        answer.status == 200 && answer.json()["missing"] == json!(["product.cache"])
+    })
+    .await;
+    let log = shop.process("gateway").log();
+    assert!(log.contains("Hash slot not served"), "and the log says why: {log}");
+    assert_eq!(shop.gateway().get("/products").await.status, 200);
 }
 
 /// A shop in one process with a cache in memory, and one with a cache on Redis.

@@ -112,6 +112,8 @@ async fn here_and_on_redis_the_answers_are_the_same() {
         );
     }
     assert_eq!(here[0], format!("200 | \"address\";r=3;t=2700 | {POLICY} | -"));
+    // A cluster takes several keys in one slot only.
+    assert_eq!(here, scenario(&limiter(&Server::start_cluster(true).url())).await);
     // Redis has decided, not this process.
     assert!(server.redis(&["KEYS", "shop:limits:products:address:4/1h:192.0.2.1"]).contains("192"));
 }

@@ -7,6 +7,7 @@ mod auth;
 mod cache;
 mod content;
 mod copy;
+mod doubt;
 mod failures;
 mod gateway;
 mod gateway_cors;

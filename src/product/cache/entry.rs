@@ -66,6 +66,22 @@ pub(super) struct Stored {
     fresh_until: u64,
 }
 
+/// What a cache has for a key.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    /// The generation that is current.
+    pub(super) generation: u128,
+    pub(super) stored: Option<Stored>,
+    /// Whether the answer is from before a write whose outcome nobody knows.
+    pub(super) in_doubt: bool,
+}
+
+impl Found {
+    pub(super) fn nothing(generation: u128) -> Self {
+        Self { generation, stored: None, in_doubt: false }
+    }
+}
+
 /// About how many bytes of memory an answer takes beside its texts: the key, the values that point to each other in the
 /// cache, and what the allocator rounds up.
 const BOOKS: usize = 544;

@@ -4,28 +4,32 @@
 //! generation once the store has it and before its own answer leaves. An answer of another generation counts
 //! as missing, so a slow reader cannot put back an old page: it fills a place where nobody looks any more.
 //!
+//! A write whose outcome nobody knows, because its answer was lost or came too late, begins a generation too. What was
+//! answered before it is asked for again, and stands in only while the store gives no answer.
+//!
 //! A miss asks the store once however many wait, in this process and, by a lock of a few seconds, across
 //! processes. An answer past its time is served while one caller asks again, and as long as the store is
 //! away. Without the cache, reads go to the store, one query for each key at a time.
 
 mod entry;
+mod generation;
 mod memory;
 mod redis;
 
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use moka::future::Cache as Moka;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 pub(super) use entry::{Entry, Key};
 
 use crate::config::{CacheUrl, Product as Options};
-use crate::error::Error;
-use entry::Stored;
+use crate::error::{Error, Kind};
+use entry::{Found, Stored};
 
 /// How long a process that fills a place keeps the others from doing the same.
 const LOCK: Duration = Duration::from_secs(2);
@@ -33,6 +37,11 @@ const LOCK: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(10);
 /// How long an answer is kept for callers that were about to wait for it.
 const FLIGHT: Duration = Duration::from_secs(5);
+
+/// How long a caller waits for the store while there is an answer that may be too old; and how long nobody waits after
+/// one has waited in vain.
+const PATIENCE: Duration = Duration::from_secs(2);
+const REST: Duration = Duration::from_secs(5);
 
 /// A span of time without a write. While the cache is away, such a span ends with a write of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +59,8 @@ pub(super) struct Shared {
     flights: Moka<(Generation, Key), Stored>,
     refreshing: Arc<Mutex<HashSet<Key>>>,
     writes: Arc<AtomicU64>,
+    /// When a caller waited in vain for the store last.
+    in_vain: Arc<Mutex<Option<Instant>>>,
 }
 
 /// The cache of one worker thread; cheap to clone.
@@ -90,6 +101,7 @@ impl Shared {
             flights: Moka::builder().max_capacity(10_000).time_to_live(FLIGHT).build(),
             refreshing: Arc::default(),
             writes: Arc::default(),
+            in_vain: Arc::default(),
             options: options.clone(),
         }
     }
@@ -123,14 +135,17 @@ impl Cache {
         L: FnOnce() -> F + 'static,
         F: Future<Output = Result<Option<Entry>, Error>> + 'static,
     {
-        let (generation, stored) = self.fetch(&key).await;
+        let (generation, stored, in_doubt) = self.look(&key).await;
         match stored {
-            Some(stored) if stored.is_fresh() => Ok((stored.entry, Origin::Hit)),
-            Some(stored) => {
+            Some(stored) if in_doubt && stored.entry.is_some() => {
+                Box::pin(self.ask_again(generation, key, stored, load)).await
+            }
+            Some(stored) if !in_doubt && stored.is_fresh() => Ok((stored.entry, Origin::Hit)),
+            Some(stored) if !in_doubt => {
                 self.refresh(generation, key, load);
                 Ok((stored.entry, Origin::Stale))
             }
-            None => {
+            _ => {
                 // Boxed, and so is the way to Redis: a hit does not carry what it takes to wait for another.
                 let stored = Box::pin(self.fill(generation, key, load)).await?;
                 Ok((stored.entry, Origin::Miss))
@@ -138,12 +153,37 @@ impl Cache {
         }
     }
 
-    /// Begins a new generation: what was answered so far is not answered again.
+    /// After a write that the store has: what was answered so far is not answered again.
     pub(super) async fn invalidate(&self) {
         self.shared.writes.fetch_add(1, Ordering::AcqRel);
         match &self.redis {
             Some(redis) => redis.invalidate().await,
             None => self.shared.memory.invalidate(),
+        }
+    }
+
+    /// After a write that the store may have: what was answered so far is asked for again.
+    pub(super) async fn doubt(&self) {
+        self.shared.writes.fetch_add(1, Ordering::AcqRel);
+        match &self.redis {
+            Some(redis) => redis.doubt().await,
+            None => self.shared.memory.doubt(),
+        }
+    }
+
+    /// The same, for who can not wait. What this process answers is asked for again from now on.
+    pub(super) fn doubt_now(&self) {
+        self.shared.writes.fetch_add(1, Ordering::AcqRel);
+        match &self.redis {
+            Some(redis) => redis.doubt_later(),
+            None => self.shared.memory.doubt(),
+        }
+    }
+
+    /// Has other processes know of all writes of this one, as soon as that can be.
+    pub(super) async fn settle(&self) {
+        if let Some(redis) = &self.redis {
+            redis.settle().await;
         }
     }
 
@@ -158,13 +198,54 @@ impl Cache {
         }
     }
 
-    async fn fetch(&self, key: &Key) -> (Generation, Option<Stored>) {
+    /// The generation, what is stored, and whether that is from before a write whose outcome nobody knows.
+    async fn look(&self, key: &Key) -> (Generation, Option<Stored>, bool) {
         let found = match &self.redis {
             Some(redis) => Box::pin(redis.fetch(key)).await,
             None => Some(self.shared.memory.fetch(key).await),
         };
-        let away = || Generation::Away(self.shared.writes.load(Ordering::Acquire));
-        found.map_or_else(|| (away(), None), |(token, stored)| (Generation::Known(token), stored))
+        match found {
+            Some(Found { generation, stored, in_doubt }) => {
+                (Generation::Known(generation), stored, in_doubt)
+            }
+            None => (Generation::Away(self.shared.writes.load(Ordering::Acquire)), None, false),
+        }
+    }
+
+    /// Asks the store, and gives `old` where it has no answer, or none soon: that may be too old, or not.
+    async fn ask_again<L, F>(
+        &self,
+        generation: Generation,
+        key: Key,
+        old: Stored,
+        load: L,
+    ) -> Result<(Option<Entry>, Origin), Error>
+    where
+        L: FnOnce() -> F + 'static,
+        F: Future<Output = Result<Option<Entry>, Error>> + 'static,
+    {
+        let in_vain = self.in_vain().is_some_and(|last| last.elapsed() < REST);
+        let patience = if in_vain { Duration::ZERO } else { PATIENCE };
+        let cache = self.clone();
+        // By itself: it goes on for the next one.
+        let filling = actix_rt::spawn(async move { cache.fill(generation, key, load).await });
+        match timeout(patience, filling).await {
+            Ok(Ok(Ok(stored))) => {
+                *self.in_vain() = None;
+                return Ok((stored.entry, Origin::Miss));
+            }
+            Ok(Ok(Err(error))) if error.kind() != Kind::Unavailable => return Err(error),
+            Ok(outcome) => log::debug!(role = "product"; "what is in doubt stands in: {outcome:?}"),
+            Err(_) => log::debug!(role = "product"; "what is in doubt stands in: no answer"),
+        }
+        if !patience.is_zero() {
+            *self.in_vain() = Some(Instant::now());
+        }
+        Ok((old.entry, Origin::Stale))
+    }
+
+    fn in_vain(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.shared.in_vain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn store(&self, key: &Key, generation: Generation, stored: &Stored) {
@@ -242,13 +323,15 @@ impl Cache {
         while start.elapsed() < LOCK {
             let locked = redis.lock(key, token, LOCK).await;
             match redis.fetch(key).await {
-                Some((now, Some(stored))) if now == token && stored.is_fresh() => {
+                Some(Found { generation, stored: Some(stored), in_doubt: false })
+                    if generation == token && stored.is_fresh() =>
+                {
                     if locked {
                         redis.unlock(key, token).await;
                     }
                     return Turn::Filled(stored);
                 }
-                Some((now, _)) if now == token && !locked => sleep(LOOK).await,
+                Some(found) if found.generation == token && !locked => sleep(LOOK).await,
                 // Ours; or a write came between, or the cache is gone.
                 _ => return Turn::Ours(if locked { Lock::Held } else { Lock::None }),
             }
@@ -258,8 +341,8 @@ impl Cache {
 
     /// What is in the place by now.
     async fn filled(&self, generation: Generation, key: &Key) -> Option<Stored> {
-        let (now, stored) = self.fetch(key).await;
-        stored.filter(|stored| now == generation && stored.is_fresh())
+        let (now, stored, in_doubt) = self.look(key).await;
+        stored.filter(|stored| now == generation && !in_doubt && stored.is_fresh())
     }
 
     /// Asks the store again in the background, unless somebody does so already.

@@ -2,12 +2,14 @@
 
 mod mongo;
 mod sqlite;
+mod write;
 
 use bson::oid::ObjectId;
 use chrono::DateTime;
 use mongodb::options::ClientOptions;
 use secrecy::ExposeSecret as _;
 
+use super::cache::Cache;
 use super::model::{Cursor, NewProduct};
 use crate::config::{DocumentUrl, Product as Options};
 use crate::contract::{Money, Product, Version};
@@ -138,24 +140,24 @@ impl Place {
     }
 }
 
-/// Runs a method of the back end within the limits, and after it what else is
-/// given, even when the answer has not been waited for.
+/// A call of a method of the back end.
+macro_rules! call_back_end {
+    ($self:ident.$method:ident($($argument:expr),*)) => {{
+        let back_end = $self.back_end.clone();
+        async move {
+            match back_end {
+                Opened::Sqlite(store) => store.$method($($argument),*).await,
+                Opened::Mongo(store) => store.$method($($argument),*).await,
+            }
+        }
+    }};
+}
+
+/// Runs a method of the back end within the limits.
 macro_rules! on_back_end {
     ($self:ident.$method:ident($($argument:expr),*)) => {
-        on_back_end!($self.$method($($argument),*), std::future::ready(()))
+        to_the_end(&$self.place.limits, call_back_end!($self.$method($($argument),*))).await
     };
-    ($self:ident.$method:ident($($argument:expr),*), $after:expr) => {{
-        let (back_end, after) = ($self.back_end.clone(), $after);
-        to_the_end(&$self.place.limits, async move {
-            let done = match back_end {
-                Opened::Sqlite(store) => store.$method($($argument),*).await?,
-                Opened::Mongo(store) => store.$method($($argument),*).await?,
-            };
-            after.await;
-            Ok(done)
-        })
-        .await
-    }};
 }
 
 impl Store {
@@ -174,14 +176,9 @@ impl Store {
         on_back_end!(self.find(id))
     }
 
-    /// Adds `product`, and then does what is to be done `after` a write, whether somebody waits for it or not;
-    /// [`StoreError::Duplicate`] when its id is taken.
-    pub(super) async fn insert(
-        &self,
-        product: Product,
-        after: impl Future<Output = ()> + 'static,
-    ) -> Result<(), StoreError> {
-        on_back_end!(self.insert(product), after)
+    /// Adds `product`, and has `cache` forget what that changes; [`StoreError::Duplicate`] when its id is taken.
+    pub(super) async fn insert(&self, product: Product, cache: Cache) -> Result<(), StoreError> {
+        write::carry_out(&self.place.limits, cache, call_back_end!(self.insert(product))).await
     }
 
     /// Adds those of `products` whose ids are not there yet; returns how many.
@@ -190,25 +187,27 @@ impl Store {
     }
 
     /// Gives the product with `id` a new name and price, if it has the version `expected` or any will do.
-    /// `after` is as above.
+    /// `cache` is as above.
     pub(super) async fn replace(
         &self,
         id: ObjectId,
         expected: Option<Version>,
         new: NewProduct,
-        after: impl Future<Output = ()> + 'static,
+        cache: Cache,
     ) -> Result<Written, StoreError> {
-        on_back_end!(self.replace(id, expected, new), after)
+        let call = call_back_end!(self.replace(id, expected, new));
+        write::carry_out(&self.place.limits, cache, call).await
     }
 
-    /// Removes the product with `id`, if it has the version `expected` or any will do. `after` is as above.
+    /// Removes the product with `id`, if it has the version `expected` or any will do. `cache` is as above.
     pub(super) async fn remove(
         &self,
         id: ObjectId,
         expected: Option<Version>,
-        after: impl Future<Output = ()> + 'static,
+        cache: Cache,
     ) -> Result<Written, StoreError> {
-        on_back_end!(self.remove(id, expected), after)
+        let call = call_back_end!(self.remove(id, expected));
+        write::carry_out(&self.place.limits, cache, call).await
     }
 
     /// How the store is.

@@ -369,10 +369,13 @@ fn product(row: Row) -> Result<Product, StoreError> {
 impl From<DriverError> for StoreError {
     fn from(error: DriverError) -> Self {
         let known = match *error.kind {
-            ErrorKind::ServerSelection { .. }
-            | ErrorKind::Io(_)
-            | ErrorKind::ConnectionPoolCleared { .. }
-            | ErrorKind::DnsResolve { .. } => Self::Connection(error.to_string()),
+            ErrorKind::ServerSelection { .. } | ErrorKind::DnsResolve { .. } => {
+                Self::Unreachable(error.to_string())
+            }
+            // A pool is cleared under calls that are on their way, too.
+            ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } => {
+                Self::Connection(error.to_string())
+            }
             ErrorKind::Command(ref error) => by_code(error.code, &error.message),
             ErrorKind::Write(WriteFailure::WriteError(ref error)) => {
                 by_code(error.code, &error.message)

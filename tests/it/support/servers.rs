@@ -31,6 +31,8 @@ pub(crate) struct Server {
     child: Option<Child>,
     /// PgBouncer in front of it, and its port.
     pooler: Option<(Child, u16)>,
+    /// Whether it is a Redis Cluster.
+    clustered: bool,
     /// The URL of a database on a server that is not this test's.
     lent: Option<String>,
 }
@@ -82,6 +84,22 @@ impl Server {
         server
     }
 
+    /// Starts a Redis Cluster of one server, which has all slots or, as after a failure, none.
+    pub(crate) fn start_cluster(has_slots: bool) -> Self {
+        let mut server = Self::absent(Kind::Redis);
+        server.clustered = true;
+        server.resume();
+        if has_slots {
+            assert_eq!(server.redis(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).trim(), "OK");
+            let start = Instant::now();
+            while !server.redis(&["CLUSTER", "INFO"]).contains("cluster_state:ok") {
+                assert!(start.elapsed() < PATIENCE, "the cluster did not come up");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        server
+    }
+
     /// Starts PostgreSQL with a certificate and its key, both PEM.
     pub(crate) fn start_postgres_with_tls(certificate: &str, key: &str) -> Self {
         let mut server = Self::absent(Kind::Postgres);
@@ -101,7 +119,9 @@ impl Server {
     /// One that is not there yet: [`Server::resume`] starts it.
     pub(crate) fn absent(kind: Kind) -> Self {
         let data = tempfile::Builder::new().prefix("shop-test-").tempdir().unwrap();
-        let server = Self { kind, port: free_port(), data, child: None, pooler: None, lent: None };
+        let child = None;
+        let (pooler, clustered) = (None, false);
+        let server = Self { kind, port: free_port(), data, child, pooler, clustered, lent: None };
         server.prepare();
         server
     }
@@ -255,6 +275,9 @@ impl Server {
                     "no",
                 ]);
                 command.arg("--dir").arg(data);
+                if self.clustered {
+                    command.args(["--cluster-enabled", "yes"]);
+                }
                 command
             }
             Kind::Mongo if mongod().is_some() => {

@@ -1,0 +1,111 @@
+//! What a span of time without a write is called on a server that processes share.
+//!
+//! Generations are ordered: one that is begun is later than all that its process knows of, whatever the clocks say. A
+//! server that presents an earlier one has lost its memory, or is another server, and is not believed.
+//!
+//! An *era* ends with a write that was acknowledged, or with a loss. The generations of one era differ by writes whose
+//! outcome nobody knows: what was answered before them is looked at again, and may stand in while the store is away.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use uuid::Uuid;
+
+/// A generation, laid out as a UUID of version 7 (RFC 9562, section 5.7): 60 bits of logical time, the upper 48 of which
+/// are milliseconds, then 31 bits that name the era and 31 that are drawn. Processes of before draw one of version 4,
+/// which has no order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Token(u128);
+
+/// The bits of the logical time below a millisecond, and those of era and draw.
+const COUNTER: u32 = 12;
+const DRAWN: u32 = 31;
+
+impl Token {
+    /// One that is later than `newest`, of `era` or of another that nobody knows yet.
+    pub(super) fn after(newest: u64, era: Option<u32>) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(since.as_millis()).unwrap_or_default() << COUNTER;
+        let time = u128::from(now.max(newest + 1));
+        let (drawn, another) = Uuid::new_v4().as_u64_pair();
+        let mask = (1 << DRAWN) - 1;
+        let era = u128::from(era.map_or(another & mask, u64::from));
+        let (millis, counter) = (time >> COUNTER, time & ((1 << COUNTER) - 1));
+        let head = millis << 80 | 7 << 76 | counter << 64 | 0b10 << 62;
+        Self(head | era << DRAWN | u128::from(drawn & mask))
+    }
+
+    /// The generation that `number` names.
+    pub(super) fn of(number: u128) -> Self {
+        Self(number)
+    }
+
+    /// The generation in 16 bytes.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(u128::from_be_bytes).map(Self)
+    }
+
+    pub(super) fn number(self) -> u128 {
+        self.0
+    }
+
+    pub(super) fn bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    /// Its logical time; nothing for one without an order.
+    pub(super) fn time(self) -> Option<u64> {
+        let time = (self.0 >> 80) << COUNTER | (self.0 >> 64) & ((1 << COUNTER) - 1);
+        self.is_ordered().then_some(time as u64)
+    }
+
+    /// Its era; nothing for one without an order.
+    pub(super) fn era(self) -> Option<u32> {
+        self.is_ordered().then_some(((self.0 >> DRAWN) & ((1 << DRAWN) - 1)) as u32)
+    }
+
+    /// Whether all writes between this one and `other` have an outcome that nobody knows.
+    pub(super) fn is_of_the_era_of(self, other: Self) -> bool {
+        self.era().is_some() && self.era() == other.era()
+    }
+
+    fn is_ordered(self) -> bool {
+        (self.0 >> 76) & 0xf == 7
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_is_begun_is_later_than_any_that_is_known() {
+        let first = Token::after(0, None);
+        let now = first.time().unwrap();
+        let mut newest = now + (3600 * 1000 << COUNTER);
+        for _ in 0..10_000 {
+            let next = Token::after(newest, None);
+            assert_eq!(next.time(), Some(newest + 1), "a clock that goes wrong is outrun");
+            newest += 1;
+        }
+        assert!(Token::after(now - 1, None).time().unwrap() >= now, "otherwise it is the time");
+    }
+
+    #[test]
+    fn it_survives_the_server_and_keeps_its_era() {
+        let first = Token::after(7, None);
+        assert_eq!(Token::read(&first.bytes()), Some(first));
+        assert_eq!(Uuid::from_u128(first.number()).get_version_num(), 7);
+        assert_eq!(Uuid::from_u128(first.number()).get_variant(), uuid::Variant::RFC4122);
+        let doubted = Token::after(first.time().unwrap(), first.era());
+        assert!(doubted != first && doubted.is_of_the_era_of(first));
+        assert!(!Token::after(0, None).is_of_the_era_of(first));
+        assert_eq!(Token::read(b"short"), None);
+    }
+
+    #[test]
+    fn those_of_before_have_no_order() {
+        let old = Token::of(Uuid::new_v4().as_u128());
+        assert_eq!((old.time(), old.era()), (None, None));
+        assert!(!old.is_of_the_era_of(old));
+    }
+}
