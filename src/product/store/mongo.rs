@@ -195,7 +195,10 @@ impl Store {
             Ok(failures) => return Ok(failures),
         }
         match inserted(database.run_command(command(left.max(Duration::from_millis(1)))).await) {
-            Err(Attempt::Unknown(error) | Attempt::Failed(error)) => Err(error),
+            // Whatever it says is of the second.
+            Err(Attempt::Unknown(error) | Attempt::Failed(error)) => {
+                Err(StoreError::Connection(error.to_string()))
+            }
             // Their ids are new: it is the first attempt that has put them there.
             Ok(failures) if rows.len() == 1 => Ok(failures
                 .into_iter()
@@ -380,8 +383,12 @@ impl From<DriverError> for StoreError {
             ErrorKind::Write(WriteFailure::WriteError(ref error)) => {
                 by_code(error.code, &error.message)
             }
+            // It was done there, and may be lost.
             ErrorKind::Write(WriteFailure::WriteConcernError(ref error)) => {
-                by_code(error.code, &error.message)
+                match by_code(error.code, &error.message) {
+                    Self::Full(why) | Self::ReadOnly(why) => Self::Connection(why),
+                    error => error,
+                }
             }
             _ => Self::Failed(error.to_string()),
         };
