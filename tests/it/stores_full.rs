@@ -160,7 +160,9 @@ async fn a_mongodb_that_cannot_write_says_so_once() {
             assert!(refused, "{reply}: {answer:?}");
         }
         assert_eq!(breakers(process).await, ["closed", "closed"]);
-        assert_eq!(cached(&client).await, (200, "HIT".into()));
+        // That another server takes writes may be the answer to a second attempt: the first may have been done.
+        let label = if full { "HIT" } else { "MISS" };
+        assert_eq!(cached(&client).await, (200, label.into()));
         until("/readyz names it", async || missing(process).await == json!(["product.database"]))
             .await;
         proxy.release();

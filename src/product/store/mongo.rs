@@ -311,8 +311,16 @@ fn inserted(reply: Result<Document, DriverError>) -> Result<Vec<StoreError>, Att
     let failures = reply.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
     let failures = failures.iter().filter_map(Bson::as_document).map(failure).collect();
     match reply.get_document("writeConcernError") {
-        Ok(error) => Err(Attempt::Failed(failure(error))),
+        Ok(error) => Err(Attempt::Failed(of_concern(failure(error)))),
         Err(_) => Ok(failures),
+    }
+}
+
+/// An error that was met after the write was done, while others were told of it: it may be lost, or not.
+fn of_concern(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Full(why) | StoreError::ReadOnly(why) => StoreError::Connection(why),
+        error => error,
     }
 }
 
@@ -383,12 +391,8 @@ impl From<DriverError> for StoreError {
             ErrorKind::Write(WriteFailure::WriteError(ref error)) => {
                 by_code(error.code, &error.message)
             }
-            // It was done there, and may be lost.
             ErrorKind::Write(WriteFailure::WriteConcernError(ref error)) => {
-                match by_code(error.code, &error.message) {
-                    Self::Full(why) | Self::ReadOnly(why) => Self::Connection(why),
-                    error => error,
-                }
+                of_concern(by_code(error.code, &error.message))
             }
             _ => Self::Failed(error.to_string()),
         };

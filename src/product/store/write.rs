@@ -85,3 +85,83 @@ impl Drop for Doubt {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+    use crate::config::{self, Sources};
+    use crate::product::cache::{Entry, Key, Shared};
+    use crate::storage::StoreState;
+
+    const KEY: Key = Key::Product(bson::oid::ObjectId::from_bytes([7; 12]));
+
+    fn cache() -> Cache {
+        let directory = Some(std::env::temp_dir());
+        let sources = Sources { directory, ..Sources::default() };
+        Shared::new(&config::load(&sources).unwrap().0.product).open().unwrap()
+    }
+
+    fn limits() -> Limits {
+        let moment = Duration::from_millis(50);
+        let state = StoreState::already_prepared();
+        Limits { size: 1, acquire: moment, statement: moment, ends_calls: false, state }
+    }
+
+    /// Whether the store is asked for what was answered before.
+    async fn asks(cache: &Cache) -> bool {
+        let asked = Rc::new(Cell::new(false));
+        let noting = asked.clone();
+        let answer = cache.get(KEY, async move || {
+            noting.set(true);
+            Entry::new(&"answer", None, None).map(Some)
+        });
+        answer.await.unwrap();
+        asked.get()
+    }
+
+    async fn is_asked_after(call: impl Future<Output = Result<(), StoreError>> + 'static) -> bool {
+        let cache = cache();
+        assert!(asks(&cache).await && !asks(&cache).await);
+        let _ = carry_out(&limits(), cache.clone(), call).await;
+        asks(&cache).await
+    }
+
+    #[actix_rt::test]
+    async fn only_what_surely_changed_nothing_leaves_what_is_cached() {
+        let failed = |error: StoreError| async { Err(error) };
+        assert!(is_asked_after(async { Ok(()) }).await);
+        assert!(is_asked_after(failed(StoreError::Connection("broken".into()))).await);
+        assert!(is_asked_after(failed(StoreError::Failed("odd".into()))).await);
+        assert!(is_asked_after(failed(StoreError::ReadOnly("another".into()))).await);
+        assert!(is_asked_after(failed(StoreError::Duplicate)).await);
+        assert!(!is_asked_after(failed(StoreError::Unreachable("none free".into()))).await);
+        assert!(!is_asked_after(failed(StoreError::Full("no space".into()))).await);
+    }
+
+    #[actix_rt::test]
+    async fn a_write_that_hangs_or_panics_may_have_been_done() {
+        assert!(is_asked_after(pending()).await);
+        assert!(is_asked_after(async { panic!("in the middle") }).await);
+    }
+
+    #[actix_rt::test]
+    async fn a_caller_that_leaves_or_has_no_time_left_is_enough() {
+        let cache = cache();
+        asks(&cache).await;
+        let limits = Limits { statement: Duration::from_secs(60), ..limits() };
+        let hanging = carry_out(&limits, cache.clone(), pending::<Result<(), _>>());
+        assert!(tokio::time::timeout(Duration::from_millis(50), hanging).await.is_err());
+        assert!(asks(&cache).await && !asks(&cache).await);
+        let end = std::time::Instant::now() + Duration::from_millis(100);
+        let writing = cache.clone();
+        let waiting = deadline::until(end, async move {
+            carry_out(&limits, writing, pending::<Result<(), _>>()).await
+        });
+        let waiting = actix_rt::spawn(waiting);
+        tokio::time::sleep_until(end.into()).await;
+        assert!(asks(&cache).await);
+        waiting.abort();
+    }
+}
