@@ -200,14 +200,19 @@ fn tls() -> Result<MakeRustlsConnect, ConnectionError> {
 /// # Errors
 /// Those that were not, or why that can not be told.
 pub async fn expect_migrated(
-    url: &str,
+    url: &PostgresUrl,
     limits: &Limits,
     migrations: &EmbeddedMigrations,
 ) -> Result<(), String> {
-    let mut connection =
-        connect(url.to_owned(), limits.clone()).await.map_err(|error| error.to_string())?;
-    let applied = super::applied_migrations().load(&mut connection).await;
-    let applied = applied.map_err(|error| format!("cannot read the database: {error}"))?;
+    let connecting = connect(url.clone(), limits.clone());
+    let mut connection = connecting.await.map_err(|error| error.to_string())?;
+    let unread = |error| format!("cannot read the database: {error}");
+    if !url.prepared_statements {
+        let begin = begin(limits.statement);
+        let begun = AnsiTransactionManager::begin_transaction_sql(&mut connection, &begin);
+        begun.await.map_err(unread)?;
+    }
+    let applied = super::applied_migrations().load(&mut connection).await.map_err(unread)?;
     super::expect_all::<diesel::pg::Pg>(migrations, &applied)
         .map_err(|missing| format!("the database needs migrations first: {missing}"))
 }

@@ -239,7 +239,7 @@ async fn what_was_stored_without_a_revision_reads_and_changes_as_ever() {
         let shop = shop(storage);
         let ids = [1, 2].map(|n| bson::oid::ObjectId::from_bytes([n; 12]));
         match storage {
-            Storage::Embedded => tie_in_file(&shop, &ids),
+            Storage::Embedded | Storage::Pooled => tie_in_file(&shop, &ids),
             Storage::Polyglot => tie_in_mongo(&shop.servers, &ids).await,
         }
         let client = shop.admin().await;

@@ -155,7 +155,7 @@ pub(super) async fn expect_migrated(options: &Options) -> Result<(), String> {
         SqlUrl::Sqlite(path) => sqlite::expect_migrated(path, &ON_SQLITE),
         SqlUrl::Postgres(url) => {
             let limits = limits(options, StoreState::default());
-            postgres::expect_migrated(url.expose_secret(), &limits, &ON_POSTGRES).await
+            postgres::expect_migrated(url, &limits, &ON_POSTGRES).await
         }
     }
 }
