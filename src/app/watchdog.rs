@@ -24,7 +24,8 @@ pub(super) fn start(limit: Duration) -> io::Result<()> {
             log::error!("nobody sees to it that the process stops when it is told to: {error}");
             return;
         }
-        runtime.block_on(sleep(limit + GRACE));
+        // Made within the runtime, without which there is no clock.
+        runtime.block_on(async { sleep(limit + GRACE).await });
         log::error!("the process did not stop in time, and is ended");
         telemetry::last_word(None);
         std::process::exit(1);

@@ -434,6 +434,15 @@ async fn the_command_line_explains_itself() {
 }
 
 #[actix_rt::test]
+async fn nothing_panics_when_the_process_is_told_to_stop() {
+    let folder = TempDir::new().unwrap();
+    let mut shop = all_in_one(&folder, &[]);
+    shop.signal(Signal::SIGTERM);
+    assert_eq!(shop.wait().code(), Some(0));
+    assert!(!shop.log().contains("panicked"), "{}", shop.log());
+}
+
+#[actix_rt::test]
 async fn a_second_signal_does_not_wait() {
     let folder = TempDir::new().unwrap();
     let mut shop = all_in_one(&folder, &[("APP__SERVER__DRAIN_DELAY", "10m")]);
