@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, date_time_ymd,
 };
+use rustls::pki_types::DnsName;
 use tempfile::NamedTempFile;
 
 use super::files::{Authority, judged_key};
@@ -39,16 +41,25 @@ pub struct Written {
 /// the gateway's is for `hosts` besides, names or addresses.
 ///
 /// # Errors
-/// When the authority that is there is not one that was made so, or a file cannot be written.
+/// When one of `hosts` is no name of any; when the authority that is there is not one that was made so, or a file cannot
+/// be written.
 pub fn write(folder: &Path, hosts: &[String]) -> Result<Written, String> {
+    if let Some(host) = hosts.iter().find(|host| !is_host(host)) {
+        let shown = if host.contains('@') { "--host" } else { host };
+        return Err(format!(
+            "{shown:?} is no name or address of a host, such as shop.example, *.shop.example or 192.0.2.1"
+        ));
+    }
     let (path, key_path) = (folder.join("ca.crt"), folder.join("ca.key"));
     create(folder)?;
     let is_new = !path.exists() && !key_path.exists();
     if is_new {
         let key = generate()?;
         let authority = authority().and_then(|params| params.self_signed(&key));
+        let authority = authority.map_err(words)?.pem();
         save(&key_path, &key.serialize_pem(), PRIVATE)?;
-        save(&path, &authority.map_err(words)?.pem(), PUBLIC)?;
+        // One without the other would be in the way of the next try.
+        save(&path, &authority, PUBLIC).inspect_err(|_| drop(fs::remove_file(&key_path)))?;
     }
     let read = |path: &Path| {
         let text = fs::read_to_string(path);
@@ -80,6 +91,12 @@ pub fn write(folder: &Path, hosts: &[String]) -> Result<Written, String> {
         folders.push(folder);
     }
     Ok(Written { authority: path, is_new, folders })
+}
+
+/// Whether certificates can be for `host`: a name, of which the first part may be any, or an address.
+fn is_host(host: &str) -> bool {
+    let name = host.strip_prefix("*.").unwrap_or(host);
+    host.parse::<IpAddr>().is_ok() || (DnsName::try_from(name).is_ok() && !name.ends_with('.'))
 }
 
 fn authority() -> Result<CertificateParams, rcgen::Error> {
@@ -166,6 +183,37 @@ mod tests {
         for name in ["ca.key", "gateway/tls.key", "user/tls.key", "product/tls.key"] {
             let mode = fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_host_gets_no_certificate_and_nothing_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("certs");
+        for bad in [
+            "a b",
+            "",
+            "https://shop",
+            "shop:443",
+            "-shop",
+            "a..b",
+            "*",
+            "*.*.shop",
+            "10.0.0.0/8",
+            "shöp",
+        ] {
+            assert!(write(&out, &[bad.to_owned()]).is_err(), "{bad}");
+            assert!(!out.exists(), "{bad}");
+        }
+        for good in [
+            "shop",
+            "shop.example",
+            "*.shop.example",
+            "192.0.2.1",
+            "2001:db8::1",
+            "xn--shp-ula.example",
+        ] {
+            assert!(write(&out, &[good.to_owned()]).is_ok(), "{good}");
         }
     }
 
