@@ -371,8 +371,8 @@ impl Edge {
 
     fn log(&self, line: &Line, id: &RequestId) {
         let (method, path) = (line.method.as_str(), line.path.as_str());
-        // What roles ask each other every few seconds is nobody's news.
-        let quiet = path.starts_with(INTERNAL) && line.status.is_success();
+        // What roles ask each other every few seconds is nobody's news, and that there is no answer is told by who asked.
+        let quiet = path.starts_with(INTERNAL) && !line.status.is_client_error();
         log::log!(
             target: ACCESS,
             if quiet { Level::Debug } else { self.access },
