@@ -10,21 +10,16 @@ const RELOADED: [&str; 4] =
     ["gateway.cache_", "gateway.resilience.", "gateway.routes.", "gateway.upstreams."];
 
 /// Reads `sources` again whenever `hangup` comes, and makes of them what can be made of them. What does not work is
-/// told in the log, and what was before stays. Never returns.
-pub(super) async fn follow(
-    mut hangup: Signal,
-    house: House,
-    sources: Sources,
-    mut current: Effective,
-) {
+/// told in the log, and what was before stays; so is what differs from `running` and takes a restart. Never returns.
+pub(super) async fn follow(mut hangup: Signal, house: House, sources: Sources, running: Effective) {
     while hangup.recv().await.is_some() {
         match load(&house, &sources) {
             Ok(effective) => {
                 log::info!("the configuration was read again");
-                for key in current.differences(&effective).filter(|key| !is_reloaded(key)) {
+                // By what the process began with: nothing else of it has changed meanwhile.
+                for key in running.differences(&effective).filter(|key| !is_reloaded(key)) {
                     log::warn!(key; "{key} is another now, which takes a restart");
                 }
-                current = effective;
             }
             Err(error) => log::error!("the configuration stays as it is: {error}"),
         }
