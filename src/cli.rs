@@ -1,9 +1,11 @@
 //! The command line: the program's whole surface.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -100,7 +102,7 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
         products: u32,
     },
-    /// Copy accounts or products from one store to another; what is there already is not written again
+    /// Copy accounts or products from one store to another; what is there already stays as it is
     ///
     /// Accounts are at sqlite://PATH or postgres://…, products at sqlite://PATH or mongodb://…. Sessions are
     /// not copied: users log in again; tokens that have ended have ended in the copy, too. Stop the
@@ -113,6 +115,9 @@ pub enum Command {
         /// Where to write
         #[arg(long, value_name = "URL")]
         to: String,
+        /// Replace what the target has under the same id and differs, as a password that was changed there
+        #[arg(long)]
+        overwrite: bool,
     },
     /// Make accounts and admins, as the first one
     User {
@@ -191,7 +196,7 @@ pub enum KeysAction {
     /// Add a key to the file user.signing_keys_path; the old one verifies until its tokens have ended
     Rotate {
         /// When the new key begins to sign: until then every process gets to know it
-        #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = humantime::parse_duration)]
+        #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = delay)]
         delay: Duration,
     },
 }
@@ -212,6 +217,99 @@ pub enum CertsAction {
         hosts: Vec<String>,
     },
 }
+
+/// Why there is nothing to do.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The help or the version, which somebody asked for.
+    Help(Box<clap::Error>),
+    /// What is wrong with the command line, in one line that does not tell values: they may be secrets.
+    Usage(String),
+}
+
+impl Cli {
+    /// Reads `args`, the first of which is the program's own name, and the environment.
+    ///
+    /// # Errors
+    /// What to say instead of doing something.
+    pub fn read(args: &[OsString]) -> Result<Self, Refusal> {
+        Self::try_parse_from(args).map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Refusal::Help(Box::new(error)),
+            _ => Refusal::Usage(usage(&error, args)),
+        })
+    }
+}
+
+/// What is wrong, on one line: clap's has several, and the values that it was given.
+fn usage(error: &clap::Error, args: &[OsString]) -> String {
+    let text = error.render().to_string();
+    let head = text.split("\n\n").next().unwrap_or_default();
+    let mut line = head.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some(rest) = line.strip_prefix("error: ") {
+        line = rest.to_owned();
+    }
+    for (kind, value) in error.context() {
+        let ContextValue::String(value) = value else { continue };
+        if is_value(error, kind, value) {
+            line = line.replace(&one_line(value), "***");
+        }
+    }
+    // The same option, where it was not given as one.
+    for (option, variable) in [("--role", "APP_ROLE"), ("--config", "APP_CONFIG")] {
+        let is_given = args.iter().any(|arg| arg.to_string_lossy().starts_with(option));
+        let found = std::env::var_os(variable).filter(|_| !is_given);
+        if let Some(found) = found {
+            if found.to_str().is_none() && line.contains(option) {
+                return format!("{variable} is not UTF-8");
+            }
+            for (_, shown) in OPTIONS.iter().filter(|(name, _)| *name == option) {
+                line = line.replace(shown, variable);
+            }
+        }
+    }
+    if let Some(ContextValue::String(tip)) = error.get(ContextKind::SuggestedSubcommand) {
+        line = format!("{line}; did you mean {tip}?");
+    }
+    if let Some(ContextValue::String(tip)) = error.get(ContextKind::SuggestedArg) {
+        line = format!("{line}; did you mean {tip}?");
+    }
+    format!("{line}; app --help tells more")
+}
+
+/// How clap writes the options that are variables too.
+const OPTIONS: [(&str, &str); 2] = [("--role", "--role <ROLE>"), ("--config", "--config <DIR>")];
+
+/// Whether `value`, which an error names, may be a secret: a name of the program's own is none, nor what a closed list
+/// does not have.
+fn is_value(error: &clap::Error, kind: ContextKind, value: &str) -> bool {
+    match kind {
+        ContextKind::InvalidValue => {
+            error.get(ContextKind::ValidValue).is_none() && !is_number(value)
+                || value.contains("://")
+        }
+        ContextKind::InvalidArg => {
+            error.kind() == ErrorKind::UnknownArgument && !value.starts_with('-')
+        }
+        _ => false,
+    }
+}
+
+fn is_number(value: &str) -> bool {
+    !value.is_empty() && value.len() < 25 && value.bytes().all(|b| b.is_ascii_digit() || b == b'-')
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// When a new key begins to sign.
+fn delay(text: &str) -> Result<Duration, String> {
+    let delay = humantime::parse_duration(text).ok().filter(|delay| *delay <= LONGEST_DELAY);
+    delay.ok_or_else(|| "must be a duration of at most 365d, such as 2m".into())
+}
+
+/// The longest that an old key may go on signing.
+const LONGEST_DELAY: Duration = Duration::from_hours(365 * 24);
 
 fn assignment(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE")?;

@@ -1,17 +1,16 @@
 //! One function a subcommand.
 
-use std::io::{self, IsTerminal as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use awc::http::StatusCode;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::app::{self, Failure};
+use crate::app::{self, Existing, Failure};
 use crate::cli::{Cli, Global, UserAction};
 use crate::config::{self, Effective, Settings, Sources};
 use crate::contract::UserRole;
@@ -22,9 +21,21 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Says why a command failed, behind all that is logged, and gives what the process ends with.
 pub fn conclude(outcome: Result<(), Failure>) -> ExitCode {
-    let failure = outcome.err().map(|failure| format!("app: {failure}"));
-    telemetry::last_word(failure.as_deref());
-    if failure.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    match outcome {
+        Ok(()) => {
+            telemetry::last_word(None);
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            say_last(&failure.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says `line` behind all that is logged.
+pub fn say_last(line: &str) {
+    telemetry::last_word(Some(&format!("app: {line}")));
 }
 
 /// `app run`
@@ -34,7 +45,7 @@ pub fn conclude(outcome: Result<(), Failure>) -> ExitCode {
 pub fn run(global: &Global) -> Result<(), Failure> {
     let sources = sources(global);
     let (settings, effective) = config::load(&sources)?;
-    telemetry::start(&settings.log, &effective)?;
+    telemetry::start(&settings.log);
     let roles = global.roles();
     let running = app::run(sources, (settings, effective), &roles);
     actix_rt::System::new().block_on(running)
@@ -49,14 +60,8 @@ pub fn migrate(global: &Global) -> Result<(), Failure> {
     let roles = global.roles();
     let migrating = app::migrate(&settings, &effective, &roles);
     let applied = actix_rt::System::new().block_on(migrating)?;
-    let mut out = io::stdout().lock();
-    for name in &applied {
-        writeln!(out, "applied {name}")?;
-    }
-    if applied.is_empty() {
-        writeln!(out, "nothing to do")?;
-    }
-    Ok(())
+    let lines = applied.iter().map(|name| format!("applied {name}\n")).collect::<String>();
+    say(if lines.is_empty() { "nothing to do\n" } else { &lines })
 }
 
 /// `app seed`
@@ -71,33 +76,38 @@ pub fn seed(global: &Global, products: u32) -> Result<(), Failure> {
     let seeding = app::seed(&settings, &effective, products, |done| bar.set_position(done.into()));
     let added = actix_rt::System::new().block_on(seeding)?;
     bar.finish_and_clear();
-    let mut out = io::stdout().lock();
-    writeln!(out, "added {added} of {products} products; the others were there")?;
+    let mut text = format!("added {added} of {products} products; the others were there\n");
     if added > 0 {
         let wait = humantime::format_duration(ttl);
-        writeln!(out, "a shop that is running may take {wait} (product.cache_ttl) to show them")?;
+        text +=
+            &format!("a shop that is running may take {wait} (product.cache_ttl) to show them\n");
     }
-    Ok(())
+    say(&text)
 }
 
 /// `app copy`
 ///
 /// # Errors
 /// See [`app::copy`]; also when the target has more than the source, or something else.
-pub fn copy(global: &Global, from: &str, to: &str) -> Result<(), Failure> {
+pub fn copy(global: &Global, urls: (&str, &str), overwrite: bool) -> Result<(), Failure> {
     let (settings, _) = load(global)?;
+    let existing = if overwrite { Existing::Overwrite } else { Existing::Keep };
     let bar = progress_bar();
-    let copying = app::copy(&settings, from, to, |done, all| {
+    let copying = app::copy(&settings, urls, existing, |done, all| {
         bar.set_length(all);
         bar.set_position(done);
     });
     let (what, copied) = actix_rt::System::new().block_on(copying)?;
     bar.finish_and_clear();
-    let mut out = io::stdout().lock();
-    writeln!(out, "wrote {} {what}; the others were there", copied.written)?;
-    for (side, summary) in [("source", copied.from), ("target", copied.to)] {
-        writeln!(out, "{side}: {} {what}, checksum {:032x}", summary.count, summary.checksum)?;
+    let mut text = format!("wrote {} {what}; the others were there\n", copied.written);
+    if copied.kept > 0 {
+        let kept = copied.kept;
+        text += &format!("{kept} of them differ and stay as they are; --overwrite replaces them\n");
     }
+    for (side, summary) in [("source", copied.from), ("target", copied.to)] {
+        text += &format!("{side}: {} {what}, checksum {:032x}\n", summary.count, summary.checksum);
+    }
+    say(&text)?;
     if copied.from != copied.to {
         return Err(Failure::Other(format!("the target has other {what} than the source")));
     }
@@ -109,42 +119,56 @@ pub fn copy(global: &Global, from: &str, to: &str) -> Result<(), Failure> {
 /// # Errors
 /// See [`app::create_user`], [`app::promote_user`] and [`app::enable_user`].
 pub fn user(global: &Global, action: UserAction) -> Result<(), Failure> {
-    let (settings, effective) = load(global)?;
+    let (settings, _) = load(global)?;
     // Who is made an admin is a matter for the audit log.
-    telemetry::start(&settings.log, &effective)?;
+    telemetry::start(&settings.log);
     let system = actix_rt::System::new();
-    let mut out = io::stdout().lock();
     match action {
         UserAction::Create { username, email, admin, password_stdin } => {
             let password = password(password_stdin)?;
             let role = if admin { UserRole::Admin } else { UserRole::Customer };
             let account = (username, email, password.clone());
-            let id = system.block_on(app::create_user(&settings, account, role))?;
-            writeln!(out, "made the account {id}")?;
-            tell_unless(password_stdin, &mut out, &password)?;
+            let tell = || tell_unless(password_stdin, &password);
+            let id = system.block_on(app::create_user(&settings, account, role, tell))?;
+            say(&format!("made the account {id}\n"))
         }
         UserAction::Password { email, password_stdin } => {
             let password = password(password_stdin)?;
-            system.block_on(app::set_password(&settings, &email, password.clone()))?;
-            writeln!(out, "{email} has another password, and its sessions are over")?;
-            tell_unless(password_stdin, &mut out, &password)?;
+            let tell = || tell_unless(password_stdin, &password);
+            system.block_on(app::set_password(&settings, &email, password.clone(), tell))?;
+            say(&format!("{email} has another password, and its sessions are over\n"))
         }
         UserAction::Promote { email } => {
             let said = match system.block_on(app::promote_user(&settings, &email))? {
                 true => "is an admin now",
                 false => "was an admin already",
             };
-            writeln!(out, "{email} {said}")?;
+            say(&format!("{email} {said}\n"))
         }
         UserAction::Enable { email } => {
             let said = match system.block_on(app::enable_user(&settings, &email))? {
                 true => "is enabled now",
                 false => "was enabled already",
             };
-            writeln!(out, "{email} {said}")?;
+            say(&format!("{email} {said}\n"))
         }
     }
-    Ok(())
+}
+
+/// Writes `text` to standard output. Whoever has read enough of it and gone has nothing against it.
+fn say(text: &str) -> Result<(), Failure> {
+    match write(text) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome.map_err(|error| {
+            Failure::Other(format!("it is done, but cannot be written to standard output: {error}"))
+        }),
+    }
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 /// The first line of standard input where it is `given`, else 122 random bits.
@@ -157,8 +181,9 @@ fn password(given: bool) -> io::Result<String> {
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-fn tell_unless(known: bool, out: &mut impl io::Write, password: &str) -> io::Result<()> {
-    if known { Ok(()) } else { writeln!(out, "password: {password}") }
+/// Writes a `password` that nobody has seen before to standard output.
+fn tell_unless(known: bool, password: &str) -> io::Result<()> {
+    if known { Ok(()) } else { write(&format!("password: {password}\n")) }
 }
 
 /// `app keys rotate`
@@ -167,13 +192,12 @@ fn tell_unless(known: bool, out: &mut impl io::Write, password: &str) -> io::Res
 /// See [`app::rotate_keys`].
 pub fn rotate_keys(global: &Global, delay: Duration) -> Result<(), Failure> {
     let (settings, effective) = load(global)?;
-    telemetry::start(&settings.log, &effective)?;
-    let name = app::rotate_keys(&settings, &effective, delay)?;
-    let path = settings.user.signing_keys_path;
-    let delay = humantime::format_duration(delay);
+    telemetry::start(&settings.log);
+    let path = settings.user.signing_keys_path.display().to_string();
+    let wait = humantime::format_duration(delay);
     let old = "if there was one before, it begins to sign in";
-    writeln!(io::stdout(), "added key {name} to {}; {old} {delay}", path.display())?;
-    Ok(())
+    let tell = |name: &str| write(&format!("added key {name} to {path}; {old} {wait}\n"));
+    Ok(app::rotate_keys(&settings, &effective, delay, tell)?)
 }
 
 /// `app certs dev`
@@ -182,25 +206,23 @@ pub fn rotate_keys(global: &Global, delay: Duration) -> Result<(), Failure> {
 /// See [`tls::dev::write`].
 pub fn make_certificates(folder: &Path, hosts: &[String]) -> Result<(), Failure> {
     let written = tls::dev::write(folder, hosts).map_err(Failure::Other)?;
-    let mut out = io::stdout().lock();
     let (authority, folder) = (written.authority.display(), folder.display());
     let what =
         if written.is_new { "made the authority" } else { "used the authority that was there," };
-    writeln!(out, "{what} {authority}")?;
+    let mut text = format!("{what} {authority}\n");
     for folder in &written.folders {
-        writeln!(out, "wrote {0}/tls.crt, {0}/tls.key, {0}/ca.crt", folder.display())?;
+        text += &format!("wrote {0}/tls.crt, {0}/tls.key, {0}/ca.crt\n", folder.display());
     }
-    writeln!(
-        out,
+    text += &format!(
         "\nHTTPS for the gateway's clients, as curl --cacert {authority} https://localhost:8000/\n\
          export APP__GATEWAY__TLS_CERTIFICATE={folder}/gateway/tls.crt \
          APP__GATEWAY__TLS_KEY={folder}/gateway/tls.key\n\n\
          TLS between roles, for each with its own folder in the place of ROLE\n\
          export APP__MTLS__CERTIFICATE={folder}/ROLE/tls.crt APP__MTLS__KEY={folder}/ROLE/tls.key \
          APP__MTLS__AUTHORITY={folder}/ROLE/ca.crt\n\
-         export USER_URL=https://127.0.0.1:3001 PRODUCT_URL=https://127.0.0.1:3002"
-    )?;
-    Ok(())
+         export USER_URL=https://127.0.0.1:3001 PRODUCT_URL=https://127.0.0.1:3002\n"
+    );
+    say(&text)
 }
 
 /// A bar on a terminal, and nothing elsewhere.
@@ -220,30 +242,71 @@ pub fn healthcheck(global: &Global, address: Option<SocketAddr>) -> Result<(), F
     let (settings, _) = load(global)?;
     let configured = app::management_address(&settings, &global.roles()).1;
     let (first, second) = reachable(address.unwrap_or(configured));
-    let (url, answer) = actix_rt::System::new().block_on(async {
-        match (ask(first).await, second) {
-            ((_, Err(_)), Some(second)) => ask(second).await,
-            (asked, _) => asked,
-        }
-    });
+    let (asked, answer) = match (ask(first), second) {
+        (Err(_), Some(second)) => (second, ask(second)),
+        (answer, _) => (first, answer),
+    };
+    let url = format!("http://{asked}/readyz");
     match answer {
-        Ok((status, body)) if status.is_success() => Ok(writeln!(io::stdout(), "{body}")?),
+        Ok((200, body)) if is_whole(&body) => say(&format!("{body}\n")),
         Ok((status, body)) => Err(Failure::Other(format!("{url} answered {status}: {body}"))),
-        Err(error) => Err(Failure::Other(format!("{url} does not answer: {error}"))),
+        Err(problem) => Err(Failure::Other(format!("{url} does not answer: {problem}"))),
     }
 }
 
-/// What the management port at `address` answers as to whether its process is ready, and where it was asked.
-async fn ask(address: SocketAddr) -> (String, Result<(StatusCode, String), String>) {
-    let url = format!("http://{address}/readyz");
-    let answer = async {
-        let client = awc::Client::builder().timeout(PATIENCE).finish();
-        let mut response = client.get(&url).send().await.map_err(|error| error.to_string())?;
-        let body = response.body().await.map_err(|error| error.to_string())?;
-        Ok((response.status(), String::from_utf8_lossy(&body).into_owned()))
+/// What the management port at `address` answers as to whether its process is ready: the status and all of the body.
+///
+/// # Errors
+/// Why there was no whole answer in time.
+fn ask(address: SocketAddr) -> Result<(u16, String), String> {
+    let until = Instant::now() + PATIENCE;
+    let left = || until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    let words = |error: io::Error| match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => LATE.to_owned(),
+        _ => error.to_string(),
     };
-    let answer = answer.await;
-    (url, answer)
+    let mut stream = TcpStream::connect_timeout(&address, left()).map_err(words)?;
+    stream.set_write_timeout(Some(left())).map_err(words)?;
+    let head = format!("GET /readyz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).map_err(words)?;
+    let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
+    while Instant::now() < until && answer.len() <= ANSWER_LIMIT {
+        if let Some(whole) = read_answer(&answer)? {
+            return Ok(whole);
+        }
+        stream.set_read_timeout(Some(left())).map_err(words)?;
+        match stream.read(&mut piece).map_err(words)? {
+            0 => return Err("the answer was cut off".into()),
+            read => answer.extend_from_slice(&piece[..read]),
+        }
+    }
+    Err(LATE.into())
+}
+
+const LATE: &str = "not all of the answer came within 3 s";
+/// The most bytes of an answer.
+const ANSWER_LIMIT: usize = 64 * 1024;
+
+/// The status and the body of an answer, once all of it is there. The management port says how long bodies are.
+fn read_answer(bytes: &[u8]) -> Result<Option<(u16, String)>, String> {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut response = httparse::Response::new(&mut headers);
+    let parsed = response.parse(bytes).map_err(|error| format!("not by HTTP: {error}"))?;
+    let httparse::Status::Complete(head) = parsed else { return Ok(None) };
+    let mut lengths =
+        response.headers.iter().filter(|h| h.name.eq_ignore_ascii_case("content-length"));
+    let length =
+        lengths.next().and_then(|header| str::from_utf8(header.value).ok()?.parse::<usize>().ok());
+    let length = length.ok_or("the answer does not say how long it is")?;
+    let body = bytes[head..].get(..length);
+    let body = body.map(|body| String::from_utf8_lossy(body).into_owned());
+    Ok(body.map(|body| (response.code.unwrap_or_default(), body)))
+}
+
+/// Whether `body` is what a process says that is ready.
+fn is_whole(body: &str) -> bool {
+    let read = serde_json::from_str::<serde_json::Value>(body);
+    read.is_ok_and(|read| matches!(read["status"].as_str(), Some("ready" | "degraded")))
 }
 
 /// An address that stands for every interface is asked over loopback: `[::]` has both, and some containers have the
@@ -263,12 +326,13 @@ fn reachable(mut address: SocketAddr) -> (SocketAddr, Option<SocketAddr>) {
 /// `app check-config`
 ///
 /// # Errors
-/// The first setting that does not work.
+/// The first setting that would stop a start; see [`app::check`]. Whatever can be read is printed all the same.
 pub fn check_config(global: &Global) -> Result<(), Failure> {
     let (settings, effective) = load(global)?;
-    app::check(&settings, &effective)?;
-    write!(io::stdout(), "{effective}")?;
-    Ok(())
+    let roles = global.roles();
+    let checked = actix_rt::System::new().block_on(app::check(&settings, &effective, &roles));
+    say(&effective.to_string())?;
+    Ok(checked?)
 }
 
 /// `app completions`
@@ -278,7 +342,7 @@ pub fn check_config(global: &Global) -> Result<(), Failure> {
 pub fn completions(shell: Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "app", &mut script);
-    Ok(io::stdout().write_all(&script)?)
+    say(&String::from_utf8_lossy(&script))
 }
 
 fn load(global: &Global) -> Result<(Settings, Effective), config::Error> {

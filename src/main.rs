@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use app::cli::{CertsAction, Cli, Command, KeysAction};
+use app::cli::{CertsAction, Cli, Command, KeysAction, Refusal};
 use app::commands;
-use clap::Parser as _;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -12,12 +11,20 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // Whoever speaks TLS finds it here; a second installation could only be of the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let Cli { global, command } = Cli::parse();
+    let args = std::env::args_os().collect::<Vec<_>>();
+    let Cli { global, command } = match Cli::read(&args) {
+        Ok(cli) => cli,
+        Err(Refusal::Help(help)) => help.exit(),
+        Err(Refusal::Usage(line)) => {
+            commands::say_last(&line);
+            return ExitCode::from(2);
+        }
+    };
     let outcome = match command.unwrap_or(Command::Run) {
         Command::Run => commands::run(&global),
         Command::Migrate => commands::migrate(&global),
         Command::Seed { products } => commands::seed(&global, products),
-        Command::Copy { from, to } => commands::copy(&global, &from, &to),
+        Command::Copy { from, to, overwrite } => commands::copy(&global, (&from, &to), overwrite),
         Command::User { action } => commands::user(&global, action),
         Command::Keys { action: KeysAction::Rotate { delay } } => {
             commands::rotate_keys(&global, delay)

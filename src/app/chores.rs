@@ -1,11 +1,13 @@
 //! What is done to the stores of the roles beside serving them.
 
+use std::io;
 use std::time::Duration;
 
 use super::{Failure, store_key};
 use crate::cli::Role;
-use crate::config::{self, Effective, Settings};
+use crate::config::{self, Effective, Settings, SqlUrl, hide};
 use crate::contract::UserRole;
+pub use crate::storage::copy::Existing;
 use crate::storage::copy::{Copied, Progress};
 use crate::storage::sqlite;
 use crate::{product, user};
@@ -53,53 +55,59 @@ pub async fn seed(
 /// When a URL cannot be used, the two cannot hold the same, or a store fails.
 pub async fn copy(
     settings: &Settings,
-    from: &str,
-    to: &str,
+    (from, to): (&str, &str),
+    existing: Existing,
     progress: impl Progress,
 ) -> Result<(&'static str, Copied), Failure> {
     let fail = |problem: String| Failure::Other(problem);
     if copies_products(from, to)? {
-        let at = |url: &str| {
-            let database_url = url.to_owned().try_into().map_err(fail)?;
+        let at = |side: &str, url: &str| {
+            let database_url = parse(side, url)?;
             let statement_timeout = BATCH_TIMEOUT;
             let rest = settings.product.clone();
             Ok::<_, Failure>(config::Product { database_url, statement_timeout, ..rest })
         };
-        let copied = product::copy(&at(from)?, &at(to)?, progress).await.map_err(fail)?;
+        let copied = product::copy(&at("--from", from)?, &at("--to", to)?, existing, progress)
+            .await
+            .map_err(fail)?;
         return Ok(("products", copied));
     }
-    let at = |url: &str| {
-        let database_url = url.to_owned().try_into().map_err(fail)?;
+    let at = |side: &str, url: &str| {
+        let database_url = parse(side, url)?;
         let statement_timeout = BATCH_TIMEOUT;
         let rest = settings.user.clone();
         Ok::<_, Failure>(config::User { database_url, statement_timeout, ..rest })
     };
-    let copied = user::copy(&at(from)?, &at(to)?, progress).await.map_err(fail)?;
+    let copied = user::copy(&at("--from", from)?, &at("--to", to)?, existing, progress)
+        .await
+        .map_err(fail)?;
     Ok(("accounts", copied))
 }
 
-/// Makes an account with `role`; gives its id. See [`user::create`].
+/// Makes an account with `role`; gives its id. Before it is there its password is told by `tell`. See [`user::create`].
 ///
 /// # Errors
-/// When something of it is not valid, or the store cannot be used.
+/// When something of it is not valid, the password cannot be told, or the store cannot be used.
 pub async fn create_user(
     settings: &Settings,
     account: (String, String, String),
     role: UserRole,
+    tell: impl FnOnce() -> io::Result<()>,
 ) -> Result<String, Failure> {
-    user::create(&settings.user, account, role).await.map_err(Failure::Other)
+    user::create(&settings.user, account, role, tell).await.map_err(Failure::Other)
 }
 
-/// Gives an account another password. See [`user::set_password`].
+/// Gives an account another password, which is told by `tell` before it holds. See [`user::set_password`].
 ///
 /// # Errors
-/// When there is no such account, the password is not a good one, or the store cannot be used.
+/// When there is no such account, the password is not a good one or cannot be told, or the store cannot be used.
 pub async fn set_password(
     settings: &Settings,
     email: &str,
     password: String,
+    tell: impl FnOnce() -> io::Result<()>,
 ) -> Result<(), Failure> {
-    user::set_password(&settings.user, email, password).await.map_err(Failure::Other)
+    user::set_password(&settings.user, email, password, tell).await.map_err(Failure::Other)
 }
 
 /// Makes an account an admin's; gives whether it was none before. See [`user::promote`].
@@ -118,7 +126,7 @@ pub async fn enable_user(settings: &Settings, email: &str) -> Result<bool, Failu
     user::enable(&settings.user, email).await.map_err(Failure::Other)
 }
 
-/// Adds a key that signs access tokens; gives its name. See [`user::rotate_keys`].
+/// Adds a key that signs access tokens, whose name `tell` is told before it is there. See [`user::rotate_keys`].
 ///
 /// # Errors
 /// Names the setting that does not work.
@@ -126,9 +134,10 @@ pub fn rotate_keys(
     settings: &Settings,
     effective: &Effective,
     delay: Duration,
-) -> Result<String, config::Error> {
-    let rotated = user::rotate_keys(&settings.user, settings.auth.access_ttl, delay);
-    rotated.map_err(|(key, problem)| effective.blame(key, problem))
+    tell: impl FnOnce(&str) -> io::Result<()>,
+) -> Result<(), config::Error> {
+    let rotated = user::rotate_keys(&settings.user, settings.auth.access_ttl, delay, tell);
+    rotated.map(drop).map_err(|(key, problem)| effective.blame(key, problem))
 }
 
 /// How long a batch of a copy may take: nobody waits for an answer.
@@ -142,14 +151,25 @@ fn copies_products(from: &str, to: &str) -> Result<bool, Failure> {
             "accounts are in PostgreSQL, products in MongoDB: neither can be copied to the other";
         return Err(Failure::Other(why.into()));
     }
-    let Some(path) = from.strip_prefix("sqlite://") else { return Ok(products) };
-    let tables = sqlite::tables(path.as_ref()).map_err(Failure::Other)?;
+    if !from.starts_with("sqlite://") {
+        return Ok(products);
+    }
+    let SqlUrl::Sqlite(path) = parse::<SqlUrl>("--from", from)? else { return Ok(false) };
+    let tables = sqlite::tables(&path).map_err(Failure::Other)?;
     let has = |name: &str| tables.iter().any(|table| table == name);
     match (has("users") && !products, has("products") && !accounts) {
         (false, true) => Ok(true),
         (true, false) => Ok(false),
         _ => Err(Failure::Other(format!(
-            "{path} does not have the tables that could be copied to {to}"
+            "{} does not have the tables that could be copied to {}",
+            path.display(),
+            hide(to)
         ))),
     }
+}
+
+/// The `url` of a side of a copy.
+fn parse<U: TryFrom<String, Error = String>>(side: &str, url: &str) -> Result<U, Failure> {
+    let parsed = url.to_owned().try_into();
+    parsed.map_err(|problem: String| Failure::Other(format!("{side}: {problem}")))
 }

@@ -3,6 +3,7 @@
 mod access;
 mod chores;
 mod document;
+mod examine;
 mod house;
 mod reload;
 mod tls;
@@ -22,11 +23,13 @@ use crate::auth::Mode;
 use crate::cli::Role;
 use crate::config::{self, Effective, PeerUrl, Settings, Sources};
 use crate::server::{self, Listener, Readiness};
+use examine::{Examined, check_listeners, examine};
 use house::House;
 use tls::Tls;
 
 pub use chores::{
-    copy, create_user, enable_user, migrate, promote_user, rotate_keys, seed, set_password,
+    Existing, copy, create_user, enable_user, migrate, promote_user, rotate_keys, seed,
+    set_password,
 };
 
 /// Roles start in this order, each after those it asks for its answers, and stop in its reverse.
@@ -69,9 +72,7 @@ pub async fn run(
     let _taken = signal(SignalKind::from_raw(FILE_TOO_LARGE))?;
     let settings = Arc::new(settings);
     watchdog::start(settings.server.drain_delay + settings.server.drain_timeout)?;
-    let mode = access::mode(&settings, &effective, roles)?;
-    check_peers(&settings, &effective, roles, mode)?;
-    let tls = Tls::load(&settings, &effective, roles, mode)?;
+    let Examined { mode, tls } = examine(&settings, &effective, roles).await?;
     let management = bind_management(&settings, &effective, roles)?;
     let listeners = bind(&settings, &effective, roles, &tls)?;
     let house = House::build(settings.clone(), &effective, roles, mode, tls).await?;
@@ -190,12 +191,18 @@ fn peer_url(settings: &Settings, role: Role) -> (&'static str, &'static str, Opt
     }
 }
 
-/// Looks at what of the settings needs more than a look at each: where the gateway's routes lead.
+/// Looks at what stops a start of `roles`, beside what others have to do with: addresses in use, and stores that do not
+/// answer.
 ///
 /// # Errors
 /// The setting that does not work.
-pub fn check(settings: &Settings, effective: &Effective) -> Result<(), config::Error> {
-    house::gateway(settings, effective).map(drop)
+pub async fn check(
+    settings: &Settings,
+    effective: &Effective,
+    roles: &[Role],
+) -> Result<(), config::Error> {
+    examine(settings, effective, roles).await?;
+    check_listeners(settings, effective, roles)
 }
 
 /// Every role that a role of this process asks must run here or have a URL.

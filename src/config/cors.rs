@@ -6,6 +6,7 @@ use actix_web::http::header::HeaderValue;
 use serde::Deserialize;
 use url::{Origin, Url};
 
+use super::redact::quote;
 use super::values::parts;
 
 /// The origins whose scripts may read answers.
@@ -35,8 +36,12 @@ impl TryFrom<String> for Origins {
 
 /// An origin as the Fetch standard serialises it: no path, and no port that goes without saying.
 fn origin(text: &str) -> Result<HeaderValue, String> {
-    let wanted =
-        || format!("{text:?} is no origin, such as https://shop.example or http://localhost:5173");
+    let wanted = || {
+        format!(
+            "{} is no origin, such as https://shop.example or http://localhost:5173",
+            quote(text)
+        )
+    };
     let url = Url::parse(text).map_err(|_| wanted())?;
     let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
     if !bare || !url.has_host() || !url.username().is_empty() || url.password().is_some() {
@@ -61,7 +66,7 @@ impl<T: FromStr> TryFrom<String> for List<T> {
         let name = |part: &str| {
             // A name to HTTP, but here it would be taken for all there are.
             let name = Some(part).filter(|part| *part != "*").and_then(|part| part.parse().ok());
-            name.ok_or_else(|| format!("{part:?} is no name; give names by comma"))
+            name.ok_or_else(|| format!("{} is no name; give names by comma", quote(part)))
         };
         parts(&text).map(name).collect::<Result<_, _>>().map(Self)
     }

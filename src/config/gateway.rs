@@ -13,7 +13,7 @@ use super::cors::{List, Origins};
 use super::limits::Limits;
 use super::resilience::{Resilience, ResiliencePatch};
 use super::values::{
-    CacheUrl, Methods, Networks, PeerUrls, duration, file, optional_duration, within,
+    CacheUrl, Methods, Networks, PeerUrls, between, file, optional_between, within,
 };
 
 /// `[gateway]`
@@ -35,7 +35,7 @@ pub struct Gateway {
     /// Where requests are counted against their limits.
     pub limits_url: CacheUrl,
     /// How long a server may take to count one before it counts as away.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "between::<_, 1, 60_000>")]
     pub limits_timeout: Duration,
     /// What the keys on a server begin with, so that several shops can share one.
     pub limits_prefix: String,
@@ -43,7 +43,7 @@ pub struct Gateway {
     #[serde(deserialize_with = "within::<_, _, 64, 16777216>")]
     pub limits_keys: usize,
     /// How long a browser that came over TLS comes over nothing else (RFC 6797); not said where this is nothing.
-    #[serde(deserialize_with = "optional_duration")]
+    #[serde(deserialize_with = "optional_between::<_, 0, 315_576_000_000>")]
     pub hsts: Option<Duration>,
     /// The origins whose scripts may read answers (Fetch standard).
     pub cors_origins: Origins,
@@ -55,12 +55,14 @@ pub struct Gateway {
     pub cors_expose: List<HeaderName>,
     /// Whether browsers send their cookies and certificates with it; only to origins that are named.
     pub cors_credentials: bool,
-    /// How long a browser remembers what is allowed.
-    #[serde(deserialize_with = "duration")]
+    /// How long a browser remembers what is allowed; none of them does so for more than a day.
+    #[serde(deserialize_with = "between::<_, 0, 86_400_000>")]
     pub cors_max_age: Duration,
     /// The bytes that the answers of all routes with a cache may take.
+    #[serde(deserialize_with = "within::<_, _, 0, 1099511627776>")]
     pub cache_size: u64,
     /// The largest that is kept, in bytes.
+    #[serde(deserialize_with = "within::<_, _, 0, 1073741824>")]
     pub cache_entry_limit: usize,
     /// Whether answers are compressed.
     pub compress: bool,
@@ -88,9 +90,10 @@ pub struct Route {
     /// Whether somebody has to be signed in.
     pub tokens: Tokens,
     /// The most time a request may take; nothing is `server.request_timeout`.
-    #[serde(deserialize_with = "optional_duration")]
+    #[serde(deserialize_with = "optional_between::<_, 10, 86_400_000>")]
     pub timeout: Option<Duration>,
     /// The largest request body, in bytes; 0 is `server.body_limit`.
+    #[serde(deserialize_with = "within::<_, _, 0, 1073741824>")]
     pub body_limit: usize,
     /// How often it may be taken.
     pub limits: Limits,

@@ -2,39 +2,20 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use config::{Config, ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
 
-use super::Settings;
-
-/// The files of the configuration folder, as built in.
-const BUILT_IN: [(&str, &str); 4] = [
-    ("default.toml", include_str!("../../config/default.toml")),
-    ("gateway.toml", include_str!("../../config/gateway.toml")),
-    ("user.toml", include_str!("../../config/user.toml")),
-    ("product.toml", include_str!("../../config/product.toml")),
-];
-
-/// The environment names that are shorter than `APP__SECTION__KEY`; one may stand for several keys.
-const SHORT_NAMES: [(&str, &str); 8] = [
-    ("DATABASE_URL", "user.database_url"),
-    ("MONGODB_URL", "product.database_url"),
-    ("REDIS_URL", "product.cache_url"),
-    ("REDIS_URL", "gateway.limits_url"),
-    ("USER_URL", "peers.user"),
-    ("PRODUCT_URL", "peers.product"),
-    ("RUST_LOG", "log.filter"),
-    ("LOG_FORMAT", "log.format"),
-];
+use super::{Settings, environment, files, redact};
 
 /// The route and the upstream that list every key there is for one.
 const ROUTE: &str = "gateway.routes.auth.";
 const UPSTREAM: &str = "gateway.upstreams.user.";
 
-const PREFIX: &str = "APP__";
-const FROM_FILE: &str = "_FILE";
+/// The most characters of an error.
+const LONGEST: usize = 1000;
 
 /// What the command line and the environment say about configuration.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +23,7 @@ pub struct Sources {
     /// `--config DIR`; without it `./config` is read where it exists.
     pub directory: Option<PathBuf>,
     /// The process environment.
-    pub environment: Vec<(String, String)>,
+    pub environment: Vec<(OsString, OsString)>,
     /// `--set KEY=VALUE`, in order.
     pub overrides: Vec<(String, String)>,
 }
@@ -50,11 +31,7 @@ pub struct Sources {
 impl Sources {
     /// The sources of this process.
     pub fn of_process(directory: Option<PathBuf>, overrides: Vec<(String, String)>) -> Self {
-        // A variable that is no Unicode cannot be a setting.
-        let environment = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
-        Self { directory, environment: environment.collect(), overrides }
+        Self { directory, environment: std::env::vars_os().collect(), overrides }
     }
 }
 
@@ -74,7 +51,8 @@ impl Error {
         problem: impl fmt::Display,
         origin: impl Into<String>,
     ) -> Self {
-        Self { key: key.into(), problem: problem.to_string(), origin: origin.into() }
+        let (key, problem) = (one_line(&key.into()), one_line(&problem.to_string()));
+        Self { key, problem, origin: one_line(&origin.into()) }
     }
 }
 
@@ -95,9 +73,10 @@ impl Effective {
         keys.filter(move |key| value(self, key) != value(other, key)).map(String::as_str)
     }
 
-    /// Says that the value of `key` does not work, and where it came from.
+    /// Says that the value of `key` does not work, and where it came from; not what it is where it is a secret.
     pub fn blame(&self, key: &str, problem: impl fmt::Display) -> Error {
-        Error::new(key, problem, self.origin(key))
+        let value = self.0.get(key).map_or("", |(value, _)| value);
+        Error::new(key, redact::without(value, &problem.to_string()), self.origin(key))
     }
 }
 
@@ -106,7 +85,7 @@ impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |key: &str, value: &str| match key {
             "user.signing_keys" if !value.is_empty() => "***".to_owned(),
-            _ => hide(value),
+            _ => one_line(&redact::hide(value)),
         };
         let lines = self.0.iter().map(|(key, (value, origin))| (key, shown(key, value), origin));
         let lines = lines.collect::<Vec<_>>();
@@ -125,23 +104,22 @@ impl fmt::Display for Effective {
 /// The first key that is unknown or has a value of the wrong form.
 pub fn load(sources: &Sources) -> Result<(Settings, Effective), Error> {
     let defaults = built_in()?;
-    let known = flatten(&collect(&defaults)?);
+    let known = leaves(&collect(&defaults)?);
     let mut builder = Config::builder().add_source(defaults);
-    for file in files(sources.directory.as_deref())? {
-        builder = builder.add_source(File::from(file).format(FileFormat::Toml));
+    for layer in files::read(sources.directory.as_deref())? {
+        builder = builder.add_source(layer);
     }
-    let assignments =
-        environment(&sources.environment)?.into_iter().chain(flags(&sources.overrides));
-    for assignment in assignments {
-        builder = builder.add_source(assignment);
+    for assignment in environment::assignments(&sources.environment)? {
+        builder = builder.add_source(assignment.checked(&known)?);
+    }
+    for assignment in flags(&sources.overrides) {
+        builder = builder.add_source(assignment.checked(&known)?);
     }
     let merged = builder.build().map_err(unreadable)?;
-    let effective = flatten(&collect(&merged)?);
+    let effective = leaves(&collect(&merged)?);
     for (key, (_, origin)) in &effective {
         if !known.contains_key(template(key).as_ref()) {
-            let close = known.keys().max_by_key(|name| similarity(name, key));
-            let hint = close.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
-            return Err(Error::new(key, format!("no such setting{hint}"), origin));
+            return Err(no_such(key, origin, &known));
         }
     }
     let effective = Effective(effective);
@@ -166,28 +144,37 @@ fn template(key: &str) -> Cow<'_, str> {
 
 fn built_in() -> Result<Config, Error> {
     let mut builder = Config::builder();
-    for (_, text) in BUILT_IN {
+    for (_, text) in files::BUILT_IN {
         builder = builder.add_source(File::from_str(text, FileFormat::Toml));
     }
     builder.build().map_err(unreadable)
 }
 
-fn files(directory: Option<&Path>) -> Result<Vec<PathBuf>, Error> {
-    let explicit = directory.is_some();
-    let directory = directory.unwrap_or(Path::new("config"));
-    if explicit && !directory.is_dir() {
-        return Err(Error::new("--config", "no such directory", directory.display().to_string()));
-    }
-    let files = BUILT_IN.iter().map(|(name, _)| directory.join(name));
-    Ok(files.filter(|file| file.is_file()).collect())
+type Leaves = BTreeMap<String, (String, String)>;
+
+fn no_such(key: &str, origin: &str, known: &Leaves) -> Error {
+    let close = known.keys().max_by_key(|name| similarity(name, key));
+    let hint = close.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+    Error::new(redact::key(key), format!("no such setting{hint}"), origin)
 }
 
 /// A single value from outside any file.
 #[derive(Clone, Debug)]
-struct Assignment {
-    key: String,
-    value: String,
-    origin: String,
+pub(super) struct Assignment {
+    pub(super) key: String,
+    pub(super) value: String,
+    pub(super) origin: String,
+}
+
+impl Assignment {
+    /// The same, if the key has the form of one; to find its place, its dots and brackets would be followed.
+    fn checked(self, known: &Leaves) -> Result<Self, Error> {
+        let is_name = |name: &str| !name.is_empty() && name.chars().all(redact::is_of_key);
+        if self.key.split('.').all(is_name) {
+            return Ok(self);
+        }
+        Err(no_such(&self.key, &self.origin, known))
+    }
 }
 
 impl Source for Assignment {
@@ -201,44 +188,11 @@ impl Source for Assignment {
     }
 }
 
-/// Short names first, so that `APP__SECTION__KEY` wins over them.
-fn environment(variables: &[(String, String)]) -> Result<Vec<Assignment>, Error> {
-    let mut short = Vec::new();
-    let mut long = Vec::new();
-    for (name, value) in variables {
-        let (stem, from_file) = match name.strip_suffix(FROM_FILE) {
-            Some(stem) => (stem, true),
-            None => (name.as_str(), false),
-        };
-        let origin = format!("environment {name}");
-        let (list, keys) = match stem.strip_prefix(PREFIX) {
-            Some(path) => (&mut long, vec![path.to_lowercase().replace("__", ".")]),
-            None => {
-                let meant = SHORT_NAMES.iter().filter(|(short, _)| *short == stem);
-                (&mut short, meant.map(|(_, key)| (*key).to_owned()).collect())
-            }
-        };
-        for key in keys {
-            let value = if from_file { secret(value, &key, &origin)? } else { value.clone() };
-            list.push(Assignment { key, value, origin: origin.clone() });
-        }
-    }
-    short.extend(long);
-    Ok(short)
-}
-
-/// The content of a mounted secret, without the line end that editors add.
-fn secret(path: &str, key: &str, origin: &str) -> Result<String, Error> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Error::new(key, format!("cannot read {path}: {error}"), origin))?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-}
-
 fn flags(overrides: &[(String, String)]) -> impl Iterator<Item = Assignment> {
     overrides.iter().map(|(key, value)| Assignment {
         key: key.clone(),
         value: value.clone(),
-        origin: format!("--set {key}"),
+        origin: format!("--set {}", redact::key(key)),
     })
 }
 
@@ -246,70 +200,59 @@ fn collect(config: &Config) -> Result<Map<String, Value>, Error> {
     config.collect().map_err(unreadable)
 }
 
-fn flatten(table: &Map<String, Value>) -> BTreeMap<String, (String, String)> {
-    let mut leaves = BTreeMap::new();
+/// The keys of `table` with their values and origins, those of tables in it by dots.
+pub(super) fn leaves(table: &Map<String, Value>) -> Leaves {
+    let mut found = BTreeMap::new();
     for (key, value) in table {
         match &value.kind {
             ValueKind::Table(inner) => {
-                let inner = flatten(inner).into_iter();
-                leaves.extend(inner.map(|(rest, leaf)| (format!("{key}.{rest}"), leaf)));
+                let inner = leaves(inner).into_iter();
+                found.extend(inner.map(|(rest, leaf)| (format!("{key}.{rest}"), leaf)));
             }
             _ => {
                 let origin = value.origin().unwrap_or("built in").to_owned();
-                leaves.insert(key.clone(), (value.to_string(), origin));
+                found.insert(key.clone(), (value.to_string(), origin));
             }
         }
     }
-    leaves
+    found
 }
 
+/// What is left of errors of the library when files, variables and flags have been looked at one by one.
 fn unreadable(error: ConfigError) -> Error {
-    let text = one_line(&error.to_string());
-    Error::new("configuration", text, "while reading it")
+    match error {
+        ConfigError::NotFound(key) => Error::new(key, "it is missing", "while reading it"),
+        _ => Error::new("configuration", "it cannot be used", "while reading it"),
+    }
 }
 
 /// Turns what serde says into a line that begins with the key and says where the value came from.
 fn invalid(error: ConfigError, effective: &Effective) -> Error {
     match error {
-        ConfigError::At { error, origin, key } => {
-            let key = key.unwrap_or_else(|| "configuration".into());
-            let problem = one_line(&error.to_string());
-            let origin = origin.unwrap_or_else(|| effective.origin(&key).to_owned());
-            Error::new(key, problem, origin)
-        }
-        ConfigError::Type { origin, unexpected, expected, key } => {
-            let key = key.unwrap_or_else(|| "configuration".into());
-            let origin = origin.unwrap_or_else(|| effective.origin(&key).to_owned());
-            Error::new(key, format!("{unexpected} is not {expected}"), origin)
+        ConfigError::At { error, key: Some(key), .. } => effective.blame(&key, error),
+        // What was found is told as it was set: the library may have changed it.
+        ConfigError::Type { expected, key: Some(key), .. } => {
+            let value = effective.0.get(&key).map(|(value, _)| redact::quote(value));
+            let value = value.unwrap_or_else(|| "a table".into());
+            Error::new(&*key, format!("{value} is not {expected}"), effective.origin(&key))
         }
         other => unreadable(other),
     }
 }
 
+/// `text` on one line that is not too long for one, without what a terminal takes for a command.
 fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// Replaces the password of a URL, which need not be one that a parser for the web understands: a list of
-/// hosts is none. Rather hides too much than too little.
-fn hide(value: &str) -> String {
-    let Some((scheme, rest)) = value.split_once("://") else { return value.to_owned() };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    if path.contains('@') || path.to_lowercase().contains("password") {
-        return format!("{scheme}://***");
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+    let mut line = words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+    if let Some((end, _)) = line.char_indices().nth(LONGEST) {
+        line.truncate(end);
+        line.push('…');
     }
-    match authority.rsplit_once('@') {
-        Some((user, hosts)) => match user.split_once(':') {
-            Some((user, _)) => format!("{scheme}://{user}:***@{hosts}{path}"),
-            None => value.to_owned(),
-        },
-        None => value.to_owned(),
-    }
+    line
 }
 
 /// How many letters two keys share at their ends: enough to guess what was meant.
-fn similarity(a: &str, b: &str) -> usize {
+pub(super) fn similarity(a: &str, b: &str) -> usize {
     let front = a.bytes().zip(b.bytes()).take_while(|(x, y)| x == y).count();
     let back = a.bytes().rev().zip(b.bytes().rev()).take_while(|(x, y)| x == y).count();
     front + back
@@ -321,12 +264,11 @@ mod tests {
     use crate::config::{CacheUrl, SqlUrl};
 
     fn with(environment: &[(&str, &str)], overrides: &[(&str, &str)]) -> Sources {
-        let own = |pairs: &[(&str, &str)]| {
-            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
-        };
         // A folder without files: the tests run where ./config is the built-in one.
         let directory = Some(std::env::temp_dir());
-        Sources { directory, environment: own(environment), overrides: own(overrides) }
+        let environment = environment.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let overrides = overrides.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        Sources { directory, environment, overrides }
     }
 
     fn file(settings: &Settings) -> &str {
@@ -355,25 +297,70 @@ mod tests {
 
     #[test]
     fn later_layers_win_and_say_so() {
-        let short = ("DATABASE_URL", "sqlite://a.db");
-        let long = ("APP__USER__DATABASE_URL", "sqlite://b.db");
-        let (settings, effective) = load(&with(&[long, short], &[])).unwrap();
-        assert_eq!(file(&settings), "b.db");
+        let folder = tempfile::tempdir().unwrap();
+        let text = "[user]\ndatabase_url = \"sqlite://a.db\"\n";
+        std::fs::write(folder.path().join("user.toml"), text).unwrap();
+        let at = |environment: &[(&str, &str)], overrides: &[(&str, &str)]| {
+            let directory = Some(folder.path().to_owned());
+            let (settings, effective) =
+                load(&Sources { directory, ..with(environment, overrides) }).unwrap();
+            (file(&settings).to_owned(), effective.origin("user.database_url").to_owned())
+        };
+        let path = folder.path().join("user.toml").display().to_string();
+        assert_eq!(at(&[], &[]), ("a.db".into(), path));
+        let variable = ("DATABASE_URL", "sqlite://b.db");
+        assert_eq!(at(&[variable], &[]), ("b.db".into(), "environment DATABASE_URL".into()));
         let flag = ("user.database_url", "sqlite://c.db");
-        let (settings, _) = load(&with(&[long, short], &[flag])).unwrap();
-        assert_eq!(file(&settings), "c.db");
-        assert_eq!(effective.origin("user.database_url"), "environment APP__USER__DATABASE_URL");
+        assert_eq!(at(&[variable], &[flag]), ("c.db".into(), "--set user.database_url".into()));
     }
 
     #[test]
     fn one_server_of_redis_is_for_all_that_can_use_one() {
-        let long = ("APP__GATEWAY__LIMITS_URL", "memory://");
         let (settings, _) = load(&with(&[("REDIS_URL", "redis://cache")], &[])).unwrap();
         assert!(matches!(settings.product.cache_url, CacheUrl::Redis(_)));
         assert!(matches!(settings.gateway.limits_url, CacheUrl::Redis(_)));
-        let (settings, _) = load(&with(&[("REDIS_URL", "redis://cache"), long], &[])).unwrap();
+        let long = ("APP__PRODUCT__CACHE_URL", "redis://cache");
+        let (settings, _) = load(&with(&[long], &[])).unwrap();
         assert!(matches!(settings.product.cache_url, CacheUrl::Redis(_)));
         assert!(matches!(settings.gateway.limits_url, CacheUrl::Memory));
+    }
+
+    #[test]
+    fn no_error_tells_a_secret() {
+        let secrets = [
+            "postgres://shop:s3cret@db:port/shop",
+            "postgres://shop:s3cret@db/shop?nonsense=1",
+            "postgres://shop:s3/cr3t@s3cret@db/shop",
+            "mongodb://shop:s3/cret@db/shop?s3cret",
+            "mongodb://shop:s3cret@db:x/shop",
+            "mongodb://shop:s3cret%@db/shop",
+            "mongodb://shop:s3cret@db/shop?authMechanism=s3cret",
+            "redis://:s3cret@cache:x",
+            "redis://:s3cret@cache/s3cret",
+            "mysql://shop:s3cret@db",
+            "http://shop:s3cret@db/path",
+            "shop:s3cret@db://x",
+            "shop:s3cret@db",
+            "host=db password=s3cret",
+        ];
+        let (_, effective) = load(&with(&[], &[])).unwrap();
+        for key in effective.0.keys() {
+            for secret in secrets {
+                let flag = load(&with(&[], &[(key, secret)]));
+                let variable = format!("APP__{}", key.to_uppercase().replace('.', "__"));
+                let variable = load(&with(&[(&variable, secret)], &[]));
+                for line in [flag, variable].into_iter().filter_map(Result::err) {
+                    let line = line.to_string();
+                    assert!(!line.contains("s3cret") && !line.contains("cr3t"), "{line}");
+                }
+            }
+        }
+        for key in
+            ["user.database_url:postgres://shop:s3cret@db/?x", "postgres://s3cret", "a[9]", ""]
+        {
+            let line = error(&with(&[], &[(key, "1")]));
+            assert!(line.contains("no such setting") && !line.contains("s3cret"), "{line}");
+        }
     }
 
     #[test]
@@ -441,21 +428,5 @@ mod tests {
         assert!(line.ends_with("(environment APP__GATEWAY__CORS_CREDENTIALS)"), "{line}");
         let named = ("APP__GATEWAY__CORS_ORIGINS", "https://shop.example");
         assert!(load(&with(&[credentials, named], &[])).is_ok());
-    }
-
-    #[test]
-    fn passwords_are_hidden() {
-        for (url, shown) in [
-            ("postgres://shop:s3cret@db/shop", "postgres://shop:***@db/shop"),
-            ("mongodb://u:s3cret@h1:27017,h2:27017/db", "mongodb://u:***@h1:27017,h2:27017/db"),
-            ("redis://:s3cret@cache:6379/1", "redis://:***@cache:6379/1"),
-            ("postgres://h/db?user=u&password=s3cret", "postgres://***"),
-            ("postgres://u:s3/cr@et@h/db", "postgres://***"),
-            ("postgres://u:s3@cret@h/db", "postgres://u:***@h/db"),
-            ("postgres://shop@db/shop", "postgres://shop@db/shop"),
-        ] {
-            assert_eq!(hide(url), shown);
-        }
-        assert_eq!(hide("127.0.0.1:8000"), "127.0.0.1:8000");
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::redact::quote;
 use super::values::parts;
 
 /// What an unreadable limit should have looked like.
@@ -76,11 +77,14 @@ impl TryFrom<String> for Limits {
     fn try_from(text: String) -> Result<Self, String> {
         let mut limits = Vec::<Limit>::new();
         for part in parts(&text) {
-            let limit = parse(part).map_err(|problem| format!("{part:?} {problem}"))?;
+            let limit = parse(part).map_err(|problem| format!("{} {problem}", quote(part)))?;
             let same = |other: &&Limit| (other.scope, other.period) == (limit.scope, limit.period);
             if let Some(other) = limits.iter().find(same) {
                 let (first, by) = (other, limit.scope.name());
-                return Err(format!("{part:?} comes beside {first} by {by}; only one can hold"));
+                return Err(format!(
+                    "{} comes beside {first} by {by}; only one can hold",
+                    quote(part)
+                ));
             }
             limits.push(limit);
         }

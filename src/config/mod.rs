@@ -2,11 +2,18 @@
 //!
 //! Four layers, each overriding the one before, key by key: the built-in `config/*.toml`, the same
 //! files in `./config` or `--config DIR`, the environment, and `--set KEY=VALUE`.
+//!
+//! Every number and duration has bounds. Where 0 is allowed it says something of its own; else the lower bound is the
+//! least with which requests are still answered, and nothing that counts in milliseconds, as stores do, gets none of
+//! them. The upper bound is far beyond any use, and well below where clocks and libraries overflow.
 
 mod cors;
+mod environment;
+mod files;
 mod gateway;
 mod layers;
 mod limits;
+mod redact;
 mod resilience;
 mod values;
 
@@ -21,12 +28,13 @@ pub use cors::{List, Origins};
 pub use gateway::{Gateway, Route, Tokens, Upstream};
 pub use layers::{Effective, Error, Sources, load};
 pub use limits::{Limit, Limits, Scope};
+pub use redact::{hide, hide_password};
 pub use resilience::{Resilience, ResiliencePatch};
 pub use values::{
     AuthMode, CacheUrl, CertificateNames, DocumentUrl, LogFormat, Methods, Networks, PeerUrl,
     PeerUrls, PostgresUrl, SqlUrl,
 };
-use values::{between, duration, file, optional, within};
+use values::{between, file, filter, optional, within};
 
 /// Every setting there is, checked and typed.
 #[derive(Clone, Debug, Deserialize)]
@@ -70,32 +78,32 @@ impl Settings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
-    /// Threads for each listener; 0 is one a core.
-    #[serde(deserialize_with = "within::<_, _, 0, 1024>")]
+    /// Threads for each listener, at most 512, as many as the server can tell apart; 0 is one a core.
+    #[serde(deserialize_with = "within::<_, _, 0, 512>")]
     pub workers: usize,
     /// The most time a request may take.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "between::<_, 10, 86_400_000>")]
     pub request_timeout: Duration,
     /// The largest request body, in bytes.
     #[serde(deserialize_with = "within::<_, _, 1, 1073741824>")]
     pub body_limit: usize,
     /// How long an idle client connection is kept.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "between::<_, 100, 86_400_000>")]
     pub keep_alive: Duration,
     /// How long a client may take to send a request's head.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "between::<_, 100, 3_600_000>")]
     pub header_timeout: Duration,
     /// The largest head of a request: the names and values of its headers, in bytes.
     #[serde(deserialize_with = "within::<_, _, 1024, 65536>")]
     pub header_limit: usize,
     /// How long a client may take for the next piece of a body that it sends or is sent.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "between::<_, 100, 3_600_000>")]
     pub body_timeout: Duration,
     /// How long to go on accepting after SIGTERM; Ctrl-C skips it.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "between::<_, 0, 3_600_000>")]
     pub drain_delay: Duration,
     /// How long to wait for what is in flight after that.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "between::<_, 0, 86_400_000>")]
     pub drain_timeout: Duration,
 }
 
@@ -104,6 +112,7 @@ pub struct Server {
 #[serde(deny_unknown_fields)]
 pub struct Log {
     /// Which lines are written, in env_logger's filter syntax.
+    #[serde(deserialize_with = "filter")]
     pub filter: String,
     /// For people or for machines.
     pub format: LogFormat,
@@ -113,8 +122,8 @@ pub struct Log {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Transport {
-    /// Calls that may wait in a worker's mailbox; one more is answered 503.
-    #[serde(deserialize_with = "within::<_, _, 1, 1000000>")]
+    /// Calls that may wait in a worker's mailbox; one more is answered 503. A process asks two things at once of itself.
+    #[serde(deserialize_with = "within::<_, _, 2, 1000000>")]
     pub mailbox_capacity: usize,
     /// Calls that a worker's mailbox has under way at once.
     #[serde(deserialize_with = "within::<_, _, 1, 1000000>")]
@@ -123,13 +132,13 @@ pub struct Transport {
     #[serde(deserialize_with = "within::<_, _, 1, 65536>")]
     pub pool_size: usize,
     /// How long such a connection is kept unused; less than the peer's `server.keep_alive` and `drain_delay`.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "between::<_, 1, 86_400_000>")]
     pub pool_idle: Duration,
     /// How long opening one may take.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "between::<_, 10, 60_000>")]
     pub connect_timeout: Duration,
     /// How long an answer that has begun may pause.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "between::<_, 10, 86_400_000>")]
     pub read_timeout: Duration,
 }
 
@@ -199,16 +208,16 @@ pub struct User {
     #[serde(deserialize_with = "within::<_, _, 1, 1000>")]
     pub pool_size: u32,
     /// How long a request may wait for a connection.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "between::<_, 10, 60_000>")]
     pub acquire_timeout: Duration,
     /// How long the store may take to answer.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "between::<_, 10, 3_600_000>")]
     pub statement_timeout: Duration,
     /// How many products a dashboard recommends, 0 to 100.
     #[serde(deserialize_with = "within::<_, _, 0, 100>")]
     pub recommendations: u8,
     /// How long a dashboard waits for them.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "between::<_, 1, 60_000>")]
     pub recommendations_timeout: Duration,
     /// How long a refresh token is good for; a minute to a year.
     #[serde(deserialize_with = "between::<_, 60_000, 31_557_600_000>")]
@@ -248,28 +257,30 @@ pub struct Product {
     #[serde(deserialize_with = "within::<_, _, 1, 1000>")]
     pub pool_size: u32,
     /// How long a request may wait for a connection.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "between::<_, 10, 60_000>")]
     pub acquire_timeout: Duration,
     /// How long the store may take to answer.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "between::<_, 10, 3_600_000>")]
     pub statement_timeout: Duration,
     /// Where answers are cached.
     pub cache_url: CacheUrl,
     /// How long an answer is served from the cache as it is.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "between::<_, 10, 31_557_600_000>")]
     pub cache_ttl: Duration,
     /// How long after that it may be served while one caller asks the store again.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "between::<_, 0, 31_557_600_000>")]
     pub cache_stale: Duration,
     /// How long it is remembered that a product does not exist.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "between::<_, 10, 31_557_600_000>")]
     pub cache_absent_ttl: Duration,
     /// The largest answer that is cached, in bytes.
+    #[serde(deserialize_with = "within::<_, _, 0, 1073741824>")]
     pub cache_entry_limit: usize,
     /// The bytes that all answers together may take in this process; a server has a limit of its own.
+    #[serde(deserialize_with = "within::<_, _, 0, 1099511627776>")]
     pub cache_size: u64,
     /// How long a server may take to answer before it counts as away.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "between::<_, 1, 60_000>")]
     pub cache_timeout: Duration,
     /// What the keys on a server begin with, so that several shops can share one.
     pub cache_prefix: String,

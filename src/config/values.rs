@@ -13,21 +13,26 @@ use rustls::pki_types::DnsName;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de};
 
+use super::redact::{hide, is_scheme, quote};
+
 /// Parses `30s`, `1m 30s`, `250ms`.
-pub(super) fn duration<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
+fn duration<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(input)?;
     humantime::parse_duration(&text).map_err(|_| {
-        de::Error::custom(format!("{text:?} is no duration, such as 250ms, 30s or 2m"))
+        de::Error::custom(format!("{} is no duration, such as 250ms, 30s or 2m", quote(&text)))
     })
 }
 
-/// The empty string is no duration.
-pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
+/// A duration from `MIN` to `MAX` milliseconds; the empty string is none.
+pub(super) fn optional_between<'de, D, const MIN: u64, const MAX: u64>(
     input: D,
-) -> Result<Option<Duration>, D::Error> {
+) -> Result<Option<Duration>, D::Error>
+where
+    D: Deserializer<'de>,
+{
     match String::deserialize(input)? {
         text if text.is_empty() => Ok(None),
-        text => duration(de::value::StringDeserializer::new(text)).map(Some),
+        text => between::<_, MIN, MAX>(de::value::StringDeserializer::new(text)).map(Some),
     }
 }
 
@@ -57,10 +62,106 @@ where
     D: Deserializer<'de>,
     T: TryFrom<u64>,
 {
-    let number = u64::deserialize(input)?;
-    let number = Some(number).filter(|number| (MIN..=MAX).contains(number));
+    let number = input.deserialize_any(Whole)?;
+    let number = number.filter(|number| (MIN..=MAX).contains(number));
     let fits = number.and_then(|number| T::try_from(number).ok());
     fits.ok_or_else(|| de::Error::custom(format!("must be a whole number from {MIN} to {MAX}")))
+}
+
+/// A whole number or its digits, and nothing for all else: no half is rounded, and `true` is not 1.
+struct Whole;
+
+impl de::Visitor<'_> for Whole {
+    type Value = Option<u64>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a whole number")
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Some(number))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(number.try_into().ok())
+    }
+
+    fn visit_u128<E>(self, number: u128) -> Result<Self::Value, E> {
+        Ok(number.try_into().ok())
+    }
+
+    fn visit_i128<E>(self, number: i128) -> Result<Self::Value, E> {
+        Ok(number.try_into().ok())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(text.parse().ok())
+    }
+}
+
+/// Which lines are written, as env_logger reads it, which itself would go on without what it cannot read, and takes a
+/// misspelt level for the name of a module.
+pub(super) fn filter<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    let text = String::deserialize(input)?;
+    env_filter::Builder::new().try_parse(&text).map_err(de::Error::custom)?;
+    let names = text.split('/').next().unwrap_or_default();
+    let misspelt = parts(names).filter(|part| !part.contains('=')).find_map(misspelt_level);
+    if let Some((word, level)) = misspelt {
+        let problem = format!("{} is no level; did you mean {level}?", quote(word));
+        return Err(de::Error::custom(problem));
+    }
+    Ok(text)
+}
+
+/// The level that was meant by a `word` that is nearly one, or is one elsewhere.
+fn misspelt_level(word: &str) -> Option<(&str, &'static str)> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    const ELSEWHERE: [(&str, &str); 8] = [
+        ("warning", "warn"),
+        ("none", "off"),
+        ("all", "trace"),
+        ("verbose", "trace"),
+        ("fatal", "error"),
+        ("critical", "error"),
+        ("silent", "off"),
+        ("quiet", "off"),
+    ];
+    let lower = word.to_lowercase();
+    let is_near = |level: &&str| {
+        let allowed = if level.len() > 3 { 2 } else { 1 };
+        (1..=allowed).contains(&distance(level, &lower))
+    };
+    let elsewhere = ELSEWHERE.iter().find(|(name, _)| *name == lower).map(|(_, level)| *level);
+    let is_level = LEVELS.contains(&&*lower);
+    let meant = elsewhere.or_else(|| LEVELS.into_iter().find(is_near)).filter(|_| !is_level);
+    meant.map(|level| (word, level))
+}
+
+/// How many letters have to be put in, left out, changed or swapped with the next to make `b` of `a`.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut rows = vec![(0..=b.len()).collect::<Vec<_>>()];
+    for (i, x) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let changed = rows[i][j] + usize::from(x != y);
+            let mut least = changed.min(rows[i][j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && a[i - 1] == *y && *x == b[j - 1] {
+                least = least.min(rows[i - 1][j - 1] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
 }
 
 /// A duration from `MIN` to `MAX` milliseconds, for a key that may be left out.
@@ -152,7 +253,9 @@ impl TryFrom<String> for Networks {
         let network = |part: &str| {
             let address = part.parse::<IpAddr>().map(IpNet::from);
             let network = address.or_else(|_| part.parse::<IpNet>());
-            network.map_err(|_| format!("{part:?} is no address or network, such as 10.0.0.0/8"))
+            network.map_err(|_| {
+                format!("{} is no address or network, such as 10.0.0.0/8", quote(part))
+            })
         };
         parts(&text).map(network).collect::<Result<_, _>>().map(Self)
     }
@@ -177,7 +280,7 @@ impl TryFrom<String> for Methods {
         let method = |part: &str| {
             let known = Method::from_bytes(part.as_bytes()).ok();
             let known = known.filter(|_| part.bytes().all(|byte| byte.is_ascii_uppercase()));
-            known.ok_or_else(|| format!("{part:?} is no method, such as GET or POST"))
+            known.ok_or_else(|| format!("{} is no method, such as GET or POST", quote(part)))
         };
         parts(&text).map(method).collect::<Result<_, _>>().map(Self)
     }
@@ -223,7 +326,7 @@ impl TryFrom<String> for CertificateNames {
         let name = |part: &str| {
             let name = DnsName::try_from(part.to_owned());
             name.map_err(|_| {
-                format!("{part:?} is no name of a host, such as gateway or user.shop.svc")
+                format!("{} is no name of a host, such as gateway or user.shop.svc", quote(part))
             })
         };
         let names = parts.map(name).collect::<Result<Vec<_>, _>>()?;
@@ -263,13 +366,11 @@ impl TryFrom<String> for SqlUrl {
             Some("postgres" | "postgresql") => {
                 let (text, prepared_statements) = prepared_statements(&text)?;
                 let parsed = text.parse::<tokio_postgres::Config>();
-                parsed.map_err(|error| format!("not a URL of PostgreSQL: {}", causes(&error)))?;
+                parsed
+                    .map_err(|error| unreadable("PostgreSQL", POSTGRES, &text, &causes(&error)))?;
                 Ok(Self::Postgres(PostgresUrl { url: text.into(), prepared_statements }))
             }
-            other => Err(unknown_scheme(
-                other,
-                "sqlite://PATH or postgres://USER:PASSWORD@HOST/DATABASE",
-            )),
+            other => Err(unknown_scheme(other, &format!("sqlite://PATH or {POSTGRES}"))),
         }
     }
 }
@@ -308,14 +409,13 @@ impl TryFrom<String> for DocumentUrl {
             Some("sqlite") => sqlite_path(&text).map(Self::Sqlite),
             Some("mongodb" | "mongodb+srv") => {
                 let parsed = mongodb::options::ConnectionString::parse(&text);
-                let parsed =
-                    parsed.map_err(|error| format!("not a URL of MongoDB: {}", error.kind))?;
+                let parsed = parsed.map_err(|error| {
+                    unreadable("MongoDB", MONGO, &text, &error.kind.to_string())
+                })?;
                 expect_primary(parsed.read_preference.as_ref())?;
                 Ok(Self::Mongo(text.into()))
             }
-            other => {
-                Err(unknown_scheme(other, "sqlite://PATH or mongodb://USER:PASSWORD@HOST/DATABASE"))
-            }
+            other => Err(unknown_scheme(other, &format!("sqlite://PATH or {MONGO}"))),
         }
     }
 }
@@ -354,22 +454,50 @@ impl TryFrom<String> for CacheUrl {
             Some("memory") if text == "memory://" => Ok(Self::Memory),
             Some("redis" | "rediss") => {
                 let parsed = deadpool_redis::redis::Client::open(text.as_str());
-                parsed.map_err(|error| format!("not a URL of Redis: {error}"))?;
+                parsed.map_err(|error| unreadable("Redis", REDIS, &text, &error.to_string()))?;
                 Ok(Self::Redis(text.into()))
             }
-            other => Err(unknown_scheme(other, "memory:// or redis://USER:PASSWORD@HOST")),
+            other => Err(unknown_scheme(other, &format!("memory:// or {REDIS}"))),
         }
     }
 }
+
+/// What URLs of servers look like.
+const POSTGRES: &str = "postgres://USER:PASSWORD@HOST/DATABASE";
+const MONGO: &str = "mongodb://USER:PASSWORD@HOST/DATABASE";
+const REDIS: &str = "redis://USER:PASSWORD@HOST";
 
 fn scheme(text: &str) -> Option<&str> {
     text.split_once("://").map(|(scheme, _)| scheme)
 }
 
 fn unknown_scheme(scheme: Option<&str>, wanted: &str) -> String {
-    match scheme {
+    match scheme.filter(|scheme| is_scheme(scheme)) {
         Some(scheme) => format!("{scheme}:// is no back end for this store; use {wanted}"),
         None => format!("not a URL; use {wanted}"),
+    }
+}
+
+/// What is wrong with the `url` of a `server`. What a driver says of it may quote any part of it; told is no more than
+/// an option that the driver does not know, or the value of one that it does not take.
+fn unreadable(server: &str, wanted: &str, url: &str, told: &str) -> String {
+    let options = url.rsplit_once('@').map_or(url, |(_, rest)| rest);
+    let options = options.split_once('?').map_or("", |(_, options)| options).split('&');
+    let mut names = options.filter_map(|option| option.split_once('=')).map(|(name, _)| name);
+    let is_named = |name: &str| {
+        let plain =
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+        plain
+            && told
+                .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+                .any(|word| word == name)
+    };
+    match names.find(|name| is_named(name)) {
+        Some(name) => format!("not a URL of {server}: its option {name} does not work"),
+        None => format!(
+            "not a URL of {server}; use {wanted}, where /, ?, #, @, : and % of a password are %2F, %3F, %23, \
+             %40, %3A and %25"
+        ),
     }
 }
 
@@ -378,6 +506,9 @@ fn sqlite_path(text: &str) -> Result<PathBuf, String> {
         "" => Err("sqlite:// needs a path, as in sqlite://data/shop.db".into()),
         ":memory:" => {
             Err("every connection would have a memory of its own; name a file, as in sqlite:///tmp/shop.db".into())
+        }
+        path if path.split('/').next().is_some_and(|first| first.contains('@') && first.contains(':')) => {
+            Err("sqlite:// is a file of this machine, which has no user, password or host".into())
         }
         path => Ok(PathBuf::from(path)),
     }
@@ -428,17 +559,18 @@ impl FromStr for PeerUrl {
         match uri.scheme_str() {
             Some("http" | "https") if bare && uri.host().is_some() => Ok(Self(uri)),
             Some("http" | "https") => Err(format!("must be a base URL without a path; {wanted}")),
-            Some(scheme) => {
+            Some(scheme) if is_scheme(scheme) => {
                 Err(format!("{scheme}:// is no transport that is known here; {wanted}"))
             }
-            None => Err(format!("not a URL; {wanted}")),
+            _ => Err(format!("not a URL; {wanted}")),
         }
     }
 }
 
+/// A password in it is hidden.
 impl fmt::Display for PeerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
+        f.write_str(&hide(&self.0.to_string()))
     }
 }
 
@@ -473,6 +605,7 @@ mod tests {
         for bad in [
             "sqlite://",
             "sqlite://:memory:",
+            "sqlite://shop:s3cret@db/shop",
             "mongodb://x",
             "data/user.db",
             "postgres://db:port/x",
@@ -497,6 +630,69 @@ mod tests {
         assert!(matches!(cache("redis://:secret@cache:6379/1"), Ok(CacheUrl::Redis(_))));
         for bad in ["memory://x", "memcached://x", "redis://cache:port"] {
             assert!(cache(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_level_is_no_module() {
+        let read = |text: &str| filter(de::value::StrDeserializer::<de::value::Error>::new(text));
+        for good in [
+            "",
+            "info",
+            "INFO",
+            "info,access=off",
+            "app",
+            "warn,app::gateway=debug,http,tls",
+            "actix_server=warn",
+            "audit",
+            "h2",
+            "rustls,bb8",
+            "info/a.*b",
+        ] {
+            assert!(read(good).is_ok(), "{good}: {:?}", read(good));
+        }
+        for bad in [
+            "inof",
+            "info,wran",
+            "debg",
+            "trac",
+            "of",
+            "ofg",
+            "warning",
+            "none",
+            "errors",
+            "access=inof",
+            "a=b=c",
+            "info/(",
+            "access=offf",
+            "app=debugg,info",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_are_not_made_of_others() {
+        let read = |text: &str| {
+            let json = serde_json::from_str::<serde_json::Value>(text).unwrap();
+            within::<_, u32, 0, 100>(json).ok()
+        };
+        for (text, number) in [("1", Some(1)), ("\"1\"", Some(1)), ("100", Some(100))] {
+            assert_eq!(read(text), number);
+        }
+        for bad in [
+            "101",
+            "-1",
+            "1.5",
+            "1.0",
+            "true",
+            "\"yes\"",
+            "\"1.5\"",
+            "\"\"",
+            "99999999999999999999",
+            "\" 1\"",
+        ] {
+            assert_eq!(read(bad), None, "{bad}");
         }
     }
 

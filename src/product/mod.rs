@@ -15,7 +15,7 @@ use crate::config;
 use crate::edge::{self, Path, path};
 use crate::readiness::Check;
 use crate::storage::Preparing;
-use crate::storage::copy::{self, Copied, Progress};
+use crate::storage::copy::{self, Copied, Existing, Progress};
 use cache::Cache;
 use store::{Place, Store};
 
@@ -97,6 +97,16 @@ impl Role {
     }
 }
 
+/// Looks at what stops [`Role::build`], and makes nothing.
+///
+/// # Errors
+/// The setting that does not work, and what is wrong with it.
+pub async fn check(options: &config::Product) -> Result<(), (&'static str, String)> {
+    Place::check(options).await.map_err(|problem| ("product.database_url", problem))?;
+    let cache = cache::Shared::new(options).open();
+    cache.map(drop).map_err(|problem| ("product.cache_url", problem))
+}
+
 /// Brings the role's tables and indexes up to date; returns the migrations that were applied.
 ///
 /// # Errors
@@ -105,19 +115,20 @@ pub async fn migrate(options: &config::Product) -> Result<Vec<String>, String> {
     Place::find(options).await?.prepare().await
 }
 
-/// Makes the products at `to` those at `from`, with everything else that is there left alone.
+/// Copies the products at `from` to `to`; of those that are there already, `existing` says what becomes of them.
 ///
 /// # Errors
 /// Which of the two failed, and why.
 pub async fn copy(
     from: &config::Product,
     to: &config::Product,
+    existing: Existing,
     progress: impl Progress,
 ) -> Result<Copied, String> {
     let (from, to) = (Place::find(from).await?, Place::find(to).await?);
     from.expect_migrated()?;
     to.prepare().await?;
-    copy::copy(&from.open_as_it_is()?, &to.open()?, progress)
+    copy::copy(&from.open_as_it_is()?, &to.open()?, existing, progress)
         .await
         .map_err(|error| error.to_string())
 }

@@ -73,21 +73,43 @@ pub fn bind(
     address: SocketAddr,
     effective: &Effective,
 ) -> Result<Listener, config::Error> {
-    let bound = || -> io::Result<Listener> {
-        let (socket, address) = open(address, TcpSocket::new_v6)?;
-        // A restart must not wait for the connections of the process before.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let socket = socket.listen(BACKLOG)?.into_std()?;
-        Ok(Listener { address: socket.local_addr()?, socket, tls: None })
-    };
-    bound().map_err(|error| {
-        let problem = match error.kind() {
-            io::ErrorKind::AddrInUse => format!("{address} is in use by another process"),
-            _ => format!("cannot listen on {address}: {error}"),
-        };
-        effective.blame(key, problem)
-    })
+    listen(address).map_err(|error| effective.blame(key, cannot(address, &error)))
+}
+
+/// Looks whether `address`, the value of the setting `key`, is one at which [`bind`] could listen. One that is in use is
+/// in order: the shop may be running. Needs a runtime.
+///
+/// # Errors
+/// When the address is not one of this machine's, or not for this user; the line names `key`.
+pub fn check_bind(
+    key: &str,
+    address: SocketAddr,
+    effective: &Effective,
+) -> Result<(), config::Error> {
+    // Only the first thousand ports are for some alone; of the others nobody shall lose one, be it for a moment.
+    let port = if address.port() < 1024 { address.port() } else { 0 };
+    match listen(SocketAddr::new(address.ip(), port)) {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+            Err(effective.blame(key, cannot(address, &error)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<Listener> {
+    let (socket, address) = open(address, TcpSocket::new_v6)?;
+    // A restart must not wait for the connections of the process before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    let socket = socket.listen(BACKLOG)?.into_std()?;
+    Ok(Listener { address: socket.local_addr()?, socket, tls: None })
+}
+
+fn cannot(address: SocketAddr, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!("{address} is in use by another process"),
+        _ => format!("cannot listen on {address}: {error}"),
+    }
 }
 
 /// A socket for `address`, and where to bind it. A kernel that has no IPv6 gives none for `[::]`; there every address is

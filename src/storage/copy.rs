@@ -1,7 +1,8 @@
 //! Copying what a store has into another of its kind, batch by batch, and comparing the two.
 //!
-//! Only what differs is written, so a copy that was cut off goes on where it stopped, and one that is run
-//! again changes nothing.
+//! What the target has stays as it is, unless it is to be overwritten: since the last copy somebody may have changed it
+//! there. Only what is missing or differs is written, so a copy that was cut off goes on where it stopped, and one that
+//! is run again changes nothing.
 
 use std::fmt::Debug;
 
@@ -30,8 +31,20 @@ pub trait Rows {
         rows: &[Self::Row],
     ) -> impl Future<Output = Result<Vec<Self::Row>, StoreError>>;
 
+    /// Writes those of `rows` under whose ids there is nothing; gives how many.
+    fn add(&self, rows: Vec<Self::Row>) -> impl Future<Output = Result<u64, StoreError>>;
+
     /// Writes `rows`, each in place of what has its id.
     fn put(&self, rows: Vec<Self::Row>) -> impl Future<Output = Result<(), StoreError>>;
+}
+
+/// What becomes of a row of the target that differs from the source's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays.
+    Keep,
+    /// It becomes the source's.
+    Overwrite,
 }
 
 /// How many rows a store has, and the sum of their digests, which does not depend on their order.
@@ -46,8 +59,10 @@ pub struct Summary {
 /// What a copy has done.
 #[derive(Clone, Copy, Debug)]
 pub struct Copied {
-    /// The rows that were written, because they were missing or differed.
+    /// The rows that were written, because they were missing, or differed and were to be overwritten.
     pub written: u64,
+    /// The rows that differ, and stay as they were.
+    pub kept: u64,
     /// What the source has.
     pub from: Summary,
     /// What the target has now.
@@ -58,31 +73,36 @@ pub struct Copied {
 pub trait Progress: Fn(u64, u64) {}
 impl<F: Fn(u64, u64)> Progress for F {}
 
-/// Makes `to` have every row of `from`; what else it has stays.
+/// Makes `to` have a row for every one of `from`; what else it has stays.
 ///
 /// # Errors
 /// When either store fails; what was written before stays.
 pub async fn copy<R: Clone + Debug + PartialEq>(
     from: &impl Rows<Row = R>,
     to: &impl Rows<Row = R>,
+    existing: Existing,
     progress: impl Progress,
 ) -> Result<Copied, StoreError> {
     let all = from.count().await?;
-    let (mut written, mut looked_at, mut last) = (0, 0, None);
+    let (mut written, mut kept, mut looked_at, mut last) = (0, 0, 0, None);
     loop {
         let batch = from.behind(last.as_ref()).await?;
         let Some(end) = batch.last().cloned() else { break };
         looked_at += batch.len() as u64;
         let there = to.counterparts(&batch).await?;
         let different = batch.into_iter().filter(|row| !there.contains(row)).collect::<Vec<_>>();
-        written += different.len() as u64;
-        if !different.is_empty() {
-            to.put(different).await?;
-        }
+        let all_different = different.len() as u64;
+        let added = match existing {
+            _ if different.is_empty() => 0,
+            Existing::Keep => to.add(different).await?,
+            Existing::Overwrite => to.put(different).await.map(|()| all_different)?,
+        };
+        written += added;
+        kept += all_different - added;
         last = Some(end);
         progress(looked_at, all);
     }
-    Ok(Copied { written, from: summary(from).await?, to: summary(to).await? })
+    Ok(Copied { written, kept, from: summary(from).await?, to: summary(to).await? })
 }
 
 async fn summary<R: Clone + Debug + PartialEq>(
@@ -128,6 +148,15 @@ mod tests {
             Ok(rows.iter().filter_map(|(id, _)| Some((*id, there.get(id)?.clone()))).collect())
         }
 
+        async fn add(&self, rows: Vec<Self::Row>) -> Result<u64, StoreError> {
+            let mut there = self.0.borrow_mut();
+            let before = there.len();
+            for (id, text) in rows {
+                there.entry(id).or_insert(text);
+            }
+            Ok((there.len() - before) as u64)
+        }
+
         async fn put(&self, rows: Vec<Self::Row>) -> Result<(), StoreError> {
             self.0.borrow_mut().extend(rows);
             Ok(())
@@ -135,18 +164,24 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn only_what_differs_is_written() {
+    async fn only_what_is_missing_is_written_and_what_differs_where_it_is_to_be() {
         let (from, to) = (Table::default(), Table::default());
         from.0.borrow_mut().extend((0..1200).map(|n| (n, n.to_string())));
-        let done = copy(&from, &to, |_, _| {}).await.unwrap();
+        let copy = async |existing| copy(&from, &to, existing, |_, _| {}).await.unwrap();
+        let done = copy(Existing::Keep).await;
         assert_eq!((done.written, done.to), (1200, done.from));
-        let again = copy(&from, &to, |_, _| {}).await.unwrap();
+        let again = copy(Existing::Overwrite).await;
         assert_eq!((again.written, again.to), (0, done.from));
         from.0.borrow_mut().insert(600, "changed".into());
         to.0.borrow_mut().remove(&7);
-        assert_eq!(copy(&from, &to, |_, _| {}).await.unwrap().written, 2);
+        let done = copy(Existing::Keep).await;
+        assert_eq!((done.written, done.kept), (1, 1));
+        assert_eq!(to.0.borrow()[&600], "600");
+        assert_ne!(done.from, done.to, "what stays shows");
+        let done = copy(Existing::Overwrite).await;
+        assert_eq!((done.written, done.kept, done.to), (1, 0, done.from));
         to.0.borrow_mut().insert(5000, "another".into());
-        let done = copy(&from, &to, |_, _| {}).await.unwrap();
+        let done = copy(Existing::Keep).await;
         assert_ne!(done.from, done.to, "what else the target has shows");
     }
 }

@@ -1,6 +1,7 @@
 //! The embedded store: a SQLite file behind a pool, with a write-ahead log that survives `kill -9`.
 
 use std::fs::OpenOptions;
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -137,6 +138,41 @@ pub fn migrate(path: &Path, migrations: EmbeddedMigrations) -> Result<Vec<String
         Ok::<_, Failure>(applied.iter().map(ToString::to_string).collect())
     });
     applied.map_err(|error| format!("cannot migrate {}: {error}", path.display()))
+}
+
+/// Looks whether the file at `path` could be opened, or made where it is missing, and leaves it as it is. Blocks.
+///
+/// # Errors
+/// Why it could not be.
+pub fn check(path: &Path) -> Result<(), String> {
+    let cannot_open = |error: std::io::Error| format!("cannot open {}: {error}", path.display());
+    match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => {
+            let mut begin = Vec::new();
+            file.take(MAGIC.len() as u64).read_to_end(&mut begin).map_err(cannot_open)?;
+            match begin.is_empty() || begin == MAGIC {
+                true => Ok(()),
+                false => Err(format!("cannot open {}: file is not a database", path.display())),
+            }
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => check_folder(path),
+        Err(error) => Err(cannot_open(error)),
+    }
+}
+
+/// How a file of SQLite's begins.
+const MAGIC: &[u8] = b"SQLite format 3\0";
+
+/// Looks whether a file could be made at `path`, with the folders that are missing, and makes nothing.
+///
+/// # Errors
+/// Why it could not be.
+pub fn check_folder(path: &Path) -> Result<(), String> {
+    let there = path.ancestors().skip(1).find(|folder| folder.symlink_metadata().is_ok());
+    let there = there.unwrap_or(Path::new("."));
+    // It has no name at any time.
+    let made = tempfile::tempfile_in(there).map(drop);
+    made.map_err(|error| format!("cannot create {}: {error}", path.display()))
 }
 
 /// The names of the tables in the file at `path`, which must be there. Blocks.

@@ -1,6 +1,7 @@
 //! Logs on standard error: a line for a person on a terminal, a JSON object a line elsewhere.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
 
 use chrono::{SecondsFormat, Utc};
 use env_logger::fmt::Formatter;
@@ -10,16 +11,10 @@ use log::{LevelFilter, Record};
 use serde_json::Map;
 
 use super::writer::Writer;
-use crate::config::{Effective, Error, Log, LogFormat};
+use crate::config::{Log, LogFormat};
 
 /// Starts writing logs as `options` say. Later calls change nothing.
-///
-/// # Errors
-/// When `log.filter` cannot be read.
-pub fn start(options: &Log, effective: &Effective) -> Result<(), Error> {
-    // env_logger itself only complains, and goes on without the filter.
-    let readable = env_filter::Builder::new().try_parse(&options.filter).map(drop);
-    readable.map_err(|error| effective.blame("log.filter", error))?;
+pub fn start(options: &Log) {
     let mut builder = Builder::new();
     // Errors and the audit log stay when the rest is turned down, unless the filter names them.
     builder.target(Target::Pipe(Box::new(Writer::stderr().clone())));
@@ -35,7 +30,6 @@ pub fn start(options: &Log, effective: &Effective) -> Result<(), Error> {
     // A process has one logger: the first.
     let _ = builder.try_init();
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
-    Ok(())
 }
 
 /// Colours for a person at a terminal who wants them (https://no-color.org).
@@ -43,6 +37,11 @@ fn style() -> WriteStyle {
     let is_wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     if io::stderr().is_terminal() && is_wanted { WriteStyle::Always } else { WriteStyle::Never }
 }
+
+/// The most bytes of a line. What collects lines splits longer ones, as Docker does from 16 KiB on.
+const LONGEST: usize = 8 * 1024;
+/// With so many bytes in its texts a line is short enough, whatever JSON makes of them: at most six bytes of one.
+const SHORT: usize = 1024;
 
 /// `time`, `level` and `message`, then the record's own keys.
 fn object(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
@@ -54,8 +53,67 @@ fn object(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     // What cannot be written as JSON is left out.
     let _ = record.key_values().visit(&mut fields);
     fields.0.insert("target".into(), record.target().into());
-    serde_json::to_writer(&mut *out, &fields.0)?;
+    if text_len(&fields.0) <= SHORT {
+        serde_json::to_writer(&mut *out, &fields.0)?;
+    } else {
+        out.write_all(&shortened(fields.0)?)?;
+    }
     out.write_all(b"\n")
+}
+
+/// The bytes in the keys and texts of a line; what is no plain text may be of any length.
+fn text_len(fields: &Map<String, serde_json::Value>) -> usize {
+    let len = |(key, value): (&String, &serde_json::Value)| match value {
+        serde_json::Value::String(text) => key.len() + text.len(),
+        serde_json::Value::Array(_) | serde_json::Value::Object(_) => SHORT + 1,
+        _ => key.len() + 20,
+    };
+    fields.iter().map(len).sum()
+}
+
+/// The line in no more than [`LONGEST`] bytes: texts lose their ends, the longer ones first, and it says so.
+fn shortened(mut fields: Map<String, serde_json::Value>) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(&fields)?;
+    for limit in [4096, 2048, 1024, 512, 128, 32] {
+        if line.len() <= LONGEST {
+            return Ok(line);
+        }
+        for (_, value) in &mut fields {
+            shorten(value, limit);
+        }
+        fields.insert("truncated".into(), true.into());
+        line = serde_json::to_vec(&fields)?;
+    }
+    if line.len() > LONGEST {
+        // Too many keys for any text: those stay that every line has.
+        fields.retain(|key, _| {
+            ["time", "level", "message", "target", "truncated"].contains(&key.as_str())
+        });
+        line = serde_json::to_vec(&fields)?;
+    }
+    Ok(line)
+}
+
+/// Cuts `value`, as JSON has it, off behind `limit` bytes.
+fn shorten(value: &mut serde_json::Value, limit: usize) {
+    let text = match value {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Array(_) | serde_json::Value::Object(_) => value.to_string(),
+        _ => return,
+    };
+    // The length of what JSON makes of it counts.
+    let mut len = 0;
+    let mut too_long = text.char_indices().filter(|(_, c)| {
+        len += match c {
+            '"' | '\\' => 2,
+            '\0'..='\x1f' => 6,
+            c => c.len_utf8(),
+        };
+        len > limit
+    });
+    if let Some((end, _)) = too_long.next() {
+        *value = format!("{}…", &text[..end]).into();
+    }
 }
 
 struct Fields(Map<String, serde_json::Value>);
@@ -72,12 +130,16 @@ impl<'kvs> VisitSource<'kvs> for Fields {
 fn line(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     let style = out.default_level_style(record.level());
     let time = Utc::now().format("%H:%M:%S%.3f");
-    write!(out, "{time} {style}{:<5}{style:#} {}", record.level(), record.args())?;
-    let _ = record.key_values().visit(&mut Pairs(out));
-    writeln!(out)
+    let mut text = record.args().to_string();
+    let _ = record.key_values().visit(&mut Pairs(&mut text));
+    if text.len() > LONGEST {
+        text.truncate(text.floor_char_boundary(LONGEST));
+        text.push('…');
+    }
+    writeln!(out, "{time} {style}{:<5}{style:#} {text}", record.level())
 }
 
-struct Pairs<'a>(&'a mut Formatter);
+struct Pairs<'a>(&'a mut String);
 
 impl<'kvs> VisitSource<'kvs> for Pairs<'_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), KeyError> {
@@ -87,5 +149,45 @@ impl<'kvs> VisitSource<'kvs> for Pairs<'_> {
         }
         write!(self.0, " {key}={value}")?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_line_is_longer_than_what_collects_it_takes(
+            texts in prop::collection::btree_map("[a-z]{1,20}", (any::<String>(), 0..5000_usize), 0..40),
+        ) {
+            let fields = texts.into_iter().map(|(key, (text, times))| (key, text.repeat(times).into()));
+            let mut fields = fields.collect::<Map<_, _>>();
+            fields.insert("time".into(), "2026-01-31T12:00:00.000Z".into());
+            let line = shortened(fields.clone()).unwrap();
+            prop_assert!(line.len() <= LONGEST, "{}", line.len());
+            let read = serde_json::from_slice::<Map<String, serde_json::Value>>(&line).unwrap();
+            prop_assert_eq!(&read["time"], &fields["time"]);
+            if text_len(&fields) <= SHORT {
+                prop_assert!(serde_json::to_vec(&fields).unwrap().len() <= LONGEST);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_long_is_as_it_was() {
+        let mut fields = Map::new();
+        fields.insert("message".into(), "x".repeat(5000).into());
+        fields.insert("path".into(), "/products".into());
+        fields.insert("status".into(), 200.into());
+        assert_eq!(shortened(fields.clone()).unwrap(), serde_json::to_vec(&fields).unwrap());
+        fields.insert("method".into(), "\u{1}".repeat(16_200).into());
+        let line =
+            serde_json::from_slice::<serde_json::Value>(&shortened(fields).unwrap()).unwrap();
+        assert_eq!(
+            (&line["path"], &line["status"], &line["truncated"]),
+            (&"/products".into(), &200.into(), &true.into())
+        );
     }
 }

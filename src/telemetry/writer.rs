@@ -15,6 +15,9 @@ const LINGER: Duration = Duration::from_millis(2);
 /// How long a reader that takes nothing is left alone, where the descriptor does not block.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// The most characters of a last word.
+const LAST_WORD: usize = 2000;
+
 static WRITER: OnceLock<Writer> = OnceLock::new();
 
 /// A queue of lines and the thread that writes them; cheap to clone.
@@ -165,11 +168,16 @@ pub fn dropped_lines() -> u64 {
     WRITER.get().map_or(0, Writer::dropped)
 }
 
-/// Writes `line` to standard error behind the log, as the last word of a process, and waits at most a second until all
+/// Writes `line`, as one, to standard error behind the log, as the last word of a process, and waits at most a second until all
 /// is written.
 pub fn last_word(line: Option<&str>) {
     if let Some(line) = line {
-        Writer::stderr().queue(format!("{line}\n").as_bytes());
+        let mut line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+        if let Some((end, _)) = line.char_indices().nth(LAST_WORD) {
+            line.truncate(end);
+        }
+        line.push('\n');
+        Writer::stderr().queue(line.as_bytes());
     }
     if let Some(writer) = WRITER.get() {
         writer.flush(Duration::from_secs(1));

@@ -1,5 +1,7 @@
 //! What is done to accounts by those who run the shop, beside serving them.
 
+use std::io;
+
 use uuid::Uuid;
 
 use super::hashing::{Hashing, NewPassword};
@@ -11,14 +13,16 @@ use crate::config;
 use crate::contract::{Account, Timestamp, User, UserRole};
 use crate::storage::StoreError;
 
-/// Makes an account with `role` beside that of a customer; gives its id.
+/// Makes an account with `role` beside that of a customer; gives its id. What is left to be done before it is there is
+/// to `tell` its password.
 ///
 /// # Errors
-/// What of it is not valid, that the address is taken, or why the store cannot be used.
+/// What of it is not valid, that the address is taken, that the password cannot be told, or why the store cannot be used.
 pub async fn create(
     options: &config::User,
     (username, email, password): (String, String, String),
     role: UserRole,
+    tell: impl FnOnce() -> io::Result<()>,
 ) -> Result<String, String> {
     let mut new = NewUser::of(username, email, password)?;
     let password = new.password.take().ok_or("the account needs a password")?;
@@ -27,13 +31,24 @@ pub async fn create(
     record.account.roles.insert(0, role);
     record.account.roles.dedup();
     let users = prepared(options).await?;
-    users.insert(&record).await.map_err(|error| match error {
-        StoreError::Duplicate => "an account with this e-mail address exists".into(),
+    let words = |error: StoreError| match error {
+        StoreError::Duplicate => TAKEN.to_owned(),
         error => error.to_string(),
-    })?;
+    };
+    if users.find_by_email(&record.account.user.email).await.map_err(words)?.is_some() {
+        return Err(TAKEN.into());
+    }
+    tell().map_err(|error| untold(&error))?;
+    users.insert(&record).await.map_err(words)?;
     let (id, roles) = (record.id(), roles_to_text(&record.account.roles));
     Audit::of_command().note("created", Some(id), &roles);
     Ok(id.to_string())
+}
+
+const TAKEN: &str = "an account with this e-mail address exists";
+
+fn untold(error: &io::Error) -> String {
+    format!("nothing has changed, for the password cannot be written to standard output: {error}")
 }
 
 /// Makes the account with the address `email` an admin's; its tokens are replaced by those of an admin. Gives
@@ -71,19 +86,23 @@ pub async fn enable(options: &config::User, email: &str) -> Result<bool, String>
     Ok(true)
 }
 
-/// Gives the account with the address `email` another password; its sessions are over.
+/// Gives the account with the address `email` another password; its sessions are over. What is left to be done before
+/// that is to `tell` it.
 ///
 /// # Errors
-/// That there is no such account, what is wrong with the password, or why the store cannot be used.
+/// That there is no such account, what is wrong with the password or that it cannot be told, or why the store cannot be
+/// used.
 pub async fn set_password(
     options: &config::User,
     email: &str,
     password: String,
+    tell: impl FnOnce() -> io::Result<()>,
 ) -> Result<(), String> {
     let users = prepared(options).await?;
     let User { id, username, email, .. } = account(&users, email).await?.user;
     let password = password.try_into().map_err(|problem| format!("the password {problem}"))?;
     let hash = hash(options, password, about(&username, &email)).await?;
+    tell().map_err(|error| untold(&error))?;
     change(&users, id, Changes::password(hash), Ending::Sessions { except: None }).await?;
     Audit::of_command().note("password_changed", Some(id), "all sessions are over");
     Ok(())

@@ -21,8 +21,8 @@ use crate::config::{self, SqlUrl};
 use crate::contract::ProductClient;
 use crate::edge::{self, Path, path};
 use crate::readiness::Check;
-use crate::storage::copy::{self, Copied, Progress};
-use crate::storage::{Preparing, StoreError, StoreState};
+use crate::storage::copy::{self, Copied, Existing, Progress};
+use crate::storage::{Preparing, StoreError, StoreState, sqlite};
 use crate::transport::Peer;
 use authority::Authority;
 pub use chores::{create, enable, promote, set_password};
@@ -76,8 +76,7 @@ impl Role {
             migrate(&options).await.map_err(|problem| ("user.database_url", problem))?;
             state.set_prepared();
         }
-        let may_make = embedded || mode == Mode::Open;
-        let keys = Keyring::open(&options, auth.access_ttl, may_make)?;
+        let keys = Keyring::open(&options, auth.access_ttl, may_make_keys(&options, mode))?;
         Ok(Self {
             authority: Arc::new(Authority::new(keys, verifier, auth, &options)),
             hashing: Hashing::new(&options),
@@ -131,6 +130,22 @@ impl Role {
     }
 }
 
+/// Whether a start makes keys where there are none: those of several processes have to be the same.
+fn may_make_keys(options: &config::User, mode: Mode) -> bool {
+    matches!(options.database_url, SqlUrl::Sqlite(_)) || mode == Mode::Open
+}
+
+/// Looks at what stops [`Role::build`], and makes nothing.
+///
+/// # Errors
+/// The setting that does not work, and what is wrong with it.
+pub fn check(options: &config::User, mode: Mode) -> Result<(), (&'static str, String)> {
+    if let SqlUrl::Sqlite(path) = &options.database_url {
+        sqlite::check(path).map_err(|problem| ("user.database_url", problem))?;
+    }
+    Keyring::check(options, may_make_keys(options, mode))
+}
+
 /// Brings the role's tables up to date; returns the migrations that were applied.
 ///
 /// # Errors
@@ -139,7 +154,7 @@ pub async fn migrate(options: &config::User) -> Result<Vec<String>, String> {
     store::migrate(options).await
 }
 
-/// Makes the accounts at `to` those at `from`, with everything else that is there left alone. Tokens that have ended
+/// Copies the accounts at `from` to `to`; of those that are there already, `existing` says what becomes of them. Tokens that have ended
 /// there have ended here, too.
 ///
 /// # Errors
@@ -147,15 +162,16 @@ pub async fn migrate(options: &config::User) -> Result<Vec<String>, String> {
 pub async fn copy(
     from: &config::User,
     to: &config::User,
+    existing: Existing,
     progress: impl Progress,
 ) -> Result<Copied, String> {
     store::expect_migrated(from).await?;
     let to = prepared(to).await?;
     let from = Store::open(from, StoreState::already_prepared());
     // First, so that no account is there without, however early a copy is cut off.
-    let ended = copy::copy(&Revocations(&from), &Revocations(&to), |_, _| {}).await;
+    let ended = copy::copy(&Revocations(&from), &Revocations(&to), Existing::Keep, |_, _| {}).await;
     ended.map_err(|error| error.to_string())?;
-    copy::copy(&from, &to, progress).await.map_err(|error| match error {
+    copy::copy(&from, &to, existing, progress).await.map_err(|error| match error {
         StoreError::Duplicate => {
             "the target has an e-mail address of the source under another id".into()
         }

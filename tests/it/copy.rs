@@ -176,3 +176,44 @@ async fn what_cannot_be_copied_says_why() {
         assert!(!well && text.contains(why) && text.lines().count() == 1, "{text}");
     }
 }
+
+#[actix_rt::test]
+async fn what_the_target_has_stays_unless_it_is_to_be_overwritten() {
+    let postgres = Server::start(Kind::Postgres);
+    let shop = Shop::start(Topology::OneProcess);
+    let (client, folder) = (shop.gateway(), shop.folder.path());
+    client.register("neo").await;
+    client.add_product("Lamp", 1.25).await;
+    let set = |url: Option<&str>, email: &str| {
+        let mut command = Process::command(folder);
+        command.args(["user", "password", email]).envs(url.map(|url| ("DATABASE_URL", url)));
+        let output = Process::run(command);
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().find_map(|line| line.strip_prefix("password: ")).unwrap().to_owned()
+    };
+    let email = "neo@example.com";
+    let old = set(None, email);
+    for (target, whole) in [(postgres.url(), true), ("sqlite://other/user.db".to_owned(), true)] {
+        let from = "sqlite://data/user.db";
+        assert_eq!(copy(folder, from, &target).0, whole);
+        // Changed there, and the first shop has one more since.
+        let new = set(Some(&target), email);
+        client.register(&format!("u{}", target.len())).await;
+        let (well, text) = copy(folder, from, &target);
+        assert!(!well && text.starts_with("wrote 1 accounts"), "{text}");
+        assert!(text.contains("1 of them differ and stay as they are; --overwrite"), "{text}");
+        let mut command = Process::command(folder);
+        command.env("DATABASE_URL", &target).env("MONGODB_URL", "sqlite://other/product.db");
+        let other = Process::start(folder, command);
+        other.client("gateway").signed_in(email, &new).await;
+        drop(other);
+        let mut command = Process::command(folder);
+        command.args(["copy", "--overwrite", "--from", from, "--to", &target]);
+        let output = Process::run(command);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.starts_with("wrote 1 accounts"), "{text}");
+        let mut command = Process::command(folder);
+        command.env("DATABASE_URL", &target).env("MONGODB_URL", "sqlite://other/product.db");
+        Process::start(folder, command).client("gateway").signed_in(email, &old).await;
+    }
+}

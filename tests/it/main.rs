@@ -5,6 +5,8 @@
 mod attacks;
 mod auth;
 mod cache;
+mod commands;
+mod config;
 mod content;
 mod copy;
 mod doubt;

@@ -11,7 +11,7 @@ use secrecy::ExposeSecret as _;
 
 use super::cache::Cache;
 use super::model::{Cursor, NewProduct};
-use crate::config::{DocumentUrl, Product as Options};
+use crate::config::{DocumentUrl, Product as Options, hide_password};
 use crate::contract::{Money, Product, Version};
 use crate::storage::copy::Rows;
 use crate::storage::{Limits, StoreError, StoreState, to_the_end};
@@ -63,7 +63,8 @@ impl Place {
             DocumentUrl::Sqlite(path) => BackEnd::Sqlite(path.clone()),
             DocumentUrl::Mongo(url) => {
                 let parsed = ClientOptions::parse(url.expose_secret()).await;
-                BackEnd::Mongo(Box::new(parsed.map_err(|error| error.to_string())?))
+                let told = |error: mongodb::error::Error| hide_password(url, &error.to_string());
+                BackEnd::Mongo(Box::new(parsed.map_err(told)?))
             }
         };
         let limits = Limits {
@@ -75,6 +76,19 @@ impl Place {
             state: StoreState::default(),
         };
         Ok(Self { back_end, limits })
+    }
+
+    /// Looks at what stops [`Place::find`] and [`Place::prepare`] on this machine, and makes nothing.
+    ///
+    /// # Errors
+    /// What is wrong with the URL.
+    pub(super) async fn check(options: &Options) -> Result<(), String> {
+        match &options.database_url {
+            DocumentUrl::Sqlite(path) => crate::storage::sqlite::check(path),
+            // DNS, by which these are found, is not asked.
+            DocumentUrl::Mongo(url) if url.expose_secret().starts_with("mongodb+srv://") => Ok(()),
+            DocumentUrl::Mongo(_) => Self::find(options).await?.open().map(drop),
+        }
     }
 
     /// Whether the place is a file of this machine.
@@ -245,6 +259,10 @@ impl Rows for Store {
     async fn counterparts(&self, rows: &[Product]) -> Result<Vec<Product>, StoreError> {
         let ids = rows.iter().map(|product| product.id).collect::<Vec<_>>();
         on_back_end!(self.among(ids))
+    }
+
+    async fn add(&self, rows: Vec<Product>) -> Result<u64, StoreError> {
+        self.insert_missing(rows).await.map(|added| added as u64)
     }
 
     async fn put(&self, rows: Vec<Product>) -> Result<(), StoreError> {

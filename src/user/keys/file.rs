@@ -1,8 +1,7 @@
 //! The file that keys stand in: how it is read, made, and changed.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,12 +9,13 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use secrecy::ExposeSecret as _;
 use tempfile::NamedTempFile;
 
-use super::{Key, PATH, Read, delta, in_use, random};
+use super::{Key, PATH, Read, delta, in_use, is_missing, random};
 use crate::auth::{AUDIT, SigningKey};
 use crate::config::User as Options;
 
 /// Puts a new key before those of the file that `options` name, and takes out those that verify nothing any
-/// more. It signs after `delay`: by then all who verify have it. Returns its name.
+/// more. It signs after `delay`: by then all who verify have it. Returns its name, which `tell` is told before it is
+/// there.
 ///
 /// # Errors
 /// The setting that does not work, and what is wrong with it; nothing has changed then.
@@ -23,6 +23,7 @@ pub fn rotate(
     options: &Options,
     access_ttl: Duration,
     delay: Duration,
+    tell: impl FnOnce(&str) -> io::Result<()>,
 ) -> Result<String, (&'static str, String)> {
     if !options.signing_keys.expose_secret().is_empty() {
         let problem = "the keys are given in a setting, where only you can add one: put before them 64 \
@@ -33,51 +34,64 @@ pub fn rotate(
     }
     let path = &options.signing_keys_path;
     let fail = |problem: String| (PATH, problem);
-    if !path.exists() {
+    if is_missing(path) {
         make(path).map_err(|error| fail(format!("cannot make {}: {error}", path.display())))?;
         let first = read(path).map_err(fail)?.keys.remove(0);
-        return Ok(first.key.public().kid.clone());
+        let name = first.key.public().kid.clone();
+        // A first key is the one to have, whoever gets to know its name.
+        tell(&name)
+            .map_err(|error| fail(format!("made key {name}, and cannot say so: {error}")))?;
+        return Ok(name);
     }
-    // Also the sign to others that the file is about to be replaced.
-    let new = path.with_added_extension("new");
-    let mut file = create(&new).map_err(|error| {
-        fail(format!(
-            "cannot make {} ({error}): another rotation is at work, or was cut off",
-            new.display()
-        ))
-    })?;
-    let outcome = add(&mut file, path, access_ttl, delay);
-    let outcome = outcome.and_then(|name| match fs::rename(&new, path) {
-        Ok(()) => Ok(name),
-        Err(error) => Err(format!("cannot write {}: {error}", path.display())),
-    });
-    if outcome.is_err() {
-        // What went wrong is told; a file that cannot be removed is told next time.
-        let _ = fs::remove_file(&new);
+    let folder = folder_of(path);
+    let folder = File::open(folder)
+        .map_err(|error| fail(format!("cannot open {}: {error}", folder.display())))?;
+    // Goes with the process, however that ends.
+    match folder.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(fail("another rotation is at work; try again when it is done".into()));
+        }
+        Err(TryLockError::Error(error)) => {
+            return Err(fail(format!("cannot lock the folder of {}: {error}", path.display())));
+        }
     }
-    if let Ok(name) = &outcome {
-        log::info!(target: AUDIT, event = "keys_rotated"; "keys_rotated: {name}");
-    }
-    outcome.map_err(fail)
+    let name = add(path, access_ttl, delay, tell).map_err(fail)?;
+    // It is there already; after a power cut, too, once the folder has been written.
+    let _ = folder.sync_all();
+    log::info!(target: AUDIT, event = "keys_rotated"; "keys_rotated: {name}");
+    Ok(name)
 }
 
-/// Writes the keys of `path` that are in use to `file`, behind a new one; gives its name.
+/// Puts a new key before those of `path` that are in use, at once and whole; gives its name.
 fn add(
-    file: &mut File,
     path: &Path,
     access_ttl: Duration,
     delay: Duration,
+    tell: impl FnOnce(&str) -> io::Result<()>,
 ) -> Result<String, String> {
     let old = read(path)?.keys;
-    let since = Utc::now() + delta(delay);
+    let since = Utc::now().checked_add_signed(delta(delay));
+    let since = since.ok_or("no key can begin to sign that late")?;
     let seed = hex::encode(random().map_err(|error| error.to_string())?);
     let line = format!("{} {}", seed, since.to_rfc3339_opts(SecondsFormat::Secs, true));
     let mut keys = parse(&line)?;
     keys.extend(old);
     let lines = in_use(&keys, access_ttl).map(|key| key.line.as_str()).collect::<Vec<_>>();
     let text = format!("{HEADER}{}\n", lines.join("\n"));
-    write(file, &text).map_err(|error| format!("cannot write the new keys: {error}"))?;
-    Ok(keys.remove(0).key.public().kid.clone())
+    let name = keys.remove(0).key.public().kid.clone();
+    let cannot = |error: io::Error| format!("cannot write {}: {error}", path.display());
+    // Whatever happens before it has its name, it is removed.
+    let mut whole = NamedTempFile::new_in(folder_of(path)).map_err(cannot)?;
+    write(whole.as_file_mut(), &text).map_err(cannot)?;
+    tell(&name).map_err(|error| format!("cannot say which key it is: {error}"))?;
+    whole.persist(path).map_err(|failed| cannot(failed.error))?;
+    Ok(name)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
 }
 
 const HEADER: &str =
@@ -86,8 +100,7 @@ const HEADER: &str =
 /// Makes a file of one key, unless somebody else has just done so. What is left of one that was cut off
 /// is in nobody's way.
 pub(super) fn make(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     fs::create_dir_all(folder)?;
     let mut whole = NamedTempFile::new_in(folder)?;
     write(whole.as_file_mut(), &format!("{HEADER}{}\n", hex::encode(random()?)))?;
@@ -103,10 +116,6 @@ pub(super) fn make(path: &Path) -> io::Result<()> {
 fn write(file: &mut File, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()
-}
-
-fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 pub(super) fn modified(path: &Path) -> Option<SystemTime> {

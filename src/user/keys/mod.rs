@@ -3,7 +3,7 @@
 mod file;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,6 +15,7 @@ use crate::auth::{AUDIT, MARGIN, SigningKey};
 use crate::config::User as Options;
 use crate::contract::JwkSet;
 use crate::error::Error;
+use crate::storage::sqlite;
 
 pub use file::rotate;
 use file::{make, modified, parse, read};
@@ -62,24 +63,33 @@ impl Keyring {
         access_ttl: Duration,
         may_make: bool,
     ) -> Result<Self, (&'static str, String)> {
-        let given = options.signing_keys.expose_secret();
-        if !given.is_empty() {
-            let keys = parse(given).map_err(|problem| ("user.signing_keys", problem))?;
+        if let Some(keys) = given(options)? {
             let read =
                 Mutex::new(Read { keys, modified: None, looked: Instant::now(), problem: None });
             return Ok(Self { file: None, access_ttl, read });
         }
         let path = &options.signing_keys_path;
-        if may_make && !path.exists() {
+        if may_make && is_missing(path) {
             make(path)
                 .map_err(|error| (PATH, format!("cannot make {}: {error}", path.display())))?;
         }
-        let read = read(path).map_err(|problem| {
-            let missing = !path.exists();
-            let hint = "; `app keys rotate` makes it, or set user.signing_keys";
-            (PATH, format!("{problem}{}", if missing { hint } else { "" }))
-        })?;
+        let read = read_there(path)?;
         Ok(Self { file: Some(path.clone()), access_ttl, read: Mutex::new(read) })
+    }
+
+    /// Looks at what stops [`Keyring::open`], and makes nothing.
+    ///
+    /// # Errors
+    /// The setting that does not work, and why.
+    pub(super) fn check(options: &Options, may_make: bool) -> Result<(), (&'static str, String)> {
+        let path = &options.signing_keys_path;
+        match given(options)? {
+            Some(_) => Ok(()),
+            None if may_make && is_missing(path) => {
+                sqlite::check_folder(path).map_err(|problem| (PATH, problem))
+            }
+            None => read_there(path).map(drop),
+        }
     }
 
     /// The key that signs now: the newest that others have had time to get to know.
@@ -126,6 +136,27 @@ impl Keyring {
         }
         current
     }
+}
+
+/// The keys of the setting, where there are any.
+fn given(options: &Options) -> Result<Option<Vec<Key>>, (&'static str, String)> {
+    match options.signing_keys.expose_secret() {
+        "" => Ok(None),
+        given => parse(given).map(Some).map_err(|problem| ("user.signing_keys", problem)),
+    }
+}
+
+/// Whether nothing has that name. What cannot be looked at may be there, and so does a link that leads nowhere.
+fn is_missing(path: &Path) -> bool {
+    path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// The keys of a file that must be there.
+fn read_there(path: &Path) -> Result<Read, (&'static str, String)> {
+    read(path).map_err(|problem| {
+        let hint = "; `app keys rotate` makes it, or set user.signing_keys";
+        (PATH, format!("{problem}{}", if is_missing(path) { hint } else { "" }))
+    })
 }
 
 /// Those of `keys` whose tokens may still be good. A key signs no more once the next one does.

@@ -43,6 +43,26 @@ impl Rows for Store {
         .await
     }
 
+    async fn add(&self, rows: Vec<Record>) -> Result<u64, StoreError> {
+        let pool = self.pool()?;
+        to_the_end(&self.limits, async move {
+            let added = on_either!(&mut pool.get().await?, connection => {
+                connection.transaction::<usize, diesel::result::Error, _>(async |connection| {
+                    let mut added = 0;
+                    for record in &rows {
+                        let add = diesel::insert_into(users::table).values(Row::from(record));
+                        let add = add.on_conflict(users::id).do_nothing();
+                        added += add.execute(connection).await?;
+                    }
+                    Ok(added)
+                })
+                .await
+            })?;
+            Ok(added as u64)
+        })
+        .await
+    }
+
     async fn put(&self, rows: Vec<Record>) -> Result<(), StoreError> {
         let pool = self.pool()?;
         to_the_end(&self.limits, async move {
@@ -107,6 +127,12 @@ impl Rows for Revocations<'_> {
             rows.into_iter().map(revocation).collect()
         })
         .await
+    }
+
+    /// As below: a later end of the same account's tokens holds, whoever has it.
+    async fn add(&self, rows: Vec<Revocation>) -> Result<u64, StoreError> {
+        let all = rows.len() as u64;
+        self.put(rows).await.map(|()| all)
     }
 
     /// A later one that is there already stays.
