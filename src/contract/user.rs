@@ -20,7 +20,7 @@ pub struct User {
     /// What the user is called.
     #[schema(example = "Neo")]
     pub username: String,
-    /// As it was registered; no other account has it in any mix of cases.
+    /// As it was registered; no other account has it in any mix of cases, nor with its domain in another spelling.
     #[schema(example = "neo@matrix.com")]
     pub email: String,
     /// When the account was registered.

@@ -39,7 +39,7 @@ pub use headers::{SecurityHeaders, vary};
 pub use page::Limit;
 #[cfg(test)]
 pub(crate) use patterns::allows;
-pub use patterns::{line_schema, text_schema};
+pub use patterns::{LineError, is_invisible, line, line_schema, text_schema};
 pub use routes::{Path, admit, path};
 
 use crate::auth::Guard;

@@ -1,14 +1,99 @@
-//! Texts in the OpenAPI document: what the code that takes them says in Rust, as regular expressions (ECMA-262).
+//! Texts that people write, and what the OpenAPI document says of them: the same in Rust and as regular expressions
+//! (ECMA-262).
 
 use utoipa::openapi::{Object, ObjectBuilder, Type};
 
 /// What `char::is_whitespace` means.
 const SPACE: &str = r"[\t-\r \u0085\u00A0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000]*";
-/// A letter that is neither that nor a control character, and on one line with others any number of letters.
+/// One line: first what cannot be seen, then something that can, then anything that a line may have, not ending in white
+/// space. [`INVISIBLE`] knows more than it, beyond the basic plane: not every engine can name those.
 const LINE: &str = concat!(
-    r"[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000](?:[^\u0000-\u001F\u007F-\u009F]*",
+    // Nothing that can be seen: it begins with other than white space, and may have that as well.
+    r"(?:[\u00AD\u034F\u061C\u115F\u1160\u17B4\u17B5\u180B-\u180F\u200B-\u200F\u202A-\u202E\u2060-\u206F\u2800\u3164",
+    r"\uFDD0-\uFDEF\uFE00-\uFE0F\uFEFF\uFFA0\uFFF0-\uFFFB\uFFFE\uFFFF]",
+    r"[ \u00A0\u1680\u2000-\u200A\u202F\u205F\u3000\u00AD\u034F\u061C\u115F\u1160\u17B4\u17B5\u180B-\u180F",
+    r"\u200B-\u200F\u202A-\u202E\u2060-\u206F\u2800\u3164\uFDD0-\uFDEF\uFE00-\uFE0F\uFEFF\uFFA0\uFFF0-\uFFFB",
+    r"\uFFFE\uFFFF]*)?",
+    // What can be seen.
+    r"[^\u0000-\u0020\u007F-\u00A0\u00AD\u034F\u061C\u115F\u1160\u1680\u17B4\u17B5\u180B-\u180F\u2000-\u200F",
+    r"\u2028-\u202F\u205F-\u206F\u2800\u3000\u3164\uFDD0-\uFDEF\uFE00-\uFE0F\uFEFF\uFFA0\uFFF0-\uFFFB\uFFFE\uFFFF]",
+    // All that a line may have, and at its end no white space.
+    r"(?:[^\u0000-\u001F\u007F-\u009F\u2028\u2029]*",
     r"[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000])?",
 );
+
+/// What cannot be seen, beside white space: Unicode's `Default_Ignorable_Code_Point`, and what fonts draw as a blank.
+const INVISIBLE: [(char, char); 22] = [
+    ('\u{AD}', '\u{AD}'),
+    ('\u{34F}', '\u{34F}'),
+    ('\u{61C}', '\u{61C}'),
+    ('\u{115F}', '\u{1160}'),
+    ('\u{17B4}', '\u{17B5}'),
+    ('\u{180B}', '\u{180F}'),
+    ('\u{200B}', '\u{200F}'),
+    ('\u{202A}', '\u{202E}'),
+    ('\u{2060}', '\u{206F}'),
+    ('\u{2800}', '\u{2800}'),
+    ('\u{3164}', '\u{3164}'),
+    ('\u{FDD0}', '\u{FDEF}'),
+    ('\u{FE00}', '\u{FE0F}'),
+    ('\u{FEFF}', '\u{FEFF}'),
+    ('\u{FFA0}', '\u{FFA0}'),
+    ('\u{FFF0}', '\u{FFFB}'),
+    ('\u{FFFE}', '\u{FFFF}'),
+    ('\u{16FE4}', '\u{16FE4}'),
+    ('\u{1BCA0}', '\u{1BCA3}'),
+    ('\u{1D159}', '\u{1D159}'),
+    ('\u{1D173}', '\u{1D17A}'),
+    ('\u{E0000}', '\u{E0FFF}'),
+];
+
+/// Why a text is no line that somebody could read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LineError {
+    /// There is nothing but white space.
+    #[error("must not be empty")]
+    Empty,
+    /// Nothing in it can be seen.
+    #[error("must have something that can be seen")]
+    Invisible,
+    /// It is longer than that many characters.
+    #[error("must have at most {0} characters")]
+    Long(usize),
+    /// It has what ends a line, or another control character.
+    #[error("must be one line, without control characters")]
+    Control,
+}
+
+/// The line that `text` is once white space around it is taken off; `max` counts it as it was sent, as the document
+/// does, which knows nothing of trimming.
+///
+/// # Errors
+/// What is wrong with it as a line.
+pub fn line(text: &str, max: usize) -> Result<&str, LineError> {
+    let line = text.trim();
+    if line.is_empty() {
+        Err(LineError::Empty)
+    } else if text.chars().count() > max {
+        Err(LineError::Long(max))
+    } else if line.chars().any(ends_lines) {
+        Err(LineError::Control)
+    } else if line.chars().all(|letter| letter.is_whitespace() || is_invisible(letter)) {
+        Err(LineError::Invisible)
+    } else {
+        Ok(line)
+    }
+}
+
+/// Control characters, among them those that end lines, and Unicode's own two of these.
+fn ends_lines(letter: char) -> bool {
+    letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}')
+}
+
+/// Whether nobody sees `letter`, though it is no white space.
+pub fn is_invisible(letter: char) -> bool {
+    INVISIBLE.iter().any(|(first, last)| (*first..=*last).contains(&letter))
+}
 
 /// The schema of a text on one line, from which white space around it is taken off.
 pub fn line_schema(description: &str, max: usize, example: &str) -> Object {
@@ -61,7 +146,13 @@ mod tests {
         let letter = prop_oneof![
             any::<char>(),
             proptest::char::range('\u{0}', '\u{ff}'),
-            proptest::char::range('\u{2000}', '\u{2030}'),
+            proptest::char::range('\u{2000}', '\u{2070}'),
+            proptest::sample::select(INVISIBLE.to_vec()).prop_map(|(first, _)| first),
+            proptest::sample::select(INVISIBLE.to_vec()).prop_map(|(_, last)| last),
+            // Beside them.
+            proptest::sample::select(vec![
+                '\u{ac}', '\u{ae}', '\u{27ff}', '\u{2801}', '\u{fffc}', '\u{fe10}'
+            ]),
             Just('\u{1680}'),
             Just('\u{205f}'),
             Just('\u{3000}'),
@@ -74,9 +165,47 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 4096, ..ProptestConfig::default() })]
         #[test]
         fn a_line_is_what_the_roles_take_for_one(text in text()) {
-            let line = text.trim();
-            let taken = !line.is_empty() && !line.chars().any(char::is_control);
-            prop_assert_eq!(LINES.is_match(&text), taken, "{:?}", text);
+            // The pattern stops at the basic plane.
+            let basic = !text.chars().any(|letter| letter > '\u{ffff}' && is_invisible(letter));
+            let taken = line(&text, 64).is_ok();
+            prop_assert!(!taken || LINES.is_match(&text), "{:?}", text);
+            prop_assert!(!basic || taken == LINES.is_match(&text), "{:?}", text);
         }
+    }
+
+    #[test]
+    fn a_line_has_something_to_see_and_no_end_within() {
+        for good in [
+            "Lamp",
+            " Lamp\n",
+            "\u{200b}Lamp",
+            "نام\u{200c}ها",
+            "שלום\u{200f}",
+            "Zoë \u{202e}x",
+            "👩\u{200d}🔧",
+            "❤\u{fe0f}",
+        ] {
+            assert_eq!(line(good, 20), Ok(good.trim()), "{good:?}");
+        }
+        for blank in [
+            "\u{200b}",
+            "\u{feff}\u{200d} \u{2060}",
+            "\u{ad}",
+            "\u{3164}",
+            "\u{2800}",
+            "\u{e0001}\u{e0020}",
+            "\u{fe0f}",
+            "\u{180e}",
+        ] {
+            assert_eq!(line(blank, 20), Err(LineError::Invisible), "{blank:?}");
+        }
+        for end in [
+            "\n", "\u{b}", "\u{c}", "\r", "\u{85}", "\u{2028}", "\u{2029}", "\0", "\u{1b}",
+            "\u{9b}",
+        ] {
+            assert_eq!(line(&format!("a{end}b"), 20), Err(LineError::Control), "{end:?}");
+        }
+        assert_eq!(line(" \u{2003}\n", 20), Err(LineError::Empty));
+        assert_eq!(line(" Lamp", 4), Err(LineError::Long(4)));
     }
 }

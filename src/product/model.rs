@@ -11,7 +11,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use crate::contract::{Money, Product, Version, now};
-use crate::edge::{Fields, Limit, Query, line_schema};
+use crate::edge::{Fields, Limit, LineError, Query, line, line_schema};
 use crate::error::Error;
 
 /// What a product is called: 1 to 200 characters on one line, without white space around them.
@@ -33,17 +33,10 @@ impl PartialSchema for Name {
 }
 
 impl TryFrom<String> for Name {
-    type Error = &'static str;
+    type Error = LineError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let name = text.trim();
-        // As many as the document says, which knows nothing of trimming.
-        match text.chars().count() {
-            _ if name.is_empty() => Err("must not be empty"),
-            201.. => Err("must have at most 200 characters"),
-            _ if name.chars().any(char::is_control) => Err("must not have control characters"),
-            _ => Ok(Self(name.to_owned())),
-        }
+        line(&text, 200).map(|name| Self(name.to_owned()))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod authority;
 mod chores;
+mod email;
 mod export;
 mod handlers;
 mod hashing;

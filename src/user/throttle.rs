@@ -11,7 +11,7 @@ use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 use uuid::Uuid;
 
-use super::model::email_key;
+use super::email::email_key;
 use crate::config::User as Options;
 use crate::error::{Error, Kind};
 use crate::storage::digest;

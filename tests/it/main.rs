@@ -31,6 +31,7 @@ mod stores_full;
 mod stores_held;
 mod stuck;
 mod support;
+mod texts;
 mod tls;
 mod topologies;
 mod transport;

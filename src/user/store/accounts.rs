@@ -10,7 +10,8 @@ use super::{Record, Row, Store, revocation};
 use crate::contract::{Revocation, Timestamp, UserRole, now};
 use crate::storage::sql::on_either;
 use crate::storage::{StoreError, in_time, to_the_end};
-use crate::user::model::{email_key, roles_to_text};
+use crate::user::email::email_key;
+use crate::user::model::roles_to_text;
 
 /// What changes of an account; what is absent stays.
 #[derive(Clone, Debug, Default, AsChangeset)]

@@ -11,7 +11,8 @@ use diesel::prelude::*;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use uuid::Uuid;
 
-use super::model::{email_key, roles_from_text, roles_to_text};
+use super::email::email_key;
+use super::model::{roles_from_text, roles_to_text};
 use crate::config::{SqlUrl, User as Options};
 use crate::contract::{Account, Revocation, User, UserRole};
 use crate::storage::sql::Pool;
