@@ -7,8 +7,8 @@ use crate::auth::Mode;
 use crate::{edge, gateway, product, user};
 
 const ABOUT: &str = "Accounts and a catalogue behind one address. An error is a problem of \
-    [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) with a stable `type`. Fields and parameters that are not \
-    known here are ignored. Every GET also answers HEAD.";
+    [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) with a stable `type`. A field or a parameter that is not \
+    known here is refused: 422 names it. Every GET also answers HEAD.";
 
 /// The document of a shop whose `auth.mode` is `mode`, whichever of its roles run here: JSON, OpenAPI 3.1.
 pub(super) fn document(mode: Mode) -> Bytes {

@@ -66,6 +66,11 @@ impl Rule {
         if self.free_when_open && mode == Mode::Open { Access::Anyone } else { self.access }
     }
 
+    /// Whether the answer depends on who asks: somebody has to, if not in every mode.
+    pub fn is_personal(self) -> bool {
+        matches!(self.access, Access::SignedIn | Access::Admin)
+    }
+
     /// Whether a request's token makes no difference.
     pub fn is_public(self) -> bool {
         self.access == Access::Public

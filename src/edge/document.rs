@@ -9,11 +9,12 @@ use utoipa::PartialSchema as _;
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
+use utoipa::openapi::schema::{AdditionalProperties, ArrayItems};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Array, Object, Schema, Type};
 use utoipa::openapi::{
     Components, ComponentsBuilder, Content, Header, OpenApi, Ref, RefOr, Response, ResponseBuilder,
 };
-use utoipa::openapi::{Object, Type};
 
 use super::Path;
 use crate::auth::{Access, Mode, Rule};
@@ -38,18 +39,68 @@ const ANY: [Kind; 7] = [
 /// Adds to what handlers have `written` what their routes say in `mode`, and what every answer has. A problem
 /// of which a handler has only written when it comes gets its form here.
 pub fn document(mut written: OpenApi, paths: &[Path], mode: Mode) -> OpenApi {
+    let mut bodies = BTreeSet::new();
     for path in paths {
         let Some(item) = written.paths.paths.get_mut(path.pattern()) else { continue };
         for (method, rule) in path.operations() {
             if let Some(operation) = slot(item, method).and_then(Option::as_mut) {
                 complete(operation, *rule, mode);
-                if !method.is_safe() {
+                if *method != Method::GET {
+                    // Also where no body is asked for: what comes all the same is looked at.
+                    add_problem(operation, Kind::UnsupportedMediaType);
                     add_problem(operation, Kind::InsufficientStorage);
                 }
+                if path.refuses_queries() || *method != Method::GET {
+                    add_problem(operation, Kind::Invalid);
+                }
+                bodies.extend(body_schemas(operation));
             }
         }
     }
+    if let Some(components) = &mut written.components {
+        bodies.iter().for_each(|name| close(components, name));
+    }
     written
+}
+
+/// The names of the schemas of what a request of `operation` may have in its body.
+fn body_schemas(operation: &Operation) -> Vec<String> {
+    let contents = operation.request_body.iter().flat_map(|body| match body {
+        RefOr::T(body) => body.content.values().collect(),
+        RefOr::Ref(_) => Vec::new(),
+    });
+    let schemas = contents.filter_map(|content| match content {
+        RefOr::T(content) => content.schema.as_ref(),
+        RefOr::Ref(_) => None,
+    });
+    schemas.filter_map(named).collect()
+}
+
+/// The name of the component that `schema` refers to.
+fn named(schema: &RefOr<Schema>) -> Option<String> {
+    match schema {
+        RefOr::Ref(reference) => reference.ref_location.rsplit('/').next().map(str::to_owned),
+        RefOr::T(_) => None,
+    }
+}
+
+/// Says of the object that `components` have as `name`, and of those in it, that they have no other fields, as
+/// [`super::Fields`] does.
+fn close(components: &mut Components, name: &str) {
+    let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(name) else { return };
+    if object.properties.is_empty() || object.additional_properties.is_some() {
+        return;
+    }
+    object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+    let inner = object.properties.values().filter_map(|property| match property {
+        RefOr::T(Schema::Array(Array { items: ArrayItems::RefOrSchema(items), .. })) => {
+            named(items)
+        }
+        property => named(property),
+    });
+    for name in inner.collect::<Vec<_>>() {
+        close(components, &name);
+    }
 }
 
 /// What the parts of all roles refer to: problems, the header that every answer has, and the way to say who asks.
@@ -122,11 +173,10 @@ fn complete(operation: &mut Operation, rule: Rule, mode: Mode) {
         // To a host that is not this machine.
         kinds.push(Kind::Forbidden);
     }
-    for kind in kinds {
-        add_problem(operation, kind);
-    }
+    kinds.into_iter().for_each(|kind| add_problem(operation, kind));
 }
 
+/// Says that a request of `operation` may come to the problem of `kind`.
 fn add_problem(operation: &mut Operation, kind: Kind) {
     let status = kind.status().as_str().to_owned();
     let response = || RefOr::Ref(Ref::from_response_name(name(kind)));
@@ -183,6 +233,10 @@ fn problem(kind: Kind, description: &str) -> Response {
         ),
         Kind::MethodNotAllowed => response
             .header("Allow", always(header(Type::String, "The methods that this path takes"))),
+        Kind::UnsupportedMediaType => response.header(
+            "Accept-Encoding",
+            header(Type::String, "Which codings are taken, where another was sent (RFC 9110)"),
+        ),
         Kind::TooManyRequests => {
             response.header("Retry-After", always(header(Type::Integer, "Seconds to wait")))
         }

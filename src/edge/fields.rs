@@ -1,14 +1,23 @@
-//! Reads a JSON object or a query field by field, so that one answer names all that is wrong.
+//! Reads a JSON object or a query field by field, so that one answer names all that is wrong, and all that nobody asked
+//! for: nothing that a client says is left out in silence.
 
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Ready, ready};
 use std::str::FromStr;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{CONTENT_TYPE, EXPECT, HeaderMap};
+use actix_web::http::Method;
+use actix_web::http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName,
+    HeaderValue,
+};
 use actix_web::web::{self, Bytes};
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::future::LocalBoxFuture;
 use futures_util::{Stream, StreamExt as _};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::too_large;
@@ -25,20 +34,60 @@ impl BodyLimit {
     }
 }
 
-/// The fields of a request's JSON object. Unknown ones are ignored.
-#[derive(Debug)]
+/// How many fields that nobody knows one answer names, and how much of each name.
+const NAMED: usize = 20;
+const NAME: usize = 64;
+
+/// The fields of a request's JSON object.
+#[derive(Debug, Default)]
 pub struct Fields {
     object: Map<String, Value>,
     errors: Vec<FieldError>,
 }
 
+/// A JSON object, and the names that it has more than once.
+#[derive(Default)]
+struct Object {
+    fields: Map<String, Value>,
+    repeated: Vec<String>,
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Object, A::Error> {
+                let mut object = Object::default();
+                while let Some((name, value)) = entries.next_entry::<String, Value>()? {
+                    if object.fields.insert(name.clone(), value).is_some() {
+                        object.repeated.push(name);
+                    }
+                }
+                Ok(object)
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
 impl Fields {
     /// Takes the field `name`, whose type says what is valid; notes what is wrong with it.
     pub fn required<T: DeserializeOwned>(&mut self, name: &'static str) -> Option<T> {
-        let parsed = match self.object.remove(name) {
+        let mut unknown = Vec::new();
+        let parsed = match self.object.shift_remove(name) {
             None | Some(Value::Null) => Err("is required".to_owned()),
-            Some(value) => serde_json::from_value(value).map_err(|error| error.to_string()),
+            Some(value) => serde_ignored::deserialize(value, |path| {
+                unknown.push(format!("{name}.{path}"));
+            })
+            .map_err(|error| error.to_string()),
         };
+        refuse(&mut self.errors, unknown, UNKNOWN);
         parsed.map_err(|detail| self.errors.push(FieldError::new(name, detail))).ok()
     }
 
@@ -51,11 +100,12 @@ impl Fields {
         self.required(name)
     }
 
-    /// Gives back `value`, which was made of fields that were all valid.
+    /// Gives back `value`, which was made of fields that were all valid, and all that there were.
     ///
     /// # Errors
-    /// 422 with one entry a field that was not.
-    pub fn finish<T>(self, value: Option<T>) -> Result<T, Error> {
+    /// 422 with one entry a field that was not, or that nobody has taken.
+    pub fn finish<T>(mut self, value: Option<T>) -> Result<T, Error> {
+        refuse(&mut self.errors, self.object.into_iter().map(|(name, _)| name), UNKNOWN);
         match value {
             Some(value) if self.errors.is_empty() => Ok(value),
             _ => Err(Error::invalid(self.errors)),
@@ -93,7 +143,7 @@ impl Fields {
         payload: &mut Payload,
         may_be_absent: bool,
     ) -> LocalBoxFuture<'static, Result<Self, Error>> {
-        let is_json = is_json(request);
+        let (is_plain, is_json) = (check_coding(request), check_type(request));
         let BodyLimit(limit) = BodyLimit::of(request);
         let content = web::Payload::from_request(request, payload);
         Box::pin(async move {
@@ -102,24 +152,91 @@ impl Fields {
             let body = content.to_bytes_limited(limit).await.map_err(|_| too_large(limit))?;
             let body = body.map_err(broken)?;
             if may_be_absent && body.is_empty() {
-                return Ok(Self { object: Map::new(), errors: Vec::new() });
+                return Ok(Self::default());
             }
-            if !is_json {
-                let detail = "send JSON, with content-type application/json";
-                return Err(Error::new(Kind::UnsupportedMediaType, detail));
-            }
-            match serde_json::from_slice(&body) {
-                Ok(Value::Object(object)) => Ok(Self { object, errors: Vec::new() }),
-                Ok(_) => Err(Error::new(Kind::Invalid, "the body must be a JSON object")),
-                Err(error) => {
-                    Err(Error::new(Kind::Malformed, format!("the body is not JSON: {error}")))
-                }
-            }
+            is_plain?;
+            is_json?;
+            Self::parse(&body)
         })
+    }
+
+    fn parse(body: &[u8]) -> Result<Self, Error> {
+        let Object { fields, repeated } = serde_json::from_slice(body).map_err(|error| {
+            // What is no object is looked at to its end, which it may not have.
+            let broken = match error.is_data() {
+                true => serde_json::from_slice::<IgnoredAny>(body).err(),
+                false => Some(error),
+            };
+            match broken {
+                Some(error) => {
+                    Error::new(Kind::Malformed, format!("the body is not JSON: {error}"))
+                }
+                None => Error::new(Kind::Invalid, "the body must be a JSON object"),
+            }
+        })?;
+        let mut errors = Vec::new();
+        refuse(&mut errors, repeated, "must be given once");
+        Ok(Self { object: fields, errors })
     }
 }
 
-/// `application/json`, or a type built on it such as `application/merge-patch+json`.
+const UNKNOWN: &str = "is not known here";
+
+/// Adds the `names` to `errors`, as far as they are of use: who sends many learns of some of them.
+fn refuse(
+    errors: &mut Vec<FieldError>,
+    names: impl IntoIterator<Item = String>,
+    why: &'static str,
+) {
+    let room = NAMED.saturating_sub(errors.len());
+    let short = |mut name: String| {
+        if let Some((end, _)) = name.char_indices().nth(NAME) {
+            name.truncate(end);
+            name.push('…');
+        }
+        FieldError::new(name, why)
+    };
+    errors.extend(names.into_iter().take(room).map(short));
+}
+
+/// Whether the content of `request` is as it was written (RFC 9110, section 8.4). All of several lines count, which are
+/// one list, and `identity` says nothing.
+///
+/// # Errors
+/// 415, which says what would have been understood (section 12.5.3).
+fn check_coding(request: &HttpRequest) -> Result<(), Error> {
+    let plain = |line: &HeaderValue| {
+        // What is no text names no coding that is known.
+        let codings = line.to_str().unwrap_or("?").split(',').map(str::trim);
+        codings.into_iter().all(|name| name.is_empty() || name.eq_ignore_ascii_case("identity"))
+    };
+    if request.headers().get_all(CONTENT_ENCODING).all(plain) {
+        return Ok(());
+    }
+    let detail = "send the body as it is, without a content-encoding";
+    let error = Error::new(Kind::UnsupportedMediaType, detail);
+    Err(error.header(ACCEPT_ENCODING, HeaderValue::from_static("identity")))
+}
+
+/// Whether the body of `request` is said to be `application/json`, or a type built on it such as
+/// `application/merge-patch+json`.
+///
+/// # Errors
+/// 415, which says what would have been understood (RFC 9110, section 15.5.16; RFC 5789, section 2.2).
+fn check_type(request: &HttpRequest) -> Result<(), Error> {
+    const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+    if is_json(request) {
+        return Ok(());
+    }
+    let error =
+        Error::new(Kind::UnsupportedMediaType, "send JSON, with content-type application/json");
+    let (name, types) = match *request.method() {
+        Method::PATCH => (ACCEPT_PATCH, "application/merge-patch+json, application/json"),
+        _ => (ACCEPT, "application/json"),
+    };
+    Err(error.header(name, HeaderValue::from_static(types)))
+}
+
 fn is_json(request: &HttpRequest) -> bool {
     let value = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = value.unwrap_or_default().split(';').next().unwrap_or_default().trim();
@@ -148,7 +265,7 @@ pub async fn discard<E>(
     }
 }
 
-/// The parameters of a request's query. Unknown ones are ignored.
+/// The parameters of a request's query.
 #[derive(Debug)]
 pub struct Query {
     pairs: Vec<(String, String)>,
@@ -167,7 +284,7 @@ impl Query {
     where
         T::Err: ToString,
     {
-        let mut values = self.pairs.iter().filter(|(key, _)| key == name);
+        let mut values = self.pairs.extract_if(.., |(key, _)| key == name);
         let (_, value) = values.next()?;
         let parsed = match values.next() {
             Some(_) => Err("must be given once".to_owned()),
@@ -176,11 +293,85 @@ impl Query {
         parsed.map_err(|detail| self.errors.push(FieldError::new(name, detail))).ok()
     }
 
-    /// Gives back `value`, which was made of parameters that were all valid.
+    /// Gives back `value`, which was made of parameters that were all valid, and all that there were.
     ///
     /// # Errors
-    /// 422 with one entry a parameter that was not.
-    pub fn finish<T>(self, value: T) -> Result<T, Error> {
+    /// 422 with one entry a parameter that was not, or that nobody has taken.
+    pub fn finish<T>(mut self, value: T) -> Result<T, Error> {
+        let mut unknown = Vec::new();
+        for (name, _) in self.pairs {
+            if !unknown.contains(&name) && unknown.len() < NAMED {
+                unknown.push(name);
+            }
+        }
+        refuse(&mut self.errors, unknown, UNKNOWN);
         if self.errors.is_empty() { Ok(value) } else { Err(Error::invalid(self.errors)) }
+    }
+}
+
+impl FromRequest for Query {
+    type Error = Infallible;
+    type Future = Ready<Result<Self, Infallible>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Ok(Self::of(request)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Address {
+        city: String,
+        lines: Vec<Line>,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Line {
+        text: String,
+    }
+
+    fn named(error: &Error) -> Vec<&str> {
+        error.fields().iter().map(|wrong| &*wrong.field).collect()
+    }
+
+    #[test]
+    fn what_nobody_takes_is_named_at_any_depth() {
+        let body = br#"{"to":{"city":"Zion","zip":1,"lines":[{"text":"a"},{"text":"b","x":null}]},"more":{}}"#;
+        let mut fields = Fields::parse(body).unwrap();
+        let address = fields.required::<Address>("to");
+        assert_eq!(address.as_ref().unwrap().city, "Zion");
+        let error = fields.finish(address).unwrap_err();
+        assert_eq!(named(&error), ["to.zip", "to.lines.1.x", "more"]);
+    }
+
+    #[test]
+    fn what_is_said_twice_is_refused() {
+        let mut fields = Fields::parse(br#"{"a":1,"a":2}"#).unwrap();
+        let value = fields.required::<u8>("a");
+        assert_eq!(named(&fields.finish(value).unwrap_err()), ["a"]);
+    }
+
+    #[test]
+    fn a_flood_of_names_is_no_flood_of_errors() {
+        let long = "ö".repeat(1000);
+        let flood = (0..1000).map(|n| format!("\"{n}{long}\":0")).collect::<Vec<_>>().join(",");
+        let fields = Fields::parse(format!("{{{flood}}}").as_bytes()).unwrap();
+        let error = fields.finish(Some(())).unwrap_err();
+        assert_eq!(error.fields().len(), NAMED);
+        assert!(error.fields().iter().all(|wrong| wrong.field.chars().count() == NAME + 1));
+    }
+
+    #[test]
+    fn what_is_no_object_is_told_from_what_is_no_json() {
+        for (body, kind) in [("[]", Kind::Invalid), ("1", Kind::Invalid), ("null", Kind::Invalid)] {
+            assert_eq!(Fields::parse(body.as_bytes()).unwrap_err().kind(), kind, "{body}");
+        }
+        for body in ["", "{", "{} {}", "{\"a\":}", "[", "x", "{\"a\":\"\\ud800\"}"] {
+            let kind = Fields::parse(body.as_bytes()).unwrap_err().kind();
+            assert_eq!(kind, Kind::Malformed, "{body}");
+        }
     }
 }

@@ -7,6 +7,7 @@ mod document;
 mod fields;
 mod head;
 mod headers;
+mod inputs;
 mod page;
 mod patterns;
 mod routes;
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
-use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderMap};
 use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::ServiceConfig;
@@ -36,11 +37,12 @@ pub use document::{components, differences, document};
 pub use fields::{BodyLimit, Fields, MaybeFields, Query, discard};
 pub use head::HeadLimit;
 pub use headers::{SecurityHeaders, vary};
+pub use inputs::Input;
 pub use page::Limit;
 #[cfg(test)]
 pub(crate) use patterns::allows;
 pub use patterns::{LineError, is_invisible, line, line_schema, text_schema};
-pub use routes::{Path, admit, path};
+pub use routes::{NO_STORE, Path, admit, path};
 
 use crate::auth::Guard;
 use crate::deadline;
@@ -331,7 +333,13 @@ impl Edge {
             None => None,
         };
         let mut response = match rendered {
-            Some(problem) => response.into_response(problem),
+            Some(mut problem) => {
+                // The route knows whose business the answer is, whatever it says.
+                if let Some(whose) = response.headers().get(CACHE_CONTROL) {
+                    problem.headers_mut().insert(CACHE_CONTROL, whose.clone());
+                }
+                response.into_response(problem)
+            }
             None => response,
         };
         self.sign(response.headers_mut(), &context.request_id, grant);

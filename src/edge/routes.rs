@@ -1,9 +1,10 @@
 //! A path and its methods, with HEAD beside every GET and a 405 that says what would have worked.
 
 use actix_web::body::BoxBody;
-use actix_web::dev::{AppService, HttpServiceFactory, ServiceRequest};
+use actix_web::dev::{AppService, HttpServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::guard;
 use actix_web::http::Method;
+use actix_web::http::header::{CACHE_CONTROL, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{
     FromRequest, Handler, HttpMessage as _, HttpRequest, HttpResponse, Resource, Responder, Route,
@@ -12,22 +13,27 @@ use actix_web::{
 
 use super::RouteName;
 use super::fields::{BodyLimit, discard};
+use super::inputs::{Input, Unread};
 use crate::auth::{Audit, Caller, Denied, Guard, Rule};
 use crate::error::{Error, Kind, allow_header};
 use crate::transport::Context;
+
+/// What says that an answer is nobody else's (RFC 9111, section 5.2.2.5).
+pub const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// A path of a role; made by [`path`].
 pub struct Path {
     resource: Resource,
     pattern: &'static str,
     operations: Vec<(Method, Rule)>,
+    any_query: bool,
 }
 
 /// The path that `pattern` matches, as in `/products/{id}`, without any method yet.
 pub fn path(pattern: &'static str) -> Path {
     let name = RouteName(pattern.into());
     let resource = web::resource(pattern).app_data(name);
-    Path { resource, pattern, operations: Vec::new() }
+    Path { resource, pattern, operations: Vec::new(), any_query: false }
 }
 
 impl Path {
@@ -41,11 +47,21 @@ impl Path {
         &self.operations
     }
 
+    /// Takes any query, and thinks nothing of it: for what people follow links to, that carry what others put there.
+    pub fn with_any_query(self) -> Self {
+        Self { any_query: true, ..self }
+    }
+
+    /// Whether it refuses a query that it does not know.
+    pub(super) fn refuses_queries(&self) -> bool {
+        !self.any_query
+    }
+
     /// Answers GET and HEAD of those whom `rule` lets.
     pub fn get<F, Args>(self, rule: Rule, handler: F) -> Self
     where
         F: Handler<Args>,
-        Args: FromRequest + 'static,
+        Args: FromRequest + Input + 'static,
         F::Output: Responder + 'static,
     {
         let either = guard::Any(guard::Get()).or(guard::Head());
@@ -56,7 +72,7 @@ impl Path {
     pub fn post<F, Args>(self, rule: Rule, handler: F) -> Self
     where
         F: Handler<Args>,
-        Args: FromRequest + 'static,
+        Args: FromRequest + Input + 'static,
         F::Output: Responder + 'static,
     {
         self.on(&[Method::POST], guard::Post(), rule, handler)
@@ -66,7 +82,7 @@ impl Path {
     pub fn put<F, Args>(self, rule: Rule, handler: F) -> Self
     where
         F: Handler<Args>,
-        Args: FromRequest + 'static,
+        Args: FromRequest + Input + 'static,
         F::Output: Responder + 'static,
     {
         self.on(&[Method::PUT], guard::Put(), rule, handler)
@@ -76,7 +92,7 @@ impl Path {
     pub fn patch<F, Args>(self, rule: Rule, handler: F) -> Self
     where
         F: Handler<Args>,
-        Args: FromRequest + 'static,
+        Args: FromRequest + Input + 'static,
         F::Output: Responder + 'static,
     {
         self.on(&[Method::PATCH], guard::Patch(), rule, handler)
@@ -86,7 +102,7 @@ impl Path {
     pub fn delete<F, Args>(self, rule: Rule, handler: F) -> Self
     where
         F: Handler<Args>,
-        Args: FromRequest + 'static,
+        Args: FromRequest + Input + 'static,
         F::Output: Responder + 'static,
     {
         self.on(&[Method::DELETE], guard::Delete(), rule, handler)
@@ -101,30 +117,60 @@ impl Path {
     ) -> Self
     where
         F: Handler<Args>,
-        Args: FromRequest + 'static,
+        Args: FromRequest + Input + 'static,
         F::Output: Responder + 'static,
     {
         self.operations.extend(methods.iter().map(|method| (method.clone(), rule)));
-        self.resource = self.resource.route(guarded(rule, web::route().guard(guard).to(handler)));
+        let route = web::route().guard(guard).to(handler);
+        let unread = Unread {
+            query: !Args::QUERY && !self.any_query,
+            // What comes with GET means nothing (RFC 9110, section 9.3.1).
+            body: !Args::BODY && !methods.contains(&Method::GET),
+        };
+        self.resource = self.resource.route(guarded(rule, unread, route));
         self
     }
 }
 
-/// `route`, for those whom `rule` lets.
-fn guarded(rule: Rule, route: Route) -> Route {
-    if rule.is_public() {
-        return route;
+/// `route`, for those whom `rule` lets and who send nothing of what it leaves `unread`.
+fn guarded(rule: Rule, unread: Unread, route: Route) -> Route {
+    match (rule.is_public(), unread.is_nothing()) {
+        (true, true) => route,
+        (true, false) => route.wrap(from_fn(
+            move |mut request: ServiceRequest, next: Next<BoxBody>| async move {
+                match unread.check(&mut request).await {
+                    Ok(()) => next.call(request).await,
+                    Err(error) => Ok(request.error_response(error)),
+                }
+            },
+        )),
+        (false, _) => route.wrap(from_fn(move |request, next| serve(rule, unread, request, next))),
     }
-    route.wrap(from_fn(move |mut request: ServiceRequest, next: Next<BoxBody>| async move {
-        let context = request.extract::<Context>().await?;
-        match admit(rule, &mut request, &context).await {
-            Ok(caller) => {
-                request.extensions_mut().insert(caller);
-                next.call(request).await
-            }
-            Err(error) => Ok(request.error_response(error)),
+}
+
+/// Serves `request`, if `rule` lets whoever asks. What they are answered is theirs alone where somebody had to ask.
+async fn serve(
+    rule: Rule,
+    unread: Unread,
+    mut request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let context = request.extract::<Context>().await?;
+    let admitted = match admit(rule, &mut request, &context).await {
+        Ok(caller) => unread.check(&mut request).await.map(|()| caller),
+        Err(error) => Err(error),
+    };
+    let mut response = match admitted {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.call(request).await?
         }
-    }))
+        Err(error) => request.error_response(error),
+    };
+    if rule.is_personal() && !response.headers().contains_key(CACHE_CONTROL) {
+        response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    }
+    Ok(response)
 }
 
 /// Who asks with `request`, when `rule` lets them; else the body is read, and the audit log told.
@@ -149,7 +195,7 @@ pub async fn admit(
             if let Kind::Unauthorized | Kind::Forbidden = error.kind() {
                 Audit::of(context).note("access_denied", user, &error.chain());
             }
-            Err(error)
+            Err(error.header(CACHE_CONTROL, NO_STORE))
         }
     }
 }

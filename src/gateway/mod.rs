@@ -172,12 +172,12 @@ fn configure(routes: &mut ServiceConfig, roles: Data<Roles>, docs: Docs) {
 /// What the gateway answers itself. None has a parameter: all that is proxied is held against these paths first.
 fn paths() -> Vec<Path> {
     vec![
-        path("/").get(anyone(), welcome),
+        path("/").with_any_query().get(anyone(), welcome),
         path("/health").get(public(), health::show),
         path("/openapi.json").get(public(), docs::document),
-        path("/docs").get(public(), docs::page),
-        path("/docs/page.js").get(public(), docs::script),
-        path("/docs/page.css").get(public(), docs::style),
+        path("/docs").with_any_query().get(public(), docs::page),
+        path("/docs/page.js").with_any_query().get(public(), docs::script),
+        path("/docs/page.css").with_any_query().get(public(), docs::style),
     ]
 }
 

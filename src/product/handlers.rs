@@ -2,7 +2,7 @@
 
 use actix_web::http::header::{self, ContentType, HeaderName, LINK, LOCATION};
 use actix_web::web::{Data, Path};
-use actix_web::{HttpRequest, HttpResponse, Responder};
+use actix_web::{HttpResponse, Responder};
 use bson::oid::ObjectId;
 
 use super::Shared;
@@ -37,9 +37,10 @@ const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 )]
 pub(super) async fn list(
     shared: Data<Shared>,
-    request: HttpRequest,
+    query: Query,
+    condition: Condition,
 ) -> Result<impl Responder, Error> {
-    let page = PageRequest::read(Query::of(&request))?;
+    let page = PageRequest::read(query)?;
     let store = shared.clone();
     let load = async move || {
         log::debug!("asking the store for a page");
@@ -49,7 +50,7 @@ pub(super) async fn list(
         Entry::new(&products, None, link).map(Some)
     };
     let (entry, origin) = shared.cache.get(Key::Page(page), load).await?;
-    answer(&request, entry, origin)
+    answer(&condition, entry, origin)
 }
 
 /// Shows a product.
@@ -76,7 +77,7 @@ pub(super) async fn list(
 pub(super) async fn show(
     shared: Data<Shared>,
     id: Path<String>,
-    request: HttpRequest,
+    condition: Condition,
 ) -> Result<impl Responder, Error> {
     let id = parse(&id)?;
     let store = shared.clone();
@@ -86,7 +87,7 @@ pub(super) async fn show(
         found.map(|product| Entry::new(&product, Some(etag(&product)), None)).transpose()
     };
     let (entry, origin) = shared.cache.get(Key::Product(id), load).await?;
-    answer(&request, entry, origin)
+    answer(&condition, entry, origin)
 }
 
 /// Adds a product.
@@ -216,12 +217,12 @@ fn tagged(response: &mut actix_web::HttpResponseBuilder, product: &Product) -> H
 
 /// The entry, or 304 when the client has it already.
 fn answer(
-    request: &HttpRequest,
+    condition: &Condition,
     entry: Option<Entry>,
     origin: Origin,
 ) -> Result<HttpResponse, Error> {
     let entry = entry.ok_or_else(unknown)?;
-    let known = Condition::of(request).if_none_match(&entry.etag);
+    let known = condition.if_none_match(&entry.etag);
     let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response.insert_header((X_CACHE, origin.label())).insert_header((header::ETAG, &*entry.etag));
     if !entry.link.is_empty() {

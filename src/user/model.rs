@@ -154,7 +154,7 @@ pub(super) struct ProfilePatch {
 }
 
 impl ProfilePatch {
-    /// Reads a JSON merge patch (RFC 7396). What else it names is not a user's to change, and stays.
+    /// Reads a JSON merge patch (RFC 7396). What else it names is not a user's to change, and refused.
     ///
     /// # Errors
     /// 422 with one entry a field that is not valid.

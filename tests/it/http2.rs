@@ -69,7 +69,7 @@ fn routes(running: Arc<AtomicUsize>) -> impl FnOnce(&mut ServiceConfig) {
             .service(path("/large").get(public(), large))
             .service(path("/chunks").get(public(), chunks))
             .service(path("/broken").get(public(), broken))
-            .service(path("/deaf").post(public(), async || HttpResponse::Conflict().body("no")))
+            .service(path("/deaf").post(public(), deaf))
             .service(path("/wait").get(public(), wait).post(public(), wait));
     }
 }
@@ -88,6 +88,11 @@ async fn echo(request: HttpRequest, body: Bytes) -> HttpResponse {
         .insert_header(("x-peer", request.peer_addr().unwrap().ip().to_string()))
         .insert_header(("connection", "keep-alive"))
         .body(body)
+}
+
+/// Answers before it has read anything.
+async fn deaf(_content: web::Payload) -> HttpResponse {
+    HttpResponse::Conflict().body("no")
 }
 
 async fn chunks() -> HttpResponse {

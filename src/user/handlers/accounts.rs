@@ -2,7 +2,7 @@
 
 use actix_web::http::header::LINK;
 use actix_web::web::{Data, Path};
-use actix_web::{HttpRequest, HttpResponse, Responder};
+use actix_web::{HttpResponse, Responder};
 use uuid::Uuid;
 
 use super::{Shared, unknown, write};
@@ -26,9 +26,9 @@ use crate::user::store::{By, Changes, Ending, Write};
 )]
 pub(in crate::user) async fn list(
     shared: Data<Shared>,
-    request: HttpRequest,
+    query: Query,
 ) -> Result<impl Responder, Error> {
-    let page = AccountsRequest::read(Query::of(&request))?;
+    let page = AccountsRequest::read(query)?;
     let (filter, limit) = page.filter();
     let found = shared.users.list(filter, limit).await?;
     let (accounts, next) = page.cut(found.into_iter().map(|record| record.account).collect());

@@ -1,6 +1,5 @@
 //! A user's own account.
 
-use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
 
@@ -150,7 +149,7 @@ pub(in crate::user) async fn export(
         has_password: record.password_hash.is_some(),
         sessions: sessions.into_iter().map(ExportedSession::from).collect(),
     };
-    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(export))
+    Ok(HttpResponse::Ok().json(export))
 }
 
 /// The caller's account.

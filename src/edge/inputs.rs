@@ -1,0 +1,104 @@
+//! What handlers read of a request: a route refuses the rest of it by their arguments, without a word of its own.
+
+use actix_web::dev::ServiceRequest;
+use actix_web::web::{self, Data};
+use actix_web::{HttpMessage as _, HttpRequest};
+
+use super::fields::{Fields, MaybeFields, Query};
+use super::{BodyLimit, Condition, discard};
+use crate::auth::{Audit, Caller};
+use crate::error::Error;
+use crate::transport::Context;
+
+/// An argument of a handler, or all of them.
+pub trait Input {
+    /// Whether it reads the query.
+    const QUERY: bool = false;
+    /// Whether it reads the body.
+    const BODY: bool = false;
+}
+
+impl Input for Query {
+    const QUERY: bool = true;
+}
+
+impl Input for Fields {
+    const BODY: bool = true;
+}
+
+impl Input for MaybeFields {
+    const BODY: bool = true;
+}
+
+impl<T> Input for web::Query<T> {
+    const QUERY: bool = true;
+}
+
+impl Input for web::Bytes {
+    const BODY: bool = true;
+}
+
+impl Input for web::Payload {
+    const BODY: bool = true;
+}
+
+impl<T: ?Sized> Input for Data<T> {}
+impl<T> Input for web::Path<T> {}
+/// It may read of it what it likes.
+impl Input for HttpRequest {
+    const QUERY: bool = true;
+}
+
+impl Input for Condition {}
+impl Input for Caller {}
+impl Input for Audit {}
+impl Input for Context {}
+
+macro_rules! inputs {
+    ($($part:ident)*) => {
+        impl<$($part: Input),*> Input for ($($part,)*) {
+            const QUERY: bool = false $(|| $part::QUERY)*;
+            const BODY: bool = false $(|| $part::BODY)*;
+        }
+    };
+}
+
+inputs!();
+inputs!(A);
+inputs!(A B);
+inputs!(A B C);
+inputs!(A B C D);
+inputs!(A B C D E);
+inputs!(A B C D E F);
+
+/// What of a request no handler of its route reads, and nobody may send.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unread {
+    pub(super) query: bool,
+    pub(super) body: bool,
+}
+
+impl Unread {
+    pub(super) fn is_nothing(self) -> bool {
+        !self.query && !self.body
+    }
+
+    /// Whether `request` has nothing of it.
+    ///
+    /// # Errors
+    /// 422 that names what it has; for a body also what [`Fields`] come to.
+    pub(super) async fn check(self, request: &mut ServiceRequest) -> Result<(), Error> {
+        if self.query && !request.query_string().is_empty() {
+            let outcome = Query::of(request.request()).finish(());
+            if outcome.is_err() {
+                let (content, limit) = (request.take_payload(), BodyLimit::of(request.request()));
+                discard(request.headers(), content, limit).await;
+                return outcome;
+            }
+        }
+        match self.body {
+            true => request.extract::<MaybeFields>().await?.0.finish(Some(())),
+            false => Ok(()),
+        }
+    }
+}
