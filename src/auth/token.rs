@@ -7,8 +7,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::Utc;
 use jsonwebtoken::errors::{Error as TokenError, ErrorKind};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use ring::digest;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use ring::{digest, hmac};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -17,8 +17,6 @@ use crate::config::Auth;
 use crate::contract::{Jwk, UserRole};
 use crate::error::Error;
 
-/// How far the clocks of two machines may be apart, in seconds.
-const LEEWAY: u64 = 5;
 /// The longest token that is looked at, in bytes.
 const MAX_LENGTH: usize = 4096;
 
@@ -57,6 +55,7 @@ pub struct Identity {
     pub roles: Vec<UserRole>,
     /// How often the user's tokens had ended before their time when it was made.
     pub generation: i64,
+    /// With `auth.leeway`.
     pub(super) expires_at: i64,
 }
 
@@ -66,11 +65,11 @@ impl Identity {
         self.roles.contains(&UserRole::Admin)
     }
 
-    /// Whether the token has ended, as far as the clocks can be trusted.
+    /// Whether the token has ended, as far as clocks can be trusted.
     pub(super) fn is_over(&self) -> bool {
         // Not by the calendar of `Utc::now`: this is asked with every request.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        self.expires_at.saturating_add_unsigned(LEEWAY) < now.cast_signed()
+        self.expires_at <= now.cast_signed()
     }
 }
 
@@ -96,6 +95,12 @@ impl SigningKey {
     /// The key that verifies what this one signs.
     pub fn public(&self) -> &Jwk {
         &self.public
+    }
+
+    /// A secret for another `purpose` than to sign tokens, which tells nothing of the key.
+    pub fn secret_for(&self, purpose: &str) -> hmac::Key {
+        let own = hmac::Key::new(hmac::HMAC_SHA256, self.private.as_bytes());
+        hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&own, purpose.as_bytes()).as_ref())
     }
 
     /// The token that says `claims`.
@@ -131,18 +136,22 @@ pub(super) struct Rules {
     validation: Validation,
     /// How old a token may grow, in seconds, whatever it says itself: revocations are remembered no longer than that.
     max_age: i64,
+    /// How far the clocks of two machines may be apart, in seconds.
+    leeway: i64,
 }
 
 impl Rules {
     pub(super) fn new(options: &Auth) -> Self {
         crypto::install();
         let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.leeway = LEEWAY;
+        validation.leeway = options.leeway.as_secs();
         validation.validate_nbf = true;
         validation.set_issuer(&[&options.issuer]);
         validation.set_audience(&[&options.audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        Self { validation, max_age: options.access_ttl.as_secs().cast_signed() }
+        let [max_age, leeway] =
+            [options.access_ttl, options.leeway].map(|time| time.as_secs().cast_signed());
+        Self { validation, max_age, leeway }
     }
 
     /// The name of the key that `token` says it was signed with.
@@ -167,7 +176,7 @@ impl Rules {
     pub(super) fn read(&self, token: &str, key: &DecodingKey) -> Result<Identity, &'static str> {
         let decoded = jsonwebtoken::decode::<Claims>(token, key, &self.validation);
         let claims = decoded.map_err(|error| word(&error))?.claims;
-        if claims.iat > Utc::now().timestamp() + LEEWAY.cast_signed() {
+        if claims.iat > Utc::now().timestamp() + self.leeway {
             return Err("not valid yet");
         }
         let identity = Identity {
@@ -176,7 +185,10 @@ impl Rules {
             roles: claims.roles,
             generation: claims.generation,
             // One of a time when tokens lived longer may have been revoked, which nobody remembers.
-            expires_at: claims.exp.min(claims.iat.saturating_add(self.max_age)),
+            expires_at: claims
+                .exp
+                .min(claims.iat.saturating_add(self.max_age))
+                .saturating_add(self.leeway),
         };
         if identity.is_over() { Err("expired") } else { Ok(identity) }
     }

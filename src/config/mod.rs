@@ -189,6 +189,10 @@ pub struct Auth {
     /// How long an access token is good for; 10 s to a day.
     #[serde(deserialize_with = "between::<_, 10_000, { MAX_ACCESS_TTL.as_millis() as u64 }>")]
     pub access_ttl: Duration,
+    /// How far the clocks of two machines may be apart; at most 30 s, as revocations are remembered a minute longer than
+    /// tokens live.
+    #[serde(deserialize_with = "between::<_, 0, 30_000>")]
+    pub leeway: Duration,
     /// How often a process asks for the keys and for whose tokens have ended; 100 ms to 30 s.
     #[serde(deserialize_with = "between::<_, 100, 30_000>")]
     pub refresh_interval: Duration,
@@ -225,6 +229,9 @@ pub struct User {
     /// Sessions that one account may have at once, 1 to 10,000; the oldest ends for one more.
     #[serde(deserialize_with = "within::<_, _, 1, 10000>")]
     pub sessions_per_account: u32,
+    /// How long a refresh token that was just used gives the same successor again; 0 to a minute.
+    #[serde(deserialize_with = "between::<_, 0, 60_000>")]
+    pub refresh_leeway: Duration,
     /// The keys that sign tokens, in the form of the file below; the file is left alone when there are any.
     pub signing_keys: SecretString,
     /// The file that has them. It is read again when it changes.

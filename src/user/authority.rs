@@ -6,13 +6,14 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
+use ring::hmac;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::keys::{Keyring, random};
 use super::store::{Record, Session, TokenHash};
-use crate::auth::{Claims, MARGIN, Verifier};
+use crate::auth::{Claims, MARGIN, SigningKey, Verifier};
 use crate::config::{Auth, MAX_ACCESS_TTL, User as Options};
 use crate::contract::{JwkSet, Revocation, Timestamp, now};
 use crate::error::{Error, Kind};
@@ -47,12 +48,11 @@ impl RefreshToken {
         Ok(Self { family: random_text()?, secret: random_text()? })
     }
 
-    /// The one after this.
-    ///
-    /// # Errors
-    /// When the system has no random numbers.
-    pub(super) fn next(&self) -> Result<Self, Error> {
-        Ok(Self { family: self.family.clone(), secret: random_text()? })
+    /// The one after this, by `key`: whoever has this one is given the same again, and nobody else can tell it.
+    fn next(&self, key: &SigningKey) -> Self {
+        let secret =
+            hmac::sign(&key.secret_for("successors of refresh tokens"), self.text().as_bytes());
+        Self { family: self.family.clone(), secret: URL_SAFE_NO_PAD.encode(secret) }
     }
 
     /// Reads what a client sent. What is no refresh token is none that is known.
@@ -122,6 +122,19 @@ impl Authority {
         let (id, hash, expires_at) = (Uuid::now_v7(), token.hash(), self.end(at));
         let session = Session { id, user, token: hash, created_at: at, used_at: at, expires_at };
         Ok((session, token))
+    }
+
+    /// The refresh token that follows the one that was `used`.
+    ///
+    /// # Errors
+    /// As [`Keyring::signing`].
+    pub(super) fn next(&self, used: &RefreshToken) -> Result<RefreshToken, Error> {
+        Ok(used.next(&self.keys.signing()?))
+    }
+
+    /// Those of which one has followed the one that was `used`, whichever key signed then.
+    pub(super) fn successors(&self, used: &RefreshToken) -> Vec<RefreshToken> {
+        self.keys.all().iter().map(|key| used.next(key)).collect()
     }
 
     /// When a refresh token of `at` ends.

@@ -24,6 +24,13 @@ fn enforced(topology: Topology, storage: Storage) -> Shop {
     Shop::start_on(topology, storage.servers(), &ENFORCED)
 }
 
+/// A shop where a refresh token is good once, and not a moment longer.
+fn strict(storage: Storage) -> Shop {
+    let leeway = ("APP__USER__REFRESH_LEEWAY", "0s");
+    let environment = ENFORCED.into_iter().chain([leeway]).collect::<Vec<_>>();
+    Shop::start_on(Topology::OneProcess, storage.servers(), &environment)
+}
+
 async fn register(client: &Client, name: &str) -> Value {
     let email = format!("{name}@example.com");
     let new = json!({ "username": name, "email": email, "password": PASSWORD });
@@ -155,7 +162,7 @@ async fn a_password_must_be_there_long_enough_and_hard_to_guess() {
 #[actix_rt::test]
 async fn logging_in_gives_tokens_and_each_refresh_token_is_good_once() {
     for storage in Storage::OF_ACCOUNTS {
-        let shop = enforced(Topology::OneProcess, storage);
+        let shop = strict(storage);
         let client = shop.gateway();
         let id = register(&client, "neo").await["id"].clone();
         let answer = client.log_in(" Neo@Example.com ", PASSWORD).await;
@@ -218,7 +225,7 @@ async fn logging_in_gives_tokens_and_each_refresh_token_is_good_once() {
 #[actix_rt::test]
 async fn of_twenty_who_use_one_refresh_token_at_most_one_is_served() {
     for storage in Storage::OF_ACCOUNTS {
-        let shop = enforced(Topology::OneProcess, storage);
+        let shop = strict(storage);
         let client = shop.gateway();
         register(&client, "neo").await;
         let tokens = client.log_in("neo@example.com", PASSWORD).await.json();

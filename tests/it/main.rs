@@ -21,6 +21,8 @@ mod openapi;
 mod process;
 mod products;
 mod proxy;
+mod refresh;
+mod requests;
 mod revocation;
 mod rolling;
 mod routes;

@@ -70,7 +70,7 @@ async fn a_name_is_one_line_that_can_be_read() {
 
 #[actix_rt::test]
 async fn an_address_in_any_script_is_one_account_in_every_spelling() {
-    for storage in Storage::ALL {
+    for storage in Storage::OF_ACCOUNTS {
         let shop = Shop::start_on(Topology::OneProcess, storage.servers(), &[]);
         let client = shop.gateway();
         for (email, same) in [

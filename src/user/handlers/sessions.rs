@@ -7,11 +7,11 @@ use uuid::Uuid;
 
 use super::{Shared, owner, taken, write};
 use crate::auth::{Audit, Caller};
-use crate::contract::{JwkSet, User, now};
-use crate::edge::Fields;
+use crate::contract::{JwkSet, Timestamp, User, now};
+use crate::edge::{Fields, NO_STORE};
 use crate::error::{Error, Kind};
 use crate::user::Trust;
-use crate::user::authority::{Tokens, disabled, not_good};
+use crate::user::authority::{RefreshToken, Tokens, disabled, not_good};
 use crate::user::model::{Login, NewUser, Renewal};
 use crate::user::store::{By, Changes, Ending, Record, Used, Write};
 
@@ -46,7 +46,9 @@ pub(in crate::user) async fn register(
     shared.users.insert(&record).await.map_err(taken)?;
     audit.note("registered", Some(record.id()), "");
     let location = format!("/auth/dashboard/{}", record.id());
-    Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(record.account.user))
+    let mut created = HttpResponse::Created();
+    created.insert_header((LOCATION, location)).insert_header((CACHE_CONTROL, NO_STORE));
+    Ok(created.json(record.account.user))
 }
 
 /// Begins a session.
@@ -107,7 +109,8 @@ fn wrong(audit: &Audit, user: Option<Uuid>) -> Error {
 
 /// Gives new tokens for a refresh token.
 ///
-/// Each is good once: a second use ends its session, as somebody else may have it.
+/// Each is good once. For a moment the same answer can be had again, until the new one is used, as answers get lost. A use
+/// after that ends the session, as somebody else may have the token.
 #[utoipa::path(
     post,
     path = "/auth/refresh",
@@ -125,14 +128,18 @@ pub(in crate::user) async fn refresh(
     audit: Audit,
 ) -> Result<impl Responder, Error> {
     if let Some(used) = Renewal::read(fields)? {
-        let (token, at) = (used.next()?, now());
-        let end = shared.role.authority.end(at);
-        match shared.users.rotate(used.hash(), token.hash(), at, end).await? {
+        let (authority, at) = (&shared.role.authority, now());
+        let token = authority.next(&used)?;
+        match shared.users.rotate(used.hash(), token.hash(), at, authority.end(at)).await? {
             Used::Good((record, session)) => {
                 audit.note("refreshed", Some(record.id()), "");
-                return Ok(reply(&shared.role.authority.tokens(&record, session, Some(&token))?));
+                return Ok(reply(&authority.tokens(&record, session, Some(&token))?));
             }
             Used::Before { user, session } => {
+                if let Some(tokens) = again(&shared, &used, at).await? {
+                    audit.note("refreshed", Some(user), "with the same token again");
+                    return Ok(reply(&tokens));
+                }
                 end_family(&shared, user, session, &audit).await?;
                 return Err(not_good());
             }
@@ -141,6 +148,24 @@ pub(in crate::user) async fn refresh(
     }
     audit.note("refresh_failed", None, "");
     Err(not_good())
+}
+
+/// What somebody gets who shows a token again that was `used` a moment before `now`, while nobody has used what came of it:
+/// another tab, or a client that lost the answer.
+async fn again(
+    shared: &Shared,
+    used: &RefreshToken,
+    now: Timestamp,
+) -> Result<Option<Tokens>, Error> {
+    let (authority, leeway) = (&shared.role.authority, shared.role.options.refresh_leeway);
+    if leeway.is_zero() {
+        return Ok(None);
+    }
+    let next = authority.successors(used);
+    let digests = next.iter().map(RefreshToken::hash).collect();
+    let found = shared.users.rotated(digests, now - leeway, now).await?;
+    let Some((record, session, place)) = found else { return Ok(None) };
+    authority.tokens(&record, session, next.get(place)).map(Some)
 }
 
 /// Ends a session of which somebody else has a token: who has the newest cannot be told.
@@ -242,5 +267,5 @@ pub(super) fn throttled(
 
 /// Tokens are for nobody but who asked.
 pub(super) fn reply(tokens: &Tokens) -> HttpResponse {
-    HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(tokens)
+    HttpResponse::Ok().insert_header((CACHE_CONTROL, NO_STORE)).json(tokens)
 }

@@ -104,6 +104,11 @@ impl Keyring {
         key.ok_or_else(|| Error::internal("there is no key to sign with"))
     }
 
+    /// All keys, the newest first.
+    pub(super) fn all(&self) -> Vec<SigningKey> {
+        self.current().keys.iter().map(|key| key.key.clone()).collect()
+    }
+
     /// The keys that verify tokens that may still be good, and those that will sign next.
     pub(super) fn published(&self) -> JwkSet {
         let current = self.current();

@@ -187,6 +187,39 @@ impl Store {
         }
     }
 
+    /// The account and the session of which one of the refresh tokens with the digests `next` is the good one, if that took
+    /// the place of another at `since` or later. Says which it is, by its place.
+    pub(in crate::user) async fn rotated(
+        &self,
+        next: Vec<TokenHash>,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Result<Option<(Record, Uuid, usize)>, StoreError> {
+        let Some(family) = next.as_slice().first().map(|next| next.family.clone()) else {
+            return Ok(None);
+        };
+        let pool = self.pool()?;
+        to_the_end(&self.limits, async move {
+            let secrets = next.iter().map(|next| next.secret.clone()).collect::<Vec<_>>();
+            let good = sessions::family.eq(family).and(sessions::token_hash.eq_any(secrets));
+            let good = good.and(sessions::expires_at.gt(now.naive_utc()));
+            let good = good.and(sessions::used_at.ge(since.naive_utc()));
+            let enabled = users::disabled.eq(false);
+            let found = on_either!(&mut pool.get().await?, connection => {
+                let found = sessions::table.filter(good).first::<SessionRow>(connection).await;
+                let Some(session) = found.optional()? else { return Ok(None) };
+                let row = users::table.find(&session.user_id).filter(enabled);
+                let row = row.first::<Row>(connection).await.optional()?;
+                row.map(|row| (row, session))
+            });
+            let Some((row, session)) = found else { return Ok(None) };
+            let place = next.iter().position(|next| next.secret == session.token_hash);
+            let (record, id) = (Record::try_from(row)?, uuid(&session.id)?);
+            Ok(place.map(|place| (record, id, place)))
+        })
+        .await
+    }
+
     /// Ends the session of which the refresh token with the digests `used` is the good one. Whose it was.
     pub(in crate::user) async fn end(
         &self,
