@@ -8,6 +8,8 @@ SECANTUS = SecantusDB==0.7.0b3
 # Programs of cargo's own registry, built into target/tools: what may be built in, and the list of what is.
 DENY = cargo-deny@0.20.2
 CYCLONEDX = cargo-cyclonedx@0.5.9
+# What makes clients of the OpenAPI document.
+CONTRACT_NEEDS = node:nodejs npm:npm
 BENCH_NEEDS = wrk:wrk nginx:nginx-light haproxy:haproxy python3:python3
 # What runs containers on a machine that has no engine, and makes images where none can be pulled.
 VERIFY_NEEDS = podman:podman buildah:buildah runc:runc slirp4netns:slirp4netns nft:nftables iptables:iptables \
@@ -44,7 +46,7 @@ SBOM_TARGET ?= x86_64-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
 .PHONY: help run release test lint audit sbom bench train fmt image env check-deploy contract verify-deploy verify-cluster needs \
-	bench-needs train-needs verify-needs
+	bench-needs contract-needs train-needs verify-needs
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,7 +86,7 @@ check-deploy: needs ## Check the files of the image and of the deployments, with
 	sh tests/deploy/tools.sh
 	target/deploy-tools/venv/bin/python -B tests/deploy/check.py
 
-contract: needs target/contract/installed ## Hold the program against its OpenAPI document, with schemathesis
+contract: needs contract-needs target/contract/installed ## Hold the program against its OpenAPI document, with schemathesis and clients
 	$(CARGO) build --locked
 	target/contract/venv/bin/python -B tests/contract/run.py
 
@@ -154,11 +156,18 @@ target/tools/bin/cargo-%:
 		--root target/tools --target-dir target/tools/build $(if $(findstring deny,$*),$(DENY),$(CYCLONEDX))
 	rm -rf target/tools/build
 
-target/contract/installed: tests/contract/requirements.txt
+# No script of a package runs.
+target/contract/installed: tests/contract/requirements.txt tests/contract/package.json
 	rm -rf target/contract
 	python3 -m venv target/contract/venv
-	target/contract/venv/bin/pip install -q -r $<
+	target/contract/venv/bin/pip install -q -r tests/contract/requirements.txt
+	mkdir target/contract/node
+	cp tests/contract/package.json target/contract/node
+	npm install --prefix target/contract/node --silent --no-audit --no-fund --no-package-lock --ignore-scripts
 	touch $@
+
+contract-needs:
+	@$(call install,$(CONTRACT_NEEDS))
 
 bench-needs: needs
 	@$(call install,$(BENCH_NEEDS))

@@ -1,10 +1,13 @@
 //! The OpenAPI document of the whole shop.
 
 use actix_web::web::Bytes;
-use utoipa::openapi::{InfoBuilder, License, OpenApi, Paths, Server};
+use utoipa::openapi::{ContactBuilder, InfoBuilder, License, OpenApi, Paths, Server};
 
 use crate::auth::Mode;
 use crate::{edge, gateway, product, user};
+
+/// An expression of SPDX.
+const LICENSE: &str = env!("CARGO_PKG_LICENSE");
 
 const ABOUT: &str = "Accounts and a catalogue behind one address. An error is a problem of \
     [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) with a stable `type`. A field or a parameter that is not \
@@ -17,11 +20,14 @@ pub(super) fn document(mode: Mode) -> Bytes {
 }
 
 fn openapi(mode: Mode) -> OpenApi {
+    let mut license = License::new(LICENSE);
+    license.identifier = Some(LICENSE.to_owned());
     let info = InfoBuilder::new()
         .title("Shop")
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(ABOUT))
-        .license(Some(License::new(env!("CARGO_PKG_LICENSE"))))
+        .contact(Some(ContactBuilder::new().name(Some("The shop's operators")).build()))
+        .license(Some(license))
         .build();
     let mut document = OpenApi::new(info, Paths::new());
     document.servers = Some(vec![Server::new("/")]);
@@ -29,5 +35,6 @@ fn openapi(mode: Mode) -> OpenApi {
     for part in [gateway::openapi(mode), user::openapi(mode), product::openapi(mode)] {
         document.merge(part);
     }
+    edge::prune(&mut document);
     document
 }

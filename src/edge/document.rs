@@ -11,7 +11,7 @@ use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
 use utoipa::openapi::schema::{AdditionalProperties, ArrayItems};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Array, Object, Schema, Type};
+use utoipa::openapi::{Array, Object, Required, Schema, Type};
 use utoipa::openapi::{
     Components, ComponentsBuilder, Content, Header, OpenApi, Ref, RefOr, Response, ResponseBuilder,
 };
@@ -49,6 +49,11 @@ pub fn document(mut written: OpenApi, paths: &[Path], mode: Mode) -> OpenApi {
                     // Also where no body is asked for: what comes all the same is looked at.
                     add_problem(operation, Kind::UnsupportedMediaType);
                     add_problem(operation, Kind::InsufficientStorage);
+                }
+                if *method == Method::DELETE
+                    && let Some(RefOr::T(body)) = &mut operation.request_body
+                {
+                    body.required = Some(Required::False);
                 }
                 if path.refuses_queries() || *method != Method::GET {
                     add_problem(operation, Kind::Invalid);
@@ -121,6 +126,24 @@ pub fn components() -> Components {
         .build()
 }
 
+/// Takes from `document` the parts that nothing in it refers to, and what those alone referred to.
+pub fn prune(document: &mut OpenApi) {
+    loop {
+        // It is maps, strings and numbers, which always serialise.
+        let text = serde_json::to_string(document).unwrap_or_default();
+        let Some(components) = &mut document.components else { return };
+        let count = |components: &Components| components.schemas.len() + components.responses.len();
+        let (before, referred) = (count(components), |kind: &str, name: &str| {
+            text.contains(&format!("\"#/components/{kind}/{name}\""))
+        });
+        components.schemas.retain(|name, _| referred("schemas", name));
+        components.responses.retain(|name, _| referred("responses", name));
+        if count(components) == before {
+            return;
+        }
+    }
+}
+
 /// In words, every route of `paths` that `document` lacks, and every operation there that has no route. HEAD goes
 /// without saying beside GET.
 pub fn differences(document: &OpenApi, paths: &[Path]) -> Vec<String> {
@@ -160,12 +183,19 @@ fn slot<'a>(item: &'a mut PathItem, method: &Method) -> Option<&'a mut Option<Op
 fn complete(operation: &mut Operation, rule: Rule, mode: Mode) {
     let access = rule.access(mode);
     operation.security = Some(security(access));
+    if access == Access::Admin {
+        let words = operation.description.take().map(|words| format!("{words} "));
+        operation.description = Some(words.unwrap_or_default() + "Only admins may do this.");
+        operation.extensions = Some(Extensions::from_iter([("x-roles", vec!["admin"])]));
+    }
     let responses = &mut operation.responses.responses;
     for (status, response) in responses.iter_mut() {
         let RefOr::T(response) = response else { continue };
         match Kind::all().find(|kind| kind.status().as_str() == status) {
-            Some(kind) => *response = problem(kind, &response.description),
-            None => drop(response.headers.insert(REQUEST_ID.into(), request_id())),
+            Some(kind) if response.content.is_empty() => {
+                *response = problem(kind, &response.description);
+            }
+            _ => drop(response.headers.insert(REQUEST_ID.into(), request_id())),
         }
     }
     let mut kinds = problems(operation, access);
@@ -186,10 +216,9 @@ fn add_problem(operation: &mut Operation, kind: Kind) {
 fn security(access: Access) -> Vec<SecurityRequirement> {
     let token = SecurityRequirement::new(TOKEN, [""; 0]);
     match access {
-        Access::Public => Vec::new(),
-        Access::Anyone => vec![SecurityRequirement::default(), token],
-        Access::SignedIn => vec![token],
-        Access::Admin => vec![SecurityRequirement::new(TOKEN, ["admin"])],
+        // Clients that are made of the document ask for a token where any is named, even one that may be left out.
+        Access::Public | Access::Anyone => Vec::new(),
+        Access::SignedIn | Access::Admin => vec![token],
     }
 }
 

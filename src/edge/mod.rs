@@ -33,7 +33,7 @@ use futures_util::future::Either;
 use log::Level;
 
 pub use condition::{Condition, IfMatch, IfNoneMatch};
-pub use document::{components, differences, document};
+pub use document::{components, differences, document, prune};
 pub use fields::{BodyLimit, Fields, MaybeFields, Query, discard};
 pub use head::HeadLimit;
 pub use headers::{SecurityHeaders, vary};

@@ -78,6 +78,8 @@ impl Docs {
 }
 
 /// Describes the API: this document.
+///
+/// It is the same whichever roles run in the process that is asked.
 #[utoipa::path(
     get,
     path = "/openapi.json",
@@ -98,6 +100,8 @@ pub(super) async fn document(docs: Data<Docs>, condition: Condition) -> impl Res
 }
 
 /// Shows the document to people.
+///
+/// The page loads nothing from elsewhere, and has a command for each request.
 #[utoipa::path(
     get,
     path = "/docs",
@@ -117,6 +121,8 @@ pub(super) async fn page(docs: Data<Docs>, condition: Condition) -> impl Respond
 }
 
 /// Gives the page's script.
+///
+/// It is a part of the page.
 #[utoipa::path(
     get,
     path = "/docs/page.js",
@@ -136,6 +142,8 @@ pub(super) async fn script(docs: Data<Docs>, condition: Condition) -> impl Respo
 }
 
 /// Gives the page's style.
+///
+/// It is a part of the page.
 #[utoipa::path(
     get,
     path = "/docs/page.css",

@@ -41,6 +41,8 @@ struct Shop {
 }
 
 /// Says how the shop is, role by role.
+///
+/// It asks every role, and waits a moment for each.
 #[utoipa::path(
     get,
     path = "/health",

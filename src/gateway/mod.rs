@@ -202,6 +202,8 @@ struct Welcome {
 }
 
 /// Says that the shop is there.
+///
+/// It is answered by the gateway alone, and says nothing of the roles.
 #[utoipa::path(
     get,
     path = "/",

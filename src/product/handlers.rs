@@ -17,6 +17,8 @@ use crate::storage::digest;
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
 /// Lists products, the newest first.
+///
+/// Each page's `Link` header leads to the next one. Products that are added in the meantime move none of them.
 #[utoipa::path(
     get,
     path = "/products",
@@ -54,6 +56,8 @@ pub(super) async fn list(
 }
 
 /// Shows a product.
+///
+/// Its `ETag` is what a conditional write names in `If-Match`.
 #[utoipa::path(
     get,
     path = "/products/{id}",
@@ -91,6 +95,8 @@ pub(super) async fn show(
 }
 
 /// Adds a product.
+///
+/// Lists show it from the moment that this is answered.
 #[utoipa::path(
     post,
     path = "/products",
@@ -110,6 +116,8 @@ pub(super) async fn create(shared: Data<Shared>, fields: Fields) -> Result<impl 
 }
 
 /// Replaces a product.
+///
+/// With `If-Match` it is replaced only as long as nobody else has changed it.
 #[utoipa::path(
     put,
     path = "/products/{id}",
@@ -141,6 +149,8 @@ pub(super) async fn replace(
 }
 
 /// Removes a product.
+///
+/// With `If-Match` it is removed only as long as nobody else has changed it.
 #[utoipa::path(
     delete,
     path = "/products/{id}",

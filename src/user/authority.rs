@@ -24,14 +24,25 @@ use crate::error::{Error, Kind};
 pub(super) struct Tokens {
     /// For `Authorization: Bearer`.
     access_token: String,
-    /// For the next access token; absent where the one that the client has stays good.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = String, required = false)]
-    refresh_token: Option<String>,
+    /// For the next access token.
+    refresh_token: String,
     /// `Bearer`.
     #[schema(value_type = String)]
     token_type: &'static str,
     /// Seconds for which the access token is good.
+    expires_in: u64,
+}
+
+/// A new access token; the refresh token that the client has stays good.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct AccessToken {
+    /// For `Authorization: Bearer`.
+    access_token: String,
+    /// `Bearer`.
+    #[schema(value_type = String)]
+    token_type: &'static str,
+    /// Seconds for which it is good.
     expires_in: u64,
 }
 
@@ -142,7 +153,7 @@ impl Authority {
         at + self.refresh_ttl
     }
 
-    /// The tokens of `record`'s account in `session`.
+    /// The tokens of `record`'s account in `session`, of which `refresh` is the one to come back with.
     ///
     /// # Errors
     /// When they cannot be signed.
@@ -150,8 +161,17 @@ impl Authority {
         &self,
         record: &Record,
         session: Uuid,
-        refresh_token: Option<&RefreshToken>,
+        refresh: &RefreshToken,
     ) -> Result<Tokens, Error> {
+        let AccessToken { access_token, token_type, expires_in } = self.access(record, session)?;
+        Ok(Tokens { access_token, refresh_token: refresh.text(), token_type, expires_in })
+    }
+
+    /// An access token of `record`'s account in `session`.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub(super) fn access(&self, record: &Record, session: Uuid) -> Result<AccessToken, Error> {
         let expires_in = self.auth.access_ttl.as_secs();
         let iat = now().timestamp();
         let claims = Claims {
@@ -165,12 +185,8 @@ impl Authority {
             roles: record.account.roles.clone(),
             generation: record.generation,
         };
-        Ok(Tokens {
-            access_token: self.keys.signing()?.sign(&claims)?,
-            refresh_token: refresh_token.map(RefreshToken::text),
-            token_type: "Bearer",
-            expires_in,
-        })
+        let access_token = self.keys.signing()?.sign(&claims)?;
+        Ok(AccessToken { access_token, token_type: "Bearer", expires_in })
     }
 }
 

@@ -153,3 +153,38 @@ async fn the_page_needs_nothing_from_outside() {
         assert_eq!(gateway.get("/docs/other.js").await.status, 404);
     }
 }
+
+#[actix_rt::test]
+async fn the_document_says_what_clients_are_made_of() {
+    for mode in ["open", "enforced"] {
+        let shop = Shop::start_with(Topology::OneProcess, &[("APP__AUTH__MODE", mode)]);
+        let document = document(&shop.gateway()).await;
+        let schemas = &document["components"]["schemas"];
+        let required = |name: &str| schemas[name]["required"].as_array().unwrap().clone();
+        assert!(required("Tokens").contains(&"refreshToken".into()));
+        assert!(schemas["AccessToken"]["properties"]["refreshToken"].is_null());
+        assert_eq!(document["info"]["license"]["identifier"], "MIT OR Apache-2.0");
+        for (method, path, operation) in operations(&document) {
+            let case = format!("{mode} {method} {path}");
+            let words = operation["description"].as_str().unwrap_or_default();
+            assert!(!words.is_empty(), "{case}");
+            let content = operation["requestBody"]["content"].as_object();
+            let types = content.map(|content| content.keys().collect::<Vec<_>>());
+            if let Some(types) = types {
+                let patch = method == Method::PATCH;
+                let one = if patch { "application/merge-patch+json" } else { "application/json" };
+                assert_eq!(types, [one], "{case}");
+            }
+        }
+        let reads = &document["paths"]["/products"]["get"]["security"];
+        assert_eq!(*reads, serde_json::json!([]), "a client of the document needs no token");
+        let text = document.to_string();
+        for kind in ["schemas", "responses", "headers", "securitySchemes"] {
+            for name in document["components"][kind].as_object().unwrap().keys() {
+                let reference = format!("\"#/components/{kind}/{name}\"");
+                let scheme = kind == "securitySchemes" && text.contains(&format!("{{\"{name}\":["));
+                assert!(scheme || text.contains(&reference), "{reference} is of use to nobody");
+            }
+        }
+    }
+}

@@ -14,6 +14,8 @@ use crate::user::model::{AccountsQuery, AccountsRequest, RightsPatch, roles_to_t
 use crate::user::store::{By, Changes, Ending, Write};
 
 /// Lists accounts, in the order of registration.
+///
+/// Each page's `Link` header leads to the next one. Those that the parameters rule out are left out.
 #[utoipa::path(
     get,
     path = "/auth/users",
@@ -48,7 +50,7 @@ pub(in crate::user) async fn list(
     operation_id = "changeRights",
     tag = "accounts",
     params(("id" = Uuid, Path, description = "The account's id")),
-    request_body(content((RightsPatch = "application/json"), (RightsPatch = "application/merge-patch+json"))),
+    request_body(content = RightsPatch, content_type = "application/merge-patch+json"),
     responses(
         (status = 200, description = "The account as it is now", body = Account),
         (status = 409, description = "There would be no enabled admin any more"),

@@ -12,6 +12,8 @@ use crate::error::Error;
 use crate::transport::Context;
 
 /// Shows what a user sees first: for the user, and for admins.
+///
+/// While the catalogue is away, it comes without recommendations and says so in `degraded`.
 #[utoipa::path(
     get,
     path = "/auth/dashboard/{id}",

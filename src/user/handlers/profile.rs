@@ -9,13 +9,15 @@ use crate::auth::{Audit, Caller};
 use crate::contract::{Account, now};
 use crate::edge::{Fields, MaybeFields};
 use crate::error::{Error, FieldError};
-use crate::user::authority::Tokens;
+use crate::user::authority::AccessToken;
 use crate::user::export::{Export, ExportedSession};
 use crate::user::hashing::Password;
 use crate::user::model::{Erasure, PasswordChange, ProfilePatch, about};
 use crate::user::store::{Changes, Ending, Record, Write};
 
 /// Shows the caller's account.
+///
+/// It is as the store has it, and not as the token says.
 #[utoipa::path(
     get,
     path = "/auth/me",
@@ -39,7 +41,7 @@ pub(in crate::user) async fn show(
     path = "/auth/me",
     operation_id = "changeMe",
     tag = "me",
-    request_body(content((ProfilePatch = "application/json"), (ProfilePatch = "application/merge-patch+json"))),
+    request_body(content = ProfilePatch, content_type = "application/merge-patch+json"),
     responses(
         (status = 200, description = "The account as it is now", body = Account),
         (status = 409, description = "An account with this e-mail address exists"),
@@ -77,7 +79,7 @@ pub(in crate::user) async fn patch(
     operation_id = "changePassword",
     tag = "me",
     request_body = PasswordChange,
-    responses((status = 200, description = "A new access token", body = Tokens))
+    responses((status = 200, description = "A new access token", body = AccessToken))
 )]
 pub(in crate::user) async fn change_password(
     shared: Data<Shared>,
@@ -95,7 +97,7 @@ pub(in crate::user) async fn change_password(
     let done = (Write::Change(Changes::password(hash)), ending);
     let record = write(&shared, &audit, user, owner(identity), done).await?;
     audit.note("password_changed", Some(user), "other sessions are over");
-    Ok(reply(&shared.role.authority.tokens(&record, identity.session, None)?))
+    Ok(reply(&shared.role.authority.access(&record, identity.session)?))
 }
 
 /// Erases the caller's account and its sessions.
@@ -128,6 +130,8 @@ pub(in crate::user) async fn erase(
 }
 
 /// Gives everything that is held on the caller, but for what would let somebody in.
+///
+/// This is the copy that data protection law speaks of.
 #[utoipa::path(
     get,
     path = "/auth/me/export",

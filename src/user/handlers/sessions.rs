@@ -3,6 +3,7 @@
 use actix_web::http::header::{CACHE_CONTROL, LOCATION};
 use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::{Shared, owner, taken, write};
@@ -16,6 +17,8 @@ use crate::user::model::{Login, NewUser, Renewal};
 use crate::user::store::{By, Changes, Ending, Record, Used, Write};
 
 /// Registers an account.
+///
+/// A password must be long and hard to guess, and have nothing to do with the name or the address.
 #[utoipa::path(
     post,
     path = "/auth/register",
@@ -52,6 +55,8 @@ pub(in crate::user) async fn register(
 }
 
 /// Begins a session.
+///
+/// An account may have several; for one more than are allowed the oldest ends.
 #[utoipa::path(
     post,
     path = "/auth/login",
@@ -98,7 +103,7 @@ pub(in crate::user) async fn login(
         log::warn!(role = "user"; "sessions that have ended stay for now: {error}");
     }
     audit.note("login", Some(record.id()), "");
-    Ok(reply(&shared.role.authority.tokens(&record, session.id, Some(&token))?))
+    Ok(reply(&shared.role.authority.tokens(&record, session.id, &token)?))
 }
 
 /// 401 for a login, whatever was wrong with it.
@@ -133,7 +138,7 @@ pub(in crate::user) async fn refresh(
         match shared.users.rotate(used.hash(), token.hash(), at, authority.end(at)).await? {
             Used::Good((record, session)) => {
                 audit.note("refreshed", Some(record.id()), "");
-                return Ok(reply(&authority.tokens(&record, session, Some(&token))?));
+                return Ok(reply(&authority.tokens(&record, session, &token)?));
             }
             Used::Before { user, session } => {
                 if let Some(tokens) = again(&shared, &used, at).await? {
@@ -165,7 +170,7 @@ async fn again(
     let digests = next.iter().map(RefreshToken::hash).collect();
     let found = shared.users.rotated(digests, now - leeway, now).await?;
     let Some((record, session, place)) = found else { return Ok(None) };
-    authority.tokens(&record, session, next.get(place)).map(Some)
+    next.get(place).map(|token| authority.tokens(&record, session, token)).transpose()
 }
 
 /// Ends a session of which somebody else has a token: who has the newest cannot be told.
@@ -212,6 +217,8 @@ pub(in crate::user) async fn logout(
 }
 
 /// Ends every session of the caller, and the access tokens.
+///
+/// That takes effect everywhere within seconds.
 #[utoipa::path(
     post,
     path = "/auth/logout-all",
@@ -233,6 +240,8 @@ pub(in crate::user) async fn logout_all(
 }
 
 /// Gives the keys that verify access tokens (RFC 7517).
+///
+/// They change rarely, and the next one is here before it signs.
 #[utoipa::path(
     get,
     path = "/auth/.well-known/jwks.json",
@@ -266,6 +275,6 @@ pub(super) fn throttled(
 }
 
 /// Tokens are for nobody but who asked.
-pub(super) fn reply(tokens: &Tokens) -> HttpResponse {
+pub(super) fn reply(tokens: &impl Serialize) -> HttpResponse {
     HttpResponse::Ok().insert_header((CACHE_CONTROL, NO_STORE)).json(tokens)
 }

@@ -1,0 +1,56 @@
+// What a shop's page does, with a client that is made of the document: `node walk.js URL EMAIL ADMIN`.
+import createClient from "openapi-fetch";
+import type { components, paths } from "./api.js";
+
+declare const process: { argv: string[] };
+const [, , baseUrl = "", email = "", admin = ""] = process.argv;
+const password = "follow the white rabbit";
+const anybody = createClient<paths>({ baseUrl });
+
+const bearer = (token: string) =>
+  createClient<paths>({ baseUrl, headers: { authorization: `Bearer ${token}` } });
+
+/** What came, which must be what was asked for. */
+function good<T>(answer: { data?: T; response: Response }): NonNullable<T> {
+  if (!answer.response.ok || answer.data === undefined || answer.data === null) {
+    throw new Error(`${answer.response.status} ${answer.response.url}`);
+  }
+  return answer.data;
+}
+
+function equal(one: unknown, other: unknown) {
+  if (one !== other) throw new Error(`${one} is not ${other}`);
+}
+
+async function pages(): Promise<components["schemas"]["Product"][]> {
+  const all: components["schemas"]["Product"][] = [];
+  for (let cursor: string | undefined; ; ) {
+    const query = cursor === undefined ? { limit: 2 } : { limit: 2, cursor };
+    const answer = await anybody.GET("/products", { params: { query } });
+    all.push(...good(answer));
+    cursor = /cursor=([^>&]+)>; rel="next"/.exec(answer.response.headers.get("link") ?? "")?.[1];
+    if (cursor === undefined) return all;
+  }
+}
+
+for (const name of ["Lamp", "Chair", "Table", "Kettle", "Rug"]) {
+  good(await bearer(admin).POST("/products", { body: { name, price: 49.99 } }));
+}
+const user = good(await anybody.POST("/auth/register", { body: { username: "Neo", email, password } }));
+const tokens = good(await anybody.POST("/auth/login", { body: { email, password } }));
+const me = good(await bearer(tokens.accessToken).GET("/auth/me"));
+equal(me.id, user.id);
+equal(me.roles.join(), "customer");
+const names = (await pages()).map((product) => product.name);
+if (names.length < 5 || new Set(names).size < 5) throw new Error(names.join());
+const renewed = good(await anybody.POST("/auth/refresh", { body: { refreshToken: tokens.refreshToken } }));
+const neo = bearer(renewed.accessToken);
+const patched = good(await neo.PATCH("/auth/me", { body: { username: "Thomas" } }));
+equal(patched.username, "Thomas");
+const { error, response } = await neo.GET("/products/{id}", { params: { path: { id: "0".repeat(24) } } });
+equal(response.status, 404);
+equal(error?.type, "/problems/not-found");
+const out = await anybody.POST("/auth/logout", { body: { refreshToken: renewed.refreshToken } });
+equal(out.response.status, 204);
+const again = await anybody.POST("/auth/refresh", { body: { refreshToken: renewed.refreshToken } });
+equal(again.response.status, 401);
