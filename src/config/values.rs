@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use actix_web::http::{Method, Uri};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use mongodb::options::ReadPreference;
 use rustls::pki_types::DnsName;
 use secrecy::SecretString;
@@ -253,12 +253,21 @@ impl TryFrom<String> for Networks {
         let network = |part: &str| {
             let address = part.parse::<IpAddr>().map(IpNet::from);
             let network = address.or_else(|_| part.parse::<IpNet>());
-            network.map_err(|_| {
+            network.map(canonical).map_err(|_| {
                 format!("{} is no address or network, such as 10.0.0.0/8", quote(part))
             })
         };
         parts(&text).map(network).collect::<Result<_, _>>().map(Self)
     }
+}
+
+/// `network`, which is one of IPv4 if all of its addresses are such, however they are written.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = network else { return network };
+    let address = mapped.addr().to_ipv4_mapped();
+    let length = mapped.prefix_len().checked_sub(96);
+    let both = address.zip(length).map(|(address, length)| Ipv4Net::new(address, length));
+    both.and_then(Result::ok).map_or(network, IpNet::V4)
 }
 
 /// HTTP methods, as in `GET, POST`.
@@ -704,6 +713,11 @@ mod tests {
             assert!(some.contain(inside.parse().unwrap()), "{inside}");
         }
         assert!(!some.contain("192.0.2.2".parse().unwrap()));
+        let mapped = networks("::ffff:10.0.0.0/104, ::ffff:192.0.2.1").unwrap();
+        for inside in ["10.1.2.3", "::ffff:10.1.2.3", "192.0.2.1"] {
+            assert!(mapped.contain(inside.parse().unwrap()), "{inside}");
+        }
+        assert!(!mapped.contain("192.0.2.2".parse().unwrap()));
         assert_eq!(networks(""), Ok(Networks::default()));
         for bad in ["10.0.0.0/33", "proxy", "10.0.0.1:80"] {
             assert!(networks(bad).is_err(), "{bad}");

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use actix_web::http::Version;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 
-use crate::transport::{FORWARDED_FOR, Headers};
+use crate::transport::{FORWARDED_FOR, Headers, forwarded};
 
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -138,14 +138,14 @@ pub(super) fn trace(headers: &mut Headers, hop: &Hop) {
     let peer = hop.peer.map(text);
     let host = headers.get(header::HOST).cloned();
     let mut chain = element(hop, peer.as_deref(), host.as_ref());
-    if hop.trusted && headers.contains_key(header::FORWARDED) {
-        chain = format!("{}, {chain}", joined(headers, header::FORWARDED));
-    }
-    set(headers, header::FORWARDED, Some(chain));
     let addresses = match hop.trusted && hop.client != hop.peer {
-        true => Some(addresses(headers, hop, peer.as_deref())),
+        true => Some(addresses(headers, hop)),
         false => peer,
     };
+    if hop.trusted && headers.contains_key(header::FORWARDED) {
+        chain = format!("{}, {chain}", forwarded::plain(joined(headers, header::FORWARDED)));
+    }
+    set(headers, header::FORWARDED, Some(chain));
     set(headers, FORWARDED_FOR, addresses.filter(|addresses| !addresses.is_empty()));
     if !headers.contains_key(FORWARDED_PROTO) {
         headers.append(FORWARDED_PROTO, HeaderValue::from_static(hop.scheme));
@@ -161,18 +161,20 @@ pub(super) fn trace(headers: &mut Headers, hop: &Hop) {
     headers.append(header::VIA, HeaderValue::from_static(via));
 }
 
-/// The client's address and those of the proxies behind it. What anybody may have written before is left out.
-fn addresses(headers: &Headers, hop: &Hop, peer: Option<&str>) -> String {
-    let said = joined(headers, FORWARDED_FOR);
-    let mut believed = peer.into_iter().collect::<Vec<_>>();
-    for address in said.rsplit(',').map(str::trim) {
+/// The client's address and those of the proxies behind it, each in its plainest form. What anybody may have written
+/// before is left out.
+fn addresses(headers: &Headers, hop: &Hop) -> String {
+    let said = (headers.get_all(FORWARDED_FOR), headers.get_all(header::FORWARDED));
+    let nodes = forwarded::nodes(said.0, said.1);
+    let mut believed = hop.peer.into_iter().collect::<Vec<_>>();
+    for address in nodes.iter().rev().filter_map(|node| forwarded::address(node)) {
         believed.push(address);
-        if address.parse().ok() == hop.client {
+        if Some(address) == hop.client {
             break;
         }
     }
-    believed.reverse();
-    believed.join(", ")
+    let believed = believed.into_iter().rev().map(text);
+    believed.collect::<Vec<_>>().join(", ")
 }
 
 /// All lines of the header `name` as one list.
@@ -276,6 +278,23 @@ mod tests {
         assert_eq!(line(&lines, "x-forwarded-host"), "shop.example");
         let added = "for=\"[2001:db8::1]\";proto=http;host=\"shop.internal\"";
         assert_eq!(line(&lines, "forwarded"), format!("for=192.0.2.7;proto=https, {added}"));
+    }
+
+    #[test]
+    fn addresses_are_passed_on_in_their_plainest_form() {
+        let mut lines = headers(&[
+            ("x-forwarded-for", "6.6.6.6, [::ffff:192.0.2.7]:4711"),
+            ("x-forwarded-for", "unknown, [2001:db8::9]:80"),
+            ("forwarded", "for=\"[::ffff:192.0.2.7]:4711\";proto=https"),
+        ]);
+        let client = "192.0.2.7".parse().ok();
+        trace(&mut lines, &Hop { client, ..hop("10.0.0.1", true) });
+        assert_eq!(line(&lines, "x-forwarded-for"), "192.0.2.7, 2001:db8::9, 10.0.0.1");
+        let said = "for=192.0.2.7;proto=https, for=10.0.0.1;proto=http";
+        assert_eq!(line(&lines, "forwarded"), said);
+        let mut lines = headers(&[("forwarded", "for=\"192.0.2.7:4711\", for=10.0.0.2")]);
+        trace(&mut lines, &Hop { client, ..hop("10.0.0.1", true) });
+        assert_eq!(line(&lines, "x-forwarded-for"), "192.0.2.7, 10.0.0.2, 10.0.0.1");
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Where a request came from, beyond the proxies.
 
 use std::net::IpAddr;
+use std::sync::Once;
 
-use actix_web::http::header::{HeaderMap, HeaderName};
+use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName};
 
-use super::Origin;
+use super::{Origin, forwarded};
 use crate::config::Networks;
 
 /// The addresses that a request came through, the client's first, as each proxy adds that of whoever asks it.
@@ -28,7 +29,8 @@ impl Trusted {
     }
 
     /// The client whose request came with `headers` from `origin`: the address before the last of those who are
-    /// believed, from the back. What comes before it, anybody may have written. A mailbox itself has no address, and is
+    /// believed, from the back. What comes before it, anybody may have written. What is no address is passed over: it
+    /// hides one proxy, or the client from it, and not all that came before. A mailbox itself has no address, and is
     /// believed.
     pub fn client(&self, headers: &HeaderMap, origin: Origin) -> Option<IpAddr> {
         if let Origin::Socket(peer) = origin
@@ -36,11 +38,13 @@ impl Trusted {
         {
             return Some(peer);
         }
-        let lines = headers.get_all(FORWARDED_FOR).filter_map(|line| line.to_str().ok());
-        let hops = lines.flat_map(|line| line.split(',')).collect::<Vec<_>>();
+        let nodes = forwarded::nodes(headers.get_all(FORWARDED_FOR), headers.get_all(FORWARDED));
         let mut client = origin.address();
-        for hop in hops.iter().rev() {
-            let Ok(address) = hop.trim().parse() else { break };
+        for node in nodes.iter().rev() {
+            let Some(address) = forwarded::address(node) else {
+                complain(node);
+                continue;
+            };
             client = Some(address);
             if !self.believes(address) {
                 break;
@@ -48,6 +52,19 @@ impl Trusted {
         }
         client
     }
+}
+
+/// Says once that a proxy names `node`, which is no address: whoever hides all clients makes them one.
+fn complain(node: &[u8]) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        let node = String::from_utf8_lossy(&node[..node.len().min(64)]).into_owned();
+        log::warn!(
+            node;
+            "a proxy says that a request came from {node:?}, which is no address; such entries of \
+             x-forwarded-for and forwarded are passed over"
+        );
+    });
 }
 
 /// What counts as one client: an IPv4 address, or the network of 2^64 addresses that a household gets by IPv6.
@@ -90,5 +107,37 @@ mod tests {
         assert_eq!(seen("10.0.0.1", "10.0.0.0/8", &["6.6.6.6", "1.2.3.4, 10.9.9.9"]), "1.2.3.4");
         assert_eq!(seen("10.0.0.1", "10.0.0.0/8", &["nonsense"]), "10.0.0.1");
         assert_eq!(seen("10.0.0.1", "10.0.0.0/8", &[]), "10.0.0.1");
+    }
+
+    #[test]
+    fn ports_and_brackets_make_no_client_another() {
+        let seen = |said: &[&str]| seen("10.0.0.1", "10.0.0.0/8, 2001:db8:1::/48", said);
+        assert_eq!(seen(&["203.0.113.7:4711"]), "203.0.113.7");
+        assert_eq!(seen(&["6.6.6.6, [2001:db8::1]:4711, [2001:db8:1::2]:80"]), "2001:db8::1");
+        assert_eq!(seen(&["6.6.6.6, 203.0.113.7:4711, ::ffff:10.0.0.9"]), "203.0.113.7");
+    }
+
+    #[test]
+    fn what_is_no_address_is_passed_over() {
+        let seen = |said: &[&str]| seen("10.0.0.1", "10.0.0.0/8", said);
+        assert_eq!(seen(&["203.0.113.7, unknown, 10.0.0.2"]), "203.0.113.7");
+        assert_eq!(seen(&["203.0.113.7, unix:"]), "203.0.113.7");
+        assert_eq!(seen(&["unknown", "_hidden"]), "10.0.0.1");
+        assert_eq!(seen(&["nonsense, 203.0.113.7"]), "203.0.113.7");
+    }
+
+    #[test]
+    fn forwarded_is_read_where_there_is_no_other_list() {
+        let mut headers = HeaderMap::new();
+        let said = "for=6.6.6.6, for=\"[2001:db8::7]:4711\";proto=https, for=10.0.0.2";
+        headers.append(FORWARDED, HeaderValue::from_static(said));
+        let trusted = Trusted::Proxies(Networks::try_from("10.0.0.0/8".to_owned()).unwrap());
+        let client = |headers: &HeaderMap, peer: &str| {
+            trusted.client(headers, Origin::Socket(peer.parse().unwrap())).unwrap().to_string()
+        };
+        assert_eq!(client(&headers, "10.0.0.1"), "2001:db8::7");
+        assert_eq!(client(&headers, "192.0.2.7"), "192.0.2.7");
+        headers.append(FORWARDED_FOR, HeaderValue::from_static("203.0.113.7"));
+        assert_eq!(client(&headers, "10.0.0.1"), "203.0.113.7");
     }
 }

@@ -9,6 +9,7 @@ mod call;
 pub mod chunks;
 pub mod clock;
 mod context;
+pub mod forwarded;
 mod headers;
 pub mod http;
 mod interim;

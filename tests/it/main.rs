@@ -5,6 +5,7 @@
 mod attacks;
 mod auth;
 mod cache;
+mod client_address;
 mod commands;
 mod config;
 mod content;
