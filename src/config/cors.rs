@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use actix_web::http::header::HeaderValue;
 use serde::Deserialize;
-use url::{Origin, Url};
+use url::{Host, Url};
 
 use super::redact::quote;
 use super::values::parts;
@@ -17,7 +17,7 @@ pub enum Origins {
     None,
     /// `*`: any.
     Any,
-    /// These, as browsers write them in the header Origin.
+    /// These, as browsers write them in the header Origin; `*.` before a host is any name below it.
     Named(Vec<HeaderValue>),
 }
 
@@ -34,7 +34,11 @@ impl TryFrom<String> for Origins {
     }
 }
 
-/// An origin as the Fetch standard serialises it: no path, and no port that goes without saying.
+/// An origin as the Fetch standard serialises it: no path, no port that goes without saying, in small letters. What
+/// stands before the host as `*.` stays there.
+///
+/// # Errors
+/// For what no browser ever writes: it would start, and match nothing.
 fn origin(text: &str) -> Result<HeaderValue, String> {
     let wanted = || {
         format!(
@@ -42,15 +46,30 @@ fn origin(text: &str) -> Result<HeaderValue, String> {
             quote(text)
         )
     };
-    let url = Url::parse(text).map_err(|_| wanted())?;
+    let (scheme, rest) = text.split_once("://").ok_or_else(wanted)?;
+    let (wildcard, rest) = match rest.strip_prefix("*.") {
+        Some(rest) => ("*.", rest),
+        None => ("", rest),
+    };
+    let url = Url::parse(&format!("{scheme}://{rest}")).map_err(|_| wanted())?;
     let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
-    if !bare || !url.has_host() || !url.username().is_empty() || url.password().is_some() {
+    if !bare || !url.username().is_empty() || url.password().is_some() {
         return Err(wanted());
     }
-    let written = match url.origin() {
-        Origin::Opaque(_) => text.trim_end_matches('/').to_owned(),
-        origin => origin.ascii_serialization(),
-    };
+    let host = url.host_str().map(str::to_ascii_lowercase).filter(|host| !host.is_empty());
+    let host = host.ok_or_else(wanted)?;
+    let is_name = matches!(url.host(), Some(Host::Domain(_)));
+    if host.contains('*') || (!wildcard.is_empty() && !is_name) {
+        return Err(format!(
+            "{} matches nothing: * stands for the first labels of a host's name, as in https://*.shop.example",
+            quote(text)
+        ));
+    }
+    if matches!(url.scheme(), "ws" | "wss" | "ftp") {
+        return Err(format!("{} matches nothing: no page comes by {}", quote(text), url.scheme()));
+    }
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let written = format!("{}://{wildcard}{host}{port}", url.scheme());
     HeaderValue::from_str(&written).map_err(|_| wanted())
 }
 
@@ -92,6 +111,13 @@ mod tests {
             ["https://shop.example", "http://localhost:5173"]
         );
         assert_eq!(named("app://shop").unwrap(), ["app://shop"]);
+        assert_eq!(named("APP://Shop:1").unwrap(), ["app://shop:1"]);
+        assert_eq!(named("http://[2001:DB8::1]:80").unwrap(), ["http://[2001:db8::1]"]);
+        assert_eq!(named("https://bücher.example").unwrap(), ["https://xn--bcher-kva.example"]);
+        assert_eq!(
+            named("https://*.Shop.Example:443, http://*.localhost:3000").unwrap(),
+            ["https://*.shop.example", "http://*.localhost:3000"]
+        );
         assert_eq!(Origins::try_from(" ".to_owned()), Ok(Origins::None));
         assert_eq!(Origins::try_from("*".to_owned()), Ok(Origins::Any));
         for bad in [
@@ -100,6 +126,26 @@ mod tests {
             "https://",
             "https://shop.example/path",
             "https://u@shop.example",
+            "https:shop.example",
+            "//shop.example",
+            "localhost:5173",
+            "*.shop.example",
+            "*://shop.example",
+            "https://*",
+            "https://*.",
+            "https://*shop.example",
+            "https://shop.*",
+            "https://a.*.shop.example",
+            "https://*.*.shop.example",
+            "https://%2A.shop.example",
+            "https://*.192.0.2.1",
+            "https://*.[2001:db8::1]",
+            "https://shop.example:*",
+            "https://*.shop.example/path",
+            "https://shop.example/?",
+            "https://shop.example#x",
+            "wss://shop.example",
+            "file:///",
             "https://shop.example, *",
         ] {
             assert!(named(bad).is_err(), "{bad}");

@@ -20,7 +20,7 @@ use crate::error::{Error, Kind};
 /// What scripts of other origins may do.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The origins, as browsers write them; nothing for any.
+    /// The origins, as browsers write them, or with `*.` for any name below a host; nothing for any origin.
     pub origins: Option<Vec<HeaderValue>>,
     /// The methods.
     pub methods: Vec<Method>,
@@ -37,9 +37,46 @@ pub struct Options {
 /// [`Options`] as the headers that say so.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    origins: Option<Vec<HeaderValue>>,
+    origins: Option<Vec<Allowed>>,
     on_preflight: Vec<(HeaderName, HeaderValue)>,
     on_answer: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Origins that are allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Allowed {
+    /// This one.
+    One(HeaderValue),
+    /// Those whose host is one label or more below a name: what stands before the labels, and what behind.
+    Below(Vec<u8>, Vec<u8>),
+}
+
+impl Allowed {
+    fn new(origin: &HeaderValue) -> Self {
+        let text = origin.as_bytes();
+        match text.iter().position(|byte| *byte == b'*') {
+            Some(at) => Self::Below(text[..at].to_owned(), text[at + 1..].to_owned()),
+            None => Self::One(origin.clone()),
+        }
+    }
+
+    fn takes(&self, origin: &HeaderValue) -> bool {
+        match self {
+            Self::One(allowed) => allowed == origin,
+            Self::Below(before, behind) => {
+                let labels = origin.as_bytes().strip_prefix(before.as_slice());
+                let labels = labels.and_then(|labels| labels.strip_suffix(behind.as_slice()));
+                labels.is_some_and(|labels| labels.split(|byte| *byte == b'.').all(is_label))
+            }
+        }
+    }
+}
+
+/// Whether `text` is a label of a host's name, as browsers write it.
+fn is_label(text: &[u8]) -> bool {
+    let of_label =
+        |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(byte);
+    !text.is_empty() && text.iter().all(of_label)
 }
 
 /// Whom an answer is for: the value of Access-Control-Allow-Origin.
@@ -67,7 +104,7 @@ impl Policy {
         ];
         let exposed = expose.map(|expose| (ACCESS_CONTROL_EXPOSE_HEADERS, expose));
         Self {
-            origins: options.origins.clone(),
+            origins: options.origins.as_ref().map(|all| all.iter().map(Allowed::new).collect()),
             on_preflight: allowed.into_iter().flatten().collect(),
             on_answer: [exposed, credentials].into_iter().flatten().collect(),
         }
@@ -79,7 +116,10 @@ impl Policy {
         let origin = headers.get(ORIGIN)?;
         match &self.origins {
             None => Some(HeaderValue::from_static("*")),
-            Some(named) => named.contains(origin).then(|| origin.clone()),
+            Some(named) => {
+                let is_allowed = named.iter().any(|allowed| allowed.takes(origin));
+                is_allowed.then(|| origin.clone())
+            }
         }
     }
 
@@ -161,6 +201,30 @@ mod tests {
         }
         assert_eq!(named.grant(&HeaderMap::new()), None);
         assert_eq!(policy(None, false).grant(&from("null")).unwrap(), "*");
+    }
+
+    #[test]
+    fn a_star_is_for_names_below_a_host_and_nothing_else() {
+        let below = policy(Some("https://*.shop.example:8443"), true);
+        for good in ["https://a.shop.example:8443", "https://a-1.b_2.shop.example:8443"] {
+            assert_eq!(below.grant(&from(good)).unwrap(), good);
+        }
+        for bad in [
+            "https://shop.example:8443",
+            "https://.shop.example:8443",
+            "https://a..shop.example:8443",
+            "https://a.shop.example",
+            "https://a.shop.example:8443.evil.example",
+            "https://ashop.example:8443",
+            "http://a.shop.example:8443",
+            "https://evil.example/.shop.example:8443",
+            "https://evil.example:1.shop.example:8443",
+            "https://u@a.shop.example:8443",
+            "https://*.shop.example:8443",
+            "null",
+        ] {
+            assert_eq!(below.grant(&from(bad)), None, "{bad}");
+        }
     }
 
     #[test]

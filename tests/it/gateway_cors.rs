@@ -3,7 +3,7 @@
 use awc::http::Method;
 use serde_json::json;
 
-use crate::support::{Answer, Client, Shop, Topology};
+use crate::support::{Answer, Client, Process, Shop, Topology};
 
 const SHOP: &str = "https://shop.example";
 const ORIGINS: (&str, &str) =
@@ -64,6 +64,40 @@ async fn another_origin_is_refused() {
         let answer = shop.gateway().send(Method::GET, "/products", &[("origin", origin)], "").await;
         assert_eq!((answer.status, allowed(&answer)), (200, ""), "browsers keep it to themselves");
         assert_eq!(answer.header("vary"), "origin");
+    }
+}
+
+#[actix_rt::test]
+async fn a_wildcard_is_for_every_name_below_a_host() {
+    let origins = ("APP__GATEWAY__CORS_ORIGINS", "https://*.Shop.example:443");
+    let credentials = ("APP__GATEWAY__CORS_CREDENTIALS", "true");
+    let shop = Shop::start_with(Topology::OneProcess, &[origins, credentials]);
+    for (origin, allows) in [
+        ("https://www.shop.example", true),
+        ("https://a.b.shop.example", true),
+        ("https://shop.example", false),
+        ("http://www.shop.example", false),
+        ("https://www.shop.example.evil", false),
+        ("https://evilshop.example", false),
+    ] {
+        let expected = if allows { (204, origin) } else { (403, "") };
+        let answer = preflight(&shop.gateway(), origin, "/products", "may-i").await;
+        assert_eq!((answer.status, allowed(&answer)), expected);
+        let answer = shop.gateway().send(Method::GET, "/products", &[("origin", origin)], "").await;
+        assert_eq!((allowed(&answer), answer.header("vary")), (expected.1, "origin"));
+    }
+}
+
+#[actix_rt::test]
+async fn an_origin_that_can_match_nothing_stops_the_start() {
+    let folder = tempfile::TempDir::new().unwrap();
+    for bad in ["shop.example", "https://shop.example/path", "https://a.*.example", "https://*"] {
+        let mut command = Process::command(folder.path());
+        command.env("APP__GATEWAY__CORS_ORIGINS", format!("https://shop.example, {bad}"));
+        let output = Process::run(command);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && text.lines().count() == 1, "{bad}: {text}");
+        assert!(text.contains("gateway.cors_origins") && text.contains(bad), "{bad}: {text}");
     }
 }
 
