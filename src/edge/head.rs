@@ -78,11 +78,17 @@ fn refuse(detail: &'static str) -> Result<(), Error> {
     Err(Error::new(Kind::Malformed, detail))
 }
 
-/// A path, or a whole URL (RFC 9112, section 3.2); the other two forms ask for what is not to be had here.
+/// Whether `*` is asked for: the server as a whole, of which OPTIONS alone can be asked (RFC 9110, section 9.3.7).
+pub(super) fn asks_of_all(head: &RequestHead) -> bool {
+    head.method == Method::OPTIONS && head.uri.path() == "*"
+}
+
+/// A path, a whole URL, or `*` where that is allowed (RFC 9112, section 3.2); the fourth form asks for a tunnel.
 fn check_target(head: &RequestHead) -> Result<(), Error> {
     match head.uri.path().starts_with('/') {
         _ if head.method == Method::CONNECT => refuse("there are no tunnels here"),
         true => Ok(()),
+        false if asks_of_all(head) => Ok(()),
         false => refuse("the target must be a path"),
     }
 }
@@ -196,6 +202,14 @@ mod tests {
         assert_eq!(kind("/", &many), Some(Kind::HeadTooLarge));
         let behind = HeadLimit::of_clients(1000).behind();
         assert!(check(&mut head("/", &many), behind).is_ok());
+    }
+
+    #[test]
+    fn all_can_be_asked_for_options_alone() {
+        let mut head = head("*", &[("host", "shop")]);
+        assert!(check(&mut head, HeadLimit::of_clients(1000)).is_err());
+        head.method = Method::OPTIONS;
+        assert!(check(&mut head, HeadLimit::of_clients(1000)).is_ok());
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub use page::Limit;
 #[cfg(test)]
 pub(crate) use patterns::allows;
 pub use patterns::{LineError, is_invisible, line, line_schema, text_schema};
-pub use routes::{NO_STORE, Path, admit, path};
+pub use routes::{NO_STORE, Path, admit, other_method, path};
 
 use crate::auth::Guard;
 use crate::deadline;
@@ -56,6 +56,10 @@ use upload::Upload;
 const ACCESS: &str = "access";
 /// What the paths begin with that are for other roles alone.
 const INTERNAL: &str = "/internal/";
+
+/// What is asked of the shop at one path or another.
+pub const METHODS: [Method; 6] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
 /// What an actix application of ours is made of; a name for the signatures of those who pass one on.
 pub trait RoleService:
@@ -258,6 +262,10 @@ impl Edge {
                     Ok(allowed) => request.into_response(allowed),
                     Err(error) => request.error_response(error),
                 })
+            }
+            (Ok(()), ..) if head::asks_of_all(request.head()) => {
+                let allowed = other_method(request.head(), &METHODS);
+                allowed.map(|allowed| request.into_response(allowed))
             }
             _ if context.deadline <= started => {
                 Err(Error::new(Kind::DeadlineExceeded, "no time was left to answer"))

@@ -1,10 +1,14 @@
 //! A path and its methods, with HEAD beside every GET and a 405 that says what would have worked.
 
+use std::rc::Rc;
+
 use actix_web::body::BoxBody;
-use actix_web::dev::{AppService, HttpServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::dev::{
+    AppService, HttpServiceFactory, RequestHead, ServiceRequest, ServiceResponse,
+};
 use actix_web::guard;
 use actix_web::http::Method;
-use actix_web::http::header::{CACHE_CONTROL, HeaderValue};
+use actix_web::http::header::{ALLOW, CACHE_CONTROL, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{
     FromRequest, Handler, HttpMessage as _, HttpRequest, HttpResponse, Resource, Responder, Route,
@@ -12,6 +16,7 @@ use actix_web::{
 };
 
 use super::RouteName;
+use super::cors::is_preflight;
 use super::fields::{BodyLimit, discard};
 use super::inputs::{Input, Unread};
 use crate::auth::{Audit, Caller, Denied, Guard, Rule};
@@ -200,17 +205,32 @@ pub async fn admit(
     }
 }
 
+/// The answer to a method that is none of the `methods` of a path: which those are (RFC 9110, section 9.3.7), to
+/// whoever asks that and nothing more.
+///
+/// # Errors
+/// 405, which says the same, to all others: what a script may do, which a browser asks by OPTIONS, is not for a path to
+/// say.
+pub fn other_method(head: &RequestHead, methods: &[Method]) -> Result<HttpResponse, Error> {
+    let methods = allow_header(methods);
+    if head.method != Method::OPTIONS || is_preflight(&head.method, &head.headers) {
+        return Err(Error::method_not_allowed(methods));
+    }
+    let allow = [&*methods, if methods.is_empty() { "" } else { ", " }, Method::OPTIONS.as_str()];
+    Ok(HttpResponse::NoContent().insert_header((ALLOW, allow.concat())).finish())
+}
+
 impl HttpServiceFactory for Path {
     fn register(self, config: &mut AppService) {
         let methods = self.operations.into_iter().map(|(method, _)| method);
-        let allow = allow_header(&methods.collect::<Vec<_>>());
-        let refuse = web::to(move |request: HttpRequest, content: web::Payload| {
-            let allow = allow.clone();
+        let methods = methods.collect::<Rc<[_]>>();
+        let otherwise = web::to(move |request: HttpRequest, content: web::Payload| {
+            let methods = methods.clone();
             async move {
                 discard(request.headers(), content, BodyLimit::of(&request)).await;
-                Err::<HttpResponse, _>(Error::method_not_allowed(allow))
+                other_method(request.head(), &methods)
             }
         });
-        self.resource.default_service(refuse).register(config);
+        self.resource.default_service(otherwise).register(config);
     }
 }

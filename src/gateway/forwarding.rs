@@ -5,9 +5,11 @@
 
 use std::net::IpAddr;
 
-use actix_web::http::Version;
+use actix_web::dev::RequestHead;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::{Method, Version};
 
+use crate::transport::lines::digits;
 use crate::transport::{FORWARDED_FOR, Headers, forwarded};
 
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -159,6 +161,28 @@ pub(super) fn trace(headers: &mut Headers, hop: &Hop) {
         _ => "1.1 shop",
     };
     headers.append(header::VIA, HeaderValue::from_static(via));
+}
+
+/// Whether a request may be passed on no more: its `Max-Forwards` is used up (RFC 9110, section 7.6.2).
+pub(super) fn ends_here(head: &RequestHead) -> bool {
+    is_counted(&head.method) && forwards(head.headers.get(header::MAX_FORWARDS)) == Some(0)
+}
+
+/// Takes this hop off the `Max-Forwards` of `headers`, where it counts for `method`.
+pub(super) fn count_down(method: &Method, headers: &mut Headers) {
+    if is_counted(method)
+        && let Some(left) = forwards(headers.get(header::MAX_FORWARDS))
+    {
+        headers.insert(header::MAX_FORWARDS, HeaderValue::from(left.saturating_sub(1)));
+    }
+}
+
+fn is_counted(method: &Method) -> bool {
+    matches!(*method, Method::OPTIONS | Method::TRACE)
+}
+
+fn forwards(value: Option<&HeaderValue>) -> Option<u64> {
+    digits(value?.as_bytes())
 }
 
 /// The client's address and those of the proxies behind it, each in its plainest form. What anybody may have written

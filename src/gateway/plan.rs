@@ -12,7 +12,7 @@ use super::path::{canonical, without_parameters};
 use super::upstream::State;
 use crate::auth::{Rule, admin, anyone, public, signed_in};
 use crate::config::{self, PeerUrl, Resilience, Route as Options, Tokens};
-use crate::edge::Bounds;
+use crate::edge::{Bounds, METHODS};
 
 /// The routes and where they lead.
 #[derive(Debug)]
@@ -233,6 +233,12 @@ impl Route {
 
     fn takes(&self, method: &Method) -> bool {
         self.methods.is_empty() || self.methods.contains(method)
+    }
+
+    /// The methods that it takes, as far as the gateway knows.
+    pub(super) fn allowed(&self) -> Vec<Method> {
+        let any = || METHODS.to_vec();
+        Some(self.methods.clone()).filter(|methods| !methods.is_empty()).unwrap_or_else(any)
     }
 
     fn fits(&self, path: &str) -> bool {

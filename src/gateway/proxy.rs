@@ -19,8 +19,10 @@ use super::plan::Found;
 use super::table::{Routed, Tables};
 use crate::auth::Caller;
 use crate::config::Networks;
-use crate::edge::{BodyLimit, Bounds, Front, Look, RouteName, admit, discard, too_large};
-use crate::error::{Error, allow_header};
+use crate::edge::{
+    BodyLimit, Bounds, Front, Look, RouteName, admit, discard, other_method, too_large,
+};
+use crate::error::Error;
 use crate::transport::{Body, Context, Origin, Reply, Request, number};
 
 /// What the proxy of one worker thread works with.
@@ -61,6 +63,10 @@ impl Front for Rc<Proxy> {
             Some(path) => self.tables.find(request.method(), &without_parameters(path)),
             None => Err(Found::Nothing),
         };
+        let found = found.and_then(|routed| match forwarding::ends_here(request.head()) {
+            true => Err(Found::OtherMethods(routed.route().allowed())),
+            false => Ok(routed),
+        });
         match found {
             Ok(routed) => {
                 let path = match path {
@@ -96,10 +102,14 @@ pub(super) async fn miss(mut request: ServiceRequest) -> Result<ServiceResponse,
     let content = request.take_payload();
     discard(request.headers(), content, limit).await;
     let methods = request.extensions_mut().remove::<OtherMethods>();
-    Ok(request.error_response(match methods {
-        Some(OtherMethods(methods)) => Error::method_not_allowed(allow_header(&methods)),
-        None => Error::not_found("path"),
-    }))
+    let answer = match methods {
+        Some(OtherMethods(methods)) => other_method(request.head(), &methods),
+        None => Err(Error::not_found("path")),
+    };
+    Ok(match answer {
+        Ok(response) => request.into_response(response),
+        Err(error) => request.error_response(error),
+    })
 }
 
 impl Proxy {
@@ -186,6 +196,7 @@ impl Proxy {
         } else {
             forwarding::trace(&mut onward.headers, &hop);
         }
+        forwarding::count_down(&onward.method, &mut onward.headers);
         if self.compress {
             restore_tags(&mut onward.headers);
         }

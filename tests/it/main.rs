@@ -19,6 +19,7 @@ mod http2;
 mod identity;
 mod limits;
 mod openapi;
+mod options;
 mod process;
 mod products;
 mod proxy;
