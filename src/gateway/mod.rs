@@ -8,6 +8,7 @@ mod health;
 pub mod limit;
 mod path;
 mod plan;
+mod prefix;
 mod proxy;
 mod table;
 pub mod upstream;

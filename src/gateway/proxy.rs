@@ -16,6 +16,7 @@ use super::forwarding::{self, Hop};
 use super::limit::Limiter;
 use super::path::{canonical, without_parameters};
 use super::plan::Found;
+use super::prefix::{FORWARDED_PREFIX, lead, prefix};
 use super::table::{Routed, Tables};
 use crate::auth::Caller;
 use crate::config::Networks;
@@ -145,7 +146,11 @@ impl Proxy {
             }
         };
         admitted?;
+        let below = self.prefix(request);
         let mut reply = self.forward(&routed, request, path, context).await?;
+        if let Some(prefix) = below.filter(|_| routed.is_role()) {
+            lead(&mut reply.headers, |path| format!("{prefix}{path}"));
+        }
         within.write(&mut reply.headers);
         let response = reply.into_response();
         Ok(if self.compress { compress(request.head(), response) } else { response })
@@ -191,6 +196,9 @@ impl Proxy {
         if let Some(path) = path {
             onward.target = target(path, onward.target.query())?;
         }
+        if onward.headers.contains_key(FORWARDED_PREFIX) && prefix(request.headers()).is_none() {
+            onward.headers.remove(FORWARDED_PREFIX);
+        }
         if routed.upstream().is_here() {
             forwarding::introduce(&mut onward.headers, &hop);
         } else {
@@ -201,6 +209,16 @@ impl Proxy {
             restore_tags(&mut onward.headers);
         }
         Ok(onward)
+    }
+
+    /// The path below which a proxy that is trusted shows the shop.
+    fn prefix(&self, request: &ServiceRequest) -> Option<String> {
+        if self.trusted_proxies.is_empty() {
+            return None;
+        }
+        let peer = Origin::of(request).and_then(Origin::address)?;
+        let is_trusted = self.trusted_proxies.contain(peer);
+        is_trusted.then(|| prefix(request.headers())).flatten()
     }
 
     fn hop(&self, request: &ServiceRequest, context: &Context) -> Hop {

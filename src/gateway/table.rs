@@ -35,6 +35,11 @@ impl Routed {
         self.table.plan.route(self.place)
     }
 
+    /// Whether a role answers, which knows nothing of what is before the gateway.
+    pub(super) fn is_role(&self) -> bool {
+        self.table.plan.upstreams[self.route().upstream].urls.is_empty()
+    }
+
     pub(super) fn upstream(&self) -> &Upstream {
         &self.table.ways[self.place]
     }

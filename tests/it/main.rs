@@ -20,6 +20,7 @@ mod identity;
 mod limits;
 mod openapi;
 mod options;
+mod prefix;
 mod process;
 mod products;
 mod proxy;

@@ -1,5 +1,5 @@
 "use strict";
-// Shows /openapi.json. Every text goes in as text, so that nothing in the document can be more than that.
+// Shows openapi.json, which is beside the page, wherever a proxy shows both. Every text goes in as text, so that nothing in the document can be more than that.
 
 const METHODS = ["get", "post", "put", "patch", "delete"];
 let api;
@@ -156,7 +156,7 @@ function show() {
   const main = document.getElementById("api"), contents = document.getElementById("contents");
   document.title = `${api.info.title} API`;
   main.replaceChildren(make("h1", {}, `${api.info.title} API`),
-    make("p", { class: "soft" }, `version ${api.info.version} · `, make("a", { href: "/openapi.json" }, "openapi.json"),
+    make("p", { class: "soft" }, `version ${api.info.version} · `, make("a", { href: "openapi.json" }, "openapi.json"),
       ` (OpenAPI ${api.openapi})`), prose(api.info.description));
   contents.replaceChildren();
   for (const tag of api.tags || []) {
@@ -192,7 +192,7 @@ function reveal() {
 }
 
 addEventListener("hashchange", reveal);
-fetch("/openapi.json")
+fetch("openapi.json")
   .then((answer) => answer.ok ? answer.json() : Promise.reject(new Error(`status ${answer.status}`)))
   .then((document) => { api = document; show(); })
-  .catch((error) => { document.getElementById("api").textContent = `/openapi.json cannot be shown: ${error.message}`; });
+  .catch((error) => { document.getElementById("api").textContent = `openapi.json cannot be shown: ${error.message}`; });

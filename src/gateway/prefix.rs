@@ -1,0 +1,150 @@
+//! The path below which a proxy shows the shop, as `location /shop/ { proxy_pass http://gateway/; }` does: links in
+//! headers lead there.
+
+use actix_web::http::header::{
+    CONTENT_LOCATION, HeaderMap, HeaderName, HeaderValue, LINK, LOCATION,
+};
+
+use super::path::canonical;
+use crate::transport::Headers;
+
+/// What the proxy has taken off the path, in front of it.
+pub(super) const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+/// The longest that is believed, in bytes.
+const LIMIT: usize = 256;
+
+/// The prefix that `headers` name, as in `/shop`; nothing where they name none, or something that is no plain path:
+/// what stands in a link must not lead elsewhere.
+pub(super) fn prefix(headers: &HeaderMap) -> Option<String> {
+    let mut lines = headers.get_all(&FORWARDED_PREFIX);
+    let (said, None) = (lines.next()?, lines.next()) else { return None };
+    let said = said.to_str().ok().filter(|said| said.len() <= LIMIT)?.trim();
+    let of_path = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+=:@%".contains(&byte);
+    let is_path = said.starts_with('/') && said.bytes().all(of_path);
+    let plain = said.trim_end_matches('/');
+    let is_plain = is_path && said.len() <= plain.len() + 1 && canonical(said)? == said;
+    Some(plain.to_owned()).filter(|plain| is_plain && !plain.is_empty())
+}
+
+/// Has the links in `headers` that are paths of this host lead to what `outside` makes of them.
+pub(super) fn lead(headers: &mut Headers, outside: impl Fn(&str) -> String) {
+    for name in [LOCATION, CONTENT_LOCATION, LINK] {
+        if !headers.contains_key(&name) {
+            continue;
+        }
+        let lines = headers.get_all(&name).cloned().collect::<Vec<_>>();
+        headers.remove(&name);
+        for line in lines {
+            let led = line.to_str().ok().map(|text| match name == LINK {
+                true => links(text, &outside),
+                false => link(text, &outside),
+            });
+            let led = led.and_then(|text| HeaderValue::try_from(text).ok());
+            headers.append(name.clone(), led.unwrap_or(line));
+        }
+    }
+}
+
+/// `target`, which is led if it is a path: not another URL, nor relative to what was asked for.
+fn link(target: &str, outside: impl Fn(&str) -> String) -> String {
+    match target.starts_with('/') && !target.starts_with("//") {
+        true => outside(target),
+        false => target.to_owned(),
+    }
+}
+
+/// The value of a Link header (RFC 8288, section 3), whose targets stand between angle brackets.
+fn links(text: &str, outside: impl Fn(&str) -> String) -> String {
+    let (mut led, mut rest) = (String::with_capacity(text.len() + 64), text);
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    while let Some(letter) = rest.chars().next() {
+        let end = rest.find('>').filter(|_| letter == '<' && !is_quoted);
+        if let Some(end) = end {
+            led.push('<');
+            led.push_str(&link(&rest[1..end], &outside));
+            rest = &rest[end..];
+            continue;
+        }
+        match letter {
+            _ if is_escaped => is_escaped = false,
+            '\\' if is_quoted => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            _ => {}
+        }
+        led.push(letter);
+        rest = &rest[letter.len_utf8()..];
+    }
+    led
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(lines: &[&str]) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(FORWARDED_PREFIX, HeaderValue::from_str(line).unwrap());
+        }
+        prefix(&headers)
+    }
+
+    #[test]
+    fn a_prefix_is_a_plain_path() {
+        for (text, prefix) in
+            [("/shop", "/shop"), (" /shop/ ", "/shop"), ("/a/b-c_1.x~/%20", "/a/b-c_1.x~/%20")]
+        {
+            assert_eq!(said(&[text]).as_deref(), Some(prefix), "{text}");
+        }
+        for bad in [
+            "",
+            "/",
+            "//",
+            "//evil.example",
+            "/shop//",
+            "/shop//x",
+            "shop",
+            "https://evil.example",
+            "/..",
+            "/shop/../x",
+            "/shop/%2e%2e",
+            "/a%2f%2fb",
+            "/\\evil.example",
+            "/shop?x",
+            "/shop#x",
+            "/shop>; rel=\"x\"",
+            "/a, /b",
+            "/a;b",
+            "/shöp",
+            &format!("/{}", "x".repeat(256)),
+        ] {
+            assert_eq!(said(&[bad]), None, "{bad}");
+        }
+        assert_eq!(said(&["/a", "/b"]), None);
+        assert_eq!(said(&[]), None);
+    }
+
+    #[test]
+    fn links_to_this_host_are_led_and_no_others() {
+        let mut headers = Headers::new();
+        for (name, value) in [
+            (LOCATION, "/products/1"),
+            (CONTENT_LOCATION, "//other.example/x"),
+            (LINK, "</a?b=,<>; rel=\"next\"; title=\"</no>\\\"</no>\", <https://x.example/>"),
+            (LINK, "<c>; rel=prev,</d>;x"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        lead(&mut headers, |path| format!("/shop{path}"));
+        let values = headers.iter().map(|(_, value)| value.to_str().unwrap()).collect::<Vec<_>>();
+        assert_eq!(
+            values,
+            [
+                "/shop/products/1",
+                "//other.example/x",
+                "</shop/a?b=,<>; rel=\"next\"; title=\"</no>\\\"</no>\", <https://x.example/>",
+                "<c>; rel=prev,</shop/d>;x",
+            ]
+        );
+    }
+}
