@@ -12,8 +12,9 @@ use serde::Deserialize;
 use super::cors::{List, Origins};
 use super::limits::Limits;
 use super::resilience::{Resilience, ResiliencePatch};
+use super::route::{HostName, ResponseHeaders, Strip};
 use super::values::{
-    CacheUrl, Methods, Networks, PeerUrls, between, file, optional_between, within,
+    CacheUrl, Methods, Networks, PeerUrls, between, file, optional, optional_between, within,
 };
 
 /// `[gateway]`
@@ -99,6 +100,20 @@ pub struct Route {
     pub limits: Limits,
     /// Whether answers that say that they may be kept are.
     pub cache: bool,
+    /// What the upstream is asked for as Host; nothing is what the upstream's own settings say.
+    #[serde(deserialize_with = "optional")]
+    pub host: Option<HostName>,
+    /// What is taken off the path before the upstream is asked.
+    pub strip_prefix: Strip,
+    /// What comes in place of that, or of the route's own path; empty is nothing.
+    pub rewrite: String,
+    /// Whether a path may have slashes by percent, which go on as they are.
+    pub encoded_slashes: bool,
+    /// How long an answer that has begun may pause; nothing is what the upstream's own settings say.
+    #[serde(deserialize_with = "optional_between::<_, 10, 86_400_000>")]
+    pub read_timeout: Option<Duration>,
+    /// What answers say, or say no more, whatever the upstream does.
+    pub response_headers: ResponseHeaders,
 }
 
 /// What a route wants of the token of a request.
@@ -122,6 +137,12 @@ pub enum Tokens {
 pub struct Upstream {
     /// The addresses; none is the role of that name.
     pub urls: PeerUrls,
+    /// What they are asked for as Host; nothing is what the client asked for.
+    #[serde(deserialize_with = "optional")]
+    pub host: Option<HostName>,
+    /// How long an answer that has begun may pause; nothing is `transport.read_timeout`.
+    #[serde(deserialize_with = "optional_between::<_, 10, 86_400_000>")]
+    pub read_timeout: Option<Duration>,
     /// What is otherwise than for all upstreams when it fails.
     pub resilience: ResiliencePatch,
 }

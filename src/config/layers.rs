@@ -118,7 +118,7 @@ pub fn load(sources: &Sources) -> Result<(Settings, Effective), Error> {
     let merged = builder.build().map_err(unreadable)?;
     let effective = leaves(&collect(&merged)?);
     for (key, (_, origin)) in &effective {
-        if !known.contains_key(template(key).as_ref()) {
+        if !known.contains_key(template(key).as_ref()) && !is_header(key) {
             return Err(no_such(key, origin, &known));
         }
     }
@@ -140,6 +140,12 @@ fn template(key: &str) -> Cow<'_, str> {
         Some(field) => format!("{UPSTREAM}{field}").into(),
         None => key.into(),
     }
+}
+
+/// Whether `key` is a header of a route's answers, which may be any.
+fn is_header(key: &str) -> bool {
+    let field = key.strip_prefix("gateway.routes.").and_then(|rest| rest.split_once('.'));
+    field.is_some_and(|(_, field)| field.starts_with("response_headers."))
 }
 
 fn built_in() -> Result<Config, Error> {

@@ -15,6 +15,7 @@ mod layers;
 mod limits;
 mod redact;
 mod resilience;
+mod route;
 mod values;
 
 use std::net::SocketAddr;
@@ -30,6 +31,7 @@ pub use layers::{Effective, Error, Sources, load};
 pub use limits::{Limit, Limits, Scope};
 pub use redact::{hide, hide_password};
 pub use resilience::{Resilience, ResiliencePatch};
+pub use route::{HostName, ResponseHeaders, Strip};
 pub use values::{
     AuthMode, CacheUrl, CertificateNames, DocumentUrl, LogFormat, Methods, Networks, PeerUrl,
     PeerUrls, PostgresUrl, SqlUrl,

@@ -10,6 +10,7 @@ mod path;
 mod plan;
 mod prefix;
 mod proxy;
+mod rewrite;
 mod table;
 pub mod upstream;
 

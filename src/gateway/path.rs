@@ -6,6 +6,33 @@ use std::borrow::Cow;
 /// slashes that stand together are one. Nothing where some of them might read another path: in a segment of a dot or
 /// two, or of parameters alone, or with a slash, a backslash or a zero by percent.
 pub(super) fn canonical(path: &str) -> Option<Cow<'_, str>> {
+    spell(path, false)
+}
+
+/// The same, with slashes by percent as they are. What reads those as slashes must find no other path either: see
+/// [`with_slashes`].
+pub(super) fn canonical_with_encoded(path: &str) -> Option<Cow<'_, str>> {
+    spell(path, true).filter(|spelling| canonical(&with_slashes(spelling)).is_some())
+}
+
+/// Whether there is a slash by percent in `path`.
+pub(super) fn has_encoded(path: &str) -> bool {
+    path.as_bytes().windows(3).any(|letters| letters.eq_ignore_ascii_case(b"%2f"))
+}
+
+/// `path` as it is to those who read slashes by percent as slashes.
+pub(super) fn with_slashes(path: &str) -> String {
+    let path = path.replace("%2f", "/").replace("%2F", "/");
+    let mut plain = String::with_capacity(path.len());
+    for letter in path.chars() {
+        if letter != '/' || !plain.ends_with('/') {
+            plain.push(letter);
+        }
+    }
+    plain
+}
+
+fn spell(path: &str, keeps_slashes: bool) -> Option<Cow<'_, str>> {
     let bytes = path.as_bytes();
     if !bytes.iter().any(|byte| b"%.\\;".contains(byte))
         && !bytes.windows(2).any(|pair| pair == b"//")
@@ -23,6 +50,10 @@ pub(super) fn canonical(path: &str) -> Option<Cow<'_, str>> {
                 let digits = rest.get(..2)?;
                 rest = &rest[2..];
                 match u8::from_str_radix(digits, 16).ok().filter(|_| !digits.starts_with('+'))? {
+                    b'/' if keeps_slashes => {
+                        plain.push('%');
+                        plain.push_str(digits);
+                    }
                     b'/' | b'\\' | 0 => return None,
                     byte if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
                         plain.push(byte.into());
@@ -100,6 +131,32 @@ mod tests {
         ] {
             assert_eq!(canonical(path), None, "{path}");
         }
+    }
+
+    #[test]
+    fn slashes_by_percent_stay_where_nobody_reads_another_path() {
+        for (path, spelling) in [
+            ("/up/@scope%2fname", "/up/@scope%2fname"),
+            ("/up//a%2Fb%7e/", "/up/a%2Fb~/"),
+            ("/up/%2f/x", "/up/%2f/x"),
+            ("/up/a%252fb", "/up/a%252fb"),
+        ] {
+            assert_eq!(canonical_with_encoded(path).as_deref(), Some(spelling), "{path}");
+        }
+        for path in [
+            "/up/..%2fadmin",
+            "/up/a%2f..%2f..%2fadmin",
+            "/up/a%2F%2e%2e",
+            "/up/x%2f..;y/admin",
+            "/up/a%2f;x/b",
+            "/up/a%2f.",
+            "/up/a%5c..%5cadmin",
+            "/up/a%2f%00",
+        ] {
+            assert_eq!(canonical_with_encoded(path), None, "{path}");
+        }
+        assert!(has_encoded("/a%2fb") && has_encoded("/a%2Fb") && !has_encoded("/a%252fb"));
+        assert_eq!(with_slashes("/up%2F%2fadmin//x"), "/up/admin/x");
     }
 
     #[test]

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::Method;
+use actix_web::http::header::{HeaderName, HeaderValue};
 use rustls::ClientConfig;
 
 use super::cache::Cache;
 use super::limit::Policies;
 use super::path::{canonical, without_parameters};
+use super::rewrite::Rewrite;
 use super::upstream::State;
 use crate::auth::{Rule, admin, anyone, public, signed_in};
 use crate::config::{self, PeerUrl, Resilience, Route as Options, Tokens};
@@ -39,6 +41,16 @@ pub(super) struct Route {
     pub(super) limits: Policies,
     /// Whether answers are kept that may be.
     pub(super) cache: bool,
+    /// What the upstream is asked for as Host, where that is another than the client's.
+    pub(super) host: Option<HeaderValue>,
+    /// What it is asked for as a path, where that is another.
+    pub(super) rewrite: Option<Rewrite>,
+    /// Whether paths may have slashes by percent.
+    pub(super) encoded_slashes: bool,
+    /// How long an answer may pause, where that is said.
+    pub(super) read_timeout: Option<Duration>,
+    /// What answers say, or say no more.
+    pub(super) response_headers: Vec<(HeaderName, Option<HeaderValue>)>,
     /// Its place among the plan's.
     pub(super) upstream: usize,
 }
@@ -108,7 +120,11 @@ impl Plan {
             }
             let upstream = plan.upstream(&route.upstream, options, roles);
             let upstream = upstream.map_err(|problem| blame(("upstream", problem)))?;
-            plan.routes.push(Route::compile(name, route, upstream).map_err(blame)?);
+            let mut compiled = Route::compile(name, route, upstream).map_err(blame)?;
+            if let Some(known) = options.upstreams.get(&route.upstream) {
+                compiled.inherit(known);
+            }
+            plan.routes.push(compiled);
         }
         plan.routes.sort_by(|one, other| {
             let key = |route: &Route| (!route.exact, usize::MAX - route.path.len());
@@ -214,8 +230,20 @@ impl Route {
             limits: Policies::new(name, &options.limits),
             cache: options.cache,
             body_limit: (options.body_limit > 0).then_some(options.body_limit),
+            host: options.host.as_ref().map(|host| host.0.clone()),
+            rewrite: Rewrite::new(path, &options.strip_prefix, &options.rewrite)?,
+            encoded_slashes: options.encoded_slashes,
+            read_timeout: options.read_timeout,
+            response_headers: options.response_headers.0.clone(),
             upstream,
         })
+    }
+
+    /// Takes from `upstream` what it does not say itself.
+    fn inherit(&mut self, upstream: &config::Upstream) {
+        let host = || upstream.host.as_ref().map(|host| host.0.clone());
+        self.host = self.host.take().or_else(host);
+        self.read_timeout = self.read_timeout.or(upstream.read_timeout);
     }
 
     /// Its bounds, which are `others` where it says nothing.

@@ -6,7 +6,7 @@ use std::io;
 use std::rc::Rc;
 
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
+use actix_web::http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use actix_web::http::{Method, Uri};
 use actix_web::{HttpMessage as _, HttpResponse};
 use futures_util::StreamExt as _;
@@ -14,9 +14,12 @@ use futures_util::StreamExt as _;
 use super::compress::{compress, restore_tags};
 use super::forwarding::{self, Hop};
 use super::limit::Limiter;
-use super::path::{canonical, without_parameters};
-use super::plan::Found;
+use super::path::{
+    canonical, canonical_with_encoded, has_encoded, with_slashes, without_parameters,
+};
+use super::plan::{Found, Route};
 use super::prefix::{FORWARDED_PREFIX, lead, prefix};
+use super::rewrite::Rewrite;
 use super::table::{Routed, Tables};
 use crate::auth::Caller;
 use crate::config::Networks;
@@ -24,7 +27,7 @@ use crate::edge::{
     BodyLimit, Bounds, Front, Look, RouteName, admit, discard, other_method, too_large,
 };
 use crate::error::Error;
-use crate::transport::{Body, Context, Origin, Reply, Request, number};
+use crate::transport::{Body, Context, Headers, Origin, Reply, Request, number};
 
 /// What the proxy of one worker thread works with.
 #[derive(Debug)]
@@ -56,7 +59,7 @@ impl Front for Rc<Proxy> {
 
     /// Finds the route of `request`.
     fn look(&self, request: &ServiceRequest) -> Look<Search> {
-        let path = canonical(request.path());
+        let path = canonical(request.path()).or_else(|| self.slashed(request));
         let is_own = path.as_deref().is_some_and(|path| self.own.contains(&path));
         let found = match &path {
             // In whatever spelling, and whatever a route takes.
@@ -148,8 +151,17 @@ impl Proxy {
         admitted?;
         let below = self.prefix(request);
         let mut reply = self.forward(&routed, request, path, context).await?;
-        if let Some(prefix) = below.filter(|_| routed.is_role()) {
-            lead(&mut reply.headers, |path| format!("{prefix}{path}"));
+        if routed.is_role() && (below.is_some() || route.rewrite.is_some()) {
+            // A service is told, and knows.
+            let rewrite = route.rewrite.as_ref();
+            lead(&mut reply.headers, |path| {
+                let path = rewrite.map_or_else(|| path.to_owned(), |rewrite| rewrite.outside(path));
+                [below.as_deref().unwrap_or_default(), &path].concat()
+            });
+        }
+        for (name, value) in &route.response_headers {
+            reply.headers.remove(name);
+            value.iter().for_each(|value| reply.headers.append(name.clone(), value.clone()));
         }
         within.write(&mut reply.headers);
         let response = reply.into_response();
@@ -165,13 +177,17 @@ impl Proxy {
     ) -> Result<Reply, Error> {
         let limit = routed.route().bounds(self.bounds).body_limit;
         let (content, overflow) = content(request, limit);
-        let onward = self.onward(routed, request, path, context, content)?;
+        let mut onward = self.onward(routed, request, path, context, content)?;
         let reply = if routed.route().cache {
             let (way, kept) = (routed.clone(), context.clone());
-            let fetch = async move |request| way.upstream().send(request, &kept).await;
+            let fetch = async move |mut request| {
+                turn(way.route(), &mut request)?;
+                way.upstream().send(request, &kept).await
+            };
             // Boxed, as what is rare is all along the way: what is common does not carry it.
             Box::pin(routed.table.plan.answers.through(onward, context, fetch)).await
         } else {
+            turn(routed.route(), &mut onward)?;
             routed.upstream().send(onward, context).await
         };
         if overflow.is_some_and(|overflow| overflow.get()) {
@@ -196,9 +212,7 @@ impl Proxy {
         if let Some(path) = path {
             onward.target = target(path, onward.target.query())?;
         }
-        if onward.headers.contains_key(FORWARDED_PREFIX) && prefix(request.headers()).is_none() {
-            onward.headers.remove(FORWARDED_PREFIX);
-        }
+        self.tell_prefix(routed, request, &mut onward.headers);
         if routed.upstream().is_here() {
             forwarding::introduce(&mut onward.headers, &hop);
         } else {
@@ -211,6 +225,17 @@ impl Proxy {
         Ok(onward)
     }
 
+    /// The path of `request`, which has slashes by percent, where its route lets them through. Whoever reads them as
+    /// slashes must come to the same route.
+    fn slashed<'a>(&self, request: &'a ServiceRequest) -> Option<Cow<'a, str>> {
+        let path = canonical_with_encoded(request.path()).filter(|path| has_encoded(path))?;
+        let read = with_slashes(&path);
+        let find = |path: &str| self.tables.find(request.method(), &without_parameters(path));
+        let (routed, other) = (find(&path).ok()?, find(&read).ok()?);
+        let is_same = routed.place == other.place && routed.route().encoded_slashes;
+        (is_same && !self.own.contains(&read.as_str())).then_some(path)
+    }
+
     /// The path below which a proxy that is trusted shows the shop.
     fn prefix(&self, request: &ServiceRequest) -> Option<String> {
         if self.trusted_proxies.is_empty() {
@@ -219,6 +244,21 @@ impl Proxy {
         let peer = Origin::of(request).and_then(Origin::address)?;
         let is_trusted = self.trusted_proxies.contain(peer);
         is_trusted.then(|| prefix(request.headers())).flatten()
+    }
+
+    /// Says in `headers` what is taken off the path, here and by a proxy that is trusted; nothing else.
+    fn tell_prefix(&self, routed: &Routed, request: &ServiceRequest, headers: &mut Headers) {
+        let stripped = routed.route().rewrite.as_ref().and_then(Rewrite::prefix);
+        if stripped.is_none() && !headers.contains_key(FORWARDED_PREFIX) {
+            return;
+        }
+        headers.remove(FORWARDED_PREFIX);
+        let before = self.prefix(request).unwrap_or_default();
+        let prefix = [&before, stripped.unwrap_or_default()].concat();
+        if let Some(prefix) = HeaderValue::try_from(prefix).ok().filter(|prefix| !prefix.is_empty())
+        {
+            headers.append(FORWARDED_PREFIX, prefix);
+        }
     }
 
     fn hop(&self, request: &ServiceRequest, context: &Context) -> Hop {
@@ -231,6 +271,18 @@ impl Proxy {
             version: request.version(),
         }
     }
+}
+
+/// Makes `request` what it is to the upstream of `route`: what clients ask for stays what answers are kept under.
+fn turn(route: &Route, request: &mut Request) -> Result<(), Error> {
+    if let Some(rewrite) = &route.rewrite {
+        let path = rewrite.target(request.target.path());
+        request.target = target(path, request.target.query())?;
+    }
+    if let Some(host) = &route.host {
+        request.headers.insert(HOST, host.clone());
+    }
+    Ok(())
 }
 
 /// `path` with `query`.

@@ -118,7 +118,12 @@ fn build(
     let peers = peers.collect::<Vec<_>>();
     let way = |route: &Route| {
         let state = plan.upstreams[route.upstream].state.clone();
-        let way = Upstream::new(state, peers[route.upstream].clone());
+        let peers = peers[route.upstream].iter().cloned();
+        let peers = peers.map(|peer| match (peer, route.read_timeout) {
+            (Peer::Http(peer), Some(patience)) => Peer::Http(peer.with_patience(patience)),
+            (peer, _) => peer,
+        });
+        let way = Upstream::new(state, peers.collect());
         route.timeout.into_iter().fold(way, Upstream::within)
     };
     let ways = plan.routes().iter().map(way).collect();

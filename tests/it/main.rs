@@ -28,6 +28,7 @@ mod refresh;
 mod requests;
 mod revocation;
 mod rolling;
+mod route_keys;
 mod routes;
 mod slow;
 mod smuggling;

@@ -13,7 +13,7 @@ mod reply;
 mod stream;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::http::{Method, Uri};
 use rustls::ClientConfig;
@@ -46,6 +46,11 @@ impl Peer {
         let host = url.uri().authority().map_or("", |authority| authority.as_str()).into();
         let calls = Arc::new(Semaphore::new(options.pool_size));
         Self { host, pool: Pool::new(Way::new(url, tls), options), calls }
+    }
+
+    /// The same way, on which an answer that has begun may pause for as long as `patience`.
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { pool: self.pool.with_patience(patience), ..self }
     }
 
     /// Sends `request` with `body`, `now`, and waits for the head of the reply.

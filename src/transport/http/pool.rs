@@ -16,13 +16,12 @@ const LIFETIME: Duration = Duration::from_secs(600);
 
 /// One worker's connections to one peer; cheap to clone.
 #[derive(Clone)]
-pub(super) struct Pool(Rc<Shared>);
+pub(super) struct Pool(Rc<Shared>, Duration);
 
 struct Shared {
     way: Way,
     connect_timeout: Duration,
     most_idle: Duration,
-    patience: Duration,
     /// The one that was used last is at the end.
     kept: RefCell<Vec<(Connection, Instant)>>,
 }
@@ -34,16 +33,20 @@ impl Pool {
             way,
             connect_timeout: options.connect_timeout,
             most_idle: options.pool_idle,
-            patience: options.read_timeout,
             kept: RefCell::default(),
         });
         actix_rt::spawn(sweep(Rc::downgrade(&shared), options.pool_idle));
-        Self(shared)
+        Self(shared, options.read_timeout)
+    }
+
+    /// The same connections, over which the next piece of an answer may take as long as `patience`.
+    pub(super) fn with_patience(self, patience: Duration) -> Self {
+        Self(self.0, patience)
     }
 
     /// How long the next piece of an answer may take.
     pub(super) fn patience(&self) -> Duration {
-        self.0.patience
+        self.1
     }
 
     /// A kept connection that can be used `now`, if there is one.

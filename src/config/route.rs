@@ -1,0 +1,162 @@
+//! The types of what a route changes on the way to its upstream, and back.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::uri::Authority;
+use serde::{Deserialize, Deserializer, de};
+
+/// What is taken off the path before the upstream is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Strip {
+    /// `false`, or empty.
+    #[default]
+    Nothing,
+    /// `true`: all of the route's own.
+    Path,
+    /// This beginning of it, as in `/api`.
+    Prefix(String),
+}
+
+impl<'de> Deserialize<'de> for Strip {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        input.deserialize_any(StripVisitor)
+    }
+}
+
+struct StripVisitor;
+
+impl de::Visitor<'_> for StripVisitor {
+    type Value = Strip;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("true, false or a path such as /api")
+    }
+
+    fn visit_bool<E: de::Error>(self, whole: bool) -> Result<Strip, E> {
+        Ok(if whole { Strip::Path } else { Strip::Nothing })
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Strip, E> {
+        match text {
+            "" | "false" => Ok(Strip::Nothing),
+            "true" => Ok(Strip::Path),
+            path if path.starts_with('/') => Ok(Strip::Prefix(path.to_owned())),
+            other => Err(E::custom(format!("{other:?} is not true, false or a path such as /api"))),
+        }
+    }
+}
+
+/// What an upstream is asked for as Host: a name or an address, and a port where that does not go without saying.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostName(pub HeaderValue);
+
+impl FromStr for HostName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wanted = || format!("{text:?} is no host, such as reviews.example or 10.0.0.1:8080");
+        let authority = text.parse::<Authority>().ok().filter(|_| !text.contains(['@', ' ']));
+        authority.filter(|authority| !authority.host().is_empty()).ok_or_else(wanted)?;
+        HeaderValue::from_str(text).map(Self).map_err(|_| wanted())
+    }
+}
+
+/// Headers that answers have, or have no more, whatever the upstream says: by name, and empty to take one out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "BTreeMap<String, String>")]
+pub struct ResponseHeaders(pub Vec<(HeaderName, Option<HeaderValue>)>);
+
+impl TryFrom<BTreeMap<String, String>> for ResponseHeaders {
+    type Error = String;
+
+    fn try_from(table: BTreeMap<String, String>) -> Result<Self, String> {
+        let line = |(name, value): (String, String)| {
+            // Variables of the environment have no other way to say a dash.
+            let said = name.replace('_', "-").parse::<HeaderName>();
+            let said = said.map_err(|_| format!("{name:?} is no name of a header"))?;
+            if is_reserved(&said) || (is_hidden(&said) && !value.is_empty()) {
+                return Err(format!("{said} is not for a route to say"));
+            }
+            let known = (!value.is_empty()).then(|| HeaderValue::from_str(value.trim()));
+            let known = known.transpose();
+            Ok((said, known.map_err(|_| format!("{name} cannot have the value {value:?}"))?))
+        };
+        table.into_iter().map(line).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// Whether `name` is for the connection, or the gateway's own.
+fn is_reserved(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "content-length"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "x-request-id"
+    )
+}
+
+/// Whether `name` is taken out of every answer.
+fn is_hidden(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "server" | "x-powered-by")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_a_name_or_an_address() {
+        for good in ["reviews.example", "reviews:8080", "10.0.0.1", "[::1]:80"] {
+            assert_eq!(good.parse::<HostName>().unwrap().0, good);
+        }
+        for bad in ["", "http://x", "x/y", "u@x", "a b", "x?y", ":80"] {
+            assert!(bad.parse::<HostName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_taken_off_is_said_in_three_ways() {
+        let strip = |json: &str| serde_json::from_str::<Strip>(json);
+        for (json, found) in [
+            ("true", Strip::Path),
+            ("\"true\"", Strip::Path),
+            ("false", Strip::Nothing),
+            ("\"\"", Strip::Nothing),
+            ("\"/api\"", Strip::Prefix("/api".into())),
+        ] {
+            assert_eq!(strip(json).unwrap(), found, "{json}");
+        }
+        assert!(strip("\"api\"").is_err() && strip("1").is_err());
+    }
+
+    #[test]
+    fn headers_are_said_or_taken_out() {
+        let headers = |json: &str| serde_json::from_str::<ResponseHeaders>(json);
+        let said = headers(r#"{"X_Frame_Options": "DENY", "server": "", "cache-control": "a, b"}"#);
+        let said = said.unwrap().0;
+        let lines = said.iter().map(|(name, value)| {
+            (name.as_str(), value.as_ref().map(|value| value.to_str().unwrap()))
+        });
+        let expected =
+            [("x-frame-options", Some("DENY")), ("cache-control", Some("a, b")), ("server", None)];
+        assert_eq!(lines.collect::<Vec<_>>(), expected);
+        for bad in [
+            r#"{"a b": "x"}"#,
+            r#"{"x-a": "b\r\nc"}"#,
+            r#"{"content-length": ""}"#,
+            r#"{"connection": "close"}"#,
+            r#"{"server": "mine"}"#,
+        ] {
+            assert!(headers(bad).is_err(), "{bad}");
+        }
+    }
+}

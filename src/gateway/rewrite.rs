@@ -1,0 +1,141 @@
+//! The path that an upstream is asked for, where that is another than the client's.
+
+use super::path::{canonical, without_parameters};
+use crate::config::Strip;
+
+/// One beginning of a path in place of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rewrite {
+    /// What clients ask for, as in `/api`; empty is every path.
+    from: String,
+    /// What the upstream is asked for; empty is nothing in its place.
+    to: String,
+    /// The segments of `from`.
+    segments: usize,
+}
+
+impl Rewrite {
+    /// What a route for `path` takes off, and what `to` says comes in its place; nothing where neither says anything.
+    ///
+    /// # Errors
+    /// The setting that does not work, and what is wrong with it.
+    pub(super) fn new(
+        path: &str,
+        strip: &Strip,
+        to: &str,
+    ) -> Result<Option<Self>, (&'static str, String)> {
+        let path = path.trim_end_matches('/');
+        let from = match strip {
+            Strip::Nothing if to.is_empty() => return Ok(None),
+            Strip::Nothing | Strip::Path => path,
+            Strip::Prefix(prefix) => {
+                let prefix = plain("strip_prefix", prefix)?;
+                if !is_below(path, prefix) {
+                    let problem =
+                        format!("{path:?}, which the route takes, does not begin with it");
+                    return Err(("strip_prefix", problem));
+                }
+                prefix
+            }
+        };
+        let to = if to.is_empty() { "" } else { plain("rewrite", to)? };
+        let segments = from.matches('/').count();
+        Ok(Some(Self { from: from.to_owned(), to: to.to_owned(), segments }))
+    }
+
+    /// What the upstream is asked for in place of `path`, which the route takes. Segments are counted, for in the
+    /// path they may have parameters.
+    pub(super) fn target(&self, path: &str) -> String {
+        let rest = path.match_indices('/').nth(self.segments);
+        let rest = rest.map_or("", |(at, _)| &path[at..]);
+        match [&*self.to, rest].concat() {
+            empty if empty.is_empty() => "/".to_owned(),
+            target => target,
+        }
+    }
+
+    /// What clients ask for in place of `target`, a path of the upstream's with its query.
+    pub(super) fn outside(&self, target: &str) -> String {
+        let end = target.find(['?', '#']).unwrap_or(target.len());
+        match target.strip_prefix(&self.to).filter(|_| is_below(&target[..end], &self.to)) {
+            Some("/") if !self.from.is_empty() => self.from.clone(),
+            Some(rest) => [&self.from, rest].concat(),
+            None => target.to_owned(),
+        }
+    }
+
+    /// What the upstream's paths lack in front, if that is all.
+    pub(super) fn prefix(&self) -> Option<&str> {
+        self.from.strip_suffix(&self.to).filter(|prefix| !prefix.is_empty())
+    }
+}
+
+/// Whether `path` is `prefix`, or below it.
+fn is_below(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// `text` as a path in its plain spelling, without a slash at its end.
+fn plain<'a>(field: &'static str, text: &'a str) -> Result<&'a str, (&'static str, String)> {
+    let same = canonical(text).is_some_and(|spelling| without_parameters(&spelling) == text);
+    let of_path = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,=:@%".contains(&byte);
+    if !text.starts_with('/') || !same || !text.bytes().all(of_path) {
+        let problem = format!("{text:?} is no path in its plain spelling, such as /reviews");
+        return Err((field, problem));
+    }
+    Ok(text.trim_end_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rewrite(path: &str, strip: &Strip, to: &str) -> Rewrite {
+        Rewrite::new(path, strip, to).unwrap().unwrap()
+    }
+
+    #[test]
+    fn one_beginning_takes_the_place_of_another_both_ways() {
+        let api = || Strip::Prefix("/api".into());
+        for (path, strip, to, asked, target) in [
+            ("/up", Strip::Path, "", "/up/a/b", "/a/b"),
+            ("/up/", Strip::Path, "", "/up/", "/"),
+            ("/up", Strip::Path, "/", "/up/x", "/x"),
+            ("/api/reviews", api(), "", "/api/reviews/1", "/reviews/1"),
+            ("/api/reviews", api(), "/v2", "/api/reviews/1", "/v2/reviews/1"),
+            ("/up", Strip::Nothing, "/v2/", "/up/a", "/v2/a"),
+            ("/", Strip::Nothing, "/v2", "/a", "/v2/a"),
+            ("/", Strip::Path, "", "/a", "/a"),
+        ] {
+            let rewrite = rewrite(path, &strip, to);
+            assert_eq!(rewrite.target(asked), target, "{path} {to}");
+            let query = format!("{target}?x=/y");
+            assert_eq!(rewrite.outside(&query), format!("{asked}?x=/y"), "{path} {to}");
+        }
+        let up = rewrite("/up", &Strip::Path, "");
+        assert_eq!((up.target("/up"), up.outside("/")), ("/".into(), "/up".into()));
+        assert_eq!(up.target("/up;v=1/a;b"), "/a;b");
+        let other = rewrite("/up", &Strip::Nothing, "/v2");
+        assert_eq!((other.target("/up"), other.outside("/v2")), ("/v2".into(), "/up".into()));
+        assert_eq!(other.outside("/v20/x"), "/v20/x");
+        assert_eq!((up.prefix(), other.prefix()), (Some("/up"), None));
+    }
+
+    #[test]
+    fn what_does_not_work_is_named() {
+        assert_eq!(Rewrite::new("/up", &Strip::Nothing, ""), Ok(None));
+        for (strip, to, field) in [
+            (Strip::Prefix("/ap".into()), "", "strip_prefix"),
+            (Strip::Prefix("api".into()), "", "strip_prefix"),
+            (Strip::Prefix("/other".into()), "", "strip_prefix"),
+            (Strip::Path, "v2", "rewrite"),
+            (Strip::Nothing, "/v2/../x", "rewrite"),
+            (Strip::Nothing, "//evil.example", "rewrite"),
+            (Strip::Nothing, "/x?y", "rewrite"),
+            (Strip::Nothing, "/x y", "rewrite"),
+        ] {
+            let (found, _) = Rewrite::new("/api/reviews", &strip, to).unwrap_err();
+            assert_eq!(found, field, "{strip:?} {to}");
+        }
+    }
+}
