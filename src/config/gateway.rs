@@ -112,6 +112,11 @@ pub struct Route {
     /// How long an answer that has begun may pause; nothing is what the upstream's own settings say.
     #[serde(deserialize_with = "optional_between::<_, 10, 86_400_000>")]
     pub read_timeout: Option<Duration>,
+    /// Whether a connection may go on with another protocol, such as WebSocket.
+    pub upgrade: bool,
+    /// How long it may go on then.
+    #[serde(deserialize_with = "optional_duration")]
+    pub upgrade_timeout: Option<Duration>,
     /// What answers say, or say no more, whatever the upstream does.
     pub response_headers: ResponseHeaders,
 }

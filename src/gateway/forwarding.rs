@@ -9,7 +9,7 @@ use actix_web::dev::RequestHead;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{Method, Version};
 
-use crate::transport::lines::digits;
+use crate::transport::lines::{digits, says};
 use crate::transport::{FORWARDED_FOR, Headers, forwarded};
 
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -161,6 +161,16 @@ pub(super) fn trace(headers: &mut Headers, hop: &Hop) {
         _ => "1.1 shop",
     };
     headers.append(header::VIA, HeaderValue::from_static(via));
+}
+
+/// What the client of `head` would go on with instead of HTTP (RFC 9110, section 7.8), if this is a version of HTTP in
+/// which that can be.
+pub(super) fn upgrade(head: &RequestHead) -> Option<HeaderValue> {
+    let mut protocols = head.headers.get_all(header::UPGRADE);
+    let (protocols, None) = (protocols.next()?, protocols.next()) else { return None };
+    let connection = head.headers.get_all(header::CONNECTION).map(HeaderValue::as_bytes);
+    let is_asked = head.version == Version::HTTP_11 && says(connection, "upgrade");
+    Some(protocols).filter(|protocols| is_asked && !protocols.is_empty()).cloned()
 }
 
 /// Whether a request may be passed on no more: its `Max-Forwards` is used up (RFC 9110, section 7.6.2).

@@ -16,6 +16,9 @@ use crate::auth::{Rule, admin, anyone, public, signed_in};
 use crate::config::{self, PeerUrl, Resilience, Route as Options, Tokens};
 use crate::edge::{Bounds, METHODS};
 
+/// How long a connection may go on with another protocol where nothing is said.
+const UPGRADE: Duration = Duration::from_secs(3600);
+
 /// The routes and where they lead.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -49,6 +52,8 @@ pub(super) struct Route {
     pub(super) encoded_slashes: bool,
     /// How long an answer may pause, where that is said.
     pub(super) read_timeout: Option<Duration>,
+    /// How long a connection may go on with another protocol, if it may.
+    pub(super) upgrade: Option<Duration>,
     /// What answers say, or say no more.
     pub(super) response_headers: Vec<(HeaderName, Option<HeaderValue>)>,
     /// Its place among the plan's.
@@ -234,6 +239,7 @@ impl Route {
             rewrite: Rewrite::new(path, &options.strip_prefix, &options.rewrite)?,
             encoded_slashes: options.encoded_slashes,
             read_timeout: options.read_timeout,
+            upgrade: options.upgrade.then(|| options.upgrade_timeout.unwrap_or(UPGRADE)),
             response_headers: options.response_headers.0.clone(),
             upstream,
         })

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use actix_web::http::{Method, Uri};
+use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::{HttpMessage as _, HttpResponse};
 use futures_util::StreamExt as _;
 
@@ -165,7 +165,8 @@ impl Proxy {
         }
         within.write(&mut reply.headers);
         let response = reply.into_response();
-        Ok(if self.compress { compress(request.head(), response) } else { response })
+        let is_content = response.status() != StatusCode::SWITCHING_PROTOCOLS;
+        Ok(if self.compress && is_content { compress(request.head(), response) } else { response })
     }
 
     async fn forward(
@@ -178,7 +179,11 @@ impl Proxy {
         let limit = routed.route().bounds(self.bounds).body_limit;
         let (content, overflow) = content(request, limit);
         let mut onward = self.onward(routed, request, path, context, content)?;
-        let reply = if routed.route().cache {
+        let total = routed.route().upgrade;
+        if total.is_some() && matches!(onward.body, Body::None) {
+            onward.upgrade = forwarding::upgrade(request.head()).map(Box::new);
+        }
+        let reply = if routed.route().cache && onward.upgrade.is_none() {
             let (way, kept) = (routed.clone(), context.clone());
             let fetch = async move |mut request| {
                 turn(way.route(), &mut request)?;
@@ -194,7 +199,13 @@ impl Proxy {
             // Whatever the upstream made of half a body.
             return Err(too_large(limit));
         }
-        reply
+        match (reply, total) {
+            (Ok(Reply { status, headers, body: Body::Upgraded(upgraded) }), Some(total)) => {
+                let body = Body::Upgraded(Box::new(upgraded.within(total)));
+                Ok(Reply { status, headers, body })
+            }
+            (reply, _) => reply,
+        }
     }
 
     /// What is asked of the upstream.

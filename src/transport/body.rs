@@ -11,6 +11,8 @@ use actix_web::web::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, LocalBoxStream, Stream};
 
+use super::Upgraded;
+
 /// The content of a request or a reply.
 #[derive(Debug)]
 pub enum Body {
@@ -20,6 +22,8 @@ pub enum Body {
     Full(Bytes),
     /// Chunk by chunk, each asked for when the one before has been taken.
     Stream(Chunks),
+    /// None, for the connection goes on with another protocol.
+    Upgraded(Box<Upgraded>),
 }
 
 /// Content that comes in chunks.
@@ -67,7 +71,13 @@ impl Body {
     /// The same content, which keeps `companion` until it has ended or is dropped. Content that is here needs
     /// no companion, and lets it go at once.
     pub fn keeping<T: 'static>(self, companion: T) -> Self {
-        let Self::Stream(Chunks { length, mut stream }) = self else { return self };
+        let (length, mut stream) = match self {
+            Self::Stream(Chunks { length, stream }) => (length, stream),
+            Self::Upgraded(upgraded) => {
+                return Self::Upgraded(Box::new(upgraded.keeping(companion)));
+            }
+            here => return here,
+        };
         let mut companion = Some(companion);
         let stream = stream::poll_fn(move |cx| {
             let next = ready!(stream.poll_next_unpin(cx));
@@ -82,7 +92,7 @@ impl Body {
     /// How many bytes there are, where that is known.
     pub fn length(&self) -> Option<u64> {
         match self {
-            Self::None => None,
+            Self::None | Self::Upgraded(_) => None,
             Self::Full(bytes) => Some(bytes.len() as u64),
             Self::Stream(chunks) => chunks.length,
         }
@@ -94,7 +104,7 @@ impl Body {
     /// When it breaks off, or is longer than `limit` bytes.
     pub async fn read(self, limit: usize) -> io::Result<Bytes> {
         let mut stream = match self {
-            Self::None => return Ok(Bytes::new()),
+            Self::None | Self::Upgraded(_) => return Ok(Bytes::new()),
             Self::Full(bytes) if bytes.len() <= limit => return Ok(bytes),
             Self::Full(_) => return Err(io::Error::other("content too long")),
             Self::Stream(chunks) => chunks.stream,
@@ -113,7 +123,7 @@ impl Body {
     /// As the body of a message that is written to a socket.
     pub(crate) fn into_box_body(self) -> BoxBody {
         match self {
-            Self::None => BoxBody::new(body::None::new()),
+            Self::None | Self::Upgraded(_) => BoxBody::new(body::None::new()),
             Self::Full(bytes) => BoxBody::new(bytes),
             Self::Stream(Chunks { length: Some(length), stream }) => {
                 BoxBody::new(SizedStream::new(length, stream))
@@ -125,7 +135,7 @@ impl Body {
     /// As the content of a request that is put into a mailbox.
     pub(super) fn into_payload(self) -> Payload {
         match self {
-            Self::None => Payload::None,
+            Self::None | Self::Upgraded(_) => Payload::None,
             Self::Full(bytes) => bytes.into(),
             Self::Stream(Chunks { stream, .. }) => {
                 let payload = stream.map(|chunk| chunk.map_err(PayloadError::Io));

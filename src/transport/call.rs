@@ -95,7 +95,8 @@ impl Call {
             Peer::Local(peer) => {
                 let headers = std::mem::take(&mut request.headers);
                 let (method, target) = (request.method.clone(), request.target.clone());
-                peer.send(Request { method, target, headers, body, interims: None }).await
+                peer.send(Request { method, target, headers, body, interims: None, upgrade: None })
+                    .await
             }
         }
     }

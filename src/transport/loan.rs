@@ -37,7 +37,7 @@ impl std::fmt::Debug for Place {
 impl Loan {
     pub(super) fn new(body: Body) -> Self {
         match body {
-            Body::None => Self::None,
+            Body::None | Body::Upgraded(_) => Self::None,
             Body::Full(bytes) => Self::Full(bytes),
             Body::Stream(Chunks { length, stream }) => {
                 Self::Stream(length, Rc::new(Place(Cell::new(Some(stream)))))

@@ -17,6 +17,7 @@ pub mod lines;
 mod loan;
 pub mod local;
 mod origin;
+mod upgrade;
 
 use std::str::FromStr;
 use std::time::Instant;
@@ -32,6 +33,7 @@ pub use context::{Context, REQUEST_ID, REQUEST_TIMEOUT, RequestId, TRACE_PARENT}
 pub use headers::Headers;
 pub use interim::{Interim, InterimSender, Interims};
 pub use origin::Origin;
+pub use upgrade::Upgraded;
 
 use crate::error::{Error, Kind};
 use lines::words;
@@ -52,12 +54,15 @@ pub struct Request {
     pub body: Body,
     /// Where interim answers go; where nobody wants them they are dropped.
     pub interims: Option<InterimSender>,
+    /// What the client would go on with instead of HTTP; only over HTTP/1.1, and without content.
+    pub upgrade: Option<Box<HeaderValue>>,
 }
 
 impl Request {
     /// A request without content.
     pub fn new(method: Method, target: Uri) -> Self {
-        Self { method, target, headers: Headers::new(), body: Body::None, interims: None }
+        let (headers, body) = (Headers::new(), Body::None);
+        Self { method, target, headers, body, interims: None, upgrade: None }
     }
 
     /// What `request` asks for, with `body` and with those of its end-to-end headers that `may` be passed on,
@@ -74,7 +79,7 @@ impl Request {
         remove_named(&mut headers);
         let (method, target) = (head.method.clone(), head.uri.clone());
         let interims = request.extensions().get::<InterimSender>().cloned();
-        Self { method, target, headers, body, interims }
+        Self { method, target, headers, body, interims, upgrade: None }
     }
 }
 
@@ -97,7 +102,14 @@ impl Reply {
         for (name, value) in self.headers {
             headers.append(name, value);
         }
-        response.set_body(self.body.into_box_body())
+        match self.body {
+            Body::Upgraded(upgraded) => {
+                response.headers_mut().insert(header::UPGRADE, upgraded.protocol.clone());
+                response.extensions_mut().insert(*upgraded);
+                response
+            }
+            body => response.set_body(body.into_box_body()),
+        }
     }
 
     /// A problem becomes the error it tells of, and anything below 400 stays a reply.

@@ -41,3 +41,4 @@ mod texts;
 mod tls;
 mod topologies;
 mod transport;
+mod upgrade;

@@ -7,6 +7,7 @@
 mod answer;
 mod content;
 mod head;
+mod upgrade;
 mod wire;
 
 #[cfg(test)]
@@ -33,7 +34,7 @@ use super::leaving::Leaving;
 use super::socket::Socket;
 use crate::config;
 use crate::error::Error;
-use crate::transport::Interims;
+use crate::transport::{Interims, Upgraded};
 use content::Content;
 use head::Head;
 use wire::{Last, Patience, Wire};
@@ -153,10 +154,16 @@ where
     };
     interims.close();
     let Some(answered) = answered else { unreachable!("the loop ends with an answer") };
-    let response: HttpResponse = match answered {
+    let mut response: HttpResponse = match answered {
         Ok(response) => response.into_parts().1,
         Err(error) => error.error_response(),
     };
+    let upgraded = response.extensions_mut().remove::<Upgraded>();
+    if let Some(upgraded) = upgraded {
+        // Whatever it comes to, nobody speaks HTTP here any more.
+        let _ = Box::pin(upgrade::go_on(wire, &response, upgraded, leaving)).await;
+        return Err(io::ErrorKind::ConnectionAborted.into());
+    }
     let keeps = head.keeps && !leaving.has_begun() && response.head().keep_alive();
     answer::send(wire, response, head.client, keeps).await
 }

@@ -68,9 +68,9 @@ enum Incoming {
 
 /// A connection.
 pub(super) struct Wire<S> {
-    stream: S,
+    pub(super) stream: S,
     /// What has come and is not read yet.
-    input: BytesMut,
+    pub(super) input: BytesMut,
     /// How much of it is known not to be a whole head.
     looked_at: usize,
     /// How many empty lines came before it.

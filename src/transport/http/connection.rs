@@ -4,8 +4,9 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use actix_web::http::header::HeaderValue;
 use actix_web::web::{Buf as _, Bytes, BytesMut};
 use futures_util::Stream as _;
 use futures_util::task::noop_waker_ref;
@@ -13,7 +14,7 @@ use tokio::io::AsyncWrite as _;
 use tokio_util::io::poll_read_buf;
 
 use super::super::chunks;
-use super::super::{Body, Chunks, Interim, InterimSender, PeerError};
+use super::super::{Body, Chunks, Interim, InterimSender, PeerError, Upgraded};
 use super::head::{self, Head, Outgoing};
 use super::stream::Stream;
 
@@ -86,6 +87,7 @@ impl Connection {
         interims: Option<&InterimSender>,
     ) -> Result<(Head, Option<Sending>), Failure> {
         self.sent = false;
+        let may_upgrade = outgoing.may_upgrade;
         let mut sending = Sending::new(outgoing);
         let mut interim = 0;
         let head = poll_fn(|cx| {
@@ -96,6 +98,9 @@ impl Connection {
                 if !self.input.is_empty() {
                     match head::take(&mut self.input, is_head).map_err(Failure::broken)? {
                         Some(head) if !head.status.is_informational() => {
+                            return Poll::Ready(Ok(head));
+                        }
+                        Some(head) if may_upgrade && head.protocol.is_some() => {
                             return Poll::Ready(Ok(head));
                         }
                         Some(head) if head.status.as_u16() == 101 || interim == INTERIM => {
@@ -134,6 +139,11 @@ impl Connection {
         .await?;
         let goes_on = !self.sent && !sending.refused && head.status.is_success();
         Ok((head, goes_on.then_some(sending)))
+    }
+
+    /// The connection, once its peer goes on with `protocol`, with silence of up to `patience`.
+    pub(super) fn upgraded(self, protocol: HeaderValue, patience: Duration) -> Upgraded {
+        Upgraded::new(protocol, self.stream, self.input.freeze(), patience)
     }
 
     /// Sends more of what goes out beside an answer; whether that is over. It is if the peer takes no more.
@@ -196,11 +206,11 @@ pub(super) struct Sending {
 
 impl Sending {
     fn new(outgoing: Outgoing) -> Self {
-        let Outgoing { head, body, chunked } = outgoing;
+        let Outgoing { head, body, chunked, .. } = outgoing;
         let left = body.length().unwrap_or(0);
         let (mut output, mut whole, mut chunks) = (head, Bytes::new(), None);
         match body {
-            Body::None => {}
+            Body::None | Body::Upgraded(_) => {}
             // One packet, if it fits.
             Body::Full(bytes) if bytes.len() < BUFFER => output.extend_from_slice(&bytes),
             Body::Full(bytes) => whole = bytes,

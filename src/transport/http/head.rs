@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::mem::MaybeUninit;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName};
+use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, UPGRADE};
 use actix_web::web::BytesMut;
 
 use super::super::lines::{Framing, Lines, header, line, lower_version, words};
@@ -21,6 +21,8 @@ pub(super) struct Outgoing {
     pub(super) body: Body,
     /// Whether its content goes in chunks, because nobody knows its length.
     pub(super) chunked: bool,
+    /// Whether the peer may go on with another protocol.
+    pub(super) may_upgrade: bool,
 }
 
 impl Outgoing {
@@ -36,6 +38,10 @@ impl Outgoing {
         for (name, value) in &request.headers {
             header(&mut head, name, value);
         }
+        if let Some(protocol) = &request.upgrade {
+            line(&mut head, &[b"connection: upgrade"]);
+            header(&mut head, &UPGRADE, protocol);
+        }
         let chunked = match (&body, body.length()) {
             (Body::None, _) => false,
             (_, Some(length)) => {
@@ -49,7 +55,7 @@ impl Outgoing {
             }
         };
         head.extend_from_slice(b"\r\n");
-        Self { head, body, chunked }
+        Self { head, body, chunked, may_upgrade: request.upgrade.is_some() }
     }
 }
 
@@ -72,6 +78,8 @@ pub(super) struct Head {
     pub(super) headers: Headers,
     /// Content-Length.
     pub(super) declared: Option<u64>,
+    /// What the peer goes on with, if it does.
+    pub(super) protocol: Option<Box<HeaderValue>>,
     pub(super) content: Content,
     /// Whether the connection may be used again when the content is over.
     pub(super) keeps: bool,
@@ -124,12 +132,18 @@ pub(super) fn take(input: &mut BytesMut, is_head: bool) -> Result<Option<Head>, 
             && !is_hop_by_hop(name)
             && !named.contains(name)
     };
+    let protocol = match status {
+        StatusCode::SWITCHING_PROTOCOLS => lines.get_all(UPGRADE, &bytes).next(),
+        _ => None,
+    };
+    let protocol =
+        protocol.and_then(|protocol| HeaderValue::from_bytes(protocol).ok().map(Box::new));
     let mut headers = Headers::with_capacity(lines.count());
     for line in lines.cut(&bytes, end_to_end) {
         let (name, value) = line?;
         headers.append(name, value);
     }
-    Ok(Some(Head { status, headers, declared: length, content, keeps }))
+    Ok(Some(Head { status, headers, declared: length, protocol, content, keeps }))
 }
 
 #[cfg(test)]

@@ -36,7 +36,12 @@ pub(super) fn receive(
     pool: Pool,
     permit: Permit,
 ) -> Received {
-    let Head { status, headers, declared, content, keeps } = head;
+    let Head { status, headers, declared, protocol, content, keeps } = head;
+    if let Some(protocol) = protocol {
+        let upgraded = connection.upgraded(*protocol, pool.patience()).keeping(permit);
+        let body = Body::Upgraded(Box::new(upgraded));
+        return Received::All(Reply { status, headers, body });
+    }
     let (end, length) = match content {
         Content::Length(length) => (End::After(length), Some(length)),
         Content::Chunks => (End::Chunk(Decoder::default()), None),

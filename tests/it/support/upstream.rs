@@ -81,6 +81,16 @@ impl Upstream {
         (all, broken)
     }
 
+    /// What came since this was last asked over the one connection that anything came over, which is no longer HTTP: the
+    /// head, and how many bytes came behind it.
+    pub(crate) fn bytes(&self) -> (String, usize) {
+        let records = self.records.lock().unwrap();
+        let taken = records.iter().map(|record| std::mem::take(&mut *record.lock().unwrap()));
+        let bytes = taken.flatten().collect::<Vec<_>>();
+        let end = find(&bytes, b"\r\n\r\n").unwrap() + 4;
+        (String::from_utf8(bytes[..end].to_vec()).unwrap(), bytes.len() - end)
+    }
+
     /// A gateway by itself, in front of this upstream; `environment` is set for it.
     pub(crate) fn gateway(&self, environment: &[(&str, &str)]) -> (Process, TempDir) {
         let folder = TempDir::new().unwrap();
@@ -125,6 +135,14 @@ impl Line {
             }
             self.fill()?;
         }
+    }
+
+    /// Takes some bytes, whatever they mean; nothing at the end.
+    pub(crate) fn bytes(&mut self) -> Option<Vec<u8>> {
+        if self.buffer.is_empty() {
+            self.fill()?;
+        }
+        Some(std::mem::take(&mut self.buffer))
     }
 
     /// Waits for a whole request, and takes it.

@@ -1,0 +1,80 @@
+//! A client whose connection goes on with another protocol (RFC 9110, section 7.8).
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use actix_web::HttpResponse;
+use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use actix_web::web::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::super::leaving::Leaving;
+use super::super::socket::Socket;
+use super::wire::{self, Wire};
+use crate::transport::Upgraded;
+use crate::transport::lines::{header, line};
+
+/// Tells the client by `response` that its connection goes on, and carries bytes between it and the one that was
+/// `upgraded`, until that is over or the process is `leaving`: whoever is cut off then finds another.
+pub(super) async fn go_on<S: Socket + 'static>(
+    wire: &Rc<RefCell<Wire<S>>>,
+    response: &HttpResponse,
+    upgraded: Upgraded,
+    leaving: &Leaving,
+) -> io::Result<()> {
+    let mut head = BytesMut::with_capacity(1024);
+    let (status, reason) = (response.status(), response.head().reason());
+    line(&mut head, &[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason.as_bytes()]);
+    line(&mut head, &[b"connection: upgrade"]);
+    for (name, value) in response.headers() {
+        if ![CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING].contains(name) {
+            header(&mut head, name, value);
+        }
+    }
+    head.extend_from_slice(b"\r\n");
+    wire::write(wire, &head).await?;
+    tokio::select! {
+        joined = upgraded.join(Raw(wire.clone())) => joined,
+        () = leaving.begun() => Ok(()),
+    }
+}
+
+/// The bytes of a connection as they are, those first that have come already.
+struct Raw<S>(Rc<RefCell<Wire<S>>>);
+
+impl<S: Socket> AsyncRead for Raw<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let wire = &mut *self.0.borrow_mut();
+        if wire.input.is_empty() {
+            return Pin::new(&mut wire.stream).poll_read(cx, buffer);
+        }
+        let length = wire.input.len().min(buffer.remaining());
+        buffer.put_slice(&wire.input.split_to(length));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Socket> AsyncWrite for Raw<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0.borrow_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0.borrow_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0.borrow_mut().stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,198 @@
+//! Connections that go on with another protocol than HTTP (RFC 9110, section 7.8), such as WebSocket: from then on there
+//! are bytes both ways, and nobody here knows what they mean.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_web::http::header::HeaderValue;
+use actix_web::web::{Buf as _, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::time::{Instant, sleep_until};
+
+/// A connection that bytes go over both ways.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+
+/// The connection to a peer that goes on with another protocol.
+pub struct Upgraded {
+    /// What the peer has agreed to.
+    pub protocol: HeaderValue,
+    stream: Box<dyn Duplex>,
+    /// What it has sent behind its answer.
+    early: Bytes,
+    /// How long nothing may come from either side.
+    idle: Duration,
+    /// How long it may go on at all.
+    total: Option<Duration>,
+    /// Is let go with the connection.
+    companions: Vec<Box<dyn Any>>,
+}
+
+impl fmt::Debug for Upgraded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upgraded").field("protocol", &self.protocol).finish_non_exhaustive()
+    }
+}
+
+impl Upgraded {
+    /// `stream`, whose peer has agreed to go on with `protocol`, and has begun with what came `early`. It ends when
+    /// nothing has come from either side for as long as `idle`.
+    pub fn new(
+        protocol: HeaderValue,
+        stream: impl Duplex + 'static,
+        early: Bytes,
+        idle: Duration,
+    ) -> Self {
+        let stream = Box::new(stream);
+        Self { protocol, stream, early, idle, total: None, companions: Vec::new() }
+    }
+
+    /// The same, which keeps `companion` to its end.
+    pub fn keeping<T: 'static>(mut self, companion: T) -> Self {
+        self.companions.push(Box::new(companion));
+        self
+    }
+
+    /// The same, which ends after `total` at the latest.
+    pub fn within(self, total: Duration) -> Self {
+        Self { total: Some(total), ..self }
+    }
+
+    /// Carries what each side sends to the other, until both have ended, nothing has come for too long, or the time is
+    /// over.
+    ///
+    /// # Errors
+    /// Those of either connection, and when the time was over.
+    pub async fn join(self, client: impl Duplex) -> io::Result<()> {
+        let Self { stream, early, idle, total, companions, .. } = self;
+        let seen = Rc::new(Cell::new(Instant::now()));
+        let mut client = Watched { stream: client, early: Bytes::new(), seen: seen.clone() };
+        let mut peer = Watched { stream, early, seen: seen.clone() };
+        let over = async {
+            let last = total.map(|total| Instant::now() + total);
+            loop {
+                let silent = seen.get() + idle;
+                let until = last.map_or(silent, |last| last.min(silent));
+                if until <= Instant::now() {
+                    return;
+                }
+                sleep_until(until).await;
+            }
+        };
+        let joined = tokio::select! {
+            joined = copy_bidirectional(&mut client, &mut peer) => joined.map(drop),
+            () = over => Err(io::ErrorKind::TimedOut.into()),
+        };
+        drop(companions);
+        joined
+    }
+}
+
+/// A connection of which it is seen when something last came over it.
+struct Watched<S> {
+    stream: S,
+    early: Bytes,
+    seen: Rc<Cell<Instant>>,
+}
+
+impl<S: Duplex> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.early.is_empty() {
+            let length = self.early.len().min(buffer.remaining());
+            buffer.put_slice(&self.early[..length]);
+            self.early.advance(length);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.seen.set(Instant::now());
+        }
+        polled
+    }
+}
+
+impl<S: Duplex> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(60);
+
+    fn upgraded(early: &'static [u8]) -> (Upgraded, tokio::io::DuplexStream) {
+        let (stream, peer) = duplex(64);
+        let protocol = HeaderValue::from_static("echo");
+        (Upgraded::new(protocol, stream, Bytes::from_static(early), IDLE), peer)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_go_both_ways_until_both_sides_have_ended() {
+        let (upgraded, mut peer) = upgraded(b"early ");
+        let (stream, mut client) = duplex(64);
+        let talk = async {
+            client.write_all(b"ping").await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut said = String::new();
+            peer.read_to_string(&mut said).await.unwrap();
+            peer.write_all(b"pong").await.unwrap();
+            drop(peer);
+            let mut answered = String::new();
+            client.read_to_string(&mut answered).await.unwrap();
+            (said, answered)
+        };
+        let (joined, said) = tokio::join!(upgraded.join(stream), talk);
+        assert!(joined.is_ok());
+        assert_eq!(said, ("ping".into(), "early pong".into()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_and_time_have_an_end() {
+        for (total, ends) in [(None, 90), (Some(Duration::from_secs(45)), 45)] {
+            let (mut upgraded, peer) = upgraded(b"");
+            upgraded.total = total;
+            let companion = Rc::new(());
+            let upgraded = upgraded.keeping(companion.clone());
+            let (stream, mut client) = duplex(64);
+            let start = Instant::now();
+            let talk = async {
+                tokio::time::sleep(Duration::from_secs(30)).await;
+                client.write_all(b"x").await.unwrap();
+            };
+            let (joined, ()) = tokio::join!(upgraded.join(stream), talk);
+            assert_eq!(joined.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            assert_eq!(start.elapsed().as_secs(), ends, "{total:?}");
+            assert_eq!(Rc::strong_count(&companion), 1);
+            drop(peer);
+        }
+    }
+}
