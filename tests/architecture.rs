@@ -30,7 +30,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("config", &[]),
 ];
 const ROLE: &[&str] =
-    &["auth", "config", "contract", "edge", "error", "readiness", "storage", "transport"];
+    &["auth", "config", "contract", "deadline", "edge", "error", "readiness", "storage", "transport"];
 
 /// The modules that `code` names behind `crate::`, one by one or in braces.
 fn named(code: &str) -> BTreeSet<String> {

@@ -115,7 +115,7 @@ pub struct Route {
     /// Whether a connection may go on with another protocol, such as WebSocket.
     pub upgrade: bool,
     /// How long it may go on then.
-    #[serde(deserialize_with = "optional_duration")]
+    #[serde(deserialize_with = "optional_between::<_, 10, 86_400_000>")]
     pub upgrade_timeout: Option<Duration>,
     /// What answers say, or say no more, whatever the upstream does.
     pub response_headers: ResponseHeaders,
