@@ -29,8 +29,17 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("tls", &[]),
     ("config", &[]),
 ];
-const ROLE: &[&str] =
-    &["auth", "config", "contract", "deadline", "edge", "error", "readiness", "storage", "transport"];
+const ROLE: &[&str] = &[
+    "auth",
+    "config",
+    "contract",
+    "deadline",
+    "edge",
+    "error",
+    "readiness",
+    "storage",
+    "transport",
+];
 
 /// The modules that `code` names behind `crate::`, one by one or in braces.
 fn named(code: &str) -> BTreeSet<String> {

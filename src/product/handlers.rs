@@ -239,7 +239,8 @@ fn answer(
         response.insert_header((LINK, &*entry.link));
     }
     if known {
-        return Ok(response.finish());
+        // What a 200 would be long tells the gateway what that would say (RFC 9110, section 8.6).
+        return Ok(response.insert_header((header::CONTENT_LENGTH, entry.body.len())).finish());
     }
     Ok(response.insert_header(ContentType::json()).body(entry.body))
 }

@@ -125,3 +125,28 @@ fn answering(answer: &'static str) -> String {
     });
     url
 }
+
+/// A 304 has what its 200 says of itself (RFC 9110, section 15.4.5).
+#[actix_rt::test]
+async fn a_304_has_the_tag_and_the_vary_of_its_200() {
+    for topology in Topology::ALL {
+        let shop = Shop::start(topology);
+        let client = shop.gateway();
+        let one = client.add_product("Lamp", 5.0).await;
+        for n in 0..30 {
+            client.add_product(&format!("A rather long name of product number {n}"), 5.0).await;
+        }
+        for target in ["/products".to_owned(), format!("/products/{one}")] {
+            for accept in ["gzip", "zstd, gzip;q=0.5", "identity", ""] {
+                let accept = ("accept-encoding", accept);
+                let full = client.send(Method::GET, &target, &[accept], "").await;
+                let known = ("if-none-match", full.header("etag"));
+                let same = client.send(Method::GET, &target, &[accept, known], "").await;
+                assert_eq!((full.status, same.status), (200, 304), "{target} {accept:?}");
+                for name in ["etag", "vary"] {
+                    assert_eq!(same.header(name), full.header(name), "{target} {accept:?} {name}");
+                }
+            }
+        }
+    }
+}

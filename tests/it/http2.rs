@@ -66,6 +66,7 @@ fn routes(running: Arc<AtomicUsize>) -> impl FnOnce(&mut ServiceConfig) {
             .service(path("/").get(public(), async || HttpResponse::Ok().body("hello")))
             .service(path("/echo").get(public(), echo).post(public(), echo))
             .service(path("/empty").get(public(), empty))
+            .service(path("/unchanged").get(public(), unchanged))
             .service(path("/large").get(public(), large))
             .service(path("/chunks").get(public(), chunks))
             .service(path("/broken").get(public(), broken))
@@ -93,6 +94,12 @@ async fn echo(request: HttpRequest, body: Bytes) -> HttpResponse {
 /// Answers before it has read anything.
 async fn deaf(_content: web::Payload) -> HttpResponse {
     HttpResponse::Conflict().body("no")
+}
+
+/// As a gateway has it from an upstream, of which it knows how long a 200 would be.
+async fn unchanged() -> HttpResponse {
+    let none = stream::empty::<io::Result<Bytes>>();
+    HttpResponse::NotModified().body(actix_web::body::SizedStream::new(99, none))
 }
 
 async fn chunks() -> HttpResponse {
@@ -230,6 +237,7 @@ async fn an_answer_without_content_says_nothing_of_a_length() {
         assert_eq!(answer.status.to_string(), status);
         assert!(!answer.headers.contains_key("content-length"), "{:?}", answer.headers);
     }
+    assert_eq!(client.get("/unchanged").await.status, 304);
 }
 
 #[actix_rt::test]

@@ -268,7 +268,7 @@ async fn a_token_that_has_ended_has_ended_in_a_copy_on_either_store() {
         let stays = copied.client("gateway").with_token(&stays);
         assert_eq!(stays.post("/auth/logout-all", "").await.status, 204);
     }
-    assert!(copy(&shop, here, "sqlite://back/user.db"));
+    assert!(!copy(&shop, here, "sqlite://back/user.db"), "what is there stays, and is told of");
     let copied = shop_on(&shop, "sqlite://back/user.db");
     let client = copied.client("gateway").with_token(&stays);
     assert_eq!(client.get("/products").await.status, 401);

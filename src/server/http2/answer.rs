@@ -48,7 +48,8 @@ pub(super) async fn send(
 ) {
     let (head, body) = response.into_parts();
     let size = body.size();
-    let ends_here = is_head || size.is_eof();
+    let is_bare = [StatusCode::NOT_MODIFIED, StatusCode::NO_CONTENT].contains(&head.status());
+    let ends_here = is_head || is_bare || size.is_eof();
     let Ok(mut stream) = respond.send_response(head_of(&head, size), ends_here) else { return };
     if ends_here {
         return;
