@@ -209,7 +209,7 @@ async fn an_etag_survives_no_restore(storage: Storage) {
     let mongo = shop.servers.iter().find(|server| server.kind() == Kind::Mongo);
     let live = mongo.map_or_else(|| "sqlite://data/product.db".to_owned(), Server::url);
     let copy = |from: &str, to: &str| {
-        let output = shop.run(&["copy", "--from", from, "--to", to]);
+        let output = shop.run(&["copy", "--overwrite", "--from", from, "--to", to]);
         assert!(output.status.success(), "{output:?}");
     };
     copy(&live, "sqlite://backup.db");
