@@ -25,11 +25,12 @@ pub(super) async fn examine(
     effective: &Effective,
     roles: &[Role],
 ) -> Result<Examined, config::Error> {
+    // What is wrong with the settings alone comes before what they need and do not find.
+    house::gateway(settings, effective)?;
     let mode = access::mode(settings, effective, roles)?;
     check_peers(settings, effective, roles, mode)?;
     let tls = Tls::load(settings, effective, roles, mode)?;
     check_addresses(settings, effective, roles)?;
-    house::gateway(settings, effective)?;
     let blame = |(key, problem): (&str, String)| effective.blame(key, problem);
     if roles.contains(&Role::Product) {
         product::check(&settings.product).await.map_err(blame)?;

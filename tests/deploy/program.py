@@ -116,14 +116,14 @@ def seconds(text: str | int | float) -> float:
 
 
 def settings(args: list[str], env: Mapping[str, str]) -> dict[str, str]:
-    """Every setting that the program would run with; refused where one has no form that it could have. What the
-    settings name, such as certificates, is in the container, and need not be here."""
+    """Every setting that the program would run with; refused where one has no form that it could have, or a
+    route leads nowhere. What the settings name, such as certificates, is in the container, and need not be here."""
     with tempfile.TemporaryDirectory() as folder:
         run = subprocess.run(
             [BINARY, *args, "check-config"],
             cwd=folder, env=dict(env), capture_output=True, text=True, timeout=30,
         )
-    if run.returncode and not run.stdout:
+    if run.returncode and (not run.stdout or "app: gateway.routes." in run.stderr):
         raise Refused(run.stderr.strip())
     lines = (re.fullmatch(r"(\S+) =(.*?)\s+# .*", line) for line in run.stdout.splitlines())
     return {line[1]: line[2].strip() for line in lines if line}

