@@ -60,8 +60,12 @@ fn answering(bytes: impl Into<Vec<u8>>) -> Upstream {
 #[actix_rt::test]
 async fn a_client_that_is_gone_leaves_its_place_to_others() {
     blocking(|| {
-        let upstream = Upstream::start(|line| match line.request() {
-            Some(request) if request.head.contains("/slow") => line.wait_for_end(),
+        let (arrives, arrived) = std::sync::mpsc::channel();
+        let upstream = Upstream::start(move |line| match line.request() {
+            Some(request) if request.head.contains("/slow") => {
+                arrives.send(()).unwrap();
+                line.wait_for_end();
+            }
             _ => line.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"),
         });
         let settings = [
@@ -76,7 +80,8 @@ async fn a_client_that_is_gone_leaves_its_place_to_others() {
         };
         let close = "connection: close\r\n";
         let slow = ask("slow", "");
-        while !ask("next", close).rest().starts_with("HTTP/1.1 503 ") {}
+        arrived.recv_timeout(PATIENCE).unwrap();
+        assert!(ask("next", close).rest().starts_with("HTTP/1.1 503 "));
         slow.reset();
         let start = Instant::now();
         while !ask("next", close).rest().starts_with("HTTP/1.1 200 ") {
@@ -264,9 +269,14 @@ async fn half_an_answer_ends_in_a_reset_where_its_end_would_tell_nothing() {
 #[actix_rt::test]
 async fn a_client_that_closes_leaves_its_place_to_others_before_its_answer_and_within_it() {
     blocking(|| {
-        let upstream = Upstream::start(|line| match line.request() {
-            Some(request) if request.head.contains("/silent") => line.wait_for_end(),
+        let (arrives, arrived) = std::sync::mpsc::channel();
+        let upstream = Upstream::start(move |line| match line.request() {
+            Some(request) if request.head.contains("/silent") => {
+                arrives.send(()).unwrap();
+                line.wait_for_end();
+            }
             Some(request) if request.head.contains("/stalls") => {
+                arrives.send(()).unwrap();
                 line.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n");
                 line.wait_for_end();
             }
@@ -288,7 +298,8 @@ async fn a_client_that_closes_leaves_its_place_to_others_before_its_answer_and_w
             if path == "stalls" {
                 slow.until("half\r\n");
             }
-            while !ask("next", close).rest().starts_with("HTTP/1.1 503 ") {}
+            arrived.recv_timeout(PATIENCE).unwrap();
+            assert!(ask("next", close).rest().starts_with("HTTP/1.1 503 "));
             // An end like any other, without a reset.
             drop(slow);
             let start = Instant::now();
