@@ -7,12 +7,14 @@ use super::{access, check_peers, house, listen_address, listening, management_ad
 use crate::auth::Mode;
 use crate::cli::Role;
 use crate::config::{self, Effective, Settings};
+use crate::gateway::Gateway;
 use crate::{product, server, user};
 
 /// What the settings say of a process, beside the settings.
 pub(super) struct Examined {
     pub(super) mode: Mode,
     pub(super) tls: Tls,
+    pub(super) gateway: Gateway,
 }
 
 /// Looks at what of the settings takes more than a look at each: what goes together, and the files that they name. Makes
@@ -26,7 +28,7 @@ pub(super) async fn examine(
     roles: &[Role],
 ) -> Result<Examined, config::Error> {
     // What is wrong with the settings alone comes before what they need and do not find.
-    house::gateway(settings, effective)?;
+    let gateway = house::gateway(settings, effective)?;
     let mode = access::mode(settings, effective, roles)?;
     check_peers(settings, effective, roles, mode)?;
     let tls = Tls::load(settings, effective, roles, mode)?;
@@ -38,7 +40,7 @@ pub(super) async fn examine(
     if roles.contains(&Role::User) {
         user::check(&settings.user, mode).map_err(blame)?;
     }
-    Ok(Examined { mode, tls })
+    Ok(Examined { mode, tls, gateway })
 }
 
 /// Where a process of `roles` listens, and the settings that say so.

@@ -9,9 +9,10 @@ use actix_web::web::ServiceConfig;
 use log::Level;
 use rustls::ClientConfig;
 
+use super::examine::Examined;
 use super::tls::Tls;
 use super::{Failure, access, asks_away, document, peer_url, store_key};
-use crate::auth::{self, Guard, Hosts, Mode, Verifier};
+use crate::auth::{self, Guard, Hosts, Verifier};
 use crate::cli::Role;
 use crate::config::{self, Effective, Origins, PeerUrl, Settings};
 use crate::contract::UserClient;
@@ -54,8 +55,7 @@ impl House {
         settings: Arc<Settings>,
         effective: &Effective,
         roles: &[Role],
-        mode: Mode,
-        tls: Tls,
+        Examined { mode, tls, gateway }: Examined,
     ) -> Result<Self, config::Error> {
         let verifier = Arc::new(Verifier::new(&settings.auth));
         let mut product = None;
@@ -70,7 +70,6 @@ impl House {
             let built = user::Role::build(options, auth, mode, verifier.clone()).await;
             user = Some(built.map_err(|(key, problem)| effective.blame(key, problem))?);
         }
-        let gateway = gateway(&settings, effective)?;
         let guard = Guard::new(verifier, mode).of(access::hosts(&settings, mode));
         let draining = Draining::default();
         let readiness = Readiness::new(draining.clone());

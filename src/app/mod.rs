@@ -23,7 +23,7 @@ use crate::auth::Mode;
 use crate::cli::Role;
 use crate::config::{self, Effective, PeerUrl, Settings, Sources};
 use crate::server::{self, Listener, Readiness};
-use examine::{Examined, check_listeners, examine};
+use examine::{check_listeners, examine};
 use house::House;
 use tls::Tls;
 
@@ -68,14 +68,15 @@ pub async fn run(
 ) -> Result<(), Failure> {
     let started = Instant::now();
     let hangup = signal(SignalKind::hangup())?;
-    let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+    let mut signals = stop_signals()?;
     let _taken = signal(SignalKind::from_raw(FILE_TOO_LARGE))?;
     let settings = Arc::new(settings);
     watchdog::start(settings.server.drain_delay + settings.server.drain_timeout)?;
-    let Examined { mode, tls } = examine(&settings, &effective, roles).await?;
+    let examined = examine(&settings, &effective, roles).await?;
+    let mode = examined.mode;
     let management = bind_management(&settings, &effective, roles)?;
-    let listeners = bind(&settings, &effective, roles, &tls)?;
-    let house = House::build(settings.clone(), &effective, roles, mode, tls).await?;
+    let listeners = bind(&settings, &effective, roles, &examined.tls)?;
+    let house = House::build(settings.clone(), &effective, roles, examined).await?;
     let readiness = house.readiness.clone();
     house.pulses.follow();
     actix_rt::spawn(house.clone().follow_keys());
@@ -294,6 +295,11 @@ async fn report_ready(readiness: &Readiness, started: Instant, management: Socke
 fn say(line: &str) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// The signals that tell a process to stop.
+fn stop_signals() -> io::Result<[Signal; 2]> {
+    Ok([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?])
 }
 
 /// Which of the two signals came.

@@ -4,9 +4,9 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
+use super::{stop_signals, told_to_stop};
 use crate::telemetry;
 
 /// What a process may need, beside the time that it gives to requests.
@@ -20,24 +20,18 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(super) fn start(limit: Duration) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let watch = move || {
-        if let Err(error) = runtime.block_on(told_to_stop()) {
+        let told = runtime.block_on(async {
+            told_to_stop(&mut stop_signals()?).await;
+            sleep(limit + GRACE).await;
+            Ok::<_, io::Error>(())
+        });
+        if let Err(error) = told {
             log::error!("nobody sees to it that the process stops when it is told to: {error}");
             return;
         }
-        // Made within the runtime, without which there is no clock.
-        runtime.block_on(async { sleep(limit + GRACE).await });
         log::error!("the process did not stop in time, and is ended");
         telemetry::last_word(None);
         std::process::exit(1);
     };
     thread::Builder::new().name("watchdog".into()).spawn(watch).map(drop)
-}
-
-async fn told_to_stop() -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-    }
 }
