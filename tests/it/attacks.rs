@@ -10,11 +10,10 @@ use awc::http::Method;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::Utc;
-use ring::signature::Ed25519KeyPair;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Client, PASSWORD, Process, SIGNING_KEY as KEY, Shop, Storage, Topology, until,
+    Client, PASSWORD, Process, SIGNING_KEY as KEY, Shop, Storage, Topology, pair, token, until,
 };
 
 /// Of the user whom everybody wants to be.
@@ -33,18 +32,6 @@ fn enforced_on(topology: Topology, storage: Storage, more: &[(&str, &str)]) -> S
     ];
     environment.extend(more);
     Shop::start_on(topology, storage.servers(), &environment)
-}
-
-fn pair(seed: &str) -> Ed25519KeyPair {
-    Ed25519KeyPair::from_seed_unchecked(&hex::decode(seed).unwrap()).unwrap()
-}
-
-/// `header` and `claims`, signed with the key of `seed`.
-fn token(header: &Value, claims: &Value, seed: &str) -> String {
-    let parts = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
-    let message = parts.join(".");
-    let signature = URL_SAFE_NO_PAD.encode(pair(seed).sign(message.as_bytes()));
-    format!("{message}.{signature}")
 }
 
 /// What the user role would say of an admin.

@@ -1,10 +1,9 @@
 //! Whose address a request counts for, however proxies write it and however the gateway listens.
 
-use actix_rt::task::spawn_blocking;
 use awc::http::Method;
 use serde_json::json;
 
-use crate::support::{Answer, Client, Raw, SIGNING_KEY, Shop, Topology, Upstream};
+use crate::support::{Answer, Client, Raw, SIGNING_KEY, Shop, Topology, Upstream, blocking};
 
 async fn log_in(client: &Client, header: &str, said: &str) -> Answer {
     let headers = [("content-type", "application/json"), (header, said)];
@@ -65,7 +64,7 @@ async fn a_client_is_itself_in_every_form_that_proxies_write() {
 
 #[actix_rt::test]
 async fn a_client_by_ipv4_is_one_on_a_listener_for_both() {
-    let test = || {
+    blocking(|| {
         let upstream = Upstream::obliging();
         let environment =
             [("APP__GATEWAY__LISTEN", "[::]:0"), ("APP__GATEWAY__MANAGEMENT", "[::]:0")];
@@ -94,6 +93,6 @@ async fn a_client_by_ipv4_is_one_on_a_listener_for_both() {
             assert!(head.contains(&format!("\r\nforwarded: {forwarded}\r\n")), "{head}");
             assert!(!head.contains("::ffff:") && !gateway.log().contains("::ffff:"));
         }
-    };
-    spawn_blocking(test).await.unwrap();
+    })
+    .await;
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{PATIENCE, Process, Shop, Topology, until};
+use crate::support::{PATIENCE, Process, Shop, Topology, password_in, until};
 
 fn command(folder: &Path, args: &[&str]) -> Command {
     let mut command = Process::command(folder);
@@ -104,9 +104,7 @@ async fn an_account_whose_password_cannot_be_told_is_not_made() {
     complaint(gone);
     let output = command(folder, &create).output().unwrap();
     assert!(output.status.success(), "the address is free: {output:?}");
-    let text = String::from_utf8(output.stdout).unwrap();
-    let password =
-        text.lines().find_map(|line| line.strip_prefix("password: ")).unwrap().to_owned();
+    let password = password_in(&output);
     // Neither is a password changed that nobody gets to know, nor told where there is no account.
     complaint(full(command(folder, &["user", "password", "neo@example.com"])));
     shop.gateway().signed_in("neo@example.com", &password).await;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::support::{Kind, Process, Server, Shop, Topology, until};
+use crate::support::{Kind, Process, Server, Shop, Topology, password_in, until};
 
 /// Copies, and gives what the program said.
 fn copy(folder: &Path, from: &str, to: &str) -> (bool, String) {
@@ -187,9 +187,7 @@ async fn what_the_target_has_stays_unless_it_is_to_be_overwritten() {
     let set = |url: Option<&str>, email: &str| {
         let mut command = Process::command(folder);
         command.args(["user", "password", email]).envs(url.map(|url| ("DATABASE_URL", url)));
-        let output = Process::run(command);
-        let text = String::from_utf8(output.stdout).unwrap();
-        text.lines().find_map(|line| line.strip_prefix("password: ")).unwrap().to_owned()
+        password_in(&Process::run(command))
     };
     let email = "neo@example.com";
     let old = set(None, email);

@@ -6,8 +6,7 @@ use awc::http::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Client, Kind, PASSWORD, Process, SIGNING_KEY, Shop, Storage, Topology, sign,
-    token_part, until,
+    Client, Kind, PASSWORD, Process, SIGNING_KEY, Shop, Storage, Topology, token, token_part, until,
 };
 
 /// Another good one.
@@ -31,23 +30,6 @@ fn strict(storage: Storage) -> Shop {
     Shop::start_on(Topology::OneProcess, storage.servers(), &environment)
 }
 
-async fn register(client: &Client, name: &str) -> Value {
-    let email = format!("{name}@example.com");
-    let new = json!({ "username": name, "email": email, "password": PASSWORD });
-    let answer = client.post("/auth/register", new).await;
-    assert_eq!(answer.status, 201, "{answer:?}");
-    answer.json()
-}
-
-async fn customer(shop: &Shop, name: &str) -> Client {
-    register(&shop.gateway(), name).await;
-    shop.gateway().signed_in(&format!("{name}@example.com"), PASSWORD).await
-}
-
-async fn refresh(client: &Client, token: &Value) -> Answer {
-    client.post("/auth/refresh", json!({ "refreshToken": token })).await
-}
-
 /// Every kind of request by everybody, in all four topologies.
 #[actix_rt::test]
 async fn four_topologies_let_the_same_people_do_the_same() {
@@ -55,8 +37,8 @@ async fn four_topologies_let_the_same_people_do_the_same() {
         for topology in Topology::ALL {
             let shop = enforced(topology, storage);
             let (nobody, admin) = (shop.gateway(), shop.admin().await);
-            let neo = customer(&shop, "neo").await;
-            let smith = customer(&shop, "smith").await;
+            let neo = shop.gateway().customer("neo").await;
+            let smith = shop.gateway().customer("smith").await;
             let me = neo.get("/auth/me").await.json();
             let dashboard = format!("/auth/dashboard/{}", me["id"].as_str().unwrap());
             let rights = format!("/auth/users/{}", me["id"].as_str().unwrap());
@@ -120,7 +102,7 @@ async fn an_open_shop_leaves_five_requests_free_and_no_more() {
             assert_eq!(answer.status, 401, "{path}");
         }
         // A password is welcome all the same, and nobody logs in without one.
-        let trinity = customer(&shop, "trinity").await;
+        let trinity = shop.gateway().customer("trinity").await;
         assert_eq!(trinity.get("/auth/me").await.json()["username"], "trinity");
         assert_eq!(client.log_in("neo@example.com", PASSWORD).await.status, 401);
         let log = shop.process("gateway").log();
@@ -164,7 +146,7 @@ async fn logging_in_gives_tokens_and_each_refresh_token_is_good_once() {
     for storage in Storage::OF_ACCOUNTS {
         let shop = strict(storage);
         let client = shop.gateway();
-        let id = register(&client, "neo").await["id"].clone();
+        let id = client.sign_up("neo").await["id"].clone();
         let answer = client.log_in(" Neo@Example.com ", PASSWORD).await;
         assert_eq!((answer.status, answer.header("cache-control")), (200, "no-store"));
         let first = answer.json();
@@ -178,7 +160,7 @@ async fn logging_in_gives_tokens_and_each_refresh_token_is_good_once() {
         assert_eq!(says["exp"].as_i64().unwrap() - says["iat"].as_i64().unwrap(), 900);
         assert!(says["jti"].is_string());
 
-        let second = refresh(&client, &first["refreshToken"]).await;
+        let second = client.refresh(&first["refreshToken"]).await;
         assert_eq!((second.status, second.header("cache-control")), (200, "no-store"));
         let second = second.json();
         assert_ne!(second["refreshToken"], first["refreshToken"]);
@@ -187,9 +169,9 @@ async fn logging_in_gives_tokens_and_each_refresh_token_is_good_once() {
         assert_ne!(token_part(second["accessToken"].as_str().unwrap(), 1)["jti"], says["jti"]);
 
         // A thief who uses the first one ends what came of it.
-        let stolen = refresh(&client, &first["refreshToken"]).await;
+        let stolen = client.refresh(&first["refreshToken"]).await;
         assert_eq!((stolen.status, stolen.problem().0.as_str()), (401, "/problems/unauthorized"));
-        assert_eq!(refresh(&client, &second["refreshToken"]).await.status, 401, "{storage:?}");
+        assert_eq!(client.refresh(&second["refreshToken"]).await.status, 401, "{storage:?}");
         assert_eq!(renewed.get("/auth/me").await.status, 401, "its access tokens too");
 
         // Other sessions go on, and one that is logged out does not.
@@ -198,14 +180,14 @@ async fn logging_in_gives_tokens_and_each_refresh_token_is_good_once() {
         let token = json!({ "refreshToken": third["refreshToken"] });
         assert_eq!(client.post("/auth/logout", &token).await.status, 204);
         assert_eq!(client.post("/auth/logout", &token).await.status, 204, "again");
-        assert_eq!(refresh(&client, &third["refreshToken"]).await.status, 401);
-        assert_eq!(refresh(&client, &fourth["refreshToken"]).await.status, 200);
+        assert_eq!(client.refresh(&third["refreshToken"]).await.status, 401);
+        assert_eq!(client.refresh(&fourth["refreshToken"]).await.status, 200);
         // Logging out with one that was used before ends what the thief has.
         let victim = client.log_in("neo@example.com", PASSWORD).await.json();
-        let thief = refresh(&client, &victim["refreshToken"]).await.json();
+        let thief = client.refresh(&victim["refreshToken"]).await.json();
         let token = json!({ "refreshToken": victim["refreshToken"] });
         assert_eq!(client.post("/auth/logout", &token).await.status, 204);
-        assert_eq!(refresh(&client, &thief["refreshToken"]).await.status, 401);
+        assert_eq!(client.refresh(&thief["refreshToken"]).await.status, 401);
         let thief = client.with_token(thief["accessToken"].as_str().unwrap());
         assert_eq!(thief.get("/auth/me").await.status, 401);
 
@@ -213,12 +195,12 @@ async fn logging_in_gives_tokens_and_each_refresh_token_is_good_once() {
         let tokens = client.log_in("neo@example.com", PASSWORD).await.json();
         let session = token_part(tokens["accessToken"].as_str().unwrap(), 1)["sid"].clone();
         let made_up = json!(format!("{}.x", session.as_str().unwrap()));
-        assert_eq!(refresh(&client, &made_up).await.status, 401);
-        assert_eq!(refresh(&client, &tokens["refreshToken"]).await.status, 200);
+        assert_eq!(client.refresh(&made_up).await.status, 401);
+        assert_eq!(client.refresh(&tokens["refreshToken"]).await.status, 200);
         for bad in [json!("x"), json!(""), json!("."), json!("a.b"), json!("0.0")] {
-            assert_eq!(refresh(&client, &bad).await.status, 401, "{bad}");
+            assert_eq!(client.refresh(&bad).await.status, 401, "{bad}");
         }
-        assert_eq!(refresh(&client, &json!(7)).await.status, 422);
+        assert_eq!(client.refresh(&json!(7)).await.status, 422);
     }
 }
 
@@ -227,14 +209,14 @@ async fn of_twenty_who_use_one_refresh_token_at_most_one_is_served() {
     for storage in Storage::OF_ACCOUNTS {
         let shop = strict(storage);
         let client = shop.gateway();
-        register(&client, "neo").await;
+        client.sign_up("neo").await;
         let tokens = client.log_in("neo@example.com", PASSWORD).await.json();
-        let tries = (0..20).map(|_| refresh(&client, &tokens["refreshToken"]));
+        let tries = (0..20).map(|_| client.refresh(&tokens["refreshToken"]));
         let answers = futures_util::future::join_all(tries).await;
         let served = answers.iter().filter(|answer| answer.status == 200).collect::<Vec<_>>();
         assert_eq!(served.len(), 1, "{storage:?}");
         assert!(answers.iter().all(|answer| [200, 401].contains(&answer.status)), "{answers:?}");
-        assert_eq!(refresh(&client, &served[0].json()["refreshToken"]).await.status, 401);
+        assert_eq!(client.refresh(&served[0].json()["refreshToken"]).await.status, 401);
     }
 }
 
@@ -242,12 +224,12 @@ async fn of_twenty_who_use_one_refresh_token_at_most_one_is_served() {
 async fn signing_out_everywhere_takes_effect_everywhere() {
     for topology in Topology::ALL {
         let shop = enforced(topology, Storage::Embedded);
-        let neo = customer(&shop, "neo").await;
+        let neo = shop.gateway().customer("neo").await;
         let session = shop.gateway().log_in("neo@example.com", PASSWORD).await.json();
         assert_eq!(neo.write(Method::POST, "/products", "{}").await.status, 403);
         assert_eq!(neo.post("/auth/logout-all", "").await.status, 204);
         assert_eq!(neo.get("/auth/me").await.status, 401);
-        assert_eq!(refresh(&neo, &session["refreshToken"]).await.status, 401);
+        assert_eq!(neo.refresh(&session["refreshToken"]).await.status, 401);
         // The product role is another process, which asks from time to time.
         until("the token is no good for the catalogue", async || {
             neo.get("/products").await.status == 401
@@ -267,7 +249,7 @@ async fn an_admin_finds_accounts_and_gives_and_takes_rights() {
         let admin = shop.admin().await;
         let mut ids = Vec::new();
         for name in ["ann", "bob", "cleo", "dan", "eve"] {
-            ids.push(register(&shop.gateway(), name).await["id"].as_str().unwrap().to_owned());
+            ids.push(shop.gateway().sign_up(name).await["id"].as_str().unwrap().to_owned());
         }
         let all = admin.walk("/auth/users?limit=2").await;
         assert_eq!(all[1..], ids, "{storage:?}: in the order of registration");
@@ -285,14 +267,14 @@ async fn an_admin_finds_accounts_and_gives_and_takes_rights() {
         let promoted = admin.write(Method::PATCH, &bob, both).await;
         assert_eq!(promoted.json()["roles"], json!(["admin", "customer"]), "{promoted:?}");
         assert_eq!(as_bob.get("/auth/users").await.status, 401, "with the old rights");
-        let session = refresh(&shop.gateway(), &session["refreshToken"]).await.json();
+        let session = shop.gateway().refresh(&session["refreshToken"]).await.json();
         let as_bob = shop.gateway().with_token(session["accessToken"].as_str().unwrap());
         assert_eq!(as_bob.get("/auth/users").await.status, 200, "with the new ones");
 
         let disabled = admin.write(Method::PATCH, &bob, json!({ "disabled": true })).await;
         assert_eq!(disabled.json()["disabled"], true);
         assert_eq!(as_bob.get("/auth/me").await.status, 401);
-        assert_eq!(refresh(&shop.gateway(), &session["refreshToken"]).await.status, 401);
+        assert_eq!(shop.gateway().refresh(&session["refreshToken"]).await.status, 401);
         let login = shop.gateway().log_in("bob@example.com", PASSWORD).await;
         assert_eq!((login.status, login.problem().0.as_str()), (403, "/problems/forbidden"));
         assert_eq!(shop.gateway().log_in("bob@example.com", ANOTHER).await.status, 401);
@@ -324,8 +306,8 @@ async fn an_admin_finds_accounts_and_gives_and_takes_rights() {
 async fn a_profile_can_be_changed_exported_and_erased() {
     for storage in Storage::OF_ACCOUNTS {
         let shop = enforced(Topology::OneProcess, storage);
-        let neo = customer(&shop, "neo").await;
-        register(&shop.gateway(), "smith").await;
+        let neo = shop.gateway().customer("neo").await;
+        shop.gateway().sign_up("smith").await;
         let merge = [("content-type", "application/merge-patch+json")];
         let patch = json!({ "username": "Thomas", "email": "thomas@example.com",
             "currentPassword": PASSWORD });
@@ -360,7 +342,7 @@ async fn a_profile_can_be_changed_exported_and_erased() {
         let admin = shop.admin().await;
         let left = admin.get("/auth/users?email=thomas@example.com").await;
         assert_eq!(left.json(), json!([]));
-        register(&shop.gateway(), "thomas").await;
+        shop.gateway().sign_up("thomas").await;
     }
 }
 
@@ -368,7 +350,7 @@ async fn a_profile_can_be_changed_exported_and_erased() {
 async fn a_token_alone_neither_changes_the_address_nor_erases_the_account() {
     for topology in Topology::ALL {
         let shop = enforced(topology, Storage::Embedded);
-        let neo = customer(&shop, "neo").await;
+        let neo = shop.gateway().customer("neo").await;
         let before = neo.get("/auth/me").await.json();
         let email = "thief@example.com";
         for (method, body) in [
@@ -423,7 +405,7 @@ async fn tries_are_counted_by_the_account_whatever_its_address_is() {
     let shop = Shop::start_on(Topology::OneProcess, Vec::new(), &limits);
     let client = shop.gateway();
     // The first try.
-    let neo = customer(&shop, "neo").await;
+    let neo = shop.gateway().customer("neo").await;
     let (email, wrong) = ("thomas@example.com", json!({ "currentPassword": ANOTHER }));
     let moved = json!({ "email": email, "currentPassword": PASSWORD });
     assert_eq!(neo.write(Method::PATCH, "/auth/me", &moved).await.status, 200);
@@ -464,7 +446,7 @@ fn forged(kid: &Value, id: &str) -> String {
     let header = json!({ "alg": "EdDSA", "typ": "JWT", "kid": kid });
     let claims = json!({ "iss": "shop", "aud": "shop", "sub": id, "jti": id, "sid": id, "gen": 0,
         "iat": now, "exp": now + 600, "roles": ["customer"] });
-    sign(&header, &claims)
+    token(&header, &claims, SIGNING_KEY)
 }
 
 #[actix_rt::test]
@@ -472,7 +454,7 @@ async fn a_new_password_ends_other_sessions() {
     for storage in Storage::OF_ACCOUNTS {
         let shop = enforced(Topology::OneProcess, storage);
         let client = shop.gateway();
-        register(&client, "neo").await;
+        client.sign_up("neo").await;
         let here = client.log_in("neo@example.com", PASSWORD).await.json();
         let there = client.log_in("neo@example.com", PASSWORD).await.json();
         let neo = client.with_token(here["accessToken"].as_str().unwrap());
@@ -488,12 +470,8 @@ async fn a_new_password_ends_other_sessions() {
         let new = client.with_token(changed.json()["accessToken"].as_str().unwrap());
         assert_eq!(new.get("/auth/me").await.status, 200);
         assert_eq!(neo.get("/auth/me").await.status, 401, "the token of before");
-        assert_eq!(
-            refresh(&client, &here["refreshToken"]).await.status,
-            200,
-            "this session goes on"
-        );
-        assert_eq!(refresh(&client, &there["refreshToken"]).await.status, 401);
+        assert_eq!(client.refresh(&here["refreshToken"]).await.status, 200, "this session goes on");
+        assert_eq!(client.refresh(&there["refreshToken"]).await.status, 401);
         assert_eq!(client.log_in("neo@example.com", PASSWORD).await.status, 401);
         assert_eq!(client.log_in("neo@example.com", ANOTHER).await.status, 200);
     }
@@ -503,7 +481,7 @@ async fn a_new_password_ends_other_sessions() {
 async fn the_program_makes_the_first_admin() {
     for storage in Storage::OF_ACCOUNTS {
         let shop = enforced(Topology::OneProcess, storage);
-        let neo = customer(&shop, "neo").await;
+        let neo = shop.gateway().customer("neo").await;
         assert_eq!(neo.get("/auth/users").await.status, 403);
         let said = |args: &[&str]| {
             let output = shop.run(args);
@@ -533,7 +511,7 @@ async fn the_program_lets_an_account_in_again() {
     for storage in Storage::OF_ACCOUNTS {
         let shop = enforced(Topology::OneProcess, storage);
         let admin = shop.admin().await;
-        let id = register(&shop.gateway(), "neo").await["id"].as_str().unwrap().to_owned();
+        let id = shop.gateway().sign_up("neo").await["id"].as_str().unwrap().to_owned();
         let rights = format!("/auth/users/{id}");
         let disabled = admin.write(Method::PATCH, &rights, json!({ "disabled": true })).await;
         assert_eq!(disabled.json()["disabled"], true);
@@ -563,7 +541,7 @@ async fn an_account_has_so_many_sessions_and_the_oldest_ends() {
         let shop = Shop::start_on(Topology::OneProcess, storage.servers(), &environment);
         let client = shop.gateway();
         for name in ["neo", "smith"] {
-            register(&client, name).await;
+            client.sign_up(name).await;
         }
         let other = client.log_in("smith@example.com", PASSWORD).await.json();
         let mut sessions = Vec::new();
@@ -574,10 +552,10 @@ async fn an_account_has_so_many_sessions_and_the_oldest_ends() {
         let held = neo.get("/auth/me/export").await.json()["sessions"].clone();
         assert_eq!(held.as_array().unwrap().len(), 3, "{storage:?}: {held}");
         for (n, session) in sessions.iter().enumerate() {
-            let answer = refresh(&client, &session["refreshToken"]).await;
+            let answer = client.refresh(&session["refreshToken"]).await;
             assert_eq!(answer.status, if n < 2 { 401 } else { 200 }, "{storage:?} {n}");
         }
-        assert_eq!(refresh(&client, &other["refreshToken"]).await.status, 200, "another account");
+        assert_eq!(client.refresh(&other["refreshToken"]).await.status, 200, "another account");
         // However many log in at once.
         let flood = (0..12).map(|_| client.log_in("neo@example.com", PASSWORD));
         for answer in futures_util::future::join_all(flood).await {
@@ -594,7 +572,7 @@ async fn a_new_key_takes_over_and_the_old_one_verifies_on() {
     let environment = [ENFORCED[0], ENFORCED[1], ENFORCED[3]];
     for topology in Topology::ALL {
         let shop = Shop::start_on(topology, Vec::new(), &environment);
-        let before = customer(&shop, "neo").await;
+        let before = shop.gateway().customer("neo").await;
         let names = async || {
             let keys = shop.gateway().get("/auth/.well-known/jwks.json").await.json();
             let keys = keys["keys"].as_array().unwrap().clone();
@@ -637,7 +615,7 @@ async fn tokens_verify_on_while_the_user_role_or_its_store_is_away() {
     let mut shop = enforced(Topology::OneProcessARole, Storage::Polyglot);
     let admin = shop.admin().await;
     // Not seen by anybody before the role is gone.
-    let neo = customer(&shop, "neo").await;
+    let neo = shop.gateway().customer("neo").await;
     admin.add_product("Lamp", 1.0).await;
     shop.server(Kind::Postgres).signal(nix::sys::signal::Signal::SIGKILL);
     admin.add_product("Chair", 1.0).await;
@@ -778,7 +756,7 @@ async fn a_flood_of_logins_starves_nobody() {
     ];
     let shop = Shop::start_on(Topology::OneProcess, Vec::new(), &limits);
     let client = shop.gateway();
-    register(&client, "neo").await;
+    client.sign_up("neo").await;
     let flood = (0..40).map(|_| {
         let client = client.clone();
         actix_rt::spawn(async move { client.log_in("neo@example.com", PASSWORD).await })
@@ -814,7 +792,7 @@ async fn what_is_erased_is_not_in_the_file_any_more() {
     );
     let client = shop.client("gateway");
     for name in ["first", "gone", "stay", "last"] {
-        register(&client, name).await;
+        client.sign_up(name).await;
     }
     let token = client.log_in("gone@example.com", PASSWORD).await.json();
     let gone = client.with_token(token["accessToken"].as_str().unwrap());

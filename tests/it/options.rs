@@ -1,19 +1,18 @@
 //! What a path allows, for whoever asks by OPTIONS: load balancers do, to see whether somebody is there.
 
-use actix_rt::task::spawn_blocking;
 use awc::http::Method;
 
-use crate::support::{Client, Process, Raw, Shop, Topology, Upstream};
+use crate::support::{Client, Process, Raw, Shop, Topology, Upstream, blocking};
 
 /// What the gateway at `base` answers to the bytes of a request, whose connection it closes behind that.
 async fn ask(client: &Client, request: String) -> String {
     let address = client.base.trim_start_matches("http://").to_owned();
-    let test = move || {
+    blocking(move || {
         let mut raw = Raw::from(std::net::TcpStream::connect(address).unwrap());
         raw.send(request);
         raw.rest()
-    };
-    spawn_blocking(test).await.unwrap()
+    })
+    .await
 }
 
 #[actix_rt::test]
@@ -82,7 +81,7 @@ fn exchange(gateway: &Process, request: &str) -> String {
 
 #[actix_rt::test]
 async fn a_request_is_passed_on_as_often_as_it_may_be() {
-    let test = || {
+    blocking(|| {
         let upstream = Upstream::obliging();
         let routes = [
             ("APP__GATEWAY__ROUTES__FEW__PATH", "/few"),
@@ -117,6 +116,6 @@ async fn a_request_is_passed_on_as_often_as_it_may_be() {
                 }
             }
         }
-    };
-    spawn_blocking(test).await.unwrap();
+    })
+    .await;
 }

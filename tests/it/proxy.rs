@@ -2,15 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use actix_rt::task::spawn_blocking;
 use serde_json::Value;
 
-use crate::support::{Line, PATIENCE, Process, Raw, Upstream};
-
-/// Runs `test`, which blocks, beside this thread's tasks.
-async fn blocking(test: impl FnOnce() + Send + 'static) {
-    spawn_blocking(test).await.unwrap();
-}
+use crate::support::{Line, PATIENCE, Process, Raw, Upstream, blocking};
 
 const GET: &str = "GET /products HTTP/1.1\r\nhost: shop\r\n\r\n";
 const LAST: &str = "GET /products HTTP/1.1\r\nhost: shop\r\nconnection: close\r\n\r\n";
@@ -228,8 +222,8 @@ async fn an_upload_goes_on_beside_its_answer() {
                 line.send(answer);
                 let mut rest = BODY;
                 while rest > 0 && head.starts_with("POST") {
-                    let Some(more) = line.some() else { break };
-                    rest -= more;
+                    let Some(more) = line.bytes() else { break };
+                    rest -= more.len();
                 }
                 let _ = sender.send(rest);
             });

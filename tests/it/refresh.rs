@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    Answer, Client, PASSWORD, Process, SIGNING_KEY, Shop, Storage, Topology, sign,
-};
+use crate::support::{Client, PASSWORD, Process, SIGNING_KEY, Shop, Storage, Topology, token};
 
 const ENFORCED: (&str, &str) = ("APP__AUTH__MODE", "enforced");
 const KEY: (&str, &str) = ("APP__USER__SIGNING_KEYS", SIGNING_KEY);
@@ -15,10 +13,6 @@ async fn session(client: &Client) -> Value {
     let new = json!({ "username": "Neo", "email": "neo@example.com", "password": PASSWORD });
     assert_eq!(client.post("/auth/register", new).await.status, 201);
     client.log_in("neo@example.com", PASSWORD).await.json()
-}
-
-async fn refresh(client: &Client, token: &Value) -> Answer {
-    client.post("/auth/refresh", json!({ "refreshToken": token })).await
 }
 
 async fn signed_in(client: &Client, tokens: &Value) -> bool {
@@ -32,7 +26,7 @@ async fn tabs_that_refresh_at_once_get_the_same_token_until_it_is_used() {
         let shop = Shop::start_on(Topology::OneProcess, storage.servers(), &[ENFORCED, KEY]);
         let client = shop.gateway();
         let first = session(&client).await["refreshToken"].clone();
-        let tabs = (0..8).map(|_| refresh(&client, &first));
+        let tabs = (0..8).map(|_| client.refresh(&first));
         let answers = futures_util::future::join_all(tabs).await;
         let second = answers[0].json()["refreshToken"].clone();
         assert_ne!(second, first);
@@ -40,11 +34,11 @@ async fn tabs_that_refresh_at_once_get_the_same_token_until_it_is_used() {
             assert_eq!((answer.status, &answer.json()["refreshToken"]), (200, &second));
             assert!(signed_in(&client, &answer.json()).await, "{storage:?}");
         }
-        let third = refresh(&client, &second).await.json();
+        let third = client.refresh(&second).await.json();
         assert_ne!(third["refreshToken"], second);
         // Whoever has the first one now knows nothing of what came of it, and is no tab of the same client.
-        assert_eq!(refresh(&client, &first).await.status, 401, "{storage:?}");
-        assert_eq!(refresh(&client, &third["refreshToken"]).await.status, 401);
+        assert_eq!(client.refresh(&first).await.status, 401, "{storage:?}");
+        assert_eq!(client.refresh(&third["refreshToken"]).await.status, 401);
         assert!(!signed_in(&client, &third).await, "its access tokens are over, too");
         let log = shop.process("gateway").log();
         assert!(log.contains("refreshed: with the same token again"), "{log}");
@@ -58,8 +52,8 @@ async fn each_token_of_a_session_may_get_lost() {
     let client = shop.gateway();
     let mut token = session(&client).await["refreshToken"].clone();
     for _ in 0..4 {
-        let lost = refresh(&client, &token).await.json()["refreshToken"].clone();
-        let answer = refresh(&client, &token).await.json();
+        let lost = client.refresh(&token).await.json()["refreshToken"].clone();
+        let answer = client.refresh(&token).await.json();
         assert_eq!(answer["refreshToken"], lost);
         token = lost;
     }
@@ -73,10 +67,10 @@ async fn a_token_of_long_ago_is_a_sign_of_theft() {
             Shop::start_on(Topology::OneProcess, storage.servers(), &[ENFORCED, KEY, leeway]);
         let client = shop.gateway();
         let first = session(&client).await;
-        let second = refresh(&client, &first["refreshToken"]).await.json();
+        let second = client.refresh(&first["refreshToken"]).await.json();
         actix_rt::time::sleep(Duration::from_millis(1100)).await;
-        assert_eq!(refresh(&client, &first["refreshToken"]).await.status, 401, "{storage:?}");
-        assert_eq!(refresh(&client, &second["refreshToken"]).await.status, 401, "{storage:?}");
+        assert_eq!(client.refresh(&first["refreshToken"]).await.status, 401, "{storage:?}");
+        assert_eq!(client.refresh(&second["refreshToken"]).await.status, 401, "{storage:?}");
     }
 }
 
@@ -85,15 +79,15 @@ async fn a_token_is_given_again_after_the_key_has_changed() {
     let shop = Shop::start_with(Topology::OneProcess, &[ENFORCED]);
     let client = shop.gateway();
     let first = session(&client).await["refreshToken"].clone();
-    let second = refresh(&client, &first).await.json()["refreshToken"].clone();
+    let second = client.refresh(&first).await.json()["refreshToken"].clone();
     assert!(shop.run(&["keys", "rotate", "--delay", "0s"]).status.success());
     crate::support::until("the new key is known", async || {
         let keys = client.get("/auth/.well-known/jwks.json").await.json();
         keys["keys"].as_array().unwrap().len() == 2
     })
     .await;
-    assert_eq!(refresh(&client, &first).await.json()["refreshToken"], second);
-    assert_eq!(refresh(&client, &second).await.status, 200);
+    assert_eq!(client.refresh(&first).await.json()["refreshToken"], second);
+    assert_eq!(client.refresh(&second).await.status, 200);
 }
 
 #[actix_rt::test]
@@ -103,12 +97,12 @@ async fn whoever_is_disabled_gets_nothing_again() {
     let tokens = session(&client).await;
     let neo = client.with_token(tokens["accessToken"].as_str().unwrap());
     let id = neo.get("/auth/me").await.json()["id"].as_str().unwrap().to_owned();
-    assert_eq!(refresh(&client, &tokens["refreshToken"]).await.status, 200);
+    assert_eq!(client.refresh(&tokens["refreshToken"]).await.status, 200);
     let disabled = json!({ "disabled": true });
     let path = format!("/auth/users/{id}");
     let answer = shop.admin().await.write(awc::http::Method::PATCH, &path, disabled).await;
     assert_eq!(answer.status, 200);
-    assert_eq!(refresh(&client, &tokens["refreshToken"]).await.status, 401);
+    assert_eq!(client.refresh(&tokens["refreshToken"]).await.status, 401);
 }
 
 #[actix_rt::test]
@@ -127,7 +121,7 @@ async fn clocks_may_differ_by_as_much_as_is_set() {
         let token = |iat: i64, exp: i64| {
             let claims = json!({ "iss": "shop", "aud": "shop", "sub": id, "jti": id, "sid": id,
                 "gen": 0, "iat": iat, "exp": exp, "roles": ["customer"] });
-            sign(&json!({ "alg": "EdDSA", "typ": "JWT", "kid": kid }), &claims)
+            token(&json!({ "alg": "EdDSA", "typ": "JWT", "kid": kid }), &claims, SIGNING_KEY)
         };
         for token in [token(now - 100, now - late), token(now + late, now + 600)] {
             let answer = client.with_token(&token).get("/products").await;

@@ -3,17 +3,10 @@
 use awc::http::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Client, PASSWORD, Shop, Topology};
+use crate::support::{PASSWORD, Shop, Topology};
 
 const ENFORCED: [(&str, &str); 1] = [("APP__AUTH__MODE", "enforced")];
 const JSON: (&str, &str) = ("content-type", "application/json");
-
-async fn customer(shop: &Shop, name: &str) -> Client {
-    let email = format!("{name}@example.com");
-    let new = json!({ "username": name, "email": email, "password": PASSWORD });
-    assert_eq!(shop.gateway().post("/auth/register", new).await.status, 201);
-    shop.gateway().signed_in(&email, PASSWORD).await
-}
 
 #[actix_rt::test]
 async fn a_parameter_that_nobody_knows_is_named() {
@@ -62,7 +55,7 @@ async fn a_field_that_nobody_knows_is_named() {
     for topology in Topology::ALL {
         let shop = Shop::start(topology);
         let admin = shop.admin().await;
-        let neo = customer(&shop, "neo").await;
+        let neo = shop.gateway().customer("neo").await;
         let me = neo.get("/auth/me").await.json();
         let rights = format!("/auth/users/{}", me["id"].as_str().unwrap());
         let product = format!("/products/{}", admin.add_product("Lamp", 1.0).await);
@@ -127,7 +120,7 @@ async fn a_coded_body_is_refused_as_such() {
         let answer = client.send(Method::POST, "/products", &text, lamp.clone()).await;
         assert_eq!((answer.status, answer.header("accept-encoding")), (415, ""));
         assert_eq!(answer.header("accept"), "application/json");
-        let neo = customer(&shop, "neo").await;
+        let neo = shop.gateway().customer("neo").await;
         let answer = neo.send(Method::PATCH, "/auth/me", &text, "{}").await;
         let patches = "application/merge-patch+json, application/json";
         assert_eq!((answer.status, answer.header("accept-patch")), (415, patches));
@@ -143,7 +136,7 @@ async fn an_answer_that_depends_on_who_asks_is_nobody_elses() {
     for topology in Topology::ALL {
         let shop = Shop::start_with(topology, &ENFORCED);
         let (nobody, admin) = (shop.gateway(), shop.admin().await);
-        let neo = customer(&shop, "neo").await;
+        let neo = shop.gateway().customer("neo").await;
         let id = neo.get("/auth/me").await.json()["id"].clone();
         let dashboard = format!("/auth/dashboard/{}", id.as_str().unwrap());
         let stranger = "/auth/dashboard/01890000-0000-7000-8000-000000000000";

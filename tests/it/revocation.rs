@@ -4,7 +4,7 @@ use awc::http::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Client, Kind, PASSWORD, Process, SIGNING_KEY, Server, Shop, Storage, Topology, sign,
+    Client, Kind, PASSWORD, Process, SIGNING_KEY, Server, Shop, Storage, Topology, token,
 };
 
 const ENFORCED: [(&str, &str); 4] = [
@@ -35,12 +35,9 @@ impl Pair {
     }
 
     async fn register(&self, name: &str) -> Account {
-        let email = format!("{name}@example.com");
-        let new = json!({ "username": name, "email": email, "password": PASSWORD });
-        let answer = self.shop.gateway().post("/auth/register", new).await;
-        assert_eq!(answer.status, 201, "{answer:?}");
-        let id = answer.json()["id"].as_str().unwrap().to_owned();
-        Account { id, email }
+        let account = self.shop.gateway().sign_up(name).await;
+        let field = |name: &str| account[name].as_str().unwrap().to_owned();
+        Account { id: field("id"), email: field("email") }
     }
 
     /// The token of an account, to use with either process.
@@ -242,8 +239,7 @@ async fn a_token_that_has_ended_has_ended_in_a_copy_on_either_store() {
     let shop = Shop::start_on(Topology::OneProcess, Vec::new(), &ENFORCED);
     let pair = async |name: &str| {
         let email = format!("{name}@example.com");
-        let new = json!({ "username": name, "email": email, "password": PASSWORD });
-        assert_eq!(shop.gateway().post("/auth/register", new).await.status, 201);
+        shop.gateway().sign_up(name).await;
         let tokens = shop.gateway().log_in(&email, PASSWORD).await.json();
         tokens["accessToken"].as_str().unwrap().to_owned()
     };
@@ -287,7 +283,7 @@ async fn a_shorter_life_of_tokens_is_that_of_those_that_are_out() {
             let now = chrono::Utc::now().timestamp();
             let claims = json!({ "iss": "shop", "aud": "shop", "sub": ID, "jti": ID, "sid": ID,
                 "gen": 0, "iat": now - 1800, "exp": now + 1800, "roles": ["admin"] });
-            let client = shop.gateway().with_token(&sign(&header, &claims));
+            let client = shop.gateway().with_token(&token(&header, &claims, SIGNING_KEY));
             for path in ["/products", "/auth/users"] {
                 assert_eq!(client.get(path).await.status, status, "{topology:?} {ttl} {path}");
             }

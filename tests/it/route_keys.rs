@@ -2,35 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use actix_rt::task::spawn_blocking;
 use awc::http::Method;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{Process, Raw, Shop, Topology, Upstream};
-
-/// Runs `test`, which blocks, beside this thread's tasks.
-async fn blocking(test: impl FnOnce() + Send + 'static) {
-    spawn_blocking(test).await.unwrap();
-}
-
-/// A gateway with the route `/up` to `upstream`, whose `keys` are set, as are those of `more`.
-fn gateway(
-    upstream: &Upstream,
-    keys: &[(&str, &str)],
-    more: &[(&str, &str)],
-) -> (Process, TempDir) {
-    let keys = keys.iter().map(|(key, value)| (format!("APP__GATEWAY__ROUTES__UP__{key}"), *value));
-    let keys = keys.collect::<Vec<_>>();
-    let mut environment = vec![
-        ("APP__GATEWAY__ROUTES__UP__PREFIX", "/up"),
-        ("APP__GATEWAY__ROUTES__UP__UPSTREAM", "up"),
-        ("APP__GATEWAY__UPSTREAMS__UP__URLS", &*upstream.url),
-    ];
-    environment.extend(keys.iter().map(|(key, value)| (key.as_str(), *value)));
-    environment.extend(more);
-    upstream.gateway(&environment)
-}
+use crate::support::{Process, Raw, Shop, Topology, Upstream, blocking};
 
 /// What a client gets for `target`, with more `lines` in its head.
 fn ask(gateway: &Process, target: &str, lines: &str) -> String {
@@ -52,7 +28,7 @@ async fn an_upstream_is_asked_for_the_host_that_it_goes_by() {
             (vec![("HOST", "other.example")], vec![of_upstream], "other.example"),
             (vec![("HOST", "other.example"), ("CACHE", "true")], vec![], "other.example"),
         ] {
-            let (gateway, _folder) = gateway(&upstream, &keys, &more);
+            let (gateway, _folder) = upstream.gateway_at_up(&keys, &more);
             assert!(ask(&gateway, "/up/x", "").starts_with("HTTP/1.1 200 "));
             let head = &upstream.take().0[0].head;
             assert!(head.contains(&format!("\r\nhost: {host}\r\n")), "{head}");
@@ -84,7 +60,7 @@ async fn a_path_is_what_the_upstream_knows() {
             ),
         ] {
             let trusts = ("APP__GATEWAY__TRUSTED_PROXIES", "127.0.0.1");
-            let (gateway, _folder) = gateway(&upstream, &keys, &[trusts]);
+            let (gateway, _folder) = upstream.gateway_at_up(&keys, &[trusts]);
             for before in ["", "/shop"] {
                 let said = format!("x-forwarded-prefix: {before}\r\n");
                 let said = if before.is_empty() { "" } else { &said };
@@ -121,7 +97,7 @@ async fn what_is_kept_of_one_upstream_is_not_anothers() {
             ("APP__GATEWAY__UPSTREAMS__OTHER__URLS", &*two.url),
         ];
         let (gateway, _folder) =
-            gateway(&one, &[("STRIP_PREFIX", "true"), ("CACHE", "true")], &more);
+            one.gateway_at_up(&[("STRIP_PREFIX", "true"), ("CACHE", "true")], &more);
         for hit in [false, true] {
             for (path, word) in [("/up/x", "\r\n\r\nup"), ("/other/x", "\r\n\r\nit")] {
                 let answer = ask(&gateway, path, "");
@@ -181,7 +157,7 @@ async fn slashes_by_percent_reach_the_upstream_where_they_may() {
             (vec![("ENCODED_SLASHES", "true")], "/%2fhealth", None),
             (vec![("ENCODED_SLASHES", "true")], "/products/a%2fb", None),
         ] {
-            let (gateway, _folder) = gateway(&upstream, &keys, &more);
+            let (gateway, _folder) = upstream.gateway_at_up(&keys, &more);
             let answer = ask(&gateway, asked, "");
             let received = upstream.take().0;
             match target {
@@ -218,7 +194,7 @@ async fn an_answer_may_pause_as_long_as_its_route_says() {
             (vec![], vec![short, long], 1_000, true),
             (vec![("READ_TIMEOUT", "300ms")], vec![long], 5_000, false),
         ] {
-            let (gateway, _folder) = gateway(&upstream, &keys, &more);
+            let (gateway, _folder) = upstream.gateway_at_up(&keys, &more);
             let start = Instant::now();
             let answer = ask(&gateway, &format!("/up/{pause}"), "");
             assert!(answer.contains("5\r\nfirst\r\n"), "{keys:?} {answer}");
@@ -246,7 +222,7 @@ async fn answers_say_what_the_route_has_them_say() {
             ("RESPONSE_HEADERS__CONTENT_SECURITY_POLICY", "default-src 'self'"),
             ("CACHE", "true"),
         ];
-        let (gateway, _folder) = gateway(&upstream, &keys, &[]);
+        let (gateway, _folder) = upstream.gateway_at_up(&keys, &[]);
         for _ in 0..2 {
             let answer = ask(&gateway, "/up", "");
             assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.contains("x-debug"), "{answer}");

@@ -2,13 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use actix_rt::task::spawn_blocking;
-
-use crate::support::{Line, Process, Raw, Upstream};
-
-async fn blocking(test: impl FnOnce() + Send + 'static) {
-    spawn_blocking(test).await.unwrap();
-}
+use crate::support::{Line, Process, Raw, Upstream, blocking};
 
 const GET: &str = "GET /products HTTP/1.1\r\nhost: shop\r\n\r\n";
 const POST: &str = "POST /products HTTP/1.1\r\nhost: shop\r\n";

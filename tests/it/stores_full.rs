@@ -10,7 +10,9 @@ use futures_util::future::join_all;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Client, Kind, MongoProxy, Process, Server, Shop, Topology, until};
+use crate::support::{
+    Answer, Client, Kind, MongoProxy, Process, Server, Shop, Topology, free_port, until,
+};
 
 /// More than it takes to open the breaker, if they counted as failures of the role.
 const MANY: usize = 40;
@@ -263,9 +265,7 @@ async fn requests_that_come_before_postgresql_wait_for_it() {
     let mut server = Server::absent(Kind::Postgres);
     let folder = tempfile::TempDir::new().unwrap();
     let mut command = Process::command(folder.path());
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let gateway = listener.local_addr().unwrap().to_string();
-    drop(listener);
+    let gateway = format!("127.0.0.1:{}", free_port());
     command.env("DATABASE_URL", server.url()).env("APP__GATEWAY__LISTEN", &gateway);
     command.env("APP__USER__ACQUIRE_TIMEOUT", "4s");
     let path = folder.path().to_owned();

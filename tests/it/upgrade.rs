@@ -6,17 +6,12 @@ use actix_rt::task::spawn_blocking;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::support::{PATIENCE, Process, Raw, Upstream};
+use crate::support::{PATIENCE, Process, Raw, Upstream, blocking};
 
 const ASK: &str = "GET /up/chat HTTP/1.1\r\nhost: shop.example\r\nconnection: Upgrade, x-gone\r\n\
                    upgrade: websocket\r\nx-gone: 1\r\nsec-websocket-key: a2V5\r\n\r\n";
 const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
                       sec-websocket-accept: yes\r\n\r\n";
-
-/// Runs `test`, which blocks, beside this thread's tasks.
-async fn blocking(test: impl FnOnce() + Send + 'static) {
-    spawn_blocking(test).await.unwrap();
-}
 
 /// An upstream that agrees, says what it was asked for, and then says everything twice.
 fn echo() -> Upstream {
@@ -35,14 +30,7 @@ fn echo() -> Upstream {
 }
 
 fn gateway(upstream: &Upstream, more: &[(&str, &str)]) -> (Process, TempDir) {
-    let mut environment = vec![
-        ("APP__GATEWAY__ROUTES__UP__PREFIX", "/up"),
-        ("APP__GATEWAY__ROUTES__UP__UPSTREAM", "up"),
-        ("APP__GATEWAY__ROUTES__UP__UPGRADE", "true"),
-        ("APP__GATEWAY__UPSTREAMS__UP__URLS", &*upstream.url),
-    ];
-    environment.extend(more);
-    upstream.gateway(&environment)
+    upstream.gateway_at_up(&[("UPGRADE", "true")], more)
 }
 
 /// A client whose connection has gone on, behind the head of the answer.

@@ -6,7 +6,7 @@ use awc::http::Method;
 use awc::http::header::HeaderMap;
 use serde_json::{Value, json};
 
-use super::PATIENCE;
+use super::{PASSWORD, PATIENCE};
 
 /// Asks one address; cheap to clone.
 #[derive(Clone)]
@@ -158,6 +158,26 @@ impl Client {
     /// PUTs, PATCHes or whatever, `json`.
     pub(crate) async fn write(&self, method: Method, path: &str, json: impl ToString) -> Answer {
         self.send(method, path, &[("content-type", "application/json")], json.to_string()).await
+    }
+
+    /// Registers an account with [`PASSWORD`], and gives what came back.
+    pub(crate) async fn sign_up(&self, name: &str) -> Value {
+        let email = format!("{name}@example.com");
+        let new = json!({ "username": name, "email": email, "password": PASSWORD });
+        let answer = self.post("/auth/register", new).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json()
+    }
+
+    /// Registers an account with [`PASSWORD`], and gives the one who has signed in to it.
+    pub(crate) async fn customer(&self, name: &str) -> Self {
+        self.sign_up(name).await;
+        self.signed_in(&format!("{name}@example.com"), PASSWORD).await
+    }
+
+    /// Uses the refresh `token`.
+    pub(crate) async fn refresh(&self, token: &Value) -> Answer {
+        self.post("/auth/refresh", json!({ "refreshToken": token })).await
     }
 
     /// Registers an account and gives its id.

@@ -15,10 +15,14 @@ pub(crate) use process::{Process, Shop, Storage, Topology};
 pub(crate) use servers::{Kind, Server, free_port};
 pub(crate) use upstream::{Line, Raw, Upstream};
 
+use std::process::Output;
 use std::time::{Duration, Instant};
 
+use actix_rt::task::spawn_blocking;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::signature::Ed25519KeyPair;
+use serde_json::Value;
 
 /// How long a test waits for what should happen soon.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,18 +34,32 @@ pub(crate) const PASSWORD: &str = "follow the white rabbit";
 pub(crate) const SIGNING_KEY: &str =
     "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
 
-/// The token that says `claims`, signed with [`SIGNING_KEY`].
-pub(crate) fn sign(header: &serde_json::Value, claims: &serde_json::Value) -> String {
-    let seed = hex::decode(SIGNING_KEY).unwrap();
-    let pair = ring::signature::Ed25519KeyPair::from_seed_unchecked(&seed).unwrap();
+/// The key of `seed`.
+pub(crate) fn pair(seed: &str) -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(&hex::decode(seed).unwrap()).unwrap()
+}
+
+/// `header` and `claims` as a token, signed with the key of `seed`.
+pub(crate) fn token(header: &Value, claims: &Value, seed: &str) -> String {
     let parts = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
     let message = parts.join(".");
-    let signature = URL_SAFE_NO_PAD.encode(pair.sign(message.as_bytes()));
+    let signature = URL_SAFE_NO_PAD.encode(pair(seed).sign(message.as_bytes()));
     format!("{message}.{signature}")
 }
 
+/// Runs `test`, which blocks, beside this thread's tasks.
+pub(crate) async fn blocking<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
+    spawn_blocking(test).await.unwrap()
+}
+
+/// The password that a command of the program has made, of what it printed.
+pub(crate) fn password_in(output: &Output) -> String {
+    let text = str::from_utf8(&output.stdout).unwrap();
+    text.lines().find_map(|line| line.strip_prefix("password: ")).unwrap().to_owned()
+}
+
 /// The header of a token, which is part 0, or its claims, part 1.
-pub(crate) fn token_part(token: &str, part: usize) -> serde_json::Value {
+pub(crate) fn token_part(token: &str, part: usize) -> Value {
     let bytes = URL_SAFE_NO_PAD.decode(token.split('.').nth(part).unwrap()).unwrap();
     serde_json::from_slice(&bytes).unwrap()
 }

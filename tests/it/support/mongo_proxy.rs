@@ -57,7 +57,6 @@ struct Shared {
 }
 
 /// Listens until the test ends.
-#[derive(Clone)]
 pub(crate) struct MongoProxy {
     url: String,
     shared: Arc<Shared>,
@@ -152,7 +151,7 @@ impl Shared {
         let name = name(&command).unwrap_or_default().to_owned();
         state.seen.push(command);
         let rule = state.rules.iter_mut().find(|rule| rule.command == name && rule.left > 0)?;
-        rule.left = rule.left.saturating_sub(usize::from(rule.left != usize::MAX));
+        rule.left -= 1;
         Some(rule.fate.clone())
     }
 

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::servers::free_port;
-use super::{Client, Kind, PATIENCE, Server};
+use super::{Client, Kind, PATIENCE, Server, password_in};
 
 /// A running program; killed when it goes out of scope.
 pub(crate) struct Process {
@@ -281,9 +281,7 @@ impl Shop {
         let email = format!("{}@example.com", uuid::Uuid::now_v7().simple());
         let output =
             self.run(&["user", "create", "--admin", "--username", "Root", "--email", &email]);
-        let text = String::from_utf8(output.stdout).unwrap();
-        let password = text.lines().find_map(|line| line.strip_prefix("password: "));
-        self.gateway().signed_in(&email, password.unwrap()).await
+        self.gateway().signed_in(&email, &password_in(&output)).await
     }
 
     /// Ends `role`, which must have a process of its own, at once.

@@ -104,6 +104,26 @@ impl Upstream {
     }
 }
 
+impl Upstream {
+    /// The same with the route `/up` to it, whose `keys` are set, as is the environment `more`.
+    pub(crate) fn gateway_at_up(
+        &self,
+        keys: &[(&str, &str)],
+        more: &[(&str, &str)],
+    ) -> (Process, TempDir) {
+        let name = |key| format!("APP__GATEWAY__ROUTES__UP__{key}");
+        let keys = keys.iter().map(|(key, value)| (name(*key), *value)).collect::<Vec<_>>();
+        let mut environment = vec![
+            ("APP__GATEWAY__ROUTES__UP__PREFIX", "/up"),
+            ("APP__GATEWAY__ROUTES__UP__UPSTREAM", "up"),
+            ("APP__GATEWAY__UPSTREAMS__UP__URLS", &*self.url),
+        ];
+        environment.extend(keys.iter().map(|(key, value)| (key.as_str(), *value)));
+        environment.extend(more);
+        self.gateway(&environment)
+    }
+}
+
 impl Received {
     /// The last part of its path.
     pub(crate) fn number(&self) -> usize {
@@ -154,14 +174,6 @@ impl Line {
             }
             self.fill()?;
         }
-    }
-
-    /// Waits for some bytes, and takes them; gives how many there were.
-    pub(crate) fn some(&mut self) -> Option<usize> {
-        if self.buffer.is_empty() {
-            self.fill()?;
-        }
-        Some(std::mem::take(&mut self.buffer).len())
     }
 
     /// Resets the connection when the script is over, instead of ending it.
