@@ -244,7 +244,7 @@ impl Cli {
 fn usage(error: &clap::Error, args: &[OsString]) -> String {
     let text = error.render().to_string();
     let head = text.split("\n\n").next().unwrap_or_default();
-    let mut line = head.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut line = one_line(head);
     if let Some(rest) = line.strip_prefix("error: ") {
         line = rest.to_owned();
     }
@@ -255,29 +255,27 @@ fn usage(error: &clap::Error, args: &[OsString]) -> String {
         }
     }
     // The same option, where it was not given as one.
-    for (option, variable) in [("--role", "APP_ROLE"), ("--config", "APP_CONFIG")] {
+    for (option, variable, shown) in OPTIONS {
         let is_given = args.iter().any(|arg| arg.to_string_lossy().starts_with(option));
         let found = std::env::var_os(variable).filter(|_| !is_given);
         if let Some(found) = found {
             if found.to_str().is_none() && line.contains(option) {
                 return format!("{variable} is not UTF-8");
             }
-            for (_, shown) in OPTIONS.iter().filter(|(name, _)| *name == option) {
-                line = line.replace(shown, variable);
-            }
+            line = line.replace(shown, variable);
         }
     }
-    if let Some(ContextValue::String(tip)) = error.get(ContextKind::SuggestedSubcommand) {
-        line = format!("{line}; did you mean {tip}?");
-    }
-    if let Some(ContextValue::String(tip)) = error.get(ContextKind::SuggestedArg) {
-        line = format!("{line}; did you mean {tip}?");
+    for kind in [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg] {
+        if let Some(ContextValue::String(tip)) = error.get(kind) {
+            line = format!("{line}; did you mean {tip}?");
+        }
     }
     format!("{line}; app --help tells more")
 }
 
-/// How clap writes the options that are variables too.
-const OPTIONS: [(&str, &str); 2] = [("--role", "--role <ROLE>"), ("--config", "--config <DIR>")];
+/// The options that are variables too, and how clap writes them.
+const OPTIONS: [(&str, &str, &str); 2] =
+    [("--role", "APP_ROLE", "--role <ROLE>"), ("--config", "APP_CONFIG", "--config <DIR>")];
 
 /// Whether `value`, which an error names, may be a secret: a name of the program's own is none, nor what a closed list
 /// does not have.

@@ -1,14 +1,17 @@
 //! One function a subcommand.
 
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use awc::http::StatusCode;
+use awc::http::header::CONTENT_LENGTH;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::timeout;
 
 use crate::app::{self, Existing, Failure};
 use crate::cli::{Cli, Global, UserAction};
@@ -242,13 +245,15 @@ pub fn healthcheck(global: &Global, address: Option<SocketAddr>) -> Result<(), F
     let (settings, _) = load(global)?;
     let configured = app::management_address(&settings, &global.roles()).1;
     let (first, second) = reachable(address.unwrap_or(configured));
-    let (asked, answer) = match (ask(first), second) {
-        (Err(_), Some(second)) => (second, ask(second)),
-        (answer, _) => (first, answer),
-    };
+    let (asked, answer) = actix_rt::System::new().block_on(async move {
+        match (ask(first).await, second) {
+            (Err(_), Some(second)) => (second, ask(second).await),
+            (answer, _) => (first, answer),
+        }
+    });
     let url = format!("http://{asked}/readyz");
     match answer {
-        Ok((200, body)) if is_whole(&body) => say(&format!("{body}\n")),
+        Ok((StatusCode::OK, body)) if is_whole(&body) => say(&format!("{body}\n")),
         Ok((status, body)) => Err(Failure::Other(format!("{url} answered {status}: {body}"))),
         Err(problem) => Err(Failure::Other(format!("{url} does not answer: {problem}"))),
     }
@@ -258,50 +263,29 @@ pub fn healthcheck(global: &Global, address: Option<SocketAddr>) -> Result<(), F
 ///
 /// # Errors
 /// Why there was no whole answer in time.
-fn ask(address: SocketAddr) -> Result<(u16, String), String> {
-    let until = Instant::now() + PATIENCE;
-    let left = || until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-    let words = |error: io::Error| match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => LATE.to_owned(),
-        _ => error.to_string(),
+async fn ask(address: SocketAddr) -> Result<(StatusCode, String), String> {
+    let answer = async {
+        let client = awc::Client::builder().disable_timeout().finish();
+        let request = client.get(format!("http://{address}/readyz"));
+        let mut response = request.send().await.map_err(|error| error.to_string())?;
+        let length = response.headers().get(CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        let body = response.body().limit(ANSWER_LIMIT).await.map_err(|error| error.to_string())?;
+        // awc takes what was cut off for whole; the management port says how long bodies are.
+        match length {
+            Some(length) if length == body.len() => {
+                Ok((response.status(), String::from_utf8_lossy(&body).into_owned()))
+            }
+            Some(_) => Err("the answer was cut off".to_owned()),
+            None => Err("the answer does not say how long it is".to_owned()),
+        }
     };
-    let mut stream = TcpStream::connect_timeout(&address, left()).map_err(words)?;
-    stream.set_write_timeout(Some(left())).map_err(words)?;
-    let head = format!("GET /readyz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-    stream.write_all(head.as_bytes()).map_err(words)?;
-    let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
-    while Instant::now() < until && answer.len() <= ANSWER_LIMIT {
-        if let Some(whole) = read_answer(&answer)? {
-            return Ok(whole);
-        }
-        stream.set_read_timeout(Some(left())).map_err(words)?;
-        match stream.read(&mut piece).map_err(words)? {
-            0 => return Err("the answer was cut off".into()),
-            read => answer.extend_from_slice(&piece[..read]),
-        }
-    }
-    Err(LATE.into())
+    timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(LATE.to_owned()))
 }
 
 const LATE: &str = "not all of the answer came within 3 s";
 /// The most bytes of an answer.
 const ANSWER_LIMIT: usize = 64 * 1024;
-
-/// The status and the body of an answer, once all of it is there. The management port says how long bodies are.
-fn read_answer(bytes: &[u8]) -> Result<Option<(u16, String)>, String> {
-    let mut headers = [httparse::EMPTY_HEADER; 64];
-    let mut response = httparse::Response::new(&mut headers);
-    let parsed = response.parse(bytes).map_err(|error| format!("not by HTTP: {error}"))?;
-    let httparse::Status::Complete(head) = parsed else { return Ok(None) };
-    let mut lengths =
-        response.headers.iter().filter(|h| h.name.eq_ignore_ascii_case("content-length"));
-    let length =
-        lengths.next().and_then(|header| str::from_utf8(header.value).ok()?.parse::<usize>().ok());
-    let length = length.ok_or("the answer does not say how long it is")?;
-    let body = bytes[head..].get(..length);
-    let body = body.map(|body| String::from_utf8_lossy(body).into_owned());
-    Ok(body.map(|body| (response.code.unwrap_or_default(), body)))
-}
 
 /// Whether `body` is what a process says that is ready.
 fn is_whole(body: &str) -> bool {

@@ -59,7 +59,6 @@ pub async fn copy(
     existing: Existing,
     progress: impl Progress,
 ) -> Result<(&'static str, Copied), Failure> {
-    let fail = |problem: String| Failure::Other(problem);
     if copies_products(from, to)? {
         let at = |side: &str, url: &str| {
             let database_url = parse(side, url)?;
@@ -69,7 +68,7 @@ pub async fn copy(
         };
         let copied = product::copy(&at("--from", from)?, &at("--to", to)?, existing, progress)
             .await
-            .map_err(fail)?;
+            .map_err(Failure::Other)?;
         return Ok(("products", copied));
     }
     let at = |side: &str, url: &str| {
@@ -80,7 +79,7 @@ pub async fn copy(
     };
     let copied = user::copy(&at("--from", from)?, &at("--to", to)?, existing, progress)
         .await
-        .map_err(fail)?;
+        .map_err(Failure::Other)?;
     Ok(("accounts", copied))
 }
 

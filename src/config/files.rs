@@ -108,12 +108,11 @@ fn read_file(path: &Path) -> Result<Layer, Error> {
 pub(super) fn parse(text: &str, name: &str) -> Result<Layer, Error> {
     let read = Config::builder().add_source(File::from_str(text, FileFormat::Toml)).build();
     let table = read.and_then(|read| read.collect());
-    let table = table.map_err(|error| {
+    let mut table = table.map_err(|error| {
         let (line, reason) = explain(&error, text);
         let at = line.map_or_else(|| name.to_owned(), |line| format!("{name}, line {line}"));
         Error::new(at, reason, "a file of the configuration")
     })?;
-    let mut table = table;
     table.values_mut().for_each(|value| stamp(value, name));
     match leaves(&table).keys().find(|key| !key.chars().all(redact::is_of_key)) {
         Some(key) => Err(Error::new(key, "no such setting", name)),

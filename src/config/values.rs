@@ -331,14 +331,13 @@ impl TryFrom<String> for CertificateNames {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
         let name = |part: &str| {
             let name = DnsName::try_from(part.to_owned());
             name.map_err(|_| {
                 format!("{} is no name of a host, such as gateway or user.shop.svc", quote(part))
             })
         };
-        let names = parts.map(name).collect::<Result<Vec<_>, _>>()?;
+        let names = parts(&text).map(name).collect::<Result<Vec<_>, _>>()?;
         if names.is_empty() {
             return Err("must name somebody; nobody would get in".into());
         }

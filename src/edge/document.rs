@@ -16,7 +16,7 @@ use utoipa::openapi::{
     Components, ComponentsBuilder, Content, Header, OpenApi, Ref, RefOr, Response, ResponseBuilder,
 };
 
-use super::Path;
+use super::{METHODS, Path};
 use crate::auth::{Access, Mode, Rule};
 use crate::error::{FieldError, Kind, PROBLEM_JSON, Problem};
 
@@ -164,10 +164,6 @@ pub fn differences(document: &OpenApi, paths: &[Path]) -> Vec<String> {
     let invented = documented.difference(&routes).map(|what| format!("{what} has no route"));
     missing.chain(invented).collect()
 }
-
-/// The methods that a route can have.
-const METHODS: [Method; 5] =
-    [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
 fn slot<'a>(item: &'a mut PathItem, method: &Method) -> Option<&'a mut Option<Operation>> {
     match *method {

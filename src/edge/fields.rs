@@ -22,6 +22,7 @@ use serde_json::{Map, Value};
 
 use super::too_large;
 use crate::error::{Error, FieldError, Kind};
+use crate::transport::lines::words;
 
 /// The largest body that the edge lets a handler read, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -205,12 +206,9 @@ fn refuse(
 /// # Errors
 /// 415, which says what would have been understood (section 12.5.3).
 fn check_coding(request: &HttpRequest) -> Result<(), Error> {
-    let plain = |line: &HeaderValue| {
-        // What is no text names no coding that is known.
-        let codings = line.to_str().unwrap_or("?").split(',').map(str::trim);
-        codings.into_iter().all(|name| name.is_empty() || name.eq_ignore_ascii_case("identity"))
-    };
-    if request.headers().get_all(CONTENT_ENCODING).all(plain) {
+    let lines = request.headers().get_all(CONTENT_ENCODING);
+    let mut codings = lines.flat_map(|line| words(line.as_bytes()));
+    if codings.all(|name| name.is_empty() || name.eq_ignore_ascii_case(b"identity")) {
         return Ok(());
     }
     let detail = "send the body as it is, without a content-encoding";

@@ -15,6 +15,27 @@ pub(super) fn canonical_with_encoded(path: &str) -> Option<Cow<'_, str>> {
     spell(path, true).filter(|spelling| canonical(&with_slashes(spelling)).is_some())
 }
 
+/// Whether `path` is one, in the spelling that requests have when routes are chosen.
+pub(super) fn is_plain(path: &str) -> bool {
+    let same = canonical(path).is_some_and(|spelling| without_parameters(&spelling) == path);
+    path.starts_with('/') && same
+}
+
+/// What is wrong with a setting whose path is not [plain](is_plain).
+pub(super) fn not_plain(path: &str) -> String {
+    format!("{path:?} is no path in its plain spelling, such as /reviews")
+}
+
+/// Whether `byte` may stand in a path (RFC 3986, section 3.3) that is put together with others; parameters are none.
+pub(super) fn is_of_path(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,=:@%".contains(&byte)
+}
+
+/// Whether `path` is `prefix`, or below it.
+pub(super) fn is_below(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// Whether there is a slash by percent in `path`.
 pub(super) fn has_encoded(path: &str) -> bool {
     path.as_bytes().windows(3).any(|letters| letters.eq_ignore_ascii_case(b"%2f"))

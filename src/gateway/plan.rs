@@ -9,7 +9,7 @@ use rustls::ClientConfig;
 
 use super::cache::Cache;
 use super::limit::Policies;
-use super::path::{canonical, without_parameters};
+use super::path::{is_below, is_plain, not_plain};
 use super::rewrite::Rewrite;
 use super::upstream::State;
 use crate::auth::{Rule, admin, anyone, public, signed_in};
@@ -209,12 +209,8 @@ impl Route {
             _ => return Err(("path", "there is a prefix as well; leave one of them empty".into())),
         };
         // In the spelling that requests have when they are held against it.
-        let same = canonical(path).is_some_and(|spelling| without_parameters(&spelling) == path);
-        if !path.starts_with('/') || path.contains(['?', '#']) || !same {
-            return Err((
-                field,
-                format!("{path:?} is no path in its plain spelling, such as /reviews"),
-            ));
+        if !is_plain(path) || path.contains(['?', '#']) {
+            return Err((field, not_plain(path)));
         }
         let mut methods = options.methods.as_slice().to_vec();
         if methods.contains(&Method::GET) && !methods.contains(&Method::HEAD) {
@@ -276,10 +272,7 @@ impl Route {
     }
 
     fn fits(&self, path: &str) -> bool {
-        match path.strip_prefix(&self.path) {
-            Some(rest) => rest.is_empty() || (!self.exact && rest.starts_with('/')),
-            None => false,
-        }
+        if self.exact { path == self.path } else { is_below(path, &self.path) }
     }
 }
 

@@ -5,7 +5,7 @@ use actix_web::http::header::{
     CONTENT_LOCATION, HeaderMap, HeaderName, HeaderValue, LINK, LOCATION,
 };
 
-use super::path::canonical;
+use super::path::{is_of_path, is_plain};
 use crate::transport::Headers;
 
 /// What the proxy has taken off the path, in front of it.
@@ -19,11 +19,11 @@ pub(super) fn prefix(headers: &HeaderMap) -> Option<String> {
     let mut lines = headers.get_all(&FORWARDED_PREFIX);
     let (said, None) = (lines.next()?, lines.next()) else { return None };
     let said = said.to_str().ok().filter(|said| said.len() <= LIMIT)?.trim();
-    let of_path = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+=:@%".contains(&byte);
-    let is_path = said.starts_with('/') && said.bytes().all(of_path);
+    // A comma would be one between several.
+    let of_path = |byte: u8| is_of_path(byte) && byte != b',';
+    let is_prefix = is_plain(said) && said.bytes().all(of_path);
     let plain = said.trim_end_matches('/');
-    let is_plain = is_path && said.len() <= plain.len() + 1 && canonical(said)? == said;
-    Some(plain.to_owned()).filter(|plain| is_plain && !plain.is_empty())
+    Some(plain.to_owned()).filter(|plain| is_prefix && !plain.is_empty())
 }
 
 /// Has the links in `headers` that are paths of this host lead to what `outside` makes of them.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use actix_web::http::{Method, StatusCode, Uri};
+use actix_web::http::{Method, Uri};
 use actix_web::{HttpMessage as _, HttpResponse};
 use futures_util::StreamExt as _;
 
@@ -149,10 +149,11 @@ impl Proxy {
             }
         };
         admitted?;
-        let below = self.prefix(request);
-        let mut reply = self.forward(&routed, request, path, context).await?;
+        let hop = self.hop(request, context);
+        let mut reply = self.forward(&routed, request, path, (context, &hop)).await?;
+        // A service is told of it, and knows.
+        let below = if routed.is_role() { below(&hop, request) } else { None };
         if routed.is_role() && (below.is_some() || route.rewrite.is_some()) {
-            // A service is told, and knows.
             let rewrite = route.rewrite.as_ref();
             lead(&mut reply.headers, |path| {
                 let path = rewrite.map_or_else(|| path.to_owned(), |rewrite| rewrite.outside(path));
@@ -165,8 +166,7 @@ impl Proxy {
         }
         within.write(&mut reply.headers);
         let response = reply.into_response();
-        let is_content = response.status() != StatusCode::SWITCHING_PROTOCOLS;
-        Ok(if self.compress && is_content { compress(request.head(), response) } else { response })
+        Ok(if self.compress { compress(request.head(), response) } else { response })
     }
 
     async fn forward(
@@ -174,11 +174,11 @@ impl Proxy {
         routed: &Routed,
         request: &mut ServiceRequest,
         path: Option<String>,
-        context: &Context,
+        (context, hop): (&Context, &Hop),
     ) -> Result<Reply, Error> {
         let limit = routed.route().bounds(self.bounds).body_limit;
         let (content, overflow) = content(request, limit);
-        let mut onward = self.onward(routed, request, path, context, content)?;
+        let mut onward = self.onward(routed, request, path, hop, content)?;
         let total = routed.route().upgrade;
         if total.is_some() && matches!(onward.body, Body::None) {
             onward.upgrade = forwarding::upgrade(request.head()).map(Box::new);
@@ -214,20 +214,19 @@ impl Proxy {
         routed: &Routed,
         request: &ServiceRequest,
         path: Option<String>,
-        context: &Context,
+        hop: &Hop,
         content: Body,
     ) -> Result<Request, Error> {
-        let hop = self.hop(request, context);
         let may = |name: &HeaderName| forwarding::may_pass(name, hop.trusted);
         let mut onward = Request::forward(request.request(), content, may);
         if let Some(path) = path {
             onward.target = target(path, onward.target.query())?;
         }
-        self.tell_prefix(routed, request, &mut onward.headers);
+        tell_prefix(routed, hop, request, &mut onward.headers);
         if routed.upstream().is_here() {
-            forwarding::introduce(&mut onward.headers, &hop);
+            forwarding::introduce(&mut onward.headers, hop);
         } else {
-            forwarding::trace(&mut onward.headers, &hop);
+            forwarding::trace(&mut onward.headers, hop);
         }
         forwarding::count_down(&onward.method, &mut onward.headers);
         if self.compress {
@@ -247,31 +246,6 @@ impl Proxy {
         (is_same && !self.own.contains(&read.as_str())).then_some(path)
     }
 
-    /// The path below which a proxy that is trusted shows the shop.
-    fn prefix(&self, request: &ServiceRequest) -> Option<String> {
-        if self.trusted_proxies.is_empty() {
-            return None;
-        }
-        let peer = Origin::of(request).and_then(Origin::address)?;
-        let is_trusted = self.trusted_proxies.contain(peer);
-        is_trusted.then(|| prefix(request.headers())).flatten()
-    }
-
-    /// Says in `headers` what is taken off the path, here and by a proxy that is trusted; nothing else.
-    fn tell_prefix(&self, routed: &Routed, request: &ServiceRequest, headers: &mut Headers) {
-        let stripped = routed.route().rewrite.as_ref().and_then(Rewrite::prefix);
-        if stripped.is_none() && !headers.contains_key(FORWARDED_PREFIX) {
-            return;
-        }
-        headers.remove(FORWARDED_PREFIX);
-        let before = self.prefix(request).unwrap_or_default();
-        let prefix = [&before, stripped.unwrap_or_default()].concat();
-        if let Some(prefix) = HeaderValue::try_from(prefix).ok().filter(|prefix| !prefix.is_empty())
-        {
-            headers.append(FORWARDED_PREFIX, prefix);
-        }
-    }
-
     fn hop(&self, request: &ServiceRequest, context: &Context) -> Hop {
         let peer = Origin::of(request).and_then(Origin::address);
         Hop {
@@ -281,6 +255,25 @@ impl Proxy {
             scheme: self.scheme,
             version: request.version(),
         }
+    }
+}
+
+/// The path below which a proxy that is trusted shows the shop.
+fn below(hop: &Hop, request: &ServiceRequest) -> Option<String> {
+    hop.trusted.then(|| prefix(request.headers())).flatten()
+}
+
+/// Says in `headers` what is taken off the path, here and by a proxy that is trusted; nothing else.
+fn tell_prefix(routed: &Routed, hop: &Hop, request: &ServiceRequest, headers: &mut Headers) {
+    let stripped = routed.route().rewrite.as_ref().and_then(Rewrite::prefix);
+    if stripped.is_none() && !headers.contains_key(FORWARDED_PREFIX) {
+        return;
+    }
+    headers.remove(FORWARDED_PREFIX);
+    let before = below(hop, request).unwrap_or_default();
+    let prefix = [&before, stripped.unwrap_or_default()].concat();
+    if let Some(prefix) = HeaderValue::try_from(prefix).ok().filter(|prefix| !prefix.is_empty()) {
+        headers.append(FORWARDED_PREFIX, prefix);
     }
 }
 

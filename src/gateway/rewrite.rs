@@ -1,6 +1,6 @@
 //! The path that an upstream is asked for, where that is another than the client's.
 
-use super::path::{canonical, without_parameters};
+use super::path::{is_below, is_of_path, is_plain, not_plain};
 use crate::config::Strip;
 
 /// One beginning of a path in place of another.
@@ -70,18 +70,10 @@ impl Rewrite {
     }
 }
 
-/// Whether `path` is `prefix`, or below it.
-fn is_below(path: &str, prefix: &str) -> bool {
-    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
 /// `text` as a path in its plain spelling, without a slash at its end.
 fn plain<'a>(field: &'static str, text: &'a str) -> Result<&'a str, (&'static str, String)> {
-    let same = canonical(text).is_some_and(|spelling| without_parameters(&spelling) == text);
-    let of_path = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,=:@%".contains(&byte);
-    if !text.starts_with('/') || !same || !text.bytes().all(of_path) {
-        let problem = format!("{text:?} is no path in its plain spelling, such as /reviews");
-        return Err((field, problem));
+    if !is_plain(text) || !text.bytes().all(is_of_path) {
+        return Err((field, not_plain(text)));
     }
     Ok(text.trim_end_matches('/'))
 }

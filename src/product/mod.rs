@@ -48,15 +48,13 @@ impl Role {
         }
         // So that each worker thread can open what it needs without a surprise.
         place.open()?;
-        let cache = cache::Shared::new(&options);
-        cache.open()?;
-        Ok(Self { place, cache })
+        Ok(Self { place, cache: cache::Shared::new(&options) })
     }
 
     /// The routes of one worker thread.
     ///
     /// # Errors
-    /// What is wrong with the role's settings; [`Role::build`] has seen that there is nothing.
+    /// What is wrong with the role's settings; [`check`] and [`Role::build`] have seen that there is nothing.
     pub fn routes(&self) -> Result<impl FnOnce(&mut ServiceConfig) + use<>, String> {
         let shared = Data::new(Shared { products: self.place.open()?, cache: self.cache.open()? });
         Ok(move |routes: &mut ServiceConfig| configure(routes, shared))
@@ -67,7 +65,7 @@ impl Role {
     pub async fn settle(&self) {
         match self.cache.open() {
             Ok(cache) => cache.settle().await,
-            Err(error) => unreachable!("Role::build has opened it: {error}"),
+            Err(error) => unreachable!("check has opened it: {error}"),
         }
     }
 

@@ -55,7 +55,11 @@ pub async fn to_the_end<T: 'static>(
     }
 }
 
-fn late<T>() -> Result<T, StoreError> {
+/// What a call comes to that has no answer in time.
+///
+/// # Errors
+/// Always.
+pub fn late<T>() -> Result<T, StoreError> {
     Err(StoreError::Connection("no answer in time".into()))
 }
 

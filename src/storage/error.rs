@@ -89,6 +89,10 @@ const LATER: [&str; 12] = [
 
 impl From<QueryError> for StoreError {
     fn from(error: QueryError) -> Self {
+        // The cause of the transaction's end is what counts.
+        if let QueryError::RollbackErrorOnCommit { commit_error, .. } = error {
+            return Self::from(*commit_error);
+        }
         let text = error.to_string();
         let says = |known: &[&str]| known.iter().any(|known| text.contains(known));
         match &error {
@@ -106,26 +110,8 @@ impl From<QueryError> for StoreError {
             QueryError::RollbackTransaction => {
                 Self::Unreachable("it was not done in time, and is taken back".into())
             }
-            // The cause of the transaction's end is what counts.
-            QueryError::RollbackErrorOnCommit { commit_error, .. } => match commit_error.as_ref() {
-                QueryError::DatabaseError(kind, info) => Self::from(QueryError::DatabaseError(
-                    copy(kind),
-                    Box::new(info.message().to_owned()),
-                )),
-                _ => Self::Failed(text),
-            },
             _ => Self::Failed(text),
         }
-    }
-}
-
-/// The kind again: diesel's own cannot be copied.
-fn copy(kind: &DatabaseErrorKind) -> DatabaseErrorKind {
-    match kind {
-        DatabaseErrorKind::UniqueViolation => DatabaseErrorKind::UniqueViolation,
-        DatabaseErrorKind::ReadOnlyTransaction => DatabaseErrorKind::ReadOnlyTransaction,
-        DatabaseErrorKind::ClosedConnection => DatabaseErrorKind::ClosedConnection,
-        _ => DatabaseErrorKind::Unknown,
     }
 }
 

@@ -14,7 +14,7 @@ mod state;
 use std::time::Duration;
 
 use applied::{applied_migrations, expect_all};
-pub use call::{InTime, in_time, to_the_end, within};
+pub use call::{InTime, in_time, late, to_the_end, within};
 pub use error::StoreError;
 pub use pool::{Lease, Poolable};
 pub use share::{Access, Share, Shares};

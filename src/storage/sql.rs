@@ -93,7 +93,7 @@ impl Pool {
     /// Why it cannot be written.
     pub async fn try_write(&self) -> Result<bool, StoreError> {
         match self {
-            Self::Sqlite(pool) => pool.try_write().await.map(|()| true),
+            Self::Sqlite(pool) => pool.try_write().await,
             Self::Postgres(pool) => pool.try_write().await,
         }
     }

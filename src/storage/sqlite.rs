@@ -7,7 +7,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection as _;
+use diesel::expression::SqlLiteral;
 use diesel::result::Error as QueryError;
+use diesel::sql_types::Text;
 use diesel::{Connection as _, ConnectionError, SqliteConnection};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncConnection as _, SimpleAsyncConnection as _};
@@ -88,12 +90,14 @@ impl Pool {
         Ok(self.get(Access::Read).await?.batch_execute("SELECT 1").await?)
     }
 
-    /// Writes what is there already: the version that the file has room for, and that nobody uses.
+    /// Writes what is there already, the version that the file has room for and that nobody uses; whether it could be
+    /// tried, which it always can.
     ///
     /// # Errors
     /// Why that cannot be written.
-    pub async fn try_write(&self) -> Result<(), StoreError> {
-        Ok(self.get(Access::Write).await?.batch_execute("PRAGMA user_version = 0").await?)
+    pub async fn try_write(&self) -> Result<bool, StoreError> {
+        self.get(Access::Write).await?.batch_execute("PRAGMA user_version = 0").await?;
+        Ok(true)
     }
 }
 
@@ -180,15 +184,17 @@ pub fn check_folder(path: &Path) -> Result<(), String> {
 /// # Errors
 /// When it is not, or cannot be read.
 pub fn tables(path: &Path) -> Result<Vec<String>, String> {
+    names(path, diesel::dsl::sql("SELECT name FROM sqlite_master WHERE type = 'table'"))
+}
+
+/// What `query` finds in the file at `path`, which is not made where it is missing.
+fn names(path: &Path, query: SqlLiteral<Text>) -> Result<Vec<String>, String> {
     let cannot_read =
         |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", path.display());
     std::fs::metadata(path).map_err(|error| cannot_read(&error))?;
     let mut connection = SqliteConnection::establish(&path.display().to_string())
         .map_err(|error| cannot_read(&error))?;
-    let names = diesel::dsl::sql::<diesel::sql_types::Text>(
-        "SELECT name FROM sqlite_master WHERE type = 'table'",
-    );
-    diesel::RunQueryDsl::load(names, &mut connection).map_err(|error| cannot_read(&error))
+    diesel::RunQueryDsl::load(query, &mut connection).map_err(|error| cannot_read(&error))
 }
 
 /// Asserts that all of `migrations` were applied to the file at `path`. Blocks, and changes nothing.
@@ -196,12 +202,7 @@ pub fn tables(path: &Path) -> Result<Vec<String>, String> {
 /// # Errors
 /// Those that were not, or why that can not be told.
 pub fn expect_migrated(path: &Path, migrations: &EmbeddedMigrations) -> Result<(), String> {
-    let cannot_read =
-        |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", path.display());
-    let mut connection = SqliteConnection::establish(&path.display().to_string())
-        .map_err(|error| cannot_read(&error))?;
-    let applied = diesel::RunQueryDsl::load(super::applied_migrations(), &mut connection)
-        .map_err(|error| cannot_read(&error))?;
+    let applied = names(path, super::applied_migrations())?;
     super::expect_all::<diesel::sqlite::Sqlite>(migrations, &applied)
         .map_err(|missing| format!("{} needs migrations first: {missing}", path.display()))
 }

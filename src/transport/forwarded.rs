@@ -7,14 +7,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use actix_web::http::header::HeaderValue;
 
+use super::lines::words;
+
 /// The nodes that the lines of `X-Forwarded-For` name, the client first; where there are none, those of `Forwarded`.
 pub fn nodes<'a>(
     addresses: impl Iterator<Item = &'a HeaderValue>,
     elements: impl Iterator<Item = &'a HeaderValue>,
 ) -> Vec<&'a [u8]> {
-    let named = addresses.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    let named = named.map(<[u8]>::trim_ascii).filter(|node| !node.is_empty());
-    let named = named.collect::<Vec<_>>();
+    let named = addresses.flat_map(|line| words(line.as_bytes()));
+    let named = named.filter(|node| !node.is_empty()).collect::<Vec<_>>();
     if !named.is_empty() {
         return named;
     }

@@ -39,9 +39,8 @@ impl fmt::Debug for Queue {
 }
 
 impl Interims {
-    /// Takes the interim answers to the next request. Those to the one before, which is answered, are too late.
+    /// Takes the interim answers to the next request, once those to the one before are [closed](Self::close).
     pub fn next_request(&self) -> InterimSender {
-        self.close();
         InterimSender { queue: self.0.clone(), turn: self.0.turn.get() }
     }
 

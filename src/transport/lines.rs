@@ -123,8 +123,8 @@ pub fn is_token(text: &[u8]) -> bool {
 }
 
 /// Reads the version of the message that begins in `input` as HTTP/1.1 where its minor number is higher (RFC 9110,
-/// section 2.5).
-pub fn lower_version(input: &mut [u8]) {
+/// section 2.5); whether that was so. A parser calls it for what is not of a version that it knows.
+pub fn lower_version(input: &mut [u8]) -> bool {
     const NAME: &[u8] = b"HTTP/1.";
     let from = input.iter().take_while(|byte| b"\r\n".contains(byte)).count();
     let line = &input[from..];
@@ -132,18 +132,20 @@ pub fn lower_version(input: &mut [u8]) {
     let minor = match line.strip_prefix(NAME) {
         // An answer says its version first, and a request last.
         Some([_, b' ', ..]) => from + NAME.len(),
-        Some(_) => return,
+        Some(_) => return false,
         None => {
-            let Some(before) = line.len().checked_sub(NAME.len() + 2) else { return };
+            let Some(before) = line.len().checked_sub(NAME.len() + 2) else { return false };
             if line[before] != b' ' || !line[before + 1..].starts_with(NAME) {
-                return;
+                return false;
             }
             from + line.len() - 1
         }
     };
-    if matches!(input[minor], b'2'..=b'9') {
+    let is_higher = matches!(input[minor], b'2'..=b'9');
+    if is_higher {
         input[minor] = b'1';
     }
+    is_higher
 }
 
 /// Whether the list `values` has the `word`, in whatever letters.

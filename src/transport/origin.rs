@@ -23,10 +23,10 @@ impl Origin {
     /// The origin of `request`. There is none for a request that neither a listener nor a mailbox has made, and nobody
     /// may take that for either.
     pub fn of(request: &ServiceRequest) -> Option<Self> {
-        if request.extensions().contains::<Delivered>() {
-            return Some(Self::Mailbox);
+        match request.peer_addr() {
+            Some(address) => Some(Self::Socket(address.ip())),
+            None => request.extensions().contains::<Delivered>().then_some(Self::Mailbox),
         }
-        request.peer_addr().map(|address| Self::Socket(address.ip()))
     }
 
     /// The address at the other end of the connection, where there is one.

@@ -65,15 +65,15 @@ impl Upgraded {
         Self { total: Some(total), ..self }
     }
 
-    /// Carries what each side sends to the other, until both have ended, nothing has come for too long, or the time is
+    /// Carries what each side sends to the other, what the `client` has `sent` already first, until both have ended, nothing has come for too long, or the time is
     /// over.
     ///
     /// # Errors
     /// Those of either connection, and when the time was over.
-    pub async fn join(self, client: impl Duplex) -> io::Result<()> {
+    pub async fn join(self, client: impl Duplex, sent: Bytes) -> io::Result<()> {
         let Self { stream, early, idle, total, companions, .. } = self;
         let seen = Rc::new(Cell::new(Instant::now()));
-        let mut client = Watched { stream: client, early: Bytes::new(), seen: seen.clone() };
+        let mut client = Watched { stream: client, early: sent, seen: seen.clone() };
         let mut peer = Watched { stream, early, seen: seen.clone() };
         let over = async {
             let last = total.map(|total| Instant::now() + total);
@@ -170,7 +170,7 @@ mod tests {
             client.read_to_string(&mut answered).await.unwrap();
             (said, answered)
         };
-        let (joined, said) = tokio::join!(upgraded.join(stream), talk);
+        let (joined, said) = tokio::join!(upgraded.join(stream, Bytes::new()), talk);
         assert!(joined.is_ok());
         assert_eq!(said, ("ping".into(), "early pong".into()));
     }
@@ -188,7 +188,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_secs(30)).await;
                 client.write_all(b"x").await.unwrap();
             };
-            let (joined, ()) = tokio::join!(upgraded.join(stream), talk);
+            let (joined, ()) = tokio::join!(upgraded.join(stream, Bytes::new()), talk);
             assert_eq!(joined.unwrap_err().kind(), io::ErrorKind::TimedOut);
             assert_eq!(start.elapsed().as_secs(), ends, "{total:?}");
             assert_eq!(Rc::strong_count(&companion), 1);

@@ -78,12 +78,15 @@ impl FromStr for KnownEmail {
 /// What two spellings of one e-mail address have in common: neither the case nor the way in which a letter is composed
 /// tells addresses apart, nor whether a domain is in Unicode or in punycode. In ASCII it is the address in lower case.
 pub(super) fn email_key(email: &str) -> String {
+    if email.is_ascii() {
+        return email.to_lowercase();
+    }
     match parse(email) {
-        Some((local, domain)) if !email.is_ascii() => {
+        Some((local, domain)) => {
             let local = local.to_lowercase().nfc().collect::<String>();
             format!("{local}@{}", domain.to_lowercase())
         }
-        _ => email.to_lowercase(),
+        None => email.to_lowercase(),
     }
 }
 

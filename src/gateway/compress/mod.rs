@@ -130,8 +130,12 @@ fn is_fixed(headers: &HeaderMap) -> bool {
 }
 
 fn no_transform(headers: &HeaderMap) -> bool {
-    let mut lines = headers.get_all(CACHE_CONTROL).filter_map(|line| line.to_str().ok());
-    lines.any(|line| line.to_ascii_lowercase().contains("no-transform"))
+    const NO_TRANSFORM: &[u8] = b"no-transform";
+    let mut lines = headers.get_all(CACHE_CONTROL).map(|line| line.as_bytes());
+    lines.any(|line| {
+        let mut parts = line.windows(NO_TRANSFORM.len());
+        parts.any(|part| part.eq_ignore_ascii_case(NO_TRANSFORM))
+    })
 }
 
 /// Whether content of the media type `value` is text, which shrinks.

@@ -137,15 +137,15 @@ impl Cache {
     {
         let (generation, stored, in_doubt) = self.look(&key).await;
         match stored {
-            Some(stored) if in_doubt && stored.entry.is_some() => {
+            Some(stored) if in_doubt => {
                 Box::pin(self.ask_again(generation, key, stored, load)).await
             }
-            Some(stored) if !in_doubt && stored.is_fresh() => Ok((stored.entry, Origin::Hit)),
-            Some(stored) if !in_doubt => {
+            Some(stored) if stored.is_fresh() => Ok((stored.entry, Origin::Hit)),
+            Some(stored) => {
                 self.refresh(generation, key, load);
                 Ok((stored.entry, Origin::Stale))
             }
-            _ => {
+            None => {
                 // Boxed, and so is the way to Redis: a hit does not carry what it takes to wait for another.
                 let stored = Box::pin(self.fill(generation, key, load)).await?;
                 Ok((stored.entry, Origin::Miss))
@@ -206,6 +206,8 @@ impl Cache {
         };
         match found {
             Some(Found { generation, stored, in_doubt }) => {
+                // That something was not there is of no use in doubt.
+                let stored = stored.filter(|stored| !in_doubt || stored.entry.is_some());
                 (Generation::Known(generation), stored, in_doubt)
             }
             None => (Generation::Away(self.shared.writes.load(Ordering::Acquire)), None, false),

@@ -339,10 +339,11 @@ impl Entries {
             self.lose();
             return Err(away("no answer in time"));
         };
-        match outcome.as_ref().map_err(RedisError::kind) {
-            Ok(_) | Err(ErrorKind::UnexpectedReturnType) => {}
-            // It answers, and nothing is lost; another connection may lead to a server that does what it is asked.
-            Err(ErrorKind::Server(_) | ErrorKind::Extension) => self.disconnect(),
+        match &outcome {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::UnexpectedReturnType => {}
+            // Nothing is lost; another connection may lead to a server that does what it is asked.
+            Err(error) if is_answer(error) => self.disconnect(),
             Err(_) => self.lose(),
         }
         outcome
@@ -370,13 +371,14 @@ impl Entries {
         let mut connection = MultiplexedConnection::clone(&opened);
         // One that may not ask is told nothing.
         let info = redis::cmd("INFO").arg("server").query_async::<String>(&mut connection).await;
-        if info.as_ref().is_err_and(|error| {
-            !matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
-        }) {
-            drop(Connection::take(opened));
-            return Err(info.err().unwrap_or_else(|| away("no answer")));
-        }
-        let info = info.unwrap_or_default();
+        let info = match info {
+            Ok(info) => info,
+            Err(error) if is_answer(&error) => String::new(),
+            Err(error) => {
+                drop(Connection::take(opened));
+                return Err(error);
+            }
+        };
         let run = info.lines().find_map(|line| line.strip_prefix("run_id:"));
         self.link.meet(run.map(|run| run.trim().to_owned()));
         *self.current.borrow_mut() = Some(opened);
@@ -410,6 +412,11 @@ impl Drop for Paying {
     fn drop(&mut self) {
         self.0.paying.store(false, Ordering::Release);
     }
+}
+
+/// Whether the server has said so itself.
+fn is_answer(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }
 
 fn away(why: impl Into<String>) -> RedisError {

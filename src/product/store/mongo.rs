@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::{Cursor, NewProduct, Written, decode};
 use crate::contract::{Product, Version};
 use crate::storage::copy::BATCH;
-use crate::storage::{Access, Limits, Shares, StoreError, within};
+use crate::storage::{Access, Limits, Shares, StoreError, late, within};
 
 /// The database, where the URL names none.
 const DATABASE: &str = "shop";
@@ -286,10 +286,6 @@ impl Store {
     pub(super) async fn try_write(&self) -> Result<bool, StoreError> {
         Ok(false)
     }
-}
-
-fn late<T>() -> Result<T, StoreError> {
-    Err(StoreError::Connection("no answer in time".into()))
 }
 
 /// Why an attempt to insert has failed.

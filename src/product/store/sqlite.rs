@@ -152,7 +152,7 @@ impl Store {
     }
 
     pub(super) async fn try_write(&self) -> Result<bool, StoreError> {
-        self.pool.try_write().await.map(|()| true)
+        self.pool.try_write().await
     }
 }
 

@@ -50,7 +50,6 @@ pub(super) const BARE_LINE_FEED: &str = "a line ends in a bare line feed";
 /// # Errors
 /// 400, 414, 431 or 501. Nobody can tell what comes behind it.
 pub(super) fn take(input: &mut BytesMut) -> Result<Option<Head>, Error> {
-    lower_version(input);
     let mut lines = [const { MaybeUninit::uninit() }; LINES];
     let mut parsed = httparse::Request::new(&mut []);
     let length = match parsed.parse_with_uninit_headers(input, &mut lines) {
@@ -62,6 +61,7 @@ pub(super) fn take(input: &mut BytesMut) -> Result<Option<Head>, Error> {
         Ok(_) | Err(httparse::Error::TooManyHeaders) => {
             return Err(Error::new(Kind::HeadTooLarge, "the head is too large"));
         }
+        Err(httparse::Error::Version) if lower_version(input) => return take(input),
         Err(_) => return Err(malformed("the request is not one of HTTP/1.1")),
     };
     let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes());

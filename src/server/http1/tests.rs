@@ -254,4 +254,12 @@ async fn a_few_empty_lines_are_skipped_and_a_flood_of_them_is_not() {
         client.send("\r\n").await;
     }
     assert!(client.rest().await.0.starts_with("HTTP/1.1 400 "));
+    // Nor is one that comes a byte at a time.
+    let mut client = Client::connect(4096).await;
+    for byte in "\r\n".repeat(65).bytes() {
+        client.send([byte]).await;
+        sleep(Duration::from_millis(1)).await;
+    }
+    let (answer, seconds) = client.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 400 ") && seconds < 4, "{seconds}: {answer}");
 }

@@ -36,13 +36,14 @@ pub(super) async fn go_on<S: Socket + 'static>(
     }
     head.extend_from_slice(b"\r\n");
     wire::write(wire, &head).await?;
+    let sent = wire.borrow_mut().input.split().freeze();
     tokio::select! {
-        joined = upgraded.join(Raw(wire.clone())) => joined,
+        joined = upgraded.join(Raw(wire.clone()), sent) => joined,
         () = leaving.begun() => Ok(()),
     }
 }
 
-/// The bytes of a connection as they are, those first that have come already.
+/// The bytes of a connection as they are.
 struct Raw<S>(Rc<RefCell<Wire<S>>>);
 
 impl<S: Socket> AsyncRead for Raw<S> {
@@ -51,13 +52,7 @@ impl<S: Socket> AsyncRead for Raw<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let wire = &mut *self.0.borrow_mut();
-        if wire.input.is_empty() {
-            return Pin::new(&mut wire.stream).poll_read(cx, buffer);
-        }
-        let length = wire.input.len().min(buffer.remaining());
-        buffer.put_slice(&wire.input.split_to(length));
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.0.borrow_mut().stream).poll_read(cx, buffer)
     }
 }
 

@@ -173,7 +173,10 @@ impl<S: Socket> Wire<S> {
         if head::has_bare_line_feed(&self.input, self.looked_at) {
             return Err(head::malformed(head::BARE_LINE_FEED));
         }
-        self.looked_at = length;
+        // Half of an empty line is looked at again, or a flood of them would be read from its beginning with each byte.
+        if self.input[..] != b"\r"[..] {
+            self.looked_at = length;
+        }
         self.begun.get_or_insert_with(Instant::now);
         Ok(None)
     }
@@ -186,10 +189,6 @@ impl<S: Socket> Wire<S> {
             if self.empty_lines > EMPTY_LINES {
                 return Err(head::malformed("too many empty lines before a request"));
             }
-        }
-        // A half of one is looked at again.
-        if self.input[..] == b"\r"[..] {
-            self.looked_at = 0;
         }
         Ok(())
     }

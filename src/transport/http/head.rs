@@ -90,7 +90,6 @@ pub(super) struct Head {
 /// # Errors
 /// When it is none, too large, or says in two ways where its content ends.
 pub(super) fn take(input: &mut BytesMut, is_head: bool) -> Result<Option<Head>, &'static str> {
-    lower_version(input);
     let mut lines = [const { MaybeUninit::uninit() }; LINES];
     let mut parsed = httparse::Response::new(&mut []);
     let parser = httparse::ParserConfig::default();
@@ -98,6 +97,7 @@ pub(super) fn take(input: &mut BytesMut, is_head: bool) -> Result<Option<Head>, 
         Ok(httparse::Status::Complete(length)) if length <= LIMIT => length,
         Ok(httparse::Status::Partial) if input.len() < LIMIT => return Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err("the head is too large"),
+        Err(httparse::Error::Version) if lower_version(input) => return take(input, is_head),
         Err(_) => return Err("the head is none"),
     };
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());

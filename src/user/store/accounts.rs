@@ -86,7 +86,7 @@ impl Store {
     /// Adds `record`; [`StoreError::Duplicate`] when an account has its e-mail address.
     pub(in crate::user) async fn insert(&self, record: &Record) -> Result<(), StoreError> {
         let row = Row::from(record);
-        let pool = self.pool()?;
+        let pool = self.pool.clone();
         to_the_end(&self.limits, async move {
             let insert = diesel::insert_into(users::table).values(row);
             on_either!(&mut pool.get_to_write().await?, connection => {
@@ -103,7 +103,7 @@ impl Store {
 
     /// The account with `id`, where there is one.
     pub(in crate::user) async fn find(&self, id: Uuid) -> Result<Option<Record>, StoreError> {
-        let pool = self.pool()?;
+        let pool = self.pool.clone();
         to_the_end(&self.limits, async move {
             let found = users::table.find(id.to_string());
             let row = on_either!(&mut pool.get().await?, connection => {
@@ -129,7 +129,7 @@ impl Store {
         filter: Filter,
         limit: usize,
     ) -> Result<Vec<Record>, StoreError> {
-        let pool = self.pool()?;
+        let pool = self.pool.clone();
         to_the_end(&self.limits, async move {
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let rows = on_either!(&mut pool.get().await?, connection => {
@@ -166,7 +166,7 @@ impl Store {
         ending: Ending,
         forgotten: Timestamp,
     ) -> Result<Record, WriteError> {
-        let pool = self.pool()?;
+        let pool = self.pool.clone();
         let (changes, deletes) = match write {
             Write::Change(changes) => (changes, false),
             Write::Delete => (Changes::default(), true),
@@ -248,7 +248,7 @@ impl Store {
         &self,
         horizon: Timestamp,
     ) -> Result<Vec<Revocation>, StoreError> {
-        let pool = self.pool()?;
+        let pool = self.pool.clone();
         to_the_end(&self.limits, async move {
             let late = revocations::created_at.ge(horizon.naive_utc());
             let late = revocations::table.filter(late);

@@ -15,7 +15,7 @@ impl Rows for Store {
     type Row = Record;
 
     async fn count(&self) -> Result<u64, StoreError> {
-        let pool = self.pool()?;
+        let pool = self.pool.clone();
         to_the_end(&self.limits, async move {
             let count = users::table.count();
             let count = on_either!(&mut pool.get().await?, connection => {
@@ -31,7 +31,7 @@ impl Rows for Store {
     }
 
     async fn counterparts(&self, rows: &[Record]) -> Result<Vec<Record>, StoreError> {
-        let pool = self.pool()?;
+        let pool = self.pool.clone();
         let ids = rows.iter().map(|record| record.id().to_string()).collect::<Vec<_>>();
         to_the_end(&self.limits, async move {
             let rows = users::table.filter(users::id.eq_any(ids));
@@ -44,9 +44,9 @@ impl Rows for Store {
     }
 
     async fn add(&self, rows: Vec<Record>) -> Result<u64, StoreError> {
-        let pool = self.pool()?;
+        let pool = self.pool.clone();
         to_the_end(&self.limits, async move {
-            let added = on_either!(&mut pool.get().await?, connection => {
+            let added = on_either!(&mut pool.get_to_write().await?, connection => {
                 connection.transaction::<usize, diesel::result::Error, _>(async |connection| {
                     let mut added = 0;
                     for record in &rows {
@@ -54,6 +54,7 @@ impl Rows for Store {
                         let add = add.on_conflict(users::id).do_nothing();
                         added += add.execute(connection).await?;
                     }
+                    in_time()?;
                     Ok(added)
                 })
                 .await
@@ -64,7 +65,7 @@ impl Rows for Store {
     }
 
     async fn put(&self, rows: Vec<Record>) -> Result<(), StoreError> {
-        let pool = self.pool()?;
+        let pool = self.pool.clone();
         to_the_end(&self.limits, async move {
             on_either!(&mut pool.get_to_write().await?, connection => {
                 connection.transaction::<(), diesel::result::Error, _>(async |connection| {
@@ -90,7 +91,7 @@ impl Rows for Revocations<'_> {
     type Row = Revocation;
 
     async fn count(&self) -> Result<u64, StoreError> {
-        let pool = self.0.pool()?;
+        let pool = self.0.pool.clone();
         to_the_end(&self.0.limits, async move {
             let count = revocations::table.count();
             let count = on_either!(&mut pool.get().await?, connection => {
@@ -102,7 +103,7 @@ impl Rows for Revocations<'_> {
     }
 
     async fn behind(&self, last: Option<&Revocation>) -> Result<Vec<Revocation>, StoreError> {
-        let pool = self.0.pool()?;
+        let pool = self.0.pool.clone();
         let last = last.map_or_else(String::new, |last| last.user.to_string());
         to_the_end(&self.0.limits, async move {
             let batch = i64::try_from(BATCH).unwrap_or(i64::MAX);
@@ -117,7 +118,7 @@ impl Rows for Revocations<'_> {
     }
 
     async fn counterparts(&self, rows: &[Revocation]) -> Result<Vec<Revocation>, StoreError> {
-        let pool = self.0.pool()?;
+        let pool = self.0.pool.clone();
         let ids = rows.iter().map(|row| row.user.to_string()).collect::<Vec<_>>();
         to_the_end(&self.0.limits, async move {
             let rows = revocations::table.filter(revocations::user_id.eq_any(ids));
@@ -137,7 +138,7 @@ impl Rows for Revocations<'_> {
 
     /// A later one that is there already stays.
     async fn put(&self, rows: Vec<Revocation>) -> Result<(), StoreError> {
-        let pool = self.0.pool()?;
+        let pool = self.0.pool.clone();
         to_the_end(&self.0.limits, async move {
             on_either!(&mut pool.get_to_write().await?, connection => {
                 connection.transaction::<(), diesel::result::Error, _>(async |connection| {

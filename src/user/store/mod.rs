@@ -133,10 +133,6 @@ impl Store {
         let try_write = to_the_end(&self.limits, async move { pool.try_write().await });
         self.limits.state.report(ping, try_write).await
     }
-
-    fn pool(&self) -> Result<Pool, StoreError> {
-        Ok(self.pool.clone())
-    }
 }
 
 /// Brings the tables up to date; returns the migrations that were applied. On SQLite it blocks.

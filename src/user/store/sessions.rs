@@ -99,7 +99,7 @@ impl Store {
         password_hash: &str,
         most: u32,
     ) -> Result<Option<Record>, StoreError> {
-        let (pool, row) = (self.pool()?, SessionRow::from(session));
+        let (pool, row) = (self.pool.clone(), SessionRow::from(session));
         let password_hash = password_hash.to_owned();
         to_the_end(&self.limits, async move {
             let user = on_either!(&mut pool.get_to_write().await?, connection => {
@@ -135,7 +135,7 @@ impl Store {
     /// Clears away some of the sessions that have ended by `now`, one by one: a login of their users may do the
     /// same at the same time.
     pub(in crate::user) async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
-        let pool = self.pool()?;
+        let pool = self.pool.clone();
         to_the_end(&self.limits, async move {
             on_either!(&mut pool.get_to_write().await?, connection => {
                 let over = sessions::table.filter(sessions::expires_at.le(now.naive_utc()));
@@ -158,7 +158,7 @@ impl Store {
         now: Timestamp,
         expires_at: Timestamp,
     ) -> Result<Used<(Record, Uuid)>, StoreError> {
-        let (pool, family, now) = (self.pool()?, used.family.clone(), now.naive_utc());
+        let (pool, family, now) = (self.pool.clone(), used.family.clone(), now.naive_utc());
         let rotated = to_the_end(&self.limits, async move {
             let rotated = on_either!(&mut pool.get_to_write().await?, connection => {
                 connection.transaction::<_, diesel::result::Error, _>(async |connection| {
@@ -198,7 +198,7 @@ impl Store {
         let Some(family) = next.as_slice().first().map(|next| next.family.clone()) else {
             return Ok(None);
         };
-        let pool = self.pool()?;
+        let pool = self.pool.clone();
         to_the_end(&self.limits, async move {
             let secrets = next.iter().map(|next| next.secret.clone()).collect::<Vec<_>>();
             let good = sessions::family.eq(family).and(sessions::token_hash.eq_any(secrets));
@@ -226,7 +226,7 @@ impl Store {
         used: TokenHash,
         now: Timestamp,
     ) -> Result<Used<Uuid>, StoreError> {
-        let (pool, family) = (self.pool()?, used.family.clone());
+        let (pool, family) = (self.pool.clone(), used.family.clone());
         let ended = to_the_end(&self.limits, async move {
             let good = sessions::family.eq(used.family).and(sessions::token_hash.eq(used.secret));
             let user = on_either!(&mut pool.get_to_write().await?, connection => {
@@ -253,7 +253,7 @@ impl Store {
         family: String,
         now: NaiveDateTime,
     ) -> Result<Used<T>, StoreError> {
-        let pool = self.pool()?;
+        let pool = self.pool.clone();
         to_the_end(&self.limits, async move {
             let live = sessions::family.eq(family).and(sessions::expires_at.gt(now));
             let live = sessions::table.filter(live).select((sessions::id, sessions::user_id));
@@ -270,7 +270,7 @@ impl Store {
 
     /// The sessions of `user`, in the order in which they began.
     pub(in crate::user) async fn sessions(&self, user: Uuid) -> Result<Vec<Session>, StoreError> {
-        let pool = self.pool()?;
+        let pool = self.pool.clone();
         to_the_end(&self.limits, async move {
             let all = sessions::table.filter(sessions::user_id.eq(user.to_string()));
             let all = all.order_by(sessions::created_at);
