@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import urllib.request
 import uuid
 
@@ -9,6 +10,21 @@ import schemathesis
 
 # What ends the tokens of whoever does it, who therefore is somebody new each time.
 LAST = ["eraseMe", "logOutEverywhere", "changePassword"]
+
+# What nobody sees beyond the basic plane, as src/edge/patterns.rs lists it: the shop knows, and no pattern that every
+# engine reads can say so.
+UNSEEN = re.compile("[\U00016FE4\U0001BCA0-\U0001BCA3\U0001D159\U0001D173-\U0001D17A\U000E0000-\U000E0FFF]")
+
+
+def seen(value):
+    """The same value, with something that can be seen where the document takes what cannot for it."""
+    if isinstance(value, str):
+        return UNSEEN.sub("x", value)
+    if isinstance(value, list):
+        return [seen(part) for part in value]
+    if isinstance(value, dict):
+        return {seen(key): seen(part) for key, part in value.items()}
+    return value
 
 
 def post(path, body):
@@ -54,3 +70,6 @@ def before_call(context, case, kwargs):
     path = case.path_parameters or {}
     if case.operation.path == "/auth/users/{id}" and path.get("id") == os.environ["ADMIN"]:
         path["id"] = str(uuid.uuid4())
+    body = seen(case.body)
+    if body != case.body:
+        case.body = body
