@@ -2,9 +2,10 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_rt::task::JoinHandle;
+use actix_rt::time::sleep;
 use futures_util::future::join_all;
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -206,6 +207,53 @@ async fn a_generation_that_is_older_than_one_that_is_known_is_not_believed() {
     copy("saved", generation);
     assert_eq!(two.get("/products").await.json()[0]["name"], json!("After"));
     twins.shows("After").await;
+}
+
+#[actix_rt::test]
+async fn a_redis_that_refuses_writes_hides_none_for_long() {
+    let twins = Twins::start(&[]);
+    let [one, two] = twins.clients();
+    for refuses in
+        [["CONFIG", "SET", "maxmemory", "1"].as_slice(), &["REPLICAOF", "127.0.0.1", "1"]]
+    {
+        one.add_product("Before", 1.0).await;
+        twins.shows("Before").await;
+        let complaints = || {
+            let logs = twins.processes.each_ref().map(Process::log);
+            logs.map(|log| log.matches("\"level\":\"warn\"").count())
+        };
+        let before = complaints();
+        assert_eq!(twins.redis.redis(refuses).trim(), "OK");
+        one.add_product("After", 1.0).await;
+        let written = Instant::now();
+        until("the other process shows it", async || {
+            two.get("/products").await.json()[0]["name"] == json!("After")
+        })
+        .await;
+        assert!(written.elapsed() < Duration::from_secs(3), "{:?}", written.elapsed());
+        let connections = twins.redis.connections();
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(4) {
+            for client in twins.clients() {
+                assert_eq!(client.get("/products").await.json()[0]["name"], json!("After"));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        let opened = twins.redis.connections() - connections;
+        assert!((1..=60).contains(&opened), "{opened} connections in four seconds");
+        let said = complaints();
+        assert_eq!([said[0] - before[0], said[1] - before[1]], [1, 1], "each says it once");
+        twins.redis.redis(&["CONFIG", "SET", "maxmemory", "0"]);
+        twins.redis.redis(&["REPLICAOF", "NO", "ONE"]);
+        twins.shows("After").await;
+        for process in &twins.processes {
+            let management = process.client("management");
+            until("/readyz names it no more", async || {
+                management.get("/readyz").await.json()["missing"] == json!([])
+            })
+            .await;
+        }
+    }
 }
 
 #[actix_rt::test]

@@ -5,8 +5,8 @@
 //! answer is left alone for a moment, so that its absence costs a request nothing.
 //!
 //! A server may come back with an older memory: started again from a snapshot, or as a replica that lacks the last
-//! writes. So every loss owes a new generation, before anything on the server is believed again: a call that was not
-//! answered, a connection that broke, another server behind a new connection, and a generation that is older than one
+//! writes; one whose memory is full answers reads, and takes no news of writes. So every loss owes a new generation,
+//! before anything on the server is believed again: a call that was not answered or refused, a connection that broke, another server behind a new connection, and a generation that is older than one
 //! that this process knows. A process that starts owes one too, for what the one before may have owed when it ended;
 //! one that stops pays what it owes.
 
@@ -30,7 +30,7 @@ use crate::config::Product as Options;
 /// How long a server that did not answer is left alone.
 const REST: Duration = Duration::from_millis(500);
 
-/// How long to wait before a generation that could not be begun is tried again.
+/// How long to wait before a generation that could not be begun is tried again: twice as long each time, up to [`REST`].
 const RETRY: Duration = Duration::from_millis(50);
 
 /// What the threads of a process know of the server.
@@ -202,9 +202,11 @@ impl Entries {
 
     /// Pays what is owed, however long the server takes to answer.
     pub(super) async fn settle(&self) {
+        let mut pause = RETRY;
         while !self.link.is_trusted() {
             if !self.pay().await {
-                sleep(RETRY).await;
+                sleep(pause).await;
+                pause = REST.min(pause * 2);
             }
         }
     }
@@ -322,7 +324,8 @@ impl Entries {
                 Some(answer)
             }
             Err(error) => {
-                log::warn!(role = "product"; "the cache is away: {error}");
+                // The check of it says so once, and when it is back.
+                log::debug!(role = "product"; "the cache is away: {error}");
                 let until = Instant::now() + REST;
                 *self.link.resting.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
                 None
@@ -342,24 +345,18 @@ impl Entries {
         match &outcome {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::UnexpectedReturnType => {}
-            // Nothing is lost; another connection may lead to a server that does what it is asked.
-            Err(error) if is_answer(error) => self.disconnect(),
+            // A server that refuses this may refuse other processes as well, and does not have what they wrote.
             Err(_) => self.lose(),
         }
         outcome
     }
 
     /// After a call that may be lost, and with it whatever the server was told before: nothing on it is believed until
-    /// a new era has begun.
+    /// a new era has begun. The connection leaves the pool, for another may lead to a server that does what it is asked.
     fn lose(&self) {
-        self.disconnect();
+        drop(self.current.take().map(Connection::take));
         self.link.owe_era();
         self.pay_later();
-    }
-
-    /// Takes the connection out of the pool: the next call opens another.
-    fn disconnect(&self) {
-        drop(self.current.take().map(Connection::take));
     }
 
     /// This thread's connection, on which calls need not wait for each other.

@@ -208,6 +208,13 @@ impl Server {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// How many connections a Redis has taken so far, this question's own among them.
+    pub(crate) fn connections(&self) -> usize {
+        let stats = self.redis(&["INFO", "stats"]);
+        let taken = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
+        taken.unwrap().trim().parse().unwrap()
+    }
+
     fn answers(&self) -> bool {
         let open = TcpStream::connect(("127.0.0.1", self.port)).is_ok();
         match self.kind {
