@@ -9,7 +9,7 @@ use actix_web::dev::RequestHead;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{Method, Version};
 
-use crate::transport::lines::{digits, says};
+use crate::transport::lines::{digits, says, words};
 use crate::transport::{FORWARDED_FOR, Headers, forwarded};
 
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -164,13 +164,26 @@ pub(super) fn trace(headers: &mut Headers, hop: &Hop) {
 }
 
 /// What the client of `head` would go on with instead of HTTP (RFC 9110, section 7.8), if this is a version of HTTP in
-/// which that can be.
+/// which that can be. Another version of HTTP is no such thing: requests that the gateway cannot see would follow.
 pub(super) fn upgrade(head: &RequestHead) -> Option<HeaderValue> {
-    let mut protocols = head.headers.get_all(header::UPGRADE);
-    let (protocols, None) = (protocols.next()?, protocols.next()) else { return None };
+    head.headers.get(header::UPGRADE)?;
     let connection = head.headers.get_all(header::CONNECTION).map(HeaderValue::as_bytes);
-    let is_asked = head.version == Version::HTTP_11 && says(connection, "upgrade");
-    Some(protocols).filter(|protocols| is_asked && !protocols.is_empty()).cloned()
+    if head.version != Version::HTTP_11 || !says(connection, "upgrade") {
+        return None;
+    }
+    let lines = head.headers.get_all(header::UPGRADE);
+    let protocols = lines.flat_map(|line| words(line.as_bytes()));
+    let protocols = protocols.filter(|name| !name.is_empty() && !is_http(name));
+    let protocols = protocols.collect::<Vec<_>>().join(&b", "[..]);
+    HeaderValue::from_bytes(&protocols).ok().filter(|protocols| !protocols.is_empty())
+}
+
+/// Whether the upgrade token `name` stands for a version of HTTP, or for TLS below it (RFC 2817); RFC 9113, section 3.1,
+/// takes `h2c` out of use.
+fn is_http(name: &[u8]) -> bool {
+    let name = name.to_ascii_lowercase();
+    [&b"h2c"[..], b"h2", b"http", b"tls"]
+        .contains(&name.split(|byte| *byte == b'/').next().unwrap_or_default())
 }
 
 /// Whether a request may be passed on no more: its `Max-Forwards` is used up (RFC 9110, section 7.6.2).

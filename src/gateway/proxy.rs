@@ -26,7 +26,7 @@ use crate::config::Networks;
 use crate::edge::{
     BodyLimit, Bounds, Front, Look, RouteName, admit, discard, other_method, too_large,
 };
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::transport::{Body, Context, Headers, Origin, Reply, Request, number};
 
 /// What the proxy of one worker thread works with.
@@ -177,11 +177,16 @@ impl Proxy {
         (context, hop): (&Context, &Hop),
     ) -> Result<Reply, Error> {
         let limit = routed.route().bounds(self.bounds).body_limit;
+        let upgrade = forwarding::upgrade(request.head());
+        let total = routed.route().upgrade;
+        if upgrade.is_some() && total.is_none() {
+            let detail = "no connection goes on with another protocol here; ask without Upgrade";
+            return Err(Error::new(Kind::NotImplemented, detail));
+        }
         let (content, overflow) = content(request, limit);
         let mut onward = self.onward(routed, request, path, hop, content)?;
-        let total = routed.route().upgrade;
-        if total.is_some() && matches!(onward.body, Body::None) {
-            onward.upgrade = forwarding::upgrade(request.head()).map(Box::new);
+        if matches!(onward.body, Body::None) {
+            onward.upgrade = upgrade.map(Box::new);
         }
         let reply = if routed.route().cache && onward.upgrade.is_none() {
             let (way, kept) = (routed.clone(), context.clone());

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use actix_rt::task::spawn_blocking;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use crate::support::tls::{Certificates, open};
 use crate::support::{PATIENCE, Process, Raw, Upstream, blocking};
 
 const ASK: &str = "GET /up/chat HTTP/1.1\r\nhost: shop.example\r\nconnection: Upgrade, x-gone\r\n\
@@ -82,13 +84,25 @@ async fn bytes_go_both_ways_once_the_upstream_has_agreed() {
 }
 
 #[actix_rt::test]
-async fn it_is_passed_on_by_no_other_route_and_to_nobody_who_has_not_asked() {
+async fn other_routes_refuse_it_and_other_requests_stay_what_they_are() {
     blocking(|| {
         let upstream = Upstream::obliging();
         let (gateway, _folder) = gateway(&upstream, &[]);
         let close = "connection: close, upgrade";
+        for protocols in ["websocket", "h2c, IRC/6.9", "h2c\r\nupgrade: websocket"] {
+            let mut client = Raw::connect(&gateway);
+            client.send(format!(
+                "GET /products HTTP/1.1\r\nhost: shop\r\n{close}\r\nupgrade: {protocols}\r\n\r\n"
+            ));
+            let answer = client.rest();
+            assert!(answer.starts_with("HTTP/1.1 501 "), "{protocols}: {answer}");
+            assert!(answer.contains("/problems/not-implemented"), "{protocols}: {answer}");
+        }
         for (path, version, lines) in [
-            ("/products", "1.1", format!("{close}\r\nupgrade: websocket")),
+            // HTTP itself: curl and Java's client ask for it wherever they go.
+            ("/products", "1.1", format!("{close}\r\nupgrade: h2c")),
+            ("/up/chat", "1.1", format!("{close}\r\nupgrade: h2c, HTTP/2.0, TLS/1.3")),
+            ("/products", "1.1", "connection: close\r\nupgrade: websocket".to_owned()),
             ("/up/chat", "1.0", format!("{close}\r\nupgrade: websocket")),
             ("/up/chat", "1.1", "connection: close\r\nupgrade: websocket".to_owned()),
             ("/up/chat", "1.1", close.to_owned()),
@@ -105,17 +119,13 @@ async fn it_is_passed_on_by_no_other_route_and_to_nobody_who_has_not_asked() {
             line.send(AGREED);
             line.wait_for_end();
         });
-        let (gateway, _folder) = gateway_without(&unasked);
+        let (gateway, _folder) = self::gateway(&unasked, &[]);
         let mut client = Raw::connect(&gateway);
-        client.send(ASK);
+        client.send("GET /up/chat HTTP/1.1\r\nhost: shop.example\r\n\r\n");
         let answer = client.until("\r\n\r\n");
         assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
     })
     .await;
-}
-
-fn gateway_without(upstream: &Upstream) -> (Process, TempDir) {
-    gateway(upstream, &[("APP__GATEWAY__ROUTES__UP__UPGRADE", "false")])
 }
 
 #[actix_rt::test]
@@ -200,6 +210,48 @@ async fn a_process_that_stops_ends_it() {
         client.everything();
         assert!(gateway.wait().success());
         assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn it_goes_over_tls_from_clients_and_to_upstreams() {
+    let folder = TempDir::new().unwrap();
+    let certificates = Certificates::make(folder.path().join("certs"));
+    let upstream = echo();
+    let environment = certificates.environment("gateway");
+    let environment = environment.iter().filter(|(name, _)| !name.contains("MTLS"));
+    let environment = environment.map(|(name, value)| (name.as_str(), value.as_str()));
+    let (inner, _inner) = gateway(&upstream, &environment.collect::<Vec<_>>());
+    let url = inner.urls["gateway"].clone();
+    let mut stream = open(&url, certificates.client(None)).await.unwrap();
+    stream.write_all(ASK.as_bytes()).await.unwrap();
+    stream.write_all(b"ab").await.unwrap();
+    let mut came = String::new();
+    while !came.ends_with("abab") {
+        let mut some = [0; 1024];
+        let length = stream.read(&mut some).await.unwrap();
+        assert!(length > 0, "{came}");
+        came.push_str(str::from_utf8(&some[..length]).unwrap());
+    }
+    assert!(came.starts_with("HTTP/1.1 101 ") && came.ends_with("early;abab"), "{came}");
+    stream.write_all(b"bye").await.unwrap();
+    assert_eq!(stream.read(&mut [0; 1024]).await.unwrap(), 0, "the upstream's end is the client's");
+
+    let port = url.rsplit_once(':').unwrap().1;
+    let secure = format!("https://localhost:{port}");
+    let authority = certificates.path("ca.crt");
+    let settings = [
+        ("APP__GATEWAY__UPSTREAMS__UP__URLS", secure.as_str()),
+        ("SSL_CERT_FILE", authority.to_str().unwrap()),
+    ];
+    let (outer, _outer) = gateway(&upstream, &settings);
+    blocking(move || {
+        let (mut client, _) = upgraded(&outer);
+        client.send("ab");
+        assert_eq!(client.until("abab"), "abab");
+        client.send("bye");
+        assert_eq!(client.rest(), "");
     })
     .await;
 }
