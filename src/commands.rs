@@ -13,10 +13,10 @@ use clap_complete::Shell;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::timeout;
 
-use crate::app::{self, Existing, Failure};
 use crate::cli::{Cli, Global, UserAction};
 use crate::config::{self, Effective, Settings, Sources};
 use crate::contract::UserRole;
+use crate::node::{self, Existing, Failure};
 use crate::{telemetry, tls};
 
 /// How long `healthcheck` waits for an answer.
@@ -44,24 +44,24 @@ pub fn say_last(line: &str) {
 /// `app run`
 ///
 /// # Errors
-/// See [`app::run`].
+/// See [`node::run`].
 pub fn run(global: &Global) -> Result<(), Failure> {
     let sources = sources(global);
     let (settings, effective) = config::load(&sources)?;
     telemetry::start(&settings.log);
     let roles = global.roles();
-    let running = app::run(sources, (settings, effective), &roles);
+    let running = node::run(sources, (settings, effective), &roles);
     actix_rt::System::new().block_on(running)
 }
 
 /// `app migrate`
 ///
 /// # Errors
-/// See [`app::migrate`].
+/// See [`node::migrate`].
 pub fn migrate(global: &Global) -> Result<(), Failure> {
     let (settings, effective) = load(global)?;
     let roles = global.roles();
-    let migrating = app::migrate(&settings, &effective, &roles);
+    let migrating = node::migrate(&settings, &effective, &roles);
     let applied = actix_rt::System::new().block_on(migrating)?;
     let lines = applied.iter().map(|name| format!("applied {name}\n")).collect::<String>();
     say(if lines.is_empty() { "nothing to do\n" } else { &lines })
@@ -70,13 +70,13 @@ pub fn migrate(global: &Global) -> Result<(), Failure> {
 /// `app seed`
 ///
 /// # Errors
-/// See [`app::seed`].
+/// See [`node::seed`].
 pub fn seed(global: &Global, products: u32) -> Result<(), Failure> {
     let (settings, effective) = load(global)?;
     let ttl = settings.product.cache_ttl;
     let bar = progress_bar();
     bar.set_length(products.into());
-    let seeding = app::seed(&settings, &effective, products, |done| bar.set_position(done.into()));
+    let seeding = node::seed(&settings, &effective, products, |done| bar.set_position(done.into()));
     let added = actix_rt::System::new().block_on(seeding)?;
     bar.finish_and_clear();
     let mut text = format!("added {added} of {products} products; the others were there\n");
@@ -91,12 +91,12 @@ pub fn seed(global: &Global, products: u32) -> Result<(), Failure> {
 /// `app copy`
 ///
 /// # Errors
-/// See [`app::copy`]; also when the target has more than the source, or something else.
+/// See [`node::copy`]; also when the target has more than the source, or something else.
 pub fn copy(global: &Global, urls: (&str, &str), overwrite: bool) -> Result<(), Failure> {
     let (settings, _) = load(global)?;
     let existing = if overwrite { Existing::Overwrite } else { Existing::Keep };
     let bar = progress_bar();
-    let copying = app::copy(&settings, urls, existing, |done, all| {
+    let copying = node::copy(&settings, urls, existing, |done, all| {
         bar.set_length(all);
         bar.set_position(done);
     });
@@ -120,7 +120,7 @@ pub fn copy(global: &Global, urls: (&str, &str), overwrite: bool) -> Result<(), 
 /// `app user`
 ///
 /// # Errors
-/// See [`app::create_user`], [`app::promote_user`] and [`app::enable_user`].
+/// See [`node::create_user`], [`node::promote_user`] and [`node::enable_user`].
 pub fn user(global: &Global, action: UserAction) -> Result<(), Failure> {
     let (settings, _) = load(global)?;
     // Who is made an admin is a matter for the audit log.
@@ -132,24 +132,24 @@ pub fn user(global: &Global, action: UserAction) -> Result<(), Failure> {
             let role = if admin { UserRole::Admin } else { UserRole::Customer };
             let account = (username, email, password.clone());
             let tell = || tell_unless(password_stdin, &password);
-            let id = system.block_on(app::create_user(&settings, account, role, tell))?;
+            let id = system.block_on(node::create_user(&settings, account, role, tell))?;
             say(&format!("made the account {id}\n"))
         }
         UserAction::Password { email, password_stdin } => {
             let password = password(password_stdin)?;
             let tell = || tell_unless(password_stdin, &password);
-            system.block_on(app::set_password(&settings, &email, password.clone(), tell))?;
+            system.block_on(node::set_password(&settings, &email, password.clone(), tell))?;
             say(&format!("{email} has another password, and its sessions are over\n"))
         }
         UserAction::Promote { email } => {
-            let said = match system.block_on(app::promote_user(&settings, &email))? {
+            let said = match system.block_on(node::promote_user(&settings, &email))? {
                 true => "is an admin now",
                 false => "was an admin already",
             };
             say(&format!("{email} {said}\n"))
         }
         UserAction::Enable { email } => {
-            let said = match system.block_on(app::enable_user(&settings, &email))? {
+            let said = match system.block_on(node::enable_user(&settings, &email))? {
                 true => "is enabled now",
                 false => "was enabled already",
             };
@@ -192,7 +192,7 @@ fn tell_unless(known: bool, password: &str) -> io::Result<()> {
 /// `app keys rotate`
 ///
 /// # Errors
-/// See [`app::rotate_keys`].
+/// See [`node::rotate_keys`].
 pub fn rotate_keys(global: &Global, delay: Duration) -> Result<(), Failure> {
     let (settings, effective) = load(global)?;
     telemetry::start(&settings.log);
@@ -200,7 +200,7 @@ pub fn rotate_keys(global: &Global, delay: Duration) -> Result<(), Failure> {
     let wait = humantime::format_duration(delay);
     let old = "if there was one before, it begins to sign in";
     let tell = |name: &str| write(&format!("added key {name} to {path}; {old} {wait}\n"));
-    Ok(app::rotate_keys(&settings, &effective, delay, tell)?)
+    Ok(node::rotate_keys(&settings, &effective, delay, tell)?)
 }
 
 /// `app certs dev`
@@ -243,7 +243,7 @@ fn progress_bar() -> ProgressBar {
 /// When the process does not answer, or is not ready; says what it misses.
 pub fn healthcheck(global: &Global, address: Option<SocketAddr>) -> Result<(), Failure> {
     let (settings, _) = load(global)?;
-    let configured = app::management_address(&settings, &global.roles()).1;
+    let configured = node::management_address(&settings, &global.roles()).1;
     let (first, second) = reachable(address.unwrap_or(configured));
     let (asked, answer) = actix_rt::System::new().block_on(async move {
         match (ask(first).await, second) {
@@ -310,11 +310,11 @@ fn reachable(mut address: SocketAddr) -> (SocketAddr, Option<SocketAddr>) {
 /// `app check-config`
 ///
 /// # Errors
-/// The first setting that would stop a start; see [`app::check`]. Whatever can be read is printed all the same.
+/// The first setting that would stop a start; see [`node::check`]. Whatever can be read is printed all the same.
 pub fn check_config(global: &Global) -> Result<(), Failure> {
     let (settings, effective) = load(global)?;
     let roles = global.roles();
-    let checked = actix_rt::System::new().block_on(app::check(&settings, &effective, &roles));
+    let checked = actix_rt::System::new().block_on(node::check(&settings, &effective, &roles));
     say(&effective.to_string())?;
     Ok(checked?)
 }

@@ -18,25 +18,25 @@
 //!                config, error
 //! ```
 //!
-//! Beside the arrows: [`edge`] is what every role does with a request before and after its handler,
+//! Beside the arrows: [`middleware`] is what every role does with a request before and after its handler,
 //! [`auth`] knows who asks and whether they may, [`storage`] opens pools, [`deadline`] says when a caller stops waiting, [`server`] listens and drains, [`tls`] has the certificates, [`readiness`] says what a role needs, and
 //! [`telemetry`] is what a process says of itself. `tests/architecture.rs` holds the arrows.
 
-pub mod app;
 pub mod auth;
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod contract;
 pub mod deadline;
-pub mod edge;
 pub mod error;
 pub mod gateway;
+pub mod middleware;
+pub mod node;
+pub mod peer;
 pub mod product;
 pub mod readiness;
 pub mod server;
 pub mod storage;
 pub mod telemetry;
 pub mod tls;
-pub mod transport;
 pub mod user;

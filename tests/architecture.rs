@@ -6,22 +6,22 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A module of the crate, and the modules that its code may name. `app` may name every one.
+/// A module of the crate, and the modules that its code may name. `node` may name every one.
 const ARROWS: [(&str, &[&str]); 17] = [
     ("main", &["cli", "commands"]),
-    ("commands", &["app", "cli", "config", "contract", "telemetry", "tls"]),
+    ("commands", &["node", "cli", "config", "contract", "telemetry", "tls"]),
     ("cli", &[]),
     ("gateway", ROLE),
     ("user", ROLE),
     ("product", ROLE),
     (
         "server",
-        &["auth", "config", "contract", "edge", "error", "readiness", "telemetry", "transport"],
+        &["auth", "config", "contract", "middleware", "error", "readiness", "telemetry", "peer"],
     ),
-    ("contract", &["error", "transport"]),
-    ("edge", &["auth", "deadline", "error", "telemetry", "transport"]),
-    ("auth", &["config", "contract", "error", "transport"]),
-    ("transport", &["config", "error"]),
+    ("contract", &["error", "peer"]),
+    ("middleware", &["auth", "deadline", "error", "telemetry", "peer"]),
+    ("auth", &["config", "contract", "error", "peer"]),
+    ("peer", &["config", "error"]),
     ("storage", &["config", "deadline", "error"]),
     ("telemetry", &["config"]),
     ("readiness", &[]),
@@ -34,11 +34,11 @@ const ROLE: &[&str] = &[
     "config",
     "contract",
     "deadline",
-    "edge",
+    "middleware",
     "error",
     "readiness",
     "storage",
-    "transport",
+    "peer",
 ];
 
 /// The modules that `code` names behind `crate::`, one by one or in braces.
@@ -82,7 +82,7 @@ fn group_heads(group: &str) -> Vec<String> {
 
 /// What is wrong with `code` as a part of `module`, in words.
 fn violations(module: &str, code: &str) -> Vec<String> {
-    if matches!(module, "app" | "lib") {
+    if matches!(module, "node" | "lib") {
         return Vec::new();
     }
     let may = ARROWS.iter().find(|(name, _)| *name == module).map(|(_, may)| *may);
@@ -160,10 +160,10 @@ fn a_role_that_names_another_is_found() {
 fn an_arrow_that_runs_back_is_found() {
     for (module, code, wrong) in [
         ("contract", "use crate::user::Role;", "contract names user"),
-        ("transport", "use crate::contract::Product;", "transport names contract"),
-        ("transport", "use crate::app;", "transport names app"),
-        ("config", "use crate::transport::Peer;", "config names transport"),
-        ("gateway", "use crate::app::run;", "gateway names app"),
+        ("peer", "use crate::contract::Product;", "peer names contract"),
+        ("peer", "use crate::node;", "peer names node"),
+        ("config", "use crate::peer::Peer;", "config names peer"),
+        ("gateway", "use crate::node::run;", "gateway names node"),
         ("error", "use crate::config;", "error names config"),
         ("extra", "", "extra is no part of the layout; give it its arrows in this file"),
     ] {

@@ -8,7 +8,7 @@ use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::transport::{Context, RequestId};
+use crate::peer::{Context, RequestId};
 
 /// The target of audit lines, for `log.filter`.
 pub const AUDIT: &str = "audit";

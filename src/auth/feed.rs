@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::Verifier;
 use crate::contract::UserClient;
 use crate::error::{Error, Kind};
-use crate::transport::Context;
+use crate::peer::Context;
 
 /// How long the user role may take to answer, and how soon it is asked again before the first answer.
 const PATIENCE: Duration = Duration::from_secs(3);

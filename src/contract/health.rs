@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::get;
 use crate::error::Error;
-use crate::transport::{Context, Peer};
+use crate::peer::{Context, Peer};
 
 /// What a role says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -16,7 +16,7 @@ use serde::Serializer;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Kind};
-use crate::transport::{Context, Peer, Request};
+use crate::peer::{Context, Peer, Request};
 
 /// A point in time to the microsecond, which is what every store keeps; RFC 3339 in UTC outside.
 pub type Timestamp = DateTime<Utc>;

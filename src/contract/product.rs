@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::{Money, Timestamp, get};
 use crate::error::Error;
-use crate::transport::{Context, Peer};
+use crate::peer::{Context, Peer};
 
 /// A product of the catalogue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

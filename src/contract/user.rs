@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{Product, Timestamp, get};
 use crate::error::Error;
-use crate::transport::{Context, Peer};
+use crate::peer::{Context, Peer};
 
 /// An account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

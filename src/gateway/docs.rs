@@ -9,7 +9,7 @@ use actix_web::http::header::{
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpResponse, Responder};
 
-use crate::edge::{Condition, IfNoneMatch};
+use crate::middleware::{Condition, IfNoneMatch};
 use crate::storage::digest;
 
 /// The page loads what is its own, and asks for the document; it is nobody's frame.

@@ -9,8 +9,8 @@ use actix_web::dev::RequestHead;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{Method, Version};
 
-use crate::transport::lines::{digits, says, words};
-use crate::transport::{FORWARDED_FOR, Headers, forwarded};
+use crate::peer::lines::{digits, says, words};
+use crate::peer::{FORWARDED_FOR, Headers, forwarded};
 
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");

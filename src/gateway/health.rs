@@ -12,7 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::contract::{Health, health};
-use crate::transport::{Context, Peer};
+use crate::peer::{Context, Peer};
 
 /// How long a role may take to say how it is.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -28,9 +28,9 @@ use utoipa::{OpenApi as _, ToSchema};
 
 use crate::auth::{Mode, anyone, public};
 use crate::config::{self, Networks, Transport};
-use crate::edge::{self, Edge, Path, RoleService, path};
+use crate::middleware::{self, Edge, Path, RoleService, path};
+use crate::peer::{Peer, Trusted};
 use crate::readiness::Check;
-use crate::transport::{Peer, Trusted};
 pub use docs::Docs;
 use health::Roles;
 use limit::Limiter;
@@ -193,7 +193,7 @@ struct Written;
 
 /// The role's part of the OpenAPI document, where `auth.mode` is `mode`. What else it leads to is not its own.
 pub fn openapi(mode: Mode) -> OpenApi {
-    edge::document(Written::openapi(), &paths(), mode)
+    middleware::document(Written::openapi(), &paths(), mode)
 }
 
 /// That the shop is there.
@@ -223,6 +223,6 @@ mod tests {
 
     #[test]
     fn every_route_is_documented_and_nothing_else() {
-        assert_eq!(edge::differences(&openapi(Mode::Enforced), &paths()), [""; 0]);
+        assert_eq!(middleware::differences(&openapi(Mode::Enforced), &paths()), [""; 0]);
     }
 }

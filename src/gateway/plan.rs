@@ -14,7 +14,7 @@ use super::rewrite::Rewrite;
 use super::upstream::State;
 use crate::auth::{Rule, admin, anyone, public, signed_in};
 use crate::config::{self, PeerUrl, Resilience, Route as Options, Tokens};
-use crate::edge::{Bounds, METHODS};
+use crate::middleware::{Bounds, METHODS};
 
 /// How long a connection may go on with another protocol where nothing is said.
 const UPGRADE: Duration = Duration::from_secs(3600);

@@ -6,7 +6,7 @@ use actix_web::http::header::{
 };
 
 use super::path::{is_of_path, is_plain};
-use crate::transport::Headers;
+use crate::peer::Headers;
 
 /// What the proxy has taken off the path, in front of it.
 pub(super) const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");

@@ -23,11 +23,11 @@ use super::rewrite::Rewrite;
 use super::table::{Routed, Tables};
 use crate::auth::Caller;
 use crate::config::Networks;
-use crate::edge::{
+use crate::error::{Error, Kind};
+use crate::middleware::{
     BodyLimit, Bounds, Front, Look, RouteName, admit, discard, other_method, too_large,
 };
-use crate::error::{Error, Kind};
-use crate::transport::{Body, Context, Headers, Origin, Reply, Request, number};
+use crate::peer::{Body, Context, Headers, Origin, Reply, Request, number};
 
 /// What the proxy of one worker thread works with.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use super::Gateway;
 use super::plan::{Found, Plan, Route};
 use super::upstream::Upstream;
 use crate::config::Transport;
-use crate::transport::{Peer, http};
+use crate::peer::{Peer, http};
 
 /// One plan and the ways to its upstreams.
 pub(super) struct Table {

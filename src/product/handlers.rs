@@ -10,8 +10,8 @@ use super::cache::{Entry, Key, Origin};
 use super::model::{NewProduct, PageQuery, PageRequest, ProductPath};
 use super::store::Written;
 use crate::contract::{Product, Version};
-use crate::edge::{Condition, Fields, IfMatch, IfNoneMatch, Query};
 use crate::error::{Error, Kind};
+use crate::middleware::{Condition, Fields, IfMatch, IfNoneMatch, Query};
 use crate::storage::digest;
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");

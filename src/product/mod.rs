@@ -12,7 +12,7 @@ use utoipa::openapi::OpenApi;
 
 use crate::auth::{Mode, admin, anyone};
 use crate::config;
-use crate::edge::{self, Path, path};
+use crate::middleware::{self, Path, path};
 use crate::readiness::Check;
 use crate::storage::Preparing;
 use crate::storage::copy::{self, Copied, Existing, Progress};
@@ -165,7 +165,7 @@ struct Written;
 
 /// The role's part of the OpenAPI document, where `auth.mode` is `mode`.
 pub fn openapi(mode: Mode) -> OpenApi {
-    edge::document(Written::openapi(), &paths(), mode)
+    middleware::document(Written::openapi(), &paths(), mode)
 }
 
 #[cfg(test)]
@@ -174,6 +174,6 @@ mod tests {
 
     #[test]
     fn every_route_is_documented_and_nothing_else() {
-        assert_eq!(edge::differences(&openapi(Mode::Enforced), &paths()), [""; 0]);
+        assert_eq!(middleware::differences(&openapi(Mode::Enforced), &paths()), [""; 0]);
     }
 }

@@ -11,8 +11,8 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use crate::contract::{Money, Product, Version, now};
-use crate::edge::{Fields, Limit, LineError, Query, line, line_schema};
 use crate::error::Error;
+use crate::middleware::{Fields, Limit, LineError, Query, line, line_schema};
 
 /// What a product is called: 1 to 200 characters on one line, without white space around them.
 #[derive(Debug, Deserialize)]
@@ -181,7 +181,7 @@ impl PageRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::allows;
+    use crate::middleware::allows;
     use proptest::prelude::*;
 
     #[test]

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::{Pulses, Readiness, State};
 use crate::auth::public;
 use crate::contract::{HEALTH_PATH, Health};
-use crate::edge::path;
 use crate::error::Error;
+use crate::middleware::path;
 use crate::telemetry::Metrics;
 
 /// Every management route, over the state of this process, its threads and what it counts; `roles` are those that it

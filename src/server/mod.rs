@@ -29,7 +29,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{self, Effective};
-use crate::edge::RoleService;
+use crate::middleware::RoleService;
 
 use leaving::Leaving;
 pub use management::{Upstreams, health_route, routes as management_routes};

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::edge::Draining;
+use crate::middleware::Draining;
 use crate::readiness::Check;
 
 /// How often the dependencies are asked: until the process is ready, and from then on.

@@ -11,7 +11,7 @@ use unicode_normalization::UnicodeNormalization as _;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::edge::{is_invisible, text_schema};
+use crate::middleware::{is_invisible, text_schema};
 
 /// The longest address, the longest part before its `@`, and the longest label of a domain, in octets (RFC 5321,
 /// section 4.5.3.1, with the erratum 1690 of RFC 3696; RFC 1034, section 3.1).
@@ -150,7 +150,7 @@ fn in_brackets(domain: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::allows;
+    use crate::middleware::allows;
     use proptest::prelude::*;
 
     fn is_email(text: &str) -> bool {

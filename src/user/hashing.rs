@@ -171,7 +171,7 @@ fn guessable(password: &str, about: &[String]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::allows;
+    use crate::middleware::allows;
 
     #[test]
     fn no_password_takes_long_to_judge() {

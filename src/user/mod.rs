@@ -20,11 +20,11 @@ use utoipa::openapi::{OpenApi, RefOr, Schema};
 use crate::auth::{Mode, Verifier, admin, public, signed_in};
 use crate::config::{self, SqlUrl};
 use crate::contract::ProductClient;
-use crate::edge::{self, Path, path};
+use crate::middleware::{self, Path, path};
+use crate::peer::Peer;
 use crate::readiness::Check;
 use crate::storage::copy::{self, Copied, Existing, Progress};
 use crate::storage::{Preparing, StoreError, StoreState, sqlite};
-use crate::transport::Peer;
 use authority::Authority;
 pub use chores::{create, enable, promote, set_password};
 use handlers::{accounts, dashboard, profile, sessions};
@@ -245,7 +245,7 @@ struct Written;
 
 /// The role's part of the OpenAPI document, where `auth.mode` is `mode`.
 pub fn openapi(mode: Mode) -> OpenApi {
-    let mut document = edge::document(Written::openapi(), &paths(), mode);
+    let mut document = middleware::document(Written::openapi(), &paths(), mode);
     let schemas = document.components.as_mut().map(|components| &mut components.schemas);
     let new_user = schemas.and_then(|schemas| schemas.get_mut("NewUser"));
     if let (Mode::Enforced, Some(RefOr::T(Schema::Object(new_user)))) = (mode, new_user) {
@@ -268,6 +268,6 @@ mod tests {
 
     #[test]
     fn every_route_is_documented_and_nothing_else() {
-        assert_eq!(edge::differences(&openapi(Mode::Enforced), &paths()), [""; 0]);
+        assert_eq!(middleware::differences(&openapi(Mode::Enforced), &paths()), [""; 0]);
     }
 }

@@ -12,8 +12,8 @@ use super::hashing::{NewPassword, Password};
 use super::store::Filter;
 use crate::auth::Mode;
 use crate::contract::{Account, User, UserRole, now};
-use crate::edge::{Fields, Limit, LineError, Query, line, line_schema};
 use crate::error::Error;
+use crate::middleware::{Fields, Limit, LineError, Query, line, line_schema};
 
 /// What a user is called: 1 to 64 characters on one line, without white space around them.
 #[derive(Debug, Deserialize)]
@@ -362,7 +362,7 @@ pub(super) fn about(username: &str, email: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::allows;
+    use crate::middleware::allows;
 
     #[test]
     fn a_name_is_one_line_of_64_characters() {

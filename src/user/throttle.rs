@@ -14,8 +14,8 @@ use uuid::Uuid;
 use super::email::email_key;
 use crate::config::User as Options;
 use crate::error::{Error, Kind};
+use crate::peer::network;
 use crate::storage::digest;
-use crate::transport::network;
 
 /// Keys that have been quiet are forgotten after so many tries.
 const SWEEP: u32 = 1024;

@@ -11,7 +11,7 @@ import schemathesis
 # What ends the tokens of whoever does it, who therefore is somebody new each time.
 LAST = ["eraseMe", "logOutEverywhere", "changePassword"]
 
-# What nobody sees beyond the basic plane, as src/edge/patterns.rs lists it: the shop knows, and no pattern that every
+# What nobody sees beyond the basic plane, as src/middleware/patterns.rs lists it: the shop knows, and no pattern that every
 # engine reads can say so.
 UNSEEN = re.compile("[\U00016FE4\U0001BCA0-\U0001BCA3\U0001D159\U0001D173-\U0001D17A\U000E0000-\U000E0FFF]")
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use app::config::{self, Limits, Sources};
 use app::gateway::limit::{Limiter, Policies, Shared};
-use app::transport::Headers;
+use app::peer::Headers;
 use futures_util::future::join_all;
 use nix::sys::signal::Signal;
 use uuid::Uuid;

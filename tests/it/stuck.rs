@@ -7,10 +7,10 @@ use actix_rt::task::spawn_blocking;
 use actix_web::{HttpResponse, rt};
 use app::auth::{Guard, Mode, Verifier, public};
 use app::config::Sources;
-use app::edge::{Draining, Edge, HeadLimit, path};
+use app::middleware::{Draining, Edge, HeadLimit, path};
+use app::peer::Trusted;
 use app::server::{self, Pulses, Readiness, Threads};
 use app::telemetry::Metrics;
-use app::transport::Trusted;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 

@@ -13,12 +13,12 @@ use actix_web::web::{self, Bytes, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, rt};
 use app::auth::{Guard, Mode, Verifier, public};
 use app::config::{Settings, Sources};
-use app::edge::{Draining, Edge, HeadLimit, path};
 use app::error::{Error, Kind};
+use app::middleware::{Draining, Edge, HeadLimit, path};
+use app::peer::{Body, Context, Peer, PeerError, Request, Trusted, http, local};
 use app::server;
 use app::telemetry::Metrics;
 use app::tls::{self, Mutual};
-use app::transport::{Body, Context, Peer, PeerError, Request, Trusted, http, local};
 use futures_util::{StreamExt as _, stream};
 
 use crate::support::until;

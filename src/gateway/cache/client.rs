@@ -8,7 +8,7 @@ use actix_web::http::{Method, StatusCode};
 
 use super::directives::Directives;
 use super::freshness::date;
-use crate::transport::{Body, Headers, Request};
+use crate::peer::{Body, Headers, Request};
 
 /// What only the origin can answer (RFC 9111, section 4.3.2; RFC 9110, section 14).
 const FOR_ORIGIN: [HeaderName; 4] = [RANGE, IF_RANGE, IF_MATCH, IF_UNMODIFIED_SINCE];

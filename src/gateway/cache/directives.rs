@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_web::http::header::CACHE_CONTROL;
 
-use crate::transport::Headers;
+use crate::peer::Headers;
 
 /// More seconds than this are as good as for ever (RFC 9111, section 1.2.2).
 const FOR_EVER: u64 = 1 << 31;

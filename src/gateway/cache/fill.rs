@@ -17,7 +17,7 @@ use super::freshness::Freshness;
 use super::stored::{Confirmed, Stored, settle};
 use super::{Cache, labelled, status};
 use crate::error::{Error, Kind};
-use crate::transport::{Body, Context, Headers, PeerError, Reply, Request};
+use crate::peer::{Body, Context, Headers, PeerError, Reply, Request};
 
 /// A request that the cache cannot answer by itself.
 pub(super) struct Miss {

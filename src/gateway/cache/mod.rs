@@ -29,7 +29,7 @@ use moka::sync::Cache as Moka;
 use tokio::time::Instant;
 
 use crate::error::{Error, Kind};
-use crate::transport::{Context, Headers, Reply, Request};
+use crate::peer::{Context, Headers, Reply, Request};
 use client::Client;
 use fill::Miss;
 use flights::{Flights, Landing, Turn, Waited};

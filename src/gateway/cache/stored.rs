@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::client::{Client, strong};
 use super::directives::Directives;
 use super::freshness::{Freshness, has_validator, initial_age, varying};
-use crate::transport::{Body, Headers, REQUEST_ID, Reply};
+use crate::peer::{Body, Headers, REQUEST_ID, Reply};
 
 /// What caches say of an answer (RFC 9211).
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::{advance, pause, sleep};
 
 use super::*;
-use crate::transport::{Body, Headers, PeerError};
+use crate::peer::{Body, Headers, PeerError};
 
 const LIMIT: usize = 1000;
 

@@ -22,9 +22,9 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
 use futures_util::FutureExt as _;
 
-use crate::edge::vary;
-use crate::transport::Headers;
-use crate::transport::lines::words;
+use crate::middleware::vary;
+use crate::peer::Headers;
+use crate::peer::lines::words;
 use negotiate::negotiate;
 
 /// An answer below this many bytes fits into a packet or two anyway.
@@ -228,7 +228,7 @@ mod tests {
     use futures_util::{StreamExt as _, stream};
 
     use super::*;
-    use crate::transport::Body;
+    use crate::peer::Body;
 
     const LONG: usize = 40_000;
 

@@ -184,7 +184,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Settings, Sources, load};
-    use crate::transport::Headers;
+    use crate::peer::Headers;
 
     fn options(keys: &str) -> Options {
         let overrides = vec![("gateway.limits_keys".to_owned(), keys.to_owned())];

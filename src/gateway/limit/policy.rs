@@ -15,7 +15,7 @@ use super::gcra::{Decision, Quota, decide};
 use super::table::Region;
 use crate::config::{Limit, Limits, Scope};
 use crate::error::{Error, Kind};
-use crate::transport::{Headers, network};
+use crate::peer::{Headers, network};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");

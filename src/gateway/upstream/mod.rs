@@ -29,7 +29,7 @@ pub use breaker::Position;
 pub use state::{Report, State};
 
 use crate::error::Error;
-use crate::transport::{Attempt, Call, Context, Peer, PeerError, Reply, Request};
+use crate::peer::{Attempt, Call, Context, Peer, PeerError, Reply, Request};
 use addresses::Tried;
 use breaker::Ticket;
 use retry::Verdict;

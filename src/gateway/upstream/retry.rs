@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 
-use crate::transport::{PeerError, Reply};
+use crate::peer::{PeerError, Reply};
 
 /// What the outcome of an attempt says of where it went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

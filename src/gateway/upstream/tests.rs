@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 use super::{Position, Report, State, Upstream};
 use crate::config::{self, Resilience, Settings, Sources};
 use crate::error::{Error, Kind};
-use crate::transport::{Body, Context, Peer, Reply, Request, http};
+use crate::peer::{Body, Context, Peer, Reply, Request, http};
 
 /// What a server does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::poll_fn;
 use tokio::time::{Instant, sleep_until};
 
-use crate::transport::{Body, Chunks};
+use crate::peer::{Body, Chunks};
 
 /// Who is waited for.
 #[derive(Clone, Copy, Debug)]

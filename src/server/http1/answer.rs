@@ -16,8 +16,8 @@ use actix_web::web::{Bytes, BytesMut};
 use super::super::date;
 use super::super::socket::Socket;
 use super::wire::{self, Wire};
-use crate::transport::lines::{header, line};
-use crate::transport::{Interim, chunks};
+use crate::peer::lines::{header, line};
+use crate::peer::{Interim, chunks};
 
 /// What is sent at once, in bytes, if there is as much.
 const BUFFER: usize = 32 * 1024;

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use super::super::socket::Socket;
 use super::wire::Wire;
-use crate::transport::lines::Framing;
+use crate::peer::lines::Framing;
 use actix_web::error::PayloadError;
 use actix_web::web::Bytes;
 use futures_util::Stream;

@@ -10,7 +10,7 @@ use memchr::memchr_iter;
 
 use super::answer::Client;
 use crate::error::{Error, Kind};
-use crate::transport::lines::{Framing, FramingError, Lines, lower_version, place, says};
+use crate::peer::lines::{Framing, FramingError, Lines, lower_version, place, says};
 
 /// The largest head, in bytes, and the most lines in it. The edge asks for less, and says so under the request's own
 /// id.

@@ -34,7 +34,7 @@ use super::leaving::Leaving;
 use super::socket::Socket;
 use crate::config;
 use crate::error::Error;
-use crate::transport::{Interims, Upgraded};
+use crate::peer::{Interims, Upgraded};
 use content::Content;
 use head::Head;
 use wire::{Last, Patience, Wire};

@@ -14,8 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::super::leaving::Leaving;
 use super::super::socket::Socket;
 use super::wire::{self, Wire};
-use crate::transport::Upgraded;
-use crate::transport::lines::{header, line};
+use crate::peer::Upgraded;
+use crate::peer::lines::{header, line};
 
 /// Tells the client by `response` that its connection goes on, and carries bytes between it and the one that was
 /// `upgraded`, until that is over or the process is `leaving`: whoever is cut off then finds another.

@@ -22,8 +22,8 @@ use super::super::socket::Socket;
 use super::head::{self, Head};
 use crate::config;
 use crate::error::{Error, Kind};
-use crate::transport::chunks::{Decoder, Piece, up_to};
-use crate::transport::lines::Framing;
+use crate::peer::chunks::{Decoder, Piece, up_to};
+use crate::peer::lines::Framing;
 
 /// What is read at once, in bytes.
 const BUFFER: usize = 16 * 1024;

@@ -34,7 +34,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::DISCONNECT;
 use crate::config;
-use crate::transport::lines::digits;
+use crate::peer::lines::digits;
 use frames::{Frames, Watched};
 
 /// Requests of one connection that may be under way at once.

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::{Shared, unknown, write};
 use crate::auth::{Audit, Caller, Identity};
 use crate::contract::Account;
-use crate::edge::{Fields, Query};
 use crate::error::Error;
+use crate::middleware::{Fields, Query};
 use crate::user::model::{AccountsQuery, AccountsRequest, RightsPatch, roles_to_text};
 use crate::user::store::{By, Changes, Ending, Write};
 

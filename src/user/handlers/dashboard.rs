@@ -9,7 +9,7 @@ use super::{Shared, unknown};
 use crate::auth::Caller;
 use crate::contract::{Dashboard, Product};
 use crate::error::Error;
-use crate::transport::Context;
+use crate::peer::Context;
 
 /// Shows what a user sees first: for the user, and for admins.
 ///

@@ -21,7 +21,7 @@ use super::fields::{BodyLimit, discard};
 use super::inputs::{Input, Unread};
 use crate::auth::{Audit, Caller, Denied, Guard, Rule};
 use crate::error::{Error, Kind, allow_header};
-use crate::transport::Context;
+use crate::peer::Context;
 
 /// What says that an answer is nobody else's (RFC 9111, section 5.2.2.5).
 pub const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");

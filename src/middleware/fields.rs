@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 
 use super::too_large;
 use crate::error::{Error, FieldError, Kind};
-use crate::transport::lines::words;
+use crate::peer::lines::words;
 
 /// The largest body that the edge lets a handler read, in bytes.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@ use actix_web::web::Bytes;
 use utoipa::openapi::{ContactBuilder, InfoBuilder, License, OpenApi, Paths, Server};
 
 use crate::auth::Mode;
-use crate::{edge, gateway, product, user};
+use crate::{gateway, middleware, product, user};
 
 /// An expression of SPDX.
 const LICENSE: &str = env!("CARGO_PKG_LICENSE");
@@ -31,10 +31,10 @@ fn openapi(mode: Mode) -> OpenApi {
         .build();
     let mut document = OpenApi::new(info, Paths::new());
     document.servers = Some(vec![Server::new("/")]);
-    document.components = Some(edge::components());
+    document.components = Some(middleware::components());
     for part in [gateway::openapi(mode), user::openapi(mode), product::openapi(mode)] {
         document.merge(part);
     }
-    edge::prune(&mut document);
+    middleware::prune(&mut document);
     document
 }

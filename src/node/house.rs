@@ -16,12 +16,12 @@ use crate::auth::{self, Guard, Hosts, Verifier};
 use crate::cli::Role;
 use crate::config::{self, Effective, Origins, PeerUrl, Settings};
 use crate::contract::UserClient;
-use crate::edge::{Draining, Edge, HeadLimit, RoleService, SecurityHeaders, cors};
 use crate::gateway::Gateway;
+use crate::middleware::{Draining, Edge, HeadLimit, RoleService, SecurityHeaders, cors};
+use crate::peer::{Peer, Trusted, http, local};
 use crate::readiness::Check;
 use crate::server::{self, Listener, Pulses, Readiness, Threads, Upstreams};
 use crate::telemetry::Metrics;
-use crate::transport::{Peer, Trusted, http, local};
 use crate::{gateway, product, user};
 
 /// The roles of this process. Every worker thread makes its own services of it.

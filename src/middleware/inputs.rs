@@ -8,7 +8,7 @@ use super::fields::{Fields, MaybeFields, Query};
 use super::{BodyLimit, Condition, discard};
 use crate::auth::{Audit, Caller};
 use crate::error::Error;
-use crate::transport::Context;
+use crate::peer::Context;
 
 /// An argument of a handler, or all of them.
 pub trait Input {

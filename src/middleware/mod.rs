@@ -47,9 +47,9 @@ pub use routes::{NO_STORE, Path, admit, other_method, path};
 use crate::auth::Guard;
 use crate::deadline;
 use crate::error::{Error, Kind};
+use crate::peer::clock::{self, Elapsed};
+use crate::peer::{Context, Origin, REQUEST_ID, RequestId, Trusted, number};
 use crate::telemetry::{Meter, Metrics};
-use crate::transport::clock::{self, Elapsed};
-use crate::transport::{Context, Origin, REQUEST_ID, RequestId, Trusted, number};
 use upload::Upload;
 
 /// The target of the access log's lines, for `log.filter`.
