@@ -2,43 +2,64 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
 
-mod attacks;
-mod auth;
-mod cache;
-mod client_address;
-mod commands;
-mod config;
-mod content;
-mod copy;
-mod doubt;
-mod failures;
-mod gateway;
-mod gateway_cors;
-mod gateway_headers;
-mod http2;
-mod identity;
-mod limits;
-mod openapi;
-mod options;
-mod prefix;
-mod process;
-mod products;
-mod proxy;
-mod refresh;
-mod requests;
-mod revocation;
-mod rolling;
-mod route_keys;
-mod routes;
-mod slow;
-mod smuggling;
-mod stores;
-mod stores_full;
-mod stores_held;
-mod stuck;
 mod support;
-mod texts;
-mod tls;
-mod topologies;
-mod transport;
-mod upgrade;
+
+/// Users, their tokens, and what they may do.
+mod accounts {
+    mod attacks;
+    mod auth;
+    mod identity;
+    mod refresh;
+    mod revocation;
+    mod texts;
+}
+
+/// Products and their cache.
+mod catalogue {
+    mod cache;
+    mod doubt;
+    mod products;
+}
+
+/// Routes, upstreams, and what the gateway adds to a response.
+mod gateway {
+    mod answers;
+    mod client_address;
+    mod cors;
+    mod headers;
+    mod options;
+    mod prefix;
+    mod proxy;
+    mod requests;
+    mod route_keys;
+    mod routes;
+}
+
+/// HTTP/1.1, HTTP/2 and TLS, by clients that keep to them and by others.
+mod wire {
+    mod content;
+    mod slow;
+    mod smuggling;
+    mod tls;
+    mod upgrade;
+}
+
+/// One suite for each pair of back ends, and what happens when one is gone.
+mod storage {
+    mod copy;
+    mod failures;
+    mod stores;
+    mod stores_full;
+    mod stores_held;
+}
+
+/// Commands, configuration, processes and topologies.
+mod operation {
+    mod commands;
+    mod config;
+    mod openapi;
+    mod process;
+    mod rolling;
+    mod stuck;
+    mod topologies;
+}

@@ -4,17 +4,11 @@ use std::io::Read as _;
 use std::time::{Duration, Instant};
 
 use actix_rt::task::spawn_blocking;
-use actix_web::{HttpResponse, rt};
-use app::auth::{Guard, Mode, Verifier, public};
-use app::config::Sources;
-use app::middleware::{Draining, Edge, HeadLimit, path};
-use app::peer::Trusted;
-use app::server::{self, Pulses, Readiness, Threads};
-use app::telemetry::Metrics;
+use actix_web::rt;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::support::{Client, Process, until};
+use crate::support::{Process, until};
 
 /// Reads from the unread log until the program is gone.
 async fn read(mut log: std::io::PipeReader) -> String {
@@ -82,49 +76,4 @@ async fn whoever_reads_the_log_late_is_told_how_many_lines_are_missing() {
     let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let told = lines.filter_map(|line| line["dropped"].as_u64()).sum::<u64>();
     assert!(told > 0, "{text}");
-}
-
-#[actix_rt::test]
-async fn a_worker_that_is_stuck_ends_the_good_report_of_livez() {
-    let (settings, effective) = app::config::load(&Sources::default()).unwrap();
-    let pulses = Pulses::default();
-    let threads = Threads { workers: 1, pulses: pulses.clone() };
-    let edge = Edge {
-        role: "test",
-        request_timeout: Duration::from_secs(30),
-        body_limit: 1000,
-        body_timeout: Duration::from_secs(10),
-        head_limit: HeadLimit::of_clients(settings.server.header_limit),
-        draining: Draining::default(),
-        access: log::Level::Info,
-        guard: Guard::new(std::sync::Arc::new(Verifier::new(&settings.auth)), Mode::Open),
-        trusted: Trusted::Everybody,
-        metrics: Metrics::new().unwrap(),
-        security: None,
-        cors: None,
-    };
-    let bind = || server::bind("test", "127.0.0.1:0".parse().unwrap(), &effective).unwrap();
-    let (listener, management) = (bind(), bind());
-    let (url, told_at) = (listener.url(), management.url());
-    let stuck = async || {
-        std::thread::sleep(Duration::from_secs(13));
-        HttpResponse::Ok().finish()
-    };
-    let own = edge.clone();
-    let app = move || {
-        own.clone().app(move |routes| _ = routes.service(path("/stuck").get(public(), stuck)))
-    };
-    rt::spawn(server::serve(listener, threads.clone(), &settings.server, app).unwrap());
-    let told = move || {
-        let readiness = Readiness::new(Draining::default());
-        let told = (readiness, pulses.clone(), Metrics::new().unwrap());
-        edge.clone().app(server::management_routes(told, vec!["test"], None))
-    };
-    rt::spawn(server::serve(management, threads, &settings.server, told).unwrap());
-    let (client, management) = (Client::new(url), Client::new(told_at));
-    assert_eq!(management.get("/livez").await.status, 200);
-    let waiting = rt::spawn(async move { client.get("/stuck").await.status });
-    until("it is seen", async || management.get("/livez").await.status == 503).await;
-    assert_eq!(waiting.await.unwrap(), 200);
-    until("it is well again", async || management.get("/livez").await.status == 200).await;
 }
