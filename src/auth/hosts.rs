@@ -36,21 +36,27 @@ const DETAIL: &str = "auth.mode is open for this machine alone: ask for localhos
 
 /// Whether `host` with its port, if it has one, is this machine and nothing else, without asking DNS.
 fn is_loopback(host: &[u8]) -> bool {
+    // The usual two, before what takes a parser.
+    let usual =
+        [&b"127.0.0.1"[..], b"localhost"].into_iter().find_map(|name| host.strip_prefix(name));
+    if usual.is_some_and(is_port) {
+        return true;
+    }
     let Ok(host) = str::from_utf8(host) else { return false };
     if let Some(rest) = host.strip_prefix('[') {
         let Some((address, port)) = rest.split_once(']') else { return false };
-        return is_port(port) && address.parse() == Ok(Ipv6Addr::LOCALHOST);
+        return is_port(port.as_bytes()) && address.parse() == Ok(Ipv6Addr::LOCALHOST);
     }
     let end = host.find(':').unwrap_or(host.len());
     let (name, port) = host.split_at(end);
     let is_address = || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback());
-    is_port(port) && (name.eq_ignore_ascii_case("localhost") || is_address())
+    is_port(port.as_bytes()) && (name.eq_ignore_ascii_case("localhost") || is_address())
 }
 
 /// Nothing, or a colon with digits (RFC 9110, section 7.2).
-fn is_port(text: &str) -> bool {
+fn is_port(text: &[u8]) -> bool {
     text.is_empty()
-        || text.strip_prefix(':').is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+        || text.strip_prefix(b":").is_some_and(|port| port.iter().all(u8::is_ascii_digit))
 }
 
 #[cfg(test)]

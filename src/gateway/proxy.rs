@@ -27,7 +27,7 @@ use crate::error::{Error, Kind};
 use crate::middleware::{
     BodyLimit, Bounds, Front, Look, RouteName, admit, discard, other_method, too_large,
 };
-use crate::peer::{Body, Context, Headers, Origin, Reply, Request, number};
+use crate::peer::{Body, Context, Headers, Reply, Request, number};
 
 /// What the proxy of one worker thread works with.
 #[derive(Debug)]
@@ -165,8 +165,7 @@ impl Proxy {
             value.iter().for_each(|value| reply.headers.append(name.clone(), value.clone()));
         }
         within.write(&mut reply.headers);
-        let response = reply.into_response();
-        Ok(if self.compress { compress(request.head(), response) } else { response })
+        Ok(if self.compress { compress(request.head(), reply) } else { reply.into_response() })
     }
 
     async fn forward(
@@ -252,7 +251,7 @@ impl Proxy {
     }
 
     fn hop(&self, request: &ServiceRequest, context: &Context) -> Hop {
-        let peer = Origin::of(request).and_then(Origin::address);
+        let peer = request.peer_addr().map(|address| address.ip());
         Hop {
             client: context.client,
             peer,

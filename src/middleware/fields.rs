@@ -282,6 +282,9 @@ impl Query {
     where
         T::Err: ToString,
     {
+        if self.pairs.is_empty() {
+            return None;
+        }
         let mut values = self.pairs.extract_if(.., |(key, _)| key == name);
         let (_, value) = values.next()?;
         let parsed = match values.next() {

@@ -59,7 +59,7 @@ impl SecurityHeaders {
 }
 
 /// Says in `headers` that the answer depends on the request header `name`, in lower case, unless they do so.
-pub fn vary(headers: &mut HeaderMap, name: &'static str) {
+pub(super) fn vary(headers: &mut HeaderMap, name: &'static str) {
     let said = |line: &HeaderValue| {
         let line = line.to_str().unwrap_or_default();
         line.split(',').map(str::trim).any(|said| said == "*" || said.eq_ignore_ascii_case(name))

@@ -36,7 +36,7 @@ pub use condition::{Condition, IfMatch, IfNoneMatch};
 pub use document::{components, differences, document, prune};
 pub use fields::{BodyLimit, Fields, MaybeFields, Query, discard};
 pub use head::HeadLimit;
-pub use headers::{SecurityHeaders, vary};
+pub use headers::SecurityHeaders;
 pub use inputs::Input;
 pub use page::Limit;
 #[cfg(test)]
@@ -240,7 +240,7 @@ impl Edge {
         let (front, meter) = &*shared;
         let started = Instant::now();
         let Look { bounds, name: named, found } = front.look(&request);
-        let Some(origin) = Origin::of(&request) else {
+        let Some(origin) = Origin::take(&request) else {
             return Err(Error::internal("a request without an origin").into());
         };
         let client = self.trusted.client(request.headers(), origin);

@@ -2,7 +2,7 @@
 
 use std::slice;
 
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{HeaderName, HeaderValue};
 
 /// The lines of a head, in their order.
 ///
@@ -112,12 +112,6 @@ impl IntoIterator for Headers {
 impl FromIterator<(HeaderName, HeaderValue)> for Headers {
     fn from_iter<T: IntoIterator<Item = (HeaderName, HeaderValue)>>(lines: T) -> Self {
         Self(lines.into_iter().collect())
-    }
-}
-
-impl From<HeaderMap> for Headers {
-    fn from(map: HeaderMap) -> Self {
-        map.into_iter().collect()
     }
 }
 

@@ -13,7 +13,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{Error, HttpResponse};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::{Body, PeerError, Reply, Request, origin, remove_of_connection};
+use super::{ADDED, Body, Headers, PeerError, Reply, Request, origin, remove_of_connection};
 use crate::config::Transport;
 
 struct Envelope {
@@ -115,7 +115,11 @@ fn message(request: Request) -> HttpRequest {
     message
 }
 
-fn reply(mut response: HttpResponse<BoxBody>) -> Reply {
-    let headers = std::mem::take(response.headers_mut()).into();
+fn reply(response: HttpResponse<BoxBody>) -> Reply {
+    // The map stays where it is: the next response finds it with its room.
+    let mut headers = Headers::with_capacity(response.headers().len() + ADDED);
+    for (name, value) in response.headers() {
+        headers.append(name.clone(), value.clone());
+    }
     Reply { status: response.status(), headers, body: Body::of_response(response.into_body()) }
 }

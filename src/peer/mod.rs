@@ -38,7 +38,7 @@ pub use upgrade::Upgraded;
 use crate::error::{Error, Kind};
 use lines::words;
 
-/// For how many more headers a request that is forwarded has room from the start.
+/// For how many more headers a message that is passed on has room from the start.
 const ADDED: usize = 8;
 
 /// A request to another role.

@@ -20,12 +20,12 @@ pub enum Origin {
 struct Delivered;
 
 impl Origin {
-    /// The origin of `request`. There is none for a request that neither a listener nor a mailbox has made, and nobody
-    /// may take that for either.
-    pub fn of(request: &ServiceRequest) -> Option<Self> {
+    /// The origin of `request`, which is asked for once: the mark of a mailbox makes room for what follows. There is
+    /// none for a request that neither a listener nor a mailbox has made, and nobody may take that for either.
+    pub fn take(request: &ServiceRequest) -> Option<Self> {
         match request.peer_addr() {
             Some(address) => Some(Self::Socket(address.ip())),
-            None => request.extensions().contains::<Delivered>().then_some(Self::Mailbox),
+            None => request.extensions_mut().remove::<Delivered>().map(|_| Self::Mailbox),
         }
     }
 

@@ -1,6 +1,6 @@
 //! HTTP in, HTTP out.
 
-use actix_web::http::header::{self, ContentType, HeaderName, LINK, LOCATION};
+use actix_web::http::header::{self, HeaderName, HeaderValue, LINK, LOCATION};
 use actix_web::web::{Data, Path};
 use actix_web::{HttpResponse, Responder};
 use bson::oid::ObjectId;
@@ -15,6 +15,7 @@ use crate::middleware::{Condition, Fields, IfMatch, IfNoneMatch, Query};
 use crate::storage::digest;
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Lists products, the newest first.
 ///
@@ -234,7 +235,8 @@ fn answer(
     let entry = entry.ok_or_else(unknown)?;
     let known = condition.if_none_match(&entry.etag);
     let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-    response.insert_header((X_CACHE, origin.label())).insert_header((header::ETAG, &*entry.etag));
+    let cache = HeaderValue::from_static(origin.label());
+    response.insert_header((X_CACHE, cache)).insert_header((header::ETAG, &*entry.etag));
     if !entry.link.is_empty() {
         response.insert_header((LINK, &*entry.link));
     }
@@ -242,5 +244,5 @@ fn answer(
         // What a 200 would be long tells the gateway what that would say (RFC 9110, section 8.6).
         return Ok(response.insert_header((header::CONTENT_LENGTH, entry.body.len())).finish());
     }
-    Ok(response.insert_header(ContentType::json()).body(entry.body))
+    Ok(response.insert_header((header::CONTENT_TYPE, JSON)).body(entry.body))
 }

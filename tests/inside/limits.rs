@@ -51,7 +51,7 @@ async fn ask(limiter: &Limiter, policies: &Policies, client: &str, user: Option<
         }
         Err(error) => {
             let answer = error.render(None);
-            headers = answer.headers().clone().into();
+            headers = answer.headers().clone().into_iter().collect();
             answer.status().as_u16()
         }
     };

@@ -14,17 +14,15 @@ use actix_http::{RequestHead, Response};
 use actix_web::HttpResponse;
 use actix_web::body::{self, BodySize, BoxBody, MessageBody};
 use actix_web::http::header::{
-    ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
-    CONTENT_TYPE, ContentEncoding, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
-    IF_NONE_MATCH,
+    ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_TYPE, ContentEncoding, ETAG,
+    HeaderValue, IF_MATCH, IF_NONE_MATCH, VARY,
 };
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
 use futures_util::FutureExt as _;
 
-use crate::middleware::vary;
-use crate::peer::Headers;
 use crate::peer::lines::words;
+use crate::peer::{Body, Headers, Reply};
 use negotiate::negotiate;
 
 /// An answer below this many bytes fits into a packet or two anyway.
@@ -34,63 +32,63 @@ const SMALL: usize = 16 * 1024;
 /// The encoder takes a chunk that is shorter than this where it is, and no longer one.
 const IN_PLACE: usize = 1023;
 
-/// Checksums of the content as it was before.
-const DIGESTS: [HeaderName; 4] = [
-    HeaderName::from_static("content-digest"),
-    HeaderName::from_static("repr-digest"),
-    HeaderName::from_static("digest"),
-    HeaderName::from_static("content-md5"),
-];
-
-/// `response` in the content coding that the client of `request` likes best of those that are here, if that
+/// `reply` as a response, in the content coding that the client of `request` likes best of those that are here, if that
 /// helps: it is a success, long enough, of a type that shrinks, and not encoded yet. Its ETag becomes a weak one,
 /// because the bytes are no longer those that it names; see [`restore_tags`].
-pub(super) fn compress(request: &RequestHead, response: HttpResponse) -> HttpResponse {
-    let mut response = response;
-    if response.status() == StatusCode::NOT_MODIFIED {
-        confirm(request, &mut response);
-        return response;
+pub(super) fn compress(request: &RequestHead, mut reply: Reply) -> HttpResponse {
+    if reply.status == StatusCode::NOT_MODIFIED {
+        confirm(request, &mut reply);
+        return reply.into_response();
     }
-    if !may_shrink(&response) {
-        return response;
+    if !may_shrink(&reply) {
+        return reply.into_response();
     }
-    vary(response.headers_mut(), "accept-encoding");
+    vary(&mut reply.headers);
     if !request.headers.contains_key(ACCEPT_ENCODING) {
-        return response;
+        return reply.into_response();
     }
-    let short = matches!(response.body().size(), BodySize::Sized(length) if length <= SMALL as u64);
-    match negotiate(&request.headers, short) {
+    match negotiate(&request.headers, is_short(&reply.body)) {
         Some(coding) if request.method == Method::HEAD => {
             // What GET would have said, as far as it is known without the content.
-            relabel(response.headers_mut(), coding);
-            response.set_body(BoxBody::new(body::None::new()))
+            relabel(&mut reply.headers, coding);
+            Reply { body: Body::None, ..reply }.into_response()
         }
-        Some(coding) => encode(response, coding),
-        None => response,
+        Some(coding) => encode(reply, coding),
+        None => reply.into_response(),
     }
 }
 
 /// Has a 304 say of its 200 what that would say of itself, Vary and the weakness of its tag (RFC 9110, section 15.4.5).
 /// Some say how long it would be; else the client's own tag tells.
-fn confirm(request: &RequestHead, response: &mut HttpResponse) {
-    let (headers, length) = (response.headers(), response.body().size());
+fn confirm(request: &RequestHead, reply: &mut Reply) {
+    let (headers, length) = (&reply.headers, reply.body.length());
     let is_other = headers.get(CONTENT_TYPE).is_some_and(|value| !is_text(value));
-    if is_other || matches!(length, BodySize::Sized(1..WORTHWHILE)) || is_fixed(headers) {
+    if is_other || matches!(length, Some(1..WORTHWHILE)) || is_fixed(headers) {
         return;
     }
-    let is_known = matches!(length, BodySize::Sized(WORTHWHILE..));
-    let short = matches!(length, BodySize::Sized(length) if length <= SMALL as u64);
-    let is_weak = is_known
+    let is_weak = matches!(length, Some(WORTHWHILE..))
         && request.headers.contains_key(ACCEPT_ENCODING)
-        && negotiate(&request.headers, short).is_some();
+        && negotiate(&request.headers, is_short(&reply.body)).is_some();
     if is_weak || knows_weak(request, headers) {
-        weaken(response.headers_mut());
+        weaken(&mut reply.headers);
     }
-    vary(response.headers_mut(), "accept-encoding");
+    vary(&mut reply.headers);
+}
+
+/// Says in `headers` that the answer depends on Accept-Encoding, unless they do so.
+fn vary(headers: &mut Headers) {
+    let names = |name: &[u8]| name == b"*" || name.eq_ignore_ascii_case(b"accept-encoding");
+    if !headers.get_all(VARY).flat_map(|line| words(line.as_bytes())).any(names) {
+        headers.append(VARY, HeaderValue::from_static("accept-encoding"));
+    }
+}
+
+fn is_short(body: &Body) -> bool {
+    body.length().is_some_and(|length| length <= SMALL as u64)
 }
 
 /// Whether the client of `request` has what is told of in `headers` under a weak tag.
-fn knows_weak(request: &RequestHead, headers: &HeaderMap) -> bool {
+fn knows_weak(request: &RequestHead, headers: &Headers) -> bool {
     let Some(tag) = headers.get(ETAG).map(|tag| tag.as_bytes()) else { return false };
     let lines = request.headers.get_all(IF_NONE_MATCH);
     let mut known = lines.flat_map(|line| words(line.as_bytes()));
@@ -112,34 +110,38 @@ pub(super) fn restore_tags(headers: &mut Headers) {
     }
 }
 
-fn may_shrink(response: &HttpResponse) -> bool {
-    let long = match response.body().size() {
-        BodySize::None => false,
-        BodySize::Sized(length) => length >= WORTHWHILE,
-        BodySize::Stream => true,
+fn may_shrink(Reply { status, headers, body }: &Reply) -> bool {
+    let long = match body {
+        Body::None | Body::Upgraded(_) => false,
+        body => body.length().is_none_or(|length| length >= WORTHWHILE),
     };
-    let (status, headers) = (response.status(), response.headers());
-    let whole = status.is_success() && status != StatusCode::PARTIAL_CONTENT;
+    let whole = status.is_success() && *status != StatusCode::PARTIAL_CONTENT;
     long && whole && headers.get(CONTENT_TYPE).is_some_and(is_text) && !is_fixed(headers)
 }
 
 /// Whether content with these `headers` has to stay as it is.
-fn is_fixed(headers: &HeaderMap) -> bool {
-    let said = [CONTENT_ENCODING, CONTENT_RANGE].iter().any(|name| headers.contains_key(name));
-    said || DIGESTS.iter().any(|name| headers.contains_key(name)) || no_transform(headers)
+fn is_fixed(headers: &Headers) -> bool {
+    headers.iter().any(|(name, value)| match name.as_str() {
+        "content-encoding" | "content-range" => true,
+        // Checksums of the content as it is.
+        "content-digest" | "repr-digest" | "digest" | "content-md5" => true,
+        "cache-control" => no_transform(value),
+        _ => false,
+    })
 }
 
-fn no_transform(headers: &HeaderMap) -> bool {
+fn no_transform(line: &HeaderValue) -> bool {
     const NO_TRANSFORM: &[u8] = b"no-transform";
-    let mut lines = headers.get_all(CACHE_CONTROL).map(|line| line.as_bytes());
-    lines.any(|line| {
-        let mut parts = line.windows(NO_TRANSFORM.len());
-        parts.any(|part| part.eq_ignore_ascii_case(NO_TRANSFORM))
-    })
+    let mut parts = line.as_bytes().windows(NO_TRANSFORM.len());
+    parts.any(|part| part.eq_ignore_ascii_case(NO_TRANSFORM))
 }
 
 /// Whether content of the media type `value` is text, which shrinks.
 fn is_text(value: &HeaderValue) -> bool {
+    // What the shop itself says.
+    if value == "application/json" {
+        return true;
+    }
     let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
     let starts = |prefix: &str| {
         essence.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
@@ -158,16 +160,15 @@ fn is_text(value: &HeaderValue) -> bool {
 }
 
 /// Says in `headers` that the content is in `coding`.
-fn relabel(headers: &mut HeaderMap, coding: ContentEncoding) {
+fn relabel(headers: &mut Headers, coding: ContentEncoding) {
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.as_str()));
-    headers.remove(CONTENT_LENGTH);
     // Ranges would be of the content as it was.
     headers.remove(ACCEPT_RANGES);
     weaken(headers);
 }
 
 /// Has the tag in `headers` name more than these bytes.
-fn weaken(headers: &mut HeaderMap) {
+fn weaken(headers: &mut Headers) {
     let strong = headers.get(ETAG).filter(|tag| tag.as_bytes().starts_with(b"\""));
     let weak = strong.map(|tag| [b"W/", tag.as_bytes()].concat());
     if let Some(Ok(weak)) = weak.map(|tag| HeaderValue::from_bytes(&tag)) {
@@ -175,18 +176,16 @@ fn weaken(headers: &mut HeaderMap) {
     }
 }
 
-fn encode(response: HttpResponse, coding: ContentEncoding) -> HttpResponse {
-    let (mut response, body) = response.into_parts();
-    let body = match body.try_into_bytes() {
-        Ok(bytes) if bytes.len() <= SMALL => match encode_now(&bytes, coding) {
+fn encode(mut reply: Reply, coding: ContentEncoding) -> HttpResponse {
+    let body = match std::mem::replace(&mut reply.body, Body::None) {
+        Body::Full(bytes) if bytes.len() <= SMALL => match encode_now(&bytes, coding) {
             Some(shorter) => BoxBody::new(shorter),
-            None => return response.set_body(BoxBody::new(bytes)),
+            None => return Reply { body: Body::Full(bytes), ..reply }.into_response(),
         },
-        Ok(bytes) => encoder(coding, bytes),
-        Err(body) => encoder(coding, body),
+        body => encoder(coding, body.into_box_body()),
     };
-    relabel(response.headers_mut(), coding);
-    response.set_body(body)
+    relabel(&mut reply.headers, coding);
+    reply.into_response().set_body(body)
 }
 
 /// `body` in `coding`, chunk by chunk.
@@ -224,11 +223,10 @@ impl MessageBody for Slices {
 #[cfg(test)]
 mod tests {
     use actix_http::encoding::Decoder;
-    use actix_web::http::header::VARY;
+    use actix_web::http::header::{CACHE_CONTROL, CONTENT_RANGE, HeaderName};
     use futures_util::{StreamExt as _, stream};
 
     use super::*;
-    use crate::peer::Body;
 
     const LONG: usize = 40_000;
 
@@ -243,10 +241,11 @@ mod tests {
         head
     }
 
-    fn answer(body: impl MessageBody + 'static) -> HttpResponse {
-        let mut response = HttpResponse::Ok();
-        response.insert_header((CONTENT_TYPE, "application/json")).insert_header((ETAG, "\"7\""));
-        response.body(body)
+    fn answer(body: impl MessageBody + 'static) -> Reply {
+        let mut headers = Headers::new();
+        headers.append(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.append(ETAG, HeaderValue::from_static("\"7\""));
+        Reply { status: StatusCode::OK, headers, body: Body::of_response(BoxBody::new(body)) }
     }
 
     fn header(response: &HttpResponse, name: HeaderName) -> &str {
@@ -294,15 +293,13 @@ mod tests {
     #[test]
     fn what_would_not_gain_stays_as_it_is() {
         let with = |name: HeaderName, value: &'static str| {
-            let mut response = answer(text(LONG));
-            response.headers_mut().insert(name, HeaderValue::from_static(value));
-            response
+            let mut reply = answer(text(LONG));
+            reply.headers.insert(name, HeaderValue::from_static(value));
+            reply
         };
-        let mut partial = answer(text(LONG));
-        *partial.status_mut() = StatusCode::PARTIAL_CONTENT;
-        let mut absent = answer(text(LONG));
-        *absent.status_mut() = StatusCode::NOT_FOUND;
-        for response in [
+        let partial = Reply { status: StatusCode::PARTIAL_CONTENT, ..answer(text(LONG)) };
+        let absent = Reply { status: StatusCode::NOT_FOUND, ..answer(text(LONG)) };
+        for reply in [
             answer(text(1023)),
             answer(body::None::new()),
             with(CONTENT_TYPE, "image/png"),
@@ -314,10 +311,12 @@ mod tests {
             partial,
             absent,
         ] {
-            let before = format!("{:?}", response.headers());
-            let size = response.body().size();
-            let after = compress(&asking(Method::GET, "gzip"), response);
-            assert_eq!((format!("{:?}", after.headers()), after.body().size()), (before, size));
+            let before = reply.headers.clone();
+            let size = reply.body.length().map_or(BodySize::None, BodySize::Sized);
+            let after = compress(&asking(Method::GET, "gzip"), reply);
+            assert_eq!(after.headers().len(), before.len(), "{before:?}");
+            assert!(before.iter().all(|(name, value)| after.headers().get(name) == Some(value)));
+            assert_eq!(after.body().size(), size);
         }
         let noise = (0..4096_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8);
         let noise = noise.map(|byte| byte ^ uuid::Uuid::new_v4().as_bytes()[0]).collect::<Vec<_>>();
@@ -367,8 +366,8 @@ mod tests {
                 Some(length) => Body::stream(Some(length as u64), empty).into_box_body(),
                 None => Body::None.into_box_body(),
             };
-            let mut told = HttpResponse::NotModified();
-            let told = told.insert_header((ETAG, "\"7\"")).body(body);
+            let mut told = Reply { status: StatusCode::NOT_MODIFIED, ..answer(body) };
+            told.headers.remove(CONTENT_TYPE);
             let told = compress(&request, told);
             for name in [ETAG, VARY] {
                 assert_eq!(header(&told, name.clone()), header(&full, name), "{length:?} {known}");

@@ -236,7 +236,7 @@ mod tests {
             Ok(outcome) => outcome.write(&mut headers),
             Err(error) => {
                 assert_eq!(error.kind(), Kind::TooManyRequests);
-                headers = error.render(None).headers().clone().into();
+                headers = error.render(None).headers().clone().into_iter().collect();
             }
         }
         ["ratelimit-policy", "ratelimit", "retry-after"].map(|name| {
