@@ -12,14 +12,14 @@
 //!                  contract                        what roles say to each other and to the world
 //!                      │
 //!                      ▼
-//!                  transport                       Peer: a role elsewhere (http) or here (local)
+//!                    peer                          Peer: a role elsewhere (http1) or here (local)
 //!                      │
 //!                      ▼
-//!                config, error
+//!             http1, config, error                 the wire, what can be set, what can go wrong
 //! ```
 //!
 //! Beside the arrows: [`middleware`] is what every role does with a request before and after its handler,
-//! [`auth`] knows who asks and whether they may, [`storage`] opens pools, [`deadline`] says when a caller stops waiting, [`server`] listens and drains, [`tls`] has the certificates, [`readiness`] says what a role needs, and
+//! [`auth`] knows who asks and whether they may, [`storage`] opens pools, [`deadline`] says when a caller stops waiting, [`server`] listens and drains over [`http1`] and [`http2`], [`tls`] has the certificates, [`readiness`] says what a role needs, and
 //! [`telemetry`] is what a process says of itself. `tests/architecture.rs` holds the arrows.
 
 pub mod auth;
@@ -30,6 +30,8 @@ pub mod contract;
 pub mod deadline;
 pub mod error;
 pub mod gateway;
+pub mod http1;
+pub mod http2;
 pub mod middleware;
 pub mod node;
 pub mod peer;

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module of the crate, and the modules that its code may name. `node` may name every one.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("main", &["cli", "commands"]),
     ("commands", &["node", "cli", "config", "contract", "telemetry", "tls"]),
     ("cli", &[]),
@@ -16,12 +16,25 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("product", ROLE),
     (
         "server",
-        &["auth", "config", "contract", "middleware", "error", "readiness", "telemetry", "peer"],
+        &[
+            "auth",
+            "config",
+            "contract",
+            "middleware",
+            "error",
+            "http1",
+            "http2",
+            "readiness",
+            "telemetry",
+            "peer",
+        ],
     ),
     ("contract", &["error", "peer"]),
-    ("middleware", &["auth", "deadline", "error", "telemetry", "peer"]),
+    ("middleware", &["auth", "deadline", "error", "http1", "telemetry", "peer"]),
     ("auth", &["config", "contract", "error", "peer"]),
-    ("peer", &["config", "error"]),
+    ("peer", &["config", "error", "http1"]),
+    ("http1", &["config", "error", "peer"]),
+    ("http2", &["config", "http1"]),
     ("storage", &["config", "deadline", "error"]),
     ("telemetry", &["config"]),
     ("readiness", &[]),
@@ -36,6 +49,7 @@ const ROLE: &[&str] = &[
     "deadline",
     "middleware",
     "error",
+    "http1",
     "readiness",
     "storage",
     "peer",

@@ -9,7 +9,7 @@ use actix_web::dev::RequestHead;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{Method, Version};
 
-use crate::peer::lines::{digits, says, words};
+use crate::http1::lines::{digits, says, words};
 use crate::peer::{FORWARDED_FOR, Headers, forwarded};
 
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");

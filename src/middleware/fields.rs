@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 
 use super::too_large;
 use crate::error::{Error, FieldError, Kind};
-use crate::peer::lines::words;
+use crate::http1::lines::words;
 
 /// The largest body that the edge lets a handler read, in bytes.
 #[derive(Clone, Copy, Debug)]

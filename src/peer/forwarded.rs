@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use actix_web::http::header::HeaderValue;
 
-use super::lines::words;
+use crate::http1::lines::words;
 
 /// The nodes that the lines of `X-Forwarded-For` name, the client first; where there are none, those of `Forwarded`.
 pub fn nodes<'a>(

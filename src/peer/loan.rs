@@ -9,8 +9,7 @@ use std::task::{Context, Poll, ready};
 use actix_web::web::Bytes;
 use futures_util::stream::{Stream, StreamExt as _};
 
-use super::Body;
-use super::body::{ChunkStream, Chunks};
+use crate::http1::{Body, ChunkStream, Chunks};
 
 /// What stays here of content that is lent.
 #[derive(Debug)]

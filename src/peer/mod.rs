@@ -4,20 +4,13 @@
 //! [`Request`] there and a [`Reply`] back, whose headers are end to end.
 
 mod address;
-mod body;
 mod call;
-pub mod chunks;
 pub mod clock;
 mod context;
 pub mod forwarded;
-mod headers;
-pub mod http;
-mod interim;
-pub mod lines;
 mod loan;
 pub mod local;
 mod origin;
-mod upgrade;
 
 use std::str::FromStr;
 use std::time::Instant;
@@ -27,16 +20,15 @@ use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
 
 pub use address::{FORWARDED_FOR, Trusted, network};
-pub use body::{Body, Chunks};
 pub use call::{Attempt, Call};
 pub use context::{Context, REQUEST_ID, REQUEST_TIMEOUT, RequestId, TRACE_PARENT};
-pub use headers::Headers;
-pub use interim::{Interim, InterimSender, Interims};
 pub use origin::Origin;
-pub use upgrade::Upgraded;
 
 use crate::error::{Error, Kind};
-use lines::words;
+use crate::http1::lines::words;
+pub use crate::http1::{
+    Body, Chunks, Headers, Interim, InterimSender, Interims, Upgraded, client as http,
+};
 
 /// For how many more headers a message that is passed on has room from the start.
 const ADDED: usize = 8;
@@ -151,7 +143,7 @@ pub enum PeerError {
 }
 
 impl PeerError {
-    fn broken(cause: impl std::fmt::Display) -> Self {
+    pub(crate) fn broken(cause: impl std::fmt::Display) -> Self {
         Self::Broken(cause.to_string())
     }
 }
@@ -205,7 +197,7 @@ pub fn number<T: FromStr>(value: Option<&HeaderValue>) -> Option<T> {
 
 /// Whether a header concerns one connection and not the message (RFC 9110, section 7.6.1); Connection is another
 /// one.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     // The caller's server has answered Expect already: the content is on its way.
     matches!(
         name.as_str(),

@@ -1,20 +1,14 @@
 //! Listening and draining: one role on its socket, and the process's management port.
 
-mod date;
-mod http1;
-mod http2;
-mod leaving;
 mod management;
 mod pulse;
 mod readiness;
 mod secure;
-mod socket;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_http::Request;
 use actix_server::GracefulShutdownSignal;
@@ -29,17 +23,16 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{self, Effective};
+use crate::http1::shutdown::Leaving;
 use crate::middleware::RoleService;
+use crate::{http1, http2};
 
-use leaving::Leaving;
 pub use management::{Upstreams, health_route, routes as management_routes};
 pub use pulse::Pulses;
 pub use readiness::{Readiness, State};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
-/// How long the end of a connection may take.
-const DISCONNECT: Duration = Duration::from_secs(1);
 
 /// A socket that is bound and not yet served.
 #[derive(Debug)]
@@ -218,7 +211,7 @@ where
         // Without it an answer's end would wait until its beginning is acknowledged.
         let _ = tcp.set_nodelay(true);
         let Some(acceptor) = acceptor else {
-            return http1::serve(tcp, peer, app, options, leaving).await;
+            return http1::server::serve(tcp, peer, app, options, leaving).await;
         };
         // What TLS needs is not kept for those who do without.
         let secure = async {
@@ -226,7 +219,7 @@ where
             if stream.is_http2() {
                 http2::serve(stream, peer, app, options, leaving.begun()).await;
             } else {
-                http1::serve(stream, peer, app, options, leaving).await;
+                http1::server::serve(stream, peer, app, options, leaving).await;
             }
         };
         Box::pin(secure).await;

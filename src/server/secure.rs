@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::socket::Socket;
 use crate::config;
+use crate::http1::socket::Socket;
 
 /// What a client may choose, the best first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];

@@ -8,8 +8,8 @@ use actix_web::http::header::{
 };
 
 use super::directives::Directives;
+use crate::http1::lines::{digits, words};
 use crate::peer::Headers;
-use crate::peer::lines::{digits, words};
 
 /// Final answers to a GET that mean the same to everybody.
 const KEPT: [u16; 11] = [200, 203, 204, 300, 301, 302, 307, 308, 404, 410, 414];

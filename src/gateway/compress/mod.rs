@@ -21,7 +21,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
 use futures_util::FutureExt as _;
 
-use crate::peer::lines::words;
+use crate::http1::lines::words;
 use crate::peer::{Body, Headers, Reply};
 use negotiate::negotiate;
 

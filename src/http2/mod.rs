@@ -5,8 +5,8 @@
 //! that takes no answer, and does not say when the process is going to stop.
 //! h2 itself has no clock for the head of a request, and counts no frames that are empty; [`frames`] does.
 
-mod answer;
 mod frames;
+mod response;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -32,9 +32,9 @@ use http::request::Parts;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use super::DISCONNECT;
 use crate::config;
-use crate::peer::lines::digits;
+use crate::http1::DISCONNECT;
+use crate::http1::lines::digits;
 use frames::{Frames, Watched};
 
 /// Requests of one connection that may be under way at once.
@@ -47,7 +47,7 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// Serves `io` until its end with `app`. Once `leaving` is over, and after an answer that says so, the client is asked
 /// to go elsewhere with what comes next.
-pub(super) async fn serve<IO, A>(
+pub async fn serve<IO, A>(
     io: IO,
     peer: SocketAddr,
     app: &A,
@@ -185,7 +185,7 @@ where
         Err(error) => error.error_response(),
     };
     let kind = response.head().connection_type();
-    answer::send(response, respond, is_head, patience).await;
+    response::send(response, respond, is_head, patience).await;
     // Some clients do not see an answer behind which they are told to send no more. A handler that goes on is not
     // robbed of what it reads.
     if let Some(rest) = Rc::into_inner(content) {

@@ -8,14 +8,14 @@ use tokio::sync::Notify;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Leaving {
+pub struct Leaving {
     has_begun: Cell<bool>,
     bell: Notify,
 }
 
 impl Leaving {
     /// Follows `signal` from now on.
-    pub(super) fn follow(signal: GracefulShutdownSignal) -> Rc<Self> {
+    pub fn follow(signal: GracefulShutdownSignal) -> Rc<Self> {
         let leaving = Rc::<Self>::default();
         let told = leaving.clone();
         actix_rt::spawn(async move {
@@ -25,18 +25,19 @@ impl Leaving {
         leaving
     }
 
-    pub(super) fn begin(&self) {
+    /// Says it.
+    pub fn begin(&self) {
         self.has_begun.set(true);
         self.bell.notify_waiters();
     }
 
     /// Whether it has been said.
-    pub(super) fn has_begun(&self) -> bool {
+    pub fn has_begun(&self) -> bool {
         self.has_begun.get()
     }
 
     /// Is over when it is said, or has been.
-    pub(super) async fn begun(&self) {
+    pub async fn begun(&self) {
         let bell = self.bell.notified();
         if !self.has_begun() {
             bell.await;

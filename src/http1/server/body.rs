@@ -5,9 +5,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::super::socket::Socket;
-use super::wire::Wire;
-use crate::peer::lines::Framing;
+use super::connection::Wire;
+use crate::http1::lines::Framing;
+use crate::http1::socket::Socket;
 use actix_web::error::PayloadError;
 use actix_web::web::Bytes;
 use futures_util::Stream;

@@ -10,7 +10,7 @@ thread_local! {
 }
 
 /// Gives `take` the time as `Date` has it.
-pub(super) fn with_now<T>(take: impl FnOnce(&[u8]) -> T) -> T {
+pub fn with_now<T>(take: impl FnOnce(&[u8]) -> T) -> T {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
     LAST.with_borrow_mut(|(second, text)| {
         if *second != now || text.is_empty() {

@@ -10,11 +10,12 @@ use futures_util::Stream;
 use tokio::sync::OwnedSemaphorePermit as Permit;
 use tokio::time::{Sleep, sleep};
 
-use super::super::chunks::{Decoder, Piece, up_to};
-use super::super::{Body, PeerError, Reply};
 use super::connection::{BUFFER, Connection, Sending};
 use super::head::{Content, Head};
 use super::pool::Pool;
+use crate::http1::Body;
+use crate::http1::chunks::{Decoder, Piece, up_to};
+use crate::peer::{PeerError, Reply};
 
 /// Content up to this many bytes is read whole before the reply is handed on.
 const SMALL: u64 = 64 * 1024;

@@ -13,10 +13,11 @@ use futures_util::task::noop_waker_ref;
 use tokio::io::AsyncWrite as _;
 use tokio_util::io::poll_read_buf;
 
-use super::super::chunks;
-use super::super::{Body, Chunks, Interim, InterimSender, PeerError, Upgraded};
 use super::head::{self, Head, Outgoing};
 use super::stream::Stream;
+use crate::http1::chunks;
+use crate::http1::{Body, Chunks, Interim, InterimSender, Upgraded};
+use crate::peer::PeerError;
 
 /// What is sent or received at once, in bytes, and what is received of a head and what follows it closely.
 pub(super) const BUFFER: usize = 32 * 1024;

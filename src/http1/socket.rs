@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// A connection to a client.
-pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin {
+pub trait Socket: AsyncRead + AsyncWrite + Unpin {
     /// Has the system end the connection when the client takes nothing of what is sent for as long as `limit`; whether
     /// it will. The system sees every byte that the client takes, and a program only when there is room for many.
     fn limit_writes(&self, limit: Duration) -> bool;

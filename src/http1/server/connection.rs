@@ -16,14 +16,14 @@ use tokio::io::ReadBuf;
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
-use super::super::DISCONNECT;
-use super::super::leaving::Leaving;
-use super::super::socket::Socket;
 use super::head::{self, Head};
 use crate::config;
 use crate::error::{Error, Kind};
-use crate::peer::chunks::{Decoder, Piece, up_to};
-use crate::peer::lines::Framing;
+use crate::http1::DISCONNECT;
+use crate::http1::chunks::{Decoder, Piece, up_to};
+use crate::http1::lines::Framing;
+use crate::http1::shutdown::Leaving;
+use crate::http1::socket::Socket;
 
 /// What is read at once, in bytes.
 const BUFFER: usize = 16 * 1024;

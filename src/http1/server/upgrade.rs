@@ -11,11 +11,11 @@ use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use actix_web::web::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::super::leaving::Leaving;
-use super::super::socket::Socket;
-use super::wire::{self, Wire};
-use crate::peer::Upgraded;
-use crate::peer::lines::{header, line};
+use super::connection::{self as wire, Wire};
+use crate::http1::Upgraded;
+use crate::http1::lines::{header, line};
+use crate::http1::shutdown::Leaving;
+use crate::http1::socket::Socket;
 
 /// Tells the client by `response` that its connection goes on, and carries bytes between it and the one that was
 /// `upgraded`, until that is over or the process is `leaving`: whoever is cut off then finds another.

@@ -34,7 +34,8 @@ pub struct Chunks {
     pub stream: LocalBoxStream<'static, io::Result<Bytes>>,
 }
 
-pub(super) type ChunkStream = LocalBoxStream<'static, io::Result<Bytes>>;
+/// The chunks of a body.
+pub type ChunkStream = LocalBoxStream<'static, io::Result<Bytes>>;
 
 impl fmt::Debug for Chunks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -133,7 +134,7 @@ impl Body {
     }
 
     /// As the content of a request that is put into a mailbox.
-    pub(super) fn into_payload(self) -> Payload {
+    pub fn into_payload(self) -> Payload {
         match self {
             Self::None | Self::Upgraded(_) => Payload::None,
             Self::Full(bytes) => bytes.into(),
@@ -146,7 +147,7 @@ impl Body {
 
     /// The empty content of an answer to a HEAD, which tells what a GET would have said of its length:
     /// the `declared` one, or else that of this content.
-    pub(super) fn into_head(self, declared: Option<u64>) -> Self {
+    pub fn into_head(self, declared: Option<u64>) -> Self {
         match declared.or(self.length()) {
             Some(length) => Self::stream(Some(length), stream::empty::<io::Result<Bytes>>()),
             None => Self::None,

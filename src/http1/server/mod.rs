@@ -4,11 +4,11 @@
 //! connection and none for a client that does not read, asks for content (`100 Continue`) that will be refused, and says
 //! nothing but a status to a head that it cannot read.
 
-mod answer;
-mod content;
+mod body;
+mod connection;
 mod head;
+mod response;
 mod upgrade;
-mod wire;
 
 #[cfg(test)]
 mod tests;
@@ -29,19 +29,19 @@ use actix_web::{HttpMessage as _, HttpResponse, ResponseError as _};
 use futures_util::future::Either;
 use tokio::time::sleep;
 
-use super::DISCONNECT;
-use super::leaving::Leaving;
-use super::socket::Socket;
 use crate::config;
 use crate::error::Error;
-use crate::peer::{Interims, Upgraded};
-use content::Content;
+use crate::http1::DISCONNECT;
+use crate::http1::shutdown::Leaving;
+use crate::http1::socket::Socket;
+use crate::http1::{Interims, Upgraded};
+use body::Content;
+use connection::{Last, Patience, Wire};
 use head::Head;
-use wire::{Last, Patience, Wire};
 
 /// Serves `stream` until its end with `app`, one request after the other. Once the process is `leaving`, a client that
 /// is idle is left, and another behind its answer.
-pub(super) async fn serve<S, A>(
+pub async fn serve<S, A>(
     stream: S,
     peer: SocketAddr,
     app: &A,
@@ -90,7 +90,7 @@ pub(super) async fn serve<S, A>(
             Err(_gone) => return,
         }
     };
-    Box::pin(wire::end(&wire, last, leaving)).await;
+    Box::pin(connection::end(&wire, last, leaving)).await;
 }
 
 /// Says why there is no request; there will be no other.
@@ -99,7 +99,7 @@ where
     S: Socket,
 {
     // Whoever does not take it goes without.
-    let _ = wire::write(wire, error.bare()).await;
+    let _ = connection::write(wire, error.bare()).await;
     Ok(false)
 }
 
@@ -148,7 +148,7 @@ where
             }
         });
         match next.await? {
-            Some(interim) => Box::pin(answer::interim(wire, interim)).await?,
+            Some(interim) => Box::pin(response::interim(wire, interim)).await?,
             None => break answered.take(),
         }
     };
@@ -165,5 +165,5 @@ where
         return Err(io::ErrorKind::ConnectionAborted.into());
     }
     let keeps = head.keeps && !leaving.has_begun() && response.head().keep_alive();
-    answer::send(wire, response, head.client, keeps).await
+    response::send(wire, response, head.client, keeps).await
 }

@@ -9,7 +9,7 @@ mod connect;
 mod connection;
 mod head;
 mod pool;
-mod reply;
+mod response;
 mod stream;
 
 use std::sync::Arc;
@@ -19,12 +19,13 @@ use actix_web::http::{Method, Uri};
 use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 
-use super::{Body, PeerError, Reply, Request};
 use crate::config::{PeerUrl, Transport};
+use crate::http1::Body;
+use crate::peer::{PeerError, Reply, Request};
 pub use connect::Way;
 use connection::Failure;
 use pool::Pool;
-use reply::Received;
+use response::Received;
 
 /// The way to a role in another process; cheap to clone, and bound to its thread.
 #[derive(Clone)]
@@ -57,7 +58,7 @@ impl Peer {
     ///
     /// A kept connection may turn out to be closed just when it is used; a request that may be
     /// repeated is then sent once more, over a new one.
-    pub(super) async fn exchange(
+    pub async fn exchange(
         &self,
         request: &Request,
         body: Body,
@@ -81,7 +82,7 @@ impl Peer {
             answer => answer,
         };
         let pool = self.pool.clone();
-        let following = match reply::receive(answer?, is_head, connection, pool, permit) {
+        let following = match response::receive(answer?, is_head, connection, pool, permit) {
             Received::All(reply) => return Ok(reply),
             // Boxed, as what is rare is all along the way: what is common does not carry it.
             Received::Some(reply, rest) => Box::pin(rest.follow(reply)),

@@ -8,9 +8,9 @@ use actix_web::http::{Method, Uri, Version};
 use actix_web::web::BytesMut;
 use memchr::memchr_iter;
 
-use super::answer::Client;
+use super::response::Client;
 use crate::error::{Error, Kind};
-use crate::peer::lines::{Framing, FramingError, Lines, lower_version, place, says};
+use crate::http1::lines::{Framing, FramingError, Lines, lower_version, place, says};
 
 /// The largest head, in bytes, and the most lines in it. The edge asks for less, and says so under the request's own
 /// id.

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
-use super::super::PeerError;
 use super::connect::Way;
 use super::connection::Connection;
 use crate::config::Transport;
+use crate::peer::PeerError;
 
 /// A connection is given up after this long, so that a moved address is noticed.
 const LIFETIME: Duration = Duration::from_secs(600);

@@ -16,7 +16,7 @@ use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use tokio::time::timeout;
 
-use super::super::date;
+use crate::http1::date;
 
 /// Headers of the connection, which HTTP/2 forbids (RFC 9113, section 8.2.2).
 const OF_THE_CONNECTION: [HeaderName; 5] = [

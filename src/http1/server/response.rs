@@ -13,11 +13,11 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, TRANSFER_ENCODING};
 use actix_web::web::{Bytes, BytesMut};
 
-use super::super::date;
-use super::super::socket::Socket;
-use super::wire::{self, Wire};
-use crate::peer::lines::{header, line};
-use crate::peer::{Interim, chunks};
+use super::connection::{self as wire, Wire};
+use crate::http1::date;
+use crate::http1::lines::{header, line};
+use crate::http1::socket::Socket;
+use crate::http1::{Interim, chunks};
 
 /// What is sent at once, in bytes, if there is as much.
 const BUFFER: usize = 32 * 1024;

@@ -7,9 +7,10 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, UPGRADE};
 use actix_web::web::BytesMut;
 
-use super::super::lines::{Framing, Lines, header, line, lower_version, words};
-use super::super::{Body, Headers, Request, is_hop_by_hop};
 use super::origin_form;
+use crate::http1::lines::{Framing, Lines, header, line, lower_version, words};
+use crate::http1::{Body, Headers};
+use crate::peer::{Request, is_hop_by_hop};
 
 /// The largest head of an answer, in bytes, and the most header lines in it.
 const LIMIT: usize = 64 * 1024;
