@@ -1,13 +1,14 @@
 //! The command line: the program's whole surface.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+
+use crate::node::Role;
 
 /// The shop back end: every role in one process, or each in its own.
 ///
@@ -56,36 +57,8 @@ pub struct Global {
 impl Global {
     /// The roles of this process, each once, the gateway first.
     pub fn roles(&self) -> Vec<Role> {
-        let every = Role::value_variants().iter().copied();
+        let every = Role::ALL.iter().copied();
         every.filter(|role| self.roles.is_empty() || self.roles.contains(role)).collect()
-    }
-}
-
-/// A part of the shop that can run by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Role {
-    /// The one address that clients know
-    Gateway,
-    /// Accounts, tokens and the dashboard
-    User,
-    /// The catalogue
-    Product,
-}
-
-impl Role {
-    /// As it is written on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Gateway => "gateway",
-            Self::User => "user",
-            Self::Product => "product",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 

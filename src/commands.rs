@@ -314,7 +314,7 @@ fn reachable(mut address: SocketAddr) -> (SocketAddr, Option<SocketAddr>) {
 pub fn check_config(global: &Global) -> Result<(), Failure> {
     let (settings, effective) = load(global)?;
     let roles = global.roles();
-    let checked = actix_rt::System::new().block_on(node::check(&settings, &effective, &roles));
+    let checked = actix_rt::System::new().block_on(node::check(settings, &effective, &roles));
     say(&effective.to_string())?;
     Ok(checked?)
 }

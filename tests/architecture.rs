@@ -7,10 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module of the crate, and the modules that its code may name. `node` may name every one.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("main", &["cli", "commands"]),
     ("commands", &["node", "cli", "config", "contract", "telemetry", "tls"]),
-    ("cli", &[]),
+    // The roles that can be named are those of the table.
+    ("cli", &["node"]),
     ("gateway", ROLE),
     ("user", ROLE),
     ("product", ROLE),
@@ -37,6 +38,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("http2", &["config", "http1"]),
     ("storage", &["config", "deadline", "error"]),
     ("telemetry", &["config"]),
+    ("role", &["auth", "config", "middleware", "peer", "readiness"]),
     ("readiness", &[]),
     ("deadline", &[]),
     ("tls", &[]),
@@ -51,6 +53,7 @@ const ROLE: &[&str] = &[
     "error",
     "http1",
     "readiness",
+    "role",
     "storage",
     "peer",
 ];

@@ -56,6 +56,22 @@ impl Error {
     }
 }
 
+/// A setting that does not work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct SettingError {
+    /// The setting.
+    pub key: Cow<'static, str>,
+    /// What is wrong with its value.
+    pub problem: String,
+}
+
+impl<K: Into<Cow<'static, str>>> From<(K, String)> for SettingError {
+    fn from((key, problem): (K, String)) -> Self {
+        Self { key: key.into(), problem }
+    }
+}
+
 /// The effective value of every key, and where it came from.
 #[derive(Debug)]
 pub struct Effective(BTreeMap<String, (String, String)>);
@@ -71,6 +87,11 @@ impl Effective {
         let value = |all: &'a Self, key: &str| all.0.get(key).map(|(value, _)| value);
         let keys = self.0.keys().chain(other.0.keys().filter(|key| !self.0.contains_key(*key)));
         keys.filter(move |key| value(self, key) != value(other, key)).map(String::as_str)
+    }
+
+    /// Says where the value of the setting came from that does not work.
+    pub fn explain(&self, SettingError { key, problem }: SettingError) -> Error {
+        self.blame(&key, problem)
     }
 
     /// Says that the value of `key` does not work, and where it came from; not what it is where it is a secret.

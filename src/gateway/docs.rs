@@ -53,7 +53,7 @@ impl Text {
 
 /// All of it; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Docs {
+pub(super) struct Docs {
     /// Made when it is first asked for: most processes never are.
     document: Arc<LazyLock<Text, Box<dyn FnOnce() -> Text + Send>>>,
     page: Text,
@@ -63,7 +63,7 @@ pub struct Docs {
 
 impl Docs {
     /// Of the API that `document` describes, which is JSON.
-    pub fn new(document: impl FnOnce() -> Bytes + Send + 'static) -> Self {
+    pub(super) fn new(document: impl FnOnce() -> Bytes + Send + 'static) -> Self {
         let of = |content_type, body: &'static str| {
             Text::new(content_type, Bytes::from_static(body.as_bytes()))
         };

@@ -14,6 +14,7 @@ mod rewrite;
 mod table;
 pub mod upstream;
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -27,11 +28,12 @@ use utoipa::openapi::OpenApi;
 use utoipa::{OpenApi as _, ToSchema};
 
 use crate::auth::{Mode, anyone, public};
-use crate::config::{self, Networks, Transport};
-use crate::middleware::{self, Edge, Path, RoleService, path};
-use crate::peer::{Peer, Trusted};
+use crate::config::{self, Networks, Origins, SettingError, Settings};
+use crate::middleware::{self, Edge, HeadLimit, Path, RoleService, SecurityHeaders, cors, path};
+use crate::peer::Trusted;
 use crate::readiness::Check;
-pub use docs::Docs;
+use crate::role::{Parts, Role, Surroundings};
+use docs::Docs;
 use health::Roles;
 use limit::Limiter;
 use plan::Plan;
@@ -43,12 +45,14 @@ use upstream::Report;
 /// The role, as far as a process has one of it; cheap to clone. Each worker thread takes its [`Gateway::app`].
 #[derive(Clone, Debug)]
 pub struct Gateway {
-    roles: &'static [&'static str],
+    /// The roles that are behind it.
+    behind: Vec<&'static str>,
     trusted_proxies: Networks,
     limits: limit::Shared,
     compress: bool,
     scheme: &'static str,
     current: Arc<Current>,
+    docs: Docs,
 }
 
 #[derive(Debug)]
@@ -57,47 +61,65 @@ struct Current {
     plan: RwLock<Arc<Plan>>,
 }
 
-impl Gateway {
-    /// The gateway that `options` describe, in a process that reaches `roles` by name.
-    ///
-    /// # Errors
-    /// The setting that does not work, and what is wrong with it.
-    pub fn build(
-        options: &config::Gateway,
-        roles: &'static [&'static str],
-    ) -> Result<Self, (String, String)> {
-        let plan = RwLock::new(Arc::new(Plan::compile(options, roles)?));
+impl Role for Gateway {
+    const NAME: &'static str = "gateway";
+    const ABOUT: &'static str = "The one address that clients know";
+    const IS_PUBLIC: bool = true;
+
+    fn asks(_: Mode) -> &'static [&'static str] {
+        &["user", "product"]
+    }
+
+    fn addresses(settings: &Settings) -> (SocketAddr, SocketAddr) {
+        (settings.gateway.listen, settings.gateway.management)
+    }
+
+    fn validate(settings: &Settings, behind: &[&'static str]) -> Result<(), SettingError> {
+        Plan::compile(&settings.gateway, behind)?;
+        let limits = limit::Shared::new(&settings.gateway).open();
+        Ok(limits.map(drop).map_err(|problem| ("gateway.limits_url", problem))?)
+    }
+
+    async fn build(parts: &Parts) -> Result<Self, SettingError> {
+        let options = &parts.settings.gateway;
+        let plan = RwLock::new(Arc::new(Plan::compile(options, &parts.behind)?));
         let current = Arc::new(Current { version: AtomicU64::new(0), plan });
-        let limits = limit::Shared::new(options);
-        limits.open().map_err(|problem| ("gateway.limits_url".to_owned(), problem))?;
-        let trusted_proxies = options.trusted_proxies.clone();
-        let compress = options.compress;
-        let scheme = if options.tls_certificate.is_some() { "https" } else { "http" };
-        Ok(Self { roles, trusted_proxies, limits, compress, scheme, current })
+        let (mode, document) = (parts.mode, parts.document);
+        Ok(Self {
+            behind: parts.behind.clone(),
+            trusted_proxies: options.trusted_proxies.clone(),
+            limits: limit::Shared::new(options),
+            compress: options.compress,
+            scheme: if options.tls_certificate.is_some() { "https" } else { "http" },
+            current,
+            docs: Docs::new(move || document(mode)),
+        })
     }
 
-    /// Takes other routes from now on, on all threads; requests that have begun go on with those of before. What is
-    /// elsewhere over `https` is reached with `tls`.
-    ///
-    /// # Errors
-    /// The setting that does not work, and what is wrong with it; nothing has changed then.
-    pub fn reload(
-        &self,
-        options: &config::Gateway,
-        tls: Option<Arc<ClientConfig>>,
-    ) -> Result<(), (String, String)> {
-        let mut plan = Plan::compile(options, self.roles)?;
-        plan.tls = tls;
-        let (_, before) = self.plan();
-        plan.inherit(&before);
-        before.answers.hand_over(&plan.answers);
-        *self.current.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
-        self.current.version.fetch_add(1, Ordering::Release);
-        Ok(())
+    fn app(self, surroundings: Surroundings) -> App<impl RoleService + use<>> {
+        let Surroundings { edge, peers, settings, tls, .. } = surroundings;
+        let options = &settings.gateway;
+        let edge = Edge {
+            head_limit: HeadLimit::of_clients(settings.server.header_limit),
+            security: Some(SecurityHeaders::new(options.hsts)),
+            cors: cors_policy(options),
+            trusted: Trusted::Proxies(self.trusted_proxies.clone()),
+            ..edge
+        };
+        let proxy = Rc::new(Proxy {
+            tables: Tables::new(self.clone(), peers.clone(), settings.transport.clone(), tls),
+            limiter: self.limiter(),
+            own: paths().iter().map(Path::pattern).collect(),
+            compress: self.compress,
+            scheme: self.scheme,
+            trusted_proxies: self.trusted_proxies,
+            bounds: edge.bounds(),
+        });
+        let roles = Data::new(Roles(peers));
+        edge.app_behind(proxy, |routes| configure(routes, roles, self.docs))
     }
 
-    /// What it needs.
-    pub fn checks(&self) -> Vec<Check> {
+    fn checks(&self) -> Vec<Check> {
         let counts = self.limiter().readiness().map(|check| {
             let (gateway, check) = (self.clone(), Rc::new(check));
             Check::optional(check.name, move || {
@@ -113,13 +135,57 @@ impl Gateway {
         counts.into_iter().collect()
     }
 
+    /// What else it leads to is not its own.
+    fn openapi(mode: Mode) -> OpenApi {
+        middleware::document(Written::openapi(), &paths(), mode)
+    }
+}
+
+/// What scripts of other origins may do at the gateway; nothing where that is not set.
+fn cors_policy(options: &config::Gateway) -> Option<cors::Policy> {
+    let origins = match &options.cors_origins {
+        Origins::None => return None,
+        Origins::Any => None,
+        Origins::Named(named) => Some(named.clone()),
+    };
+    Some(cors::Policy::new(&cors::Options {
+        origins,
+        methods: options.cors_methods.0.clone(),
+        headers: options.cors_headers.0.clone(),
+        expose: options.cors_expose.0.clone(),
+        credentials: options.cors_credentials,
+        max_age: options.cors_max_age,
+    }))
+}
+
+impl Gateway {
+    /// Takes other routes from now on, on all threads; requests that have begun go on with those of before. What is
+    /// elsewhere over `https` is reached with `tls`.
+    ///
+    /// # Errors
+    /// The setting that does not work, and what is wrong with it; nothing has changed then.
+    pub fn reload(
+        &self,
+        options: &config::Gateway,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Result<(), SettingError> {
+        let mut plan = Plan::compile(options, &self.behind)?;
+        plan.tls = tls;
+        let (_, before) = self.plan();
+        plan.inherit(&before);
+        before.answers.hand_over(&plan.answers);
+        *self.current.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
+        self.current.version.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
     /// How its upstreams are.
     pub fn upstreams(&self) -> Vec<Report> {
         self.plan().1.upstreams.iter().map(|upstream| upstream.state.report()).collect()
     }
 
     fn limiter(&self) -> Limiter {
-        // Gateway::build has seen that it can be had.
+        // Gateway::validate has seen that it can be had.
         self.limits.open().unwrap_or_else(|error| unreachable!("{error}"))
     }
 
@@ -132,33 +198,6 @@ impl Gateway {
         let version = self.version();
         let plan = self.current.plan.read().unwrap_or_else(PoisonError::into_inner);
         (version, plan.clone())
-    }
-
-    /// The application of one worker thread behind `edge`, which reaches the roles by `peers`, and what is elsewhere over
-    /// `https` with `tls`.
-    pub fn app(
-        &self,
-        edge: Edge,
-        peers: Vec<(&'static str, Peer)>,
-        transport: &Transport,
-        docs: Docs,
-        tls: Option<Arc<ClientConfig>>,
-    ) -> App<impl RoleService + use<>> {
-        let trusted_proxies = self.trusted_proxies.clone();
-        let roles = Data::new(Roles(peers.clone()));
-        let tables = Tables::new(self.clone(), peers, transport.clone(), tls);
-        let bounds = edge.bounds();
-        let proxy = Rc::new(Proxy {
-            tables,
-            limiter: self.limiter(),
-            own: paths().iter().map(Path::pattern).collect(),
-            compress: self.compress,
-            scheme: self.scheme,
-            trusted_proxies: trusted_proxies.clone(),
-            bounds,
-        });
-        let edge = Edge { trusted: Trusted::Proxies(trusted_proxies), ..edge };
-        edge.app_behind(proxy, |routes| configure(routes, roles, docs))
     }
 }
 
@@ -191,11 +230,6 @@ fn paths() -> Vec<Path> {
 )]
 struct Written;
 
-/// The role's part of the OpenAPI document, where `auth.mode` is `mode`. What else it leads to is not its own.
-pub fn openapi(mode: Mode) -> OpenApi {
-    middleware::document(Written::openapi(), &paths(), mode)
-}
-
 /// That the shop is there.
 #[derive(Serialize, ToSchema)]
 struct Welcome {
@@ -223,6 +257,6 @@ mod tests {
 
     #[test]
     fn every_route_is_documented_and_nothing_else() {
-        assert_eq!(middleware::differences(&openapi(Mode::Enforced), &paths()), [""; 0]);
+        assert_eq!(middleware::differences(&Gateway::openapi(Mode::Enforced), &paths()), [""; 0]);
     }
 }

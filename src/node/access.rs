@@ -1,8 +1,7 @@
 //! Whether this process asks everybody who they are.
 
-use super::{all_in_one, listen_address, listening};
+use super::{Role, all_in_one, listening};
 use crate::auth::{AUDIT, Hosts, Mode};
-use crate::cli::Role;
 use crate::config::{self, AuthMode, Effective, Settings};
 use crate::server::Listener;
 
@@ -15,7 +14,7 @@ pub(super) fn mode(
     effective: &Effective,
     roles: &[Role],
 ) -> Result<Mode, config::Error> {
-    let mut addresses = listening(roles).map(|role| listen_address(settings, role));
+    let mut addresses = listening(roles).map(|role| role.listen_address(settings));
     let exposed = addresses.find(|(_, address)| !address.ip().is_loopback());
     let open = match settings.auth.mode {
         AuthMode::Open => true,

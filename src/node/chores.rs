@@ -3,8 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::{Failure, store_key};
-use crate::cli::Role;
+use super::{Failure, Role};
 use crate::config::{self, Effective, Settings, SqlUrl, hide};
 use crate::contract::UserRole;
 pub use crate::storage::copy::Existing;
@@ -23,12 +22,7 @@ pub async fn migrate(
 ) -> Result<Vec<String>, config::Error> {
     let mut applied = Vec::new();
     for role in roles {
-        let outcome = match role {
-            Role::Gateway => Ok(Vec::new()),
-            Role::User => user::migrate(&settings.user).await,
-            Role::Product => product::migrate(&settings.product).await,
-        };
-        applied.extend(outcome.map_err(|problem| effective.blame(store_key(*role), problem))?);
+        applied.extend(role.migrate(settings).await.map_err(|error| effective.explain(error))?);
     }
     Ok(applied)
 }
@@ -43,7 +37,7 @@ pub async fn seed(
     count: u32,
     progress: impl Fn(u32),
 ) -> Result<usize, Failure> {
-    let key = store_key(Role::Product);
+    let key = Role::Product.store();
     let seeded = product::seed(&settings.product, count, progress).await;
     seeded.map_err(|error| effective.blame(key, error).into())
 }

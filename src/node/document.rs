@@ -3,8 +3,9 @@
 use actix_web::web::Bytes;
 use utoipa::openapi::{ContactBuilder, InfoBuilder, License, OpenApi, Paths, Server};
 
+use super::Role;
 use crate::auth::Mode;
-use crate::{gateway, middleware, product, user};
+use crate::middleware;
 
 /// An expression of SPDX.
 const LICENSE: &str = env!("CARGO_PKG_LICENSE");
@@ -32,8 +33,8 @@ fn openapi(mode: Mode) -> OpenApi {
     let mut document = OpenApi::new(info, Paths::new());
     document.servers = Some(vec![Server::new("/")]);
     document.components = Some(middleware::components());
-    for part in [gateway::openapi(mode), user::openapi(mode), product::openapi(mode)] {
-        document.merge(part);
+    for role in Role::ALL {
+        document.merge(role.openapi(mode));
     }
     middleware::prune(&mut document);
     document

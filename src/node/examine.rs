@@ -1,20 +1,19 @@
 //! What a start looks at before it begins, and `app check-config` too: whatever stops the one stops the other.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use super::tls::Tls;
-use super::{access, check_peers, house, listen_address, listening, management_address};
-use crate::auth::Mode;
-use crate::cli::Role;
+use super::{Role, access, check_peers, document, listening, management_address, roles};
+use crate::auth::Verifier;
 use crate::config::{self, Effective, Settings};
-use crate::gateway::Gateway;
-use crate::{product, server, user};
+use crate::role::Parts;
+use crate::server;
 
-/// What the settings say of a process, beside the settings.
+/// What the settings say of a process.
 pub(super) struct Examined {
-    pub(super) mode: Mode,
+    pub(super) parts: Parts,
     pub(super) tls: Tls,
-    pub(super) gateway: Gateway,
 }
 
 /// Looks at what of the settings takes more than a look at each: what goes together, and the files that they name. Makes
@@ -23,29 +22,34 @@ pub(super) struct Examined {
 /// # Errors
 /// The setting that does not work.
 pub(super) async fn examine(
-    settings: &Settings,
+    settings: &Arc<Settings>,
     effective: &Effective,
-    roles: &[Role],
+    running: &[Role],
 ) -> Result<Examined, config::Error> {
     // What is wrong with the settings alone comes before what they need and do not find.
-    let gateway = house::gateway(settings, effective)?;
-    let mode = access::mode(settings, effective, roles)?;
-    check_peers(settings, effective, roles, mode)?;
-    let tls = Tls::load(settings, effective, roles, mode)?;
-    check_addresses(settings, effective, roles)?;
-    let blame = |(key, problem): (&str, String)| effective.blame(key, problem);
-    if roles.contains(&Role::Product) {
-        product::check(&settings.product).await.map_err(blame)?;
+    for role in Role::ALL {
+        role.validate(settings).map_err(|error| effective.explain(error))?;
     }
-    if roles.contains(&Role::User) {
-        user::check(&settings.user, mode).map_err(blame)?;
+    let mode = access::mode(settings, effective, running)?;
+    check_peers(settings, effective, running, mode)?;
+    let tls = Tls::load(settings, effective, running, mode)?;
+    check_addresses(settings, effective, running)?;
+    let parts = Parts {
+        settings: settings.clone(),
+        mode,
+        verifier: Arc::new(Verifier::new(&settings.auth)),
+        behind: roles::behind(),
+        document: document::document,
+    };
+    for role in roles::start_order().iter().filter(|role| running.contains(role)) {
+        role.check(&parts).await.map_err(|error| effective.explain(error))?;
     }
-    Ok(Examined { mode, tls, gateway })
+    Ok(Examined { parts, tls })
 }
 
 /// Where a process of `roles` listens, and the settings that say so.
-fn addresses(settings: &Settings, roles: &[Role]) -> Vec<(&'static str, SocketAddr)> {
-    let listens = listening(roles).map(|role| listen_address(settings, role));
+fn addresses(settings: &Settings, roles: &[Role]) -> Vec<(String, SocketAddr)> {
+    let listens = listening(roles).map(|role| role.listen_address(settings));
     [management_address(settings, roles)].into_iter().chain(listens).collect()
 }
 
@@ -85,7 +89,7 @@ pub(super) fn check_listeners(
     roles: &[Role],
 ) -> Result<(), config::Error> {
     let mut addresses = addresses(settings, roles).into_iter();
-    addresses.try_for_each(|(key, address)| server::check_bind(key, address, effective))
+    addresses.try_for_each(|(key, address)| server::check_bind(&key, address, effective))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod document;
 mod examine;
 mod house;
 mod reload;
+mod roles;
 mod tls;
 mod watchdog;
 
@@ -20,20 +21,18 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
 use crate::auth::Mode;
-use crate::cli::Role;
-use crate::config::{self, Effective, PeerUrl, Settings, Sources};
+use crate::config::{self, Effective, Settings, Sources};
 use crate::server::{self, Listener, Readiness};
 use examine::{check_listeners, examine};
 use house::House;
+pub use roles::Role;
+use roles::start_order;
 use tls::Tls;
 
 pub use chores::{
     Existing, copy, create_user, enable_user, migrate, promote_user, rotate_keys, seed,
     set_password,
 };
-
-/// Roles start in this order, each after those it asks for its answers, and stop in its reverse.
-const START_ORDER: [Role; 3] = [Role::Product, Role::User, Role::Gateway];
 
 /// What the system sends a process that writes beyond the largest file that it may have (SIGXFSZ): the number is that
 /// of Linux and of the BSDs. Unless it is taken, it ends the process; the write fails either way.
@@ -73,14 +72,14 @@ pub async fn run(
     let settings = Arc::new(settings);
     watchdog::start(settings.server.drain_delay + settings.server.drain_timeout)?;
     let examined = examine(&settings, &effective, roles).await?;
-    let mode = examined.mode;
+    let mode = examined.parts.mode;
     let management = bind_management(&settings, &effective, roles)?;
     let listeners = bind(&settings, &effective, roles, &examined.tls)?;
-    let house = House::build(settings.clone(), &effective, roles, examined).await?;
+    let house = House::build(&effective, roles, examined).await?;
     let readiness = house.readiness.clone();
     house.pulses.follow();
     actix_rt::spawn(house.clone().follow_keys());
-    actix_rt::spawn(readiness.clone().watch(house.checks()?));
+    actix_rt::spawn(readiness.clone().watch(house.checks()));
 
     access::warn(mode, &listeners);
     announce(roles, &listeners);
@@ -149,47 +148,16 @@ async fn drain(
     log::info!("stopped");
 }
 
-/// The management address of a process that runs `roles`: that of its first role.
-pub fn management_address(settings: &Settings, roles: &[Role]) -> (&'static str, SocketAddr) {
-    match roles.first() {
-        Some(Role::User) => ("user.management", settings.user.management),
-        Some(Role::Product) => ("product.management", settings.product.management),
-        Some(Role::Gateway) | None => ("gateway.management", settings.gateway.management),
-    }
-}
-
-fn store_key(role: Role) -> &'static str {
-    match role {
-        Role::Gateway => "gateway",
-        Role::User => "user.database_url",
-        Role::Product => "product.database_url",
-    }
-}
-
-/// The roles that `role` asks. Who must know of everybody who they are asks the user role how to tell.
-fn asks(role: Role, mode: Mode) -> &'static [Role] {
-    match (role, mode) {
-        (Role::Gateway, _) => &[Role::User, Role::Product],
-        (Role::User, _) => &[Role::Product],
-        (Role::Product, Mode::Enforced) => &[Role::User],
-        (Role::Product, Mode::Open) => &[],
-    }
+/// The management address of a process that runs `roles`, and the setting that says so: that of its first role.
+pub fn management_address(settings: &Settings, roles: &[Role]) -> (String, SocketAddr) {
+    roles.first().unwrap_or(&Role::Gateway).management_address(settings)
 }
 
 /// The roles of other processes that a process of `roles` asks.
 fn asks_away(roles: &[Role], mode: Mode) -> impl Iterator<Item = Role> {
-    let asked = move |role: &Role| roles.iter().any(|asking| asks(*asking, mode).contains(role));
-    let away = START_ORDER.into_iter().filter(|role| !roles.contains(role));
+    let asked = move |role: &Role| roles.iter().any(|asking| asking.asks(mode).any(|r| r == *role));
+    let away = start_order().into_iter().filter(|role| !roles.contains(role));
     away.filter(asked)
-}
-
-/// The URL of a role outside this process, and the setting it comes from.
-fn peer_url(settings: &Settings, role: Role) -> (&'static str, &'static str, Option<&PeerUrl>) {
-    match role {
-        Role::User => ("peers.user", "USER_URL", settings.peers.user.as_ref()),
-        Role::Product => ("peers.product", "PRODUCT_URL", settings.peers.product.as_ref()),
-        Role::Gateway => ("peers.gateway", "GATEWAY_URL", None),
-    }
 }
 
 /// Looks at what stops a start of `roles`, beside what others have to do with: addresses in use, and stores that do not
@@ -198,12 +166,13 @@ fn peer_url(settings: &Settings, role: Role) -> (&'static str, &'static str, Opt
 /// # Errors
 /// The setting that does not work.
 pub async fn check(
-    settings: &Settings,
+    settings: Settings,
     effective: &Effective,
     roles: &[Role],
 ) -> Result<(), config::Error> {
-    examine(settings, effective, roles).await?;
-    check_listeners(settings, effective, roles)
+    let settings = Arc::new(settings);
+    examine(&settings, effective, roles).await?;
+    check_listeners(&settings, effective, roles)
 }
 
 /// Every role that a role of this process asks must run here or have a URL.
@@ -214,15 +183,14 @@ fn check_peers(
     mode: Mode,
 ) -> Result<(), config::Error> {
     for role in roles {
-        for asked in asks(*role, mode).iter().filter(|asked| !roles.contains(asked)) {
-            let (key, name, url) = peer_url(settings, *asked);
-            if url.is_none() {
-                let problem = format!(
-                    "the {role} role asks the {asked} role, which does not run in this process; \
-                     set {name}=http://host:port or add --role {asked}"
-                );
-                return Err(effective.blame(key, problem));
-            }
+        let mut away = role.asks(mode).filter(|asked| !roles.contains(asked));
+        if let Some(asked) = away.find(|asked| asked.url(settings).is_none()) {
+            let variable = asked.name().to_uppercase();
+            let problem = format!(
+                "the {role} role asks the {asked} role, which does not run in this process; \
+                 set {variable}_URL=http://host:port or add --role {asked}"
+            );
+            return Err(effective.blame(asked.peer_key(), problem));
         }
     }
     Ok(())
@@ -234,7 +202,7 @@ fn bind_management(
     roles: &[Role],
 ) -> Result<Listener, config::Error> {
     let (key, address) = management_address(settings, roles);
-    server::bind(key, address, effective)
+    server::bind(&key, address, effective)
 }
 
 /// Binds the roles' addresses in start order.
@@ -245,32 +213,23 @@ fn bind(
     tls: &Tls,
 ) -> Result<Vec<(Role, Listener)>, config::Error> {
     let bound = listening(roles).map(|role| {
-        let (key, address) = listen_address(settings, role);
-        Ok((role, server::bind(key, address, effective)?.secured(tls.listener(role))))
+        let (key, address) = role.listen_address(settings);
+        Ok((role, server::bind(&key, address, effective)?.secured(tls.listener(role))))
     });
     bound.collect()
 }
 
 /// Whether `roles` are all there are.
 fn all_in_one(roles: &[Role]) -> bool {
-    START_ORDER.iter().all(|role| roles.contains(role))
+    Role::ALL.iter().all(|role| roles.contains(role))
 }
 
 /// Those of `roles` that listen, in start order. With every role in this process nobody outside asks for any
 /// but the gateway.
 fn listening(roles: &[Role]) -> impl Iterator<Item = Role> {
     let all_in_one = all_in_one(roles);
-    let listens = move |role: &Role| *role == Role::Gateway || !all_in_one;
-    START_ORDER.into_iter().filter(|role| roles.contains(role)).filter(listens)
-}
-
-/// Where `role` listens, and the setting that says so.
-fn listen_address(settings: &Settings, role: Role) -> (&'static str, SocketAddr) {
-    match role {
-        Role::Gateway => ("gateway.listen", settings.gateway.listen),
-        Role::User => ("user.listen", settings.user.listen),
-        Role::Product => ("product.listen", settings.product.listen),
-    }
+    let listens = move |role: &Role| role.is_public() || !all_in_one;
+    start_order().into_iter().filter(|role| roles.contains(role)).filter(listens)
 }
 
 fn announce(roles: &[Role], listeners: &[(Role, Listener)]) {

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use rustls::{ClientConfig, ServerConfig};
 
-use super::{asks_away, peer_url};
+use super::{Role, asks_away};
 use crate::auth::Mode;
-use crate::cli::Role;
 use crate::config::{self, Effective, PeerUrl, Settings};
 use crate::tls::{self, File, Mutual, Problem};
 
@@ -32,11 +31,13 @@ impl Tls {
         mode: Mode,
     ) -> Result<Self, config::Error> {
         let gateway = gateway(settings, effective)?;
-        let peers = asks_away(roles, mode).map(|role| peer_url(settings, role));
-        let peers = peers.filter_map(|(key, _, url)| Some((key, url?))).collect::<Vec<_>>();
+        let peers = asks_away(roles, mode);
+        let peers =
+            peers.filter_map(|role| Some((role.peer_key().to_owned(), role.url(settings)?)));
+        let peers = peers.collect::<Vec<_>>();
         let Some(mutual) = mutual(settings, effective)? else {
-            let others = upstreams(settings).filter(|_| roles.contains(&Role::Gateway));
-            let asked = peers.iter().map(|(key, url)| ((*key).to_owned(), *url)).chain(others);
+            let others = upstreams(settings).filter(|_| roles.iter().any(|role| role.is_public()));
+            let asked = peers.into_iter().chain(others);
             let client = platform(asked, effective)?;
             return Ok(Self { gateway, roles: None, client });
         };
@@ -53,7 +54,7 @@ impl Tls {
 
     /// What the listener of `role` speaks, unless that is plain HTTP.
     pub(super) fn listener(&self, role: Role) -> Option<Arc<ServerConfig>> {
-        if role == Role::Gateway { self.gateway.clone() } else { self.roles.clone() }
+        if role.is_public() { self.gateway.clone() } else { self.roles.clone() }
     }
 
     /// How a role is asked whose URL is `https`.

@@ -6,14 +6,18 @@ mod model;
 mod seed;
 mod store;
 
+use std::net::SocketAddr;
+
+use actix_web::App;
 use actix_web::web::{Data, ServiceConfig};
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 
 use crate::auth::{Mode, admin, anyone};
-use crate::config;
-use crate::middleware::{self, Path, path};
+use crate::config::{self, PeerUrl, SettingError, Settings};
+use crate::middleware::{self, Path, RoleService, path};
 use crate::readiness::Check;
+use crate::role::{Parts, Role, Surroundings};
 use crate::storage::Preparing;
 use crate::storage::copy::{self, Copied, Existing, Progress};
 use cache::Cache;
@@ -21,9 +25,9 @@ use store::{Place, Store};
 
 pub use seed::seed;
 
-/// The role, as far as a process has one of it; each worker thread takes its [`Role::routes`].
+/// The role, as far as a process has one of it; each worker thread takes its [`Role::app`].
 #[derive(Clone, Debug)]
-pub struct Role {
+pub struct Catalogue {
     place: Place,
     cache: cache::Shared,
 }
@@ -35,47 +39,61 @@ struct Shared {
     cache: Cache,
 }
 
-impl Role {
-    /// The role, with its tables up to date where they are in a file. Those on a server follow once it
-    /// answers; see [`Role::checks`].
-    ///
-    /// # Errors
-    /// What is wrong with `product.database_url`.
-    pub async fn build(options: config::Product) -> Result<Self, String> {
-        let place = Place::find(&options).await?;
+impl Role for Catalogue {
+    const NAME: &'static str = "product";
+    const ABOUT: &'static str = "The catalogue";
+    const STORE: &'static str = DATABASE_URL;
+    const PEER: &'static str = "peers.product";
+
+    /// Who must know of everybody who they are asks the user role how to tell.
+    fn asks(mode: Mode) -> &'static [&'static str] {
+        match mode {
+            Mode::Enforced => &["user"],
+            Mode::Open => &[],
+        }
+    }
+
+    fn addresses(settings: &Settings) -> (SocketAddr, SocketAddr) {
+        (settings.product.listen, settings.product.management)
+    }
+
+    fn url(settings: &Settings) -> Option<&PeerUrl> {
+        settings.peers.product.as_ref()
+    }
+
+    async fn check(parts: &Parts) -> Result<(), SettingError> {
+        let options = &parts.settings.product;
+        Place::check(options).await.map_err(|problem| (DATABASE_URL, problem))?;
+        let cache = cache::Shared::new(options).open();
+        Ok(cache.map(drop).map_err(|problem| ("product.cache_url", problem))?)
+    }
+
+    /// Its tables are up to date where they are in a file. Those on a server follow once it answers; see
+    /// [`Role::checks`].
+    async fn build(parts: &Parts) -> Result<Self, SettingError> {
+        let options = &parts.settings.product;
+        let place = Place::find(options).await.map_err(|problem| (DATABASE_URL, problem))?;
         if place.is_embedded() {
-            place.prepare().await?;
+            place.prepare().await.map_err(|problem| (DATABASE_URL, problem))?;
         }
         // So that each worker thread can open what it needs without a surprise.
-        place.open()?;
-        Ok(Self { place, cache: cache::Shared::new(&options) })
+        place.open().map_err(|problem| (DATABASE_URL, problem))?;
+        Ok(Self { place, cache: cache::Shared::new(options) })
     }
 
-    /// The routes of one worker thread.
-    ///
-    /// # Errors
-    /// What is wrong with the role's settings; [`check`] and [`Role::build`] have seen that there is nothing.
-    pub fn routes(&self) -> Result<impl FnOnce(&mut ServiceConfig) + use<>, String> {
-        let shared = Data::new(Shared { products: self.place.open()?, cache: self.cache.open()? });
-        Ok(move |routes: &mut ServiceConfig| configure(routes, shared))
+    async fn migrate(settings: &Settings) -> Result<Vec<String>, SettingError> {
+        let migrated = async { Place::find(&settings.product).await?.prepare().await };
+        Ok(migrated.await.map_err(|problem: String| (DATABASE_URL, problem))?)
     }
 
-    /// Tells the other processes of the role what they have to forget because of this one, where that could not be told
-    /// yet. Returns once it is done, however long that takes.
-    pub async fn settle(&self) {
-        match self.cache.open() {
-            Ok(cache) => cache.settle().await,
-            Err(error) => unreachable!("check has opened it: {error}"),
-        }
+    fn app(self, surroundings: Surroundings) -> App<impl RoleService + use<>> {
+        let shared = Data::new(Shared { products: self.store(), cache: self.cache() });
+        surroundings.app(|routes| configure(routes, shared))
     }
 
-    /// What the role needs. Asking also brings tables and indexes up to date when the store answers for the
-    /// first time.
-    ///
-    /// # Errors
-    /// As [`Role::routes`].
-    pub fn checks(&self) -> Result<Vec<Check>, String> {
-        let (place, store, cache) = (self.place.clone(), self.place.open()?, self.cache.open()?);
+    /// Asking also brings tables and indexes up to date when the store answers for the first time.
+    fn checks(&self) -> Vec<Check> {
+        let (place, store, cache) = (self.place.clone(), self.store(), self.cache());
         let preparing = Preparing::default();
         let ask_store = move || {
             let (place, store, preparing) = (place.clone(), store.clone(), preparing.clone());
@@ -91,26 +109,32 @@ impl Role {
             async move { cache.ping().await }
         };
         let store = Check::required("product.database", ask_store);
-        Ok(vec![store, Check::optional("product.cache", ask_cache)])
+        vec![store, Check::optional("product.cache", ask_cache)]
+    }
+
+    fn openapi(mode: Mode) -> OpenApi {
+        middleware::document(Written::openapi(), &paths(), mode)
+    }
+
+    /// Tells the other processes of the role what they have to forget because of this one, where that could not be told
+    /// yet. Returns once it is done, however long that takes.
+    async fn settle(&self) {
+        self.cache().settle().await;
     }
 }
 
-/// Looks at what stops [`Role::build`], and makes nothing.
-///
-/// # Errors
-/// The setting that does not work, and what is wrong with it.
-pub async fn check(options: &config::Product) -> Result<(), (&'static str, String)> {
-    Place::check(options).await.map_err(|problem| ("product.database_url", problem))?;
-    let cache = cache::Shared::new(options).open();
-    cache.map(drop).map_err(|problem| ("product.cache_url", problem))
-}
+const DATABASE_URL: &str = "product.database_url";
 
-/// Brings the role's tables and indexes up to date; returns the migrations that were applied.
-///
-/// # Errors
-/// What is wrong with `product.database_url`.
-pub async fn migrate(options: &config::Product) -> Result<Vec<String>, String> {
-    Place::find(options).await?.prepare().await
+impl Catalogue {
+    /// The store, for this thread.
+    fn store(&self) -> Store {
+        self.place.open().unwrap_or_else(|error| unreachable!("build has opened it: {error}"))
+    }
+
+    /// The cache, for this thread.
+    fn cache(&self) -> Cache {
+        self.cache.open().unwrap_or_else(|error| unreachable!("check has opened it: {error}"))
+    }
 }
 
 /// Copies the products at `from` to `to`; of those that are there already, `existing` says what becomes of them.
@@ -163,17 +187,12 @@ fn paths() -> Vec<Path> {
 )]
 struct Written;
 
-/// The role's part of the OpenAPI document, where `auth.mode` is `mode`.
-pub fn openapi(mode: Mode) -> OpenApi {
-    middleware::document(Written::openapi(), &paths(), mode)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_route_is_documented_and_nothing_else() {
-        assert_eq!(middleware::differences(&openapi(Mode::Enforced), &paths()), [""; 0]);
+        assert_eq!(middleware::differences(&Catalogue::openapi(Mode::Enforced), &paths()), [""; 0]);
     }
 }

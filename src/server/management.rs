@@ -38,10 +38,14 @@ pub fn routes(
 /// Tells how the upstreams of a process's gateway are; nothing where it has none.
 pub type Upstreams = Option<Arc<dyn Fn() -> Value + Send + Sync>>;
 
-/// The route by which `role` tells other roles how it is: what it misses itself.
-pub fn health_route(readiness: Readiness, role: &'static str) -> impl FnOnce(&mut ServiceConfig) {
+/// The route by which `role`, which is one of `all`, tells other roles how it is: what it misses itself.
+pub fn health_route(
+    readiness: Readiness,
+    role: &'static str,
+    all: Vec<&'static str>,
+) -> impl FnOnce(&mut ServiceConfig) {
     move |routes| {
-        let own = Own { role, readiness };
+        let own = Own { role, all, readiness };
         routes.app_data(Data::new(own)).service(path(HEALTH_PATH).get(public(), health));
     }
 }
@@ -49,14 +53,23 @@ pub fn health_route(readiness: Readiness, role: &'static str) -> impl FnOnce(&mu
 /// The state of a role in a process of several.
 struct Own {
     role: &'static str,
+    all: Vec<&'static str>,
     readiness: Readiness,
+}
+
+impl Own {
+    /// Whether the role cannot do without what is called `name`, as in `user.database`, `peers.product`, `auth.keys`.
+    fn needs(&self, name: &str) -> bool {
+        let owner = name.split('.').next().unwrap_or_default();
+        !self.all.contains(&owner) || owner == self.role
+    }
 }
 
 /// `GET /internal/health`
 async fn health(own: Data<Own>) -> impl Responder {
     let (state, missing) = own.readiness.state();
-    let others = missing.iter().filter(|name| !is_of(name, own.role)).count();
-    let missing = missing.into_iter().filter(|name| is_of(name, own.role)).map(str::to_owned);
+    let others = missing.iter().filter(|name| !own.needs(name)).count();
+    let missing = missing.into_iter().filter(|name| own.needs(name)).map(str::to_owned);
     let missing = missing.collect::<Vec<_>>();
     // What another role of this process misses is not this one's matter.
     let state = match state {
@@ -64,12 +77,6 @@ async fn health(own: Data<Own>) -> impl Responder {
         state => state,
     };
     HttpResponse::Ok().json(Health { status: state.to_string(), missing })
-}
-
-/// Whether `role` cannot do without what is called `name`, as in `user.database`, `peers.product`, `auth.keys`.
-fn is_of(name: &str, role: &str) -> bool {
-    let owner = name.split('.').next().unwrap_or_default();
-    !["gateway", "user", "product"].contains(&owner) || owner == role
 }
 
 /// `GET /metrics`, for Prometheus

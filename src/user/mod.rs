@@ -11,18 +11,20 @@ mod model;
 mod store;
 mod throttle;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use actix_web::App;
 use actix_web::web::{Data, ServiceConfig};
 use utoipa::OpenApi as _;
 use utoipa::openapi::{OpenApi, RefOr, Schema};
 
-use crate::auth::{Mode, Verifier, admin, public, signed_in};
-use crate::config::{self, SqlUrl};
+use crate::auth::{Mode, admin, public, signed_in};
+use crate::config::{self, PeerUrl, SettingError, Settings, SqlUrl};
 use crate::contract::ProductClient;
-use crate::middleware::{self, Path, path};
-use crate::peer::Peer;
+use crate::middleware::{self, Path, RoleService, path};
 use crate::readiness::Check;
+use crate::role::{Parts, Role, Surroundings};
 use crate::storage::copy::{self, Copied, Existing, Progress};
 use crate::storage::{Preparing, StoreError, StoreState, sqlite};
 use authority::Authority;
@@ -34,9 +36,9 @@ pub use keys::rotate as rotate_keys;
 use store::{Revocations, Store};
 use throttle::Throttle;
 
-/// The role, as far as a process has one of it; each worker thread takes its [`Role::routes`].
+/// The role, as far as a process has one of it; each worker thread takes its [`Role::app`].
 #[derive(Clone, Debug)]
-pub struct Role {
+pub struct Accounts {
     options: config::User,
     mode: Mode,
     state: StoreState,
@@ -50,7 +52,7 @@ struct Shared {
     users: Store,
     products: ProductClient,
     /// What they share with those of other threads.
-    role: Role,
+    role: Accounts,
 }
 
 /// What it takes to tell other roles whom to believe.
@@ -59,57 +61,68 @@ struct Trust {
     authority: Arc<Authority>,
 }
 
-impl Role {
-    /// The role, with its tables up to date where they are in a file. Those on a server follow once it
-    /// answers; see [`Role::checks`]. Whose tokens it ends, `verifier` knows at once.
-    ///
-    /// # Errors
-    /// The setting that does not work, and what is wrong with it.
-    pub async fn build(
-        options: config::User,
-        auth: config::Auth,
-        mode: Mode,
-        verifier: Arc<Verifier>,
-    ) -> Result<Self, (&'static str, String)> {
+impl Role for Accounts {
+    const NAME: &'static str = "user";
+    const ABOUT: &'static str = "Accounts, tokens and the dashboard";
+    const STORE: &'static str = DATABASE_URL;
+    const PEER: &'static str = "peers.user";
+
+    fn asks(_: Mode) -> &'static [&'static str] {
+        &["product"]
+    }
+
+    fn addresses(settings: &Settings) -> (SocketAddr, SocketAddr) {
+        (settings.user.listen, settings.user.management)
+    }
+
+    fn url(settings: &Settings) -> Option<&PeerUrl> {
+        settings.peers.user.as_ref()
+    }
+
+    async fn check(parts: &Parts) -> Result<(), SettingError> {
+        let options = &parts.settings.user;
+        if let SqlUrl::Sqlite(path) = &options.database_url {
+            sqlite::check(path).map_err(|problem| (DATABASE_URL, problem))?;
+        }
+        Ok(Keyring::check(options, may_make_keys(options, parts.mode))?)
+    }
+
+    /// Its tables are up to date where they are in a file. Those on a server follow once it answers; see
+    /// [`Role::checks`].
+    async fn build(parts: &Parts) -> Result<Self, SettingError> {
+        let (options, auth) = (parts.settings.user.clone(), parts.settings.auth.clone());
         let state = StoreState::default();
-        let embedded = matches!(options.database_url, SqlUrl::Sqlite(_));
-        if embedded {
-            migrate(&options).await.map_err(|problem| ("user.database_url", problem))?;
+        if matches!(options.database_url, SqlUrl::Sqlite(_)) {
+            store::migrate(&options).await.map_err(|problem| (DATABASE_URL, problem))?;
             state.set_prepared();
         }
-        let keys = Keyring::open(&options, auth.access_ttl, may_make_keys(&options, mode))?;
+        let may_make = may_make_keys(&options, parts.mode);
+        let keys = Keyring::open(&options, auth.access_ttl, may_make)?;
+        let authority = Authority::new(keys, parts.verifier.clone(), auth, &options);
         Ok(Self {
-            authority: Arc::new(Authority::new(keys, verifier, auth, &options)),
+            authority: Arc::new(authority),
             hashing: Hashing::new(&options),
             throttle: Arc::new(Throttle::new(&options)),
-            mode,
+            mode: parts.mode,
             options,
             state,
         })
     }
 
-    /// The routes of one worker thread, which ask `product` for recommendations.
-    pub fn routes(&self, product: Peer) -> impl FnOnce(&mut ServiceConfig) + use<> {
+    async fn migrate(settings: &Settings) -> Result<Vec<String>, SettingError> {
+        let migrated = store::migrate(&settings.user).await;
+        Ok(migrated.map_err(|problem| (DATABASE_URL, problem))?)
+    }
+
+    fn app(self, surroundings: Surroundings) -> App<impl RoleService + use<>> {
         let trust = self.trust();
-        let (users, products) = (trust.users.clone(), ProductClient::new(product));
-        let shared = Data::new(Shared { users, products, role: self.clone() });
-        move |routes| configure(routes, shared, trust)
+        let products = ProductClient::new(surroundings.peer("product"));
+        let shared = Data::new(Shared { users: trust.users.clone(), products, role: self });
+        surroundings.app(|routes| configure(routes, shared, trust))
     }
 
-    /// Of these routes those alone by which other roles get to know who asks them.
-    pub fn internal_routes(&self) -> impl FnOnce(&mut ServiceConfig) + use<> {
-        let trust = self.trust();
-        move |routes| configure_internal(routes, trust)
-    }
-
-    fn trust(&self) -> Data<Trust> {
-        let users = Store::open(&self.options, self.state.clone());
-        Data::new(Trust { users, authority: self.authority.clone() })
-    }
-
-    /// What the role needs. Asking also brings the tables up to date when the store answers for the first
-    /// time.
-    pub fn checks(&self) -> Vec<Check> {
+    /// Asking also brings the tables up to date when the store answers for the first time.
+    fn checks(&self) -> Vec<Check> {
         let users = Store::open(&self.options, self.state.clone());
         let (role, preparing) = (self.clone(), Preparing::default());
         let ask = move || {
@@ -124,8 +137,33 @@ impl Role {
         vec![Check::required("user.database", ask)]
     }
 
+    fn openapi(mode: Mode) -> OpenApi {
+        let mut document = middleware::document(Written::openapi(), &paths(), mode);
+        let schemas = document.components.as_mut().map(|components| &mut components.schemas);
+        let new_user = schemas.and_then(|schemas| schemas.get_mut("NewUser"));
+        if let (Mode::Enforced, Some(RefOr::T(Schema::Object(new_user)))) = (mode, new_user) {
+            new_user.required.push("password".into());
+        }
+        document
+    }
+}
+
+const DATABASE_URL: &str = "user.database_url";
+
+impl Accounts {
+    /// Of its routes those alone by which other roles get to know who asks them.
+    pub fn internal_routes(&self) -> impl FnOnce(&mut ServiceConfig) + use<> {
+        let trust = self.trust();
+        move |routes| configure_internal(routes, trust)
+    }
+
+    fn trust(&self) -> Data<Trust> {
+        let users = Store::open(&self.options, self.state.clone());
+        Data::new(Trust { users, authority: self.authority.clone() })
+    }
+
     async fn prepare(self) -> Result<(), String> {
-        migrate(&self.options).await?;
+        store::migrate(&self.options).await?;
         self.state.set_prepared();
         Ok(())
     }
@@ -134,25 +172,6 @@ impl Role {
 /// Whether a start makes keys where there are none: those of several processes have to be the same.
 fn may_make_keys(options: &config::User, mode: Mode) -> bool {
     matches!(options.database_url, SqlUrl::Sqlite(_)) || mode == Mode::Open
-}
-
-/// Looks at what stops [`Role::build`], and makes nothing.
-///
-/// # Errors
-/// The setting that does not work, and what is wrong with it.
-pub fn check(options: &config::User, mode: Mode) -> Result<(), (&'static str, String)> {
-    if let SqlUrl::Sqlite(path) = &options.database_url {
-        sqlite::check(path).map_err(|problem| ("user.database_url", problem))?;
-    }
-    Keyring::check(options, may_make_keys(options, mode))
-}
-
-/// Brings the role's tables up to date; returns the migrations that were applied.
-///
-/// # Errors
-/// What is wrong with `user.database_url`.
-pub async fn migrate(options: &config::User) -> Result<Vec<String>, String> {
-    store::migrate(options).await
 }
 
 /// Copies the accounts at `from` to `to`; of those that are there already, `existing` says what becomes of them. Tokens that have ended
@@ -182,7 +201,7 @@ pub async fn copy(
 
 /// The store, with its tables up to date.
 async fn prepared(options: &config::User) -> Result<Store, String> {
-    migrate(options).await?;
+    store::migrate(options).await?;
     Ok(Store::open(options, StoreState::already_prepared()))
 }
 
@@ -243,17 +262,6 @@ fn paths() -> Vec<Path> {
 )]
 struct Written;
 
-/// The role's part of the OpenAPI document, where `auth.mode` is `mode`.
-pub fn openapi(mode: Mode) -> OpenApi {
-    let mut document = middleware::document(Written::openapi(), &paths(), mode);
-    let schemas = document.components.as_mut().map(|components| &mut components.schemas);
-    let new_user = schemas.and_then(|schemas| schemas.get_mut("NewUser"));
-    if let (Mode::Enforced, Some(RefOr::T(Schema::Object(new_user)))) = (mode, new_user) {
-        new_user.required.push("password".into());
-    }
-    document
-}
-
 /// For other roles: the gateway leads to /auth alone.
 fn configure_internal(routes: &mut ServiceConfig, trust: Data<Trust>) {
     routes
@@ -268,6 +276,6 @@ mod tests {
 
     #[test]
     fn every_route_is_documented_and_nothing_else() {
-        assert_eq!(middleware::differences(&openapi(Mode::Enforced), &paths()), [""; 0]);
+        assert_eq!(middleware::differences(&Accounts::openapi(Mode::Enforced), &paths()), [""; 0]);
     }
 }

@@ -365,7 +365,7 @@ fn nothing_that_is_looked_at_panics() {
             let line = match app::config::load(&sources) {
                 Err(error) => error.to_string(),
                 Ok((settings, effective)) => {
-                    match system.block_on(app::node::check(&settings, &effective, &roles)) {
+                    match system.block_on(app::node::check(settings, &effective, &roles)) {
                         Err(error) => error.to_string(),
                         Ok(()) => continue,
                     }
