@@ -12,6 +12,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, LocalBoxStream, Stream};
 
 use super::Upgraded;
+use super::content::Framing;
 
 /// The content of a request or a reply.
 #[derive(Debug)]
@@ -96,6 +97,15 @@ impl Body {
             Self::None | Self::Upgraded(_) => None,
             Self::Full(bytes) => Some(bytes.len() as u64),
             Self::Stream(chunks) => chunks.length,
+        }
+    }
+
+    /// How its end is told; nothing where there is no content.
+    pub(super) fn framing(&self) -> Option<Framing> {
+        match (self, self.length()) {
+            (Self::None | Self::Upgraded(_), _) => None,
+            (_, Some(length)) => Some(Framing::Length(length)),
+            (_, None) => Some(Framing::Chunks),
         }
     }
 

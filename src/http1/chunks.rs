@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use actix_web::web::{Bytes, BytesMut};
+use memchr::memchr;
 
 use super::lines::is_token;
 
@@ -25,7 +26,7 @@ enum At {
 
 /// Reads content in chunks, from its beginning.
 #[derive(Debug, Default)]
-pub struct Decoder(At);
+pub struct Chunked(At);
 
 /// What was read.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,12 +39,12 @@ pub enum Piece {
     Wanting,
 }
 
-impl Decoder {
+impl Chunked {
     /// Takes what there is of the content from `input`.
     ///
     /// # Errors
     /// When it is not in chunks, or has lines beyond measure.
-    pub fn take(&mut self, input: &mut BytesMut) -> Result<Piece, &'static str> {
+    pub fn take(&mut self, input: &mut BytesMut) -> Result<Piece, ChunkError> {
         loop {
             match self.0 {
                 At::Size => {
@@ -63,19 +64,31 @@ impl Decoder {
                 At::Break => match line(input, 2)? {
                     None => return Ok(Piece::Wanting),
                     Some(empty) if empty.is_empty() => self.0 = At::Size,
-                    Some(_) => return Err("a chunk is longer than it says"),
+                    Some(_) => return Err(ChunkError("a chunk is longer than it says")),
                 },
                 At::Trailers(before) => match line(input, TRAILERS - before)? {
                     None => return Ok(Piece::Wanting),
                     Some(empty) if empty.is_empty() => self.0 = At::End,
-                    Some(trailer) if !is_field(&trailer) => return Err("a trailer is none"),
+                    Some(trailer) if !is_field(&trailer) => {
+                        return Err(ChunkError("invalid trailer"));
+                    }
                     Some(trailer) => self.0 = At::Trailers(before + trailer.len() + 2),
                 },
                 At::End => return Ok(Piece::End),
             }
         }
     }
+
+    /// Whether the last chunk and the trailers were taken.
+    pub fn is_over(&self) -> bool {
+        matches!(self.0, At::End)
+    }
 }
+
+/// Why bytes are not chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ChunkError(&'static str);
 
 /// Takes what there is of `left` bytes from `input`, and leaves the number of those that are missing.
 pub fn up_to(left: &mut u64, input: &mut BytesMut) -> Bytes {
@@ -85,37 +98,34 @@ pub fn up_to(left: &mut u64, input: &mut BytesMut) -> Bytes {
 }
 
 /// A line without its CRLF, at most `limit` bytes with it; nothing while it is not all there.
-fn line(input: &mut BytesMut, limit: usize) -> Result<Option<BytesMut>, &'static str> {
-    let Some(end) = input.iter().take(limit).position(|byte| *byte == b'\n') else {
-        return if input.len() < limit {
-            Ok(None)
-        } else {
-            Err("a line of the chunks is too long")
-        };
+fn line(input: &mut BytesMut, limit: usize) -> Result<Option<BytesMut>, ChunkError> {
+    let Some(end) = memchr(b'\n', &input[..limit.min(input.len())]) else {
+        let too_long = ChunkError("a line of the chunks is too long");
+        return if input.len() < limit { Ok(None) } else { Err(too_long) };
     };
     let mut line = input.split_to(end + 1);
     line.truncate(end);
     if line.last() != Some(&b'\r') {
-        return Err("a line of the chunks ends in a bare line feed");
+        return Err(ChunkError("a line of the chunks ends in a bare line feed"));
     }
     line.truncate(end - 1);
     if line.contains(&b'\r') {
-        return Err("a line of the chunks has a bare carriage return");
+        return Err(ChunkError("a line of the chunks has a bare carriage return"));
     }
     Ok(Some(line))
 }
 
 /// `1*HEXDIG`, with blanks or extensions behind it.
-fn size(line: &[u8]) -> Result<u64, &'static str> {
+fn size(line: &[u8]) -> Result<u64, ChunkError> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let blanks = line[digits..].iter().take_while(|byte| b" \t".contains(byte)).count();
     let rest = &line[digits + blanks..];
     if digits == 0 || digits > 16 || !(rest.is_empty() || rest.starts_with(b";")) {
-        return Err("a chunk's size is none");
+        return Err(ChunkError("invalid chunk size"));
     }
     // Digits are ASCII, and sixteen of them fit.
     let text = std::str::from_utf8(&line[..digits]).unwrap_or_default();
-    u64::from_str_radix(text, 16).map_err(|_| "a chunk's size is none")
+    u64::from_str_radix(text, 16).map_err(|_| ChunkError("invalid chunk size"))
 }
 
 /// Whether `line` is that of a field (RFC 9112, section 5): a name, a colon, and a value of what is visible and blanks.
@@ -141,8 +151,8 @@ mod tests {
     use super::*;
 
     /// What `bytes` say, when `step` of them come at a time, and what stands behind it.
-    fn decode(bytes: &[u8], step: usize) -> Result<(Vec<u8>, BytesMut), &'static str> {
-        let (mut decoder, mut input, mut all) = (Decoder::default(), BytesMut::new(), Vec::new());
+    fn decode(bytes: &[u8], step: usize) -> Result<(Vec<u8>, BytesMut), ChunkError> {
+        let (mut decoder, mut input, mut all) = (Chunked::default(), BytesMut::new(), Vec::new());
         let mut steps = bytes.chunks(step);
         loop {
             match decoder.take(&mut input)? {
@@ -151,7 +161,9 @@ mod tests {
                     steps.for_each(|rest| input.extend_from_slice(rest));
                     return Ok((all, input));
                 }
-                Piece::Wanting => input.extend_from_slice(steps.next().ok_or("it breaks off")?),
+                Piece::Wanting => {
+                    input.extend_from_slice(steps.next().ok_or(ChunkError("it breaks off"))?)
+                }
             }
         }
     }

@@ -115,6 +115,23 @@ impl FromIterator<(HeaderName, HeaderValue)> for Headers {
     }
 }
 
+/// Whether a header concerns one connection and not the message (RFC 9110, section 7.6.1); Connection is another
+/// one.
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    // The caller's server has answered Expect already: the content is on its way.
+    matches!(
+        name.as_str(),
+        "expect"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,12 +1,19 @@
-//! HTTP/1.1 (RFC 9110 and 9112), for a server and for a client. Nothing in here knows of a shop.
+//! HTTP/1.1 (RFC 9110 and 9112): one parser and one codec, for a server and for a client. Nothing in here knows of a
+//! shop.
+//!
+//! [`head`] reads heads, [`lines`] their header lines, [`content`] what follows them, [`chunks`] the chunked coding.
+//! [`server`] and [`client`] are what drives them over a connection.
 
 mod body;
 pub mod chunks;
 pub mod client;
+pub mod content;
 pub mod date;
+pub mod head;
 mod headers;
 mod interim;
 pub mod lines;
+mod message;
 pub mod server;
 pub mod shutdown;
 pub mod socket;
@@ -15,8 +22,9 @@ mod upgrade;
 use std::time::Duration;
 
 pub use body::{Body, ChunkStream, Chunks};
-pub use headers::Headers;
+pub use headers::{Headers, is_hop_by_hop};
 pub use interim::{Interim, InterimSender, Interims};
+pub use message::{Reply, Request};
 pub use upgrade::Upgraded;
 
 /// How long the end of a connection may take.

@@ -1,42 +1,41 @@
-//! The word that the process is going to stop, as the connections of one thread hear it.
+//! The shutdown of a process, as the connections of one thread hear of it.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-use actix_server::GracefulShutdownSignal;
 use tokio::sync::Notify;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Leaving {
+pub struct Shutdown {
     has_begun: Cell<bool>,
     bell: Notify,
 }
 
-impl Leaving {
-    /// Follows `signal` from now on.
-    pub fn follow(signal: GracefulShutdownSignal) -> Rc<Self> {
-        let leaving = Rc::<Self>::default();
-        let told = leaving.clone();
+impl Shutdown {
+    /// Begins when `signal` is over.
+    pub fn on(signal: impl Future<Output = ()> + 'static) -> Rc<Self> {
+        let shutdown = Rc::<Self>::default();
+        let told = shutdown.clone();
         actix_rt::spawn(async move {
-            signal.notified().await;
+            signal.await;
             told.begin();
         });
-        leaving
+        shutdown
     }
 
-    /// Says it.
+    /// Tells every connection.
     pub fn begin(&self) {
         self.has_begun.set(true);
         self.bell.notify_waiters();
     }
 
-    /// Whether it has been said.
+    /// Whether it has begun.
     pub fn has_begun(&self) -> bool {
         self.has_begun.get()
     }
 
-    /// Is over when it is said, or has been.
+    /// Is over when it begins, or has begun.
     pub async fn begun(&self) {
         let bell = self.bell.notified();
         if !self.has_begun() {

@@ -32,9 +32,9 @@ use http::request::Parts;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use crate::config;
 use crate::http1::DISCONNECT;
 use crate::http1::lines::digits;
+use crate::http1::server::Options;
 use frames::{Frames, Watched};
 
 /// Requests of one connection that may be under way at once.
@@ -45,14 +45,14 @@ const HEAD: u32 = 64 * 1024;
 const WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// Serves `io` until its end with `app`. Once `leaving` is over, and after an answer that says so, the client is asked
+/// Serves `io` until its end with `app`. Once `shutdown` is over, and after an answer that says so, the client is asked
 /// to go elsewhere with what comes next.
 pub async fn serve<IO, A>(
     io: IO,
     peer: SocketAddr,
     app: &A,
-    options: &config::Server,
-    leaving: impl Future<Output = ()>,
+    options: &Options,
+    shutdown: impl Future<Output = ()>,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
@@ -64,9 +64,9 @@ pub async fn serve<IO, A>(
         .initial_window_size(WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .handshake::<_, Bytes>(io);
-    let Ok(Ok(mut connection)) = timeout(options.header_timeout, opening).await else { return };
+    let Ok(Ok(mut connection)) = timeout(options.head_timeout, opening).await else { return };
     let mut exchanges = FuturesUnordered::new();
-    let mut leaving = pin!(leaving);
+    let mut shutdown = pin!(shutdown);
     let mut idle = pin!(sleep(options.keep_alive));
     let mut head = pin!(sleep(Duration::ZERO));
     let mut is_last = false;
@@ -89,17 +89,17 @@ pub async fn serve<IO, A>(
                     false
                 }
                 Some(Ok((request, respond))) => {
-                    exchanges.push(exchange(app, request, respond, peer, options.body_timeout));
+                    exchanges.push(exchange(app, request, respond, peer, options.write_timeout));
                     false
                 }
                 Some(Err(_)) | None => break,
             },
             // Behind what accepts, which has read what there is.
-            () = poll_fn(|cx| poll_abuse(&frames, head.as_mut(), options.header_timeout, cx)) => {
+            () = poll_fn(|cx| poll_abuse(&frames, head.as_mut(), options.head_timeout, cx)) => {
                 abort(&mut connection).await;
                 break;
             }
-            () = &mut leaving, if !is_last => true,
+            () = &mut shutdown, if !is_last => true,
             () = &mut idle, if exchanges.is_empty() => {
                 if is_last {
                     break;

@@ -90,7 +90,7 @@ impl Call {
             Peer::Http(peer) => {
                 // Whoever keeps it repeats it, elsewhere where that is better.
                 let may_repeat = !kept && request.method.is_safe() && matches!(body, Body::None);
-                peer.exchange(request, body, may_repeat, now).await
+                Ok(peer.exchange(request, body, may_repeat, now).await?)
             }
             Peer::Local(peer) => {
                 let headers = std::mem::take(&mut request.headers);

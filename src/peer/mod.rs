@@ -16,7 +16,6 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use actix_web::http::header::{self, HeaderName, HeaderValue};
-use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
 
 pub use address::{FORWARDED_FOR, Trusted, network};
@@ -25,38 +24,16 @@ pub use context::{Context, REQUEST_ID, REQUEST_TIMEOUT, RequestId, TRACE_PARENT}
 pub use origin::Origin;
 
 use crate::error::{Error, Kind};
-use crate::http1::lines::words;
 pub use crate::http1::{
-    Body, Chunks, Headers, Interim, InterimSender, Interims, Upgraded, client as http,
+    Body, Chunks, Headers, Interim, InterimSender, Interims, Reply, Request, Upgraded,
+    client as http,
 };
+use crate::http1::{client, is_hop_by_hop, lines::words};
 
 /// For how many more headers a message that is passed on has room from the start.
 const ADDED: usize = 8;
 
-/// A request to another role.
-#[derive(Debug)]
-pub struct Request {
-    /// The method.
-    pub method: Method,
-    /// The path and the query.
-    pub target: Uri,
-    /// End-to-end headers, without Content-Length: [`Request::forward`] and [`Peer::send`] take no others.
-    pub headers: Headers,
-    /// The content.
-    pub body: Body,
-    /// Where interim answers go; where nobody wants them they are dropped.
-    pub interims: Option<InterimSender>,
-    /// What the client would go on with instead of HTTP; only over HTTP/1.1, and without content.
-    pub upgrade: Option<Box<HeaderValue>>,
-}
-
 impl Request {
-    /// A request without content.
-    pub fn new(method: Method, target: Uri) -> Self {
-        let (headers, body) = (Headers::new(), Body::None);
-        Self { method, target, headers, body, interims: None, upgrade: None }
-    }
-
     /// What `request` asks for, with `body` and with those of its end-to-end headers that `may` be passed on,
     /// to be asked of another role.
     pub fn forward(request: &HttpRequest, body: Body, may: impl Fn(&HeaderName) -> bool) -> Self {
@@ -73,17 +50,6 @@ impl Request {
         let interims = request.extensions().get::<InterimSender>().cloned();
         Self { method, target, headers, body, interims, upgrade: None }
     }
-}
-
-/// Another role's answer.
-#[derive(Debug)]
-pub struct Reply {
-    /// The status.
-    pub status: StatusCode,
-    /// End-to-end headers, without Content-Length.
-    pub headers: Headers,
-    /// The content.
-    pub body: Body,
 }
 
 impl Reply {
@@ -143,8 +109,21 @@ pub enum PeerError {
 }
 
 impl PeerError {
-    pub(crate) fn broken(cause: impl std::fmt::Display) -> Self {
+    fn broken(cause: impl std::fmt::Display) -> Self {
         Self::Broken(cause.to_string())
+    }
+}
+
+impl From<client::Error> for PeerError {
+    fn from(error: client::Error) -> Self {
+        use client::Error::{Broken, Busy, Closed, Content, Unreachable};
+        match error {
+            Busy => Self::Busy,
+            Unreachable(cause) => Self::Unreachable(cause),
+            Closed(error) => Self::broken(error),
+            Broken(cause) => Self::Broken(cause),
+            Content(error) => Self::Content(error.to_string()),
+        }
     }
 }
 
@@ -193,23 +172,6 @@ impl Peer {
 /// The number that a header's `value` is; nothing where it is missing or none.
 pub fn number<T: FromStr>(value: Option<&HeaderValue>) -> Option<T> {
     value?.to_str().ok()?.parse().ok()
-}
-
-/// Whether a header concerns one connection and not the message (RFC 9110, section 7.6.1); Connection is another
-/// one.
-pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
-    // The caller's server has answered Expect already: the content is on its way.
-    matches!(
-        name.as_str(),
-        "expect"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-connection"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-    )
 }
 
 /// Takes out the headers that concern one connection and not the message, and gives Content-Length, which from here on

@@ -23,7 +23,10 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{self, Effective};
-use crate::http1::shutdown::Leaving;
+use crate::error::{Error, Kind};
+use crate::http1::head::HeadError;
+use crate::http1::server::Options;
+use crate::http1::shutdown::Shutdown;
 use crate::middleware::RoleService;
 use crate::{http1, http2};
 
@@ -158,13 +161,18 @@ where
         .disable_signals();
     let signal = builder.graceful_shutdown_signal();
     let acceptor = listener.tls.as_deref().map(secure::acceptor);
-    let options = options.clone();
+    let options = Options {
+        head_timeout: options.header_timeout,
+        keep_alive: options.keep_alive,
+        write_timeout: options.body_timeout,
+        refuse,
+    };
     let server = builder.listen("http", listener.socket, move || {
         let (app, acceptor) = (app.clone(), acceptor.clone());
-        let (options, signal, pulses) = (options.clone(), signal.clone(), threads.pulses.clone());
+        let (signal, pulses) = (signal.clone(), threads.pulses.clone());
         fn_factory(move || {
             pulses.follow();
-            worker(app(), acceptor.clone(), options.clone(), signal.clone())
+            worker(app(), acceptor.clone(), options, signal.clone())
         })
     })?;
     Ok(server.run())
@@ -174,12 +182,13 @@ where
 async fn worker<T: RoleService>(
     app: App<T>,
     acceptor: Option<TlsAcceptor>,
-    options: config::Server,
+    options: Options,
     signal: GracefulShutdownSignal,
 ) -> Result<impl Service<TcpStream, Response = (), Error = ()>, ()> {
     let factory = map_config(app.into_factory(), |()| AppConfig::default());
     let app = factory.new_service(()).await?;
-    let worker = Rc::new(Worker { app, acceptor, options, leaving: Leaving::follow(signal) });
+    let shutdown = Shutdown::on(async move { signal.notified().await });
+    let worker = Rc::new(Worker { app, acceptor, options, shutdown });
     Ok(fn_service(move |tcp| {
         let worker = worker.clone();
         // Boxed, for the server has room for it twice.
@@ -193,8 +202,8 @@ async fn worker<T: RoleService>(
 struct Worker<A> {
     app: A,
     acceptor: Option<TlsAcceptor>,
-    options: config::Server,
-    leaving: Rc<Leaving>,
+    options: Options,
+    shutdown: Rc<Shutdown>,
 }
 
 impl<A> Worker<A>
@@ -203,7 +212,7 @@ where
 {
     /// Serves a connection until its end.
     async fn connection(&self, tcp: TcpStream) {
-        let Self { app, acceptor, options, leaving } = self;
+        let Self { app, acceptor, options, shutdown } = self;
         // A connection that was reset before it was accepted comes from nowhere, and nobody waits for an answer.
         let Ok(peer) = tcp.peer_addr() else { return };
         // A client by IPv4 is the same one on a listener that takes both.
@@ -211,19 +220,36 @@ where
         // Without it an answer's end would wait until its beginning is acknowledged.
         let _ = tcp.set_nodelay(true);
         let Some(acceptor) = acceptor else {
-            return http1::server::serve(tcp, peer, app, options, leaving).await;
+            return http1::server::serve(tcp, peer, app, options, shutdown).await;
         };
         // What TLS needs is not kept for those who do without.
         let secure = async {
-            let Some(stream) = secure::accept(acceptor, tcp, peer, options).await else { return };
+            let Some(stream) = secure::accept(acceptor, tcp, peer, options.head_timeout).await
+            else {
+                return;
+            };
             if stream.is_http2() {
-                http2::serve(stream, peer, app, options, leaving.begun()).await;
+                http2::serve(stream, peer, app, options, shutdown.begun()).await;
             } else {
-                http1::server::serve(stream, peer, app, options, leaving).await;
+                http1::server::serve(stream, peer, app, options, shutdown).await;
             }
         };
         Box::pin(secure).await;
     }
+}
+
+/// The problem that a client gets whose head is not one, in bytes of HTTP/1.1.
+pub fn refuse(peer: SocketAddr, error: HeadError) -> String {
+    let kind = match error {
+        HeadError::Malformed(_) => Kind::Malformed,
+        HeadError::TooLarge => Kind::HeadTooLarge,
+        HeadError::TargetTooLong => Kind::TargetTooLong,
+        HeadError::UnknownCoding => Kind::NotImplemented,
+        HeadError::Slow => Kind::RequestTimeout,
+    };
+    let status = kind.status().as_u16();
+    log::info!(target: "http", peer:% = peer, status; "no request: {error}");
+    Error::new(kind, error.to_string()).bare()
 }
 
 /// In whole seconds, as actix wants it, and 0 would not wait at all: whoever stops the server looks at the clock.

@@ -14,7 +14,6 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::config;
 use crate::http1::socket::Socket;
 
 /// What a client may choose, the best first.
@@ -27,14 +26,14 @@ pub(super) fn acceptor(tls: &ServerConfig) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(tls))
 }
 
-/// `tcp` inside TLS, if the client gets so far. It has as much time for that as for the head of a request.
+/// `tcp` inside TLS, if the client gets so far. It has `limit` for that.
 pub(super) async fn accept(
     acceptor: &TlsAcceptor,
     tcp: TcpStream,
     peer: SocketAddr,
-    options: &config::Server,
+    limit: Duration,
 ) -> Option<Stream> {
-    match timeout(options.header_timeout, acceptor.accept(tcp)).await {
+    match timeout(limit, acceptor.accept(tcp)).await {
         Ok(Ok(tls)) => Some(Stream(tls)),
         failed => {
             report(peer, &failed.map_or_else(io::Error::from, unwrap_error));

@@ -13,44 +13,18 @@ use futures_util::task::noop_waker_ref;
 use tokio::io::AsyncWrite as _;
 use tokio_util::io::poll_read_buf;
 
-use super::head::{self, Head, Outgoing};
+use super::Error;
+use super::outgoing::Outgoing;
 use super::stream::Stream;
-use crate::http1::chunks;
+use crate::http1::content::Encoder;
+use crate::http1::head::ResponseHead;
 use crate::http1::{Body, Chunks, Interim, InterimSender, Upgraded};
-use crate::peer::PeerError;
 
 /// What is sent or received at once, in bytes, and what is received of a head and what follows it closely.
 pub(super) const BUFFER: usize = 32 * 1024;
 const HEAD: usize = 8 * 1024;
 /// The most interim answers to one request.
 const INTERIM: usize = 8;
-
-/// Why there was no answer.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// The connection ended before the first byte of an answer.
-    Closed(io::Error),
-    /// Anything else; asking again would not help.
-    Broken(String),
-    /// What was to be sent broke off.
-    Content(io::Error),
-}
-
-impl From<Failure> for PeerError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Closed(error) => PeerError::broken(error),
-            Failure::Broken(cause) => PeerError::Broken(cause),
-            Failure::Content(error) => PeerError::Content(error.to_string()),
-        }
-    }
-}
-
-impl Failure {
-    fn broken(cause: impl std::fmt::Display) -> Self {
-        Self::Broken(cause.to_string())
-    }
-}
 
 /// An open connection, over which nothing is under way.
 #[derive(Debug)]
@@ -80,13 +54,13 @@ impl Connection {
     /// rest stays here, and the connection is of no further use.
     ///
     /// # Errors
-    /// See [`Failure`].
+    /// See [`Error`].
     pub(super) async fn exchange(
         &mut self,
         outgoing: Outgoing,
         is_head: bool,
         interims: Option<&InterimSender>,
-    ) -> Result<(Head, Option<Sending>), Failure> {
+    ) -> Result<(ResponseHead, Option<Sending>), Error> {
         self.sent = false;
         let may_upgrade = outgoing.may_upgrade;
         let mut sending = Sending::new(outgoing);
@@ -97,7 +71,7 @@ impl Connection {
             self.sent = matches!(sent, Poll::Ready(Ok(())));
             loop {
                 if !self.input.is_empty() {
-                    match head::take(&mut self.input, is_head).map_err(Failure::broken)? {
+                    match ResponseHead::take(&mut self.input, is_head).map_err(Error::broken)? {
                         Some(head) if !head.status.is_informational() => {
                             return Poll::Ready(Ok(head));
                         }
@@ -105,9 +79,9 @@ impl Connection {
                             return Poll::Ready(Ok(head));
                         }
                         Some(head) if head.status.as_u16() == 101 || interim == INTERIM => {
-                            return Poll::Ready(Err(Failure::broken("an interim answer too many")));
+                            return Poll::Ready(Err(Error::broken("an interim answer too many")));
                         }
-                        Some(Head { status, headers, .. }) => {
+                        Some(ResponseHead { status, headers, .. }) => {
                             interim += 1;
                             // Nobody has asked for 100, or waits for it.
                             if let Some(interims) = interims.filter(|_| status.as_u16() > 101) {
@@ -129,7 +103,7 @@ impl Connection {
                         return Poll::Ready(Err(failure(nothing_yet, sent, error)));
                     }
                     Poll::Pending => match sent {
-                        Poll::Ready(Err(failure @ (Failure::Broken(_) | Failure::Content(_)))) => {
+                        Poll::Ready(Err(failure @ (Error::Broken(_) | Error::Content(_)))) => {
                             return Poll::Ready(Err(failure));
                         }
                         _ => return Poll::Pending,
@@ -158,9 +132,9 @@ impl Connection {
     ) -> Poll<io::Result<()>> {
         match ready!(sending.poll(&mut self.stream, cx)) {
             Ok(()) => self.sent = true,
-            Err(Failure::Closed(_)) => {}
-            Err(Failure::Content(error)) => return Poll::Ready(Err(error)),
-            Err(Failure::Broken(cause)) => return Poll::Ready(Err(io::Error::other(cause))),
+            Err(Error::Closed(_)) => {}
+            Err(Error::Content(error)) => return Poll::Ready(Err(error)),
+            Err(error) => return Poll::Ready(Err(io::Error::other(error))),
         }
         Poll::Ready(Ok(()))
     }
@@ -177,17 +151,12 @@ impl Connection {
 }
 
 /// What it means that nothing more can be read.
-fn failure(nothing_yet: bool, sent: Poll<Result<(), Failure>>, error: io::Error) -> Failure {
+fn failure(nothing_yet: bool, sent: Poll<Result<(), Error>>, error: io::Error) -> Error {
     match sent {
         Poll::Ready(Err(failure)) => failure,
-        _ if nothing_yet => Failure::Closed(error),
-        _ => Failure::broken(error),
+        _ if nothing_yet => Error::Closed(error),
+        _ => Error::broken(error),
     }
-}
-
-/// Content that is not as long as was said, which is its sender's fault.
-fn mismatch(problem: &str) -> Failure {
-    Failure::Content(io::Error::other(problem.to_owned()))
 }
 
 /// What of a request has not left yet.
@@ -198,17 +167,15 @@ pub(super) struct Sending {
     /// Content that goes out as it is, behind the output.
     whole: Bytes,
     body: Option<Chunks>,
-    chunked: bool,
-    /// How much the length still promises.
-    left: u64,
+    encoder: Encoder,
     /// Whether the peer takes no more.
     refused: bool,
 }
 
 impl Sending {
     fn new(outgoing: Outgoing) -> Self {
-        let Outgoing { head, body, chunked, .. } = outgoing;
-        let left = body.length().unwrap_or(0);
+        let Outgoing { head, body, framing, .. } = outgoing;
+        let encoder = Encoder::new(framing);
         let (mut output, mut whole, mut chunks) = (head, Bytes::new(), None);
         match body {
             Body::None | Body::Upgraded(_) => {}
@@ -217,15 +184,15 @@ impl Sending {
             Body::Full(bytes) => whole = bytes,
             Body::Stream(stream) => chunks = Some(stream),
         }
-        Self { gone: 0, output, whole, body: chunks, chunked, left, refused: false }
+        Self { gone: 0, output, whole, body: chunks, encoder, refused: false }
     }
 
     /// Sends what there is; is ready when all has left or nothing more can. An error that is
-    /// [`Failure::Closed`] is the peer's, who may have answered all the same.
-    fn poll(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+    /// [`Error::Closed`] is the peer's, who may have answered all the same.
+    fn poll(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             if self.refused {
-                return Poll::Ready(Err(Failure::Closed(io::ErrorKind::BrokenPipe.into())));
+                return Poll::Ready(Err(Error::Closed(io::ErrorKind::BrokenPipe.into())));
             }
             // What is there goes out at once, and a short body with its head.
             while self.whole.is_empty() && self.output.len() < BUFFER {
@@ -233,7 +200,7 @@ impl Sending {
                 match Pin::new(&mut body.stream).poll_next(cx) {
                     Poll::Ready(Some(Ok(chunk))) => self.put(chunk)?,
                     Poll::Ready(Some(Err(error))) => {
-                        return Poll::Ready(Err(Failure::Content(error)));
+                        return Poll::Ready(Err(Error::Content(error)));
                     }
                     Poll::Ready(None) => self.end()?,
                     Poll::Pending => break,
@@ -262,30 +229,18 @@ impl Sending {
         }
     }
 
-    fn end(&mut self) -> Result<(), Failure> {
+    fn end(&mut self) -> Result<(), Error> {
         self.body = None;
-        if self.chunked {
-            self.output.extend_from_slice(chunks::LAST);
-        } else if self.left > 0 {
-            return Err(mismatch("the body is shorter than it says"));
-        }
-        Ok(())
+        self.encoder.end(&mut self.output).map_err(Error::Content)
     }
 
-    fn put(&mut self, chunk: Bytes) -> Result<(), Failure> {
-        if self.chunked {
-            if !chunk.is_empty() {
-                chunks::put(&mut self.output, &chunk);
-            }
+    fn put(&mut self, chunk: Bytes) -> Result<(), Error> {
+        if chunk.len() >= BUFFER
+            && let Some(whole) = self.encoder.plain(&chunk).map_err(Error::Content)?
+        {
+            self.whole = whole;
             return Ok(());
         }
-        let left = self.left.checked_sub(chunk.len() as u64);
-        self.left = left.ok_or_else(|| mismatch("the body is longer than it says"))?;
-        if chunk.len() < BUFFER {
-            self.output.extend_from_slice(&chunk);
-        } else {
-            self.whole = chunk;
-        }
-        Ok(())
+        self.encoder.put(&mut self.output, &chunk).map_err(Error::Content)
     }
 }

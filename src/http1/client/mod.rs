@@ -7,11 +7,12 @@
 
 mod connect;
 mod connection;
-mod head;
+mod outgoing;
 mod pool;
 mod response;
 mod stream;
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,12 +21,36 @@ use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 
 use crate::config::{PeerUrl, Transport};
-use crate::http1::Body;
-use crate::peer::{PeerError, Reply, Request};
+use crate::http1::{Body, Reply, Request};
 pub use connect::Way;
-use connection::Failure;
 use pool::Pool;
 use response::Received;
+
+/// Why there was no response.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// As many calls are under way as there may be.
+    #[error("too many calls are under way")]
+    Busy,
+    /// No connection could be opened.
+    #[error("no connection: {0}")]
+    Unreachable(String),
+    /// The connection ended before the first byte of a response.
+    #[error("{0}")]
+    Closed(io::Error),
+    /// Anything else; asking again would not help.
+    #[error("{0}")]
+    Broken(String),
+    /// What was to be sent broke off.
+    #[error("{0}")]
+    Content(io::Error),
+}
+
+impl Error {
+    fn broken(cause: impl std::fmt::Display) -> Self {
+        Self::Broken(cause.to_string())
+    }
+}
 
 /// The way to a role in another process; cheap to clone, and bound to its thread.
 #[derive(Clone)]
@@ -58,15 +83,18 @@ impl Peer {
     ///
     /// A kept connection may turn out to be closed just when it is used; a request that may be
     /// repeated is then sent once more, over a new one.
+    ///
+    /// # Errors
+    /// See [`Error`].
     pub async fn exchange(
         &self,
         request: &Request,
         body: Body,
         may_repeat: bool,
         now: Instant,
-    ) -> Result<Reply, PeerError> {
-        let permit = self.calls.clone().try_acquire_owned().map_err(|_| PeerError::Busy)?;
-        let outgoing = head::Outgoing::new(request, &self.host, body);
+    ) -> Result<Reply, Error> {
+        let permit = self.calls.clone().try_acquire_owned().map_err(|_| Error::Busy)?;
+        let outgoing = outgoing::Outgoing::new(request, &self.host, body);
         let is_head = request.method == Method::HEAD;
         let (mut connection, was_kept) = match self.pool.take(now) {
             Some(connection) => (connection, true),
@@ -74,9 +102,9 @@ impl Peer {
         };
         let interims = request.interims.as_ref();
         let answer = match connection.exchange(outgoing, is_head, interims).await {
-            Err(Failure::Closed(_)) if was_kept && may_repeat => {
+            Err(Error::Closed(_)) if was_kept && may_repeat => {
                 connection = Box::pin(self.pool.open()).await?;
-                let again = head::Outgoing::new(request, &self.host, Body::None);
+                let again = outgoing::Outgoing::new(request, &self.host, Body::None);
                 connection.exchange(again, is_head, interims).await
             }
             answer => answer,

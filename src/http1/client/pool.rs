@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
+use super::Error;
 use super::connect::Way;
 use super::connection::Connection;
 use crate::config::Transport;
-use crate::peer::PeerError;
 
 /// A connection is given up after this long, so that a moved address is noticed.
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -67,11 +67,11 @@ impl Pool {
     /// Opens a new one.
     ///
     /// # Errors
-    /// [`PeerError::Unreachable`], when nobody takes it in time.
-    pub(super) async fn open(&self) -> Result<Connection, PeerError> {
+    /// [`Error::Unreachable`], when nobody takes it in time.
+    pub(super) async fn open(&self) -> Result<Connection, Error> {
         let opened = timeout(self.0.connect_timeout, self.0.way.open()).await;
-        let opened = opened.map_err(|_| PeerError::Unreachable("timed out".into()))?;
-        let stream = opened.map_err(|error| PeerError::Unreachable(error.to_string()))?;
+        let opened = opened.map_err(|_| Error::Unreachable("timed out".into()))?;
+        let stream = opened.map_err(|error| Error::Unreachable(error.to_string()))?;
         Ok(Connection::new(stream))
     }
 

@@ -10,12 +10,13 @@ use futures_util::Stream;
 use tokio::sync::OwnedSemaphorePermit as Permit;
 use tokio::time::{Sleep, sleep};
 
+use super::Error;
 use super::connection::{BUFFER, Connection, Sending};
-use super::head::{Content, Head};
 use super::pool::Pool;
-use crate::http1::Body;
-use crate::http1::chunks::{Decoder, Piece, up_to};
-use crate::peer::{PeerError, Reply};
+use crate::http1::chunks::Piece;
+use crate::http1::content::{Decoder, Framing};
+use crate::http1::head::ResponseHead;
+use crate::http1::{Body, Reply};
 
 /// Content up to this many bytes is read whole before the reply is handed on.
 const SMALL: u64 = 64 * 1024;
@@ -31,27 +32,27 @@ pub(super) enum Received {
 /// The reply that begins with `head`, to a HEAD if `is_head`, beside which what is in `sending` goes out; `permit` is
 /// given back with the end of its content.
 pub(super) fn receive(
-    (head, sending): (Head, Option<Sending>),
+    (head, sending): (ResponseHead, Option<Sending>),
     is_head: bool,
     connection: Connection,
     pool: Pool,
     permit: Permit,
 ) -> Received {
-    let Head { status, headers, declared, protocol, content, keeps } = head;
+    let ResponseHead { status, headers, declared, protocol, framing, keeps } = head;
     if let Some(protocol) = protocol {
         let upgraded = connection.upgraded(*protocol, pool.patience()).keeping(permit);
         let body = Body::Upgraded(Box::new(upgraded));
         return Received::All(Reply { status, headers, body });
     }
-    let (end, length) = match content {
-        Content::Length(length) => (End::After(length), Some(length)),
-        Content::Chunks => (End::Chunk(Decoder::default()), None),
-        Content::Rest => (End::Close, None),
+    let length = match framing {
+        Framing::Length(length) => Some(length),
+        Framing::Chunks | Framing::Close => None,
     };
+    let decoder = Decoder::new(framing);
     let goes_on = sending.is_some();
     let sending = sending.map(|sending| (Box::new(sending), 0));
     let connection = Some(connection);
-    let mut rest = Rest { clock: None, connection, sending, end, keeps, pool, _permit: permit };
+    let mut rest = Rest { clock: None, connection, sending, decoder, keeps, pool, _permit: permit };
     let body = match length {
         Some(0) => {
             let body = match declared {
@@ -77,13 +78,6 @@ pub(super) fn receive(
     Received::All(Reply { status, headers, body })
 }
 
-/// Where content ends, from here on.
-enum End {
-    After(u64),
-    Chunk(Decoder),
-    Close,
-}
-
 /// What of an answer's content is still to come.
 pub(super) struct Rest {
     /// Rings when the peer has sent nothing for too long.
@@ -92,7 +86,7 @@ pub(super) struct Rest {
     connection: Option<Connection>,
     /// What of the request goes out beside it, and how much of that had left when the clock was last looked at.
     sending: Option<(Box<Sending>, u64)>,
-    end: End,
+    decoder: Decoder,
     keeps: bool,
     pool: Pool,
     _permit: Permit,
@@ -121,29 +115,31 @@ impl Rest {
     ///
     /// # Errors
     /// When it breaks off.
-    pub(super) async fn follow(mut self, reply: Reply) -> Result<Reply, PeerError> {
+    pub(super) async fn follow(mut self, reply: Reply) -> Result<Reply, Error> {
         if self.sending.is_some() {
             let sent = std::future::poll_fn(|cx| match self.poll_send(cx) {
                 Poll::Pending => self.poll_silence(cx).map(Err),
                 sent => sent,
             });
-            sent.await.map_err(|error| PeerError::Content(error.to_string()))?;
+            sent.await.map_err(Error::Content)?;
             self.finish();
             return Ok(reply);
         }
-        while let (Some(connection), End::After(length)) = (&mut self.connection, &self.end) {
+        while let (Some(connection), Decoder::Length(length)) =
+            (&mut self.connection, &self.decoder)
+        {
             let length = *length;
             // Not more than SMALL.
             let most = length as usize;
             let read = std::future::poll_fn(|cx| connection.poll_fill(cx, most)).await;
-            if read.map_err(PeerError::broken)? == 0 {
+            if read.map_err(Error::broken)? == 0 {
                 break;
             }
             if let Some(content) = self.whole(length) {
                 return Ok(Reply { body: Body::Full(content), ..reply });
             }
         }
-        Err(PeerError::broken(io::Error::from(io::ErrorKind::UnexpectedEof)))
+        Err(Error::broken(io::Error::from(io::ErrorKind::UnexpectedEof)))
     }
 
     /// Sends more of the request; whether all of it has left, or nothing more can.
@@ -173,14 +169,7 @@ impl Rest {
     /// The next piece of what has been received; more is read if it is none.
     fn received(&mut self) -> io::Result<Piece> {
         let Some(connection) = &mut self.connection else { return Ok(Piece::End) };
-        let input = &mut connection.input;
-        match &mut self.end {
-            End::After(0) => Ok(Piece::End),
-            End::Chunk(decoder) => decoder.take(input).map_err(io::Error::other),
-            _ if input.is_empty() => Ok(Piece::Wanting),
-            End::After(left) => Ok(Piece::Data(up_to(left, input))),
-            End::Close => Ok(Piece::Data(input.split().freeze())),
-        }
+        self.decoder.take(&mut connection.input).map_err(io::Error::other)
     }
 }
 
@@ -216,8 +205,8 @@ impl Stream for Rest {
                 return Poll::Ready(Some(Err(error)));
             };
             this.clock = None;
-            match (filled, &this.end) {
-                (Ok(0), End::Close) => this.connection = None,
+            match (filled, &this.decoder) {
+                (Ok(0), Decoder::Close) => this.connection = None,
                 (Ok(0), _) => {
                     this.connection = None;
                     return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));

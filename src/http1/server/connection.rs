@@ -16,13 +16,12 @@ use tokio::io::ReadBuf;
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
-use super::head::{self, Head};
-use crate::config;
-use crate::error::{Error, Kind};
+use super::Options;
 use crate::http1::DISCONNECT;
-use crate::http1::chunks::{Decoder, Piece, up_to};
-use crate::http1::lines::Framing;
-use crate::http1::shutdown::Leaving;
+use crate::http1::chunks::Piece;
+use crate::http1::content::{Decoder, Framing};
+use crate::http1::head::{self, HeadError, RequestHead};
+use crate::http1::shutdown::Shutdown;
 use crate::http1::socket::Socket;
 
 /// What is read at once, in bytes.
@@ -31,43 +30,17 @@ const BUFFER: usize = 16 * 1024;
 const PARTING: Duration = Duration::from_millis(300);
 /// The most empty lines before a request.
 const EMPTY_LINES: u32 = 64;
-/// What a client is told that waits for a word before it sends content.
+/// Content that was all read.
+const WHOLE: Decoder = Decoder::Length(0);
+/// The interim response to a client that waits for it before it sends content.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 thread_local! {
     static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
 }
 
-/// How long a client may take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
-    /// For the head of a request, from its first byte to its last; of the first request, from the beginning.
-    pub(super) head: Duration,
-    /// Until it begins one; at most as much as `head` is added.
-    pub(super) idle: Duration,
-    /// To take the next piece of an answer, where the system does not see to that.
-    pub(super) write: Duration,
-}
-
-impl Patience {
-    pub(super) fn of(options: &config::Server) -> Self {
-        Self { head: options.header_timeout, idle: options.keep_alive, write: options.body_timeout }
-    }
-}
-
-/// What is still to come of a request's content.
-#[derive(Debug)]
-enum Incoming {
-    /// Nothing.
-    Whole,
-    Length(u64),
-    Chunks(Decoder),
-    /// Nothing more, though it is not whole.
-    Broken,
-}
-
-/// A connection.
-pub(super) struct Wire<S> {
+/// A connection to a client.
+pub(super) struct ServerConnection<S> {
     pub(super) stream: S,
     /// What has come and is not read yet.
     pub(super) input: BytesMut,
@@ -75,13 +48,14 @@ pub(super) struct Wire<S> {
     looked_at: usize,
     /// How many empty lines came before it.
     empty_lines: u32,
-    incoming: Incoming,
-    /// Whether the client waits for a word before it sends content, and what of that has not been written.
+    /// What is still to come of a request's content; nothing where it broke off.
+    incoming: Option<Decoder>,
+    /// Whether the client waits for [`CONTINUE`] before it sends content, and what of that has not been written.
     expects: bool,
-    owed: &'static [u8],
+    unsent: &'static [u8],
     /// Is another with each request, and behind it.
     turn: u32,
-    patience: Patience,
+    options: Options,
     /// Whether the system ends a connection whose client takes nothing.
     limits_writes: bool,
     /// Rings when a client that sends no more is taken for one that is gone.
@@ -95,23 +69,23 @@ pub(super) struct Wire<S> {
     begun: Option<Instant>,
 }
 
-impl<S: Socket> Wire<S> {
+impl<S: Socket> ServerConnection<S> {
     /// `stream`, whose client has just connected.
-    pub(super) fn new(stream: S, patience: Patience) -> Self {
+    pub(super) fn new(stream: S, options: Options) -> Self {
         let now = Instant::now();
         Self {
-            limits_writes: stream.limit_writes(patience.write),
+            limits_writes: stream.limit_writes(options.write_timeout),
             parting: None,
             stream,
             input: BytesMut::new(),
             looked_at: 0,
             empty_lines: 0,
-            incoming: Incoming::Whole,
+            incoming: Some(WHOLE),
             expects: false,
-            owed: b"",
+            unsent: b"",
             turn: 0,
-            patience,
-            clock: Box::pin(sleep_until(now + patience.head)),
+            options,
+            clock: Box::pin(sleep_until(now + options.head_timeout)),
             heard: false,
             quiet: (0, now),
             begun: Some(now),
@@ -132,7 +106,10 @@ impl<S: Socket> Wire<S> {
     ///
     /// # Errors
     /// What the client is to be told, before the connection is closed, of a head that is none or comes too slowly.
-    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Head>, Error>> {
+    pub(super) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<RequestHead>, HeadError>> {
         loop {
             if let Some(head) = self.take_head()? {
                 return Poll::Ready(Ok(Some(head)));
@@ -141,9 +118,9 @@ impl<S: Socket> Wire<S> {
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(_) => return Poll::Ready(Ok(None)),
                 Poll::Pending if self.is_late(cx) => {
-                    // Nobody waits for an answer who has asked for nothing.
-                    let slow = || Error::new(Kind::RequestTimeout, "the request came too slowly");
-                    return Poll::Ready(if self.is_idle() { Ok(None) } else { Err(slow()) });
+                    // A client that has asked for nothing waits for no response.
+                    let is_idle = self.is_idle();
+                    return Poll::Ready(if is_idle { Ok(None) } else { Err(HeadError::Slow) });
                 }
                 Poll::Pending => {
                     if self.is_idle() {
@@ -157,7 +134,7 @@ impl<S: Socket> Wire<S> {
     }
 
     /// The next head, if it is all here.
-    fn take_head(&mut self) -> Result<Option<Head>, Error> {
+    fn take_head(&mut self) -> Result<Option<RequestHead>, HeadError> {
         self.skip_empty_lines()?;
         let length = self.input.len();
         if length == self.looked_at {
@@ -166,12 +143,12 @@ impl<S: Socket> Wire<S> {
         // What drips is not read from its beginning with each drop.
         let from = self.looked_at.saturating_sub(3);
         let may_end = length >= 2 * self.looked_at || head::may_end(&self.input[from..]);
-        if may_end && let Some(head) = head::take(&mut self.input)? {
+        if may_end && let Some(head) = RequestHead::take(&mut self.input)? {
             (self.looked_at, self.begun, self.empty_lines) = (0, None, 0);
             return Ok(Some(head));
         }
         if head::has_bare_line_feed(&self.input, self.looked_at) {
-            return Err(head::malformed(head::BARE_LINE_FEED));
+            return Err(head::BARE_LINE_FEED);
         }
         // Half of an empty line is looked at again, or a flood of them would be read from its beginning with each byte.
         if self.input[..] != b"\r"[..] {
@@ -182,12 +159,12 @@ impl<S: Socket> Wire<S> {
     }
 
     /// Drops empty lines before a head, which some clients send behind the content before (RFC 9112, section 2.2).
-    fn skip_empty_lines(&mut self) -> Result<(), Error> {
+    fn skip_empty_lines(&mut self) -> Result<(), HeadError> {
         while self.looked_at == 0 && self.input.starts_with(b"\r\n") {
             self.input.advance(2);
             self.empty_lines += 1;
             if self.empty_lines > EMPTY_LINES {
-                return Err(head::malformed("too many empty lines before a request"));
+                return Err(HeadError::Malformed("too many empty lines before a request"));
             }
         }
         Ok(())
@@ -219,14 +196,14 @@ impl<S: Socket> Wire<S> {
                 self.quiet = (self.turn, now);
             }
             let deadline = match self.begun {
-                Some(begun) => begun + self.patience.head,
-                None => self.quiet.1 + self.patience.idle,
+                Some(begun) => begun + self.options.head_timeout,
+                None => self.quiet.1 + self.options.keep_alive,
             };
             if deadline <= now {
                 return true;
             }
             // In time for a head that begins meanwhile.
-            self.clock.as_mut().reset(deadline.min(now + self.patience.head));
+            self.clock.as_mut().reset(deadline.min(now + self.options.head_timeout));
             self.heard = true;
             // A task that has done much is refused by what counts that, and would not be woken.
             if pin!(unconstrained(self.clock.as_mut())).poll(cx).is_pending() {
@@ -238,17 +215,14 @@ impl<S: Socket> Wire<S> {
     /// A request without content.
     pub(super) fn next_request(&mut self) {
         self.turn = self.turn.wrapping_add(1);
-        self.incoming = Incoming::Whole;
+        self.incoming = Some(WHOLE);
     }
 
     /// A request with content, before which the client waits if it `expects` to hear from us. Gives its turn.
     pub(super) fn next_content(&mut self, framing: Framing, expects: bool) -> u32 {
         self.next_request();
-        self.incoming = match framing.length {
-            Some(length) => Incoming::Length(length),
-            None => Incoming::Chunks(Decoder::default()),
-        };
-        (self.expects, self.owed) = (expects, if expects { CONTINUE } else { b"" });
+        self.incoming = Some(Decoder::new(framing));
+        (self.expects, self.unsent) = (expects, if expects { CONTINUE } else { b"" });
         self.turn
     }
 
@@ -279,52 +253,41 @@ impl<S: Socket> Wire<S> {
                 Ok(0) => PayloadError::Incomplete(None),
                 Err(error) => PayloadError::Io(error),
             };
-            self.incoming = Incoming::Broken;
+            self.incoming = None;
             return Poll::Ready(Some(Err(end)));
         }
     }
 
     /// What has come of the content.
     fn take_content(&mut self) -> Result<Piece, PayloadError> {
-        let piece = match &mut self.incoming {
-            Incoming::Whole => return Ok(Piece::End),
-            Incoming::Broken => return Err(PayloadError::Incomplete(None)),
-            Incoming::Length(0) => Piece::End,
-            Incoming::Length(_) if self.input.is_empty() => return Ok(Piece::Wanting),
-            Incoming::Length(left) => Piece::Data(up_to(left, &mut self.input)),
-            Incoming::Chunks(decoder) => match decoder.take(&mut self.input) {
-                Ok(piece) => piece,
-                Err(_) => {
-                    self.incoming = Incoming::Broken;
-                    return Err(PayloadError::EncodingCorrupted);
-                }
-            },
+        let Some(incoming) = &mut self.incoming else {
+            return Err(PayloadError::Incomplete(None));
         };
-        if piece == Piece::End || matches!(self.incoming, Incoming::Length(0)) {
-            self.incoming = Incoming::Whole;
-        }
-        Ok(piece)
+        incoming.take(&mut self.input).map_err(|_| {
+            self.incoming = None;
+            PayloadError::EncodingCorrupted
+        })
     }
 
     /// Asks for content, if the client waits for that (RFC 9110, section 10.1.1).
     fn poll_ask(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.input.is_empty() && self.owed.len() == CONTINUE.len() {
+        if !self.input.is_empty() && self.unsent.len() == CONTINUE.len() {
             // It did not wait.
             self.expects = false;
         }
         if !self.expects {
             return Poll::Ready(Ok(()));
         }
-        while !self.owed.is_empty() {
-            ready!(self.poll_tell(cx))?;
+        while !self.unsent.is_empty() {
+            ready!(self.poll_continue(cx))?;
         }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    /// Writes some of what is owed.
-    fn poll_tell(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, self.owed))?;
-        self.owed = &self.owed[written..];
+    /// Writes some of [`CONTINUE`].
+    fn poll_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, self.unsent))?;
+        self.unsent = &self.unsent[written..];
         let error = || Err(io::ErrorKind::WriteZero.into());
         Poll::Ready(if written == 0 { error() } else { Ok(()) })
     }
@@ -332,8 +295,8 @@ impl<S: Socket> Wire<S> {
     /// Before an answer leaves: asks for no content any more.
     pub(super) fn stop_asking(&mut self) {
         self.expects = false;
-        if self.owed.len() == CONTINUE.len() {
-            self.owed = b"";
+        if self.unsent.len() == CONTINUE.len() {
+            self.unsent = b"";
         }
     }
 
@@ -343,7 +306,7 @@ impl<S: Socket> Wire<S> {
         self.stop_asking();
         while let Ok(Piece::Data(_)) = self.take_content() {}
         self.turn = self.turn.wrapping_add(1);
-        matches!(self.incoming, Incoming::Whole)
+        self.incoming.as_ref().is_some_and(Decoder::is_over)
     }
 
     /// Has the client see that what it got is not all.
@@ -367,32 +330,33 @@ impl<S: Socket> Wire<S> {
 /// # Errors
 /// Those of the connection, and when the client takes nothing for too long.
 pub(super) async fn write<S: Socket>(
-    wire: &RefCell<Wire<S>>,
+    connection: &RefCell<ServerConnection<S>>,
     bytes: impl AsRef<[u8]>,
 ) -> io::Result<()> {
     let mut rest = bytes.as_ref();
     let mut stalled = None;
     poll_fn(|cx| {
-        let wire = &mut *wire.borrow_mut();
+        let connection = &mut *connection.borrow_mut();
         loop {
             let polled = match rest.is_empty() {
-                // Half of a word comes before the answer.
-                _ if !wire.owed.is_empty() => match wire.poll_tell(cx) {
+                // The rest of an interim response comes before the response.
+                _ if !connection.unsent.is_empty() => match connection.poll_continue(cx) {
                     Poll::Ready(Ok(())) => continue,
                     polled => polled.map_ok(|()| 0),
                 },
                 // TLS may hold back some of what it has taken.
-                true => Pin::new(&mut wire.stream).poll_flush(cx).map_ok(|()| 0),
-                false => Pin::new(&mut wire.stream).poll_write(cx, rest),
+                true => Pin::new(&mut connection.stream).poll_flush(cx).map_ok(|()| 0),
+                false => Pin::new(&mut connection.stream).poll_write(cx, rest),
             };
             match polled {
                 Poll::Ready(Ok(0)) if rest.is_empty() => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => (rest, stalled) = (&rest[written..], None),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending if wire.limits_writes => return Poll::Pending,
+                Poll::Pending if connection.limits_writes => return Poll::Pending,
                 Poll::Pending => {
-                    let until = || Box::pin(sleep_until(Instant::now() + wire.patience.write));
+                    let until =
+                        || Box::pin(sleep_until(Instant::now() + connection.options.write_timeout));
                     let clock = stalled.get_or_insert_with(until);
                     ready!(clock.as_mut().poll(cx));
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -403,35 +367,39 @@ pub(super) async fn write<S: Socket>(
     .await
 }
 
-/// What was the last that a client heard.
+/// Why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Last {
-    /// An answer, which it should get to see even if it is still sending.
-    Answer,
-    /// Nothing, for it asked for nothing more.
-    Silence,
+pub(super) enum End {
+    /// Behind a response, which the client should get to see even if it is still sending.
+    Response,
+    /// Because the client asked for nothing more.
+    Idle,
 }
 
-/// Ends the connection. What a client sends in vain is read for a while, or its system would throw away the answer
+/// Closes the connection. What a client sends in vain is read for a while, or its system would throw away the answer
 /// (RFC 9112, section 9.6).
-pub(super) async fn end<S: Socket>(wire: &RefCell<Wire<S>>, last: Last, leaving: &Leaving) {
-    let patience = wire.borrow().patience.write;
+pub(super) async fn close<S: Socket>(
+    connection: &RefCell<ServerConnection<S>>,
+    end: End,
+    shutdown: &Shutdown,
+) {
+    let patience = connection.borrow().options.write_timeout;
     let shut = poll_fn(|cx| {
-        let wire = &mut *wire.borrow_mut();
-        wire.incoming = Incoming::Broken;
-        Pin::new(&mut wire.stream).poll_shutdown(cx)
+        let connection = &mut *connection.borrow_mut();
+        connection.incoming = None;
+        Pin::new(&mut connection.stream).poll_shutdown(cx)
     });
     let shut = timeout(DISCONNECT, shut).await;
-    if last == Last::Silence || !matches!(shut, Ok(Ok(()))) {
+    if end == End::Idle || !matches!(shut, Ok(Ok(()))) {
         return;
     }
     let more = || {
         poll_fn(|cx| {
-            let wire = &mut *wire.borrow_mut();
-            wire.input.clear();
-            wire.poll_fill(cx)
+            let connection = &mut *connection.borrow_mut();
+            connection.input.clear();
+            connection.poll_fill(cx)
         })
     };
     let rest = async { while let Ok(Ok(1..)) = timeout(DISCONNECT, more()).await {} };
-    let _ = timeout(if leaving.has_begun() { DISCONNECT } else { patience }, rest).await;
+    let _ = timeout(if shutdown.has_begun() { DISCONNECT } else { patience }, rest).await;
 }

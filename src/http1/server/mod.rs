@@ -6,7 +6,6 @@
 
 mod body;
 mod connection;
-mod head;
 mod response;
 mod upgrade;
 
@@ -20,52 +19,65 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use actix_http::{Payload, Request};
 use actix_service::Service;
 use actix_web::body::BoxBody;
 use actix_web::dev::ServiceResponse;
-use actix_web::{HttpMessage as _, HttpResponse, ResponseError as _};
+use actix_web::http::{Method, Version};
+use actix_web::{HttpMessage as _, HttpResponse};
 use futures_util::future::Either;
 use tokio::time::sleep;
 
-use crate::config;
-use crate::error::Error;
-use crate::http1::DISCONNECT;
-use crate::http1::shutdown::Leaving;
-use crate::http1::socket::Socket;
-use crate::http1::{Interims, Upgraded};
-use body::Content;
-use connection::{Last, Patience, Wire};
-use head::Head;
+use super::head::{HeadError, RequestHead};
+use super::shutdown::Shutdown;
+use super::socket::Socket;
+use super::{DISCONNECT, Interims, Upgraded, content::Framing};
+use body::RequestBody;
+use connection::{End, ServerConnection};
+use response::Client;
 
-/// Serves `stream` until its end with `app`, one request after the other. Once the process is `leaving`, a client that
-/// is idle is left, and another behind its answer.
+/// How a server treats its clients.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long the head of a request may take from its first byte to its last; of the first request, from the beginning.
+    pub head_timeout: Duration,
+    /// How long a client may be idle; at most as much as `head_timeout` is added.
+    pub keep_alive: Duration,
+    /// How long a client may take nothing of a response.
+    pub write_timeout: Duration,
+    /// The response to a client whose head is not one, behind which its connection ends.
+    pub refuse: fn(SocketAddr, HeadError) -> String,
+}
+
+/// Serves `stream` until its end with `app`, one request after the other. Once the process begins its `shutdown`,
+/// a client that is idle is left, and another behind its response.
 pub async fn serve<S, A>(
     stream: S,
     peer: SocketAddr,
     app: &A,
-    options: &config::Server,
-    leaving: &Leaving,
+    options: &Options,
+    shutdown: &Shutdown,
 ) where
     S: Socket + 'static,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
 {
-    let wire = Rc::new(RefCell::new(Wire::new(stream, Patience::of(options))));
+    let connection = Rc::new(RefCell::new(ServerConnection::new(stream, *options)));
     let mut told = pin!(async {
-        leaving.begun().await;
+        shutdown.begun().await;
         // Whoever has just connected has something to ask.
-        if wire.borrow().is_fresh() {
+        if connection.borrow().is_fresh() {
             Box::pin(sleep(DISCONNECT)).await;
         }
     });
     let interims = Interims::default();
     let mut listens = false;
-    let last = loop {
+    let end = loop {
         let next = poll_fn(|cx| {
-            let polled = wire.borrow_mut().poll_head(cx);
-            let is_idle = polled.is_pending() && wire.borrow().is_idle();
-            if is_idle && (leaving.has_begun() || !listens) {
+            let polled = connection.borrow_mut().poll_head(cx);
+            let is_idle = polled.is_pending() && connection.borrow().is_idle();
+            if is_idle && (shutdown.has_begun() || !listens) {
                 // The bell wakes this task ever after.
                 listens = true;
                 return told.as_mut().poll(cx).map(|()| Ok(None));
@@ -74,32 +86,35 @@ pub async fn serve<S, A>(
         });
         // Boxed, as all is that is not yet to come: a client that is idle does not take the room of one that is not.
         let exchange = match next.await {
-            Ok(Some(head)) => {
-                Either::Left(Box::pin(exchange(&wire, app, head, (peer, &interims), leaving)))
-            }
-            Ok(None) => break Last::Silence,
+            Ok(Some(head)) => Either::Left(Box::pin(exchange(
+                &connection,
+                app,
+                head,
+                (peer, &interims),
+                shutdown,
+            ))),
+            Ok(None) => break End::Idle,
             Err(error) => {
-                let status = error.status_code().as_u16();
-                log::info!(target: "http", peer:% = peer, status; "no request: {error}");
-                Either::Right(Box::pin(refuse(&wire, error)))
+                let refusal = (options.refuse)(peer, error);
+                Either::Right(Box::pin(refuse(&connection, refusal)))
             }
         };
         match exchange.await {
             Ok(true) => {}
-            Ok(false) => break Last::Answer,
+            Ok(false) => break End::Response,
             Err(_gone) => return,
         }
     };
-    Box::pin(connection::end(&wire, last, leaving)).await;
+    Box::pin(connection::close(&connection, end, shutdown)).await;
 }
 
 /// Says why there is no request; there will be no other.
-async fn refuse<S>(wire: &RefCell<Wire<S>>, error: Error) -> io::Result<bool>
+async fn refuse<S>(connection: &RefCell<ServerConnection<S>>, refusal: String) -> io::Result<bool>
 where
     S: Socket,
 {
-    // Whoever does not take it goes without.
-    let _ = connection::write(wire, error.bare()).await;
+    // A client that does not take it goes without.
+    let _ = connection::write(connection, refusal).await;
     Ok(false)
 }
 
@@ -108,27 +123,31 @@ where
 /// # Errors
 /// When the client is gone, or must not take what it has got for the whole answer.
 async fn exchange<S, A>(
-    wire: &Rc<RefCell<Wire<S>>>,
+    connection: &Rc<RefCell<ServerConnection<S>>>,
     app: &A,
-    mut head: Head,
+    mut head: RequestHead,
     (peer, interims): (SocketAddr, &Interims),
-    leaving: &Leaving,
+    shutdown: &Shutdown,
 ) -> io::Result<bool>
 where
     S: Socket + 'static,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
 {
     head.request.head_mut().peer_addr = Some(peer);
-    let has_content = head.framing.chunked || head.framing.length.is_some_and(|length| length > 0);
+    let client = Client {
+        is_old: head.request.version() == Version::HTTP_10,
+        asks_for_head: head.request.method() == Method::HEAD,
+    };
+    let has_content = head.framing != Framing::Length(0);
     if has_content {
-        let content = Content::begin(wire, head.framing, head.expects);
+        let content = RequestBody::begin(connection, head.framing, head.expects);
         *head.request.payload() = Payload::Stream { payload: Box::pin(content) };
     } else {
-        wire.borrow_mut().next_request();
+        connection.borrow_mut().next_request();
     }
     // A handler that may write runs on whoever is gone, and whoever sends content is seen to go by who reads it.
     let goes_on = !head.request.method().is_safe() || has_content;
-    if !head.client.is_old {
+    if !client.is_old {
         head.request.extensions_mut().insert(interims.next_request());
     }
     let mut answer = pin!(app.call(head.request));
@@ -144,11 +163,11 @@ where
                 Poll::Ready(interim) => Poll::Ready(Ok(Some(interim))),
                 Poll::Pending if answered.is_some() => Poll::Ready(Ok(None)),
                 Poll::Pending if goes_on => Poll::Pending,
-                Poll::Pending => wire.borrow_mut().poll_gone(cx).map(Err),
+                Poll::Pending => connection.borrow_mut().poll_gone(cx).map(Err),
             }
         });
         match next.await? {
-            Some(interim) => Box::pin(response::interim(wire, interim)).await?,
+            Some(interim) => Box::pin(response::interim(connection, interim)).await?,
             None => break answered.take(),
         }
     };
@@ -161,9 +180,9 @@ where
     let upgraded = response.extensions_mut().remove::<Upgraded>();
     if let Some(upgraded) = upgraded {
         // Whatever it comes to, nobody speaks HTTP here any more.
-        let _ = Box::pin(upgrade::go_on(wire, &response, upgraded, leaving)).await;
+        let _ = Box::pin(upgrade::go_on(connection, &response, upgraded, shutdown)).await;
         return Err(io::ErrorKind::ConnectionAborted.into());
     }
-    let keeps = head.keeps && !leaving.has_begun() && response.head().keep_alive();
-    response::send(wire, response, head.client, keeps).await
+    let keeps = head.keeps && !shutdown.has_begun() && response.head().keep_alive();
+    response::send(connection, response, client, keeps).await
 }

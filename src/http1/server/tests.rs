@@ -11,7 +11,6 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
-use crate::config::{Sources, load};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: shop\r\n\r\n";
 
@@ -19,22 +18,25 @@ const GET: &str = "GET / HTTP/1.1\r\nhost: shop\r\n\r\n";
 struct Client {
     pipe: DuplexStream,
     served: JoinHandle<()>,
-    leaving: Rc<Leaving>,
+    shutdown: Rc<Shutdown>,
     start: Instant,
 }
 
 impl Client {
     /// With `room` for bytes that are under way; 5 s for a head, 75 s between requests, 10 s to read.
     async fn connect(room: usize) -> Self {
-        let overrides = [("header_timeout", "5s"), ("keep_alive", "75s"), ("body_timeout", "10s")];
-        let overrides =
-            overrides.map(|(key, value)| (format!("server.{key}"), value.to_owned())).to_vec();
-        let directory = Some(std::env::temp_dir());
-        let sources = Sources { directory, overrides, ..Sources::default() };
-        let options = load(&sources).unwrap().0.server;
+        let options = Options {
+            head_timeout: Duration::from_secs(5),
+            keep_alive: Duration::from_secs(75),
+            write_timeout: Duration::from_secs(10),
+            refuse: |_, error| {
+                let status = if error == HeadError::Slow { 408 } else { 400 };
+                format!("HTTP/1.1 {status} \r\nconnection: close\r\n\r\n{error}")
+            },
+        };
         let (pipe, stream) = duplex(room);
-        let leaving = Rc::<Leaving>::default();
-        let told = leaving.clone();
+        let shutdown = Rc::<Shutdown>::default();
+        let told = shutdown.clone();
         let slow = async || {
             sleep(Duration::from_secs(200)).await;
             HttpResponse::Ok().body("late")
@@ -50,7 +52,7 @@ impl Client {
             let peer = SocketAddr::from(([192, 0, 2, 1], 4711));
             serve(stream, peer, &app, &options, &told).await;
         });
-        Self { pipe, served, leaving, start: Instant::now() }
+        Self { pipe, served, shutdown, start: Instant::now() }
     }
 
     async fn send(&mut self, text: impl AsRef<[u8]>) {
@@ -202,24 +204,24 @@ async fn whoever_leaves_answers_what_is_on_its_way() {
     let mut idle = Client::connect(4096).await;
     idle.send(GET).await;
     idle.answer("hello").await;
-    idle.leaving.begin();
+    idle.shutdown.begin();
     assert_eq!(idle.rest().await, (String::new(), 0));
     // one that has just connected may ask,
     let mut fresh = Client::connect(4096).await;
-    fresh.leaving.begin();
+    fresh.shutdown.begin();
     sleep(Duration::from_millis(500)).await;
     fresh.send(GET).await;
     let (answer, _) = fresh.rest().await;
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"));
     // if it does not wait for long,
     let mut silent = Client::connect(4096).await;
-    silent.leaving.begin();
+    silent.shutdown.begin();
     assert_eq!(silent.rest().await, (String::new(), 1));
     // and one that waits for an answer gets it.
     let mut waiting = Client::connect(4096).await;
     waiting.send(GET.replace("/ ", "/slow ")).await;
     sleep(Duration::from_secs(1)).await;
-    waiting.leaving.begin();
+    waiting.shutdown.begin();
     let (answer, seconds) = waiting.rest().await;
     assert!(answer.ends_with("late") && answer.contains("connection: close") && seconds == 200);
 }

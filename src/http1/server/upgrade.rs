@@ -11,23 +11,22 @@ use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use actix_web::web::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::{self as wire, Wire};
+use super::connection::{self, ServerConnection};
 use crate::http1::Upgraded;
-use crate::http1::lines::{header, line};
-use crate::http1::shutdown::Leaving;
+use crate::http1::lines::{header, line, status_line};
+use crate::http1::shutdown::Shutdown;
 use crate::http1::socket::Socket;
 
 /// Tells the client by `response` that its connection goes on, and carries bytes between it and the one that was
-/// `upgraded`, until that is over or the process is `leaving`: whoever is cut off then finds another.
+/// `upgraded`, until that is over or the process shuts down: a client that is cut off then finds another.
 pub(super) async fn go_on<S: Socket + 'static>(
-    wire: &Rc<RefCell<Wire<S>>>,
+    connection: &Rc<RefCell<ServerConnection<S>>>,
     response: &HttpResponse,
     upgraded: Upgraded,
-    leaving: &Leaving,
+    shutdown: &Shutdown,
 ) -> io::Result<()> {
     let mut head = BytesMut::with_capacity(1024);
-    let (status, reason) = (response.status(), response.head().reason());
-    line(&mut head, &[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason.as_bytes()]);
+    status_line(&mut head, response.status(), response.head().reason());
     line(&mut head, &[b"connection: upgrade"]);
     for (name, value) in response.headers() {
         if ![CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING].contains(name) {
@@ -35,16 +34,16 @@ pub(super) async fn go_on<S: Socket + 'static>(
         }
     }
     head.extend_from_slice(b"\r\n");
-    wire::write(wire, &head).await?;
-    let sent = wire.borrow_mut().input.split().freeze();
+    connection::write(connection, &head).await?;
+    let sent = connection.borrow_mut().input.split().freeze();
     tokio::select! {
-        joined = upgraded.join(Raw(wire.clone()), sent) => joined,
-        () = leaving.begun() => Ok(()),
+        joined = upgraded.join(Raw(connection.clone()), sent) => joined,
+        () = shutdown.begun() => Ok(()),
     }
 }
 
 /// The bytes of a connection as they are.
-struct Raw<S>(Rc<RefCell<Wire<S>>>);
+struct Raw<S>(Rc<RefCell<ServerConnection<S>>>);
 
 impl<S: Socket> AsyncRead for Raw<S> {
     fn poll_read(
