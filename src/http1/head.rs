@@ -259,7 +259,7 @@ fn lower_version(input: &mut [u8]) -> Result<(), HeadError> {
     let line = line[..memchr(b'\n', line).unwrap_or(line.len())].trim_ascii_end();
     let minor = match line.strip_prefix(NAME) {
         // A response says its version first, and a request last.
-        Some([_, b' ', ..]) => from + NAME.len(),
+        Some([_] | [_, b' ', ..]) => from + NAME.len(),
         Some(_) => return Err(OTHER),
         None => {
             let before = line.len().checked_sub(NAME.len() + 2).ok_or(OTHER)?;

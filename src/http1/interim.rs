@@ -14,7 +14,7 @@ use super::Headers;
 /// An interim answer, whose headers are end to end.
 #[derive(Debug)]
 pub struct Interim {
-    /// A status from 102 on; 100 is between two neighbours, and 101 is none of these.
+    /// A status from 102 on; 100 is between two neighbours, and 101 is not one of these.
     pub status: StatusCode,
     /// Its headers.
     pub headers: Headers,

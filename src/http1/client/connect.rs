@@ -9,9 +9,13 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
-use super::stream::Stream;
 use crate::config::PeerUrl;
+
+/// An open connection: TCP, or TLS over it.
+pub(super) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// By what, and for which name, a certificate is judged; or why it cannot be.
 type Secured = Result<(TlsConnector, ServerName<'static>), &'static str>;
@@ -51,10 +55,10 @@ impl Way {
         // Nagle's algorithm would hold back the end of a request until its beginning is acknowledged.
         let _ = stream.set_nodelay(true);
         match &self.secured {
-            None => Ok(Stream::Plain(stream)),
+            None => Ok(Stream::Left(stream)),
             Some(Ok((tls, name))) => {
                 let secured = tls.connect(name.clone(), stream).await?;
-                Ok(Stream::Secure(Box::new(secured)))
+                Ok(Stream::Right(Box::new(secured)))
             }
             Some(Err(problem)) => Err(io::Error::other(*problem)),
         }

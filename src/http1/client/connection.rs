@@ -14,8 +14,8 @@ use tokio::io::AsyncWrite as _;
 use tokio_util::io::poll_read_buf;
 
 use super::Error;
+use super::connect::Stream;
 use super::outgoing::Outgoing;
-use super::stream::Stream;
 use crate::http1::content::Encoder;
 use crate::http1::head::ResponseHead;
 use crate::http1::{Body, Chunks, Interim, InterimSender, Upgraded};

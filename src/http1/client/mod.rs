@@ -1,8 +1,8 @@
-//! A role in another process, or a service that is none of ours, over HTTP/1.1 with connections that are kept,
-//! inside TLS where its URL says so.
+//! The client: a peer in another process, over HTTP/1.1 with connections that are kept, inside TLS where its URL says
+//! so.
 //!
-//! The client is our own, over sockets and httparse. awc takes an interim answer (103) for the answer and leaves
-//! the real one to whoever uses the connection next; it reads nothing until it has sent everything, so an early
+//! It is our own, over sockets and httparse. awc takes an interim answer (103) for the answer and leaves
+//! the real one to the request that uses the connection next; it reads nothing until it has sent everything, so an early
 //! answer is lost; and an answer that ends with its connection is empty to it.
 
 mod connect;
@@ -10,7 +10,6 @@ mod connection;
 mod outgoing;
 mod pool;
 mod response;
-mod stream;
 
 use std::io;
 use std::sync::Arc;

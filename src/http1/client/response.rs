@@ -166,7 +166,7 @@ impl Rest {
         clock.as_mut().poll(cx).map(|()| io::ErrorKind::TimedOut.into())
     }
 
-    /// The next piece of what has been received; more is read if it is none.
+    /// The next piece of what has been received.
     fn received(&mut self) -> io::Result<Piece> {
         let Some(connection) = &mut self.connection else { return Ok(Piece::End) };
         self.decoder.take(&mut connection.input).map_err(io::Error::other)

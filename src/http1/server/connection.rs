@@ -1,4 +1,4 @@
-//! The bytes of a connection, and its clocks: whoever is too slow is cut off.
+//! The bytes of a connection, and its timeouts: a client that is too slow is cut off.
 //!
 //! One clock goes with each connection, looked at when it rings and not with every request. While a client is idle
 //! nothing is kept for what it may send: the thread's one buffer takes that.
@@ -105,7 +105,7 @@ impl<S: Socket> ServerConnection<S> {
     /// Waits for the next head; there is none when the client closes or is idle for too long.
     ///
     /// # Errors
-    /// What the client is to be told, before the connection is closed, of a head that is none or comes too slowly.
+    /// When the head is malformed or comes too slowly; the connection ends behind the refusal.
     pub(super) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
@@ -233,7 +233,7 @@ impl<S: Socket> ServerConnection<S> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, PayloadError>>> {
         if turn != self.turn {
-            // Whoever reads on behind the answer.
+            // A handler that reads on behind its response.
             return Poll::Ready(Some(Err(PayloadError::Incomplete(None))));
         }
         loop {
@@ -300,8 +300,8 @@ impl<S: Socket> ServerConnection<S> {
         }
     }
 
-    /// Before an answer leaves: drops what has come of content that nobody has read; whether that was all of it.
-    /// Whoever reads on gets an error.
+    /// Before a response leaves: drops what has come of content that was not read; whether that was all of it. A handler
+    /// that reads on gets an error.
     pub(super) fn settle(&mut self) -> bool {
         self.stop_asking();
         while let Ok(Piece::Data(_)) = self.take_content() {}

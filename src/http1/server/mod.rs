@@ -66,7 +66,7 @@ pub async fn serve<S, A>(
     let connection = Rc::new(RefCell::new(ServerConnection::new(stream, *options)));
     let mut told = pin!(async {
         shutdown.begun().await;
-        // Whoever has just connected has something to ask.
+        // A client that has just connected has something to ask.
         if connection.borrow().is_fresh() {
             Box::pin(sleep(DISCONNECT)).await;
         }
@@ -145,7 +145,8 @@ where
     } else {
         connection.borrow_mut().next_request();
     }
-    // A handler that may write runs on whoever is gone, and whoever sends content is seen to go by who reads it.
+    // A handler that may write runs on when the client is gone; that a client goes while it sends content is seen by
+    // reading it.
     let goes_on = !head.request.method().is_safe() || has_content;
     if !client.is_old {
         head.request.extensions_mut().insert(interims.next_request());
@@ -179,7 +180,7 @@ where
     };
     let upgraded = response.extensions_mut().remove::<Upgraded>();
     if let Some(upgraded) = upgraded {
-        // Whatever it comes to, nobody speaks HTTP here any more.
+        // However it ends, this connection speaks HTTP no more.
         let _ = Box::pin(upgrade::go_on(connection, &response, upgraded, shutdown)).await;
         return Err(io::ErrorKind::ConnectionAborted.into());
     }

@@ -1,4 +1,4 @@
-//! An answer in HTTP/1.1, to whoever asked.
+//! A response in HTTP/1.1.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
