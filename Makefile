@@ -6,8 +6,13 @@ NEEDS = cc:gcc python3:python3 pip3:python3-pip redis-server:redis-server setpri
 # A server that speaks MongoDB's protocol, for the tests of machines that have no mongod; a program of its own.
 SECANTUS = SecantusDB==0.7.0b3
 # Programs of cargo's own registry, built into target/tools: what may be built in, and the list of what is.
-DENY = cargo-deny@0.20.2
-CYCLONEDX = cargo-cyclonedx@0.5.9
+CARGO_deny = cargo-deny@0.20.2
+CARGO_cyclonedx = cargo-cyclonedx@0.5.9
+CARGO_fuzz = cargo-fuzz@0.13.2
+# For how long each fuzz target runs.
+FUZZ_SECONDS ?= 60
+# What reads HTTP beside our parser, in tests.
+H11 = h11==0.16.0
 # What makes clients of the OpenAPI document.
 CONTRACT_NEEDS = node:nodejs npm:npm
 BENCH_NEEDS = wrk:wrk nginx:nginx-light haproxy:haproxy python3:python3
@@ -45,7 +50,7 @@ PROFDATA = llvm-profdata-$(shell rustc -vV | sed -n 's/^LLVM version: \([0-9]*\)
 SBOM_TARGET ?= x86_64-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help run release test lint audit sbom bench train fmt image env check-deploy contract verify-deploy verify-cluster needs \
+.PHONY: help run release test lint audit sbom bench fuzz train fmt image env check-deploy contract verify-deploy verify-cluster needs \
 	bench-needs contract-needs train-needs verify-needs
 
 help: ## List the targets
@@ -93,6 +98,18 @@ contract: needs contract-needs target/contract/installed ## Hold the program aga
 bench: bench-needs release ## Measure start, memory, size, and CPU per request, beside nginx
 	$(GUIDED) $(CARGO) build $(BUILD) --example argon2
 	APP_BINARY=$(BUILT)/app python3 -B tests/bench/bench.py $(BENCH_ARGS)
+
+fuzz: needs target/tools/bin/cargo-fuzz ## Run each fuzz target for FUZZ_SECONDS (60), from its seeds and what target/fuzz/corpus has
+	@# One lock for both packages; the compiler is the one that builds the program.
+	cp Cargo.lock tests/fuzz/Cargo.lock
+	@for target in $$(ls tests/fuzz/regressions); do \
+		mkdir -p target/fuzz/corpus/$$target target/fuzz/artifacts/$$target; \
+		RUSTC_BOOTSTRAP=1 PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) fuzz run --fuzz-dir tests/fuzz \
+			--target-dir target/fuzz/build --sanitizer none $$target \
+			target/fuzz/corpus/$$target tests/fuzz/regressions/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -print_final_stats=1 \
+			-artifact_prefix=target/fuzz/artifacts/$$target/ || exit 1; \
+	done
 
 train: train-needs ## Learn anew what of the program is run most, for `make release`; takes a quarter of an hour
 	rm -rf target/train
@@ -147,13 +164,15 @@ needs:
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || { $(call apt,python3-venv); }
 	@command -v mongod >/dev/null || [ -x target/secantus/bin/secantusd-py ] \
 		|| { python3 -m venv target/secantus && target/secantus/bin/pip install -q --only-binary :all: $(SECANTUS); }
+	@[ -x target/h11/bin/python ] \
+		|| { python3 -m venv target/h11 && target/h11/bin/pip install -q $(H11); }
 	@$(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 	@$(CARGO) clippy --version >/dev/null 2>&1 || rustup component add clippy
 
 # A lint needs no release build: the least optimised is built soonest.
 target/tools/bin/cargo-%:
 	CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off $(CARGO) install -q --locked \
-		--root target/tools --target-dir target/tools/build $(if $(findstring deny,$*),$(DENY),$(CYCLONEDX))
+		--root target/tools --target-dir target/tools/build $(CARGO_$*)
 	rm -rf target/tools/build
 
 # No script of a package runs.

@@ -6,7 +6,7 @@ mod docs;
 mod forwarding;
 mod health;
 pub mod limit;
-mod path;
+pub mod path;
 mod plan;
 mod prefix;
 mod proxy;

@@ -5,13 +5,13 @@ use std::borrow::Cow;
 /// `path` as all behind the gateway read it (RFC 3986, section 6.2.2): what is by percent without need is plain, and
 /// slashes that stand together are one. Nothing where some of them might read another path: in a segment of a dot or
 /// two, or of parameters alone, or with a slash, a backslash or a zero by percent.
-pub(super) fn canonical(path: &str) -> Option<Cow<'_, str>> {
+pub fn canonical(path: &str) -> Option<Cow<'_, str>> {
     spell(path, false)
 }
 
 /// The same, with slashes by percent as they are. What reads those as slashes must find no other path either: see
 /// [`with_slashes`].
-pub(super) fn canonical_with_encoded(path: &str) -> Option<Cow<'_, str>> {
+pub fn canonical_with_encoded(path: &str) -> Option<Cow<'_, str>> {
     spell(path, true).filter(|spelling| canonical(&with_slashes(spelling)).is_some())
 }
 
@@ -42,7 +42,7 @@ pub(super) fn has_encoded(path: &str) -> bool {
 }
 
 /// `path` as it is to those who read slashes by percent as slashes.
-pub(super) fn with_slashes(path: &str) -> String {
+pub fn with_slashes(path: &str) -> String {
     let path = path.replace("%2f", "/").replace("%2F", "/");
     let mut plain = String::with_capacity(path.len());
     for letter in path.chars() {
@@ -99,7 +99,7 @@ fn spell(path: &str, keeps_slashes: bool) -> Option<Cow<'_, str>> {
 }
 
 /// `path` without the parameters of its segments (section 3.3), which some upstreams take off before they look.
-pub(super) fn without_parameters(path: &str) -> Cow<'_, str> {
+pub fn without_parameters(path: &str) -> Cow<'_, str> {
     match path.contains(';') {
         true => path.split('/').map(name).collect::<Vec<_>>().join("/").into(),
         false => path.into(),

@@ -23,6 +23,7 @@ use crate::storage::copy::{self, Copied, Existing, Progress};
 use cache::Cache;
 use store::{Place, Store};
 
+pub use model::Cursor;
 pub use seed::seed;
 
 /// The role, as far as a process has one of it; each worker thread takes its [`Role::app`].

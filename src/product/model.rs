@@ -77,7 +77,7 @@ impl NewProduct {
 
 /// The last product of a page, after which the next one begins. Opaque outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Cursor {
+pub struct Cursor {
     /// When the product was added, in microseconds since 1970.
     pub(super) created_at: i64,
     /// Tells products of one microsecond apart.
@@ -89,7 +89,8 @@ impl Cursor {
         Self { created_at: product.created_at.timestamp_micros(), id: product.id }
     }
 
-    fn encode(self) -> String {
+    /// The cursor as it stands in a link.
+    pub fn encode(self) -> String {
         let mut bytes = [0; 20];
         bytes[..8].copy_from_slice(&self.created_at.to_be_bytes());
         bytes[8..].copy_from_slice(&self.id.bytes());

@@ -33,6 +33,7 @@ use handlers::{accounts, dashboard, profile, sessions};
 use hashing::Hashing;
 use keys::Keyring;
 pub use keys::rotate as rotate_keys;
+pub use model::{ProfilePatch, RightsPatch};
 use store::{Revocations, Store};
 use throttle::Throttle;
 

@@ -143,7 +143,7 @@ impl Renewal {
 /// What changes of a profile.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ProfilePatch {
+pub struct ProfilePatch {
     #[schema(value_type = Username, required = false)]
     username: Option<Username>,
     #[schema(value_type = Email, required = false)]
@@ -158,7 +158,7 @@ impl ProfilePatch {
     ///
     /// # Errors
     /// 422 with one entry a field that is not valid.
-    pub(super) fn read(mut fields: Fields) -> Result<Self, Error> {
+    pub fn read(mut fields: Fields) -> Result<Self, Error> {
         let patch = Self {
             username: fields.optional("username"),
             email: fields.optional("email"),
@@ -239,7 +239,7 @@ impl PasswordChange {
 
 /// What an admin changes of an account.
 #[derive(ToSchema)]
-pub(super) struct RightsPatch {
+pub struct RightsPatch {
     #[schema(value_type = Vec<UserRole>, required = false, min_items = 1)]
     pub(super) roles: Option<Vec<UserRole>>,
     #[schema(value_type = bool, required = false)]
@@ -251,7 +251,7 @@ impl RightsPatch {
     ///
     /// # Errors
     /// 422 with one entry a field that is not valid.
-    pub(super) fn read(mut fields: Fields) -> Result<Self, Error> {
+    pub fn read(mut fields: Fields) -> Result<Self, Error> {
         let roles = fields.optional::<Roles>("roles").map(|roles| roles.0);
         let disabled = fields.optional("disabled");
         fields.finish(Some(Self { roles, disabled }))

@@ -38,6 +38,7 @@ mod gateway {
 /// HTTP/1.1, HTTP/2 and TLS, by clients that keep to them and by others.
 mod wire {
     mod content;
+    mod readings;
     mod slow;
     mod smuggling;
     mod tls;
