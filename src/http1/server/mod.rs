@@ -4,7 +4,6 @@
 //! connection and none for a client that does not read, asks for content (`100 Continue`) that will be refused, and says
 //! nothing but a status to a head that it cannot read.
 
-mod body;
 mod connection;
 mod response;
 mod upgrade;
@@ -25,16 +24,18 @@ use actix_http::{Payload, Request};
 use actix_service::Service;
 use actix_web::body::BoxBody;
 use actix_web::dev::ServiceResponse;
+use actix_web::error::PayloadError;
 use actix_web::http::{Method, Version};
+use actix_web::web::Bytes;
 use actix_web::{HttpMessage as _, HttpResponse};
 use futures_util::future::Either;
+use futures_util::stream::{self, Stream};
 use tokio::time::sleep;
 
 use super::head::{HeadError, RequestHead};
 use super::shutdown::Shutdown;
 use super::socket::Socket;
 use super::{DISCONNECT, Interims, Upgraded, content::Framing};
-use body::RequestBody;
 use connection::{End, ServerConnection};
 use response::Client;
 
@@ -140,7 +141,7 @@ where
     };
     let has_content = head.framing != Framing::Length(0);
     if has_content {
-        let content = RequestBody::begin(connection, head.framing, head.expects);
+        let content = request_body(connection, head.framing, head.expects);
         *head.request.payload() = Payload::Stream { payload: Box::pin(content) };
     } else {
         connection.borrow_mut().next_request();
@@ -186,4 +187,23 @@ where
     }
     let keeps = head.keeps && !shutdown.has_begun() && response.head().keep_alive();
     response::send(connection, response, client, keeps).await
+}
+
+/// The content of the request whose head was read last, which a handler reads when it wants to: what it does not take,
+/// the client cannot send.
+fn request_body<S: Socket>(
+    connection: &Rc<RefCell<ServerConnection<S>>>,
+    framing: Framing,
+    expects: bool,
+) -> impl Stream<Item = Result<Bytes, PayloadError>> + use<S> {
+    let turn = connection.borrow_mut().next_content(framing, expects);
+    let (connection, mut is_over) = (connection.clone(), false);
+    stream::poll_fn(move |cx| {
+        if is_over {
+            return Poll::Ready(None);
+        }
+        let polled = connection.borrow_mut().poll_content(turn, cx);
+        is_over = matches!(polled, Poll::Ready(None | Some(Err(_))));
+        polled
+    })
 }

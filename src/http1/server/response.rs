@@ -78,7 +78,7 @@ pub(super) async fn send<S: Socket>(
     };
     let keeps = keeps && is_read && (framing != Some(Framing::Close) || client.asks_for_head);
     let mut output = OUTPUT.take();
-    output.reserve(HEAD + length(framing).min(BUFFER));
+    output.reserve(HEAD);
     write_head(&mut output, &head, framing, client, keeps);
     // The head's memory is used again.
     drop(head);
@@ -124,14 +124,6 @@ pub(super) async fn interim<S: Socket>(
     }
     output.extend_from_slice(b"\r\n");
     connection::write(connection, output).await
-}
-
-/// Of content whose length is known.
-fn length(framing: Option<Framing>) -> usize {
-    match framing {
-        Some(Framing::Length(length)) => usize::try_from(length).unwrap_or(usize::MAX),
-        _ => 0,
-    }
 }
 
 fn write_head(

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::test::init_service;
-use actix_web::web::{self, Bytes};
+use actix_web::web;
 use actix_web::{App, HttpResponse};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::task::JoinHandle;
