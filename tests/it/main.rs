@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says why by panicking")]
 
+#[macro_use]
+mod cases;
 mod support;
 
 /// Users, their tokens, and what they may do.

@@ -4,23 +4,21 @@ use serde_json::json;
 
 use crate::support::{Shop, Topology};
 
-#[actix_rt::test]
-async fn registering_gives_the_account_and_where_it_is() {
-    for topology in Topology::ALL {
-        let shop = Shop::start(topology);
-        let client = shop.gateway();
-        let neo = json!({ "username": "Neo", "email": "neo@matrix.com" });
-        let answer = client.post("/auth/register", neo).await;
-        assert_eq!(answer.status, 201);
-        let user = answer.json();
-        assert_eq!((&user["username"], &user["email"]), (&json!("Neo"), &json!("neo@matrix.com")));
-        let id = user["id"].as_str().unwrap();
-        assert_eq!(id.as_bytes()[14], b'7', "a UUID of version 7: {id}");
-        assert_eq!(answer.header("location"), format!("/auth/dashboard/{id}"));
-        let dashboard = client.get(answer.header("location")).await;
-        assert_eq!(dashboard.status, 200);
-        assert_eq!(dashboard.json(), json!({ "user": user, "recommendedProducts": [] }));
-    }
+each_topology!(registering_gives_the_account_and_where_it_is);
+async fn registering_gives_the_account_and_where_it_is(topology: Topology) {
+    let shop = Shop::start(topology);
+    let client = shop.gateway();
+    let neo = json!({ "username": "Neo", "email": "neo@matrix.com" });
+    let answer = client.post("/auth/register", neo).await;
+    assert_eq!(answer.status, 201);
+    let user = answer.json();
+    assert_eq!((&user["username"], &user["email"]), (&json!("Neo"), &json!("neo@matrix.com")));
+    let id = user["id"].as_str().unwrap();
+    assert_eq!(id.as_bytes()[14], b'7', "a UUID of version 7: {id}");
+    assert_eq!(answer.header("location"), format!("/auth/dashboard/{id}"));
+    let dashboard = client.get(answer.header("location")).await;
+    assert_eq!(dashboard.status, 200);
+    assert_eq!(dashboard.json(), json!({ "user": user, "recommendedProducts": [] }));
 }
 
 #[actix_rt::test]
@@ -97,22 +95,20 @@ async fn nobody_has_a_dashboard_but_users() {
     }
 }
 
-#[actix_rt::test]
-async fn the_dashboard_recommends_the_newest_products() {
-    for topology in Topology::ALL {
-        let shop = Shop::start(topology);
-        let client = shop.gateway();
-        let id = client.register("neo").await;
-        let mut products = Vec::new();
-        for n in 0..7 {
-            products.push(client.add_product(&format!("Product {n}"), 1.5).await);
-        }
-        let dashboard = client.get(&format!("/auth/dashboard/{id}")).await.json();
-        let shown = dashboard["recommendedProducts"].as_array().unwrap();
-        let shown = shown.iter().map(|product| product["id"].as_str().unwrap());
-        assert!(shown.eq(products.iter().rev().take(5)), "{dashboard}");
-        assert_eq!(dashboard.get("degraded"), None);
+each_topology!(the_dashboard_recommends_the_newest_products);
+async fn the_dashboard_recommends_the_newest_products(topology: Topology) {
+    let shop = Shop::start(topology);
+    let client = shop.gateway();
+    let id = client.register("neo").await;
+    let mut products = Vec::new();
+    for n in 0..7 {
+        products.push(client.add_product(&format!("Product {n}"), 1.5).await);
     }
+    let dashboard = client.get(&format!("/auth/dashboard/{id}")).await.json();
+    let shown = dashboard["recommendedProducts"].as_array().unwrap();
+    let shown = shown.iter().map(|product| product["id"].as_str().unwrap());
+    assert!(shown.eq(products.iter().rev().take(5)), "{dashboard}");
+    assert_eq!(dashboard.get("degraded"), None);
 }
 
 #[actix_rt::test]

@@ -30,84 +30,85 @@ fn strict(storage: Storage) -> Shop {
     Shop::start_on(Topology::OneProcess, storage.servers(), &environment)
 }
 
+each_case!(four_topologies_let_the_same_people_do_the_same:
+    embedded_one_process(Storage::Embedded, Topology::OneProcess),
+    embedded_one_process_a_role(Storage::Embedded, Topology::OneProcessARole),
+    polyglot_one_process(Storage::Polyglot, Topology::OneProcess),
+    polyglot_one_process_a_role(Storage::Polyglot, Topology::OneProcessARole),
+    pooled_one_process(Storage::Pooled, Topology::OneProcess),
+    pooled_one_process_a_role(Storage::Pooled, Topology::OneProcessARole),
+);
 /// Every kind of request by everybody, in all four topologies.
-#[actix_rt::test]
-async fn four_topologies_let_the_same_people_do_the_same() {
-    for storage in Storage::OF_ACCOUNTS {
-        for topology in Topology::ALL {
-            let shop = enforced(topology, storage);
-            let (nobody, admin) = (shop.gateway(), shop.admin().await);
-            let neo = shop.gateway().customer("neo").await;
-            let smith = shop.gateway().customer("smith").await;
-            let me = neo.get("/auth/me").await.json();
-            let dashboard = format!("/auth/dashboard/{}", me["id"].as_str().unwrap());
-            let rights = format!("/auth/users/{}", me["id"].as_str().unwrap());
-            let lamp = json!({ "name": "Lamp", "price": 5 }).to_string();
-            let product = admin.add_product("Chair", 1.0).await;
-            let product = format!("/products/{product}");
-            let patch = json!({ "username": "Neo" }).to_string();
-            // Nobody, another customer, the customer, an admin.
-            for (method, path, body, statuses) in [
-                (Method::GET, "/", "", [200, 200, 200, 200]),
-                (Method::GET, "/products", "", [200, 200, 200, 200]),
-                (Method::GET, product.as_str(), "", [200, 200, 200, 200]),
-                (Method::POST, "/products", lamp.as_str(), [401, 403, 403, 201]),
-                (Method::PUT, product.as_str(), lamp.as_str(), [401, 403, 403, 200]),
-                (Method::DELETE, product.as_str(), "", [401, 403, 403, 204]),
-                (Method::GET, dashboard.as_str(), "", [401, 404, 200, 200]),
-                (Method::GET, "/auth/me", "", [401, 200, 200, 200]),
-                (Method::PATCH, "/auth/me", patch.as_str(), [401, 200, 200, 200]),
-                (Method::GET, "/auth/me/export", "", [401, 200, 200, 200]),
-                (Method::PUT, "/auth/me/password", "{}", [401, 422, 422, 422]),
-                (Method::GET, "/auth/users", "", [401, 403, 403, 200]),
-                (Method::PATCH, rights.as_str(), "{}", [401, 403, 403, 200]),
-                (Method::GET, "/auth/.well-known/jwks.json", "", [200, 200, 200, 200]),
-                (Method::GET, "/internal/revocations", "", [404, 404, 404, 404]),
-                (Method::POST, "/auth/logout-all", "", [401, 204, 204, 204]),
-            ] {
-                for (who, expected) in [&nobody, &smith, &neo, &admin].iter().zip(statuses) {
-                    let answer = who.write(method.clone(), path, body).await;
-                    let case = format!("{storage:?} {topology:?} {method} {path}");
-                    assert_eq!(answer.status, expected, "{case}: {answer:?}");
-                    if expected >= 400 {
-                        answer.problem();
-                    }
-                    let challenge = answer.header("www-authenticate");
-                    assert_eq!(challenge, if expected == 401 { "Bearer" } else { "" }, "{case}");
-                }
+async fn four_topologies_let_the_same_people_do_the_same(storage: Storage, topology: Topology) {
+    let shop = enforced(topology, storage);
+    let (nobody, admin) = (shop.gateway(), shop.admin().await);
+    let neo = shop.gateway().customer("neo").await;
+    let smith = shop.gateway().customer("smith").await;
+    let me = neo.get("/auth/me").await.json();
+    let dashboard = format!("/auth/dashboard/{}", me["id"].as_str().unwrap());
+    let rights = format!("/auth/users/{}", me["id"].as_str().unwrap());
+    let lamp = json!({ "name": "Lamp", "price": 5 }).to_string();
+    let product = admin.add_product("Chair", 1.0).await;
+    let product = format!("/products/{product}");
+    let patch = json!({ "username": "Neo" }).to_string();
+    // Nobody, another customer, the customer, an admin.
+    for (method, path, body, statuses) in [
+        (Method::GET, "/", "", [200, 200, 200, 200]),
+        (Method::GET, "/products", "", [200, 200, 200, 200]),
+        (Method::GET, product.as_str(), "", [200, 200, 200, 200]),
+        (Method::POST, "/products", lamp.as_str(), [401, 403, 403, 201]),
+        (Method::PUT, product.as_str(), lamp.as_str(), [401, 403, 403, 200]),
+        (Method::DELETE, product.as_str(), "", [401, 403, 403, 204]),
+        (Method::GET, dashboard.as_str(), "", [401, 404, 200, 200]),
+        (Method::GET, "/auth/me", "", [401, 200, 200, 200]),
+        (Method::PATCH, "/auth/me", patch.as_str(), [401, 200, 200, 200]),
+        (Method::GET, "/auth/me/export", "", [401, 200, 200, 200]),
+        (Method::PUT, "/auth/me/password", "{}", [401, 422, 422, 422]),
+        (Method::GET, "/auth/users", "", [401, 403, 403, 200]),
+        (Method::PATCH, rights.as_str(), "{}", [401, 403, 403, 200]),
+        (Method::GET, "/auth/.well-known/jwks.json", "", [200, 200, 200, 200]),
+        (Method::GET, "/internal/revocations", "", [404, 404, 404, 404]),
+        (Method::POST, "/auth/logout-all", "", [401, 204, 204, 204]),
+    ] {
+        for (who, expected) in [&nobody, &smith, &neo, &admin].iter().zip(statuses) {
+            let answer = who.write(method.clone(), path, body).await;
+            let case = format!("{storage:?} {topology:?} {method} {path}");
+            assert_eq!(answer.status, expected, "{case}: {answer:?}");
+            if expected >= 400 {
+                answer.problem();
             }
+            let challenge = answer.header("www-authenticate");
+            assert_eq!(challenge, if expected == 401 { "Bearer" } else { "" }, "{case}");
         }
     }
 }
 
-#[actix_rt::test]
-async fn an_open_shop_leaves_five_requests_free_and_no_more() {
-    for topology in Topology::ALL {
-        let shop = Shop::start(topology);
-        let client = shop.gateway();
-        assert_eq!(client.get("/").await.status, 200);
-        let id = client.register("neo").await;
-        assert_eq!(client.get(&format!("/auth/dashboard/{id}")).await.status, 200);
-        let product = client.add_product("Lamp", 5.0).await;
-        assert_eq!(client.get("/products").await.status, 200);
-        let one = format!("/products/{product}");
-        for (method, path) in [
-            (Method::DELETE, one.as_str()),
-            (Method::PUT, one.as_str()),
-            (Method::GET, "/auth/me"),
-            (Method::GET, "/auth/users"),
-            (Method::POST, "/auth/logout-all"),
-        ] {
-            let answer = client.write(method, path, "{}").await;
-            assert_eq!(answer.status, 401, "{path}");
-        }
-        // A password is welcome all the same, and nobody logs in without one.
-        let trinity = shop.gateway().customer("trinity").await;
-        assert_eq!(trinity.get("/auth/me").await.json()["username"], "trinity");
-        assert_eq!(client.log_in("neo@example.com", PASSWORD).await.status, 401);
-        let log = shop.process("gateway").log();
-        assert!(log.contains("auth.mode is open"), "{log}");
+each_topology!(an_open_shop_leaves_five_requests_free_and_no_more);
+async fn an_open_shop_leaves_five_requests_free_and_no_more(topology: Topology) {
+    let shop = Shop::start(topology);
+    let client = shop.gateway();
+    assert_eq!(client.get("/").await.status, 200);
+    let id = client.register("neo").await;
+    assert_eq!(client.get(&format!("/auth/dashboard/{id}")).await.status, 200);
+    let product = client.add_product("Lamp", 5.0).await;
+    assert_eq!(client.get("/products").await.status, 200);
+    let one = format!("/products/{product}");
+    for (method, path) in [
+        (Method::DELETE, one.as_str()),
+        (Method::PUT, one.as_str()),
+        (Method::GET, "/auth/me"),
+        (Method::GET, "/auth/users"),
+        (Method::POST, "/auth/logout-all"),
+    ] {
+        let answer = client.write(method, path, "{}").await;
+        assert_eq!(answer.status, 401, "{path}");
     }
+    // A password is welcome all the same, and nobody logs in without one.
+    let trinity = shop.gateway().customer("trinity").await;
+    assert_eq!(trinity.get("/auth/me").await.json()["username"], "trinity");
+    assert_eq!(client.log_in("neo@example.com", PASSWORD).await.status, 401);
+    let log = shop.process("gateway").log();
+    assert!(log.contains("auth.mode is open"), "{log}");
 }
 
 #[actix_rt::test]
@@ -141,262 +142,239 @@ async fn a_password_must_be_there_long_enough_and_hard_to_guess() {
     assert_eq!(signed_in.get("/auth/me").await.status, 200);
 }
 
-#[actix_rt::test]
-async fn logging_in_gives_tokens_and_each_refresh_token_is_good_once() {
-    for storage in Storage::OF_ACCOUNTS {
-        let shop = strict(storage);
-        let client = shop.gateway();
-        let id = client.sign_up("neo").await["id"].clone();
-        let answer = client.log_in(" Neo@Example.com ", PASSWORD).await;
-        assert_eq!((answer.status, answer.header("cache-control")), (200, "no-store"));
-        let first = answer.json();
-        assert_eq!((&first["tokenType"], &first["expiresIn"]), (&json!("Bearer"), &json!(900)));
-        let says = token_part(first["accessToken"].as_str().unwrap(), 1);
-        assert_eq!(
-            (&says["iss"], &says["aud"], &says["sub"]),
-            (&json!("shop"), &json!("shop"), &id)
-        );
-        assert_eq!(says["roles"], json!(["customer"]));
-        assert_eq!(says["exp"].as_i64().unwrap() - says["iat"].as_i64().unwrap(), 900);
-        assert!(says["jti"].is_string());
+each_account_store!(logging_in_gives_tokens_and_each_refresh_token_is_good_once);
+async fn logging_in_gives_tokens_and_each_refresh_token_is_good_once(storage: Storage) {
+    let shop = strict(storage);
+    let client = shop.gateway();
+    let id = client.sign_up("neo").await["id"].clone();
+    let answer = client.log_in(" Neo@Example.com ", PASSWORD).await;
+    assert_eq!((answer.status, answer.header("cache-control")), (200, "no-store"));
+    let first = answer.json();
+    assert_eq!((&first["tokenType"], &first["expiresIn"]), (&json!("Bearer"), &json!(900)));
+    let says = token_part(first["accessToken"].as_str().unwrap(), 1);
+    assert_eq!((&says["iss"], &says["aud"], &says["sub"]), (&json!("shop"), &json!("shop"), &id));
+    assert_eq!(says["roles"], json!(["customer"]));
+    assert_eq!(says["exp"].as_i64().unwrap() - says["iat"].as_i64().unwrap(), 900);
+    assert!(says["jti"].is_string());
 
-        let second = client.refresh(&first["refreshToken"]).await;
-        assert_eq!((second.status, second.header("cache-control")), (200, "no-store"));
-        let second = second.json();
-        assert_ne!(second["refreshToken"], first["refreshToken"]);
-        let renewed = client.with_token(second["accessToken"].as_str().unwrap());
-        assert_eq!(renewed.get("/auth/me").await.status, 200);
-        assert_ne!(token_part(second["accessToken"].as_str().unwrap(), 1)["jti"], says["jti"]);
+    let second = client.refresh(&first["refreshToken"]).await;
+    assert_eq!((second.status, second.header("cache-control")), (200, "no-store"));
+    let second = second.json();
+    assert_ne!(second["refreshToken"], first["refreshToken"]);
+    let renewed = client.with_token(second["accessToken"].as_str().unwrap());
+    assert_eq!(renewed.get("/auth/me").await.status, 200);
+    assert_ne!(token_part(second["accessToken"].as_str().unwrap(), 1)["jti"], says["jti"]);
 
-        // A thief who uses the first one ends what came of it.
-        let stolen = client.refresh(&first["refreshToken"]).await;
-        assert_eq!((stolen.status, stolen.problem().0.as_str()), (401, "/problems/unauthorized"));
-        assert_eq!(client.refresh(&second["refreshToken"]).await.status, 401, "{storage:?}");
-        assert_eq!(renewed.get("/auth/me").await.status, 401, "its access tokens too");
+    // A thief who uses the first one ends what came of it.
+    let stolen = client.refresh(&first["refreshToken"]).await;
+    assert_eq!((stolen.status, stolen.problem().0.as_str()), (401, "/problems/unauthorized"));
+    assert_eq!(client.refresh(&second["refreshToken"]).await.status, 401, "{storage:?}");
+    assert_eq!(renewed.get("/auth/me").await.status, 401, "its access tokens too");
 
-        // Other sessions go on, and one that is logged out does not.
-        let third = client.log_in("neo@example.com", PASSWORD).await.json();
-        let fourth = client.log_in("neo@example.com", PASSWORD).await.json();
-        let token = json!({ "refreshToken": third["refreshToken"] });
-        assert_eq!(client.post("/auth/logout", &token).await.status, 204);
-        assert_eq!(client.post("/auth/logout", &token).await.status, 204, "again");
-        assert_eq!(client.refresh(&third["refreshToken"]).await.status, 401);
-        assert_eq!(client.refresh(&fourth["refreshToken"]).await.status, 200);
-        // Logging out with one that was used before ends what the thief has.
-        let victim = client.log_in("neo@example.com", PASSWORD).await.json();
-        let thief = client.refresh(&victim["refreshToken"]).await.json();
-        let token = json!({ "refreshToken": victim["refreshToken"] });
-        assert_eq!(client.post("/auth/logout", &token).await.status, 204);
-        assert_eq!(client.refresh(&thief["refreshToken"]).await.status, 401);
-        let thief = client.with_token(thief["accessToken"].as_str().unwrap());
-        assert_eq!(thief.get("/auth/me").await.status, 401);
+    // Other sessions go on, and one that is logged out does not.
+    let third = client.log_in("neo@example.com", PASSWORD).await.json();
+    let fourth = client.log_in("neo@example.com", PASSWORD).await.json();
+    let token = json!({ "refreshToken": third["refreshToken"] });
+    assert_eq!(client.post("/auth/logout", &token).await.status, 204);
+    assert_eq!(client.post("/auth/logout", &token).await.status, 204, "again");
+    assert_eq!(client.refresh(&third["refreshToken"]).await.status, 401);
+    assert_eq!(client.refresh(&fourth["refreshToken"]).await.status, 200);
+    // Logging out with one that was used before ends what the thief has.
+    let victim = client.log_in("neo@example.com", PASSWORD).await.json();
+    let thief = client.refresh(&victim["refreshToken"]).await.json();
+    let token = json!({ "refreshToken": victim["refreshToken"] });
+    assert_eq!(client.post("/auth/logout", &token).await.status, 204);
+    assert_eq!(client.refresh(&thief["refreshToken"]).await.status, 401);
+    let thief = client.with_token(thief["accessToken"].as_str().unwrap());
+    assert_eq!(thief.get("/auth/me").await.status, 401);
 
-        // What an access token tells of its session is no use.
-        let tokens = client.log_in("neo@example.com", PASSWORD).await.json();
-        let session = token_part(tokens["accessToken"].as_str().unwrap(), 1)["sid"].clone();
-        let made_up = json!(format!("{}.x", session.as_str().unwrap()));
-        assert_eq!(client.refresh(&made_up).await.status, 401);
-        assert_eq!(client.refresh(&tokens["refreshToken"]).await.status, 200);
-        for bad in [json!("x"), json!(""), json!("."), json!("a.b"), json!("0.0")] {
-            assert_eq!(client.refresh(&bad).await.status, 401, "{bad}");
-        }
-        assert_eq!(client.refresh(&json!(7)).await.status, 422);
+    // What an access token tells of its session is no use.
+    let tokens = client.log_in("neo@example.com", PASSWORD).await.json();
+    let session = token_part(tokens["accessToken"].as_str().unwrap(), 1)["sid"].clone();
+    let made_up = json!(format!("{}.x", session.as_str().unwrap()));
+    assert_eq!(client.refresh(&made_up).await.status, 401);
+    assert_eq!(client.refresh(&tokens["refreshToken"]).await.status, 200);
+    for bad in [json!("x"), json!(""), json!("."), json!("a.b"), json!("0.0")] {
+        assert_eq!(client.refresh(&bad).await.status, 401, "{bad}");
     }
+    assert_eq!(client.refresh(&json!(7)).await.status, 422);
 }
 
-#[actix_rt::test]
-async fn of_twenty_who_use_one_refresh_token_at_most_one_is_served() {
-    for storage in Storage::OF_ACCOUNTS {
-        let shop = strict(storage);
-        let client = shop.gateway();
-        client.sign_up("neo").await;
-        let tokens = client.log_in("neo@example.com", PASSWORD).await.json();
-        let tries = (0..20).map(|_| client.refresh(&tokens["refreshToken"]));
-        let answers = futures_util::future::join_all(tries).await;
-        let served = answers.iter().filter(|answer| answer.status == 200).collect::<Vec<_>>();
-        assert_eq!(served.len(), 1, "{storage:?}");
-        assert!(answers.iter().all(|answer| [200, 401].contains(&answer.status)), "{answers:?}");
-        assert_eq!(client.refresh(&served[0].json()["refreshToken"]).await.status, 401);
-    }
+each_account_store!(of_twenty_who_use_one_refresh_token_at_most_one_is_served);
+async fn of_twenty_who_use_one_refresh_token_at_most_one_is_served(storage: Storage) {
+    let shop = strict(storage);
+    let client = shop.gateway();
+    client.sign_up("neo").await;
+    let tokens = client.log_in("neo@example.com", PASSWORD).await.json();
+    let tries = (0..20).map(|_| client.refresh(&tokens["refreshToken"]));
+    let answers = futures_util::future::join_all(tries).await;
+    let served = answers.iter().filter(|answer| answer.status == 200).collect::<Vec<_>>();
+    assert_eq!(served.len(), 1, "{storage:?}");
+    assert!(answers.iter().all(|answer| [200, 401].contains(&answer.status)), "{answers:?}");
+    assert_eq!(client.refresh(&served[0].json()["refreshToken"]).await.status, 401);
 }
 
-#[actix_rt::test]
-async fn signing_out_everywhere_takes_effect_everywhere() {
-    for topology in Topology::ALL {
-        let shop = enforced(topology, Storage::Embedded);
-        let neo = shop.gateway().customer("neo").await;
-        let session = shop.gateway().log_in("neo@example.com", PASSWORD).await.json();
-        assert_eq!(neo.write(Method::POST, "/products", "{}").await.status, 403);
-        assert_eq!(neo.post("/auth/logout-all", "").await.status, 204);
-        assert_eq!(neo.get("/auth/me").await.status, 401);
-        assert_eq!(neo.refresh(&session["refreshToken"]).await.status, 401);
-        // The product role is another process, which asks from time to time.
-        until("the token is no good for the catalogue", async || {
-            neo.get("/products").await.status == 401
-        })
-        .await;
-        // Whoever logs in in the same second gets in.
-        let again = shop.gateway().signed_in("neo@example.com", PASSWORD).await;
-        assert_eq!(again.get("/auth/me").await.status, 200);
-        assert_eq!(again.get("/products").await.status, 200);
-    }
+each_topology!(signing_out_everywhere_takes_effect_everywhere);
+async fn signing_out_everywhere_takes_effect_everywhere(topology: Topology) {
+    let shop = enforced(topology, Storage::Embedded);
+    let neo = shop.gateway().customer("neo").await;
+    let session = shop.gateway().log_in("neo@example.com", PASSWORD).await.json();
+    assert_eq!(neo.write(Method::POST, "/products", "{}").await.status, 403);
+    assert_eq!(neo.post("/auth/logout-all", "").await.status, 204);
+    assert_eq!(neo.get("/auth/me").await.status, 401);
+    assert_eq!(neo.refresh(&session["refreshToken"]).await.status, 401);
+    // The product role is another process, which asks from time to time.
+    until("the token is no good for the catalogue", async || {
+        neo.get("/products").await.status == 401
+    })
+    .await;
+    // Whoever logs in in the same second gets in.
+    let again = shop.gateway().signed_in("neo@example.com", PASSWORD).await;
+    assert_eq!(again.get("/auth/me").await.status, 200);
+    assert_eq!(again.get("/products").await.status, 200);
 }
 
-#[actix_rt::test]
-async fn an_admin_finds_accounts_and_gives_and_takes_rights() {
-    for storage in Storage::OF_ACCOUNTS {
-        let shop = enforced(Topology::OneProcess, storage);
-        let admin = shop.admin().await;
-        let mut ids = Vec::new();
-        for name in ["ann", "bob", "cleo", "dan", "eve"] {
-            ids.push(shop.gateway().sign_up(name).await["id"].as_str().unwrap().to_owned());
-        }
-        let all = admin.walk("/auth/users?limit=2").await;
-        assert_eq!(all[1..], ids, "{storage:?}: in the order of registration");
-        let one = admin.get("/auth/users?email=CLEO@example.com").await;
-        assert_eq!(one.ids(), [ids[2].clone()]);
-        assert_eq!(admin.get("/auth/users?role=admin").await.ids().len(), 1);
-        for bad in ["limit=0", "cursor=x", "role=root", "disabled=maybe", "limit=1&limit=2"] {
-            assert_eq!(admin.get(&format!("/auth/users?{bad}")).await.status, 422, "{bad}");
-        }
-
-        let bob = format!("/auth/users/{}", ids[1]);
-        let session = shop.gateway().log_in("bob@example.com", PASSWORD).await.json();
-        let as_bob = shop.gateway().with_token(session["accessToken"].as_str().unwrap());
-        let both = json!({ "roles": ["customer", "admin", "admin"] });
-        let promoted = admin.write(Method::PATCH, &bob, both).await;
-        assert_eq!(promoted.json()["roles"], json!(["admin", "customer"]), "{promoted:?}");
-        assert_eq!(as_bob.get("/auth/users").await.status, 401, "with the old rights");
-        let session = shop.gateway().refresh(&session["refreshToken"]).await.json();
-        let as_bob = shop.gateway().with_token(session["accessToken"].as_str().unwrap());
-        assert_eq!(as_bob.get("/auth/users").await.status, 200, "with the new ones");
-
-        let disabled = admin.write(Method::PATCH, &bob, json!({ "disabled": true })).await;
-        assert_eq!(disabled.json()["disabled"], true);
-        assert_eq!(as_bob.get("/auth/me").await.status, 401);
-        assert_eq!(shop.gateway().refresh(&session["refreshToken"]).await.status, 401);
-        let login = shop.gateway().log_in("bob@example.com", PASSWORD).await;
-        assert_eq!((login.status, login.problem().0.as_str()), (403, "/problems/forbidden"));
-        assert_eq!(shop.gateway().log_in("bob@example.com", ANOTHER).await.status, 401);
-        assert_eq!(admin.get("/auth/users?disabled=true").await.ids(), [ids[1].clone()]);
-        admin.write(Method::PATCH, &bob, json!({ "disabled": false, "roles": ["customer"] })).await;
-        let as_bob = shop.gateway().signed_in("bob@example.com", PASSWORD).await;
-        assert_eq!(as_bob.get("/auth/users").await.status, 403);
-
-        for (body, field) in [
-            (json!({ "roles": [] }), "roles"),
-            (json!({ "roles": ["root"] }), "roles"),
-            (json!({ "roles": null }), "roles"),
-            (json!({ "disabled": "yes" }), "disabled"),
-        ] {
-            let answer = admin.write(Method::PATCH, &bob, &body).await;
-            assert_eq!(
-                (answer.status, answer.problem().1),
-                (422, vec![field.to_owned()]),
-                "{body}"
-            );
-        }
-        let nobody = "/auth/users/01a20696-7a87-7338-917a-c39188f7cc7c";
-        assert_eq!(admin.write(Method::PATCH, nobody, "{}").await.status, 404);
-        assert_eq!(admin.write(Method::PATCH, "/auth/users/1", "{}").await.status, 404);
+each_account_store!(an_admin_finds_accounts_and_gives_and_takes_rights);
+async fn an_admin_finds_accounts_and_gives_and_takes_rights(storage: Storage) {
+    let shop = enforced(Topology::OneProcess, storage);
+    let admin = shop.admin().await;
+    let mut ids = Vec::new();
+    for name in ["ann", "bob", "cleo", "dan", "eve"] {
+        ids.push(shop.gateway().sign_up(name).await["id"].as_str().unwrap().to_owned());
     }
+    let all = admin.walk("/auth/users?limit=2").await;
+    assert_eq!(all[1..], ids, "{storage:?}: in the order of registration");
+    let one = admin.get("/auth/users?email=CLEO@example.com").await;
+    assert_eq!(one.ids(), [ids[2].clone()]);
+    assert_eq!(admin.get("/auth/users?role=admin").await.ids().len(), 1);
+    for bad in ["limit=0", "cursor=x", "role=root", "disabled=maybe", "limit=1&limit=2"] {
+        assert_eq!(admin.get(&format!("/auth/users?{bad}")).await.status, 422, "{bad}");
+    }
+
+    let bob = format!("/auth/users/{}", ids[1]);
+    let session = shop.gateway().log_in("bob@example.com", PASSWORD).await.json();
+    let as_bob = shop.gateway().with_token(session["accessToken"].as_str().unwrap());
+    let both = json!({ "roles": ["customer", "admin", "admin"] });
+    let promoted = admin.write(Method::PATCH, &bob, both).await;
+    assert_eq!(promoted.json()["roles"], json!(["admin", "customer"]), "{promoted:?}");
+    assert_eq!(as_bob.get("/auth/users").await.status, 401, "with the old rights");
+    let session = shop.gateway().refresh(&session["refreshToken"]).await.json();
+    let as_bob = shop.gateway().with_token(session["accessToken"].as_str().unwrap());
+    assert_eq!(as_bob.get("/auth/users").await.status, 200, "with the new ones");
+
+    let disabled = admin.write(Method::PATCH, &bob, json!({ "disabled": true })).await;
+    assert_eq!(disabled.json()["disabled"], true);
+    assert_eq!(as_bob.get("/auth/me").await.status, 401);
+    assert_eq!(shop.gateway().refresh(&session["refreshToken"]).await.status, 401);
+    let login = shop.gateway().log_in("bob@example.com", PASSWORD).await;
+    assert_eq!((login.status, login.problem().0.as_str()), (403, "/problems/forbidden"));
+    assert_eq!(shop.gateway().log_in("bob@example.com", ANOTHER).await.status, 401);
+    assert_eq!(admin.get("/auth/users?disabled=true").await.ids(), [ids[1].clone()]);
+    admin.write(Method::PATCH, &bob, json!({ "disabled": false, "roles": ["customer"] })).await;
+    let as_bob = shop.gateway().signed_in("bob@example.com", PASSWORD).await;
+    assert_eq!(as_bob.get("/auth/users").await.status, 403);
+
+    for (body, field) in [
+        (json!({ "roles": [] }), "roles"),
+        (json!({ "roles": ["root"] }), "roles"),
+        (json!({ "roles": null }), "roles"),
+        (json!({ "disabled": "yes" }), "disabled"),
+    ] {
+        let answer = admin.write(Method::PATCH, &bob, &body).await;
+        assert_eq!((answer.status, answer.problem().1), (422, vec![field.to_owned()]), "{body}");
+    }
+    let nobody = "/auth/users/01a20696-7a87-7338-917a-c39188f7cc7c";
+    assert_eq!(admin.write(Method::PATCH, nobody, "{}").await.status, 404);
+    assert_eq!(admin.write(Method::PATCH, "/auth/users/1", "{}").await.status, 404);
 }
 
-#[actix_rt::test]
-async fn a_profile_can_be_changed_exported_and_erased() {
-    for storage in Storage::OF_ACCOUNTS {
-        let shop = enforced(Topology::OneProcess, storage);
-        let neo = shop.gateway().customer("neo").await;
-        shop.gateway().sign_up("smith").await;
-        let merge = [("content-type", "application/merge-patch+json")];
-        let patch = json!({ "username": "Thomas", "email": "thomas@example.com",
-            "currentPassword": PASSWORD });
-        let changed = neo.send(Method::PATCH, "/auth/me", &merge, patch.to_string()).await;
-        assert_eq!(changed.json()["username"], "Thomas");
-        assert_eq!(neo.get("/auth/me").await.json(), changed.json());
-        assert_eq!(neo.write(Method::PATCH, "/auth/me", "{}").await.json(), changed.json());
-        for (body, status) in [
-            (json!({ "email": "SMITH@example.com", "currentPassword": PASSWORD }), 409),
-            (json!({ "email": "nonsense" }), 422),
-            (json!({ "username": null }), 422),
-            (json!([]), 422),
-        ] {
-            assert_eq!(neo.write(Method::PATCH, "/auth/me", &body).await.status, status, "{body}");
-        }
-        assert_eq!(neo.get("/auth/me").await.json(), changed.json());
-
-        let export = neo.get("/auth/me/export").await;
-        let text = String::from_utf8(export.body.clone()).unwrap();
-        assert_eq!(export.json()["account"], changed.json());
-        assert_eq!(export.json()["sessions"].as_array().unwrap().len(), 1);
-        assert!(!text.contains("argon2"), "{text}");
-
-        let proof = json!({ "currentPassword": PASSWORD });
-        assert_eq!(neo.write(Method::DELETE, "/auth/me", proof).await.status, 204);
-        assert_eq!(
-            neo.get("/auth/me").await.status,
-            401,
-            "{storage:?}: nobody is signed in as nobody"
-        );
-        assert_eq!(shop.gateway().log_in("thomas@example.com", PASSWORD).await.status, 401);
-        let admin = shop.admin().await;
-        let left = admin.get("/auth/users?email=thomas@example.com").await;
-        assert_eq!(left.json(), json!([]));
-        shop.gateway().sign_up("thomas").await;
+each_account_store!(a_profile_can_be_changed_exported_and_erased);
+async fn a_profile_can_be_changed_exported_and_erased(storage: Storage) {
+    let shop = enforced(Topology::OneProcess, storage);
+    let neo = shop.gateway().customer("neo").await;
+    shop.gateway().sign_up("smith").await;
+    let merge = [("content-type", "application/merge-patch+json")];
+    let patch = json!({ "username": "Thomas", "email": "thomas@example.com",
+        "currentPassword": PASSWORD });
+    let changed = neo.send(Method::PATCH, "/auth/me", &merge, patch.to_string()).await;
+    assert_eq!(changed.json()["username"], "Thomas");
+    assert_eq!(neo.get("/auth/me").await.json(), changed.json());
+    assert_eq!(neo.write(Method::PATCH, "/auth/me", "{}").await.json(), changed.json());
+    for (body, status) in [
+        (json!({ "email": "SMITH@example.com", "currentPassword": PASSWORD }), 409),
+        (json!({ "email": "nonsense" }), 422),
+        (json!({ "username": null }), 422),
+        (json!([]), 422),
+    ] {
+        assert_eq!(neo.write(Method::PATCH, "/auth/me", &body).await.status, status, "{body}");
     }
+    assert_eq!(neo.get("/auth/me").await.json(), changed.json());
+
+    let export = neo.get("/auth/me/export").await;
+    let text = String::from_utf8(export.body.clone()).unwrap();
+    assert_eq!(export.json()["account"], changed.json());
+    assert_eq!(export.json()["sessions"].as_array().unwrap().len(), 1);
+    assert!(!text.contains("argon2"), "{text}");
+
+    let proof = json!({ "currentPassword": PASSWORD });
+    assert_eq!(neo.write(Method::DELETE, "/auth/me", proof).await.status, 204);
+    assert_eq!(neo.get("/auth/me").await.status, 401, "{storage:?}: nobody is signed in as nobody");
+    assert_eq!(shop.gateway().log_in("thomas@example.com", PASSWORD).await.status, 401);
+    let admin = shop.admin().await;
+    let left = admin.get("/auth/users?email=thomas@example.com").await;
+    assert_eq!(left.json(), json!([]));
+    shop.gateway().sign_up("thomas").await;
 }
 
-#[actix_rt::test]
-async fn a_token_alone_neither_changes_the_address_nor_erases_the_account() {
-    for topology in Topology::ALL {
-        let shop = enforced(topology, Storage::Embedded);
-        let neo = shop.gateway().customer("neo").await;
-        let before = neo.get("/auth/me").await.json();
-        let email = "thief@example.com";
-        for (method, body) in [
-            (Method::PATCH, json!({ "email": email })),
-            (Method::PATCH, json!({ "username": "Thief", "email": email })),
-            (Method::PATCH, json!({ "email": "NEO@example.com" })),
-            (Method::PATCH, json!({ "email": email, "currentPassword": ANOTHER })),
-            (Method::PATCH, json!({ "email": email, "currentPassword": null })),
-            (Method::PATCH, json!({ "email": email, "currentPassword": 7 })),
-            (Method::PATCH, json!({ "username": "Thief", "currentPassword": ANOTHER })),
-            (Method::DELETE, json!({})),
-            (Method::DELETE, json!({ "currentPassword": ANOTHER })),
-            (Method::DELETE, json!({ "currentPassword": [PASSWORD] })),
-        ] {
-            let answer = neo.write(method.clone(), "/auth/me", &body).await;
-            assert_eq!(answer.status, 422, "{topology:?} {method} {body}: {answer:?}");
-            assert_eq!(answer.problem().1, ["currentPassword"], "{method} {body}");
-        }
-        let bare = neo.send(Method::DELETE, "/auth/me", &[], "").await;
-        assert_eq!((bare.status, bare.problem().1), (422, vec!["currentPassword".to_owned()]));
-        let text = neo.send(Method::DELETE, "/auth/me", &[("content-type", "text/plain")], "x");
-        assert_eq!(text.await.status, 415);
-        assert_eq!(neo.get("/auth/me").await.json(), before);
-
-        // The name alone takes none, nor does the address that the account has.
-        let same = json!({ "username": "Thomas", "email": "neo@example.com" });
-        assert_eq!(neo.write(Method::PATCH, "/auth/me", same).await.status, 200);
-        let moved = json!({ "email": "thomas@example.com", "currentPassword": PASSWORD });
-        assert_eq!(neo.write(Method::PATCH, "/auth/me", moved).await.status, 200);
-        assert_eq!(shop.gateway().log_in("thomas@example.com", PASSWORD).await.status, 200);
-        let user = if topology == Topology::OneProcess { "gateway" } else { "user" };
-        let log = shop.process(user).log();
-        // Of neo@example.com.
-        let digest = "90dc61518489cc40b902b7be290b7d0321246fcdf1d9ab2f7cfaf3afaf1bcce1";
-        let told = log.lines().filter(|line| line.contains(r#""event":"profile_changed""#));
-        let told = told.collect::<Vec<_>>();
-        assert!(told[0].contains("profile_changed: username\""), "{}", told[0]);
-        assert!(
-            told[1].contains(&format!("profile_changed: email, before sha256:{digest}")),
-            "{}",
-            told[1]
-        );
-        assert_eq!((told.len(), log.contains("neo@example.com")), (2, false));
-        let proof = json!({ "currentPassword": PASSWORD });
-        assert_eq!(neo.write(Method::DELETE, "/auth/me", proof).await.status, 204);
+each_topology!(a_token_alone_neither_changes_the_address_nor_erases_the_account);
+async fn a_token_alone_neither_changes_the_address_nor_erases_the_account(topology: Topology) {
+    let shop = enforced(topology, Storage::Embedded);
+    let neo = shop.gateway().customer("neo").await;
+    let before = neo.get("/auth/me").await.json();
+    let email = "thief@example.com";
+    for (method, body) in [
+        (Method::PATCH, json!({ "email": email })),
+        (Method::PATCH, json!({ "username": "Thief", "email": email })),
+        (Method::PATCH, json!({ "email": "NEO@example.com" })),
+        (Method::PATCH, json!({ "email": email, "currentPassword": ANOTHER })),
+        (Method::PATCH, json!({ "email": email, "currentPassword": null })),
+        (Method::PATCH, json!({ "email": email, "currentPassword": 7 })),
+        (Method::PATCH, json!({ "username": "Thief", "currentPassword": ANOTHER })),
+        (Method::DELETE, json!({})),
+        (Method::DELETE, json!({ "currentPassword": ANOTHER })),
+        (Method::DELETE, json!({ "currentPassword": [PASSWORD] })),
+    ] {
+        let answer = neo.write(method.clone(), "/auth/me", &body).await;
+        assert_eq!(answer.status, 422, "{topology:?} {method} {body}: {answer:?}");
+        assert_eq!(answer.problem().1, ["currentPassword"], "{method} {body}");
     }
+    let bare = neo.send(Method::DELETE, "/auth/me", &[], "").await;
+    assert_eq!((bare.status, bare.problem().1), (422, vec!["currentPassword".to_owned()]));
+    let text = neo.send(Method::DELETE, "/auth/me", &[("content-type", "text/plain")], "x");
+    assert_eq!(text.await.status, 415);
+    assert_eq!(neo.get("/auth/me").await.json(), before);
+
+    // The name alone takes none, nor does the address that the account has.
+    let same = json!({ "username": "Thomas", "email": "neo@example.com" });
+    assert_eq!(neo.write(Method::PATCH, "/auth/me", same).await.status, 200);
+    let moved = json!({ "email": "thomas@example.com", "currentPassword": PASSWORD });
+    assert_eq!(neo.write(Method::PATCH, "/auth/me", moved).await.status, 200);
+    assert_eq!(shop.gateway().log_in("thomas@example.com", PASSWORD).await.status, 200);
+    let user = if topology == Topology::OneProcess { "gateway" } else { "user" };
+    let log = shop.process(user).log();
+    // Of neo@example.com.
+    let digest = "90dc61518489cc40b902b7be290b7d0321246fcdf1d9ab2f7cfaf3afaf1bcce1";
+    let told = log.lines().filter(|line| line.contains(r#""event":"profile_changed""#));
+    let told = told.collect::<Vec<_>>();
+    assert!(told[0].contains("profile_changed: username\""), "{}", told[0]);
+    assert!(
+        told[1].contains(&format!("profile_changed: email, before sha256:{digest}")),
+        "{}",
+        told[1]
+    );
+    assert_eq!((told.len(), log.contains("neo@example.com")), (2, false));
+    let proof = json!({ "currentPassword": PASSWORD });
+    assert_eq!(neo.write(Method::DELETE, "/auth/me", proof).await.status, 204);
 }
 
 #[actix_rt::test]
@@ -449,165 +427,155 @@ fn forged(kid: &Value, id: &str) -> String {
     token(&header, &claims, SIGNING_KEY)
 }
 
-#[actix_rt::test]
-async fn a_new_password_ends_other_sessions() {
-    for storage in Storage::OF_ACCOUNTS {
-        let shop = enforced(Topology::OneProcess, storage);
-        let client = shop.gateway();
-        client.sign_up("neo").await;
-        let here = client.log_in("neo@example.com", PASSWORD).await.json();
-        let there = client.log_in("neo@example.com", PASSWORD).await.json();
-        let neo = client.with_token(here["accessToken"].as_str().unwrap());
-        let change = async |current: &str, new: &str| {
-            let body = json!({ "currentPassword": current, "newPassword": new });
-            neo.write(Method::PUT, "/auth/me/password", body).await
-        };
-        assert_eq!(change(ANOTHER, ANOTHER).await.problem().1, ["currentPassword"]);
-        assert_eq!(change(PASSWORD, "short").await.problem().1, ["newPassword"]);
-        assert_eq!(change(PASSWORD, "aaaaaaaaaaaa").await.problem().1, ["newPassword"]);
-        let changed = change(PASSWORD, ANOTHER).await;
-        assert_eq!(changed.status, 200, "{changed:?}");
-        let new = client.with_token(changed.json()["accessToken"].as_str().unwrap());
-        assert_eq!(new.get("/auth/me").await.status, 200);
-        assert_eq!(neo.get("/auth/me").await.status, 401, "the token of before");
-        assert_eq!(client.refresh(&here["refreshToken"]).await.status, 200, "this session goes on");
-        assert_eq!(client.refresh(&there["refreshToken"]).await.status, 401);
-        assert_eq!(client.log_in("neo@example.com", PASSWORD).await.status, 401);
-        assert_eq!(client.log_in("neo@example.com", ANOTHER).await.status, 200);
-    }
+each_account_store!(a_new_password_ends_other_sessions);
+async fn a_new_password_ends_other_sessions(storage: Storage) {
+    let shop = enforced(Topology::OneProcess, storage);
+    let client = shop.gateway();
+    client.sign_up("neo").await;
+    let here = client.log_in("neo@example.com", PASSWORD).await.json();
+    let there = client.log_in("neo@example.com", PASSWORD).await.json();
+    let neo = client.with_token(here["accessToken"].as_str().unwrap());
+    let change = async |current: &str, new: &str| {
+        let body = json!({ "currentPassword": current, "newPassword": new });
+        neo.write(Method::PUT, "/auth/me/password", body).await
+    };
+    assert_eq!(change(ANOTHER, ANOTHER).await.problem().1, ["currentPassword"]);
+    assert_eq!(change(PASSWORD, "short").await.problem().1, ["newPassword"]);
+    assert_eq!(change(PASSWORD, "aaaaaaaaaaaa").await.problem().1, ["newPassword"]);
+    let changed = change(PASSWORD, ANOTHER).await;
+    assert_eq!(changed.status, 200, "{changed:?}");
+    let new = client.with_token(changed.json()["accessToken"].as_str().unwrap());
+    assert_eq!(new.get("/auth/me").await.status, 200);
+    assert_eq!(neo.get("/auth/me").await.status, 401, "the token of before");
+    assert_eq!(client.refresh(&here["refreshToken"]).await.status, 200, "this session goes on");
+    assert_eq!(client.refresh(&there["refreshToken"]).await.status, 401);
+    assert_eq!(client.log_in("neo@example.com", PASSWORD).await.status, 401);
+    assert_eq!(client.log_in("neo@example.com", ANOTHER).await.status, 200);
 }
 
-#[actix_rt::test]
-async fn the_program_makes_the_first_admin() {
-    for storage in Storage::OF_ACCOUNTS {
-        let shop = enforced(Topology::OneProcess, storage);
-        let neo = shop.gateway().customer("neo").await;
-        assert_eq!(neo.get("/auth/users").await.status, 403);
-        let said = |args: &[&str]| {
-            let output = shop.run(args);
-            String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
-        };
-        let promoted = said(&["user", "promote", "NEO@example.com"]);
-        assert!(promoted.contains("NEO@example.com is an admin now\n"), "{promoted}");
-        assert!(promoted.contains("rights_changed"), "{promoted}");
-        assert!(said(&["user", "promote", "neo@example.com"]).contains("was an admin already"));
-        assert!(said(&["user", "promote", "nobody@example.com"]).contains("no account has"));
-        let neo = shop.gateway().signed_in("neo@example.com", PASSWORD).await;
-        assert_eq!(neo.get("/auth/users").await.status, 200);
-        let again = ["user", "create", "--username", "x", "--email", "neo@example.com"];
-        assert!(said(&again).contains("an account with this e-mail address exists"));
-        let bad = ["user", "create", "--username", "x", "--email", "nonsense"];
-        assert!(said(&bad).contains("the e-mail address must be"));
-        // Also for those who registered without a password.
-        let text = said(&["user", "password", "neo@example.com"]);
-        let password = text.lines().find_map(|line| line.strip_prefix("password: ")).unwrap();
-        assert_eq!(shop.gateway().log_in("neo@example.com", PASSWORD).await.status, 401);
-        assert_eq!(shop.gateway().log_in("neo@example.com", password).await.status, 200);
-    }
+each_account_store!(the_program_makes_the_first_admin);
+async fn the_program_makes_the_first_admin(storage: Storage) {
+    let shop = enforced(Topology::OneProcess, storage);
+    let neo = shop.gateway().customer("neo").await;
+    assert_eq!(neo.get("/auth/users").await.status, 403);
+    let said = |args: &[&str]| {
+        let output = shop.run(args);
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let promoted = said(&["user", "promote", "NEO@example.com"]);
+    assert!(promoted.contains("NEO@example.com is an admin now\n"), "{promoted}");
+    assert!(promoted.contains("rights_changed"), "{promoted}");
+    assert!(said(&["user", "promote", "neo@example.com"]).contains("was an admin already"));
+    assert!(said(&["user", "promote", "nobody@example.com"]).contains("no account has"));
+    let neo = shop.gateway().signed_in("neo@example.com", PASSWORD).await;
+    assert_eq!(neo.get("/auth/users").await.status, 200);
+    let again = ["user", "create", "--username", "x", "--email", "neo@example.com"];
+    assert!(said(&again).contains("an account with this e-mail address exists"));
+    let bad = ["user", "create", "--username", "x", "--email", "nonsense"];
+    assert!(said(&bad).contains("the e-mail address must be"));
+    // Also for those who registered without a password.
+    let text = said(&["user", "password", "neo@example.com"]);
+    let password = text.lines().find_map(|line| line.strip_prefix("password: ")).unwrap();
+    assert_eq!(shop.gateway().log_in("neo@example.com", PASSWORD).await.status, 401);
+    assert_eq!(shop.gateway().log_in("neo@example.com", password).await.status, 200);
 }
 
-#[actix_rt::test]
-async fn the_program_lets_an_account_in_again() {
-    for storage in Storage::OF_ACCOUNTS {
-        let shop = enforced(Topology::OneProcess, storage);
-        let admin = shop.admin().await;
-        let id = shop.gateway().sign_up("neo").await["id"].as_str().unwrap().to_owned();
-        let rights = format!("/auth/users/{id}");
-        let disabled = admin.write(Method::PATCH, &rights, json!({ "disabled": true })).await;
-        assert_eq!(disabled.json()["disabled"], true);
-        assert_eq!(shop.gateway().log_in("neo@example.com", PASSWORD).await.status, 403);
-        let said = |args: &[&str]| {
-            let output = shop.run(args);
-            let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-            (output.status.success(), text)
-        };
-        let (well, text) = said(&["user", "enable", "NEO@example.com"]);
-        assert!(well && text.contains("NEO@example.com is enabled now\n"), "{text}");
-        assert!(text.contains("rights_changed: customer; enabled"), "{text}");
-        assert_eq!(shop.gateway().log_in("neo@example.com", PASSWORD).await.status, 200);
-        let (well, text) = said(&["user", "enable", "neo@example.com"]);
-        assert!(well && text.contains("was enabled already"), "{text}");
-        let (well, text) = said(&["user", "enable", "nobody@example.com"]);
-        assert!(!well && text.contains("no account has"), "{text}");
-    }
+each_account_store!(the_program_lets_an_account_in_again);
+async fn the_program_lets_an_account_in_again(storage: Storage) {
+    let shop = enforced(Topology::OneProcess, storage);
+    let admin = shop.admin().await;
+    let id = shop.gateway().sign_up("neo").await["id"].as_str().unwrap().to_owned();
+    let rights = format!("/auth/users/{id}");
+    let disabled = admin.write(Method::PATCH, &rights, json!({ "disabled": true })).await;
+    assert_eq!(disabled.json()["disabled"], true);
+    assert_eq!(shop.gateway().log_in("neo@example.com", PASSWORD).await.status, 403);
+    let said = |args: &[&str]| {
+        let output = shop.run(args);
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.success(), text)
+    };
+    let (well, text) = said(&["user", "enable", "NEO@example.com"]);
+    assert!(well && text.contains("NEO@example.com is enabled now\n"), "{text}");
+    assert!(text.contains("rights_changed: customer; enabled"), "{text}");
+    assert_eq!(shop.gateway().log_in("neo@example.com", PASSWORD).await.status, 200);
+    let (well, text) = said(&["user", "enable", "neo@example.com"]);
+    assert!(well && text.contains("was enabled already"), "{text}");
+    let (well, text) = said(&["user", "enable", "nobody@example.com"]);
+    assert!(!well && text.contains("no account has"), "{text}");
 }
 
-#[actix_rt::test]
-async fn an_account_has_so_many_sessions_and_the_oldest_ends() {
+each_account_store!(an_account_has_so_many_sessions_and_the_oldest_ends);
+async fn an_account_has_so_many_sessions_and_the_oldest_ends(storage: Storage) {
     let most = ("APP__USER__SESSIONS_PER_ACCOUNT", "3");
     let tries = ("APP__USER__LOGINS_PER_ACCOUNT", "0");
     let environment = [ENFORCED[0], ENFORCED[2], ENFORCED[3], tries, most];
-    for storage in Storage::OF_ACCOUNTS {
-        let shop = Shop::start_on(Topology::OneProcess, storage.servers(), &environment);
-        let client = shop.gateway();
-        for name in ["neo", "smith"] {
-            client.sign_up(name).await;
-        }
-        let other = client.log_in("smith@example.com", PASSWORD).await.json();
-        let mut sessions = Vec::new();
-        for _ in 0..5 {
-            sessions.push(client.log_in("neo@example.com", PASSWORD).await.json());
-        }
-        let neo = client.with_token(sessions[4]["accessToken"].as_str().unwrap());
-        let held = neo.get("/auth/me/export").await.json()["sessions"].clone();
-        assert_eq!(held.as_array().unwrap().len(), 3, "{storage:?}: {held}");
-        for (n, session) in sessions.iter().enumerate() {
-            let answer = client.refresh(&session["refreshToken"]).await;
-            assert_eq!(answer.status, if n < 2 { 401 } else { 200 }, "{storage:?} {n}");
-        }
-        assert_eq!(client.refresh(&other["refreshToken"]).await.status, 200, "another account");
-        // However many log in at once.
-        let flood = (0..12).map(|_| client.log_in("neo@example.com", PASSWORD));
-        for answer in futures_util::future::join_all(flood).await {
-            assert_eq!(answer.status, 200);
-        }
-        let held = neo.get("/auth/me/export").await.json()["sessions"].clone();
-        assert_eq!(held.as_array().unwrap().len(), 3, "{storage:?}: {held}");
+    let shop = Shop::start_on(Topology::OneProcess, storage.servers(), &environment);
+    let client = shop.gateway();
+    for name in ["neo", "smith"] {
+        client.sign_up(name).await;
     }
+    let other = client.log_in("smith@example.com", PASSWORD).await.json();
+    let mut sessions = Vec::new();
+    for _ in 0..5 {
+        sessions.push(client.log_in("neo@example.com", PASSWORD).await.json());
+    }
+    let neo = client.with_token(sessions[4]["accessToken"].as_str().unwrap());
+    let held = neo.get("/auth/me/export").await.json()["sessions"].clone();
+    assert_eq!(held.as_array().unwrap().len(), 3, "{storage:?}: {held}");
+    for (n, session) in sessions.iter().enumerate() {
+        let answer = client.refresh(&session["refreshToken"]).await;
+        assert_eq!(answer.status, if n < 2 { 401 } else { 200 }, "{storage:?} {n}");
+    }
+    assert_eq!(client.refresh(&other["refreshToken"]).await.status, 200, "another account");
+    // However many log in at once.
+    let flood = (0..12).map(|_| client.log_in("neo@example.com", PASSWORD));
+    for answer in futures_util::future::join_all(flood).await {
+        assert_eq!(answer.status, 200);
+    }
+    let held = neo.get("/auth/me/export").await.json()["sessions"].clone();
+    assert_eq!(held.as_array().unwrap().len(), 3, "{storage:?}: {held}");
 }
 
-#[actix_rt::test]
-async fn a_new_key_takes_over_and_the_old_one_verifies_on() {
+each_topology!(a_new_key_takes_over_and_the_old_one_verifies_on);
+async fn a_new_key_takes_over_and_the_old_one_verifies_on(topology: Topology) {
     // No key is given: the file is made, and may change.
     let environment = [ENFORCED[0], ENFORCED[1], ENFORCED[3]];
-    for topology in Topology::ALL {
-        let shop = Shop::start_on(topology, Vec::new(), &environment);
-        let before = shop.gateway().customer("neo").await;
-        let names = async || {
-            let keys = shop.gateway().get("/auth/.well-known/jwks.json").await.json();
-            let keys = keys["keys"].as_array().unwrap().clone();
-            keys.iter().map(|key| key["kid"].clone()).collect::<Vec<_>>()
-        };
-        let old = names().await;
-        assert_eq!(old.len(), 1);
-        assert!(shop.run(&["keys", "rotate"]).status.success());
-        until("the new key is known before it signs", async || names().await.len() == 2).await;
-        let kid = async || {
-            let token = shop.gateway().log_in("neo@example.com", PASSWORD).await.json();
-            let token = token["accessToken"].as_str().unwrap().to_owned();
-            (token_part(&token, 0)["kid"].clone(), shop.gateway().with_token(&token))
-        };
-        assert_eq!(kid().await.0, old[0]);
-        assert!(shop.run(&["keys", "rotate", "--delay", "0s"]).status.success());
-        until("the newest key is known", async || names().await.len() == 3).await;
-        let (new, after) = kid().await;
-        assert_eq!(new, names().await[0], "{topology:?}");
-        assert_ne!(new, old[0]);
-        for client in [&before, &after] {
-            assert_eq!(client.get("/auth/me").await.status, 200, "{topology:?}");
-            assert_eq!(client.get("/products").await.status, 200, "{topology:?}");
-        }
-        // A file that makes no sense changes nothing.
-        std::fs::write(shop.folder.path().join("data/signing-keys"), "nonsense").unwrap();
-        until("the log says so", async || {
-            names().await;
-            let user = if topology == Topology::OneProcess { "gateway" } else { "user" };
-            shop.process(user).log().contains("the keys stay as they are")
-        })
-        .await;
-        assert_eq!(names().await.len(), 3);
-        assert_eq!(kid().await.0, new);
+    let shop = Shop::start_on(topology, Vec::new(), &environment);
+    let before = shop.gateway().customer("neo").await;
+    let names = async || {
+        let keys = shop.gateway().get("/auth/.well-known/jwks.json").await.json();
+        let keys = keys["keys"].as_array().unwrap().clone();
+        keys.iter().map(|key| key["kid"].clone()).collect::<Vec<_>>()
+    };
+    let old = names().await;
+    assert_eq!(old.len(), 1);
+    assert!(shop.run(&["keys", "rotate"]).status.success());
+    until("the new key is known before it signs", async || names().await.len() == 2).await;
+    let kid = async || {
+        let token = shop.gateway().log_in("neo@example.com", PASSWORD).await.json();
+        let token = token["accessToken"].as_str().unwrap().to_owned();
+        (token_part(&token, 0)["kid"].clone(), shop.gateway().with_token(&token))
+    };
+    assert_eq!(kid().await.0, old[0]);
+    assert!(shop.run(&["keys", "rotate", "--delay", "0s"]).status.success());
+    until("the newest key is known", async || names().await.len() == 3).await;
+    let (new, after) = kid().await;
+    assert_eq!(new, names().await[0], "{topology:?}");
+    assert_ne!(new, old[0]);
+    for client in [&before, &after] {
+        assert_eq!(client.get("/auth/me").await.status, 200, "{topology:?}");
+        assert_eq!(client.get("/products").await.status, 200, "{topology:?}");
     }
+    // A file that makes no sense changes nothing.
+    std::fs::write(shop.folder.path().join("data/signing-keys"), "nonsense").unwrap();
+    until("the log says so", async || {
+        names().await;
+        let user = if topology == Topology::OneProcess { "gateway" } else { "user" };
+        shop.process(user).log().contains("the keys stay as they are")
+    })
+    .await;
+    assert_eq!(names().await.len(), 3);
+    assert_eq!(kid().await.0, new);
 }
 
 #[actix_rt::test]
@@ -705,38 +673,41 @@ async fn what_would_be_open_to_the_world_does_not_start() {
     }
 }
 
-#[actix_rt::test]
-async fn what_is_open_for_this_machine_alone_answers_to_its_names_alone() {
+each_topology!(what_is_open_for_this_machine_alone_answers_to_its_names_alone);
+async fn what_is_open_for_this_machine_alone_answers_to_its_names_alone(topology: Topology) {
     let alone = ("APP__AUTH__OPEN_BEYOND_LOOPBACK", "false");
-    for topology in Topology::ALL {
-        let shop = Shop::start_with(topology, &[alone]);
-        let lamp = json!({ "name": "Lamp", "price": 5 }).to_string();
-        let roles: &[&str] = match topology {
-            Topology::OneProcess => &["gateway"],
-            Topology::OneProcessARole => &["gateway", "user", "product"],
-        };
-        for role in roles {
-            let client = shop.client(role);
-            for host in ["evil.example:8000", "shop", "127.0.0.1.evil.example", "10.0.0.1"] {
-                for path in ["/", "/products", "/auth/register", "/auth/me", "/nowhere"] {
-                    let headers = [("host", host), ("content-type", "application/json")];
-                    for method in [Method::GET, Method::POST] {
-                        let answer = client.send(method, path, &headers, lamp.clone()).await;
-                        assert_eq!(answer.status, 403, "{topology:?} {role} {host} {path}");
-                        assert_eq!(answer.problem().0, "/problems/forbidden");
-                        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
-                        assert!(detail.contains("auth.open_beyond_loopback=true"), "{detail}");
-                    }
+    let shop = Shop::start_with(topology, &[alone]);
+    let lamp = json!({ "name": "Lamp", "price": 5 }).to_string();
+    let roles: &[&str] = match topology {
+        Topology::OneProcess => &["gateway"],
+        Topology::OneProcessARole => &["gateway", "user", "product"],
+    };
+    for role in roles {
+        let client = shop.client(role);
+        for host in ["evil.example:8000", "shop", "127.0.0.1.evil.example", "10.0.0.1"] {
+            for path in ["/", "/products", "/auth/register", "/auth/me", "/nowhere"] {
+                let headers = [("host", host), ("content-type", "application/json")];
+                for method in [Method::GET, Method::POST] {
+                    let answer = client.send(method, path, &headers, lamp.clone()).await;
+                    assert_eq!(answer.status, 403, "{topology:?} {role} {host} {path}");
+                    assert_eq!(answer.problem().0, "/problems/forbidden");
+                    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+                    assert!(detail.contains("auth.open_beyond_loopback=true"), "{detail}");
                 }
             }
         }
-        let client = shop.gateway();
-        for host in ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "127.9.9.9", "[::1]:8000"] {
-            let headers = [("host", host), ("content-type", "application/json")];
-            let answer = client.send(Method::POST, "/products", &headers, lamp.clone()).await;
-            assert_eq!(answer.status, 201, "{topology:?} {host}: {answer:?}");
-        }
     }
+    let client = shop.gateway();
+    for host in ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "127.9.9.9", "[::1]:8000"] {
+        let headers = [("host", host), ("content-type", "application/json")];
+        let answer = client.send(Method::POST, "/products", &headers, lamp.clone()).await;
+        assert_eq!(answer.status, 201, "{topology:?} {host}: {answer:?}");
+    }
+}
+
+#[actix_rt::test]
+async fn what_asks_everybody_or_is_open_to_all_answers_any_host() {
+    let alone = ("APP__AUTH__OPEN_BEYOND_LOOPBACK", "false");
     // Whoever asks everybody who they are, or says that it is open to all, answers any host.
     for environment in [[ENFORCED[0], alone], [("APP__AUTH__MODE", "open"), ENFORCED[2]]] {
         let shop = Shop::start_with(Topology::OneProcess, &environment);

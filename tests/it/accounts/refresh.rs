@@ -20,30 +20,28 @@ async fn signed_in(client: &Client, tokens: &Value) -> bool {
     client.get("/auth/me").await.status == 200
 }
 
-#[actix_rt::test]
-async fn tabs_that_refresh_at_once_get_the_same_token_until_it_is_used() {
-    for storage in Storage::OF_ACCOUNTS {
-        let shop = Shop::start_on(Topology::OneProcess, storage.servers(), &[ENFORCED, KEY]);
-        let client = shop.gateway();
-        let first = session(&client).await["refreshToken"].clone();
-        let tabs = (0..8).map(|_| client.refresh(&first));
-        let answers = futures_util::future::join_all(tabs).await;
-        let second = answers[0].json()["refreshToken"].clone();
-        assert_ne!(second, first);
-        for answer in &answers {
-            assert_eq!((answer.status, &answer.json()["refreshToken"]), (200, &second));
-            assert!(signed_in(&client, &answer.json()).await, "{storage:?}");
-        }
-        let third = client.refresh(&second).await.json();
-        assert_ne!(third["refreshToken"], second);
-        // Whoever has the first one now knows nothing of what came of it, and is no tab of the same client.
-        assert_eq!(client.refresh(&first).await.status, 401, "{storage:?}");
-        assert_eq!(client.refresh(&third["refreshToken"]).await.status, 401);
-        assert!(!signed_in(&client, &third).await, "its access tokens are over, too");
-        let log = shop.process("gateway").log();
-        assert!(log.contains("refreshed: with the same token again"), "{log}");
-        assert!(log.contains("refresh_reused"), "{log}");
+each_account_store!(tabs_that_refresh_at_once_get_the_same_token_until_it_is_used);
+async fn tabs_that_refresh_at_once_get_the_same_token_until_it_is_used(storage: Storage) {
+    let shop = Shop::start_on(Topology::OneProcess, storage.servers(), &[ENFORCED, KEY]);
+    let client = shop.gateway();
+    let first = session(&client).await["refreshToken"].clone();
+    let tabs = (0..8).map(|_| client.refresh(&first));
+    let answers = futures_util::future::join_all(tabs).await;
+    let second = answers[0].json()["refreshToken"].clone();
+    assert_ne!(second, first);
+    for answer in &answers {
+        assert_eq!((answer.status, &answer.json()["refreshToken"]), (200, &second));
+        assert!(signed_in(&client, &answer.json()).await, "{storage:?}");
     }
+    let third = client.refresh(&second).await.json();
+    assert_ne!(third["refreshToken"], second);
+    // Whoever has the first one now knows nothing of what came of it, and is no tab of the same client.
+    assert_eq!(client.refresh(&first).await.status, 401, "{storage:?}");
+    assert_eq!(client.refresh(&third["refreshToken"]).await.status, 401);
+    assert!(!signed_in(&client, &third).await, "its access tokens are over, too");
+    let log = shop.process("gateway").log();
+    assert!(log.contains("refreshed: with the same token again"), "{log}");
+    assert!(log.contains("refresh_reused"), "{log}");
 }
 
 #[actix_rt::test]
@@ -59,19 +57,16 @@ async fn each_token_of_a_session_may_get_lost() {
     }
 }
 
-#[actix_rt::test]
-async fn a_token_of_long_ago_is_a_sign_of_theft() {
-    for storage in Storage::OF_ACCOUNTS {
-        let leeway = ("APP__USER__REFRESH_LEEWAY", "1s");
-        let shop =
-            Shop::start_on(Topology::OneProcess, storage.servers(), &[ENFORCED, KEY, leeway]);
-        let client = shop.gateway();
-        let first = session(&client).await;
-        let second = client.refresh(&first["refreshToken"]).await.json();
-        actix_rt::time::sleep(Duration::from_millis(1100)).await;
-        assert_eq!(client.refresh(&first["refreshToken"]).await.status, 401, "{storage:?}");
-        assert_eq!(client.refresh(&second["refreshToken"]).await.status, 401, "{storage:?}");
-    }
+each_account_store!(a_token_of_long_ago_is_a_sign_of_theft);
+async fn a_token_of_long_ago_is_a_sign_of_theft(storage: Storage) {
+    let leeway = ("APP__USER__REFRESH_LEEWAY", "1s");
+    let shop = Shop::start_on(Topology::OneProcess, storage.servers(), &[ENFORCED, KEY, leeway]);
+    let client = shop.gateway();
+    let first = session(&client).await;
+    let second = client.refresh(&first["refreshToken"]).await.json();
+    actix_rt::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(client.refresh(&first["refreshToken"]).await.status, 401, "{storage:?}");
+    assert_eq!(client.refresh(&second["refreshToken"]).await.status, 401, "{storage:?}");
 }
 
 #[actix_rt::test]

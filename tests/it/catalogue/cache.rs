@@ -206,6 +206,9 @@ async fn a_generation_that_is_older_than_one_that_is_known_is_not_believed() {
     two.add_product("After", 1.0).await;
     copy("saved", generation);
     assert_eq!(two.get("/products").await.json()[0]["name"], json!("After"));
+    // Only this process knows of it, until the new generation that it owes has begun.
+    let get = |name: &str| twins.redis.redis(&["--no-raw", "GET", name]);
+    until("another generation begins", async || get(generation) != get("saved")).await;
     twins.shows("After").await;
 }
 
@@ -315,42 +318,57 @@ async fn a_redis_that_answers_and_keeps_nothing_is_named() {
     assert_eq!(shop.gateway().get("/products").await.status, 200);
 }
 
-/// A shop in one process with a cache in memory, and one with a cache on Redis.
-fn both(environment: &[(&str, &str)]) -> [Shop; 2] {
-    let redis = vec![Server::start(Kind::Redis)];
-    [Vec::new(), redis].map(|servers| Shop::start_on(Topology::OneProcess, servers, environment))
+/// Where a cache is.
+#[derive(Clone, Copy, Debug)]
+enum Cache {
+    Memory,
+    Redis,
 }
 
-#[actix_rt::test]
-async fn an_answer_past_its_time_is_served_while_one_asks_again() {
-    for shop in both(&[("APP__PRODUCT__CACHE_TTL", "1s"), ("RUST_LOG", "info,app::product=debug")])
-    {
-        let client = shop.gateway();
-        let queries = || shop.process("gateway").log().matches("asking the store").count();
-        let path = format!("/products/{}", client.add_product("Lamp", 1.0).await);
-        assert_eq!(client.get(&path).await.header("x-cache"), "MISS");
-        let before = queries();
-        until("it is past its time", async || client.get(&path).await.header("x-cache") == "STALE")
-            .await;
-        until("it is fresh again", async || client.get(&path).await.header("x-cache") == "HIT")
-            .await;
-        assert_eq!(queries() - before, 1, "one asked for all");
+impl Cache {
+    /// A shop in one process with such a cache.
+    fn shop(self, environment: &[(&str, &str)]) -> Shop {
+        let servers = match self {
+            Self::Memory => Vec::new(),
+            Self::Redis => vec![Server::start(Kind::Redis)],
+        };
+        Shop::start_on(Topology::OneProcess, servers, environment)
     }
 }
 
-#[actix_rt::test]
-async fn what_is_too_large_is_not_cached() {
-    for shop in both(&[("APP__PRODUCT__CACHE_ENTRY_LIMIT", "600")]) {
-        let client = shop.gateway();
-        client.add_product("Lamp", 1.0).await;
+macro_rules! each_cache {
+    ($test:ident) => {
+        each_case!($test: memory(Cache::Memory), redis(Cache::Redis));
+    };
+}
+
+each_cache!(an_answer_past_its_time_is_served_while_one_asks_again);
+async fn an_answer_past_its_time_is_served_while_one_asks_again(cache: Cache) {
+    let shop =
+        cache.shop(&[("APP__PRODUCT__CACHE_TTL", "1s"), ("RUST_LOG", "info,app::product=debug")]);
+    let client = shop.gateway();
+    let queries = || shop.process("gateway").log().matches("asking the store").count();
+    let path = format!("/products/{}", client.add_product("Lamp", 1.0).await);
+    assert_eq!(client.get(&path).await.header("x-cache"), "MISS");
+    let before = queries();
+    until("it is past its time", async || client.get(&path).await.header("x-cache") == "STALE")
+        .await;
+    until("it is fresh again", async || client.get(&path).await.header("x-cache") == "HIT").await;
+    assert_eq!(queries() - before, 1, "one asked for all");
+}
+
+each_cache!(what_is_too_large_is_not_cached);
+async fn what_is_too_large_is_not_cached(cache: Cache) {
+    let shop = cache.shop(&[("APP__PRODUCT__CACHE_ENTRY_LIMIT", "600")]);
+    let client = shop.gateway();
+    client.add_product("Lamp", 1.0).await;
+    assert_eq!(client.get("/products").await.header("x-cache"), "MISS");
+    assert_eq!(client.get("/products").await.header("x-cache"), "HIT");
+    for n in 0..5 {
+        client.add_product(&format!("Product {n}"), 1.0).await;
+    }
+    for _ in 0..2 {
         assert_eq!(client.get("/products").await.header("x-cache"), "MISS");
-        assert_eq!(client.get("/products").await.header("x-cache"), "HIT");
-        for n in 0..5 {
-            client.add_product(&format!("Product {n}"), 1.0).await;
-        }
-        for _ in 0..2 {
-            assert_eq!(client.get("/products").await.header("x-cache"), "MISS");
-        }
     }
 }
 
@@ -390,27 +408,26 @@ async fn a_cache_in_memory_keeps_to_its_bound() {
     assert!(grown < GROWN, "{grown} bytes for {BOUND}");
 }
 
-#[actix_rt::test]
-async fn that_there_is_none_is_remembered_until_a_write_or_for_a_moment() {
+each_cache!(that_there_is_none_is_remembered_until_a_write_or_for_a_moment);
+async fn that_there_is_none_is_remembered_until_a_write_or_for_a_moment(cache: Cache) {
     let environment =
         [("APP__PRODUCT__CACHE_ABSENT_TTL", "2s"), ("RUST_LOG", "info,app::product=debug")];
-    for shop in both(&environment) {
-        let client = shop.gateway();
-        let queries = || shop.process("gateway").log().matches("asking the store").count();
-        let path = "/products/6b03bc06a8104e0a5ab179df";
-        for _ in 0..3 {
-            assert_eq!(client.get(path).await.status, 404);
-        }
-        assert_eq!(queries(), 1);
-        client.add_product("Lamp", 1.0).await;
+    let shop = cache.shop(&environment);
+    let client = shop.gateway();
+    let queries = || shop.process("gateway").log().matches("asking the store").count();
+    let path = "/products/6b03bc06a8104e0a5ab179df";
+    for _ in 0..3 {
         assert_eq!(client.get(path).await.status, 404);
-        assert_eq!(queries(), 2, "a write may have changed it");
-        until("it is asked for again", async || {
-            assert_eq!(client.get(path).await.status, 404);
-            queries() == 3
-        })
-        .await;
     }
+    assert_eq!(queries(), 1);
+    client.add_product("Lamp", 1.0).await;
+    assert_eq!(client.get(path).await.status, 404);
+    assert_eq!(queries(), 2, "a write may have changed it");
+    until("it is asked for again", async || {
+        assert_eq!(client.get(path).await.status, 404);
+        queries() == 3
+    })
+    .await;
 }
 
 #[actix_rt::test]

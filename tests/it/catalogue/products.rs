@@ -5,40 +5,36 @@ use serde_json::{Value, json};
 
 use crate::support::{Process, Shop, Topology};
 
-#[actix_rt::test]
-async fn a_product_that_is_added_shows_at_once() {
-    for topology in Topology::ALL {
-        let shop = Shop::start(topology);
-        let client = shop.gateway();
-        assert_eq!(client.get("/products").await.json(), json!([]));
-        let body = json!({ "name": "Docker Super Computer", "price": 5000 });
-        let added = client.post("/products", body).await;
-        assert_eq!(added.status, 201);
-        let product = added.json();
-        let id = product["id"].as_str().unwrap();
-        assert!(id.len() == 24 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
-        assert_eq!(added.header("location"), format!("/products/{id}"));
-        assert_eq!(client.get("/products").await.json(), json!([product]));
-        assert_eq!(client.get(added.header("location")).await.json(), product);
-        assert_eq!(product["price"].to_string(), "5000");
-    }
+each_topology!(a_product_that_is_added_shows_at_once);
+async fn a_product_that_is_added_shows_at_once(topology: Topology) {
+    let shop = Shop::start(topology);
+    let client = shop.gateway();
+    assert_eq!(client.get("/products").await.json(), json!([]));
+    let body = json!({ "name": "Docker Super Computer", "price": 5000 });
+    let added = client.post("/products", body).await;
+    assert_eq!(added.status, 201);
+    let product = added.json();
+    let id = product["id"].as_str().unwrap();
+    assert!(id.len() == 24 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+    assert_eq!(added.header("location"), format!("/products/{id}"));
+    assert_eq!(client.get("/products").await.json(), json!([product]));
+    assert_eq!(client.get(added.header("location")).await.json(), product);
+    assert_eq!(product["price"].to_string(), "5000");
 }
 
-#[actix_rt::test]
-async fn reads_are_cached_until_a_write() {
-    for topology in Topology::ALL {
-        let shop = Shop::start(topology);
-        let client = shop.gateway();
-        let id = client.add_product("Lamp", 49.99).await;
-        for path in ["/products".to_owned(), format!("/products/{id}")] {
-            let miss = client.get(&path).await;
-            let hit = client.get(&path).await;
-            assert_eq!((miss.header("x-cache"), hit.header("x-cache")), ("MISS", "HIT"), "{path}");
-            assert_eq!(miss.body, hit.body);
-        }
-        client.add_product("Kettle", 39.0).await;
-        assert_eq!(client.get("/products").await.header("x-cache"), "MISS");
+each_topology!(reads_are_cached_until_a_write);
+async fn reads_are_cached_until_a_write(topology: Topology) {
+    let shop = Shop::start(topology);
+    let client = shop.gateway();
+    let id = client.add_product("Lamp", 49.99).await;
+    for path in ["/products".to_owned(), format!("/products/{id}")] {
+        let miss = client.get(&path).await;
+        let hit = client.get(&path).await;
+        assert_eq!((miss.header("x-cache"), hit.header("x-cache")), ("MISS", "HIT"), "{path}");
+        assert_eq!(miss.body, hit.body);
     }
+    client.add_product("Kettle", 39.0).await;
+    assert_eq!(client.get("/products").await.header("x-cache"), "MISS");
 }
 
 #[actix_rt::test]
@@ -134,20 +130,18 @@ async fn an_id_that_is_not_there_is_404() {
     }
 }
 
-#[actix_rt::test]
-async fn head_tells_what_get_would() {
-    for topology in Topology::ALL {
-        let shop = Shop::start(topology);
-        let client = shop.gateway();
-        client.add_product("Lamp", 49.99).await;
-        let get = client.get("/products").await;
-        let head = client.send(Method::HEAD, "/products", &[], "").await;
-        assert_eq!((head.status, head.body.len()), (200, 0));
-        for name in ["content-length", "content-type"] {
-            assert_eq!(head.header(name), get.header(name), "{topology:?}");
-        }
-        assert_eq!(head.header("content-length"), get.body.len().to_string());
+each_topology!(head_tells_what_get_would);
+async fn head_tells_what_get_would(topology: Topology) {
+    let shop = Shop::start(topology);
+    let client = shop.gateway();
+    client.add_product("Lamp", 49.99).await;
+    let get = client.get("/products").await;
+    let head = client.send(Method::HEAD, "/products", &[], "").await;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    for name in ["content-length", "content-type"] {
+        assert_eq!(head.header(name), get.header(name), "{topology:?}");
     }
+    assert_eq!(head.header("content-length"), get.body.len().to_string());
 }
 
 #[actix_rt::test]

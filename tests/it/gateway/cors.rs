@@ -23,30 +23,28 @@ fn allowed(answer: &Answer) -> &str {
     answer.header("access-control-allow-origin")
 }
 
-#[actix_rt::test]
-async fn a_preflight_needs_no_token_and_reaches_nobody() {
-    for topology in Topology::ALL {
-        let shop = Shop::start_with(topology, &[ORIGINS, ("APP__AUTH__MODE", "enforced")]);
-        for path in ["/products/6b03bc06a8104e0a5ab179df", "/auth/register", "/nowhere"] {
-            let answer = preflight(&shop.gateway(), SHOP, path, "may-i").await;
-            assert_eq!((answer.status, answer.body.len()), (204, 0), "{topology:?} {path}");
-            assert_eq!(allowed(&answer), SHOP);
-            assert!(answer.header("access-control-allow-methods").contains("PUT"));
-            assert!(answer.header("access-control-allow-headers").contains("authorization"));
-            assert_eq!(answer.header("access-control-max-age"), "600");
-            assert_eq!(answer.header("access-control-allow-credentials"), "");
-            assert_eq!(answer.header("vary"), "origin");
-            assert_eq!(answer.header("x-request-id"), "may-i");
-            assert_eq!(answer.header("x-content-type-options"), "nosniff");
-        }
-        for role in ["gateway", "user", "product"] {
-            let process = if topology == Topology::OneProcess { "gateway" } else { role };
-            let log = shop.process(process).log();
-            let lines =
-                log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-            let of_it = lines.filter(|line| line["requestId"] == "may-i" && line["role"] == role);
-            assert_eq!(of_it.count(), if role == "gateway" { 3 } else { 0 }, "{topology:?} {role}");
-        }
+each_topology!(a_preflight_needs_no_token_and_reaches_nobody);
+async fn a_preflight_needs_no_token_and_reaches_nobody(topology: Topology) {
+    let shop = Shop::start_with(topology, &[ORIGINS, ("APP__AUTH__MODE", "enforced")]);
+    for path in ["/products/6b03bc06a8104e0a5ab179df", "/auth/register", "/nowhere"] {
+        let answer = preflight(&shop.gateway(), SHOP, path, "may-i").await;
+        assert_eq!((answer.status, answer.body.len()), (204, 0), "{topology:?} {path}");
+        assert_eq!(allowed(&answer), SHOP);
+        assert!(answer.header("access-control-allow-methods").contains("PUT"));
+        assert!(answer.header("access-control-allow-headers").contains("authorization"));
+        assert_eq!(answer.header("access-control-max-age"), "600");
+        assert_eq!(answer.header("access-control-allow-credentials"), "");
+        assert_eq!(answer.header("vary"), "origin");
+        assert_eq!(answer.header("x-request-id"), "may-i");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    }
+    for role in ["gateway", "user", "product"] {
+        let process = if topology == Topology::OneProcess { "gateway" } else { role };
+        let log = shop.process(process).log();
+        let lines =
+            log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let of_it = lines.filter(|line| line["requestId"] == "may-i" && line["role"] == role);
+        assert_eq!(of_it.count(), if role == "gateway" { 3 } else { 0 }, "{topology:?} {role}");
     }
 }
 
@@ -101,37 +99,31 @@ async fn an_origin_that_can_match_nothing_stops_the_start() {
     }
 }
 
-#[actix_rt::test]
-async fn scripts_of_an_allowed_origin_may_read_answers_and_errors() {
-    for topology in Topology::ALL {
-        let environment = [ORIGINS, ("APP__GATEWAY__CORS_CREDENTIALS", "true")];
-        let mut shop = Shop::start_with(topology, &environment);
-        let origin = ("origin", "http://localhost:5173");
-        let late = ("x-request-timeout-ms", "0");
-        let bad_token = ("authorization", "Bearer nonsense");
-        for (path, headers, status) in [
-            ("/", vec![origin], 200),
-            ("/products", vec![origin], 200),
-            ("/nowhere", vec![origin], 404),
-            ("/products/1", vec![origin], 404),
-            ("/products", vec![origin, bad_token], 401),
-            ("/products", vec![origin, late], 504),
-        ] {
-            let answer = shop.gateway().send(Method::GET, path, &headers, "").await;
-            assert_eq!(
-                (answer.status, allowed(&answer)),
-                (status, origin.1),
-                "{topology:?} {path}"
-            );
-            assert_eq!(answer.header("access-control-allow-credentials"), "true");
-            assert!(answer.header("access-control-expose-headers").contains("etag"));
-            assert_eq!(answer.header("vary"), "origin");
-        }
-        if topology == Topology::OneProcessARole {
-            shop.kill("product");
-            let answer = shop.gateway().send(Method::GET, "/products", &[origin], "").await;
-            assert_eq!((answer.status, allowed(&answer)), (503, origin.1));
-        }
+each_topology!(scripts_of_an_allowed_origin_may_read_answers_and_errors);
+async fn scripts_of_an_allowed_origin_may_read_answers_and_errors(topology: Topology) {
+    let environment = [ORIGINS, ("APP__GATEWAY__CORS_CREDENTIALS", "true")];
+    let mut shop = Shop::start_with(topology, &environment);
+    let origin = ("origin", "http://localhost:5173");
+    let late = ("x-request-timeout-ms", "0");
+    let bad_token = ("authorization", "Bearer nonsense");
+    for (path, headers, status) in [
+        ("/", vec![origin], 200),
+        ("/products", vec![origin], 200),
+        ("/nowhere", vec![origin], 404),
+        ("/products/1", vec![origin], 404),
+        ("/products", vec![origin, bad_token], 401),
+        ("/products", vec![origin, late], 504),
+    ] {
+        let answer = shop.gateway().send(Method::GET, path, &headers, "").await;
+        assert_eq!((answer.status, allowed(&answer)), (status, origin.1), "{topology:?} {path}");
+        assert_eq!(answer.header("access-control-allow-credentials"), "true");
+        assert!(answer.header("access-control-expose-headers").contains("etag"));
+        assert_eq!(answer.header("vary"), "origin");
+    }
+    if topology == Topology::OneProcessARole {
+        shop.kill("product");
+        let answer = shop.gateway().send(Method::GET, "/products", &[origin], "").await;
+        assert_eq!((answer.status, allowed(&answer)), (503, origin.1));
     }
 }
 
@@ -146,13 +138,11 @@ async fn a_star_is_for_everybody_and_says_so_to_caches() {
     }
 }
 
-#[actix_rt::test]
-async fn without_a_setting_nothing_is_said() {
-    for topology in Topology::ALL {
-        let shop = Shop::start(topology);
-        let answer = preflight(&shop.gateway(), SHOP, "/products", "may-i").await;
-        assert_eq!((answer.status, allowed(&answer), answer.header("vary")), (405, "", ""));
-        let answer = shop.gateway().send(Method::GET, "/products", &[("origin", SHOP)], "").await;
-        assert_eq!((answer.json(), allowed(&answer)), (json!([]), ""));
-    }
+each_topology!(without_a_setting_nothing_is_said);
+async fn without_a_setting_nothing_is_said(topology: Topology) {
+    let shop = Shop::start(topology);
+    let answer = preflight(&shop.gateway(), SHOP, "/products", "may-i").await;
+    assert_eq!((answer.status, allowed(&answer), answer.header("vary")), (405, "", ""));
+    let answer = shop.gateway().send(Method::GET, "/products", &[("origin", SHOP)], "").await;
+    assert_eq!((answer.json(), allowed(&answer)), (json!([]), ""));
 }

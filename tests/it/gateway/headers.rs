@@ -23,44 +23,41 @@ fn assert_secure(answer: &Answer, what: &str) {
     }
 }
 
-#[actix_rt::test]
-async fn every_kind_of_answer_has_the_security_headers() {
-    for topology in Topology::ALL {
-        let environment =
-            [("APP__USER__LOGINS_PER_ADDRESS", "1"), ("APP__SERVER__BODY_LIMIT", "1000")];
-        let shop = Shop::start_with(topology, &environment);
-        let client = shop.gateway();
-        let product = "/products/6b03bc06a8104e0a5ab179df";
-        let large = "x".repeat(1001);
-        let json = ("content-type", "application/json");
-        let cases = [
-            (Method::GET, "/", vec![], "", 200),
-            (Method::HEAD, "/", vec![], "", 200),
-            (Method::GET, "/products", vec![], "", 200),
-            (Method::OPTIONS, "/products", vec![], "", 204),
-            (Method::POST, "/", vec![], "", 405),
-            (Method::GET, "/nowhere", vec![], "", 404),
-            (Method::GET, product, vec![], "", 404),
-            (Method::GET, "/products", vec![("authorization", "Bearer nonsense")], "", 401),
-            (Method::POST, "/products", vec![("content-type", "text/plain")], "x", 415),
-            (Method::POST, "/products", vec![json], "{}", 422),
-            (Method::POST, "/products", vec![], large.as_str(), 413),
-            (Method::GET, "/products", vec![("x-request-timeout-ms", "0")], "", 504),
-            (Method::GET, "/products?limit=0", vec![], "", 422),
-        ];
-        for (method, path, headers, body, status) in cases {
-            let answer = client.send(method.clone(), path, &headers, body).await;
-            let what = format!("{topology:?} {method} {path}");
-            assert_eq!(answer.status, status, "{what}");
-            assert_secure(&answer, &what);
-            assert_eq!(answer.header("strict-transport-security"), "", "{what}");
-        }
-        for status in [401, 429] {
-            let body = json!({ "email": "neo@example.com", "password": "follow the white rabbit" });
-            let answer = client.post("/auth/login", body).await;
-            assert_eq!(answer.status, status);
-            assert_secure(&answer, &format!("{topology:?} login"));
-        }
+each_topology!(every_kind_of_answer_has_the_security_headers);
+async fn every_kind_of_answer_has_the_security_headers(topology: Topology) {
+    let environment = [("APP__USER__LOGINS_PER_ADDRESS", "1"), ("APP__SERVER__BODY_LIMIT", "1000")];
+    let shop = Shop::start_with(topology, &environment);
+    let client = shop.gateway();
+    let product = "/products/6b03bc06a8104e0a5ab179df";
+    let large = "x".repeat(1001);
+    let json = ("content-type", "application/json");
+    let cases = [
+        (Method::GET, "/", vec![], "", 200),
+        (Method::HEAD, "/", vec![], "", 200),
+        (Method::GET, "/products", vec![], "", 200),
+        (Method::OPTIONS, "/products", vec![], "", 204),
+        (Method::POST, "/", vec![], "", 405),
+        (Method::GET, "/nowhere", vec![], "", 404),
+        (Method::GET, product, vec![], "", 404),
+        (Method::GET, "/products", vec![("authorization", "Bearer nonsense")], "", 401),
+        (Method::POST, "/products", vec![("content-type", "text/plain")], "x", 415),
+        (Method::POST, "/products", vec![json], "{}", 422),
+        (Method::POST, "/products", vec![], large.as_str(), 413),
+        (Method::GET, "/products", vec![("x-request-timeout-ms", "0")], "", 504),
+        (Method::GET, "/products?limit=0", vec![], "", 422),
+    ];
+    for (method, path, headers, body, status) in cases {
+        let answer = client.send(method.clone(), path, &headers, body).await;
+        let what = format!("{topology:?} {method} {path}");
+        assert_eq!(answer.status, status, "{what}");
+        assert_secure(&answer, &what);
+        assert_eq!(answer.header("strict-transport-security"), "", "{what}");
+    }
+    for status in [401, 429] {
+        let body = json!({ "email": "neo@example.com", "password": "follow the white rabbit" });
+        let answer = client.post("/auth/login", body).await;
+        assert_eq!(answer.status, status);
+        assert_secure(&answer, &format!("{topology:?} login"));
     }
 }
 
@@ -75,16 +72,12 @@ async fn an_upstream_that_is_away_takes_no_header_along() {
     assert_secure(&answer, "no upstream");
 }
 
-#[actix_rt::test]
-async fn only_tls_is_only_asked_for_where_that_is_set() {
-    for topology in Topology::ALL {
-        let shop = Shop::start_with(topology, &[("APP__GATEWAY__HSTS", "365d")]);
-        for (path, headers) in
-            [("/products", [].as_slice()), ("/", &[("x-request-timeout-ms", "0")])]
-        {
-            let answer = shop.gateway().send(Method::GET, path, headers, "").await;
-            assert_eq!(answer.header("strict-transport-security"), "max-age=31536000", "{path}");
-        }
+each_topology!(only_tls_is_only_asked_for_where_that_is_set);
+async fn only_tls_is_only_asked_for_where_that_is_set(topology: Topology) {
+    let shop = Shop::start_with(topology, &[("APP__GATEWAY__HSTS", "365d")]);
+    for (path, headers) in [("/products", [].as_slice()), ("/", &[("x-request-timeout-ms", "0")])] {
+        let answer = shop.gateway().send(Method::GET, path, headers, "").await;
+        assert_eq!(answer.header("strict-transport-security"), "max-age=31536000", "{path}");
     }
 }
 
@@ -126,26 +119,24 @@ fn answering(answer: &'static str) -> String {
     url
 }
 
+each_topology!(a_304_has_the_tag_and_the_vary_of_its_200);
 /// A 304 has what its 200 says of itself (RFC 9110, section 15.4.5).
-#[actix_rt::test]
-async fn a_304_has_the_tag_and_the_vary_of_its_200() {
-    for topology in Topology::ALL {
-        let shop = Shop::start(topology);
-        let client = shop.gateway();
-        let one = client.add_product("Lamp", 5.0).await;
-        for n in 0..30 {
-            client.add_product(&format!("A rather long name of product number {n}"), 5.0).await;
-        }
-        for target in ["/products".to_owned(), format!("/products/{one}")] {
-            for accept in ["gzip", "zstd, gzip;q=0.5", "identity", ""] {
-                let accept = ("accept-encoding", accept);
-                let full = client.send(Method::GET, &target, &[accept], "").await;
-                let known = ("if-none-match", full.header("etag"));
-                let same = client.send(Method::GET, &target, &[accept, known], "").await;
-                assert_eq!((full.status, same.status), (200, 304), "{target} {accept:?}");
-                for name in ["etag", "vary"] {
-                    assert_eq!(same.header(name), full.header(name), "{target} {accept:?} {name}");
-                }
+async fn a_304_has_the_tag_and_the_vary_of_its_200(topology: Topology) {
+    let shop = Shop::start(topology);
+    let client = shop.gateway();
+    let one = client.add_product("Lamp", 5.0).await;
+    for n in 0..30 {
+        client.add_product(&format!("A rather long name of product number {n}"), 5.0).await;
+    }
+    for target in ["/products".to_owned(), format!("/products/{one}")] {
+        for accept in ["gzip", "zstd, gzip;q=0.5", "identity", ""] {
+            let accept = ("accept-encoding", accept);
+            let full = client.send(Method::GET, &target, &[accept], "").await;
+            let known = ("if-none-match", full.header("etag"));
+            let same = client.send(Method::GET, &target, &[accept, known], "").await;
+            assert_eq!((full.status, same.status), (200, 304), "{target} {accept:?}");
+            for name in ["etag", "vary"] {
+                assert_eq!(same.header(name), full.header(name), "{target} {accept:?} {name}");
             }
         }
     }

@@ -115,32 +115,30 @@ async fn a_service_is_added_without_code() {
     }
 }
 
-#[actix_rt::test]
-async fn a_route_asks_for_tokens_as_it_is_told() {
+each_topology!(a_route_asks_for_tokens_as_it_is_told);
+async fn a_route_asks_for_tokens_as_it_is_told(topology: Topology) {
     let url = service("reports");
-    for topology in Topology::ALL {
-        let shop = Shop::start_with(
-            topology,
-            &[
-                ("APP__GATEWAY__UPSTREAMS__REPORTS__URLS", url.as_str()),
-                ("APP__GATEWAY__ROUTES__MINE__UPSTREAM", "reports"),
-                ("APP__GATEWAY__ROUTES__MINE__PREFIX", "/mine"),
-                ("APP__GATEWAY__ROUTES__MINE__TOKENS", "required"),
-                ("APP__GATEWAY__ROUTES__REPORTS__UPSTREAM", "reports"),
-                ("APP__GATEWAY__ROUTES__REPORTS__PATH", "/reports"),
-                ("APP__GATEWAY__ROUTES__REPORTS__TOKENS", "admin"),
-            ],
-        );
-        let (nobody, admin) = (shop.gateway(), shop.admin().await);
-        let neo = json!({ "username": "neo", "email": "neo@example.com", "password": PASSWORD });
-        nobody.post("/auth/register", neo).await;
-        let neo = nobody.signed_in("neo@example.com", PASSWORD).await;
-        for (path, statuses) in
-            [("/mine", [401, 200, 200]), ("/reports", [401, 403, 200]), ("/reports/x", [404; 3])]
-        {
-            for (who, status) in [&nobody, &neo, &admin].into_iter().zip(statuses) {
-                assert_eq!(who.get(path).await.status, status, "{topology:?} {path}");
-            }
+    let shop = Shop::start_with(
+        topology,
+        &[
+            ("APP__GATEWAY__UPSTREAMS__REPORTS__URLS", url.as_str()),
+            ("APP__GATEWAY__ROUTES__MINE__UPSTREAM", "reports"),
+            ("APP__GATEWAY__ROUTES__MINE__PREFIX", "/mine"),
+            ("APP__GATEWAY__ROUTES__MINE__TOKENS", "required"),
+            ("APP__GATEWAY__ROUTES__REPORTS__UPSTREAM", "reports"),
+            ("APP__GATEWAY__ROUTES__REPORTS__PATH", "/reports"),
+            ("APP__GATEWAY__ROUTES__REPORTS__TOKENS", "admin"),
+        ],
+    );
+    let (nobody, admin) = (shop.gateway(), shop.admin().await);
+    let neo = json!({ "username": "neo", "email": "neo@example.com", "password": PASSWORD });
+    nobody.post("/auth/register", neo).await;
+    let neo = nobody.signed_in("neo@example.com", PASSWORD).await;
+    for (path, statuses) in
+        [("/mine", [401, 200, 200]), ("/reports", [401, 403, 200]), ("/reports/x", [404; 3])]
+    {
+        for (who, status) in [&nobody, &neo, &admin].into_iter().zip(statuses) {
+            assert_eq!(who.get(path).await.status, status, "{topology:?} {path}");
         }
     }
 }
@@ -295,32 +293,30 @@ async fn hanging_up_adds_the_first_service_that_speaks_tls() {
     until("it is reached", async || client.get(&path).await.status == 200).await;
 }
 
-#[actix_rt::test]
-async fn health_sums_the_roles_up() {
-    for topology in Topology::ALL {
-        let mut shop = Shop::start(topology);
-        let client = shop.gateway();
-        let health = async || {
-            let answer = client.get("/health").await;
-            (answer.status, answer.json())
-        };
-        let ready = json!({ "status": "ready", "missing": [] });
-        let all = json!({ "status": "ok", "roles": { "user": ready, "product": ready } });
-        until("all is well", async || health().await == (200, all.clone())).await;
-        if topology == Topology::OneProcess {
-            continue;
-        }
-        shop.kill("product");
-        until("the product role is away", async || {
-            let (status, said) = health().await;
-            let away = said["roles"]["product"]["status"] == "away";
-            (status, &said["status"], away) == (200, &json!("degraded"), true)
-        })
-        .await;
-        shop.kill("user");
-        until("nobody is there", async || health().await.0 == 503).await;
-        assert_eq!(health().await.1["status"], "down");
+each_topology!(health_sums_the_roles_up);
+async fn health_sums_the_roles_up(topology: Topology) {
+    let mut shop = Shop::start(topology);
+    let client = shop.gateway();
+    let health = async || {
+        let answer = client.get("/health").await;
+        (answer.status, answer.json())
+    };
+    let ready = json!({ "status": "ready", "missing": [] });
+    let all = json!({ "status": "ok", "roles": { "user": ready, "product": ready } });
+    until("all is well", async || health().await == (200, all.clone())).await;
+    if topology == Topology::OneProcess {
+        return;
     }
+    shop.kill("product");
+    until("the product role is away", async || {
+        let (status, said) = health().await;
+        let away = said["roles"]["product"]["status"] == "away";
+        (status, &said["status"], away) == (200, &json!("degraded"), true)
+    })
+    .await;
+    shop.kill("user");
+    until("nobody is there", async || health().await.0 == 503).await;
+    assert_eq!(health().await.1["status"], "down");
 }
 
 /// The statuses of `count` requests for `path`.
@@ -332,24 +328,22 @@ async fn statuses(client: &Client, path: &str, count: usize) -> Vec<u16> {
     statuses
 }
 
-#[actix_rt::test]
-async fn limits_hold_for_addresses_and_for_users() {
-    for topology in Topology::ALL {
-        let limits = ("APP__GATEWAY__ROUTES__PRODUCTS__LIMITS", "3/1h by address, 5/1h by user");
-        let shop = Shop::start_with(topology, &[limits]);
-        let client = shop.gateway();
-        let answer = client.get("/products").await;
-        let policy = r#""address";q=3;w=3600, "user";q=5;w=3600"#;
-        assert_eq!(answer.header("ratelimit-policy"), policy, "{topology:?}");
-        assert!(answer.header("ratelimit").starts_with(r#""address";r=2;"#), "{answer:?}");
-        let forged = client.with_token("no.such.token");
-        assert_eq!(statuses(&forged, "/products", 2).await, [401, 401], "count as well");
-        let refused = client.get("/products").await;
-        assert_eq!(refused.problem().0, "/problems/too-many-requests");
-        let wait: u32 = refused.header("retry-after").parse().unwrap();
-        assert!((1..=1200).contains(&wait), "{wait}");
-        assert_eq!(client.get("/").await.status, 200, "other routes are not limited");
-    }
+each_topology!(limits_hold_for_addresses_and_for_users);
+async fn limits_hold_for_addresses_and_for_users(topology: Topology) {
+    let limits = ("APP__GATEWAY__ROUTES__PRODUCTS__LIMITS", "3/1h by address, 5/1h by user");
+    let shop = Shop::start_with(topology, &[limits]);
+    let client = shop.gateway();
+    let answer = client.get("/products").await;
+    let policy = r#""address";q=3;w=3600, "user";q=5;w=3600"#;
+    assert_eq!(answer.header("ratelimit-policy"), policy, "{topology:?}");
+    assert!(answer.header("ratelimit").starts_with(r#""address";r=2;"#), "{answer:?}");
+    let forged = client.with_token("no.such.token");
+    assert_eq!(statuses(&forged, "/products", 2).await, [401, 401], "count as well");
+    let refused = client.get("/products").await;
+    assert_eq!(refused.problem().0, "/problems/too-many-requests");
+    let wait: u32 = refused.header("retry-after").parse().unwrap();
+    assert!((1..=1200).contains(&wait), "{wait}");
+    assert_eq!(client.get("/").await.status, 200, "other routes are not limited");
 }
 
 #[actix_rt::test]

@@ -162,24 +162,22 @@ async fn a_request_in_flight_is_finished_before_the_end() {
     assert_eq!(shop.wait().code(), Some(0));
 }
 
-#[actix_rt::test]
-async fn under_load_every_client_gets_every_answer_while_the_process_drains() {
-    for topology in Topology::ALL {
-        let shop = Shop::start(topology);
-        let client = shop.gateway();
-        let clients = (0..16).map(|n| {
-            let client = Client::new(client.base.clone());
-            actix_rt::spawn(async move { ask_until_told_to_go(&client, n).await })
-        });
-        let clients = clients.collect::<Vec<_>>();
-        until("all are at work", async || {
-            client.get("/products?limit=100").await.json().as_array().unwrap().len() >= 50
-        })
-        .await;
-        shop.process("gateway").signal(Signal::SIGTERM);
-        for client in clients {
-            assert!(client.await.unwrap() > 0, "{topology:?}");
-        }
+each_topology!(under_load_every_client_gets_every_answer_while_the_process_drains);
+async fn under_load_every_client_gets_every_answer_while_the_process_drains(topology: Topology) {
+    let shop = Shop::start(topology);
+    let client = shop.gateway();
+    let clients = (0..16).map(|n| {
+        let client = Client::new(client.base.clone());
+        actix_rt::spawn(async move { ask_until_told_to_go(&client, n).await })
+    });
+    let clients = clients.collect::<Vec<_>>();
+    until("all are at work", async || {
+        client.get("/products?limit=100").await.json().as_array().unwrap().len() >= 50
+    })
+    .await;
+    shop.process("gateway").signal(Signal::SIGTERM);
+    for client in clients {
+        assert!(client.await.unwrap() > 0, "{topology:?}");
     }
 }
 

@@ -13,138 +13,125 @@ fn shop(storage: Storage) -> Shop {
     Shop::start_on(Topology::OneProcess, storage.servers(), &[])
 }
 
-#[actix_rt::test]
-async fn what_goes_in_comes_out() {
-    for storage in Storage::ALL {
-        let shop = shop(storage);
-        let client = shop.gateway();
-        let widest = "🦊".repeat(200);
-        for (name, price) in [
-            ("Zoë's \"Lamp\" \\ $gt {\"$ne\":1}", json!(49.99)),
-            ("名前 \u{202e}x", json!(0)),
-            (widest.as_str(), json!(1_000_000_000_000_i64)),
-            ("'; DROP TABLE products; --", json!(0.01)),
-        ] {
-            let added = client.post("/products", json!({ "name": name, "price": price })).await;
-            assert_eq!(added.status, 201, "{storage:?} {name}");
-            let product = added.json();
-            assert_eq!(
-                (&product["name"], &product["price"]),
-                (&json!(name), &price),
-                "{storage:?}"
-            );
-            assert_eq!(client.get(added.header("location")).await.json(), product, "{storage:?}");
-        }
-        for (n, name) in
-            ["Zoë 🦊", "名前", &"ö".repeat(64), "'; DROP TABLE users; --"].iter().enumerate()
-        {
-            let local = if n == 2 { "a".repeat(64) } else { format!("u{n}") };
-            let new = json!({ "username": name, "email": format!("{local}@example.com") });
-            let added = client.post("/auth/register", new).await;
-            assert_eq!(added.status, 201, "{storage:?} {name}");
-            let dashboard = client.get(added.header("location")).await.json();
-            assert_eq!(dashboard["user"], added.json(), "{storage:?}");
-            assert_eq!(dashboard["user"]["username"], json!(name), "{storage:?}");
-        }
+each_storage!(what_goes_in_comes_out);
+async fn what_goes_in_comes_out(storage: Storage) {
+    let shop = shop(storage);
+    let client = shop.gateway();
+    let widest = "🦊".repeat(200);
+    for (name, price) in [
+        ("Zoë's \"Lamp\" \\ $gt {\"$ne\":1}", json!(49.99)),
+        ("名前 \u{202e}x", json!(0)),
+        (widest.as_str(), json!(1_000_000_000_000_i64)),
+        ("'; DROP TABLE products; --", json!(0.01)),
+    ] {
+        let added = client.post("/products", json!({ "name": name, "price": price })).await;
+        assert_eq!(added.status, 201, "{storage:?} {name}");
+        let product = added.json();
+        assert_eq!((&product["name"], &product["price"]), (&json!(name), &price), "{storage:?}");
+        assert_eq!(client.get(added.header("location")).await.json(), product, "{storage:?}");
+    }
+    for (n, name) in
+        ["Zoë 🦊", "名前", &"ö".repeat(64), "'; DROP TABLE users; --"].iter().enumerate()
+    {
+        let local = if n == 2 { "a".repeat(64) } else { format!("u{n}") };
+        let new = json!({ "username": name, "email": format!("{local}@example.com") });
+        let added = client.post("/auth/register", new).await;
+        assert_eq!(added.status, 201, "{storage:?} {name}");
+        let dashboard = client.get(added.header("location")).await.json();
+        assert_eq!(dashboard["user"], added.json(), "{storage:?}");
+        assert_eq!(dashboard["user"]["username"], json!(name), "{storage:?}");
     }
 }
 
-#[actix_rt::test]
-async fn of_twenty_who_want_one_address_one_gets_it() {
-    for storage in Storage::ALL {
-        let shop = shop(storage);
-        let client = shop.gateway();
-        let tries = (0..20).map(|n| {
-            let client = client.clone();
-            // Each in another mix of cases.
-            let email = if n % 2 == 0 { "one@example.com" } else { "ONE@Example.com" };
-            let body = json!({ "username": format!("u{n}"), "email": email });
-            async move { client.post("/auth/register", body).await.status }
-        });
-        let mut statuses = join_all(tries).await;
-        statuses.sort_unstable();
-        assert_eq!(statuses[0], 201, "{storage:?}");
-        assert_eq!(statuses[1..], [409; 19], "{storage:?}");
-    }
+each_storage!(of_twenty_who_want_one_address_one_gets_it);
+async fn of_twenty_who_want_one_address_one_gets_it(storage: Storage) {
+    let shop = shop(storage);
+    let client = shop.gateway();
+    let tries = (0..20).map(|n| {
+        let client = client.clone();
+        // Each in another mix of cases.
+        let email = if n % 2 == 0 { "one@example.com" } else { "ONE@Example.com" };
+        let body = json!({ "username": format!("u{n}"), "email": email });
+        async move { client.post("/auth/register", body).await.status }
+    });
+    let mut statuses = join_all(tries).await;
+    statuses.sort_unstable();
+    assert_eq!(statuses[0], 201, "{storage:?}");
+    assert_eq!(statuses[1..], [409; 19], "{storage:?}");
 }
 
-#[actix_rt::test]
-async fn of_twenty_who_saw_one_version_one_may_write() {
-    for storage in Storage::ALL {
-        let shop = shop(storage);
-        let client = shop.admin().await;
-        let path = format!("/products/{}", client.add_product("Lamp", 1.0).await);
-        let etag = client.get(&path).await.header("etag").to_owned();
-        let tries = (0..20).map(|n| {
-            let (client, path, etag) = (client.clone(), path.clone(), etag.clone());
-            async move {
-                let headers = [("content-type", "application/json"), ("if-match", etag.as_str())];
-                let body = json!({ "name": format!("Lamp {n}"), "price": n }).to_string();
-                client.send(Method::PUT, &path, &headers, body).await
-            }
-        });
-        let answers = join_all(tries).await;
-        let (done, refused) = answers.iter().partition::<Vec<_>, _>(|answer| answer.status == 200);
-        assert_eq!((done.len(), refused.len()), (1, 19), "{storage:?}");
-        for answer in refused {
-            assert_eq!(answer.status, 412, "{answer:?}");
-            assert_eq!(answer.problem().0, "/problems/precondition-failed");
+each_storage!(of_twenty_who_saw_one_version_one_may_write);
+async fn of_twenty_who_saw_one_version_one_may_write(storage: Storage) {
+    let shop = shop(storage);
+    let client = shop.admin().await;
+    let path = format!("/products/{}", client.add_product("Lamp", 1.0).await);
+    let etag = client.get(&path).await.header("etag").to_owned();
+    let tries = (0..20).map(|n| {
+        let (client, path, etag) = (client.clone(), path.clone(), etag.clone());
+        async move {
+            let headers = [("content-type", "application/json"), ("if-match", etag.as_str())];
+            let body = json!({ "name": format!("Lamp {n}"), "price": n }).to_string();
+            client.send(Method::PUT, &path, &headers, body).await
         }
-        let now = client.get(&path).await;
-        assert_ne!(now.header("etag"), etag, "{storage:?}");
-        assert_eq!(now.json(), done[0].json(), "{storage:?}");
-        assert_eq!(done[0].header("etag"), now.header("etag"));
+    });
+    let answers = join_all(tries).await;
+    let (done, refused) = answers.iter().partition::<Vec<_>, _>(|answer| answer.status == 200);
+    assert_eq!((done.len(), refused.len()), (1, 19), "{storage:?}");
+    for answer in refused {
+        assert_eq!(answer.status, 412, "{answer:?}");
+        assert_eq!(answer.problem().0, "/problems/precondition-failed");
     }
+    let now = client.get(&path).await;
+    assert_ne!(now.header("etag"), etag, "{storage:?}");
+    assert_eq!(now.json(), done[0].json(), "{storage:?}");
+    assert_eq!(done[0].header("etag"), now.header("etag"));
 }
 
-#[actix_rt::test]
-async fn a_client_that_has_it_already_gets_304() {
-    for storage in Storage::ALL {
-        let shop = shop(storage);
-        let client = shop.admin().await;
-        let one = format!("/products/{}", client.add_product("Lamp", 1.0).await);
-        let first = client.get(&one).await.header("etag").to_owned();
-        for path in ["/products", &one] {
-            let etag = client.get(path).await.header("etag").to_owned();
-            let ask = async |tags: &str| {
-                client.send(Method::GET, path, &[("if-none-match", tags)], "").await
-            };
-            let known = ask(&etag).await;
-            assert_eq!((known.status, known.body.len()), (304, 0), "{storage:?} {path}");
-            assert_eq!(known.header("etag"), etag);
-            assert_eq!(ask(&format!("\"x\", W/{etag}")).await.status, 304);
-            assert_eq!(ask("\"other\"").await.status, 200);
-            let headers = [("content-type", "application/json")];
-            client.send(Method::PUT, &one, &headers, r#"{"name":"Lamp","price":2}"#).await;
-            assert_eq!(ask(&etag).await.status, 200, "{storage:?} {path}: it has changed");
-        }
-        let now = client.get(&one).await.header("etag").to_owned();
-        let stale = [("if-match", first.as_str())];
-        assert_eq!(client.send(Method::DELETE, &one, &stale, "").await.status, 412);
-        assert_eq!(
-            client.send(Method::DELETE, &one, &[("if-match", "nonsense")], "").await.status,
-            412
-        );
-        // A weak tag is taken for that of a compressed answer, which stands for the same version.
-        let weak = format!("W/{first}");
-        let weak = [("if-match", weak.as_str())];
-        assert_eq!(
-            client.send(Method::DELETE, &one, &weak, "").await.status,
-            412,
-            "weak tags of other versions match nothing"
-        );
-        let tags = format!("\"7\", {now}");
-        let put = [("content-type", "application/json"), ("if-match", tags.as_str())];
-        let lamp = r#"{"name":"Lamp","price":2}"#;
-        assert_eq!(
-            client.send(Method::PUT, &one, &put, lamp).await.status,
-            200,
-            "{storage:?}: one of the tags"
-        );
-        assert_eq!(client.send(Method::DELETE, &one, &[("if-match", "*")], "").await.status, 204);
-        assert_eq!(client.get(&one).await.status, 404, "{storage:?}");
-        assert_eq!(client.get("/products").await.json(), json!([]), "{storage:?}");
+each_storage!(a_client_that_has_it_already_gets_304);
+async fn a_client_that_has_it_already_gets_304(storage: Storage) {
+    let shop = shop(storage);
+    let client = shop.admin().await;
+    let one = format!("/products/{}", client.add_product("Lamp", 1.0).await);
+    let first = client.get(&one).await.header("etag").to_owned();
+    for path in ["/products", &one] {
+        let etag = client.get(path).await.header("etag").to_owned();
+        let ask =
+            async |tags: &str| client.send(Method::GET, path, &[("if-none-match", tags)], "").await;
+        let known = ask(&etag).await;
+        assert_eq!((known.status, known.body.len()), (304, 0), "{storage:?} {path}");
+        assert_eq!(known.header("etag"), etag);
+        assert_eq!(ask(&format!("\"x\", W/{etag}")).await.status, 304);
+        assert_eq!(ask("\"other\"").await.status, 200);
+        let headers = [("content-type", "application/json")];
+        client.send(Method::PUT, &one, &headers, r#"{"name":"Lamp","price":2}"#).await;
+        assert_eq!(ask(&etag).await.status, 200, "{storage:?} {path}: it has changed");
     }
+    let now = client.get(&one).await.header("etag").to_owned();
+    let stale = [("if-match", first.as_str())];
+    assert_eq!(client.send(Method::DELETE, &one, &stale, "").await.status, 412);
+    assert_eq!(
+        client.send(Method::DELETE, &one, &[("if-match", "nonsense")], "").await.status,
+        412
+    );
+    // A weak tag is taken for that of a compressed answer, which stands for the same version.
+    let weak = format!("W/{first}");
+    let weak = [("if-match", weak.as_str())];
+    assert_eq!(
+        client.send(Method::DELETE, &one, &weak, "").await.status,
+        412,
+        "weak tags of other versions match nothing"
+    );
+    let tags = format!("\"7\", {now}");
+    let put = [("content-type", "application/json"), ("if-match", tags.as_str())];
+    let lamp = r#"{"name":"Lamp","price":2}"#;
+    assert_eq!(
+        client.send(Method::PUT, &one, &put, lamp).await.status,
+        200,
+        "{storage:?}: one of the tags"
+    );
+    assert_eq!(client.send(Method::DELETE, &one, &[("if-match", "*")], "").await.status, 204);
+    assert_eq!(client.get(&one).await.status, 404, "{storage:?}");
+    assert_eq!(client.get("/products").await.json(), json!([]), "{storage:?}");
 }
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -233,73 +220,67 @@ async fn an_etag_survives_no_restore_of_mongodb() {
     an_etag_survives_no_restore(Storage::Polyglot).await;
 }
 
-#[actix_rt::test]
-async fn what_was_stored_without_a_revision_reads_and_changes_as_ever() {
-    for storage in Storage::ALL {
-        let shop = shop(storage);
-        let ids = [1, 2].map(|n| bson::oid::ObjectId::from_bytes([n; 12]));
-        match storage {
-            Storage::Embedded | Storage::Pooled => tie_in_file(&shop, &ids),
-            Storage::Polyglot => tie_in_mongo(&shop.servers, &ids).await,
-        }
-        let client = shop.admin().await;
-        let [one, other] = ids.map(|id| format!("/products/{id}"));
-        let etag = client.get(&one).await.header("etag").to_owned();
-        let body = json!({ "name": "Lamp", "price": 1 }).to_string();
-        let headers = [JSON, ("if-match", etag.as_str())];
-        let put = client.send(Method::PUT, &one, &headers, body).await;
-        assert_eq!(put.status, 200, "{storage:?} {put:?}");
-        is_another(&client, &one, &etag).await;
-        let etag = client.get(&other).await.header("etag").to_owned();
-        let gone = client.send(Method::DELETE, &other, &[("if-match", etag.as_str())], "").await;
-        assert_eq!(gone.status, 204, "{storage:?} {gone:?}");
+each_storage!(what_was_stored_without_a_revision_reads_and_changes_as_ever);
+async fn what_was_stored_without_a_revision_reads_and_changes_as_ever(storage: Storage) {
+    let shop = shop(storage);
+    let ids = [1, 2].map(|n| bson::oid::ObjectId::from_bytes([n; 12]));
+    match storage {
+        Storage::Embedded | Storage::Pooled => tie_in_file(&shop, &ids),
+        Storage::Polyglot => tie_in_mongo(&shop.servers, &ids).await,
     }
+    let client = shop.admin().await;
+    let [one, other] = ids.map(|id| format!("/products/{id}"));
+    let etag = client.get(&one).await.header("etag").to_owned();
+    let body = json!({ "name": "Lamp", "price": 1 }).to_string();
+    let headers = [JSON, ("if-match", etag.as_str())];
+    let put = client.send(Method::PUT, &one, &headers, body).await;
+    assert_eq!(put.status, 200, "{storage:?} {put:?}");
+    is_another(&client, &one, &etag).await;
+    let etag = client.get(&other).await.header("etag").to_owned();
+    let gone = client.send(Method::DELETE, &other, &[("if-match", etag.as_str())], "").await;
+    assert_eq!(gone.status, 204, "{storage:?} {gone:?}");
 }
 
-#[actix_rt::test]
-async fn pages_neither_skip_nor_repeat_while_others_write() {
-    for storage in Storage::ALL {
-        let shop = shop(storage);
-        let client = shop.gateway();
-        let mut before = Vec::new();
-        for n in 0..60 {
-            before.push(client.add_product(&format!("Product {n}"), 1.0).await);
-        }
-        before.reverse();
-        let writer = async {
-            for n in 0..40 {
-                client.add_product(&format!("Newcomer {n}"), 1.0).await;
-            }
-        };
-        let reader = async {
-            for _ in 0..3 {
-                let seen = client.walk("/products?limit=7").await;
-                let old = seen.iter().filter(|id| before.contains(id)).cloned().collect::<Vec<_>>();
-                assert_eq!(old, before, "{storage:?}");
-                assert_eq!(seen.iter().collect::<HashSet<_>>().len(), seen.len(), "{storage:?}");
-            }
-        };
-        futures_util::future::join(writer, reader).await;
-        assert_eq!(client.walk("/products").await.len(), 100, "{storage:?}");
+each_storage!(pages_neither_skip_nor_repeat_while_others_write);
+async fn pages_neither_skip_nor_repeat_while_others_write(storage: Storage) {
+    let shop = shop(storage);
+    let client = shop.gateway();
+    let mut before = Vec::new();
+    for n in 0..60 {
+        before.push(client.add_product(&format!("Product {n}"), 1.0).await);
     }
+    before.reverse();
+    let writer = async {
+        for n in 0..40 {
+            client.add_product(&format!("Newcomer {n}"), 1.0).await;
+        }
+    };
+    let reader = async {
+        for _ in 0..3 {
+            let seen = client.walk("/products?limit=7").await;
+            let old = seen.iter().filter(|id| before.contains(id)).cloned().collect::<Vec<_>>();
+            assert_eq!(old, before, "{storage:?}");
+            assert_eq!(seen.iter().collect::<HashSet<_>>().len(), seen.len(), "{storage:?}");
+        }
+    };
+    futures_util::future::join(writer, reader).await;
+    assert_eq!(client.walk("/products").await.len(), 100, "{storage:?}");
 }
 
-#[actix_rt::test]
-async fn products_of_one_moment_keep_one_order() {
+each_storage!(products_of_one_moment_keep_one_order);
+async fn products_of_one_moment_keep_one_order(storage: Storage) {
     let ids = (0..25_u8).map(|n| bson::oid::ObjectId::from_bytes([n.wrapping_mul(77); 12]));
     let mut ids = ids.collect::<Vec<_>>();
-    for storage in Storage::ALL {
-        let shop = shop(storage);
-        match storage {
-            Storage::Embedded | Storage::Pooled => tie_in_file(&shop, &ids),
-            Storage::Polyglot => tie_in_mongo(&shop.servers, &ids).await,
-        }
-        ids.sort_by(|a, b| b.cmp(a));
-        let expected = ids.iter().map(ToString::to_string).collect::<Vec<_>>();
-        for limit in [1, 4, 25] {
-            let seen = shop.gateway().walk(&format!("/products?limit={limit}")).await;
-            assert_eq!(seen, expected, "{storage:?} {limit}");
-        }
+    let shop = shop(storage);
+    match storage {
+        Storage::Embedded | Storage::Pooled => tie_in_file(&shop, &ids),
+        Storage::Polyglot => tie_in_mongo(&shop.servers, &ids).await,
+    }
+    ids.sort_by(|a, b| b.cmp(a));
+    let expected = ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+    for limit in [1, 4, 25] {
+        let seen = shop.gateway().walk(&format!("/products?limit={limit}")).await;
+        assert_eq!(seen, expected, "{storage:?} {limit}");
     }
 }
 

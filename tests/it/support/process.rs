@@ -151,10 +151,6 @@ pub(crate) enum Topology {
     OneProcessARole,
 }
 
-impl Topology {
-    pub(crate) const ALL: [Topology; 2] = [Topology::OneProcess, Topology::OneProcessARole];
-}
-
 /// What the roles keep their data in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Storage {
@@ -167,11 +163,6 @@ pub(crate) enum Storage {
 }
 
 impl Storage {
-    pub(crate) const ALL: [Storage; 2] = [Storage::Embedded, Storage::Polyglot];
-    /// What accounts are kept in.
-    pub(crate) const OF_ACCOUNTS: [Storage; 3] =
-        [Storage::Embedded, Storage::Polyglot, Storage::Pooled];
-
     /// The servers that it takes; those of a test that stops them must be its own.
     pub(crate) fn servers(self) -> Vec<Server> {
         match self {
