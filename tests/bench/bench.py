@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import gateway
 from harness import (
-    BINARY, CONNECTIONS, NO_END, PRODUCTS, TARGET, Bench, Failure, Topology, fetch, find_program,
+    BINARY, CONNECTIONS, NO_END, PRODUCTS, TARGET, Bench, Failure, Topology, exchange, fetch, find_program,
     free_port, goal, measure, post_script, progress, start_nginx, table, workers, wrk)
 
 # Verifies passwords and does nothing else.
@@ -358,17 +358,29 @@ def customer(bench, name, mode):
     """Every role in one process, with an account; its port, process, and an access token."""
     app = bench.app(name, bench.embedded(name), APP__AUTH__MODE=mode, APP__USER__LOGINS_PER_ACCOUNT="0",
                     APP__USER__LOGINS_PER_ADDRESS="0", APP__USER__HASHING_THREADS=str(HASHING_THREADS))
-    account = {"username": "Bench", "email": "bench@example.com", "password": PASSWORD}
-    user = json.loads(fetch(app.port, "/auth/register", json.dumps(account))[1])
-    token = json.loads(fetch(app.port, "/auth/login", json.dumps(account))[1])["accessToken"]
+    login = {"email": "bench@example.com", "password": PASSWORD}
+    user = json.loads(fetch(app.port, "/auth/register", json.dumps({"username": "Bench"} | login))[1])
+    token = json.loads(fetch(app.port, "/auth/login", json.dumps(login))[1])["accessToken"]
     paths = {LIST: "/products", DASHBOARD: f"/auth/dashboard/{user['id']}"}
     return Topology(name, app.port, [app.process.pid], [], paths), token
+
+
+def must_verify(shop, token):
+    """Fails unless a token that is not good is told from one that is: not to look is fast, and would be praised for it."""
+    head, claims, signature = token.split(".")
+    forged = ".".join([head, claims, ("B" if signature[0] == "A" else "A") + signature[1:]])
+    for path in shop.paths.values():
+        for wanted, sent in [(200, token), (401, forged)]:
+            status, _, _ = exchange(shop.port, path, Authorization=f"Bearer {sent}")
+            if status != wanted:
+                raise Failure(f"{path} is answered {status}, not {wanted}: tokens are not verified, and so not measured")
 
 
 def measure_identity(bench, rounds, seconds):
     """CPU of open and of verified requests, in turn; and logins beside passwords alone, in turn."""
     # One process, for two differ by more than what is looked for: open, it verifies tokens that are there.
     opened, token = customer(bench, "open", "open")
+    must_verify(opened, token)
     enforced, _ = customer(bench, "enforced", "enforced")
     login = post_script(bench, "login", {"email": "bench@example.com", "password": PASSWORD})
     requests = {(case, kind): [] for case in (LIST, DASHBOARD) for kind in ("open", "verified")}
