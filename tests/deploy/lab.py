@@ -1,9 +1,12 @@
-"""What verify.py works with: podman, images to start from, a clean-up that touches nothing else, and a report."""
+"""What verify.py works with: podman, images to start from, a clean-up that touches nothing else, and a report. The report and
+what goes before it are verify_cluster.py's, too."""
 
+import argparse
 import fcntl
 import json
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -11,6 +14,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "target/deploy-verify"
+ROLES = ("gateway", "user", "product")
+# The bytes of each secret that `make env` writes.
+SECRETS = {"POSTGRES_PASSWORD": 24, "MONGO_PASSWORD": 24, "REDIS_PASSWORD": 24, "SIGNING_KEYS": 32}
 # Everything that is made here is called so; nothing else is ever removed.
 NAME = "shop-verify"
 # As for the quick checks, brought by tools.sh.
@@ -50,6 +56,24 @@ class Report:
         print("  ok    " if met else "  NOT   ", "  ".join(part for part in parts if part), sep="", flush=True)
         if not met:
             self.missed.append(what)
+
+
+    def conclude(self):
+        """Says how it went; gives the status to end with."""
+        print(f"\n{len(self.missed)} missed" if self.missed else "\nall met")
+        return 1 if self.missed else 0
+
+
+def chosen(title, steps):
+    """Those of `steps` that the command line names: all, but for `--only`."""
+    parser = argparse.ArgumentParser(description=title)
+    parser.add_argument("--only", nargs="+", choices=steps, default=list(steps), metavar="STEP", help=", ".join(steps))
+    return [steps[name] for name in parser.parse_args().only]
+
+
+def secret_values():
+    """A password for each store and a key, as `make env` writes them."""
+    return {key: secrets.token_hex(size) for key, size in SECRETS.items()}
 
 
 def run(command, timeout=900, check=True, **options):

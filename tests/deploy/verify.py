@@ -7,13 +7,11 @@ Takes podman, root and Debian. What the machine lacks it says, and fails; a goal
 the run with status 1. Everything it makes is called shop-verify, and is gone afterwards but for images.
 """
 
-import argparse
 import base64
 import json
 import os
 import random
 import re
-import secrets
 import shutil
 import signal
 import socket
@@ -27,10 +25,12 @@ from collections import Counter
 
 from customer import PASSWORD, PATIENCE, Customer, Load, five_requests, signed_in
 from images import build, exists, make, shop, stores
-from lab import KUBECTL, NAME, ROOT, WORK, Failure, Report, clean, composer, inspect, missing, podman, prepare, run
+from lab import (
+    KUBECTL, NAME, ROLES, ROOT, WORK, Failure, Report, chosen, clean, composer, inspect, missing, podman, prepare, run,
+    secret_values,
+)
 
 HARDENED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
-ROLES = ("gateway", "user", "product")
 STORES = ("postgres", "mongo", "redis")
 # Of the stack's private network.
 SUBNET = "10.213.77"
@@ -43,9 +43,7 @@ NOBODY = 65532
 def main():
     steps = {"image": check_image, "alone": check_alone, "compose": check_compose, "tls": check_tls,
              "kube": check_kube}
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=steps, default=list(steps), metavar="STEP", help=", ".join(steps))
-    chosen = parser.parse_args().only
+    wanted = chosen(__doc__.splitlines()[0], steps)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if lacks := list(missing()):
         print("\n".join(f"this machine lacks {what}" for what in lacks), file=sys.stderr)
@@ -55,15 +53,14 @@ def main():
         lock = prepare()
         clean()
         try:
-            for name in chosen:
-                steps[name](report)
+            for step in wanted:
+                step(report)
         finally:
             clean()
             lock.close()
     except Failure as failure:
         report.check(False, str(failure))
-    print(f"\n{len(report.missed)} missed" if report.missed else "\nall met")
-    return 1 if report.missed else 0
+    return report.conclude()
 
 
 # --- the image ---
@@ -191,12 +188,6 @@ class Stack:
         return names.splitlines()[0]
 
 
-def secret_values():
-    """A password for each store and a key, as `make env` writes them."""
-    passwords = {f"{store.upper()}_PASSWORD": secrets.token_hex(24) for store in STORES}
-    return passwords | {"SIGNING_KEYS": secrets.token_hex(32)}
-
-
 def with_addresses(compose):
     """The same with a fixed address for each service, in every container's /etc/hosts.
 
@@ -313,13 +304,18 @@ def break_each(stack, report):
     # What must go on without it, by the clients of the load.
     unharmed = {"redis": ("register", "add", "list", "look"), "postgres": ("add", "list"), "mongo": ("register", "look"),
                 "product": ("register", "look"), "user": ("add", "list"), "gateway": ()}
+    # What must not: without the process nobody does it. What is in a cache is served on.
+    harmed_without = {"redis": (), "postgres": ("register",), "mongo": ("add",), "product": ("add",), "user": ("register",),
+                      "gateway": ("register", "add", "list", "look")}
     customer, written = Customer(stack.port), []
     for service in random.sample(ROLES + STORES, 6):
         load = Load(stack.port)
         time.sleep(1)
         name = stack.container(service)
+        pid = inspect(name)["State"]["Pid"]
         podman("kill", name)
         time.sleep(1.5)
+        gone = not is_running(pid)
         if inspect(name)["State"]["Status"] != "running":
             podman("start", name)
         start = time.monotonic()
@@ -332,6 +328,9 @@ def break_each(stack, report):
         harmed = [kind for kind in unharmed[service] if any(s not in (200, 201) for s in statuses[kind])]
         report.check(back and not any(wrong.values()), f"{service} killed: everything works again",
                      f"{time.monotonic() - start:.1f} s later", "nothing but 5xx meanwhile")
+        missed = [kind for kind in harmed_without[service] if all(s in (200, 201) for s in statuses[kind])]
+        report.check(gone and not missed, f"{service} killed: it was down, and what needs it noticed",
+                     "" if gone else f"process {pid} runs on", ", ".join(missed))
         report.check(not harmed, f"{service} killed: what does not need it goes on",
                      ", ".join(f"{kind} {dict(Counter(seen))}" for kind, seen in statuses.items()))
     lost = [path for path in written if customer.ask("GET", path).status != 200]
@@ -504,6 +503,14 @@ def status(pid):
     """/proc/PID/status, by name."""
     with open(f"/proc/{pid}/status", encoding="utf-8") as lines:
         return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def is_running(pid):
+    """Whether there is such a process, and it is not just waited for."""
+    try:
+        return status(pid)["State"][0] not in "ZX"
+    except OSError:
+        return False
 
 
 def memory(container):

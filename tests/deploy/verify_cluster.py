@@ -9,9 +9,7 @@ most. A goal that is missed is printed, and ends the run with status 1. Namespac
 afterwards.
 """
 
-import argparse
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -23,12 +21,10 @@ from pathlib import Path
 import kubectl as cluster
 from customer import PASSWORD, Customer, five_requests
 from kubectl import Kubectl
-from lab import ROOT, Failure, Report
+from lab import ROLES, ROOT, Failure, Report, chosen, secret_values
 from lab import run as command
 
 TRIAL = ROOT / "tests/deploy/trial"
-ROLES = ("gateway", "user", "product")
-SECRETS = {"POSTGRES_PASSWORD": 24, "MONGO_PASSWORD": 24, "REDIS_PASSWORD": 24, "SIGNING_KEYS": 32}
 CLIENT = "shop-verify-client"
 # Seconds for all steps; to clean up is beyond that, and all of it within ten minutes.
 SECONDS = 600 - cluster.CLEANING
@@ -163,7 +159,7 @@ class Trial:
 def shop_secret(kubectl, namespace):
     """The Secret of passwords and keys, as `make env` writes them."""
     with tempfile.NamedTemporaryFile("w", suffix=".env") as file:
-        file.writelines(f"{key}={secrets.token_hex(size)}\n" for key, size in SECRETS.items())
+        file.writelines(f"{key}={value}\n" for key, value in secret_values().items())
         file.flush()
         kubectl("create", "secret", "generic", "shop", "-n", namespace, f"--from-env-file={file.name}")
 
@@ -265,9 +261,7 @@ def run(kubectl, report, steps):
 
 def main():
     steps = {"demo": check_demo, "base": check_base, "production": check_production}
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=steps, default=list(steps), metavar="STEP", help=", ".join(steps))
-    chosen = parser.parse_args().only
+    wanted = chosen(__doc__.splitlines()[0], steps)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if why := missing(cluster.find()):
         print(why, file=sys.stderr)
@@ -278,11 +272,10 @@ def main():
         program()
         kubectl = Kubectl(cluster.find(), SECONDS)
         report.step(f"The cluster {kubectl('config', 'current-context')}")
-        run(kubectl, report, [steps[name] for name in chosen])
+        run(kubectl, report, wanted)
     except Failure as failure:
         report.check(False, str(failure))
-    print(f"\n{len(report.missed)} missed" if report.missed else "\nall met")
-    return 1 if report.missed else 0
+    return report.conclude()
 
 
 if __name__ == "__main__":
