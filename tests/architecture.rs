@@ -4,7 +4,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::iter::Peekable;
 use std::path::{Path, PathBuf};
+
+use proc_macro2::{Spacing, TokenStream, TokenTree};
+use quote::ToTokens as _;
+use syn::visit::{self, Visit};
+use syn::{
+    Attribute, ItemExternCrate, ItemMod, ItemUse, UseName, UseRename, UseTree, VisRestricted,
+};
 
 /// A module of the crate, and the modules that its code may name. `node` may name every one.
 const ARROWS: [(&str, &[&str]); 20] = [
@@ -58,47 +66,157 @@ const ROLE: &[&str] = &[
     "peer",
 ];
 
-/// The modules that `code` names behind `crate::`, one by one or in braces.
-fn named(code: &str) -> BTreeSet<String> {
-    let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
-    let code = code.collect::<Vec<_>>().join("\n");
-    let mut names = BTreeSet::new();
-    for behind in code.split("crate::").skip(1) {
-        match behind.strip_prefix('{') {
-            Some(group) => names.extend(group_heads(group)),
-            None => names.extend(head(behind)),
-        }
+/// How what stands for the whole crate is called: a glob or an alias of it would hide what is named.
+const ALL: &str = "the whole crate";
+
+/// Collects the modules at the crate's top that a file names, however it writes them.
+struct Names {
+    /// The module that is looked at, from the crate on.
+    here: Vec<String>,
+    found: BTreeSet<String>,
+}
+
+impl Names {
+    /// The modules that `code`, the module at `here`, names.
+    fn of(here: &[&str], code: &str) -> BTreeSet<String> {
+        let here = here.iter().map(|&name| name.to_owned()).collect();
+        let mut names = Self { here, found: BTreeSet::new() };
+        names.visit_file(&syn::parse_file(code).unwrap());
+        names.found
     }
-    names
-}
 
-fn head(path: &str) -> Option<String> {
-    let end = path.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(path.len());
-    (end > 0).then(|| path[..end].to_owned())
-}
-
-/// The first names of `a::b, c::{d, e}}`, up to the brace that closes the group.
-fn group_heads(group: &str) -> Vec<String> {
-    let (mut depth, mut start, mut heads) = (0, 0, Vec::new());
-    for (at, letter) in group.char_indices() {
-        match letter {
-            '{' => depth += 1,
-            '}' if depth > 0 => depth -= 1,
-            ',' | '}' if depth == 0 => {
-                heads.extend(head(group[start..at].trim()));
-                start = at + 1;
-                if letter == '}' {
-                    break;
-                }
+    /// Takes note of what `path` names, unless it does not begin at the crate.
+    fn note(&mut self, path: &[String]) {
+        // The binary calls the library by its name.
+        let is_main = self.here == ["main"];
+        let begins =
+            |name: &str| matches!(name, "crate" | "self" | "super") || (is_main && name == "app");
+        if !path.first().is_some_and(|first| begins(first)) {
+            return;
+        }
+        let mut absolute = self.here.clone();
+        for name in path {
+            match name.as_str() {
+                "self" => {}
+                "super" => _ = absolute.pop(),
+                name if name == "crate" || (is_main && name == "app") => absolute.clear(),
+                name => absolute.push(name.to_owned()),
             }
-            _ => {}
+        }
+        self.found.insert(absolute.into_iter().next().unwrap_or_else(|| ALL.to_owned()));
+    }
+
+    /// Takes note of each path of `tree`, whose beginning is `path`.
+    fn note_tree(&mut self, tree: &UseTree, path: &mut Vec<String>) {
+        match tree {
+            UseTree::Path(part) => {
+                path.push(part.ident.to_string());
+                self.note_tree(&part.tree, path);
+                path.pop();
+            }
+            UseTree::Group(group) => {
+                group.items.iter().for_each(|tree| self.note_tree(tree, path));
+            }
+            UseTree::Glob(_) => self.note(path),
+            UseTree::Name(UseName { ident, .. }) | UseTree::Rename(UseRename { ident, .. }) => {
+                path.push(ident.to_string());
+                self.note(path);
+                path.pop();
+            }
         }
     }
-    heads
+
+    /// Takes note of the paths in `tokens`, of which nobody but a macro knows what they are.
+    fn note_tokens(&mut self, tokens: TokenStream) {
+        let mut tokens = tokens.into_iter().peekable();
+        while let Some(token) = tokens.next() {
+            match token {
+                TokenTree::Group(group) => self.note_tokens(group.stream()),
+                // The path of a function in an attribute.
+                TokenTree::Literal(text) => {
+                    let text = syn::parse_str::<syn::LitStr>(&text.to_string());
+                    if let Some(path) = text.ok().and_then(|text| text.parse::<syn::Path>().ok()) {
+                        self.visit_path(&path);
+                    }
+                }
+                TokenTree::Ident(first) => self.note_path_in(&first.to_string(), &mut tokens),
+                TokenTree::Punct(_) => {}
+            }
+        }
+    }
+
+    /// Takes note of the path that begins with `first` and goes on in `tokens`.
+    fn note_path_in(
+        &mut self,
+        first: &str,
+        tokens: &mut Peekable<impl Iterator<Item = TokenTree>>,
+    ) {
+        let mut path = vec![first.to_owned()];
+        while matches!(tokens.peek(), Some(TokenTree::Punct(mark)) if mark.spacing() == Spacing::Joint && mark.as_char() == ':')
+        {
+            // The two of them.
+            _ = (tokens.next(), tokens.next());
+            match tokens.peek() {
+                Some(TokenTree::Ident(name)) => path.push(name.to_string()),
+                Some(TokenTree::Group(group)) => {
+                    if let Ok(tree) = syn::parse2::<UseTree>(group.to_token_stream()) {
+                        self.note_tree(&tree, &mut path);
+                    }
+                }
+                Some(TokenTree::Punct(mark)) if mark.as_char() == '*' => self.note(&path),
+                _ => break,
+            }
+            tokens.next();
+        }
+        let is_renamed = matches!(tokens.peek(), Some(TokenTree::Ident(name)) if name == "as");
+        if path.len() > 1 || is_renamed {
+            self.note(&path);
+        }
+    }
 }
 
-/// What is wrong with `code` as a part of `module`, in words.
-fn violations(module: &str, code: &str) -> Vec<String> {
+impl<'ast> Visit<'ast> for Names {
+    fn visit_item_mod(&mut self, module: &'ast ItemMod) {
+        self.here.push(module.ident.to_string());
+        visit::visit_item_mod(self, module);
+        self.here.pop();
+    }
+
+    fn visit_item_use(&mut self, item: &'ast ItemUse) {
+        self.note_tree(&item.tree, &mut Vec::new());
+    }
+
+    fn visit_item_extern_crate(&mut self, item: &'ast ItemExternCrate) {
+        if item.ident == "self" {
+            self.found.insert(ALL.to_owned());
+        }
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let names = path.segments.iter().map(|part| part.ident.to_string()).collect::<Vec<_>>();
+        if names != ["self"] {
+            self.note(&names);
+        }
+        visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, item: &'ast syn::Macro) {
+        self.note_tokens(item.tokens.clone());
+    }
+
+    fn visit_attribute(&mut self, attribute: &'ast Attribute) {
+        if !attribute.path().is_ident("doc") {
+            self.note_tokens(attribute.to_token_stream());
+        }
+    }
+
+    /// Who may see it is a module above it.
+    fn visit_vis_restricted(&mut self, _: &'ast VisRestricted) {}
+}
+
+/// What is wrong with `code` as the module at `path`, in words.
+fn violations(path: &[&str], code: &str) -> Vec<String> {
+    let module = path[0];
     if matches!(module, "node" | "lib") {
         return Vec::new();
     }
@@ -106,15 +224,10 @@ fn violations(module: &str, code: &str) -> Vec<String> {
     let Some(may) = may.or((module == "error").then_some(&[])) else {
         return vec![format!("{module} is no part of the layout; give it its arrows in this file")];
     };
-    let wrong =
-        named(code).into_iter().filter(|name| name != module && !may.contains(&name.as_str()));
+    let wrong = Names::of(path, code)
+        .into_iter()
+        .filter(|name| name != module && !may.contains(&name.as_str()));
     wrong.map(|name| format!("{module} names {name}")).collect()
-}
-
-/// `code` of a file `depth` modules below the crate, with the chain of `super` that leads to the crate
-/// written as what it is.
-fn absolute(code: &str, depth: usize) -> String {
-    code.replace(&"super::".repeat(depth), "crate::")
 }
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
@@ -138,39 +251,70 @@ fn every_arrow_of_the_layout_runs_one_way() {
     assert!(files.len() > 20, "the sources are where they were");
     for file in files {
         let inside = file.strip_prefix(&root).unwrap();
-        let first = inside.components().next().unwrap().as_os_str().to_str().unwrap();
-        let module = first.trim_end_matches(".rs");
-        let folders = inside.components().count() - 1;
-        let depth = if inside.ends_with("mod.rs") { folders } else { folders + 1 };
-        let code = absolute(&fs::read_to_string(&file).unwrap(), depth);
-        let code = if module == "main" { code.replace("app::", "crate::") } else { code };
-        let wrong = violations(module, &code).into_iter();
+        let path = inside.with_extension("");
+        let names = path.iter().map(|name| name.to_str().unwrap());
+        let path = names.filter(|&name| name != "mod").collect::<Vec<_>>();
+        let wrong = violations(&path, &fs::read_to_string(&file).unwrap()).into_iter();
         found.extend(wrong.map(|what| format!("{}: {what}", inside.display())));
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[test]
-fn a_role_that_names_another_is_found() {
+fn a_role_that_names_another_is_found_however_it_writes_it() {
     for code in [
         "use crate::product::Role;",
+        "use crate::product as other;",
         "use crate::{error::Error, product};",
         "use crate::{\n    contract::{Product, User},\n    product::{self, Role},\n};",
+        "use super::super::product;",
+        "use super::{super::{product::Role}};",
+        "macro_rules! m { () => { crate::product::seed::<u8>(x) } }",
+        "use super::super::{contract, product as p};",
         "fn f() { crate::product::seed() }",
+        "fn f(x: Option<super::super::product::Role>) {}",
+        "fn f() { let _: Vec<u8> = iter.map(crate::product::seed).collect::<Vec<_>>(); }",
+        "fn f() { log::info!(\"{}\", crate::product::NAME) }",
+        "fn f() { vec![Some(super::super::product::NAME)] }",
+        "macro_rules! m { () => { $crate::product::seed() } }",
+        "macro_rules! m { () => { use crate::{contract, product}; } }",
+        "#[serde(default = \"crate::product::name\")] struct S;",
+        "mod tests { use super::super::super::product; }",
+        "mod tests { use crate::product; }",
     ] {
-        assert_eq!(violations("user", code), ["user names product"], "{code}");
+        assert_eq!(violations(&["user", "store"], code), ["user names product"], "{code}");
     }
-    assert_eq!(
-        violations("user", &absolute("use super::product::Role;", 1)),
-        ["user names product"]
-    );
-    assert_eq!(
-        violations("user", &absolute("use super::super::product;", 2)),
-        ["user names product"]
-    );
-    assert_eq!(violations("user", &absolute("use super::store;", 2)), [""; 0]);
-    assert_eq!(violations("user", "use crate::contract::{Product, User};"), [""; 0]);
-    assert_eq!(violations("user", "// crate::product is elsewhere"), [""; 0]);
+    for code in [
+        "use super::Role;",
+        "use self::sqlite::Store;",
+        "use crate::contract::{Product, User};",
+        "use product::Product;",
+        "mod tests { use super::*; use super::super::Role; }",
+        "pub(crate) fn f() {}",
+        "impl S { fn f(&self) { self.g(); println!(\"crate::product {}\", self.g) } }",
+        "// crate::product is elsewhere",
+        "/// See [`crate::product`].\nfn f() {}",
+    ] {
+        assert_eq!(violations(&["user", "store"], code), [""; 0], "{code}");
+    }
+}
+
+#[test]
+fn what_hides_what_is_named_is_found() {
+    for code in [
+        "use crate::*;",
+        "use crate as shop;",
+        "use crate::{self as shop};",
+        "use super::super::*;",
+        "use super::super as shop;",
+        "extern crate self as shop;",
+        "macro_rules! m { () => { use crate::*; } }",
+        "macro_rules! m { () => { use crate as shop; } }",
+    ] {
+        assert_eq!(violations(&["user", "store"], code), ["user names the whole crate"], "{code}");
+    }
+    assert_eq!(violations(&["main"], "use app::*;"), ["main names the whole crate"]);
+    assert_eq!(violations(&["main"], "use app::node;"), ["main names node"]);
 }
 
 #[test]
@@ -184,6 +328,6 @@ fn an_arrow_that_runs_back_is_found() {
         ("error", "use crate::config;", "error names config"),
         ("extra", "", "extra is no part of the layout; give it its arrows in this file"),
     ] {
-        assert_eq!(violations(module, code), [wrong]);
+        assert_eq!(violations(&[module], code), [wrong]);
     }
 }
