@@ -92,7 +92,8 @@ async fn writes_nothing(pair: &Pair, token: &str, case: &str) {
     }
 }
 
-async fn a_demoted_admin_gives_no_rights(storage: Storage) {
+each_storage!(a_demoted_admin_gives_no_rights_at_a_second_process);
+async fn a_demoted_admin_gives_no_rights_at_a_second_process(storage: Storage) {
     let pair = Pair::start(storage);
     let admin = pair.shop.admin().await;
     let (trinity, smith) = (pair.register("trinity").await, pair.register("smith").await);
@@ -133,7 +134,8 @@ async fn a_demoted_admin_gives_no_rights(storage: Storage) {
     }
 }
 
-async fn a_token_that_has_ended_changes_nothing(storage: Storage) {
+each_storage!(a_token_that_has_ended_changes_nothing_at_a_second_process);
+async fn a_token_that_has_ended_changes_nothing_at_a_second_process(storage: Storage) {
     let pair = Pair::start(storage);
     let neo = pair.register("neo").await;
     let token = pair.token(&neo).await;
@@ -159,7 +161,8 @@ async fn a_token_that_has_ended_changes_nothing(storage: Storage) {
     writes_nothing(&pair, &token, "erased").await;
 }
 
-async fn there_is_an_admin_left(storage: Storage) {
+each_storage!(there_is_an_admin_left_whoever_takes_rights);
+async fn there_is_an_admin_left_whoever_takes_rights(storage: Storage) {
     let pair = Pair::start(storage);
     let (ann, bob) = (pair.register("ann").await, pair.register("bob").await);
     let make_admin = |account: &Account| {
@@ -287,30 +290,4 @@ async fn a_shorter_life_of_tokens_is_that_of_those_that_are_out(topology: Topolo
             assert_eq!(client.get(path).await.status, status, "{topology:?} {ttl} {path}");
         }
     }
-}
-
-macro_rules! on_both_stores {
-    ($($test:ident => $embedded:ident, $polyglot:ident;)*) => {$(
-        #[actix_rt::test]
-        async fn $embedded() {
-            $test(Storage::Embedded).await;
-        }
-
-        #[actix_rt::test]
-        async fn $polyglot() {
-            $test(Storage::Polyglot).await;
-        }
-    )*};
-}
-
-on_both_stores! {
-    there_is_an_admin_left =>
-        there_is_an_admin_left_whoever_takes_rights_on_sqlite,
-        there_is_an_admin_left_whoever_takes_rights_on_postgres;
-    a_demoted_admin_gives_no_rights =>
-        a_demoted_admin_gives_no_rights_at_a_second_process_on_sqlite,
-        a_demoted_admin_gives_no_rights_at_a_second_process_on_postgres;
-    a_token_that_has_ended_changes_nothing =>
-        a_token_that_has_ended_changes_nothing_at_a_second_process_on_sqlite,
-        a_token_that_has_ended_changes_nothing_at_a_second_process_on_postgres;
 }

@@ -2,18 +2,7 @@
 
 use awc::http::Method;
 
-use crate::support::{Client, Process, Raw, Shop, Topology, Upstream, blocking};
-
-/// What the gateway at `base` answers to the bytes of a request, whose connection it closes behind that.
-async fn ask(client: &Client, request: String) -> String {
-    let address = client.base.trim_start_matches("http://").to_owned();
-    blocking(move || {
-        let mut raw = Raw::from(std::net::TcpStream::connect(address).unwrap());
-        raw.send(request);
-        raw.rest()
-    })
-    .await
-}
+use crate::support::{Shop, Topology, Upstream, ask, blocking};
 
 each_topology!(every_path_that_is_there_says_what_it_allows);
 async fn every_path_that_is_there_says_what_it_allows(topology: Topology) {
@@ -55,7 +44,7 @@ async fn a_load_balancer_of_http_1_0_and_the_server_as_a_whole_are_answered() {
         format!("OPTIONS * HTTP/1.1\r\nmax-forwards: 0\r\n{close}"),
         format!("OPTIONS http://shop HTTP/1.1\r\n{close}"),
     ] {
-        let answer = ask(&shop.gateway(), request.clone()).await;
+        let answer = ask(shop.process("gateway"), &request);
         assert!(answer.starts_with("HTTP/1.1 204 "), "{request:?}: {answer:?}");
         let allow = if request.contains(" * ") {
             "\r\nallow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
@@ -66,15 +55,9 @@ async fn a_load_balancer_of_http_1_0_and_the_server_as_a_whole_are_answered() {
     }
     for request in [format!("GET * HTTP/1.1\r\n{close}"), format!("OPTIONS *x HTTP/1.1\r\n{close}")]
     {
-        let answer = ask(&shop.gateway(), request.clone()).await;
+        let answer = ask(shop.process("gateway"), &request);
         assert!(answer.starts_with("HTTP/1.1 400 "), "{request:?}: {answer:?}");
     }
-}
-
-fn exchange(gateway: &Process, request: &str) -> String {
-    let mut client = Raw::connect(gateway);
-    client.send(format!("{request}host: shop\r\nconnection: close\r\n\r\n"));
-    client.rest()
 }
 
 #[actix_rt::test]
@@ -99,7 +82,8 @@ async fn a_request_is_passed_on_as_often_as_it_may_be() {
             ("OPTIONS", "/few", "max-forwards: 5", None),
         ] {
             let request = format!("{method} {path} HTTP/1.1\r\n{said}\r\n");
-            let answer = exchange(&gateway, &request);
+            let answer =
+                ask(&gateway, &format!("{request}host: shop\r\nconnection: close\r\n\r\n"));
             let received = upstream.take().0;
             match passed_on {
                 Some(line) => {

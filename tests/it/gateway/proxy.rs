@@ -4,20 +4,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{Line, PATIENCE, Process, Raw, Upstream, blocking};
+use crate::support::{Line, PATIENCE, Raw, Upstream, ask, blocking};
 
 const GET: &str = "GET /products HTTP/1.1\r\nhost: shop\r\n\r\n";
 const LAST: &str = "GET /products HTTP/1.1\r\nhost: shop\r\nconnection: close\r\n\r\n";
 const POST: &str =
     "POST /products HTTP/1.1\r\nhost: shop\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello";
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-
-/// What a client gets for `request`, after which it wants the connection closed.
-fn ask(gateway: &Process, request: &str) -> String {
-    let mut client = Raw::connect(gateway);
-    client.send(request);
-    client.rest()
-}
 
 /// The status of `answer`, which is a problem that says nothing of what is behind the gateway.
 fn problem(answer: &str) -> u16 {
@@ -333,7 +326,7 @@ async fn a_client_that_reads_slowly_but_steadily_gets_everything() {
         client.send(LAST);
         std::thread::sleep(Duration::from_secs(4));
         let mut got = 0;
-        loop {
+        while got < LENGTH {
             match client.some(1 << 20) {
                 0 => break,
                 some => got += some,

@@ -6,15 +6,12 @@ use awc::http::Method;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{Process, Raw, Shop, Topology, Upstream, blocking};
+use crate::support::{Process, Shop, Topology, Upstream, ask, blocking};
 
 /// What a client gets for `target`, with more `lines` in its head.
-fn ask(gateway: &Process, target: &str, lines: &str) -> String {
-    let mut client = Raw::connect(gateway);
-    client.send(format!(
-        "GET {target} HTTP/1.1\r\nhost: shop.example\r\nconnection: close\r\n{lines}\r\n"
-    ));
-    client.rest()
+fn get(gateway: &Process, target: &str, lines: &str) -> String {
+    let head = "host: shop.example\r\nconnection: close\r\n";
+    ask(gateway, &format!("GET {target} HTTP/1.1\r\n{head}{lines}\r\n"))
 }
 
 #[actix_rt::test]
@@ -29,7 +26,7 @@ async fn an_upstream_is_asked_for_the_host_that_it_goes_by() {
             (vec![("HOST", "other.example"), ("CACHE", "true")], vec![], "other.example"),
         ] {
             let (gateway, _folder) = upstream.gateway_at_up(&keys, &more);
-            assert!(ask(&gateway, "/up/x", "").starts_with("HTTP/1.1 200 "));
+            assert!(get(&gateway, "/up/x", "").starts_with("HTTP/1.1 200 "));
             let head = &upstream.take().0[0].head;
             assert!(head.contains(&format!("\r\nhost: {host}\r\n")), "{head}");
             assert!(head.contains("\r\nx-forwarded-host: shop.example\r\n"), "{head}");
@@ -64,7 +61,7 @@ async fn a_path_is_what_the_upstream_knows() {
             for before in ["", "/shop"] {
                 let said = format!("x-forwarded-prefix: {before}\r\n");
                 let said = if before.is_empty() { "" } else { &said };
-                assert!(ask(&gateway, asked, said).starts_with("HTTP/1.1 200 "), "{keys:?}");
+                assert!(get(&gateway, asked, said).starts_with("HTTP/1.1 200 "), "{keys:?}");
                 let head = upstream.take().0.remove(0).head;
                 assert!(head.starts_with(&format!("GET {target} HTTP/1.1\r\n")), "{keys:?} {head}");
                 let line = format!("\r\nx-forwarded-prefix: {before}{prefix}\r\n");
@@ -100,7 +97,7 @@ async fn what_is_kept_of_one_upstream_is_not_anothers() {
             one.gateway_at_up(&[("STRIP_PREFIX", "true"), ("CACHE", "true")], &more);
         for hit in [false, true] {
             for (path, word) in [("/up/x", "\r\n\r\nup"), ("/other/x", "\r\n\r\nit")] {
-                let answer = ask(&gateway, path, "");
+                let answer = get(&gateway, path, "");
                 assert!(answer.ends_with(word), "{path}: {answer}");
                 assert_eq!(answer.contains("cache-status: shop; hit"), hit, "{answer}");
             }
@@ -156,7 +153,7 @@ async fn slashes_by_percent_reach_the_upstream_where_they_may() {
             (vec![("ENCODED_SLASHES", "true")], "/products/a%2fb", None),
         ] {
             let (gateway, _folder) = upstream.gateway_at_up(&keys, &more);
-            let answer = ask(&gateway, asked, "");
+            let answer = get(&gateway, asked, "");
             let received = upstream.take().0;
             match target {
                 Some(target) => {
@@ -194,7 +191,7 @@ async fn an_answer_may_pause_as_long_as_its_route_says() {
         ] {
             let (gateway, _folder) = upstream.gateway_at_up(&keys, &more);
             let start = Instant::now();
-            let answer = ask(&gateway, &format!("/up/{pause}"), "");
+            let answer = get(&gateway, &format!("/up/{pause}"), "");
             assert!(answer.contains("5\r\nfirst\r\n"), "{keys:?} {answer}");
             assert_eq!(answer.ends_with("4\r\nlast\r\n0\r\n\r\n"), whole, "{keys:?} {answer}");
             assert!(whole || start.elapsed() < Duration::from_millis(pause), "{keys:?}");
@@ -222,7 +219,7 @@ async fn answers_say_what_the_route_has_them_say() {
         ];
         let (gateway, _folder) = upstream.gateway_at_up(&keys, &[]);
         for _ in 0..2 {
-            let answer = ask(&gateway, "/up", "");
+            let answer = get(&gateway, "/up", "");
             assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.contains("x-debug"), "{answer}");
             for line in ["x-own: ours, and more", "content-security-policy: default-src 'self'"] {
                 assert_eq!(answer.matches(&format!("\r\n{line}\r\n")).count(), 1, "{answer}");

@@ -1,26 +1,18 @@
 //! What the program makes of what it is told: configuration that works, and complaints that tell no secret.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::process::{Command, Output, Stdio};
-use std::sync::mpsc;
 
-use app::cli::Cli;
-use app::config::Sources;
-use clap::Parser as _;
 use nix::sys::signal::Signal;
-use proptest::prelude::*;
 use tempfile::TempDir;
 
-use crate::support::{PATIENCE, Process, until};
+use crate::support::{Process, check, start, until};
 
 /// Runs the program in `folder` with `args`, and `environment` set.
 fn run(folder: &TempDir, args: &[&str], environment: &[(&str, &str)]) -> Output {
-    let mut command = Process::command(folder.path());
-    command.args(args).envs(environment.iter().copied());
-    Process::run(command)
+    Process::run(command(folder, args, environment))
 }
 
 /// The one line that `command` ends with, by `code`; nothing is said on standard output.
@@ -198,196 +190,6 @@ async fn an_empty_role_is_one_line_that_names_the_variable() {
         let line = complaint(command(&folder, &[], &[(name, value)]), 2);
         assert!(line.contains(name), "{line}");
     }
-}
-
-/// Values that are the least, the most, none at all or too much of something.
-const EDGES: [&str; 26] = [
-    "",
-    "0",
-    "1",
-    "-1",
-    "600",
-    "1023",
-    "65536",
-    "4294967296",
-    "9223372036854775808",
-    "18446744073709551615",
-    "18446744073709551616",
-    "1e3",
-    "0.5",
-    "0s",
-    "1ns",
-    "1ms",
-    "-1s",
-    "1s",
-    "1d",
-    "1000y",
-    "1001y",
-    "584542046090y",
-    "18446744073709551615y",
-    "true",
-    "*",
-    "/",
-];
-
-/// Every key that there is, in a folder without files.
-fn keys() -> Vec<String> {
-    let (_, effective) = app::config::load(&Sources::default()).unwrap();
-    let text = effective.to_string();
-    let keys = text.lines().filter_map(|line| line.split_once(" = "));
-    keys.map(|(key, _)| key.to_owned()).collect()
-}
-
-/// What the program says of `key` as `value`: nothing where it takes it.
-fn said(key: &str, value: &str) -> Option<String> {
-    let overrides = vec![(key.to_owned(), value.to_owned())];
-    app::config::load(&Sources { overrides, ..Sources::default() })
-        .err()
-        .map(|error| error.to_string())
-}
-
-/// The bounds that the program names for `key`, where it has some.
-fn bounds(key: &str) -> Option<(String, String)> {
-    let line = said(key, "9999999999y").filter(|line| line.contains("must be"));
-    let line = line.or_else(|| said(key, "1ns")).or_else(|| said(key, "99999999999999999999"))?;
-    let (_, rest) = line.split_once(" from ")?;
-    let (low, rest) = rest.split_once(" to ")?;
-    let (high, _) = rest.split_once(" (")?;
-    Some((low.to_owned(), high.to_owned()))
-}
-
-#[test]
-fn every_number_and_duration_has_bounds_of_which_each_is_taken_and_no_more() {
-    // What is in words of its own, and so has bounds elsewhere.
-    let others = ["gateway.routes.auth.limits", "gateway.routes.products.limits"];
-    let mut found = 0;
-    let (_, effective) = app::config::load(&Sources::default()).unwrap();
-    for line in effective.to_string().lines() {
-        let (key, rest) = line.split_once(" = ").unwrap();
-        let value = rest.split("  #").next().unwrap().trim();
-        let is_number = value.parse::<f64>().is_ok() || humantime::parse_duration(value).is_ok();
-        let Some((low, high)) = bounds(key) else {
-            assert!(!is_number || others.contains(&key), "{key} = {value} has no bounds");
-            continue;
-        };
-        found += 1;
-        for taken in [&low, &high] {
-            assert_eq!(said(key, taken), None, "{key} = {taken}");
-        }
-        let is_whole = high.parse::<u64>().is_ok();
-        let more = high.parse::<u64>().map_or(format!("{high} 1ms"), |high| (high + 1).to_string());
-        let less = low.parse::<u64>().map_or("-1ms".into(), |low| low.wrapping_sub(1).to_string());
-        for refused in
-            [more.as_str(), less.as_str(), "-1", "1000000000000y", "18446744073709551616"]
-        {
-            let line = said(key, refused);
-            assert!(
-                line.is_some_and(|line| line.starts_with(key)),
-                "{key} = {refused}, {is_whole}"
-            );
-        }
-    }
-    assert!(found >= 50, "{found}");
-}
-
-/// How the program ended, with its line, or that it was ready, by which it is ended.
-fn start(folder: &TempDir, args: &[&str]) -> Result<(), String> {
-    let mut command = Process::command(folder.path());
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let out = BufReader::new(child.stdout.take().unwrap());
-    let (tell, told) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut lines = out.lines().map_while(Result::ok);
-        let _ = tell.send(lines.any(|line| line.starts_with("ready")));
-    });
-    let is_ready = told.recv_timeout(PATIENCE).unwrap_or_default();
-    let _ = child.kill();
-    let output = child.wait_with_output().unwrap();
-    let log = String::from_utf8(output.stderr).unwrap();
-    assert!(!log.contains("panicked"), "{args:?}: {log}");
-    if is_ready { Ok(()) } else { Err(log) }
-}
-
-/// What `app check-config` says of the same.
-fn check(folder: &TempDir, args: &[&str]) -> Result<(), String> {
-    let mut command = Process::command(folder.path());
-    command.args(args).arg("check-config");
-    let output = Process::run(command);
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(!said.contains("panicked"), "{args:?}: {said}");
-    if output.status.success() { Ok(()) } else { Err(said) }
-}
-
-fn both(set: &[(String, String)]) {
-    let sets = set.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
-    let args = sets.iter().flat_map(|set| ["--set", set]).collect::<Vec<_>>();
-    let folder = TempDir::new().unwrap();
-    let checked = check(&folder, &args);
-    assert!(!folder.path().join("data").exists(), "a look makes nothing");
-    assert_eq!(checked, start(&folder, &args), "{set:?}");
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
-
-    #[test]
-    fn what_is_taken_runs_and_what_does_not_run_is_refused(
-        key in prop::sample::select(keys()),
-        edge in prop::sample::select(EDGES.to_vec()),
-        bound in 0..4,
-    ) {
-        let value = match (bound, bounds(&key)) {
-            (0, Some((low, _))) => low,
-            (1, Some((_, high))) => high,
-            _ => edge.to_owned(),
-        };
-        // A thread for each of them takes its time, and memory.
-        prop_assume!(!(key == "server.workers" && value == "512"));
-        both(&[(key, value)]);
-    }
-}
-
-#[test]
-fn nothing_that_is_looked_at_panics() {
-    let folder = TempDir::new().unwrap();
-    let system = actix_rt::System::new();
-    let roles = Cli::try_parse_from(["app"]).unwrap().global.roles();
-    let store = |name: &str| format!("sqlite://{}/{name}.db", folder.path().display());
-    for key in keys() {
-        for edge in EDGES {
-            let overrides = vec![
-                ("user.database_url".to_owned(), store("user")),
-                ("product.database_url".to_owned(), store("product")),
-                (key.clone(), edge.to_owned()),
-            ];
-            let sources = Sources { overrides, ..Sources::default() };
-            let line = match app::config::load(&sources) {
-                Err(error) => error.to_string(),
-                Ok((settings, effective)) => {
-                    match system.block_on(app::node::check(settings, &effective, &roles)) {
-                        Err(error) => error.to_string(),
-                        Ok(()) => continue,
-                    }
-                }
-            };
-            let section = key.split('.').next().unwrap();
-            assert!(
-                line.starts_with(section) || line.starts_with("auth.mode"),
-                "{key}={edge}: {line}"
-            );
-        }
-    }
-}
-
-#[test]
-fn the_least_of_everything_runs_and_so_does_the_most() {
-    let all = |pick: fn((String, String)) -> String| {
-        let bounded = keys().into_iter().filter(|key| key != "server.workers");
-        bounded.filter_map(|key| Some((key.clone(), pick(bounds(&key)?)))).collect::<Vec<_>>()
-    };
-    both(&all(|(low, _)| low));
-    both(&all(|(_, high)| high));
 }
 
 #[actix_rt::test]

@@ -7,10 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Client, Kind, Process, Server, Shop, Topology, until};
-
-/// The shop must be well again this soon after a server is back.
-const RECOVERY: Duration = Duration::from_secs(5);
+use crate::support::{Client, Kind, Process, RECOVERY, Server, Shop, Topology, account, until};
 
 /// How a server fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +18,11 @@ enum Failure {
     Dies,
 }
 
-const FAILURES: [Failure; 2] = [Failure::Hangs, Failure::Dies];
+macro_rules! each_failure {
+    ($test:ident) => {
+        each_case!($test: when_it_hangs(Failure::Hangs), when_it_dies(Failure::Dies));
+    };
+}
 
 fn break_down(server: &mut Server, failure: Failure) {
     server.signal(if failure == Failure::Hangs { Signal::SIGSTOP } else { Signal::SIGKILL });
@@ -72,17 +73,36 @@ impl Load {
         Self { acknowledged, others, clients }
     }
 
+    /// How many writes were acknowledged so far.
+    fn count(&self) -> usize {
+        self.acknowledged.borrow().len()
+    }
+
+    /// Waits until there is load, and nothing but successes.
+    async fn begun(&self) {
+        until("there is load", async || self.count() >= 20).await;
+        assert_eq!(*self.others.borrow(), [0_u16; 0], "before anything is broken");
+    }
+
+    /// Waits until some more of it are acknowledged than are now.
+    async fn goes_on(&self) {
+        // Those that are on their way were begun before.
+        let before = self.count() + self.clients.len();
+        until("writes are taken", async || self.count() > before + 3).await;
+    }
+
     /// Ends it; gives what was acknowledged, and the other statuses.
-    fn end(self) -> (Vec<String>, Vec<u16>) {
-        for client in &self.clients {
+    ///
+    /// # Panics
+    /// When a client has ended by itself: it got no answer.
+    async fn end(self) -> (Vec<String>, Vec<u16>) {
+        for client in self.clients {
             client.abort();
+            let end = client.await.unwrap_err();
+            assert!(end.is_cancelled(), "a client of the load ended: {end}");
         }
         (self.acknowledged.take(), self.others.take())
     }
-}
-
-fn account(n: usize) -> serde_json::Value {
-    json!({ "username": "u", "email": format!("u{n}@example.com") })
 }
 
 fn product(n: usize) -> serde_json::Value {
@@ -94,132 +114,117 @@ fn polyglot(environment: &[(&str, &str)]) -> Shop {
     Shop::start_on(Topology::OneProcessARole, servers.into(), environment)
 }
 
-/// Asserts that `path` is answered `status` again soon after `since`.
+/// Asserts that what was acknowledged is there.
+async fn are_there(client: &Client, acknowledged: Vec<String>) {
+    for path in acknowledged {
+        assert_eq!(client.get(&path).await.status, 200, "{path}");
+    }
+}
+
+/// Asserts that `path` is answered again soon after `since`.
 async fn recovers(client: &Client, path: &str, since: Instant) {
     until(&format!("{path} is answered again"), async || client.get(path).await.status == 200)
         .await;
     assert!(since.elapsed() < RECOVERY, "{path} took {:?}", since.elapsed());
 }
 
-#[actix_rt::test]
-async fn without_redis_reads_and_writes_go_on() {
+each_failure!(without_redis_reads_and_writes_go_on);
+async fn without_redis_reads_and_writes_go_on(failure: Failure) {
     let mut shop = polyglot(&[]);
     let client = shop.gateway();
     let product_role = shop.process("product").client("management");
-    for failure in FAILURES {
-        let load = Load::start(&client, 4, "/products", product);
-        until("there is load", async || load.acknowledged.borrow().len() >= 20).await;
-        break_down(shop.server(Kind::Redis), failure);
-        for n in 0..50 {
-            let id = client.add_product(&format!("{failure:?} {n}"), 1.0).await;
-            let page = client.get("/products?limit=100").await;
-            assert_eq!(page.status, 200, "{failure:?}");
-            let shown =
-                page.json().as_array().unwrap().iter().any(|product| product["id"] == json!(id));
-            assert!(shown, "{failure:?}: what was acknowledged shows");
-        }
-        until("/readyz names it", async || {
-            let answer = product_role.get("/readyz").await;
-            answer.status == 200 && answer.json()["missing"] == json!(["product.cache"])
-        })
-        .await;
-        bring_back(shop.server(Kind::Redis), failure);
-        let (acknowledged, others) = load.end();
-        assert_eq!(others, [0_u16; 0], "{failure:?}: no 5xx");
-        assert!(acknowledged.len() >= 20);
-        let back = Instant::now();
-        until("answers are cached again", async || {
-            client.get("/products").await.header("x-cache") == "HIT"
-        })
-        .await;
-        assert!(back.elapsed() < RECOVERY, "{failure:?}: {:?}", back.elapsed());
-        let last = client.add_product("Last", 1.0).await;
-        assert_eq!(
-            client.get("/products").await.json()[0]["id"],
-            json!(last),
-            "{failure:?}: nothing old comes back"
-        );
+    let load = Load::start(&client, 4, "/products", product);
+    load.begun().await;
+    break_down(shop.server(Kind::Redis), failure);
+    for n in 0..50 {
+        let id = client.add_product(&format!("{failure:?} {n}"), 1.0).await;
+        let page = client.get("/products?limit=100").await;
+        assert_eq!(page.status, 200, "{failure:?}");
+        let shown =
+            page.json().as_array().unwrap().iter().any(|product| product["id"] == json!(id));
+        assert!(shown, "{failure:?}: what was acknowledged shows");
     }
+    until("/readyz names it", async || {
+        let answer = product_role.get("/readyz").await;
+        answer.status == 200 && answer.json()["missing"] == json!(["product.cache"])
+    })
+    .await;
+    load.goes_on().await;
+    bring_back(shop.server(Kind::Redis), failure);
+    let (acknowledged, others) = load.end().await;
+    assert_eq!(others, [0_u16; 0], "{failure:?}: no 5xx");
+    let back = Instant::now();
+    until("answers are cached again", async || {
+        client.get("/products").await.header("x-cache") == "HIT"
+    })
+    .await;
+    assert!(back.elapsed() < RECOVERY, "{failure:?}: {:?}", back.elapsed());
+    let last = client.add_product("Last", 1.0).await;
+    assert_eq!(
+        client.get("/products").await.json()[0]["id"],
+        json!(last),
+        "{failure:?}: nothing old comes back"
+    );
+    are_there(&client, acknowledged).await;
 }
 
-#[actix_rt::test]
-async fn without_mongodb_cached_reads_go_on() {
+each_failure!(without_mongodb_cached_reads_go_on);
+async fn without_mongodb_cached_reads_go_on(failure: Failure) {
     let mut shop = polyglot(&[("APP__PRODUCT__CACHE_TTL", "200ms")]);
     let client = shop.gateway();
     let user = client.register("neo").await;
-    for failure in FAILURES {
-        let load = Load::start(&client, 4, "/products", product);
-        until("there is load", async || load.acknowledged.borrow().len() >= 20).await;
-        let (mut acknowledged, _) = load.end();
-        // The last write may still be on its way.
-        actix_rt::time::sleep(Duration::from_millis(200)).await;
-        until("the list is cached", async || {
-            client.get("/products").await.header("x-cache") == "HIT"
-        })
+    let load = Load::start(&client, 4, "/products", product);
+    load.begun().await;
+    let (acknowledged, _) = load.end().await;
+    // The last write may still be on its way.
+    actix_rt::time::sleep(Duration::from_millis(200)).await;
+    until("the list is cached", async || client.get("/products").await.header("x-cache") == "HIT")
         .await;
-        break_down(shop.server(Kind::Mongo), failure);
-        until("the list is marked", async || {
-            let page = client.get("/products").await;
-            assert_eq!(page.status, 200, "{failure:?}");
-            page.header("x-cache") == "STALE"
-        })
-        .await;
-        let load = Load::start(&client, 4, "/products", product);
-        let unseen = client.get("/products?limit=99").await;
-        assert_eq!((unseen.status, unseen.header("retry-after")), (503, "1"), "{failure:?}");
-        until("writes are refused", async || !load.others.borrow().is_empty()).await;
-        let dashboard = client.get(&format!("/auth/dashboard/{user}")).await;
-        assert_eq!(dashboard.status, 200, "{failure:?}");
-        bring_back(shop.server(Kind::Mongo), failure);
-        let back = Instant::now();
-        let before = load.acknowledged.borrow().len();
-        until("writes are taken again", async || load.acknowledged.borrow().len() > before + 3)
-            .await;
-        assert!(back.elapsed() < RECOVERY, "{failure:?}: {:?}", back.elapsed());
-        let (more, others) = load.end();
-        assert!(others.iter().all(|status| *status == 503), "{failure:?}: {others:?}");
-        recovers(&client, "/products?limit=98", back).await;
-        acknowledged.extend(more);
-        for path in acknowledged {
-            assert_eq!(client.get(&path).await.status, 200, "{failure:?} {path}");
-        }
-    }
+    break_down(shop.server(Kind::Mongo), failure);
+    until("the list is marked", async || {
+        let page = client.get("/products").await;
+        assert_eq!(page.status, 200, "{failure:?}");
+        page.header("x-cache") == "STALE"
+    })
+    .await;
+    let load = Load::start(&client, 4, "/products", product);
+    let unseen = client.get("/products?limit=99").await;
+    assert_eq!((unseen.status, unseen.header("retry-after")), (503, "1"), "{failure:?}");
+    until("writes are refused", async || !load.others.borrow().is_empty()).await;
+    assert_eq!(load.count(), 0, "{failure:?}: nothing is written where there is nothing");
+    let dashboard = client.get(&format!("/auth/dashboard/{user}")).await;
+    assert_eq!(dashboard.status, 200, "{failure:?}");
+    bring_back(shop.server(Kind::Mongo), failure);
+    let back = Instant::now();
+    load.goes_on().await;
+    assert!(back.elapsed() < RECOVERY, "{failure:?}: {:?}", back.elapsed());
+    let (more, others) = load.end().await;
+    assert!(others.iter().all(|status| *status == 503), "{failure:?}: {others:?}");
+    recovers(&client, "/products?limit=98", back).await;
+    are_there(&client, [acknowledged, more].concat()).await;
 }
 
-#[actix_rt::test]
-async fn without_postgresql_products_are_listed() {
+each_failure!(without_postgresql_products_are_listed);
+async fn without_postgresql_products_are_listed(failure: Failure) {
     let mut shop = polyglot(&[]);
     let client = shop.gateway();
-    for failure in FAILURES {
-        let load = Load::start(&client, 4, "/auth/register", account);
-        // Other accounts than in the round before.
-        let load = if failure == Failure::Dies {
-            load.end();
-            Load::start(&client, 4, "/auth/register", |n| account(n + 10_000_000))
-        } else {
-            load
-        };
-        until("there is load", async || load.acknowledged.borrow().len() >= 20).await;
-        let path = load.acknowledged.borrow()[0].clone();
-        break_down(shop.server(Kind::Postgres), failure);
-        until("accounts are refused", async || !load.others.borrow().is_empty()).await;
-        assert_eq!(client.get("/products").await.status, 200, "{failure:?}");
-        let dashboard = client.get(&path).await;
-        assert_eq!((dashboard.status, dashboard.header("retry-after")), (503, "1"), "{failure:?}");
-        bring_back(shop.server(Kind::Postgres), failure);
-        let back = Instant::now();
-        let before = load.acknowledged.borrow().len();
-        until("accounts are taken again", async || load.acknowledged.borrow().len() > before + 3)
-            .await;
-        assert!(back.elapsed() < RECOVERY, "{failure:?}: {:?}", back.elapsed());
-        recovers(&client, &path, back).await;
-        let (acknowledged, others) = load.end();
-        // 409: the account was taken in, and its answer lost when the server died.
-        assert!(others.iter().all(|status| [503, 409].contains(status)), "{failure:?}: {others:?}");
-        for path in acknowledged {
-            assert_eq!(client.get(&path).await.status, 200, "{failure:?} {path}");
-        }
-    }
+    let load = Load::start(&client, 4, "/auth/register", account);
+    load.begun().await;
+    let path = load.acknowledged.borrow()[0].clone();
+    break_down(shop.server(Kind::Postgres), failure);
+    until("accounts are refused", async || !load.others.borrow().is_empty()).await;
+    assert_eq!(client.get("/products").await.status, 200, "{failure:?}");
+    let dashboard = client.get(&path).await;
+    assert_eq!((dashboard.status, dashboard.header("retry-after")), (503, "1"), "{failure:?}");
+    bring_back(shop.server(Kind::Postgres), failure);
+    let back = Instant::now();
+    load.goes_on().await;
+    assert!(back.elapsed() < RECOVERY, "{failure:?}: {:?}", back.elapsed());
+    recovers(&client, &path, back).await;
+    let (acknowledged, others) = load.end().await;
+    // 409: the account was taken in, and its answer lost when the server died.
+    assert!(others.iter().all(|status| [503, 409].contains(status)), "{failure:?}: {others:?}");
+    are_there(&client, acknowledged).await;
 }
 
 #[actix_rt::test]

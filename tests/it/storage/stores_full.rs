@@ -11,20 +11,15 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Client, Kind, MongoProxy, Process, Server, Shop, Topology, free_port, until,
+    Answer, Client, Kind, MongoProxy, Process, RECOVERY, Server, Shop, Topology, account,
+    free_port, until,
 };
 
 /// More than it takes to open the breaker, if they counted as failures of the role.
 const MANY: usize = 40;
-/// How soon what can be written again is.
-const RECOVERY: Duration = Duration::from_secs(5);
 
 fn lamp() -> Value {
     json!({ "name": "Lamp".repeat(30), "price": 1 })
-}
-
-fn account(n: usize) -> Value {
-    json!({ "username": "u", "email": format!("u{n}@example.com") })
 }
 
 async fn missing(process: &Process) -> Value {

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Answer, Client, Kind, MongoProxy, Server, Shop, Topology, until};
+use crate::support::{Answer, Client, Kind, MongoProxy, Server, Shop, Topology, account, until};
 
 /// As long as a call may wait for a connection, and then for an answer, and some more: what has not been done by then
 /// never is.
@@ -176,7 +176,7 @@ async fn writes_that_wait_for_a_lock_on_sqlite_are_not_made_later() {
     let shop = Shop::start_with(Topology::OneProcess, &[ONE_WORKER]);
     let client = shop.gateway();
     let user = client.register("neo").await;
-    let account = |n| json!({ "username": "u", "email": format!("u{n}@example.com") }).to_string();
+    let account = |n| account(n).to_string();
     for millis in [None, Some("500")] {
         let locks = [lock(&shop, "product.db"), lock(&shop, "user.db")];
         let begun = Instant::now();
@@ -212,7 +212,7 @@ async fn writes_that_wait_for_a_lock_on_postgresql_are_not_made_later() {
     let shop =
         Shop::start_on(Topology::OneProcess, vec![Server::start(Kind::Postgres)], &[ONE_WORKER]);
     let client = shop.gateway();
-    let account = |n| json!({ "username": "u", "email": format!("u{n}@example.com") }).to_string();
+    let account = |n| account(n).to_string();
     for millis in [None, Some("500")] {
         let (other, connection) =
             tokio_postgres::connect(&shop.servers[0].url(), tokio_postgres::NoTls).await.unwrap();

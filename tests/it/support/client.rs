@@ -86,6 +86,11 @@ impl Client {
         Self { token: Some(token.to_owned()), ..self.clone() }
     }
 
+    /// That of whoever is signed in.
+    pub(crate) fn token(&self) -> &str {
+        self.token.as_deref().unwrap()
+    }
+
     /// Logs in, and gives what came back.
     pub(crate) async fn log_in(&self, email: &str, password: &str) -> Answer {
         self.post("/auth/login", json!({ "email": email, "password": password })).await
@@ -141,6 +146,7 @@ impl Client {
         let mut all = Vec::new();
         let mut target = Some(path.to_owned());
         while let Some(path) = target {
+            assert!(all.len() < 100_000, "a page leads on for ever: {path}");
             let page = self.get(&path).await;
             assert_eq!(page.status, 200, "{path}");
             all.extend(page.ids());

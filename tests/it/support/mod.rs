@@ -1,6 +1,7 @@
 //! Starting the shop, and asking it.
 
 mod balancer;
+mod check;
 mod client;
 mod mongo_proxy;
 mod process;
@@ -9,11 +10,12 @@ pub(crate) mod tls;
 mod upstream;
 
 pub(crate) use balancer::Balancer;
+pub(crate) use check::{check, start};
 pub(crate) use client::{Answer, Client};
 pub(crate) use mongo_proxy::MongoProxy;
 pub(crate) use process::{Process, Shop, Storage, Topology};
-pub(crate) use servers::{Kind, Server, free_port};
-pub(crate) use upstream::{Line, Raw, Upstream};
+pub(crate) use servers::{Kind, Server, free_port, postgres};
+pub(crate) use upstream::{Line, Raw, Upstream, ask};
 
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -22,10 +24,13 @@ use actix_rt::task::spawn_blocking;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::signature::Ed25519KeyPair;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// How long a test waits for what should happen soon.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How soon a shop is well again once what it missed is back.
+pub(crate) const RECOVERY: Duration = Duration::from_secs(5);
 
 /// A good one, by zxcvbn's measure.
 pub(crate) const PASSWORD: &str = "follow the white rabbit";
@@ -33,6 +38,11 @@ pub(crate) const PASSWORD: &str = "follow the white rabbit";
 /// A key to sign with (that of RFC 8032, section 7.1, test 1).
 pub(crate) const SIGNING_KEY: &str =
     "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+
+/// The `n`th of accounts without a password, as it is registered.
+pub(crate) fn account(n: usize) -> Value {
+    json!({ "username": "u", "email": format!("u{n}@example.com") })
+}
 
 /// The key of `seed`.
 pub(crate) fn pair(seed: &str) -> Ed25519KeyPair {
@@ -62,6 +72,15 @@ pub(crate) fn password_in(output: &Output) -> String {
 pub(crate) fn token_part(token: &str, part: usize) -> Value {
     let bytes = URL_SAFE_NO_PAD.decode(token.split('.').nth(part).unwrap()).unwrap();
     serde_json::from_slice(&bytes).unwrap()
+}
+
+/// Waits, and blocks, until `condition` holds; `why` tells what has become of it when it does not.
+pub(crate) fn block_until(why: impl Fn() -> String, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "{}", why());
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Waits until `condition` holds.

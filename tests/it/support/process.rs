@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::servers::free_port;
-use super::{Client, Kind, PATIENCE, Server, password_in};
+use super::{Client, Kind, Server, block_until, password_in};
 
 /// A running program; killed when it goes out of scope.
 pub(crate) struct Process {
@@ -95,14 +95,10 @@ impl Process {
 
     /// Waits for the end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(start.elapsed() < PATIENCE, "did not end: {}", self.log());
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
+        let (child, log) = (&mut self.child, &self.log);
+        let why = || format!("did not end: {}", fs::read_to_string(log).unwrap_or_default());
+        block_until(why, || child.try_wait().unwrap().is_some());
+        child.wait().unwrap()
     }
 
     /// The memory that it has, in bytes.

@@ -4,13 +4,12 @@ use std::fs::{self, File};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
 
-use super::PATIENCE;
+use super::block_until;
 
 /// What a server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +32,8 @@ pub(crate) struct Server {
     pooler: Option<(Child, u16)>,
     /// Whether it is a Redis Cluster.
     clustered: bool,
+    /// Whether it is a Redis that speaks TLS alone, with the files `tls.crt` and `tls.key` of its folder.
+    secured: bool,
     /// The URL of a database on a server that is not this test's.
     lent: Option<String>,
 }
@@ -75,12 +76,9 @@ impl Server {
         command.arg(&settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         server.pooler = Some((child, port));
-        let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            let log = || fs::read_to_string(server.data.path().join("pgbouncer.log"));
-            assert!(start.elapsed() < PATIENCE, "PgBouncer did not start: {:?}", log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let log = server.data.path().join("pgbouncer.log");
+        let why = || format!("PgBouncer did not start: {:?}", fs::read_to_string(&log));
+        block_until(why, || TcpStream::connect(("127.0.0.1", port)).is_ok());
         server
     }
 
@@ -91,11 +89,8 @@ impl Server {
         server.resume();
         if has_slots {
             assert_eq!(server.redis(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).trim(), "OK");
-            let start = Instant::now();
-            while !server.redis(&["CLUSTER", "INFO"]).contains("cluster_state:ok") {
-                assert!(start.elapsed() < PATIENCE, "the cluster did not come up");
-                std::thread::sleep(Duration::from_millis(20));
-            }
+            let info = || server.redis(&["CLUSTER", "INFO"]);
+            block_until(info, || info().contains("cluster_state:ok"));
         }
         server
     }
@@ -116,12 +111,24 @@ impl Server {
         server
     }
 
+    /// Starts a Redis that speaks TLS alone, with a certificate and its key, both PEM.
+    pub(crate) fn start_redis_with_tls(certificate: &str, key: &str) -> Self {
+        let mut server = Self::absent(Kind::Redis);
+        server.secured = true;
+        for (name, text) in [("tls.crt", certificate), ("tls.key", key)] {
+            fs::write(server.data.path().join(name), text).unwrap();
+        }
+        server.resume();
+        server
+    }
+
     /// One that is not there yet: [`Server::resume`] starts it.
     pub(crate) fn absent(kind: Kind) -> Self {
         let data = tempfile::Builder::new().prefix("shop-test-").tempdir().unwrap();
         let child = None;
-        let (pooler, clustered) = (None, false);
-        let server = Self { kind, port: free_port(), data, child, pooler, clustered, lent: None };
+        let (pooler, clustered, secured) = (None, false, false);
+        let port = free_port();
+        let server = Self { kind, port, data, child, pooler, clustered, secured, lent: None };
         server.prepare();
         server
     }
@@ -142,6 +149,7 @@ impl Server {
             }
             Kind::Postgres => format!("postgres://shop@127.0.0.1:{port}/postgres?sslmode=disable"),
             Kind::Mongo => format!("mongodb://127.0.0.1:{port}/shop"),
+            Kind::Redis if self.secured => format!("rediss://localhost:{port}"),
             Kind::Redis => format!("redis://127.0.0.1:{port}"),
         }
     }
@@ -160,10 +168,9 @@ impl Server {
         let child = self.child.as_mut().unwrap();
         let pid = child.id().cast_signed();
         // PostgreSQL has a process for each connection, and each of them is a group of its own.
-        let children =
-            fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let children = children(pid);
         kill(Pid::from_raw(pid), signal).unwrap();
-        for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
+        for child in children {
             // One that has ended meanwhile needs no signal.
             let _ = kill(Pid::from_raw(child), signal);
         }
@@ -176,13 +183,12 @@ impl Server {
     /// Sends `signal` to the processes of PostgreSQL that serve the connections which are open now.
     pub(crate) fn signal_backends(&self, signal: Signal) {
         assert_eq!(self.kind, Kind::Postgres);
-        let pid = self.child.as_ref().unwrap().id();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        let serves = |child: &&str| {
+        let pid = self.child.as_ref().unwrap().id().cast_signed();
+        let serves = |child: &i32| {
             fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap().contains("127.0.0.1")
         };
-        for child in children.split_whitespace().filter(serves) {
-            kill(Pid::from_raw(child.parse().unwrap()), signal).unwrap();
+        for child in children(pid).into_iter().filter(serves) {
+            kill(Pid::from_raw(child), signal).unwrap();
         }
     }
 
@@ -192,12 +198,8 @@ impl Server {
         let log = File::create(self.data.path().join("log")).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
-        let start = Instant::now();
-        while !self.answers() {
-            let log = || fs::read_to_string(self.data.path().join("log")).unwrap_or_default();
-            assert!(start.elapsed() < PATIENCE, "{:?} did not start: {}", self.kind, log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let log = || fs::read_to_string(self.data.path().join("log")).unwrap_or_default();
+        block_until(|| format!("{:?} did not start: {}", self.kind, log()), || self.answers());
     }
 
     /// Runs a command of Redis and gives what redis-cli prints.
@@ -271,19 +273,20 @@ impl Server {
             }
             Kind::Redis => {
                 let mut command = guarded("redis-server");
-                command.args([
-                    "--port",
-                    &port,
-                    "--bind",
-                    "127.0.0.1",
-                    "--save",
-                    "",
-                    "--appendonly",
-                    "no",
-                ]);
+                let plain = if self.secured { "0" } else { &port };
+                command.args(["--port", plain]);
+                if self.secured {
+                    command.args(["--tls-port", &port]);
+                }
+                command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
                 command.arg("--dir").arg(data);
                 if self.clustered {
                     command.args(["--cluster-enabled", "yes"]);
+                }
+                if self.secured {
+                    let files = ["--tls-cert-file", "tls.crt", "--tls-key-file", "tls.key"];
+                    command.args(files).args(["--tls-ca-cert-file", "tls.crt"]);
+                    command.args(["--tls-auth-clients", "no"]).current_dir(data);
                 }
                 command
             }
@@ -321,6 +324,12 @@ impl Drop for Server {
             let _ = dropping.join();
         }
     }
+}
+
+/// The processes that `pid` has started.
+fn children(pid: i32) -> Vec<i32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    children.unwrap_or_default().split_whitespace().map(|child| child.parse().unwrap()).collect()
 }
 
 /// `url` with a database that no other test has.
@@ -381,7 +390,7 @@ fn mongod() -> Option<()> {
 }
 
 /// A program of PostgreSQL, which Debian keeps out of PATH.
-fn postgres(program: &str) -> PathBuf {
+pub(crate) fn postgres(program: &str) -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found =
         versions.map(|version| version.path().join("bin").join(program)).collect::<Vec<_>>();

@@ -10,7 +10,7 @@ use awc::http::{Method, Uri};
 use h2::client::SendRequest;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -56,10 +56,19 @@ impl Certificates {
 
     /// A client that believes the authority, and shows the certificate and the key that are `shown`, both PEM.
     pub(crate) fn client(&self, shown: Option<(String, String)>) -> ClientConfig {
+        self.client_of(rustls::DEFAULT_VERSIONS, shown)
+    }
+
+    /// The same, of these versions of TLS alone.
+    pub(crate) fn client_of(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        shown: Option<(String, String)>,
+    ) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(self.path("ca.crt")).unwrap()).unwrap();
         let builder = ClientConfig::builder_with_provider(provider());
-        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let builder = builder.with_protocol_versions(versions).unwrap();
         let builder = builder.with_root_certificates(roots);
         match shown {
             None => builder.with_no_client_auth(),

@@ -267,6 +267,13 @@ fn chunks(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     }
 }
 
+/// What the gateway answers to `request`, after which the client wants the connection closed.
+pub(crate) fn ask(gateway: &Process, request: &str) -> String {
+    let mut client = Raw::connect(gateway);
+    client.send(request);
+    client.rest()
+}
+
 /// A client that sends bytes and looks at those that come back.
 pub(crate) struct Raw(TcpStream);
 
