@@ -25,7 +25,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::support::tls::{Certificates, Http2, open};
-use crate::support::until;
+use crate::support::{PATIENCE, until};
 
 /// More than any window.
 const LARGE: usize = 8 << 20;
@@ -350,7 +350,7 @@ async fn a_connection_that_is_not_used_is_given_up() {
     for mut silent in [Box::new(secure) as Box<dyn tokio::io::AsyncRead + Unpin>, Box::new(plain)] {
         let mut answer = Vec::new();
         let reading = tokio::io::AsyncReadExt::read_to_end(&mut silent, &mut answer);
-        let _ = tokio::time::timeout(crate::support::PATIENCE, reading).await.unwrap();
+        let _ = tokio::time::timeout(PATIENCE, reading).await.unwrap();
     }
 }
 
@@ -389,7 +389,7 @@ async fn whoever_stops_answers_what_has_come_and_waits_for_no_idle_client() {
     let refused = async || busy.sender.clone().ready().await.is_err();
     until("nothing new is taken", refused).await;
     assert_eq!(slow.await.unwrap(), 200);
-    tokio::time::timeout(crate::support::PATIENCE, stopped).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, stopped).await.unwrap().unwrap();
 }
 
 #[actix_rt::test]
@@ -431,6 +431,10 @@ impl Frames {
 
     /// The reason for which the server ends the connection, once it does.
     async fn end(&mut self) -> Option<Reason> {
+        rt::time::timeout(PATIENCE, self.read_to_end()).await.unwrap()
+    }
+
+    async fn read_to_end(&mut self) -> Option<Reason> {
         let mut reason = None;
         loop {
             let mut head = [0; 9];

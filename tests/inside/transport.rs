@@ -30,6 +30,8 @@ const LARGE: usize = 8 << 20;
 #[derive(Clone, Default)]
 struct Deeds {
     written: Arc<AtomicUsize>,
+    /// Uploads that were counted to their end.
+    counted: Arc<AtomicUsize>,
     waiting: Arc<AtomicUsize>,
     chunks: Arc<AtomicUsize>,
 }
@@ -79,7 +81,7 @@ async fn cookies() -> HttpResponse {
     response.finish()
 }
 
-async fn count(mut body: web::Payload) -> HttpResponse {
+async fn count(mut body: web::Payload, deeds: Data<Deeds>) -> HttpResponse {
     let mut length = 0;
     while let Some(chunk) = body.next().await {
         match chunk {
@@ -87,6 +89,7 @@ async fn count(mut body: web::Payload) -> HttpResponse {
             Err(_) => return HttpResponse::BadRequest().finish(),
         }
     }
+    deeds.counted.fetch_add(1, Ordering::Relaxed);
     HttpResponse::Ok().body(length.to_string())
 }
 
@@ -324,6 +327,7 @@ async fn a_slow_stream_arrives_chunk_by_chunk() {
         );
         assert_eq!(reply.body.length(), None, "{name}");
         assert_eq!(reply.body.read(100).await.unwrap(), "chunk 0;chunk 1;chunk 2;", "{name}");
+        assert!(start.elapsed() >= Duration::from_millis(600), "{name}: each chunk takes its time");
     }
 }
 
@@ -356,12 +360,18 @@ async fn an_error_in_mid_body_breaks_the_body_off() {
 
 #[actix_rt::test]
 async fn an_upload_that_breaks_off_is_never_taken_for_whole() {
-    for Bench { name, peer, .. } in ways() {
+    for Bench { name, peer, deeds } in ways() {
         let chunks = [Ok(Bytes::from_static(b"half")), Err(io::Error::other("the client is gone"))];
         let upload = request(Method::POST, "/count", Body::stream(Some(8), stream::iter(chunks)));
-        if let Ok(reply) = peer.send(upload, &patient()).await {
-            assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{name}");
+        // The handler that saw it break off says so, or whoever sent it knows already.
+        match peer.send(upload, &patient()).await {
+            Ok(reply) => assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{name}"),
+            Err(PeerError::Content(error)) => {
+                assert!(error.to_string().contains("the client is gone"), "{name}: {error}");
+            }
+            Err(error) => panic!("{name}: the role is not to blame: {error}"),
         }
+        assert_eq!(deeds.counted.load(Ordering::Relaxed), 0, "{name}: it was taken for whole");
     }
 }
 
@@ -391,7 +401,8 @@ async fn the_deadline_ends_the_wait_here_and_the_work_there() {
     for Bench { name, peer, deeds } in ways() {
         let start = Instant::now();
         let outcome = peer.send(get("/wait"), &context(Duration::from_millis(80))).await;
-        assert!(start.elapsed() < Duration::from_secs(5), "{name}");
+        let after = start.elapsed();
+        assert!(after >= Duration::from_millis(80) && after < Duration::from_secs(5), "{name}");
         // Whoever looks at the clock first says so.
         let error = match outcome {
             Ok(reply) => reply.into_success().await.unwrap_err(),
@@ -400,7 +411,11 @@ async fn the_deadline_ends_the_wait_here_and_the_work_there() {
         assert_eq!(error.kind(), Kind::DeadlineExceeded, "{name}");
         // The callee has given up too: there is room for more than may run at once.
         for _ in 0..6 {
-            let _ = peer.send(get("/wait"), &context(Duration::from_millis(30))).await;
+            let error = match peer.send(get("/wait"), &context(Duration::from_millis(30))).await {
+                Ok(reply) => reply.into_success().await.unwrap_err(),
+                Err(error) => error.into(),
+            };
+            assert_eq!(error.kind(), Kind::DeadlineExceeded, "{name}");
         }
         until("all have begun", async || deeds.waiting.load(Ordering::Relaxed) == 7).await;
         assert!(peer.send(get("/teapot"), &patient()).await.is_ok(), "{name}");

@@ -346,6 +346,35 @@ async fn limits_hold_for_addresses_and_for_users(topology: Topology) {
     assert_eq!(client.get("/").await.status, 200, "other routes are not limited");
 }
 
+each_topology!(a_limit_by_user_is_each_users_own_wherever_they_are);
+async fn a_limit_by_user_is_each_users_own_wherever_they_are(topology: Topology) {
+    let environment = [
+        ("APP__AUTH__MODE", "enforced"),
+        ("APP__GATEWAY__TRUSTED_PROXIES", "127.0.0.1"),
+        ("APP__GATEWAY__ROUTES__PRODUCTS__LIMITS", "3/1h by user"),
+    ];
+    let shop = Shop::start_with(topology, &environment);
+    let client = shop.gateway();
+    let (neo, trinity) = (client.customer("neo").await, client.customer("trinity").await);
+    // A user has one quota at all addresses, and does not share it with others of the same address.
+    let from = async |client: &Client, address: &str| {
+        let headers = [("x-forwarded-for", address)];
+        client.send(Method::GET, "/products", &headers, "").await.status
+    };
+    for (number, status) in [(1, 200), (2, 200), (3, 200), (4, 429)] {
+        assert_eq!(from(&neo, &format!("192.0.2.{number}")).await, status, "{topology:?} {number}");
+    }
+    // Nobody is counted by address: three of these, and then of those.
+    for (who, address) in [(&trinity, "192.0.2.1"), (&client, "192.0.2.1"), (&client, "192.0.2.9")]
+    {
+        for status in [200, 200, 200, 429] {
+            assert_eq!(from(who, address).await, status, "{topology:?} {address}");
+        }
+    }
+    let other = client.signed_in("neo@example.com", PASSWORD).await;
+    assert_eq!(from(&other, "192.0.2.77").await, 429, "another session is the same user");
+}
+
 #[actix_rt::test]
 async fn two_gateways_share_their_limits_on_redis_and_count_on_without_it() {
     let mut redis = Server::start_own(Kind::Redis);
