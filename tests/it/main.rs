@@ -33,6 +33,7 @@ mod gateway {
     mod prefix;
     mod proxy;
     mod requests;
+    mod resilience;
     mod route_keys;
     mod routes;
 }
@@ -49,6 +50,7 @@ mod wire {
 
 /// One suite for each pair of back ends, and what happens when one is gone.
 mod storage {
+    mod backup;
     mod copy;
     mod failures;
     mod stores;

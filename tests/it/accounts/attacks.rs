@@ -558,6 +558,87 @@ async fn the_audit_log_tells_what_happened_and_no_log_tells_a_secret(storage: St
     }
 }
 
+#[actix_rt::test]
+async fn each_event_of_the_audit_log_says_who_from_where_and_by_which_request() {
+    let limits = [("APP__USER__LOGINS_PER_ACCOUNT", "6"), ("APP__USER__REFRESH_LEEWAY", "0s")];
+    let shop = enforced(Topology::OneProcess, &limits);
+    let client = shop.gateway();
+    let email = "neo@example.com";
+    let user = client.sign_up("neo").await["id"].as_str().unwrap().to_owned();
+    let tokens = client.log_in(email, PASSWORD).await.json();
+    let neo = client.with_token(tokens["accessToken"].as_str().unwrap());
+    let wrong = json!({ "currentPassword": "swordfish swordfish" });
+    let another = json!({ "email": "n@example.com", "currentPassword": "swordfish swordfish" });
+    let login = json!({ "email": email, "password": "swordfish swordfish" });
+    let unknown = json!({ "email": "nobody@example.com", "password": "swordfish swordfish" });
+    let user = user.as_str();
+    for (who, method, path, body, status, event, about) in [
+        (&neo, Method::GET, "/auth/users", json!({}), 403, "access_denied", user),
+        (&client, Method::GET, "/auth/me", json!({}), 401, "access_denied", "-"),
+        (&client, Method::POST, "/auth/login", login.clone(), 401, "login_failed", user),
+        (&client, Method::POST, "/auth/login", unknown, 401, "login_failed", "-"),
+        (
+            &client,
+            Method::POST,
+            "/auth/refresh",
+            json!({ "refreshToken": "x".repeat(43) }),
+            401,
+            "refresh_failed",
+            "-",
+        ),
+        (&neo, Method::PATCH, "/auth/me", another, 422, "profile_change_failed", user),
+        (&neo, Method::DELETE, "/auth/me", wrong, 422, "erasure_failed", user),
+    ] {
+        let answer = who.write(method.clone(), path, body).await;
+        assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
+        is_told(&shop, event, about, answer.header("x-request-id"));
+    }
+    let mut answer = client.write(Method::POST, "/auth/login", login.clone()).await;
+    for _ in 0..6 {
+        if answer.status != 429 {
+            answer = client.write(Method::POST, "/auth/login", login.clone()).await;
+        }
+    }
+    assert_eq!(answer.status, 429);
+    is_told(&shop, "throttled", user, answer.header("x-request-id"));
+}
+
+/// Asserts that the audit log says `event` of `user` for the request once.
+fn is_told(shop: &Shop, event: &str, user: &str, request_id: &str) {
+    let log = shop.process("gateway").log();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let lines = lines.filter(|line| line["target"] == "audit" && line["requestId"] == request_id);
+    let lines = lines.collect::<Vec<_>>();
+    assert_eq!(lines.len(), 1, "{event}: {lines:?}");
+    let line = &lines[0];
+    assert_eq!(
+        (&line["event"], &line["user"], &line["address"]),
+        (&json!(event), &json!(user), &json!("127.0.0.1")),
+        "{line}"
+    );
+}
+
+#[actix_rt::test]
+async fn commands_and_new_keys_are_in_the_audit_log() {
+    // No key is given: the file is made, and may change.
+    let environment = [("APP__AUTH__MODE", "enforced"), ("APP__AUTH__REFRESH_INTERVAL", "100ms")];
+    let shop = Shop::start_with(Topology::OneProcess, &environment);
+    let create = ["user", "create", "--admin", "--username", "T", "--email", "t@example.com"];
+    for (args, event) in [(&create[..], "created"), (&["keys", "rotate"], "keys_rotated")] {
+        let output = shop.run(args);
+        let said = String::from_utf8(output.stderr).unwrap();
+        let lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let lines = lines.filter(|line| line["target"] == "audit").collect::<Vec<_>>();
+        assert_eq!(lines.len(), 1, "{said}");
+        assert_eq!(lines[0]["event"], event);
+    }
+    until("the process has read the keys", async || {
+        shop.gateway().get("/auth/.well-known/jwks.json").await;
+        shop.process("gateway").log().contains(r#""event":"keys_changed""#)
+    })
+    .await;
+}
+
 /// A client that is not ours could not do without.
 #[actix_rt::test]
 async fn a_token_that_has_ended_does_not_keep_its_user_from_a_new_one() {

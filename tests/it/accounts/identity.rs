@@ -578,6 +578,75 @@ async fn a_new_key_takes_over_and_the_old_one_verifies_on(topology: Topology) {
     assert_eq!(kid().await.0, new);
 }
 
+each_topology!(a_key_that_signs_no_more_leaves_when_its_tokens_have_ended);
+async fn a_key_that_signs_no_more_leaves_when_its_tokens_have_ended(topology: Topology) {
+    const NEXT: &str = "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb";
+    let environment = [ENFORCED[0], ENFORCED[1], ENFORCED[3]];
+    let shop = Shop::start_on(topology, Vec::new(), &environment);
+    let client = shop.gateway();
+    let before = client.customer("neo").await;
+    assert_eq!(before.get("/products").await.status, 200);
+    let names = async || {
+        let keys = client.get("/auth/.well-known/jwks.json").await.json();
+        let keys = keys["keys"].as_array().unwrap().clone();
+        keys.iter().map(|key| key["kid"].clone()).collect::<Vec<_>>()
+    };
+    let old = names().await;
+    // The next key signs since so many minutes: its tokens of 15 minutes may be good still, and then no more.
+    let path = shop.folder.path().join("data/signing-keys");
+    let line = std::fs::read_to_string(&path).unwrap();
+    for (minutes, left) in [(10, 2), (20, 1)] {
+        let since = chrono::Utc::now() - chrono::TimeDelta::minutes(minutes);
+        let since = since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        std::fs::write(&path, format!("{NEXT} {since}\n{line}")).unwrap();
+        until("the keys are read", async || {
+            let names = names().await;
+            names.len() == left && names[0] != old[0]
+        })
+        .await;
+        if left == 2 {
+            assert_eq!(before.get("/products").await.status, 200, "{topology:?}");
+        }
+    }
+    until("its tokens are refused", async || before.get("/products").await.status == 401).await;
+    let after = client.signed_in("neo@example.com", PASSWORD).await;
+    for path in ["/products", "/auth/me"] {
+        assert_eq!(before.get(path).await.status, 401, "{topology:?} {path}");
+        assert_eq!(after.get(path).await.status, 200, "{topology:?} {path}");
+    }
+    assert!(shop.run(&["keys", "rotate"]).status.success());
+    let file = std::fs::read_to_string(&path).unwrap();
+    assert!(file.contains(NEXT) && !file.contains(line.trim()), "{file}");
+}
+
+#[actix_rt::test]
+async fn a_token_ends_by_itself_everywhere_and_another_is_had_for_it() {
+    let short = [("APP__AUTH__ACCESS_TTL", "10s"), ("APP__AUTH__LEEWAY", "0s")];
+    let environment = [&ENFORCED[..], &short].concat();
+    let shop = Shop::start_on(Topology::OneProcessARole, Vec::new(), &environment);
+    let client = shop.gateway();
+    client.sign_up("neo").await;
+    let begun = Instant::now();
+    let tokens = client.log_in("neo@example.com", PASSWORD).await.json();
+    assert_eq!(tokens["expiresIn"], 10);
+    let token = tokens["accessToken"].as_str().unwrap().to_owned();
+    // Each role looks for itself.
+    let clients = ["gateway", "user", "product"].map(|role| shop.client(role).with_token(&token));
+    let paths = ["/products", "/auth/me", "/products"];
+    for (client, path) in clients.iter().zip(paths) {
+        assert_eq!(client.get(path).await.status, 200, "{}{path}", client.base);
+    }
+    for (client, path) in clients.iter().zip(paths) {
+        until("it ends", async || client.get(path).await.status == 401).await;
+        let (end, name) = (begun.elapsed().as_secs_f64(), &client.base);
+        // Times in tokens are whole seconds.
+        assert!((9.0..14.0).contains(&end), "{name}{path}: {end} s");
+    }
+    let tokens = client.refresh(&tokens["refreshToken"]).await.json();
+    let again = client.with_token(tokens["accessToken"].as_str().unwrap());
+    assert_eq!(again.get("/auth/me").await.status, 200);
+}
+
 #[actix_rt::test]
 async fn tokens_verify_on_while_the_user_role_or_its_store_is_away() {
     let mut shop = enforced(Topology::OneProcessARole, Storage::Polyglot);

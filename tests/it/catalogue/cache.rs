@@ -10,26 +10,32 @@ use futures_util::future::join_all;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Client, Kind, Process, Server, Shop, Topology, until};
+use crate::support::{Client, Kind, Process, RECOVERY, Server, Shop, Storage, Topology, until};
 
-/// Two processes of the product role on one MongoDB and one Redis.
+/// Two processes of the product role on one store and one Redis.
 struct Twins {
     processes: [Process; 2],
     redis: Server,
-    _mongo: Server,
+    _mongo: Option<Server>,
     _folder: tempfile::TempDir,
 }
 
 impl Twins {
+    /// On one MongoDB.
     fn start(environment: &[(&str, &str)]) -> Self {
-        let (mongo, redis) = (Server::start(Kind::Mongo), Server::start(Kind::Redis));
+        Self::start_on(Storage::Polyglot, environment)
+    }
+
+    fn start_on(storage: Storage, environment: &[(&str, &str)]) -> Self {
+        let mongo = (storage == Storage::Polyglot).then(|| Server::start(Kind::Mongo));
+        let redis = Server::start(Kind::Redis);
         let folder = tempfile::TempDir::new().unwrap();
         let start = || {
             let mut command = Process::command(folder.path());
             command
                 .args(["--role", "product"])
                 .env("RUST_LOG", "info,access=off,app::product=debug");
-            for server in [&mongo, &redis] {
+            for server in mongo.iter().chain([&redis]) {
                 command.env(server.variable(), server.url());
             }
             command.envs(environment.iter().copied());
@@ -113,14 +119,18 @@ fn read_along(clients: &[Client; 2], acknowledged: &Rc<Cell<usize>>) -> Vec<Join
     readers.collect()
 }
 
-#[actix_rt::test]
-async fn no_page_is_older_than_the_last_acknowledged_write() {
-    let twins = Twins::start(&[]);
+// What is tried is the cache: a file is written ten times as fast as what stands in for MongoDB here.
+each_case!(no_page_is_older_than_the_last_acknowledged_write:
+    embedded(Storage::Embedded, 1000),
+    polyglot(Storage::Polyglot, 200),
+);
+async fn no_page_is_older_than_the_last_acknowledged_write(storage: Storage, writes: usize) {
+    let twins = Twins::start_on(storage, &[]);
     let clients = twins.clients();
     clients[0].add_product("0", 1.0).await;
     let acknowledged = Rc::new(Cell::new(0));
     let readers = read_along(&clients, &acknowledged);
-    for n in 1..1000_usize {
+    for n in 1..writes {
         clients[n % 2].add_product(&n.to_string(), 1.0).await;
         acknowledged.set(n);
         let page = clients[(n + 1) % 2].get("/products").await.json();
@@ -355,6 +365,40 @@ async fn an_answer_past_its_time_is_served_while_one_asks_again(cache: Cache) {
         .await;
     until("it is fresh again", async || client.get(&path).await.header("x-cache") == "HIT").await;
     assert_eq!(queries() - before, 1, "one asked for all");
+}
+
+each_cache!(an_answer_past_its_time_stands_in_for_a_store_that_is_away_and_not_for_ever);
+async fn an_answer_past_its_time_stands_in_for_a_store_that_is_away_and_not_for_ever(cache: Cache) {
+    let (ttl, stale) = (Duration::from_secs(1), Duration::from_secs(2));
+    let mut mongo = Server::start_own(Kind::Mongo);
+    let url = mongo.url();
+    let shop = cache.shop(&[
+        ("MONGODB_URL", url.as_str()),
+        ("APP__PRODUCT__CACHE_TTL", "1s"),
+        ("APP__PRODUCT__CACHE_STALE", "2s"),
+    ]);
+    let client = shop.gateway();
+    client.add_product("Lamp", 1.0).await;
+    let filled = Instant::now();
+    until("the list is cached", async || client.get("/products").await.header("x-cache") == "HIT")
+        .await;
+    mongo.signal(Signal::SIGKILL);
+    until("it is marked", async || {
+        let page = client.get("/products").await;
+        assert_eq!(page.status, 200, "{page:?}");
+        page.header("x-cache") == "STALE"
+    })
+    .await;
+    assert!(filled.elapsed() >= ttl, "{:?}", filled.elapsed());
+    until("it is too old", async || {
+        let page = client.get("/products").await;
+        assert!([(200, "STALE"), (503, "")].contains(&(page.status, page.header("x-cache"))));
+        page.status == 503
+    })
+    .await;
+    let over = filled.elapsed();
+    assert!(over >= ttl + stale && over < ttl + stale + RECOVERY, "{over:?}");
+    assert_eq!(client.get("/products").await.header("retry-after"), "1");
 }
 
 each_cache!(what_is_too_large_is_not_cached);

@@ -1,7 +1,8 @@
-//! What every answer of the gateway says to browsers.
+//! What every answer of the gateway says to browsers, and how it is coded.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 
 use awc::http::Method;
 use serde_json::json;
@@ -140,4 +141,73 @@ async fn a_304_has_the_tag_and_the_vary_of_its_200(topology: Topology) {
             }
         }
     }
+}
+
+/// What gzip makes of `bytes`.
+fn unpacked(bytes: &[u8]) -> Vec<u8> {
+    let mut command = Command::new("gzip");
+    command.arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let bytes = bytes.to_owned();
+    let writing = std::thread::spawn(move || input.write_all(&bytes).unwrap());
+    let output = child.wait_with_output().unwrap();
+    writing.join().unwrap();
+    assert!(output.status.success());
+    output.stdout
+}
+
+each_topology!(text_of_a_kilobyte_is_compressed_for_who_takes_it);
+async fn text_of_a_kilobyte_is_compressed_for_who_takes_it(topology: Topology) {
+    let shop = Shop::start(topology);
+    let client = shop.gateway();
+    let one = format!("/products/{}", client.add_product("Lamp", 5.0).await);
+    for n in 0..30 {
+        client.add_product(&format!("A rather long name of product number {n}"), 5.0).await;
+    }
+    let get = async |path: &str, accept: &str| {
+        client.send(Method::GET, path, &[("accept-encoding", accept)], "").await
+    };
+    let plain = get("/products", "identity").await;
+    assert!(plain.body.len() > 2000 && plain.header("etag").starts_with('"'));
+    for (accept, coding) in [("gzip", "gzip"), ("zstd", "zstd"), ("zstd;q=0.5, gzip", "gzip")] {
+        let packed = get("/products", accept).await;
+        assert_eq!(packed.header("content-encoding"), coding, "{accept}");
+        assert_eq!(packed.header("etag"), format!("W/{}", plain.header("etag")));
+        assert!(packed.header("vary").to_lowercase().contains("accept-encoding"), "{packed:?}");
+        assert!(packed.body.len() < plain.body.len() / 2, "{accept}: {}", packed.body.len());
+        if coding == "gzip" {
+            assert_eq!(unpacked(&packed.body), plain.body);
+        }
+    }
+    for (path, accept) in [("/products", "br"), ("/products", ""), (&*one, "gzip")] {
+        let answer = get(path, accept).await;
+        assert_eq!(answer.header("content-encoding"), "", "{path} {accept:?}");
+        assert!(answer.header("etag").starts_with('"'), "{path} {accept:?}");
+    }
+}
+
+each_topology!(a_weak_tag_is_good_for_one_write);
+async fn a_weak_tag_is_good_for_one_write(topology: Topology) {
+    let shop = Shop::start(topology);
+    let admin = shop.admin().await;
+    let one = format!("/products/{}", admin.add_product("Lamp", 5.0).await);
+    let weak = format!("W/{}", admin.get(&one).await.header("etag"));
+    let headers = [("content-type", "application/json"), ("if-match", weak.as_str())];
+    let body = r#"{"name":"Chair","price":7}"#;
+    for status in [200, 412] {
+        assert_eq!(admin.send(Method::PUT, &one, &headers, body).await.status, status);
+    }
+}
+
+#[actix_rt::test]
+async fn nothing_is_compressed_where_that_is_switched_off() {
+    let shop = Shop::start_with(Topology::OneProcess, &[("APP__GATEWAY__COMPRESS", "false")]);
+    let client = shop.gateway();
+    for n in 0..30 {
+        client.add_product(&format!("A rather long name of product number {n}"), 5.0).await;
+    }
+    let answer = client.send(Method::GET, "/products", &[("accept-encoding", "gzip")], "").await;
+    assert_eq!((answer.status, answer.header("content-encoding")), (200, ""));
+    assert!(answer.header("etag").starts_with('"'), "{answer:?}");
 }

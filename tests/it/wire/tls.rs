@@ -223,6 +223,65 @@ async fn a_role_lets_nobody_in_without_the_right_certificate() {
 }
 
 #[actix_rt::test]
+async fn clients_speak_tls_1_2_or_1_3_and_roles_1_3_alone() {
+    let shop = Secure::start();
+    for (version, gateway, role) in
+        [(&rustls::version::TLS13, true, true), (&rustls::version::TLS12, true, false)]
+    {
+        let config = shop.certificates.client_of(&[version], None);
+        let answer = ask_with(shop.url("gateway"), config).await;
+        assert_eq!(answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 ")), gateway);
+        for name in ["user", "product"] {
+            let known = Some(shop.certificates.of("gateway"));
+            let config = shop.certificates.client_of(&[version], known);
+            let answer = ask_with(shop.url(name), config).await;
+            assert_eq!(
+                answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 ")),
+                role,
+                "{name} by {version:?}"
+            );
+        }
+    }
+}
+
+/// The first bytes of a client that speaks TLS up to the version 3.`minor`, where 1.1 is 3.2.
+fn hello(minor: u8) -> Vec<u8> {
+    let mut body = vec![3, minor];
+    body.extend([7; 32]);
+    // No session; ECDHE with AES in the suite of 1.0, and in that of 1.2; no compression.
+    body.extend([0, 0, 4, 0xc0, 0x09, 0xc0, 0x2b, 1, 0]);
+    // P-256 and X25519; ECDSA with SHA-256.
+    let extensions = [0, 10, 0, 6, 0, 4, 0, 23, 0, 29, 0, 11, 0, 2, 1, 0, 0, 13, 0, 4, 0, 2, 4, 3];
+    body.extend([0, u8::try_from(extensions.len()).unwrap()]);
+    body.extend(extensions);
+    let length = u8::try_from(body.len()).unwrap();
+    [&[22, 3, 1, 0, length + 4, 1, 0, 0, length][..], &body].concat()
+}
+
+#[actix_rt::test]
+async fn nobody_speaks_an_older_tls() {
+    let shop = Secure::start();
+    for (role, minor, kind) in [
+        // What it is compared with: a ServerHello is a handshake's record.
+        ("gateway", 3, 22),
+        ("gateway", 2, 21),
+        ("gateway", 1, 21),
+        ("user", 3, 21),
+        ("product", 2, 21),
+    ] {
+        let address = shop.url(role).trim_start_matches("https://");
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(&hello(minor)).await.unwrap();
+        let mut answer = [0; 7];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer[0], kind, "{role} 3.{minor}: {answer:?}");
+        // A fatal alert: the version, or that nothing in common was offered.
+        let is_refused = answer[5] == 2 && [70, 40, 109, 116].contains(&answer[6]);
+        assert!(kind == 22 || is_refused, "{role} 3.{minor}: {answer:?}");
+    }
+}
+
+#[actix_rt::test]
 async fn a_role_may_be_told_to_believe_fewer() {
     let shop = Secure::start_with(|role, environment| {
         if role == "product" {

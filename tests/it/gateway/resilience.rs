@@ -1,0 +1,110 @@
+//! What the gateway does for clients of an upstream that fails: breaker, retries, ejection.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{Process, Upstream, until};
+
+/// An upstream that answers 500 as long as it is told to.
+struct Moody {
+    upstream: Upstream,
+    fails: Arc<AtomicBool>,
+}
+
+impl Moody {
+    fn start() -> Self {
+        let fails = Arc::new(AtomicBool::new(false));
+        let told = fails.clone();
+        let upstream = Upstream::start(move |line| {
+            while line.request().is_some() {
+                let status = if told.load(Ordering::SeqCst) { "500 Oops" } else { "200 OK" };
+                line.send(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n"));
+            }
+        });
+        Self { upstream, fails }
+    }
+
+    fn fail(&self, fails: bool) {
+        self.fails.store(fails, Ordering::SeqCst);
+    }
+
+    /// How many requests have come since this was last asked.
+    fn asked(&self) -> usize {
+        self.upstream.take().0.len()
+    }
+}
+
+/// What /readyz says of the upstream `up`.
+async fn up(gateway: &Process) -> Value {
+    let answer = gateway.client("management").get("/readyz").await.json();
+    let upstreams = answer["upstreams"].as_array().unwrap();
+    upstreams.iter().find(|upstream| upstream["name"] == "up").unwrap().clone()
+}
+
+/// The keys of `[gateway.resilience]`, with their values.
+fn resilience<'a>(keys: &[(&str, &'a str)]) -> Vec<(String, &'a str)> {
+    let name = |key| format!("APP__GATEWAY__RESILIENCE__{key}");
+    keys.iter().map(|(key, value)| (name(*key), *value)).collect()
+}
+
+fn borrowed<'a>(environment: &'a [(String, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    environment.iter().map(|(name, value)| (name.as_str(), *value)).collect()
+}
+
+#[actix_rt::test]
+async fn a_breaker_opens_when_most_requests_fail_and_closes_when_trials_succeed() {
+    const PAUSE: Duration = Duration::from_secs(1);
+    let moody = Moody::start();
+    let settings = resilience(&[
+        ("RETRIES", "0"),
+        ("BREAKER_FAILURES", "50"),
+        ("BREAKER_VOLUME", "6"),
+        ("BREAKER_PAUSE", "1s"),
+        ("BREAKER_TRIALS", "2"),
+    ]);
+    let (gateway, _folder) = moody.upstream.gateway_at_up(&[], &borrowed(&settings));
+    let client = gateway.client("gateway");
+    for _ in 0..2 {
+        assert_eq!(client.get("/up").await.status, 200);
+    }
+    moody.fail(true);
+    for _ in 0..3 {
+        assert_eq!(client.get("/up").await.status, 500);
+        assert_eq!(up(&gateway).await["breaker"], "closed", "too few to judge by");
+    }
+    assert_eq!(client.get("/up").await.status, 500);
+    let opened = Instant::now();
+    assert_eq!(moody.asked(), 6);
+    for _ in 0..10 {
+        let answer = client.get("/up").await;
+        assert_eq!((answer.status, answer.problem().0.as_str()), (503, "/problems/unavailable"));
+        assert!((1..=2).contains(&answer.header("retry-after").parse::<u32>().unwrap()));
+    }
+    assert_eq!(up(&gateway).await["breaker"], "open");
+    assert_eq!(gateway.client("management").get("/readyz").await.status, 200);
+    // The trial that fails is the only one.
+    until("there is a trial", async || client.get("/up").await.status == 500).await;
+    // It opened a moment before that was seen.
+    assert!(opened.elapsed() >= PAUSE * 9 / 10, "{:?}", opened.elapsed());
+    assert_eq!(client.get("/up").await.status, 503);
+    assert_eq!((moody.asked(), up(&gateway).await["breaker"].clone()), (1, json!("open")));
+    let opened = Instant::now();
+    moody.fail(false);
+    until("there is a trial", async || client.get("/up").await.status == 200).await;
+    assert!(opened.elapsed() >= PAUSE * 9 / 10, "{:?}", opened.elapsed());
+    assert_ne!(up(&gateway).await["breaker"], "closed", "one trial of two");
+    assert_eq!(client.get("/up").await.status, 200);
+    assert_eq!(up(&gateway).await["breaker"], "closed");
+    for _ in 0..10 {
+        assert_eq!(client.get("/up").await.status, 200);
+    }
+    let log = gateway.log();
+    for (said, level) in [("the breaker of up is open: ", "warn"), ("up is back", "info")] {
+        let mut lines = log.lines().filter(|line| line.contains(said));
+        let line = lines.next().unwrap_or_else(|| panic!("{said}: {log}"));
+        assert!(line.contains(&format!("\"level\":\"{level}\"")), "{line}");
+    }
+}
