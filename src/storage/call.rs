@@ -91,11 +91,11 @@ pub(super) fn writes() {
 
 /// What keeps a transaction from being committed after its call's deadline. It can be asked on another thread.
 #[derive(Clone, Copy, Debug)]
-pub struct InTime(Option<Instant>);
+pub(super) struct InTime(Option<Instant>);
 
 impl InTime {
     /// For the call that this task makes.
-    pub fn of_call() -> Self {
+    pub(super) fn of_call() -> Self {
         Self(deadline())
     }
 
@@ -103,7 +103,7 @@ impl InTime {
     ///
     /// # Errors
     /// [`QueryError::RollbackTransaction`] when it is too late.
-    pub fn check(self) -> Result<(), QueryError> {
+    pub(super) fn check(self) -> Result<(), QueryError> {
         match self.0 {
             Some(deadline) if deadline <= Instant::now() => Err(QueryError::RollbackTransaction),
             _ => Ok(()),

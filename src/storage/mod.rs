@@ -10,15 +10,18 @@ mod share;
 pub mod sql;
 pub mod sqlite;
 mod state;
+mod writer;
 
 use std::time::Duration;
 
 use applied::{applied_migrations, expect_all};
-pub use call::{InTime, in_time, late, to_the_end, within};
+use call::InTime;
+pub use call::{in_time, late, to_the_end, within};
 pub use error::StoreError;
 pub use pool::{Lease, Poolable};
 pub use share::{Access, Share, Shares};
 pub use state::{Preparing, StoreState};
+pub use writer::WriteConnection;
 
 /// The first half of the SHA-256 digest of `bytes`.
 pub fn digest(bytes: &[u8]) -> u128 {
@@ -31,7 +34,7 @@ pub fn digest(bytes: &[u8]) -> u128 {
 /// How much of a store one worker thread may take, and for how long.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections.
+    /// Connections; on SQLite those that read.
     pub size: u32,
     /// The wait for a connection.
     pub acquire: Duration,

@@ -44,6 +44,35 @@ macro_rules! on_either {
 }
 pub(crate) use on_either;
 
+/// Evaluates `body`, as above, in a transaction that may write. It is committed unless `body` returns an `error`, or
+/// the call's deadline has passed. On SQLite `body` runs on another thread, to which it takes what it names.
+macro_rules! in_transaction {
+    ($pool:expr, $error:ty, $name:ident => $body:expr) => {
+        match $pool {
+            $crate::storage::sql::Pool::Sqlite(pool) => {
+                pool.write(
+                    async move |$name: &mut $crate::storage::WriteConnection| -> Result<_, $error> {
+                        Ok($body)
+                    },
+                )
+                .await
+            }
+            $crate::storage::sql::Pool::Postgres(pool) => {
+                let mut lease = pool.get($crate::storage::Access::Write).await?;
+                let write = lease.transaction::<_, $error, _>(async |$name| {
+                    let done: Result<_, $error> = async { Ok($body) }.await;
+                    $crate::storage::in_time()?;
+                    done
+                });
+                let outcome = write.await;
+                lease.finish().await?;
+                outcome
+            }
+        }
+    };
+}
+pub(crate) use in_transaction;
+
 impl Pool {
     /// The pool of the database at `url`. Opens no connection yet.
     pub fn new(url: &SqlUrl, limits: &Limits) -> Self {
@@ -58,21 +87,9 @@ impl Pool {
     /// # Errors
     /// When none was free in time, or none can be opened.
     pub async fn get(&self) -> Result<Connection<'_>, StoreError> {
-        self.lease(Access::Read).await
-    }
-
-    /// A connection for a call that may write, once one is free.
-    ///
-    /// # Errors
-    /// As [`Pool::get`].
-    pub async fn get_to_write(&self) -> Result<Connection<'_>, StoreError> {
-        self.lease(Access::Write).await
-    }
-
-    async fn lease(&self, access: Access) -> Result<Connection<'_>, StoreError> {
         Ok(match self {
-            Self::Sqlite(pool) => Connection::Sqlite(pool.get(access).await?),
-            Self::Postgres(pool) => Connection::Postgres(pool.get(access).await?),
+            Self::Sqlite(pool) => Connection::Sqlite(pool.get().await?),
+            Self::Postgres(pool) => Connection::Postgres(pool.get(Access::Read).await?),
         })
     }
 

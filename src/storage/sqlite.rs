@@ -10,15 +10,16 @@ use diesel::connection::SimpleConnection as _;
 use diesel::expression::SqlLiteral;
 use diesel::result::Error as QueryError;
 use diesel::sql_types::Text;
-use diesel::{Connection as _, ConnectionError, SqliteConnection};
-use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+use diesel::{Connection as _, ConnectionError, QueryResult, SqliteConnection};
+use diesel_async::sync_connection_wrapper::{SpawnBlocking, SyncConnectionWrapper};
 use diesel_async::{AsyncConnection as _, SimpleAsyncConnection as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _};
 use futures_util::FutureExt as _;
 
-use super::{Access, InTime, Lease, Limits, StoreError, pool};
+use super::writer::{WriteConnection, Writer};
+use super::{Access, Lease, Limits, StoreError, call, pool};
 
-/// A connection whose statements run on the blocking pool.
+/// A connection that reads. Its statements run on the blocking pool.
 pub type Connection = SyncConnectionWrapper<SqliteConnection>;
 
 /// What every connection says first. `FULL` makes a commit wait for the disk, so that not even a power
@@ -37,49 +38,57 @@ fn pragmas(patience: Duration) -> String {
 /// The file remembers that it has a write-ahead log. Switching does not wait for others, unlike the rest.
 const WRITE_AHEAD_LOG: &str = "PRAGMA journal_mode = WAL;";
 const SWITCH_PATIENCE: Duration = Duration::from_secs(5);
+const SWITCH_PAUSE: Duration = Duration::from_millis(10);
 
-/// Connections to one file, for one worker thread.
+/// Writes what is there already: the version that the file has room for and that nobody uses.
+pub(super) const TRIAL: &str = "PRAGMA user_version = 0";
+
+/// Connections that read one file, for one worker thread, and the way to the thread that writes to it.
 #[derive(Clone, Debug)]
-pub struct Pool(pool::Pool<Connection>);
+pub struct Pool {
+    readers: pool::Pool<Connection>,
+    url: String,
+    limits: Limits,
+}
 
 impl Pool {
     /// A pool of connections to the file at `path`. Opens none yet.
     pub fn new(path: &Path, limits: &Limits) -> Self {
         let (url, patience) = (existing(path), limits.statement);
-        let opening = move || open(url.clone(), patience).boxed();
+        let opened = url.clone();
+        let opening = move || open(opened.clone(), patience).boxed();
         // A file does not hang up: no connection grows stale.
-        Self(pool::Pool::new(Box::new(opening), limits, None))
+        let readers = pool::Pool::new(Box::new(opening), limits, None);
+        Self { readers, url, limits: limits.clone() }
     }
 
-    /// A connection for `access`, once one is free. To be used within [`super::to_the_end`].
+    /// A connection that reads, once one is free. To be used within [`super::to_the_end`].
     ///
     /// # Errors
     /// When none was free in time or the file cannot be opened.
-    pub async fn get(&self, access: Access) -> Result<Lease<'_, Connection>, StoreError> {
-        self.0.get(access).await
+    pub async fn get(&self) -> Result<Lease<'_, Connection>, StoreError> {
+        self.readers.get(Access::Read).await
     }
 
-    /// Does `work` in a transaction that has the file to itself from its beginning, on a thread where it may block;
-    /// it is taken back where it comes too late. One visit to the blocking pool instead of one a statement.
+    /// Does `work` on the thread of this process that writes to the file, in a transaction that is committed when this
+    /// returns; it is taken back where it fails or the call's deadline has passed. To be used within
+    /// [`super::to_the_end`].
     ///
     /// # Errors
-    /// As [`Pool::get`], and that of `work`.
-    pub async fn write<T: Send + 'static>(
+    /// That of `work`, or why it did not begin or could not be committed.
+    pub async fn write<T, E>(
         &self,
-        work: impl FnOnce(&mut SqliteConnection) -> Result<T, QueryError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let mut lease = self.get(Access::Write).await?;
-        let in_time = InTime::of_call();
-        let written = lease.spawn_blocking(move |connection| {
-            connection.immediate_transaction(|connection| {
-                // Whoever had the file may have had it for long.
-                in_time.check()?;
-                let done = work(connection)?;
-                in_time.check()?;
-                Ok(done)
-            })
-        });
-        Ok(written.await?)
+        work: impl AsyncFnOnce(&mut WriteConnection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<QueryError> + From<StoreError> + Into<StoreError> + Send + 'static,
+    {
+        let Limits { acquire, statement, state, .. } = &self.limits;
+        call::writes();
+        let until = call::within(*acquire);
+        state.prepared(until).await?;
+        state.writer(|| Writer::start(self.url.clone(), *statement))?.write(until, work).await
     }
 
     /// Asks whether the file can be read; and whether it can be written, where writes have failed.
@@ -87,17 +96,17 @@ impl Pool {
     /// # Errors
     /// Why not.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        Ok(self.get(Access::Read).await?.batch_execute("SELECT 1").await?)
+        Ok(self.get().await?.batch_execute("SELECT 1").await?)
     }
 
-    /// Writes what is there already, the version that the file has room for and that nobody uses; whether it could be
-    /// tried, which it always can.
+    /// Writes what is there already; whether it could be tried, which it always can.
     ///
     /// # Errors
     /// Why that cannot be written.
     pub async fn try_write(&self) -> Result<bool, StoreError> {
-        self.get(Access::Write).await?.batch_execute("PRAGMA user_version = 0").await?;
-        Ok(true)
+        let write =
+            async |connection: &mut WriteConnection| Ok(connection.batch_execute(TRIAL).await?);
+        self.write::<(), StoreError>(write).await.map(|()| true)
     }
 }
 
@@ -109,8 +118,12 @@ fn existing(path: &Path) -> String {
     format!("file:{path}?mode=rw")
 }
 
-async fn open(url: String, patience: Duration) -> Result<Connection, ConnectionError> {
-    let mut connection = Connection::establish(&url).await?;
+/// Opens a connection to the file at `url`, whose statements wait at most `patience` for others.
+pub(super) async fn open<S: SpawnBlocking + Send>(
+    url: String,
+    patience: Duration,
+) -> Result<SyncConnectionWrapper<SqliteConnection, S>, ConnectionError> {
+    let mut connection = SyncConnectionWrapper::establish(&url).await?;
     let pragmas = pragmas(patience);
     connection.batch_execute(&pragmas).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(connection)
@@ -136,7 +149,8 @@ pub fn migrate(path: &Path, migrations: EmbeddedMigrations) -> Result<Vec<String
         .map_err(|error| cannot_open(&error))?;
     let pragmas = pragmas(MIGRATION_PATIENCE);
     connection.batch_execute(&pragmas).map_err(|error| cannot_open(&error))?;
-    switch_to_log(&mut connection).map_err(|error| cannot_open(&error))?;
+    while_locked(SWITCH_PATIENCE, SWITCH_PAUSE, || connection.batch_execute(WRITE_AHEAD_LOG))
+        .map_err(|error| cannot_open(&error))?;
     let applied = connection.exclusive_transaction(|connection| {
         let applied = connection.run_pending_migrations(migrations).map_err(Failure::Migration)?;
         Ok::<_, Failure>(applied.iter().map(ToString::to_string).collect())
@@ -207,13 +221,17 @@ pub fn expect_migrated(path: &Path, migrations: &EmbeddedMigrations) -> Result<(
         .map_err(|missing| format!("{} needs migrations first: {missing}", path.display()))
 }
 
-/// Tries again while another process has the file to itself.
-fn switch_to_log(connection: &mut SqliteConnection) -> Result<(), diesel::result::Error> {
+/// Does `attempt`, and again after each `pause` while another process has locked the file, for at most `patience`.
+pub(super) fn while_locked(
+    patience: Duration,
+    pause: Duration,
+    mut attempt: impl FnMut() -> QueryResult<()>,
+) -> QueryResult<()> {
     let start = Instant::now();
     loop {
-        match connection.batch_execute(WRITE_AHEAD_LOG) {
-            Err(error) if is_locked(&error) && start.elapsed() < SWITCH_PATIENCE => {
-                std::thread::sleep(Duration::from_millis(10));
+        match attempt() {
+            Err(error) if is_locked(&error) && start.elapsed() < patience => {
+                std::thread::sleep(pause);
             }
             outcome => return outcome,
         }

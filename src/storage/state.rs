@@ -1,9 +1,9 @@
-//! What the threads of a process know of a store together.
+//! What the threads of a process share of a store.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_rt::task::JoinHandle;
@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{timeout, timeout_at};
 
 use super::StoreError;
+use super::writer::Writer;
 
 /// How long a store may take to answer when it is asked how it is: less than the one who asks waits.
 const ANSWER: Duration = Duration::from_millis(800);
@@ -23,7 +24,7 @@ const RETIREMENT: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(5);
 const REMINDER: Duration = Duration::from_secs(10);
 
-/// What a process knows of a store; shared by its threads.
+/// What a process knows of a store, and on SQLite what writes to it; shared by its threads.
 #[derive(Clone, Debug)]
 pub struct StoreState(Arc<Known>);
 
@@ -34,6 +35,7 @@ struct Known {
     /// Whether `facts` say anything that a call that went well should correct, for a look without the lock.
     troubled: AtomicBool,
     facts: Mutex<Facts>,
+    writer: OnceLock<Writer>,
 }
 
 #[derive(Debug, Default)]
@@ -60,8 +62,12 @@ struct Refusal {
 
 impl Default for StoreState {
     fn default() -> Self {
-        let (troubled, facts) = (AtomicBool::new(false), Mutex::default());
-        Self(Arc::new(Known { prepared: watch::Sender::new(false), troubled, facts }))
+        Self(Arc::new(Known {
+            prepared: watch::Sender::new(false),
+            troubled: AtomicBool::new(false),
+            facts: Mutex::default(),
+            writer: OnceLock::new(),
+        }))
     }
 }
 
@@ -95,6 +101,21 @@ impl StoreState {
         let wait = timeout_at(deadline.into(), prepared.wait_for(|prepared| *prepared));
         let unprepared = || StoreError::Unreachable("its tables are not up to date yet".into());
         wait.await.ok().and_then(Result::ok).map(drop).ok_or_else(unprepared)
+    }
+
+    /// What writes to the store's file; `start` starts it where it has not been needed before.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(super) fn writer(
+        &self,
+        start: impl FnOnce() -> std::io::Result<Writer>,
+    ) -> Result<&Writer, StoreError> {
+        if let Some(writer) = self.0.writer.get() {
+            return Ok(writer);
+        }
+        let started = start().map_err(|error| StoreError::Unreachable(error.to_string()))?;
+        Ok(self.0.writer.get_or_init(|| started))
     }
 
     /// Learns from how a call ended.

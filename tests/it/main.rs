@@ -53,6 +53,7 @@ mod storage {
     mod backup;
     mod copy;
     mod failures;
+    mod sqlite_writes;
     mod stores;
     mod stores_full;
     mod stores_held;

@@ -13,7 +13,7 @@ use super::{Cursor, NewProduct, Written, decode};
 use crate::contract::{Product, Version};
 use crate::storage::copy::BATCH;
 use crate::storage::sqlite::{self, Pool};
-use crate::storage::{Access, Limits, StoreError};
+use crate::storage::{Limits, StoreError, WriteConnection};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite/product");
 
@@ -53,30 +53,34 @@ impl Store {
             let behind = sql::<Bool>("(created_at, id) < (").bind::<BigInt, _>(created_at);
             page = page.filter(behind.sql(", ").bind::<Text, _>(id.to_hex()).sql(")"));
         }
-        let rows = page.load::<Row>(&mut *self.pool.get(Access::Read).await?).await?;
+        let rows = page.load::<Row>(&mut *self.pool.get().await?).await?;
         rows.into_iter().map(product).collect()
     }
 
     pub(super) async fn find(&self, id: ObjectId) -> Result<Option<Product>, StoreError> {
         let found = products::table.find(id.to_hex());
-        let row = found.first::<Row>(&mut *self.pool.get(Access::Read).await?).await.optional()?;
+        let row = found.first::<Row>(&mut *self.pool.get().await?).await.optional()?;
         row.map(product).transpose()
     }
 
     pub(super) async fn insert(&self, product: Product) -> Result<(), StoreError> {
-        let insert = move |connection: &mut SqliteConnection| {
+        let insert = async move |connection: &mut WriteConnection| {
             let insert = diesel::insert_into(products::table).values(row(&product));
-            diesel::RunQueryDsl::execute(insert, connection)
+            insert.execute(connection).await?;
+            Ok(())
         };
-        self.pool.write(insert).await.map(drop)
+        self.pool.write(insert).await
     }
 
     /// All or none.
     pub(super) async fn insert_missing(&self, products: Vec<Product>) -> Result<usize, StoreError> {
-        let insert = move |connection: &mut SqliteConnection| {
-            let rows = products.iter().map(row).collect::<Vec<_>>();
-            let insert = diesel::insert_or_ignore_into(products::table).values(rows);
-            diesel::RunQueryDsl::execute(insert, connection)
+        let insert = async move |connection: &mut WriteConnection| {
+            let mut added = 0;
+            for product in &products {
+                let insert = diesel::insert_or_ignore_into(products::table).values(row(product));
+                added += insert.execute(connection).await?;
+            }
+            Ok(added)
         };
         self.pool.write(insert).await
     }
@@ -87,7 +91,7 @@ impl Store {
         expected: Option<Version>,
         new: NewProduct,
     ) -> Result<Written, StoreError> {
-        let replace = move |connection: &mut SqliteConnection| {
+        let replace = async move |connection: &mut WriteConnection| {
             let that = products::id.eq(id.to_hex()).and(version_is(expected));
             let values = (
                 products::name.eq(new.name()),
@@ -97,10 +101,10 @@ impl Store {
             );
             let update = diesel::update(products::table.filter(that)).set(values);
             let update = update.returning(products::all_columns);
-            let row = diesel::RunQueryDsl::get_result::<Row>(update, connection).optional()?;
-            outcome(connection, id, row)
+            let row = update.get_result::<Row>(connection).await.optional()?;
+            outcome(connection, id, row).await
         };
-        self.pool.write(replace).await?
+        self.pool.write(replace).await
     }
 
     pub(super) async fn remove(
@@ -108,43 +112,44 @@ impl Store {
         id: ObjectId,
         expected: Option<Version>,
     ) -> Result<Written, StoreError> {
-        let remove = move |connection: &mut SqliteConnection| {
+        let remove = async move |connection: &mut WriteConnection| {
             let that = products::id.eq(id.to_hex()).and(version_is(expected));
             let delete = diesel::delete(products::table.filter(that));
             let delete = delete.returning(products::all_columns);
-            let row = diesel::RunQueryDsl::get_result::<Row>(delete, connection).optional()?;
-            outcome(connection, id, row)
+            let row = delete.get_result::<Row>(connection).await.optional()?;
+            outcome(connection, id, row).await
         };
-        self.pool.write(remove).await?
+        self.pool.write(remove).await
     }
 
     pub(super) async fn count(&self) -> Result<u64, StoreError> {
         let count = products::table.count();
-        let count = count.get_result::<i64>(&mut *self.pool.get(Access::Read).await?).await?;
+        let count = count.get_result::<i64>(&mut *self.pool.get().await?).await?;
         Ok(count.unsigned_abs())
     }
 
     pub(super) async fn behind(&self, last: ObjectId) -> Result<Vec<Product>, StoreError> {
         let rows = products::table.filter(products::id.gt(last.to_hex())).order_by(products::id);
-        let rows =
-            rows.limit(BATCH as i64).load::<Row>(&mut *self.pool.get(Access::Read).await?).await?;
+        let rows = rows.limit(BATCH as i64).load::<Row>(&mut *self.pool.get().await?).await?;
         rows.into_iter().map(product).collect()
     }
 
     pub(super) async fn among(&self, ids: Vec<ObjectId>) -> Result<Vec<Product>, StoreError> {
         let ids = ids.iter().map(|id| id.to_hex()).collect::<Vec<_>>();
         let rows = products::table.filter(products::id.eq_any(ids));
-        let rows = rows.load::<Row>(&mut *self.pool.get(Access::Read).await?).await?;
+        let rows = rows.load::<Row>(&mut *self.pool.get().await?).await?;
         rows.into_iter().map(product).collect()
     }
 
     pub(super) async fn put(&self, products: Vec<Product>) -> Result<(), StoreError> {
-        let put = move |connection: &mut SqliteConnection| {
-            let rows = products.iter().map(row).collect::<Vec<_>>();
-            let replace = diesel::replace_into(products::table).values(rows);
-            diesel::RunQueryDsl::execute(replace, connection)
+        let put = async move |connection: &mut WriteConnection| {
+            for product in &products {
+                let replace = diesel::replace_into(products::table).values(row(product));
+                replace.execute(connection).await?;
+            }
+            Ok(())
         };
-        self.pool.write(put).await.map(drop)
+        self.pool.write(put).await
     }
 
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
@@ -177,17 +182,17 @@ fn version_is(
 }
 
 /// What a write has come to that has met `row`, or else why it has met none.
-fn outcome(
-    connection: &mut SqliteConnection,
+async fn outcome(
+    connection: &mut WriteConnection,
     id: ObjectId,
     row: Option<Row>,
-) -> QueryResult<Result<Written, StoreError>> {
+) -> Result<Written, StoreError> {
     if let Some(row) = row {
-        return Ok(product(row).map(Written::Done));
+        return product(row).map(Written::Done);
     }
     let count = products::table.find(id.to_hex()).count();
-    let count = diesel::RunQueryDsl::get_result::<i64>(count, connection)?;
-    Ok(Ok(if count == 0 { Written::Missing } else { Written::Changed }))
+    let count = count.get_result::<i64>(connection).await?;
+    Ok(if count == 0 { Written::Missing } else { Written::Changed })
 }
 
 type Values<'a> = (

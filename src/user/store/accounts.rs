@@ -4,12 +4,12 @@ use diesel::prelude::*;
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use uuid::Uuid;
 
-use super::right::{ADMINS, By, Exclusive as _, Failure, Refusal, WriteError};
+use super::right::{ADMINS, By, Exclusive as _, Refusal, WriteError};
 use super::schema::{revocations, sessions, users};
 use super::{Record, Row, Store, revocation};
 use crate::contract::{Revocation, Timestamp, UserRole, now};
-use crate::storage::sql::on_either;
-use crate::storage::{StoreError, in_time, to_the_end};
+use crate::storage::sql::{in_transaction, on_either};
+use crate::storage::{StoreError, to_the_end};
 use crate::user::email::email_key;
 use crate::user::model::roles_to_text;
 
@@ -89,14 +89,9 @@ impl Store {
         let pool = self.pool.clone();
         to_the_end(&self.limits, async move {
             let insert = diesel::insert_into(users::table).values(row);
-            on_either!(&mut pool.get_to_write().await?, connection => {
-                connection.transaction::<_, diesel::result::Error, _>(async |connection| {
-                    insert.execute(connection).await?;
-                    in_time()
-                })
-                .await
-            })?;
-            Ok(())
+            in_transaction!(&pool, StoreError, connection => {
+                insert.execute(connection).await?;
+            })
         })
         .await
     }
@@ -172,72 +167,66 @@ impl Store {
             Write::Delete => (Changes::default(), true),
         };
         let written = to_the_end(&self.limits, async move {
-            let outcome = on_either!(&mut pool.get_to_write().await?, connection => {
-                connection.transaction::<_, Failure, _>(async |connection| {
-                    if by.may_take_rights(deletes) {
-                        connection.exclusive().await?;
+            let written = in_transaction!(&pool, WriteError, connection => {
+                if by.may_take_rights(deletes) {
+                    connection.exclusive().await?;
+                }
+                // Writing to the account keeps it as it is until the transaction is over.
+                if let Some(claim) = by.claim(id) {
+                    let good = users::disabled.eq(false).and(users::generation.eq(claim.generation));
+                    let good = good.and(users::roles.like(claim.roles));
+                    let same = diesel::update(users::table.find(claim.user).filter(good));
+                    if same.set(users::disabled.eq(false)).execute(connection).await? == 0 {
+                        return Err(Refusal::TokenEnded.into());
                     }
-                    // The first statement writes: on SQLite a reader cannot become a writer when there is another.
-                    // Writing to the account also keeps it as it is until the transaction is over.
-                    if let Some(claim) = by.claim(id) {
-                        let good = users::disabled.eq(false).and(users::generation.eq(claim.generation));
-                        let good = good.and(users::roles.like(claim.roles));
-                        let same = diesel::update(users::table.find(claim.user).filter(good));
-                        if same.set(users::disabled.eq(false)).execute(connection).await? == 0 {
-                            return Err(Refusal::TokenEnded.into());
-                        }
+                }
+                let id = id.to_string();
+                let step = i64::from(ending != Ending::Nothing);
+                let next = users::generation.eq(users::generation + step);
+                let update = diesel::update(users::table.find(&id)).set((next, &changes));
+                let row = update.get_result::<Row>(connection).await.optional()?;
+                let row = row.ok_or(Refusal::Unknown)?;
+                if deletes {
+                    diesel::delete(users::table.find(&id)).execute(connection).await?;
+                }
+                if by.takes_own_rights(&row, deletes) {
+                    let admins = users::disabled.eq(false).and(users::roles.like(ADMINS));
+                    let other = users::table.filter(admins).select(users::id);
+                    let other = other.first::<String>(connection).await.optional()?;
+                    other.ok_or(Refusal::LastAdmin)?;
+                }
+                if ending == Ending::Nothing {
+                    return Ok(row);
+                }
+                let of_user = sessions::table.filter(sessions::user_id.eq(&id));
+                match ending {
+                    Ending::Nothing | Ending::Tokens => {}
+                    Ending::Session(session) => {
+                        let one = of_user.filter(sessions::id.eq(session.to_string()));
+                        diesel::delete(one).execute(connection).await?;
                     }
-                    let id = id.to_string();
-                    let step = i64::from(ending != Ending::Nothing);
-                    let next = users::generation.eq(users::generation + step);
-                    let update = diesel::update(users::table.find(&id)).set((next, &changes));
-                    let row = update.get_result::<Row>(connection).await.optional()?;
-                    let row = row.ok_or(Refusal::Unknown)?;
-                    if deletes {
-                        diesel::delete(users::table.find(&id)).execute(connection).await?;
+                    Ending::Sessions { except } => {
+                        let except = except.map_or_else(String::new, |id| id.to_string());
+                        let others = of_user.filter(sessions::id.ne(except));
+                        diesel::delete(others).execute(connection).await?;
                     }
-                    if by.takes_own_rights(&row, deletes) {
-                        let admins = users::disabled.eq(false).and(users::roles.like(ADMINS));
-                        let other = users::table.filter(admins).select(users::id);
-                        let other = other.first::<String>(connection).await.optional()?;
-                        other.ok_or(Refusal::LastAdmin)?;
-                    }
-                    if ending == Ending::Nothing {
-                        in_time()?;
-                        return Ok(row);
-                    }
-                    let of_user = sessions::table.filter(sessions::user_id.eq(&id));
-                    match ending {
-                        Ending::Nothing | Ending::Tokens => {}
-                        Ending::Session(session) => {
-                            let one = of_user.filter(sessions::id.eq(session.to_string()));
-                            diesel::delete(one).execute(connection).await?;
-                        }
-                        Ending::Sessions { except } => {
-                            let except = except.map_or_else(String::new, |id| id.to_string());
-                            let others = of_user.filter(sessions::id.ne(except));
-                            diesel::delete(others).execute(connection).await?;
-                        }
-                    }
-                    let old = revocations::created_at.lt(forgotten.naive_utc());
-                    diesel::delete(revocations::table.filter(old)).execute(connection).await?;
-                    let values = (
-                        revocations::user_id.eq(&id),
-                        revocations::generation.eq(row.generation),
-                        revocations::created_at.eq(now().naive_utc()),
-                    );
-                    let insert = diesel::insert_into(revocations::table).values(values);
-                    let upsert = insert.on_conflict(revocations::user_id).do_update().set(values);
-                    upsert.execute(connection).await?;
-                    in_time()?;
-                    Ok(row)
-                })
-                .await
+                }
+                let old = revocations::created_at.lt(forgotten.naive_utc());
+                diesel::delete(revocations::table.filter(old)).execute(connection).await?;
+                let values = (
+                    revocations::user_id.eq(&id),
+                    revocations::generation.eq(row.generation),
+                    revocations::created_at.eq(now().naive_utc()),
+                );
+                let insert = diesel::insert_into(revocations::table).values(values);
+                let upsert = insert.on_conflict(revocations::user_id).do_update().set(values);
+                upsert.execute(connection).await?;
+                row
             });
-            match outcome {
+            match written {
                 Ok(row) => Ok(Ok(Record::try_from(row)?)),
-                Err(Failure::Refused(refusal)) => Ok(Err(refusal)),
-                Err(Failure::Query(error)) => Err(error.into()),
+                Err(WriteError::Refused(refusal)) => Ok(Err(refusal)),
+                Err(WriteError::Store(error)) => Err(error),
             }
         });
         Ok(written.await??)

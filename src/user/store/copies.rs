@@ -8,8 +8,8 @@ use super::schema::{revocations, users};
 use super::{Filter, Record, Row, Store, revocation};
 use crate::contract::Revocation;
 use crate::storage::copy::{BATCH, Rows};
-use crate::storage::sql::on_either;
-use crate::storage::{StoreError, in_time, to_the_end};
+use crate::storage::sql::{in_transaction, on_either};
+use crate::storage::{StoreError, to_the_end};
 
 impl Rows for Store {
     type Row = Record;
@@ -46,20 +46,15 @@ impl Rows for Store {
     async fn add(&self, rows: Vec<Record>) -> Result<u64, StoreError> {
         let pool = self.pool.clone();
         to_the_end(&self.limits, async move {
-            let added = on_either!(&mut pool.get_to_write().await?, connection => {
-                connection.transaction::<usize, diesel::result::Error, _>(async |connection| {
-                    let mut added = 0;
-                    for record in &rows {
-                        let add = diesel::insert_into(users::table).values(Row::from(record));
-                        let add = add.on_conflict(users::id).do_nothing();
-                        added += add.execute(connection).await?;
-                    }
-                    in_time()?;
-                    Ok(added)
-                })
-                .await
-            })?;
-            Ok(added as u64)
+            in_transaction!(&pool, StoreError, connection => {
+                let mut added = 0;
+                for record in &rows {
+                    let add = diesel::insert_into(users::table).values(Row::from(record));
+                    let add = add.on_conflict(users::id).do_nothing();
+                    added += add.execute(connection).await? as u64;
+                }
+                added
+            })
         })
         .await
     }
@@ -67,18 +62,13 @@ impl Rows for Store {
     async fn put(&self, rows: Vec<Record>) -> Result<(), StoreError> {
         let pool = self.pool.clone();
         to_the_end(&self.limits, async move {
-            on_either!(&mut pool.get_to_write().await?, connection => {
-                connection.transaction::<(), diesel::result::Error, _>(async |connection| {
-                    for record in &rows {
-                        let row = Row::from(record);
-                        let put = diesel::insert_into(users::table).values(row.clone());
-                        put.on_conflict(users::id).do_update().set(row).execute(connection).await?;
-                    }
-                    in_time()
-                })
-                .await
-            })?;
-            Ok(())
+            in_transaction!(&pool, StoreError, connection => {
+                for record in &rows {
+                    let row = Row::from(record);
+                    let put = diesel::insert_into(users::table).values(row.clone());
+                    put.on_conflict(users::id).do_update().set(row).execute(connection).await?;
+                }
+            })
         })
         .await
     }
@@ -140,26 +130,21 @@ impl Rows for Revocations<'_> {
     async fn put(&self, rows: Vec<Revocation>) -> Result<(), StoreError> {
         let pool = self.0.pool.clone();
         to_the_end(&self.0.limits, async move {
-            on_either!(&mut pool.get_to_write().await?, connection => {
-                connection.transaction::<(), diesel::result::Error, _>(async |connection| {
-                    for Revocation { user, generation, at } in &rows {
-                        let user = user.to_string();
-                        let end = (
-                            revocations::generation.eq(*generation),
-                            revocations::created_at.eq(at.naive_utc()),
-                        );
-                        let earlier = revocations::generation.lt(*generation);
-                        let earlier = revocations::table.find(&user).filter(earlier);
-                        diesel::update(earlier).set(end).execute(connection).await?;
-                        let new = diesel::insert_into(revocations::table);
-                        let new = new.values((revocations::user_id.eq(&user), end));
-                        new.on_conflict_do_nothing().execute(connection).await?;
-                    }
-                    in_time()
-                })
-                .await
-            })?;
-            Ok(())
+            in_transaction!(&pool, StoreError, connection => {
+                for Revocation { user, generation, at } in &rows {
+                    let user = user.to_string();
+                    let end = (
+                        revocations::generation.eq(*generation),
+                        revocations::created_at.eq(at.naive_utc()),
+                    );
+                    let earlier = revocations::generation.lt(*generation);
+                    let earlier = revocations::table.find(&user).filter(earlier);
+                    diesel::update(earlier).set(end).execute(connection).await?;
+                    let new = diesel::insert_into(revocations::table);
+                    let new = new.values((revocations::user_id.eq(&user), end));
+                    new.on_conflict_do_nothing().execute(connection).await?;
+                }
+            })
         })
         .await
     }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::Row;
 use crate::contract::UserRole;
-use crate::storage::{StoreError, postgres, sqlite};
+use crate::storage::{StoreError, WriteConnection, postgres};
 use crate::user::model::roles_from_text;
 
 /// What the roles of admins are like, as they are stored.
@@ -103,21 +103,18 @@ pub(in crate::user) enum WriteError {
     Store(#[from] StoreError),
 }
 
-/// What takes a transaction back.
-pub(super) enum Failure {
-    Refused(Refusal),
-    Query(QueryError),
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+impl From<QueryError> for WriteError {
+    fn from(error: QueryError) -> Self {
+        Self::Store(error.into())
     }
 }
 
-impl From<QueryError> for Failure {
-    fn from(error: QueryError) -> Self {
-        Self::Query(error)
+impl From<WriteError> for StoreError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Refused(refusal) => Self::Failed(refusal.to_string()),
+            WriteError::Store(error) => error,
+        }
     }
 }
 
@@ -131,7 +128,7 @@ pub(super) trait Exclusive {
     fn exclusive(&mut self) -> impl Future<Output = Result<(), QueryError>> + Send;
 }
 
-impl Exclusive for sqlite::Connection {
+impl Exclusive for WriteConnection {
     async fn exclusive(&mut self) -> Result<(), QueryError> {
         // Whoever writes has the file to itself.
         Ok(())

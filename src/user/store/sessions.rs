@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::schema::{sessions, users};
 use super::{Record, Row, Store, uuid};
 use crate::contract::Timestamp;
-use crate::storage::sql::on_either;
-use crate::storage::{StoreError, in_time, to_the_end};
+use crate::storage::sql::{in_transaction, on_either};
+use crate::storage::{StoreError, to_the_end};
 
 /// A time that a user logged in, and what goes on from it.
 #[derive(Clone, Debug)]
@@ -102,30 +102,26 @@ impl Store {
         let (pool, row) = (self.pool.clone(), SessionRow::from(session));
         let password_hash = password_hash.to_owned();
         to_the_end(&self.limits, async move {
-            let user = on_either!(&mut pool.get_to_write().await?, connection => {
-                connection.transaction::<_, diesel::result::Error, _>(async |connection| {
-                    // Writing to the account keeps it as it is until the session is there.
-                    let good = users::disabled.eq(false).and(users::password_hash.eq(&password_hash));
-                    let good = diesel::update(users::table.find(&row.user_id).filter(good));
-                    let user = good.set(users::disabled.eq(false));
-                    let user = user.get_result::<Row>(connection).await.optional()?;
-                    if user.is_some() {
-                        let over = sessions::user_id.eq(&row.user_id);
-                        let over = over.and(sessions::expires_at.le(row.created_at));
-                        diesel::delete(sessions::table.filter(over)).execute(connection).await?;
-                        let of_user = sessions::table.filter(sessions::user_id.eq(&row.user_id));
-                        let newest_first = (sessions::created_at.desc(), sessions::id.desc());
-                        let oldest = of_user.order_by(newest_first).offset(i64::from(most) - 1);
-                        let oldest = oldest.limit(TRIM).select(sessions::id);
-                        let oldest = oldest.load::<String>(connection).await?;
-                        let oldest = sessions::table.filter(sessions::id.eq_any(oldest));
-                        diesel::delete(oldest).execute(connection).await?;
-                        diesel::insert_into(sessions::table).values(&row).execute(connection).await?;
-                    }
-                    in_time()?;
-                    Ok(user)
-                })
-                .await
+            let user = in_transaction!(&pool, StoreError, connection => {
+                // Writing to the account keeps it as it is until the session is there.
+                let good = users::disabled.eq(false).and(users::password_hash.eq(&password_hash));
+                let good = diesel::update(users::table.find(&row.user_id).filter(good));
+                let user = good.set(users::disabled.eq(false));
+                let user = user.get_result::<Row>(connection).await.optional()?;
+                if user.is_some() {
+                    let over = sessions::user_id.eq(&row.user_id);
+                    let over = over.and(sessions::expires_at.le(row.created_at));
+                    diesel::delete(sessions::table.filter(over)).execute(connection).await?;
+                    let of_user = sessions::table.filter(sessions::user_id.eq(&row.user_id));
+                    let newest_first = (sessions::created_at.desc(), sessions::id.desc());
+                    let oldest = of_user.order_by(newest_first).offset(i64::from(most) - 1);
+                    let oldest = oldest.limit(TRIM).select(sessions::id);
+                    let oldest = oldest.load::<String>(connection).await?;
+                    let oldest = sessions::table.filter(sessions::id.eq_any(oldest));
+                    diesel::delete(oldest).execute(connection).await?;
+                    diesel::insert_into(sessions::table).values(&row).execute(connection).await?;
+                }
+                user
             })?;
             user.map(Record::try_from).transpose()
         })
@@ -137,13 +133,16 @@ impl Store {
     pub(in crate::user) async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
         let pool = self.pool.clone();
         to_the_end(&self.limits, async move {
-            on_either!(&mut pool.get_to_write().await?, connection => {
-                let over = sessions::table.filter(sessions::expires_at.le(now.naive_utc()));
-                let over = over.select(sessions::id).limit(SWEEP);
-                for id in over.load::<String>(connection).await? {
+            let over = sessions::table.filter(sessions::expires_at.le(now.naive_utc()));
+            let over = over.select(sessions::id).limit(SWEEP);
+            let over = on_either!(&mut pool.get().await?, connection => {
+                over.load::<String>(connection).await
+            })?;
+            for id in over {
+                in_transaction!(&pool, StoreError, connection => {
                     diesel::delete(sessions::table.find(id)).execute(connection).await?;
-                }
-            });
+                })?;
+            }
             Ok(())
         })
         .await
@@ -160,24 +159,20 @@ impl Store {
     ) -> Result<Used<(Record, Uuid)>, StoreError> {
         let (pool, family, now) = (self.pool.clone(), used.family.clone(), now.naive_utc());
         let rotated = to_the_end(&self.limits, async move {
-            let rotated = on_either!(&mut pool.get_to_write().await?, connection => {
-                connection.transaction::<_, diesel::result::Error, _>(async |connection| {
-                    let good = sessions::family.eq(&used.family).and(sessions::token_hash.eq(&used.secret));
-                    let good = good.and(sessions::expires_at.gt(now));
-                    let update = diesel::update(sessions::table.filter(good)).set((
-                        sessions::token_hash.eq(&next.secret),
-                        sessions::used_at.eq(now),
-                        sessions::expires_at.eq(expires_at.naive_utc()),
-                    ));
-                    let of = update.returning((sessions::id, sessions::user_id));
-                    let of = of.get_result::<(String, String)>(connection).await.optional()?;
-                    let Some((id, user)) = of else { return Ok(None) };
-                    let row = users::table.find(&user).filter(users::disabled.eq(false));
-                    let row = row.first::<Row>(connection).await.optional()?;
-                    in_time()?;
-                    Ok(row.map(|row| (row, id)))
-                })
-                .await
+            let rotated = in_transaction!(&pool, StoreError, connection => {
+                let good = sessions::family.eq(&used.family).and(sessions::token_hash.eq(&used.secret));
+                let good = good.and(sessions::expires_at.gt(now));
+                let update = diesel::update(sessions::table.filter(good)).set((
+                    sessions::token_hash.eq(&next.secret),
+                    sessions::used_at.eq(now),
+                    sessions::expires_at.eq(expires_at.naive_utc()),
+                ));
+                let of = update.returning((sessions::id, sessions::user_id));
+                let of = of.get_result::<(String, String)>(connection).await.optional()?;
+                let Some((id, user)) = of else { return Ok(None) };
+                let row = users::table.find(&user).filter(users::disabled.eq(false));
+                let row = row.first::<Row>(connection).await.optional()?;
+                row.map(|row| (row, id))
             })?;
             rotated.map(|(row, id)| Ok((Record::try_from(row)?, uuid(&id)?))).transpose()
         });
@@ -229,15 +224,10 @@ impl Store {
         let (pool, family) = (self.pool.clone(), used.family.clone());
         let ended = to_the_end(&self.limits, async move {
             let good = sessions::family.eq(used.family).and(sessions::token_hash.eq(used.secret));
-            let user = on_either!(&mut pool.get_to_write().await?, connection => {
-                connection.transaction::<_, diesel::result::Error, _>(async |connection| {
-                    let delete = diesel::delete(sessions::table.filter(good));
-                    let delete = delete.returning(sessions::user_id);
-                    let user = delete.get_result::<String>(connection).await.optional()?;
-                    in_time()?;
-                    Ok(user)
-                })
-                .await
+            let user = in_transaction!(&pool, StoreError, connection => {
+                let delete = diesel::delete(sessions::table.filter(good));
+                let delete = delete.returning(sessions::user_id);
+                delete.get_result::<String>(connection).await.optional()?
             })?;
             user.as_deref().map(uuid).transpose()
         });

@@ -118,7 +118,10 @@ async fn a_file_that_takes_no_writes_is_503_until_it_does() {
         }
     };
     allow(0o400);
-    // Connections that are open go on, until another has to be opened.
+    // The connection that writes goes on while it is open. After a full disk another is opened.
+    process.limit_files(Some(300_000));
+    until("there is no room", async || is_full(&client.post("/products", lamp()).await)).await;
+    process.limit_files(None);
     until("writes are refused", async || {
         let answers = join_all((0..MANY).map(|_| client.post("/products", lamp()))).await;
         answers.iter().filter(|answer| is_read_only(answer)).count() == MANY

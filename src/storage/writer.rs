@@ -1,0 +1,289 @@
+//! The thread that writes to a SQLite file: one for each file of a process.
+//!
+//! SQLite lets one connection write at a time, and each commit waits for the disk. So the writes of all worker threads
+//! go through one queue, in the order in which they came, and those that wait are committed together (group commit):
+//! each in a savepoint of its own, so that one that fails takes back nothing of the others.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use diesel::connection::AnsiTransactionManager;
+use diesel::result::Error as QueryError;
+use diesel::{QueryResult, SqliteConnection};
+use diesel_async::sync_connection_wrapper::{SpawnBlocking, SyncConnectionWrapper};
+use diesel_async::{AsyncConnection, SimpleAsyncConnection as _, TransactionManager as _};
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, LocalBoxFuture, ready};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout_at;
+
+use super::error::NONE_FREE;
+use super::{InTime, StoreError, sqlite};
+
+/// The writer's own connection, whose statements run on the writer's thread.
+pub type WriteConnection = SyncConnectionWrapper<SqliteConnection, Inline>;
+type Transactions = <WriteConnection as AsyncConnection>::TransactionManager;
+
+/// How many writes may wait; further callers wait for a place in the queue, in their order.
+const QUEUE: usize = 1024;
+/// How many writes are committed together, and for how long more are added to them, so that the first of them does
+/// not wait for long.
+const GROUP: usize = 256;
+const GROUP_TIME: Duration = Duration::from_millis(10);
+/// How often the writer tries again while another process has locked the file. SQLite's own pauses grow to 100 ms,
+/// in which a busy process would leave no gap to meet.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Runs what would block where it is asked for: the writer's thread has nothing else to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Inline;
+
+impl SpawnBlocking for Inline {
+    fn spawn_blocking<'a, R: Send + 'static>(
+        &mut self,
+        task: impl FnOnce() -> R + Send + 'static,
+    ) -> BoxFuture<'a, Result<R, Box<dyn std::error::Error + Send + Sync>>> {
+        ready(Ok(task())).boxed()
+    }
+
+    fn get_runtime() -> Self {
+        Self
+    }
+}
+
+/// The queue of the writer's thread. When it is dropped the thread does what is in the queue, and ends.
+#[derive(Debug)]
+pub(super) struct Writer {
+    queue: Option<mpsc::Sender<Box<dyn Job>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread that writes to the file at `url`, where it waits at most `patience` for other processes.
+    /// Opens no connection yet.
+    ///
+    /// # Errors
+    /// When there can be no such thread.
+    pub(super) fn start(url: String, patience: Duration) -> std::io::Result<Self> {
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let runtime = Builder::new_current_thread().build()?;
+        let thread = thread::Builder::new().name("sqlite-writer".into());
+        let committer = Committer { url, patience, connection: None };
+        let thread = thread.spawn(move || run(&runtime, jobs, committer))?;
+        Ok(Self { queue: Some(queue), thread: Some(thread) })
+    }
+
+    /// Does `work` in a transaction that is committed when this returns, unless the call's deadline has passed or `work`
+    /// fails. It does not begin after `until`.
+    ///
+    /// # Errors
+    /// That of `work`; [`StoreError::Unreachable`] when it has not begun; and what kept the transaction from being
+    /// committed.
+    pub(super) async fn write<T, E>(
+        &self,
+        until: Instant,
+        work: impl AsyncFnOnce(&mut WriteConnection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<QueryError> + From<StoreError> + Into<StoreError> + Send + 'static,
+    {
+        let not_begun = || StoreError::Unreachable(NONE_FREE.into());
+        let ended = |_| StoreError::Failed("the write ended without an answer".into());
+        let (reply, mut answer) = oneshot::channel();
+        let begun = Arc::new(AtomicBool::new(false));
+        let in_time = InTime::of_call();
+        let job = Write { begun: begun.clone(), in_time, work: Some(work), outcome: None, reply };
+        // It is there until the writer is dropped.
+        let Some(queue) = &self.queue else { return Err(not_begun().into()) };
+        let place = timeout_at(until.into(), queue.reserve()).await.map_err(|_| not_begun())?;
+        place.map_err(|_| not_begun())?.send(Box::new(job));
+        let answer = match timeout_at(until.into(), &mut answer).await {
+            Ok(answer) => answer,
+            Err(_) if !begun.swap(true, Ordering::Relaxed) => return Err(not_begun().into()),
+            Err(_) => answer.await,
+        };
+        answer.map_err(ended)?
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        // The last connection to a file empties its write-ahead log. A panic was logged where it happened.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// Commits what is in the queue, until nobody can add to it.
+fn run(runtime: &Runtime, mut jobs: mpsc::Receiver<Box<dyn Job>>, mut committer: Committer) {
+    runtime.block_on(async {
+        while let Some(mut job) = jobs.recv().await {
+            if !job.begin() {
+                continue;
+            }
+            let group = std::panic::AssertUnwindSafe(committer.commit(job, &mut jobs));
+            // A write that panics fails its group, whose callers get no answer, and not the writer.
+            if group.catch_unwind().await.is_err() {
+                committer.connection = None;
+            }
+        }
+    });
+}
+
+/// What commits groups of writes.
+struct Committer {
+    url: String,
+    patience: Duration,
+    connection: Option<WriteConnection>,
+}
+
+impl Committer {
+    /// Commits `first` and those `jobs` that wait behind it.
+    async fn commit(&mut self, first: Box<dyn Job>, jobs: &mut mpsc::Receiver<Box<dyn Job>>) {
+        let mut group = vec![first];
+        let committed = self.transaction(&mut group, jobs).await;
+        if committed.is_err() {
+            // A connection that failed at a transaction may be in the midst of it, or read-only.
+            self.connection = None;
+        }
+        for job in group {
+            job.finish(committed.clone());
+        }
+    }
+
+    /// Does the first of `group` and further `jobs`, which it adds to it, in one transaction.
+    async fn transaction(
+        &mut self,
+        group: &mut Vec<Box<dyn Job>>,
+        jobs: &mut mpsc::Receiver<Box<dyn Job>>,
+    ) -> Result<(), StoreError> {
+        let (patience, is_new) = (self.patience, self.connection.is_none());
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(open(self.url.clone(), patience).await?),
+        };
+        connection.spawn_blocking(move |connection| begin(connection, patience)).await?;
+        if is_new {
+            // Where the file may only be read, SQLite has begun a transaction that reads.
+            connection.batch_execute(sqlite::TRIAL).await?;
+        }
+        let begun = Instant::now();
+        while let Some(job) = group.last_mut() {
+            job.run(connection).await?;
+            if group.len() == GROUP || begun.elapsed() > GROUP_TIME {
+                break;
+            }
+            let mut waiting = std::iter::from_fn(|| jobs.try_recv().ok());
+            match waiting.find_map(|mut job| job.begin().then_some(job)) {
+                Some(job) => group.push(job),
+                None => break,
+            }
+        }
+        Ok(Transactions::commit_transaction(connection).await?)
+    }
+}
+
+/// Opens a connection that leaves it to [`begin`] to wait for other processes.
+async fn open(url: String, patience: Duration) -> Result<WriteConnection, StoreError> {
+    let opened = sqlite::open::<Inline>(url, patience).await;
+    let mut connection = opened.map_err(|error| StoreError::Unreachable(error.to_string()))?;
+    connection.batch_execute("PRAGMA busy_timeout = 0").await?;
+    Ok(connection)
+}
+
+/// Begins a transaction that may write, once no other process does, for at most `patience`.
+fn begin(connection: &mut SqliteConnection, patience: Duration) -> QueryResult<()> {
+    sqlite::while_locked(patience, PAUSE, || {
+        AnsiTransactionManager::begin_transaction_sql(connection, "BEGIN IMMEDIATE")
+    })
+}
+
+/// A write in the queue.
+trait Job: Send {
+    /// Whether it is to be done; from then on its caller waits until it is.
+    fn begin(&mut self) -> bool;
+
+    /// Does it in a savepoint, or takes it back.
+    ///
+    /// # Errors
+    /// When the whole transaction has failed.
+    fn run<'a>(
+        &'a mut self,
+        connection: &'a mut WriteConnection,
+    ) -> LocalBoxFuture<'a, Result<(), StoreError>>;
+
+    /// Tells its caller what has become of it, now that its group is `committed`, or why it is not.
+    fn finish(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+/// Does `work`, whose caller waits for the `reply`.
+struct Write<W, T, E> {
+    /// Set by the writer when it begins, or by the caller when it gives up before that.
+    begun: Arc<AtomicBool>,
+    in_time: InTime,
+    work: Option<W>,
+    outcome: Option<Result<T, E>>,
+    reply: oneshot::Sender<Result<T, E>>,
+}
+
+impl<W, T, E> Job for Write<W, T, E>
+where
+    W: AsyncFnOnce(&mut WriteConnection) -> Result<T, E> + Send,
+    T: Send,
+    E: From<QueryError> + From<StoreError> + Into<StoreError> + Send,
+{
+    fn begin(&mut self) -> bool {
+        !self.begun.swap(true, Ordering::Relaxed)
+    }
+
+    fn run<'a>(
+        &'a mut self,
+        connection: &'a mut WriteConnection,
+    ) -> LocalBoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let Some(work) = self.work.take() else { return Ok(()) };
+            Transactions::begin_transaction(connection).await?;
+            let outcome = in_time(self.in_time, work, connection).await;
+            match outcome {
+                Ok(_) => Transactions::commit_transaction(connection).await?,
+                // A full disk or an I/O error may have ended the transaction, and with it the savepoint.
+                Err(error) if Transactions::rollback_transaction(connection).await.is_err() => {
+                    return Err(error.into());
+                }
+                Err(_) => {}
+            }
+            self.outcome = Some(outcome);
+            Ok(())
+        })
+    }
+
+    fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
+        let outcome = match committed {
+            Ok(()) => self.outcome,
+            Err(error) => Some(Err(error.into())),
+        };
+        if let Some(outcome) = outcome {
+            // Its caller may wait no longer.
+            let _ = self.reply.send(outcome);
+        }
+    }
+}
+
+/// Does `work` unless it is too late, before it or after.
+async fn in_time<T, E: From<QueryError>>(
+    in_time: InTime,
+    work: impl AsyncFnOnce(&mut WriteConnection) -> Result<T, E>,
+    connection: &mut WriteConnection,
+) -> Result<T, E> {
+    in_time.check()?;
+    let done = work(connection).await?;
+    in_time.check()?;
+    Ok(done)
+}
+
+#[cfg(test)]
+mod tests;
