@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import gateway
+import writes
 from harness import (
     BINARY, CONNECTIONS, NO_END, PRODUCTS, TARGET, Bench, Failure, Topology, exchange, fetch, find_program,
     free_port, goal, measure, post_script, progress, start_nginx, table, workers, wrk)
@@ -42,7 +43,7 @@ STAND_IN = TARGET / "secantus/bin/secantusd-py"
 STARTS = 11
 WELCOME, LIST, DASHBOARD = "GET /", "GET /products", "GET /auth/dashboard/{id}"
 PAGE = "GET /products?cursor=C"
-SECTIONS = ("idle", "load", "gateway", "pages", "expiry", "identity")
+SECTIONS = ("idle", "load", "gateway", "pages", "expiry", "identity", "writes")
 # Lists that are asked for to count what they cost Redis.
 TRIPS = 1000
 # Of the uncached pages. What app allows its store for an answer has to do for all of them in a row.
@@ -557,6 +558,11 @@ def run_identity(bench, arguments):
     print_identity(*measure_identity(bench, arguments.rounds, arguments.seconds))
 
 
+def run_writes(bench, arguments):
+    """How many writes a second there can be."""
+    writes.run(bench, arguments.rounds, arguments.seconds, start_postgres)
+
+
 def run(arguments):
     """The sections that were asked for, each with servers of its own."""
     programs = find_programs()
@@ -567,7 +573,7 @@ def run(arguments):
     print(f"wrk: 1 thread, {CONNECTIONS} connections, {arguments.seconds} s a case; "
           f"median of {arguments.rounds}")
     print(f"MongoDB: {programs.describe_mongodb()}")
-    runs = run_idle, run_load, run_gateway, run_pages, run_expiry, run_identity
+    runs = run_idle, run_load, run_gateway, run_pages, run_expiry, run_identity, run_writes
     measures = dict(zip(SECTIONS, runs))
     for section in SECTIONS:
         if section in arguments.only:
