@@ -15,7 +15,7 @@ use syn::{
 };
 
 /// A module of the crate, and the modules that its code may name. `node` may name every one.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("main", &["cli", "commands"]),
     ("commands", &["node", "cli", "config", "contract", "telemetry", "tls"]),
     // The roles that can be named are those of the table.
@@ -45,6 +45,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("http1", &["config"]),
     ("http2", &["http1"]),
     ("storage", &["config", "deadline", "error"]),
+    ("limits", &["config", "error", "peer", "readiness", "storage"]),
     ("telemetry", &["config"]),
     ("role", &["auth", "config", "middleware", "peer", "readiness"]),
     ("readiness", &[]),
@@ -57,6 +58,7 @@ const ROLE: &[&str] = &[
     "config",
     "contract",
     "deadline",
+    "limits",
     "middleware",
     "error",
     "http1",

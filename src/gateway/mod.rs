@@ -5,7 +5,6 @@ mod compress;
 mod docs;
 mod forwarding;
 mod health;
-pub mod limit;
 pub mod path;
 mod plan;
 mod prefix;
@@ -29,13 +28,13 @@ use utoipa::{OpenApi as _, ToSchema};
 
 use crate::auth::{Mode, anyone, public};
 use crate::config::{self, Networks, Origins, SettingError, Settings};
+use crate::limits::Counts;
 use crate::middleware::{self, Edge, HeadLimit, Path, RoleService, SecurityHeaders, cors, path};
 use crate::peer::Trusted;
 use crate::readiness::Check;
 use crate::role::{Parts, Role, Surroundings};
 use docs::Docs;
 use health::Roles;
-use limit::Limiter;
 use plan::Plan;
 use proxy::{Proxy, miss};
 use table::Tables;
@@ -48,7 +47,7 @@ pub struct Gateway {
     /// The roles that are behind it.
     behind: Vec<&'static str>,
     trusted_proxies: Networks,
-    limits: limit::Shared,
+    counts: Counts,
     compress: bool,
     scheme: &'static str,
     current: Arc<Current>,
@@ -75,9 +74,7 @@ impl Role for Gateway {
     }
 
     fn validate(settings: &Settings, behind: &[&'static str]) -> Result<(), SettingError> {
-        Plan::compile(&settings.gateway, behind)?;
-        let limits = limit::Shared::new(&settings.gateway).open();
-        Ok(limits.map(drop).map_err(|problem| ("gateway.limits_url", problem))?)
+        Ok(Plan::compile(&settings.gateway, behind).map(drop)?)
     }
 
     async fn build(parts: &Parts) -> Result<Self, SettingError> {
@@ -88,7 +85,7 @@ impl Role for Gateway {
         Ok(Self {
             behind: parts.behind.clone(),
             trusted_proxies: options.trusted_proxies.clone(),
-            limits: limit::Shared::new(options),
+            counts: Counts::new(options),
             compress: options.compress,
             scheme: if options.tls_certificate.is_some() { "https" } else { "http" },
             current,
@@ -108,7 +105,7 @@ impl Role for Gateway {
         };
         let proxy = Rc::new(Proxy {
             tables: Tables::new(self.clone(), peers.clone(), settings.transport.clone(), tls),
-            limiter: self.limiter(),
+            limiter: self.counts.limiter(),
             own: paths().iter().map(Path::pattern).collect(),
             compress: self.compress,
             scheme: self.scheme,
@@ -120,7 +117,7 @@ impl Role for Gateway {
     }
 
     fn checks(&self) -> Vec<Check> {
-        let counts = self.limiter().readiness().map(|check| {
+        let counts = self.counts.limiter().readiness().map(|check| {
             let (gateway, check) = (self.clone(), Rc::new(check));
             Check::optional(check.name, move || {
                 let check = gateway.plan().1.has_limits().then(|| check.clone());
@@ -182,11 +179,6 @@ impl Gateway {
     /// How its upstreams are.
     pub fn upstreams(&self) -> Vec<Report> {
         self.plan().1.upstreams.iter().map(|upstream| upstream.state.report()).collect()
-    }
-
-    fn limiter(&self) -> Limiter {
-        // Gateway::validate has seen that it can be had.
-        self.limits.open().unwrap_or_else(|error| unreachable!("{error}"))
     }
 
     fn version(&self) -> u64 {

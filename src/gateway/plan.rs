@@ -8,12 +8,12 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use rustls::ClientConfig;
 
 use super::cache::Cache;
-use super::limit::Policies;
 use super::path::{is_below, is_plain, not_plain};
 use super::rewrite::Rewrite;
 use super::upstream::State;
 use crate::auth::{Rule, admin, anyone, public, signed_in};
 use crate::config::{self, PeerUrl, Resilience, Route as Options, Tokens};
+use crate::limits::Policies;
 use crate::middleware::{Bounds, METHODS};
 
 /// How long a connection may go on with another protocol where nothing is said.

@@ -13,7 +13,6 @@ use futures_util::StreamExt as _;
 
 use super::compress::{compress, restore_tags};
 use super::forwarding::{self, Hop};
-use super::limit::Limiter;
 use super::path::{
     canonical, canonical_with_encoded, has_encoded, with_slashes, without_parameters,
 };
@@ -24,6 +23,7 @@ use super::table::{Routed, Tables};
 use crate::auth::Caller;
 use crate::config::Networks;
 use crate::error::{Error, Kind};
+use crate::limits::Limiter;
 use crate::middleware::{
     BodyLimit, Bounds, Front, Look, RouteName, admit, discard, other_method, too_large,
 };

@@ -64,9 +64,7 @@ impl Role for Catalogue {
 
     async fn check(parts: &Parts) -> Result<(), SettingError> {
         let options = &parts.settings.product;
-        Place::check(options).await.map_err(|problem| (DATABASE_URL, problem))?;
-        let cache = cache::Shared::new(options).open();
-        Ok(cache.map(drop).map_err(|problem| ("product.cache_url", problem))?)
+        Ok(Place::check(options).await.map_err(|problem| (DATABASE_URL, problem))?)
     }
 
     /// Its tables are up to date where they are in a file. Those on a server follow once it answers; see
@@ -88,13 +86,13 @@ impl Role for Catalogue {
     }
 
     fn app(self, surroundings: Surroundings) -> App<impl RoleService + use<>> {
-        let shared = Data::new(Shared { products: self.store(), cache: self.cache() });
+        let shared = Data::new(Shared { products: self.store(), cache: self.cache.open() });
         surroundings.app(|routes| configure(routes, shared))
     }
 
     /// Asking also brings tables and indexes up to date when the store answers for the first time.
     fn checks(&self) -> Vec<Check> {
-        let (place, store, cache) = (self.place.clone(), self.store(), self.cache());
+        let (place, store, cache) = (self.place.clone(), self.store(), self.cache.open());
         let preparing = Preparing::default();
         let ask_store = move || {
             let (place, store, preparing) = (place.clone(), store.clone(), preparing.clone());
@@ -120,7 +118,7 @@ impl Role for Catalogue {
     /// Tells the other processes of the role what they have to forget because of this one, where that could not be told
     /// yet. Returns once it is done, however long that takes.
     async fn settle(&self) {
-        self.cache().settle().await;
+        self.cache.open().settle().await;
     }
 }
 
@@ -130,11 +128,6 @@ impl Catalogue {
     /// The store, for this thread.
     fn store(&self) -> Store {
         self.place.open().unwrap_or_else(|error| unreachable!("build has opened it: {error}"))
-    }
-
-    /// The cache, for this thread.
-    fn cache(&self) -> Cache {
-        self.cache.open().unwrap_or_else(|error| unreachable!("check has opened it: {error}"))
     }
 }
 

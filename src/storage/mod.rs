@@ -6,6 +6,7 @@ pub mod copy;
 mod error;
 mod pool;
 pub mod postgres;
+pub mod redis;
 mod share;
 pub mod sql;
 pub mod sqlite;

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use app::config::{self, Limits, Sources};
-use app::gateway::limit::{Limiter, Policies, Shared};
+use app::limits::{Counts, Limiter, Policies};
 use futures_util::FutureExt as _;
 
 const CHECKS: u32 = 4_000_000;
@@ -26,7 +26,7 @@ fn main() {
     for limits in LIMITS {
         let policies = Policies::new("products", &Limits::try_from(limits.to_owned()).unwrap());
         for clients in [10, 10_000, 100_000, 1_000_000] {
-            let limiter = Shared::new(&settings.gateway).open().unwrap();
+            let limiter = Counts::new(&settings.gateway).limiter();
             round(&limiter, &policies, clients);
             let best = (0..ROUNDS).map(|_| round(&limiter, &policies, clients)).min().unwrap();
             println!("{best:>4} ns  {clients:>7} clients  {limits}");

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use app::config::{self, Limits, Sources};
-use app::gateway::limit::{Limiter, Policies, Shared};
+use app::limits::{Counts, Limiter, Policies};
 use app::peer::Headers;
 use futures_util::future::join_all;
 use nix::sys::signal::Signal;
@@ -22,17 +22,17 @@ const ALL: &str = "4/1h by address, 6/2h by user, 9/3h by route";
 const POLICY: &str = r#""address";q=4;w=3600, "user";q=6;w=7200, "route";q=9;w=10800"#;
 
 /// The counts of one process.
-fn process(url: &str) -> Shared {
+fn process(url: &str) -> Counts {
     let set = |key: &str, value: &str| (format!("gateway.limits_{key}"), value.to_owned());
     let timeout = humantime::format_duration(TIMEOUT).to_string();
     let overrides = vec![set("url", url), set("timeout", &timeout)];
     let directory = Some(std::env::temp_dir());
     let sources = Sources { directory, overrides, ..Sources::default() };
-    Shared::new(&config::load(&sources).unwrap().0.gateway)
+    Counts::new(&config::load(&sources).unwrap().0.gateway)
 }
 
 fn limiter(url: &str) -> Limiter {
-    process(url).open().unwrap()
+    process(url).limiter()
 }
 
 fn policies(limits: &str) -> Policies {
@@ -139,7 +139,7 @@ async fn processes_share_one_limit_over_redis_under_any_load() {
     let server = Server::start_own(Kind::Redis);
     let limits = policies("300/1h by address, 100/1h by route");
     let processes = [process(&server.url()), process(&server.url())];
-    let threads = processes.iter().map(|process| process.open().unwrap()).collect::<Vec<_>>();
+    let threads = processes.iter().map(|process| process.limiter()).collect::<Vec<_>>();
     assert_eq!(count(&threads, &limits, 400).await, 100);
     // What the route refused did not count for the address.
     let limits = policies("300/1h by address");
@@ -207,8 +207,8 @@ async fn without_redis_each_process_counts_on_from_what_it_knows() {
 #[actix_rt::test]
 async fn a_redis_that_starts_again_is_asked_by_every_thread_at_once() {
     let mut server = Server::start_own(Kind::Redis);
-    let (shared, limits) = (process(&server.url()), policies("100/1h by address"));
-    let threads = [1, 2, 3].map(|_| shared.open().unwrap());
+    let (counts, limits) = (process(&server.url()), policies("100/1h by address"));
+    let threads = [1, 2, 3].map(|_| counts.limiter());
     assert_eq!(count(&threads, &limits, 3).await, 3);
     server.signal(Signal::SIGKILL);
     server.resume();

@@ -55,7 +55,8 @@ enum Generation {
 pub(super) struct Shared {
     options: Options,
     memory: memory::Entries,
-    link: Arc<redis::Link>,
+    /// The server, where answers are on one.
+    link: Option<Arc<redis::Link>>,
     flights: Moka<(Generation, Key), Stored>,
     refreshing: Arc<Mutex<HashSet<Key>>>,
     writes: Arc<AtomicU64>,
@@ -97,7 +98,10 @@ impl Shared {
     pub(super) fn new(options: &Options) -> Self {
         Self {
             memory: memory::Entries::new(options),
-            link: Arc::default(),
+            link: match &options.cache_url {
+                CacheUrl::Memory => None,
+                CacheUrl::Redis(url) => Some(Arc::new(redis::Link::new(url, options))),
+            },
             flights: Moka::builder().max_capacity(10_000).time_to_live(FLIGHT).build(),
             refreshing: Arc::default(),
             writes: Arc::default(),
@@ -107,17 +111,9 @@ impl Shared {
     }
 
     /// The cache for this thread. Opens no connection yet.
-    ///
-    /// # Errors
-    /// What is wrong with `product.cache_url`.
-    pub(super) fn open(&self) -> Result<Cache, String> {
-        let redis = match &self.options.cache_url {
-            CacheUrl::Memory => None,
-            CacheUrl::Redis(url) => {
-                Some(redis::Entries::open(url, &self.options, self.link.clone())?)
-            }
-        };
-        Ok(Cache { shared: Rc::new(self.clone()), redis })
+    pub(super) fn open(&self) -> Cache {
+        let redis = self.link.clone().map(redis::Entries::new);
+        Cache { shared: Rc::new(self.clone()), redis }
     }
 }
 

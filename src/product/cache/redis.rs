@@ -1,8 +1,6 @@
 //! The cache that the processes of a role share, on Redis.
 //!
-//! A read is one round trip: the current generation and the answer come together. All calls of a worker
-//! thread share one connection, on which they follow each other without waiting. A server that does not
-//! answer is left alone for a moment, so that its absence costs a request nothing.
+//! A read is one round trip: the current generation and the answer come together.
 //!
 //! A server may come back with an older memory: started again from a snapshot, or as a replica that lacks the last
 //! writes; one whose memory is full answers reads, and takes no news of writes. So every loss owes a new generation,
@@ -10,36 +8,24 @@
 //! that this process knows. A process that starts owes one too, for what the one before may have owed when it ended;
 //! one that stops pays what it owes.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{self, Cmd, ErrorKind, FromRedisValue, RedisError};
-use deadpool_redis::{Config, Connection, Pool, PoolConfig, Runtime};
-use secrecy::{ExposeSecret as _, SecretString};
-use tokio::time::{sleep, timeout};
+use deadpool_redis::redis::{self, Cmd, FromRedisValue, RedisError};
+use secrecy::SecretString;
 
 use super::entry::{Found, Key, Stored};
 use super::generation::Token;
 use crate::config::Product as Options;
-
-/// How long a server that did not answer is left alone.
-const REST: Duration = Duration::from_millis(500);
-
-/// How long to wait before a generation that could not be begun is tried again: twice as long each time, up to [`REST`].
-const RETRY: Duration = Duration::from_millis(50);
+use crate::storage::redis::{Client, Server, Use, insist};
 
 /// What the threads of a process know of the server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Link {
-    /// Until when the server is left alone.
-    resting: Mutex<Option<Instant>>,
-    /// How many generations were to be begun, by writes and because the server may have lost its memory, and
-    /// how many of them have been. Unless both are equal, nothing on the server is believed.
+    server: Server,
+    /// How many generations were to be begun by writes, and how many of these and of those that the server's losses
+    /// take have been. Unless all are, nothing on the server is believed.
     owed: AtomicU64,
     paid: AtomicU64,
     /// How many of those are to begin an era, and how many have.
@@ -51,13 +37,46 @@ pub(super) struct Link {
     newest: AtomicU64,
     /// The generation that this process saw last.
     current: Mutex<Option<Token>>,
-    /// Which run of a server the last connection was opened to.
-    server: Mutex<Option<String>>,
+    /// What the generation is called on the server.
+    generation: String,
+    stale: Duration,
 }
 
 impl Link {
+    /// To the server at `url`. Opens no connection yet.
+    pub(super) fn new(url: &SecretString, options: &Options) -> Self {
+        let generation = format!("{}:products:generation", options.cache_prefix);
+        // Every key has the name of the generation's as its hash tag. That one has none, and is where processes of
+        // before look for it.
+        let prefix = format!("{}:{{{generation}}}", options.cache_prefix);
+        let (name, timeout) = ("product.cache", options.cache_timeout);
+        let other = Some(generation.clone());
+        let used = Use { name, timeout, tagged: prefix.clone(), prefix, other };
+        Self {
+            server: Server::new(url, used),
+            owed: AtomicU64::default(),
+            paid: AtomicU64::default(),
+            owed_eras: AtomicU64::default(),
+            paid_eras: AtomicU64::default(),
+            paying: AtomicBool::default(),
+            newest: AtomicU64::default(),
+            current: Mutex::default(),
+            generation,
+            stale: options.cache_stale,
+        }
+    }
+
     fn is_trusted(&self) -> bool {
-        self.paid.load(Ordering::Acquire) >= self.owed.load(Ordering::Acquire)
+        self.paid.load(Ordering::Acquire) >= self.all_owed()
+    }
+
+    /// A loss of the server takes a generation that begins an era, as a write does that was acknowledged.
+    fn all_owed(&self) -> u64 {
+        self.owed.load(Ordering::Acquire) + self.server.losses()
+    }
+
+    fn all_owed_eras(&self) -> u64 {
+        self.owed_eras.load(Ordering::Acquire) + self.server.losses()
     }
 
     /// Owes a generation after a write whose outcome nobody knows.
@@ -65,7 +84,7 @@ impl Link {
         self.owed.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Owes an era: an acknowledged write may be lost, or not shown.
+    /// Owes an era: an acknowledged write may not be shown.
     fn owe_era(&self) {
         // First: who pays for the generation must know that it is an era.
         self.owed_eras.fetch_add(1, Ordering::AcqRel);
@@ -77,53 +96,19 @@ impl Link {
         self.newest.fetch_max(token.time().unwrap_or_default(), Ordering::AcqRel);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
     }
-
-    /// Takes note of the run of a server that a connection leads to. Another one than before, or one that can not be
-    /// told, may lack what was acknowledged.
-    fn meet(&self, server: Option<String>) {
-        let mut known = self.server.lock().unwrap_or_else(PoisonError::into_inner);
-        if server.is_none() || *known != server {
-            self.owe_era();
-            *known = server;
-        }
-    }
 }
 
-/// The way to the server for one worker thread; cheap to clone.
-#[derive(Clone)]
+/// The entries on the server, for one worker thread; cheap to clone.
+#[derive(Clone, Debug)]
 pub(super) struct Entries {
-    pool: Pool,
-    current: Rc<RefCell<Option<Connection>>>,
-    link: std::sync::Arc<Link>,
-    timeout: Duration,
-    stale: Duration,
-    prefix: Rc<str>,
-}
-
-impl std::fmt::Debug for Entries {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Entries").field("prefix", &self.prefix).finish_non_exhaustive()
-    }
+    client: Client,
+    link: Arc<Link>,
 }
 
 impl Entries {
     /// Opens no connection yet.
-    pub(super) fn open(
-        url: &SecretString,
-        options: &Options,
-        link: std::sync::Arc<Link>,
-    ) -> Result<Self, String> {
-        let mut config = Config::from_url(url.expose_secret());
-        config.pool = Some(PoolConfig::new(2));
-        let pool = config.create_pool(Some(Runtime::Tokio1)).map_err(|error| error.to_string())?;
-        Ok(Self {
-            pool,
-            current: Rc::default(),
-            link,
-            timeout: options.cache_timeout,
-            stale: options.cache_stale,
-            prefix: options.cache_prefix.as_str().into(),
-        })
+    pub(super) fn new(link: Arc<Link>) -> Self {
+        Self { client: link.server.client(), link }
     }
 
     /// The current generation, and the answer where there is one of it; nothing when the server is away.
@@ -134,7 +119,7 @@ impl Entries {
             self.pay_later();
             return None;
         }
-        let names = [self.generation_name(), self.name(key)];
+        let names = [self.link.generation.clone(), self.name(key)];
         let (token, bytes): (Option<Vec<u8>>, Option<Vec<u8>>) =
             self.ask(redis::cmd("MGET").arg(&names)).await?;
         // A write of this process may have come between.
@@ -158,7 +143,8 @@ impl Entries {
     fn believe(&self, token: Token, newest: u64) -> Option<()> {
         if token.time().is_some_and(|time| time < newest) {
             log::warn!(role = "product"; "the cache has an older memory than it had: all of it is forgotten");
-            self.lose();
+            self.client.lose();
+            self.pay_later();
             return None;
         }
         self.link.note(token);
@@ -166,7 +152,8 @@ impl Entries {
     }
 
     pub(super) async fn store(&self, key: &Key, generation: u128, stored: &Stored) {
-        let ttl = u64::try_from(stored.time_to_live(self.stale).as_millis()).unwrap_or(u64::MAX);
+        let ttl =
+            u64::try_from(stored.time_to_live(self.link.stale).as_millis()).unwrap_or(u64::MAX);
         let bytes = stored.encode(generation);
         let mut set = redis::cmd("SET");
         self.ask::<()>(set.arg(self.name(key)).arg(bytes).arg("PX").arg(ttl)).await;
@@ -202,13 +189,7 @@ impl Entries {
 
     /// Pays what is owed, however long the server takes to answer.
     pub(super) async fn settle(&self) {
-        let mut pause = RETRY;
-        while !self.link.is_trusted() {
-            if !self.pay().await {
-                sleep(pause).await;
-                pause = REST.min(pause * 2);
-            }
-        }
+        insist(async || self.link.is_trusted() || self.pay().await && self.link.is_trusted()).await;
     }
 
     /// Whether this process may fill the place of `key` in `generation` and the others wait, for at most
@@ -230,20 +211,15 @@ impl Entries {
     /// Whether the server is there, and believed.
     pub(super) async fn ping(&self) -> Result<(), String> {
         let pinging = async {
-            // What a read asks for: a server that answers PING may still keep these keys elsewhere, or from this user.
-            let mut read = redis::cmd("MGET");
-            read.arg(self.generation_name()).arg(self.named("trial"));
-            self.attempt::<[Option<Vec<u8>>; 2]>(&read).await?;
+            self.client.trial().await?;
             while !self.link.is_trusted() {
                 self.try_to_pay().await?;
             }
-            // One whose memory is full, that has become a replica, or that cannot save writes answers reads.
-            let mut set = redis::cmd("SET");
-            set.arg(self.named("trial")).arg(1).arg("PX").arg(1000);
-            self.attempt::<()>(&set).await?;
             Ok::<_, RedisError>(())
         };
-        pinging.await.map_err(|error| error.to_string())
+        let answer = pinging.await.map_err(|error| error.to_string());
+        self.pay_for_losses();
+        answer
     }
 
     async fn pay(&self) -> bool {
@@ -254,11 +230,9 @@ impl Entries {
     /// well reach it, and believe it.
     async fn try_to_pay(&self) -> Result<(), RedisError> {
         // First, because a new connection may owe one.
-        timeout(self.timeout, self.connection())
-            .await
-            .map_err(|_| away("no connection in time"))??;
-        let owed = self.link.owed.load(Ordering::Acquire);
-        let owed_eras = self.link.owed_eras.load(Ordering::Acquire);
+        self.client.attempt(async |_| Ok(())).await?;
+        let owed = self.link.all_owed();
+        let owed_eras = self.link.all_owed_eras();
         let same = self.link.paid_eras.load(Ordering::Acquire) >= owed_eras;
         let current = *self.link.current.lock().unwrap_or_else(PoisonError::into_inner);
         let mut era = current.filter(|_| same).and_then(Token::era);
@@ -268,7 +242,7 @@ impl Entries {
             let time = token.time().unwrap_or_default();
             self.link.newest.fetch_max(time, Ordering::AcqRel);
             let mut set = redis::cmd("SET");
-            set.arg(self.generation_name()).arg(&token.bytes()[..]).arg("GET");
+            set.arg(&self.link.generation).arg(&token.bytes()[..]).arg("GET");
             let before = self.attempt::<Option<Vec<u8>>>(&set).await?;
             let before = before.as_deref().and_then(Token::read);
             self.link.note(token);
@@ -303,87 +277,33 @@ impl Entries {
     async fn first_generation(&self, newest: u64) -> Option<Token> {
         let token = Token::after(self.link.newest.load(Ordering::Acquire), None);
         let mut set = redis::cmd("SET");
-        set.arg(self.generation_name()).arg(&token.bytes()[..]).arg("NX").arg("GET");
+        set.arg(&self.link.generation).arg(&token.bytes()[..]).arg("NX").arg("GET");
         let before: Option<Vec<u8>> = self.ask(&set).await?;
         let token = before.as_deref().and_then(Token::read).unwrap_or(token);
         self.believe(token, newest)?;
         Some(token)
     }
 
-    /// Sends `command`; nothing when the server is away, or is being left alone.
+    /// Sends `command`; nothing when the server is away.
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Option<T> {
-        let resting = *self.link.resting.lock().unwrap_or_else(PoisonError::into_inner);
-        if resting.is_some_and(|until| Instant::now() < until) {
-            return None;
-        }
-        match self.attempt(command).await {
-            Ok(answer) => {
-                if resting.is_some() {
-                    *self.link.resting.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                }
-                Some(answer)
-            }
-            Err(error) => {
-                // The check of it says so once, and when it is back.
-                log::debug!(role = "product"; "the cache is away: {error}");
-                let until = Instant::now() + REST;
-                *self.link.resting.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
-                None
-            }
-        }
+        let answer =
+            self.client.ask(async |connection| command.query_async(connection).await).await;
+        self.pay_for_losses();
+        answer
     }
 
     async fn attempt<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
-        let call = async {
-            let mut connection = self.connection().await?;
-            command.query_async::<T>(&mut connection).await
-        };
-        let Ok(outcome) = timeout(self.timeout, call).await else {
-            self.lose();
-            return Err(away("no answer in time"));
-        };
-        match &outcome {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::UnexpectedReturnType => {}
-            // A server that refuses this may refuse other processes as well, and does not have what they wrote.
-            Err(_) => self.lose(),
+        let answer = self.client.attempt(async |connection| command.query_async(connection).await);
+        let answer = answer.await;
+        self.pay_for_losses();
+        answer
+    }
+
+    /// After a call that may have been lost, and with it whatever the server was told before.
+    fn pay_for_losses(&self) {
+        if !self.link.is_trusted() {
+            self.pay_later();
         }
-        outcome
-    }
-
-    /// After a call that may be lost, and with it whatever the server was told before: nothing on it is believed until
-    /// a new era has begun. The connection leaves the pool, for another may lead to a server that does what it is asked.
-    fn lose(&self) {
-        drop(self.current.take().map(Connection::take));
-        self.link.owe_era();
-        self.pay_later();
-    }
-
-    /// This thread's connection, on which calls need not wait for each other.
-    async fn connection(&self) -> Result<MultiplexedConnection, RedisError> {
-        if let Some(current) = self.current.borrow().as_ref() {
-            return Ok(MultiplexedConnection::clone(current));
-        }
-        let opened = self.pool.get().await.map_err(|error| away(error.to_string()))?;
-        let mut connection = MultiplexedConnection::clone(&opened);
-        // One that may not ask is told nothing.
-        let info = redis::cmd("INFO").arg("server").query_async::<String>(&mut connection).await;
-        let info = match info {
-            Ok(info) => info,
-            Err(error) if is_answer(&error) => String::new(),
-            Err(error) => {
-                drop(Connection::take(opened));
-                return Err(error);
-            }
-        };
-        let run = info.lines().find_map(|line| line.strip_prefix("run_id:"));
-        self.link.meet(run.map(|run| run.trim().to_owned()));
-        *self.current.borrow_mut() = Some(opened);
-        Ok(connection)
-    }
-
-    fn generation_name(&self) -> String {
-        format!("{}:products:generation", self.prefix)
     }
 
     fn lock_name(&self, key: &Key, generation: u128) -> String {
@@ -391,31 +311,15 @@ impl Entries {
     }
 
     fn name(&self, key: &Key) -> String {
-        self.named(&key.name())
-    }
-
-    /// Every key has the name of the generation's as its hash tag, so that a Redis Cluster keeps them all in one slot,
-    /// and a command may name several (Redis, "Cluster specification", hash tags). That one has none, and is where
-    /// processes of before look for it.
-    fn named(&self, what: &str) -> String {
-        format!("{}:{{{}}}:{what}", self.prefix, self.generation_name())
+        self.client.key(&key.name())
     }
 }
 
 /// The right to pay. Whatever ends it, another may.
-struct Paying(std::sync::Arc<Link>);
+struct Paying(Arc<Link>);
 
 impl Drop for Paying {
     fn drop(&mut self) {
         self.0.paying.store(false, Ordering::Release);
     }
-}
-
-/// Whether the server has said so itself.
-fn is_answer(error: &RedisError) -> bool {
-    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
-}
-
-fn away(why: impl Into<String>) -> RedisError {
-    (ErrorKind::Io, "the server is away", why.into()).into()
 }

@@ -100,7 +100,7 @@ mod tests {
     fn cache() -> Cache {
         let directory = Some(std::env::temp_dir());
         let sources = Sources { directory, ..Sources::default() };
-        Shared::new(&config::load(&sources).unwrap().0.product).open().unwrap()
+        Shared::new(&config::load(&sources).unwrap().0.product).open()
     }
 
     fn limits() -> Limits {

@@ -1,9 +1,9 @@
-//! How often clients may ask: limits by address, by user and by route.
+//! The limiter: how often clients may ask, by address, by user and by route.
 //!
 //! A request is held against all limits of its route at once, and one that is refused counts for none of them.
 //! Counts are kept in this process (`table`), or on a server for all processes together (`redis`); both
 //! decide by one arithmetic (`gcra`) and tell clients the same. This process also remembers what the server
-//! has told it. So whoever is over a limit is refused without asking the server again, and stays so when the
+//! has told it. So a client that is over a limit is refused without asking the server again, and stays so when the
 //! server goes away: then each process counts on for itself.
 
 mod gcra;
@@ -13,25 +13,52 @@ mod table;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::config::{CacheUrl, Gateway as Options, Limits};
+use crate::config::{CacheUrl, Gateway, Limits};
 use crate::error::Error;
 use crate::readiness::Check;
+use crate::storage::redis::Server;
 use policy::{Policy, Verdict};
-use redis::{Link, Server};
+use redis::SharedCounts;
 use table::{Key, Table};
 
 pub use policy::{Outcome, Policies};
 
-/// The counts as far as a process has them; each worker thread opens its own [`Limiter`] of it.
+/// Where and how requests are counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// What `/readyz` and the log call the server.
+    name: &'static str,
+    url: &'a CacheUrl,
+    timeout: Duration,
+    prefix: &'a str,
+    /// Clients by address, and as many users, that this process can tell apart.
+    keys: usize,
+}
+
+impl<'a> From<&'a Gateway> for Options<'a> {
+    /// How the gateway counts requests.
+    fn from(options: &'a Gateway) -> Self {
+        Self {
+            name: "gateway.limits",
+            url: &options.limits_url,
+            timeout: options.limits_timeout,
+            prefix: &options.limits_prefix,
+            keys: options.limits_keys,
+        }
+    }
+}
+
+/// The counts as far as a process has them; each worker thread takes its own [`Limiter`] of it.
 #[derive(Clone, Debug)]
-pub struct Shared {
-    options: Arc<Options>,
+pub struct Counts {
     table: Arc<Table>,
-    link: Arc<Link>,
+    /// With what `/readyz` calls it.
+    server: Option<(&'static str, Server)>,
     /// What the process's clock counts from.
     start: Instant,
 }
@@ -39,9 +66,8 @@ pub struct Shared {
 /// What counts the requests of one worker thread; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Limiter {
-    table: Arc<Table>,
-    server: Option<Server>,
-    start: Instant,
+    counts: Counts,
+    server: Option<SharedCounts>,
 }
 
 /// The places in the table of the policies that a request is held against.
@@ -57,33 +83,27 @@ impl Keys {
     }
 }
 
-impl Shared {
-    /// Of one process. Takes no memory before there is something to count.
-    pub fn new(options: &Options) -> Self {
-        Self {
-            table: Arc::new(Table::new(options.limits_keys)),
-            options: Arc::new(options.clone()),
-            link: Arc::default(),
-            start: Instant::now(),
-        }
+impl Counts {
+    /// Of one process. Takes no memory before there is something to count, and opens no connection.
+    pub fn new<'a>(options: impl Into<Options<'a>>) -> Self {
+        let options = options.into();
+        let server = match options.url {
+            CacheUrl::Memory => None,
+            CacheUrl::Redis(url) => Some((options.name, Server::new(url, redis::used(&options)))),
+        };
+        Self { table: Arc::new(Table::new(options.keys)), server, start: Instant::now() }
     }
 
     /// The limiter for this thread. Opens no connection yet.
-    ///
-    /// # Errors
-    /// What is wrong with `gateway.limits_url`.
-    pub fn open(&self) -> Result<Limiter, String> {
-        let server = match &self.options.limits_url {
-            CacheUrl::Memory => None,
-            CacheUrl::Redis(url) => Some(Server::open(url, &self.options, self.link.clone())?),
-        };
-        Ok(Limiter { table: self.table.clone(), server, start: self.start })
+    pub fn limiter(&self) -> Limiter {
+        let server = self.server.as_ref().map(|(_, server)| SharedCounts::new(server));
+        Limiter { counts: self.clone(), server }
     }
 }
 
 impl Limiter {
     /// Counts a request of `user` from `client` against `policies`. Without a server this waits for nothing;
-    /// with one it takes `gateway.limits_timeout` at most.
+    /// with one it takes its timeout at most.
     ///
     /// # Errors
     /// 429 with Retry-After, `RateLimit-Policy` and `RateLimit` when a limit refuses it.
@@ -93,19 +113,27 @@ impl Limiter {
         client: Option<IpAddr>,
         user: Option<Uuid>,
     ) -> Result<Outcome<'a>, Error> {
-        let verdict = match &self.server {
+        policies.outcome(self.judge(policies, client, user).await)
+    }
+
+    async fn judge(
+        &self,
+        policies: &Policies,
+        client: Option<IpAddr>,
+        user: Option<Uuid>,
+    ) -> Option<Verdict> {
+        match &self.server {
             _ if policies.is_empty() => None,
             None => self.take(policies, client, user),
             // Boxed, so that whoever has no server does not carry what it takes to wait for one.
             Some(server) => Box::pin(self.ask(server, policies, client, user)).await,
-        };
-        policies.outcome(verdict)
+        }
     }
 
     /// Whether the server is there that the counts are on, if they are on one. What is limited goes on without it.
     pub fn readiness(&self) -> Option<Check> {
-        let server = self.server.clone()?;
-        Some(Check::optional("gateway.limits", move || {
+        let (server, (name, _)) = (self.server.clone()?, self.counts.server.as_ref()?);
+        Some(Check::optional(name, move || {
             let server = server.clone();
             async move { server.ping().await }
         }))
@@ -119,7 +147,7 @@ impl Limiter {
         user: Option<Uuid>,
     ) -> Option<Verdict> {
         let (keys, now) = (self.keys(policies, client, user), self.now());
-        self.table.visit(keys.get(), |tats| {
+        self.counts.table.visit(keys.get(), |tats| {
             let verdict = policies.judge(tats, now);
             (verdict.is_some_and(|verdict| verdict.decision.allowed), verdict)
         })
@@ -128,13 +156,13 @@ impl Limiter {
     /// Counts on `server`, and in this process while that is away.
     async fn ask(
         &self,
-        server: &Server,
+        server: &SharedCounts,
         policies: &Policies,
         client: Option<IpAddr>,
         user: Option<Uuid>,
     ) -> Option<Verdict> {
         let (keys, sent) = (self.keys(policies, client, user), self.now());
-        let known = self.table.visit(keys.get(), |tats| (false, policies.judge(tats, sent)));
+        let known = self.counts.table.visit(keys.get(), |tats| (false, policies.judge(tats, sent)));
         if known.is_none_or(|known| !known.decision.allowed) {
             return known;
         }
@@ -154,7 +182,7 @@ impl Limiter {
     /// Takes over the arrival times `theirs` of a server whose clock was at `now` when ours was at `sent`, or a
     /// little later: so nobody seems to be further ahead here than there.
     fn remember(&self, keys: &[Key], theirs: &[u64], now: u64, sent: u64) {
-        self.table.visit(keys, |ours| {
+        self.counts.table.visit(keys, |ours| {
             for (our, their) in ours.iter_mut().zip(theirs) {
                 *our = (*our).max(sent.saturating_add(their.saturating_sub(now)));
             }
@@ -166,7 +194,7 @@ impl Limiter {
         let mut keys = Keys::default();
         for (key, policy) in keys.list.iter_mut().zip(policies.iter()) {
             let subject = policy.subject(client, user);
-            *key = self.table.key(subject.region(), policy.id, subject.number());
+            *key = self.counts.table.key(subject.region(), policy.id, subject.number());
             keys.count += 1;
         }
         keys
@@ -174,7 +202,7 @@ impl Limiter {
 
     /// The time on this process's clock, in µs.
     fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+        u64::try_from(self.counts.start.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 }
 
@@ -186,12 +214,12 @@ mod tests {
     use crate::config::{Settings, Sources, load};
     use crate::peer::Headers;
 
-    fn options(keys: &str) -> Options {
+    fn counts(keys: &str) -> Counts {
         let overrides = vec![("gateway.limits_keys".to_owned(), keys.to_owned())];
         let directory = Some(std::env::temp_dir());
         let sources = Sources { directory, overrides, ..Sources::default() };
         let (Settings { gateway, .. }, _) = load(&sources).unwrap();
-        gateway
+        Counts::new(&gateway)
     }
 
     fn policies(route: &str, limits: &str) -> Policies {
@@ -207,7 +235,7 @@ mod tests {
 
     #[test]
     fn clients_users_and_routes_are_counted_apart() {
-        let limiter = Shared::new(&options("1024")).open().unwrap();
+        let limiter = counts("1024").limiter();
         let limits = policies("a", "2/1h by address");
         let pass = |limits: &Policies, client: &str, user| passes(&limiter, limits, client, user);
         let three =
@@ -231,12 +259,12 @@ mod tests {
 
     #[test]
     fn the_threads_of_a_process_count_together() {
-        let shared = Shared::new(&options("1024"));
+        let counts = counts("1024");
         let limits = policies("a", "1000/1h by address");
         let passed = std::thread::scope(|scope| {
             let threads = [1, 2, 3, 4].map(|_| {
                 scope.spawn(|| {
-                    let limiter = shared.open().unwrap();
+                    let limiter = counts.limiter();
                     (0..500).filter(|_| passes(&limiter, &limits, "192.0.2.1", None)).count()
                 })
             });
@@ -247,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_million_clients_let_nobody_through_who_is_over_a_limit() {
-        let limiter = Shared::new(&options("4096")).open().unwrap();
+        let limiter = counts("4096").limiter();
         let limits = policies("a", "5/1h by address");
         while passes(&limiter, &limits, "192.0.2.1", None) {}
         for client in 0..1_000_000_u32 {
@@ -261,14 +289,14 @@ mod tests {
 
     #[test]
     fn a_route_without_limits_takes_no_memory_and_says_nothing() {
-        let shared = Shared::new(&options("1024"));
+        let counts = counts("1024");
         let none = policies("a", "");
-        let limiter = shared.open().unwrap();
+        let limiter = counts.limiter();
         let outcome = limiter.check(&none, None, None).now_or_never().unwrap().unwrap();
         let mut headers = Headers::new();
         outcome.write(&mut headers);
         assert!(headers.is_empty());
-        assert_eq!(shared.table.bytes(), 0);
+        assert_eq!(counts.table.bytes(), 0);
         assert!(limiter.readiness().is_none());
     }
 }

@@ -1,0 +1,61 @@
+//! The counts that processes share, on Redis.
+//!
+//! A request is one round trip, in which the server decides on all its limits at once.
+
+use std::rc::Rc;
+
+use deadpool_redis::redis::Script;
+
+use super::Options;
+use super::gcra::Quota;
+use crate::storage::redis::{self, Client, Use};
+
+/// The counts on a server, for one worker thread; cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct SharedCounts {
+    client: Client,
+    script: Rc<Script>,
+}
+
+/// What `options` use a server for.
+pub(super) fn used(options: &Options<'_>) -> Use {
+    let Options { name, timeout, prefix, .. } = *options;
+    let [tagged, prefix] = ["{limits}", "limits"].map(|tag| format!("{prefix}:{tag}"));
+    Use { name, timeout, prefix, tagged, other: None }
+}
+
+impl SharedCounts {
+    /// Opens no connection yet.
+    pub(super) fn new(server: &redis::Server) -> Self {
+        let script = Rc::new(Script::new(include_str!("take.lua")));
+        Self { client: server.client(), script }
+    }
+
+    /// Counts a request, unless one of the limits refuses it. Each limit is what its key is called and its quota.
+    /// Gives the server's time and the arrival times from before the request, in µs; nothing when the server is
+    /// away.
+    pub(super) async fn take(
+        &self,
+        limits: impl Iterator<Item = (String, Quota)>,
+    ) -> Option<(u64, Vec<u64>)> {
+        let limits = limits.collect::<Vec<_>>();
+        let answer = self.client.ask(async |connection| {
+            let mut call = self.script.prepare_invoke();
+            for (key, quota) in &limits {
+                call.key(self.client.key(key)).arg(quota.interval()).arg(quota.window());
+            }
+            call.invoke_async::<Vec<u64>>(connection).await
+        });
+        let answer = answer.await?;
+        let (now, tats) = answer.split_first()?;
+        Some((*now, tats.to_vec()))
+    }
+
+    /// Whether the server is there and takes writes.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub(super) async fn ping(&self) -> Result<(), String> {
+        self.client.trial().await.map_err(|error| error.to_string())
+    }
+}
