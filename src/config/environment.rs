@@ -9,11 +9,12 @@ use super::layers::{Assignment, Error};
 use super::redact;
 
 /// The environment names that are shorter than `APP__SECTION__KEY`; one may stand for several keys.
-const SHORT_NAMES: [(&str, &str); 8] = [
+const SHORT_NAMES: [(&str, &str); 9] = [
     ("DATABASE_URL", "user.database_url"),
     ("MONGODB_URL", "product.database_url"),
     ("REDIS_URL", "product.cache_url"),
     ("REDIS_URL", "gateway.limits_url"),
+    ("REDIS_URL", "user.limits_url"),
     ("USER_URL", "peers.user"),
     ("PRODUCT_URL", "peers.product"),
     ("RUST_LOG", "log.filter"),

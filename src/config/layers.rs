@@ -346,6 +346,7 @@ mod tests {
         let (settings, _) = load(&with(&[("REDIS_URL", "redis://cache")], &[])).unwrap();
         assert!(matches!(settings.product.cache_url, CacheUrl::Redis(_)));
         assert!(matches!(settings.gateway.limits_url, CacheUrl::Redis(_)));
+        assert!(matches!(settings.user.limits_url, CacheUrl::Redis(_)));
         let long = ("APP__PRODUCT__CACHE_URL", "redis://cache");
         let (settings, _) = load(&with(&[long], &[])).unwrap();
         assert!(matches!(settings.product.cache_url, CacheUrl::Redis(_)));

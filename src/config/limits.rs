@@ -71,6 +71,12 @@ impl Limits {
     }
 }
 
+impl From<Limit> for Limits {
+    fn from(limit: Limit) -> Self {
+        Self(vec![limit])
+    }
+}
+
 impl TryFrom<String> for Limits {
     type Error = String;
 

@@ -244,6 +244,13 @@ pub struct User {
     /// Passwords that may wait for that; one more is answered 503.
     #[serde(deserialize_with = "within::<_, _, 1, 100000>")]
     pub hashing_queue: usize,
+    /// Where passwords that are tried are counted.
+    pub limits_url: CacheUrl,
+    /// How long a server may take to count one before it counts as away.
+    #[serde(deserialize_with = "between::<_, 1, 60_000>")]
+    pub limits_timeout: Duration,
+    /// What the keys on a server begin with, so that several shops can share one.
+    pub limits_prefix: String,
     /// Tries to log in to one account that are taken a minute; 0 is any number.
     #[serde(deserialize_with = "within::<_, _, 0, 1000000>")]
     pub logins_per_account: u32,

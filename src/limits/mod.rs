@@ -1,4 +1,4 @@
-//! The limiter: how often clients may ask, by address, by user and by route.
+//! The limiter: how often clients may ask, by address, by user and by route; and how often passwords may be tried.
 //!
 //! A request is held against all limits of its route at once, and one that is refused counts for none of them.
 //! Counts are kept in this process (`table`), or on a server for all processes together (`redis`); both
@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::config::{CacheUrl, Gateway, Limits};
+use crate::config::{CacheUrl, Gateway, Limits, User};
 use crate::error::Error;
 use crate::readiness::Check;
 use crate::storage::redis::Server;
@@ -49,6 +49,19 @@ impl<'a> From<&'a Gateway> for Options<'a> {
             timeout: options.limits_timeout,
             prefix: &options.limits_prefix,
             keys: options.limits_keys,
+        }
+    }
+}
+
+impl<'a> From<&'a User> for Options<'a> {
+    /// How the user role counts passwords that are tried.
+    fn from(options: &'a User) -> Self {
+        Self {
+            name: "user.limits",
+            url: &options.limits_url,
+            timeout: options.limits_timeout,
+            prefix: &options.limits_prefix,
+            keys: 65_536,
         }
     }
 }
@@ -114,6 +127,17 @@ impl Limiter {
         user: Option<Uuid>,
     ) -> Result<Outcome<'a>, Error> {
         policies.outcome(self.judge(policies, client, user).await)
+    }
+
+    /// As [`Limiter::check`]; gives the seconds to wait when a limit refuses the request.
+    pub async fn refusal(
+        &self,
+        policies: &Policies,
+        client: Option<IpAddr>,
+        user: Option<Uuid>,
+    ) -> Option<u32> {
+        let decision = self.judge(policies, client, user).await?.decision;
+        (!decision.allowed).then(|| decision.seconds())
     }
 
     async fn judge(

@@ -22,6 +22,7 @@ use utoipa::openapi::{OpenApi, RefOr, Schema};
 use crate::auth::{Mode, admin, public, signed_in};
 use crate::config::{self, PeerUrl, SettingError, Settings, SqlUrl};
 use crate::contract::ProductClient;
+use crate::limits::Counts;
 use crate::middleware::{self, Path, RoleService, path};
 use crate::readiness::Check;
 use crate::role::{Parts, Role, Surroundings};
@@ -45,13 +46,14 @@ pub struct Accounts {
     state: StoreState,
     authority: Arc<Authority>,
     hashing: Hashing,
-    throttle: Arc<Throttle>,
+    tries: Counts,
 }
 
 /// What the handlers of one worker thread share.
 struct Shared {
     users: Store,
     products: ProductClient,
+    throttle: Throttle,
     /// What they share with those of other threads.
     role: Accounts,
 }
@@ -103,7 +105,7 @@ impl Role for Accounts {
         Ok(Self {
             authority: Arc::new(authority),
             hashing: Hashing::new(&options),
-            throttle: Arc::new(Throttle::new(&options)),
+            tries: Counts::new(&options),
             mode: parts.mode,
             options,
             state,
@@ -118,7 +120,9 @@ impl Role for Accounts {
     fn app(self, surroundings: Surroundings) -> App<impl RoleService + use<>> {
         let trust = self.trust();
         let products = ProductClient::new(surroundings.peer("product"));
-        let shared = Data::new(Shared { users: trust.users.clone(), products, role: self });
+        let throttle = Throttle::new(&self.options, self.tries.limiter());
+        let users = trust.users.clone();
+        let shared = Data::new(Shared { users, products, throttle, role: self });
         surroundings.app(|routes| configure(routes, shared, trust))
     }
 
@@ -135,7 +139,8 @@ impl Role for Accounts {
                 users.check().await
             }
         };
-        vec![Check::required("user.database", ask)]
+        let tries = self.tries.limiter().readiness();
+        std::iter::once(Check::required("user.database", ask)).chain(tries).collect()
     }
 
     fn openapi(mode: Mode) -> OpenApi {

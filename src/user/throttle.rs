@@ -1,109 +1,96 @@
 //! How often passwords may be tried.
 
-use std::hash::Hash;
 use std::net::IpAddr;
-use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use governor::clock::{Clock as _, DefaultClock};
-use governor::state::keyed::HashMapStateStore;
-use governor::{Quota, RateLimiter};
 use uuid::Uuid;
 
 use super::email::email_key;
-use crate::config::User as Options;
+use crate::config::{Limit, Limits, Scope, User as Options};
 use crate::error::{Error, Kind};
-use crate::peer::network;
+use crate::limits::{Limiter, Policies};
 use crate::storage::digest;
 
-/// Keys that have been quiet are forgotten after so many tries.
-const SWEEP: u32 = 1024;
-
-/// Counts the tries of one process (GCRA: so many at once, and then evenly over a minute).
+/// Counts the tries of one worker thread: so many at once, and then evenly over a minute.
 #[derive(Debug)]
 pub(super) struct Throttle {
-    accounts: Option<Limit<u128>>,
-    addresses: Option<Limit<u128>>,
-    tries: AtomicU32,
+    limiter: Limiter,
+    accounts: Policies,
+    addresses: Policies,
 }
 
-type Limit<K> = RateLimiter<K, HashMapStateStore<K>, DefaultClock>;
-
 impl Throttle {
-    pub(super) fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &Options, limiter: Limiter) -> Self {
         Self {
-            accounts: limit(options.logins_per_account),
-            addresses: limit(options.logins_per_address),
-            tries: AtomicU32::new(0),
+            limiter,
+            accounts: a_minute(options.logins_per_account, Scope::User),
+            addresses: a_minute(options.logins_per_address, Scope::Address),
         }
-    }
-
-    /// Counts a try to log in with the address `email`, which no account has.
-    ///
-    /// # Errors
-    /// 429 with the time to wait when there were too many.
-    pub(super) fn account(&self, email: &str) -> Result<(), Error> {
-        check(self.accounts.as_ref(), digest(email_key(email).as_bytes()))
     }
 
     /// Counts a try at the password of `user`, whatever their address is by now.
     ///
     /// # Errors
-    /// As [`Throttle::account`].
-    pub(super) fn user(&self, user: Uuid) -> Result<(), Error> {
-        check(self.accounts.as_ref(), user.as_u128())
+    /// 429 with the time to wait when there were too many.
+    pub(super) async fn account(&self, user: Uuid) -> Result<(), Error> {
+        told(self.limiter.refusal(&self.accounts, None, Some(user)).await)
     }
 
     /// Counts a password from the client at `address`.
     ///
     /// # Errors
     /// As [`Throttle::account`].
-    pub(super) fn address(&self, address: Option<IpAddr>) -> Result<(), Error> {
-        self.sweep();
-        check(self.addresses.as_ref(), address.map_or(0, network))
-    }
-
-    fn sweep(&self) {
-        if self.tries.fetch_add(1, Ordering::Relaxed) % SWEEP == SWEEP - 1 {
-            for limit in [&self.accounts, &self.addresses].into_iter().flatten() {
-                limit.retain_recent();
-                limit.shrink_to_fit();
-            }
-        }
+    pub(super) async fn address(&self, address: Option<IpAddr>) -> Result<(), Error> {
+        told(self.limiter.refusal(&self.addresses, address, None).await)
     }
 }
 
-fn limit<K: Hash + Eq + Clone>(a_minute: u32) -> Option<Limit<K>> {
-    NonZeroU32::new(a_minute).map(|tries| RateLimiter::hashmap(Quota::per_minute(tries)))
+/// By what tries to log in with the address `email` are counted, which no account has.
+pub(super) fn stand_in(email: &str) -> Uuid {
+    Uuid::from_u128(digest(email_key(email).as_bytes()))
 }
 
-fn check<K: Hash + Eq + Clone>(limit: Option<&Limit<K>>, key: K) -> Result<(), Error> {
-    let Some(limit) = limit else { return Ok(()) };
-    limit.check_key(&key).map_err(|until| {
-        let wait = until.wait_time_from(DefaultClock::default().now());
-        let wait = (wait + Duration::from_millis(999)).as_secs().max(1);
-        let seconds = u32::try_from(wait).unwrap_or(u32::MAX);
+/// `number` tries a minute; 0 is any number.
+fn a_minute(number: u32, scope: Scope) -> Policies {
+    let limit = Limit { number, period: Duration::from_secs(60), scope };
+    let limits = if number == 0 { Limits::default() } else { limit.into() };
+    // No route of a gateway has a name with a dot.
+    Policies::new("user.logins", &limits)
+}
+
+fn told(wait: Option<u32>) -> Result<(), Error> {
+    let refused = |seconds| {
         Error::new(Kind::TooManyRequests, "too many tries, wait a moment").retry_after(seconds)
-    })
+    };
+    wait.map_or(Ok(()), |seconds| Err(refused(seconds)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Sources, load};
+    use crate::limits::Counts;
 
-    #[test]
-    fn a_limit_is_for_one_key_and_says_how_long_to_wait() {
-        let limit = limit::<u128>(6);
+    #[actix_rt::test]
+    async fn a_limit_is_for_one_account_and_says_how_long_to_wait() {
+        let sources = Sources { directory: Some(std::env::temp_dir()), ..Sources::default() };
+        let options = load(&sources).unwrap().0.user;
+        let options = Options { logins_per_account: 6, logins_per_address: 0, ..options };
+        let throttle = Throttle::new(&options, Counts::new(&options).limiter());
         for _ in 0..6 {
-            assert!(check(limit.as_ref(), 1).is_ok());
+            assert!(throttle.account(stand_in("neo@example.com")).await.is_ok());
         }
-        let refused = check(limit.as_ref(), 1).unwrap_err();
+        let refused = throttle.account(stand_in("NEO@example.com")).await.unwrap_err();
         assert_eq!(refused.kind(), Kind::TooManyRequests);
         let answer = refused.render(None);
-        let wait = answer.headers().get("retry-after").unwrap().to_str().unwrap();
+        let header = |name| answer.headers().get(name).map(|value| value.to_str().unwrap());
+        let wait = header("retry-after").unwrap();
         assert!((9..=10).contains(&wait.parse::<u32>().unwrap()), "{wait}");
-        assert!(check(limit.as_ref(), 2).is_ok());
-        assert!(super::limit::<u128>(0).is_none());
+        assert_eq!(header("ratelimit"), None, "how many tries are left is nobody's business");
+        assert!(throttle.account(stand_in("trinity@example.com")).await.is_ok());
+        assert!(throttle.account(Uuid::from_u128(1)).await.is_ok());
+        for _ in 0..1000 {
+            assert!(throttle.address(None).await.is_ok(), "0 is any number");
+        }
     }
 }

@@ -22,7 +22,7 @@ ROLES = ("gateway", "user", "product")
 ASKS = {"gateway": ("user", "product"), "user": ("product",), "product": ("user",)}
 STORES = {
     "gateway": ("gateway.limits_url",),
-    "user": ("user.database_url",),
+    "user": ("user.database_url", "user.limits_url"),
     "product": ("product.database_url", "product.cache_url"),
 }
 # Where the images of the stores listen.
@@ -295,7 +295,8 @@ def arrows(container: Container, truth: Truth, hosts: Mapping[str, Host]) -> lis
 def check_login(container: Container, arrow: Arrow) -> None:
     """A store lets in whom the URL names. The program hides passwords, so its environment is asked."""
     name = {"user.database_url": "DATABASE_URL", "product.database_url": "MONGODB_URL",
-            "product.cache_url": "REDIS_URL", "gateway.limits_url": "REDIS_URL"}.get(arrow.key)
+            "product.cache_url": "REDIS_URL", "gateway.limits_url": "REDIS_URL",
+            "user.limits_url": "REDIS_URL"}.get(arrow.key)
     if name is None:
         return
     url, store = urlsplit(container.env[name]), arrow.target.env

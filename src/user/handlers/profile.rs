@@ -199,9 +199,9 @@ async fn verify(
     audit: &Audit,
     failed: &str,
 ) -> Result<(), Error> {
-    let (user, throttle) = (record.id(), &shared.role.throttle);
-    throttled(throttle.address(audit.address), audit, Some(user), "by address")?;
-    throttled(throttle.user(user), audit, Some(user), "by account")?;
+    let (user, throttle) = (record.id(), &shared.throttle);
+    throttled(throttle.address(audit.address), audit, Some(user), "by address").await?;
+    throttled(throttle.account(user), audit, Some(user), "by account").await?;
     match shared.role.hashing.verify(password, record.password_hash.as_deref()).await? {
         true => Ok(()),
         false => {

@@ -15,6 +15,7 @@ use crate::user::Trust;
 use crate::user::authority::{RefreshToken, Tokens, disabled, not_good};
 use crate::user::model::{Login, NewUser, Renewal};
 use crate::user::store::{By, Changes, Ending, Record, Used, Write};
+use crate::user::throttle::stand_in;
 
 /// Registers an account.
 ///
@@ -40,7 +41,7 @@ pub(in crate::user) async fn register(
     let mut new = NewUser::read(fields, shared.role.mode)?;
     let password_hash = match new.password.take() {
         Some(password) => {
-            throttled(shared.role.throttle.address(audit.address), &audit, None, "by address")?;
+            throttled(shared.throttle.address(audit.address), &audit, None, "by address").await?;
             Some(shared.role.hashing.hash("password", password, new.about()).await?)
         }
         None => None,
@@ -75,16 +76,16 @@ pub(in crate::user) async fn login(
     audit: Audit,
 ) -> Result<impl Responder, Error> {
     let login = Login::read(fields)?;
-    let throttle = &shared.role.throttle;
-    throttled(throttle.address(audit.address), &audit, None, "by address")?;
+    let throttle = &shared.throttle;
+    throttled(throttle.address(audit.address), &audit, None, "by address").await?;
     let found = match login.address() {
         Some(email) => shared.users.find_by_email(&email).await?,
         None => None,
     };
     let user = found.as_ref().map(Record::id);
     // By the account rather than by its address, which may be another in a moment.
-    let counted = user.map_or_else(|| throttle.account(&login.email), |user| throttle.user(user));
-    throttled(counted, &audit, user, "by account")?;
+    let counted = user.unwrap_or_else(|| stand_in(&login.email));
+    throttled(throttle.account(counted), &audit, user, "by account").await?;
     let hash = found.as_ref().and_then(|record| record.password_hash.as_deref());
     let right = shared.role.hashing.verify(login.password, hash).await?;
     let (Some(record), true) = (&found, right) else {
@@ -262,13 +263,13 @@ pub(in crate::user) async fn revocations(trust: Data<Trust>) -> Result<impl Resp
     Ok(HttpResponse::Ok().json(revocations.map_err(|error| Error::from(error).logged())?))
 }
 
-pub(super) fn throttled(
-    outcome: Result<(), Error>,
+pub(super) async fn throttled(
+    counted: impl Future<Output = Result<(), Error>>,
     audit: &Audit,
     user: Option<Uuid>,
     how: &str,
 ) -> Result<(), Error> {
-    outcome.inspect_err(|error| {
+    counted.await.inspect_err(|error| {
         debug_assert_eq!(error.kind(), Kind::TooManyRequests);
         audit.note("throttled", user, how);
     })

@@ -6,7 +6,8 @@ use awc::http::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Client, Kind, PASSWORD, Process, SIGNING_KEY, Shop, Storage, Topology, token, token_part, until,
+    Client, Kind, PASSWORD, Process, SIGNING_KEY, Server, Shop, Storage, Topology, token,
+    token_part, until,
 };
 
 /// Another good one.
@@ -401,6 +402,48 @@ async fn tries_are_counted_by_the_account_whatever_its_address_is() {
     }
     // An address that nobody has is counted by itself.
     assert_eq!(client.log_in(email, PASSWORD).await.status, 401);
+}
+
+#[actix_rt::test]
+async fn two_processes_count_tries_together_on_redis_and_each_goes_on_without() {
+    let (mut redis, folder) = (Server::start_own(Kind::Redis), tempfile::TempDir::new().unwrap());
+    let start = || {
+        let mut command = Process::command(folder.path());
+        command.args(["--role", "user"]).envs(ENFORCED).env("REDIS_URL", redis.url());
+        command.env("APP__USER__LOGINS_PER_ACCOUNT", "6").env("PRODUCT_URL", "http://127.0.0.1:1");
+        Process::start(folder.path(), command)
+    };
+    let processes = [start(), start()];
+    let clients = processes.each_ref().map(|process| process.client("user"));
+    clients[0].sign_up("neo").await;
+    for n in 0..6 {
+        assert_eq!(clients[n % 2].log_in("neo@example.com", ANOTHER).await.status, 401, "{n}");
+    }
+    let refused = async |client: &Client| {
+        let answer = client.log_in("neo@example.com", PASSWORD).await;
+        assert_eq!(answer.status, 429, "{answer:?}");
+        let wait = answer.header("retry-after").parse::<u32>().unwrap();
+        assert!((1..=10).contains(&wait), "{wait}");
+    };
+    for client in &clients {
+        refused(client).await;
+    }
+    redis.signal(nix::sys::signal::Signal::SIGKILL);
+    for client in &clients {
+        // By what each has been told, and then by itself.
+        refused(client).await;
+        for _ in 0..6 {
+            assert_eq!(client.log_in("nobody@example.com", ANOTHER).await.status, 401);
+        }
+        assert_eq!(client.log_in("nobody@example.com", ANOTHER).await.status, 429);
+    }
+    for process in &processes {
+        until("/readyz names it", async || {
+            let missing = process.client("management").get("/readyz").await.json();
+            missing["missing"].as_array().unwrap().contains(&json!("user.limits"))
+        })
+        .await;
+    }
 }
 
 #[actix_rt::test]

@@ -320,7 +320,7 @@ async fn a_redis_that_answers_and_keeps_nothing_is_named() {
     let management = shop.process("gateway").client("management");
     until("/readyz names it", async || {
         let answer = management.get("/readyz").await;
-        answer.status == 200 && answer.json()["missing"] == json!(["product.cache"])
+        answer.status == 200 && answer.json()["missing"] == json!(["user.limits", "product.cache"])
     })
     .await;
     let log = shop.process("gateway").log();

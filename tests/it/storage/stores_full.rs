@@ -306,7 +306,7 @@ async fn a_redis_that_cannot_write_is_named_and_missed_once() {
         assert_eq!(run(&mut shop, broken).trim(), "OK");
         until("/readyz names it", async || {
             missing(shop.process("gateway")).await
-                == json!(["gateway.limits", "product.cache"])
+                == json!(["gateway.limits", "user.limits", "product.cache"])
         })
         .await;
         for _ in 0..MANY {
