@@ -15,7 +15,7 @@ use syn::{
 };
 
 /// A module of the crate, and the modules that its code may name. `node` may name every one.
-const ARROWS: [(&str, &[&str]); 21] = [
+const ARROWS: [(&str, &[&str]); 22] = [
     ("main", &["cli", "commands"]),
     ("commands", &["node", "cli", "config", "contract", "telemetry", "tls"]),
     // The roles that can be named are those of the table.
@@ -50,7 +50,8 @@ const ARROWS: [(&str, &[&str]); 21] = [
     ("role", &["auth", "config", "middleware", "peer", "readiness"]),
     ("readiness", &[]),
     ("deadline", &[]),
-    ("tls", &[]),
+    ("tls", &["watched"]),
+    ("watched", &[]),
     ("config", &[]),
 ];
 const ROLE: &[&str] = &[
@@ -66,6 +67,7 @@ const ROLE: &[&str] = &[
     "role",
     "storage",
     "peer",
+    "watched",
 ];
 
 /// How what stands for the whole crate is called: a glob or an alias of it would hide what is named.

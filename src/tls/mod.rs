@@ -7,7 +7,6 @@
 pub mod dev;
 mod files;
 mod verify;
-mod watched;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,13 +18,24 @@ use rustls::server::NoServerSessionStorage;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
+use crate::watched;
 use files::{Authority, judged_key, key};
 pub use files::{File, Problem};
 use verify::{Called, Callers, Shown};
-use watched::Watched;
+
+/// What comes from files that may change.
+type Watched<T> = watched::Watched<T, Problem>;
 
 /// A certificate with its key, as it is now.
 type Key = Watched<Arc<CertifiedKey>>;
+
+fn watch<T: Clone>(
+    paths: impl IntoIterator<Item = PathBuf>,
+    read: impl Fn() -> Result<T, Problem> + Send + Sync + 'static,
+) -> Result<Arc<Watched<T>>, Problem> {
+    let changed = |names: &str| log::info!("certificates were read again: {names}");
+    Watched::open("certificates", paths, read, changed).map(Arc::new)
+}
 
 /// What a listener for everybody needs: it shows the certificate and asks for none.
 ///
@@ -33,7 +43,7 @@ type Key = Watched<Arc<CertifiedKey>>;
 /// Which of the two files does not work, and why.
 pub fn public_server(certificate: &Path, private: &Path) -> Result<Arc<ServerConfig>, Problem> {
     let paths = [certificate.to_owned(), private.to_owned()];
-    let shown = Key::read(paths.clone(), move || key(&paths[0], &paths[1]))?;
+    let shown = watch(paths.clone(), move || key(&paths[0], &paths[1]))?;
     let builder = ServerConfig::builder_with_provider(provider());
     let builder = builder.with_safe_default_protocol_versions().map_err(Problem::of_library)?;
     let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(Shown(shown)));
@@ -56,11 +66,10 @@ impl Mutual {
     /// Which of the files does not work, and why; also when the authority would not believe the certificate.
     pub fn read(certificate: &Path, private: &Path, authority: &Path) -> Result<Self, Problem> {
         let path = authority.to_owned();
-        let authority = Watched::read([authority.to_owned()], move || Authority::read(&path))?;
+        let authority = watch([authority.to_owned()], move || Authority::read(&path))?;
         let paths: [PathBuf; 2] = [certificate.to_owned(), private.to_owned()];
         let judge = authority.clone();
-        let shown =
-            Key::read(paths.clone(), move || judged_key(&paths[0], &paths[1], &judge.now()))?;
+        let shown = watch(paths.clone(), move || judged_key(&paths[0], &paths[1], &judge.now()))?;
         Ok(Self { shown, authority })
     }
 

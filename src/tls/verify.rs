@@ -10,9 +10,8 @@ use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-use super::Key;
 use super::files::Authority;
-use super::watched::Watched;
+use super::{Key, Watched};
 
 /// The certificate that this process shows.
 #[derive(Debug)]

@@ -3,13 +3,13 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use secrecy::ExposeSecret as _;
 use tempfile::NamedTempFile;
 
-use super::{Key, PATH, Read, delta, in_use, is_missing, random};
+use super::{Key, PATH, delta, in_use, is_missing, random};
 use crate::auth::{AUDIT, SigningKey};
 use crate::config::User as Options;
 
@@ -36,7 +36,7 @@ pub fn rotate(
     let fail = |problem: String| (PATH, problem);
     if is_missing(path) {
         make(path).map_err(|error| fail(format!("cannot make {}: {error}", path.display())))?;
-        let first = read(path).map_err(fail)?.keys.remove(0);
+        let first = read(path).map_err(fail)?.remove(0);
         let name = first.key.public().kid.clone();
         // A first key is the one to have, whoever gets to know its name.
         tell(&name)
@@ -70,7 +70,7 @@ fn add(
     delay: Duration,
     tell: impl FnOnce(&str) -> io::Result<()>,
 ) -> Result<String, String> {
-    let old = read(path)?.keys;
+    let old = read(path)?;
     let since = Utc::now().checked_add_signed(delta(delay));
     let since = since.ok_or("no key can begin to sign that late")?;
     let seed = hex::encode(random().map_err(|error| error.to_string())?);
@@ -118,16 +118,10 @@ fn write(file: &mut File, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-pub(super) fn modified(path: &Path) -> Option<SystemTime> {
-    fs::metadata(path).and_then(|about| about.modified()).ok()
-}
-
-pub(super) fn read(path: &Path) -> Result<Read, String> {
-    let modified = modified(path);
+pub(super) fn read(path: &Path) -> Result<Vec<Key>, String> {
     let text = fs::read_to_string(path)
         .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    let keys = parse(&text).map_err(|problem| format!("{}: {problem}", path.display()))?;
-    Ok(Read { keys, modified, looked: Instant::now(), problem: None })
+    parse(&text).map_err(|problem| format!("{}: {problem}", path.display()))
 }
 
 /// Reads keys, one a line or by comma; a line that a `#` begins is a remark. No error tells a key.

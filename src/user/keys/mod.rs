@@ -3,9 +3,9 @@
 mod file;
 
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -16,12 +16,10 @@ use crate::config::User as Options;
 use crate::contract::JwkSet;
 use crate::error::Error;
 use crate::storage::sqlite;
+use crate::watched::Watched;
 
 pub use file::rotate;
-use file::{make, modified, parse, read};
-
-/// How often the file is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+use file::{make, parse, read};
 
 /// The setting that names it.
 const PATH: &str = "user.signing_keys_path";
@@ -29,20 +27,9 @@ const PATH: &str = "user.signing_keys_path";
 /// What a process knows of its keys.
 #[derive(Debug)]
 pub(super) struct Keyring {
-    /// The file that the keys come from, where they may change.
-    file: Option<PathBuf>,
+    /// The newest first; never empty.
+    keys: Watched<Arc<[Key]>, String>,
     access_ttl: Duration,
-    read: Mutex<Read>,
-}
-
-/// The keys as they were read, the newest first; never empty.
-#[derive(Debug)]
-struct Read {
-    keys: Vec<Key>,
-    modified: Option<SystemTime>,
-    looked: Instant,
-    /// Why they could not be read again when last tried.
-    problem: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -63,18 +50,20 @@ impl Keyring {
         access_ttl: Duration,
         may_make: bool,
     ) -> Result<Self, (&'static str, String)> {
-        if let Some(keys) = given(options)? {
-            let read =
-                Mutex::new(Read { keys, modified: None, looked: Instant::now(), problem: None });
-            return Ok(Self { file: None, access_ttl, read });
-        }
         let path = &options.signing_keys_path;
+        if let Some(keys) = given(options)? {
+            let keys = Arc::<[Key]>::from(keys);
+            // They stand in no file that could change.
+            let keys = watch(None, move || Ok(keys.clone())).map_err(|problem| (PATH, problem))?;
+            return Ok(Self { keys, access_ttl });
+        }
         if may_make && is_missing(path) {
             make(path)
                 .map_err(|error| (PATH, format!("cannot make {}: {error}", path.display())))?;
         }
-        let read = read_there(path)?;
-        Ok(Self { file: Some(path.clone()), access_ttl, read: Mutex::new(read) })
+        let file = path.clone();
+        let keys = watch(Some(path), move || read(&file).map(Arc::from));
+        Ok(Self { keys: keys.map_err(|problem| unreadable(path, problem))?, access_ttl })
     }
 
     /// Looks at what stops [`Keyring::open`], and makes nothing.
@@ -88,7 +77,7 @@ impl Keyring {
             None if may_make && is_missing(path) => {
                 sqlite::check_folder(path).map_err(|problem| (PATH, problem))
             }
-            None => read_there(path).map(drop),
+            None => read(path).map(drop).map_err(|problem| unreadable(path, problem)),
         }
     }
 
@@ -97,50 +86,34 @@ impl Keyring {
     /// # Errors
     /// Never, as long as there is a key.
     pub(super) fn signing(&self) -> Result<SigningKey, Error> {
-        let read = self.current();
+        let keys = self.keys.current();
         let now = Utc::now();
-        let begun = read.keys.iter().find(|key| key.since.is_none_or(|since| since <= now));
-        let key = begun.or(read.keys.last()).map(|key| key.key.clone());
+        let begun = keys.iter().find(|key| key.since.is_none_or(|since| since <= now));
+        let key = begun.or(keys.last()).map(|key| key.key.clone());
         key.ok_or_else(|| Error::internal("there is no key to sign with"))
     }
 
     /// All keys, the newest first.
     pub(super) fn all(&self) -> Vec<SigningKey> {
-        self.current().keys.iter().map(|key| key.key.clone()).collect()
+        self.keys.current().iter().map(|key| key.key.clone()).collect()
     }
 
     /// The keys that verify tokens that may still be good, and those that will sign next.
     pub(super) fn published(&self) -> JwkSet {
-        let current = self.current();
-        let keys = in_use(&current.keys, self.access_ttl);
-        JwkSet { keys: keys.map(|key| key.key.public().clone()).collect() }
+        let keys = self.keys.current();
+        let used = in_use(&keys, self.access_ttl);
+        JwkSet { keys: used.map(|key| key.key.public().clone()).collect() }
     }
+}
 
-    /// The keys, read again when their file has changed.
-    fn current(&self) -> MutexGuard<'_, Read> {
-        let mut current = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(path) = &self.file else { return current };
-        if current.looked.elapsed() < LOOK {
-            return current;
-        }
-        current.looked = Instant::now();
-        let modified = modified(path);
-        if modified.is_some() && modified != current.modified {
-            match read(path) {
-                Ok(new) => {
-                    log::info!(target: AUDIT, event = "keys_changed"; "keys_changed: read again");
-                    *current = new;
-                }
-                Err(problem) => {
-                    if current.problem.as_ref() != Some(&problem) {
-                        log::error!("the keys stay as they are: {problem}");
-                    }
-                    current.problem = Some(problem);
-                }
-            }
-        }
-        current
-    }
+/// What `read` makes of the file at `path`.
+fn watch(
+    path: Option<&Path>,
+    read: impl Fn() -> Result<Arc<[Key]>, String> + Send + Sync + 'static,
+) -> Result<Watched<Arc<[Key]>, String>, String> {
+    let changed =
+        |_: &str| log::info!(target: AUDIT, event = "keys_changed"; "keys_changed: read again");
+    Watched::open("the keys", path.map(Path::to_owned), read, changed)
 }
 
 /// The keys of the setting, where there are any.
@@ -156,12 +129,10 @@ fn is_missing(path: &Path) -> bool {
     path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// The keys of a file that must be there.
-fn read_there(path: &Path) -> Result<Read, (&'static str, String)> {
-    read(path).map_err(|problem| {
-        let hint = "; `app keys rotate` makes it, or set user.signing_keys";
-        (PATH, format!("{problem}{}", if is_missing(path) { hint } else { "" }))
-    })
+/// The `problem` of a file that must be there.
+fn unreadable(path: &Path, problem: String) -> (&'static str, String) {
+    let hint = "; `app keys rotate` makes it, or set user.signing_keys";
+    (PATH, format!("{problem}{}", if is_missing(path) { hint } else { "" }))
 }
 
 /// Those of `keys` whose tokens may still be good. A key signs no more once the next one does.
@@ -204,9 +175,8 @@ mod tests {
     }
 
     fn ring(lines: &[String]) -> Keyring {
-        let keys = parse(&lines.join("\n")).unwrap();
-        let read = Mutex::new(Read { keys, modified: None, looked: Instant::now(), problem: None });
-        Keyring { file: None, access_ttl: TTL, read }
+        let keys = Arc::<[Key]>::from(parse(&lines.join("\n")).unwrap());
+        Keyring { keys: watch(None, move || Ok(keys.clone())).unwrap(), access_ttl: TTL }
     }
 
     #[test]
@@ -235,29 +205,23 @@ mod tests {
             fs::write(path.with_file_name(left), "half a k").unwrap();
         }
         make(&path).unwrap();
-        let first = read(&path).unwrap().keys[0].line.clone();
+        let first = read(&path).unwrap()[0].line.clone();
         make(&path).unwrap();
-        assert_eq!(read(&path).unwrap().keys[0].line, first);
+        assert_eq!(read(&path).unwrap()[0].line, first);
     }
 
     #[test]
     fn a_file_that_cannot_be_read_for_a_moment_is_read_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("signing-keys");
-        fs::write(&path, "soon").unwrap();
-        let later = SystemTime::now() + Duration::from_secs(5);
-        let touch = || fs::File::options().write(true).open(&path).unwrap().set_modified(later);
-        touch().unwrap();
-        let ring = Keyring { file: Some(path.clone()), ..ring(&[line("a", None)]) };
-        let look = || {
-            let before = Instant::now().checked_sub(LOOK).unwrap();
-            ring.read.lock().unwrap().looked = before;
-            ring.published().keys
-        };
-        let old = look();
-        fs::write(&path, line("b", None)).unwrap();
-        touch().unwrap();
-        assert_ne!(look(), old);
+        let [old, new] = ["a", "b"].map(|digit| line(digit, None));
+        fs::write(&path, &old).unwrap();
+        let file = path.clone();
+        let keys = watch(Some(&path), move || read(&file).map(Arc::from)).unwrap();
+        for (text, known) in [("soon", &old), (&new, &new)] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(keys.now()[0].line, known.trim(), "{text}");
+        }
     }
 
     #[test]

@@ -1,59 +1,63 @@
 //! What comes from files that may change.
 
+use std::fmt::{self, Display};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-use super::Problem;
 
 /// How often the files are looked at, at most.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The last that was read of some files and did work.
-pub(super) struct Watched<T> {
+pub struct Watched<T, E> {
+    what: &'static str,
     paths: Vec<PathBuf>,
-    read: Box<dyn Fn() -> Result<T, Problem> + Send + Sync>,
-    last: Mutex<Last<T>>,
+    read: Box<dyn Fn() -> Result<T, E> + Send + Sync>,
+    changed: fn(&str),
+    last: Mutex<Last<T, E>>,
 }
 
-struct Last<T> {
+struct Last<T, E> {
     value: T,
     stamps: Vec<Stamp>,
     looked: Instant,
     /// Why the files could not be read again when last tried.
-    problem: Option<Problem>,
+    problem: Option<E>,
 }
 
 /// What differs when a file has another content, or another file has its name, by way of links too: device, number,
 /// size, and when the system last saw a change of it, in seconds and nanoseconds.
 type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
-impl<T> std::fmt::Debug for Watched<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<T, E> fmt::Debug for Watched<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watched").field("paths", &self.paths).finish_non_exhaustive()
     }
 }
 
-impl<T: Clone> Watched<T> {
-    /// What `read` makes of the files at `paths`.
+impl<T: Clone, E: Display + PartialEq> Watched<T, E> {
+    /// What `read` makes of the files at `paths`; the log calls them `what`, in the plural. `changed` is told their
+    /// names when they have been read again.
     ///
     /// # Errors
     /// Those of `read`.
-    pub(super) fn read(
+    pub fn open(
+        what: &'static str,
         paths: impl IntoIterator<Item = PathBuf>,
-        read: impl Fn() -> Result<T, Problem> + Send + Sync + 'static,
-    ) -> Result<Arc<Self>, Problem> {
+        read: impl Fn() -> Result<T, E> + Send + Sync + 'static,
+        changed: fn(&str),
+    ) -> Result<Self, E> {
         let paths = paths.into_iter().collect::<Vec<_>>();
         // Before they are read: what changes meanwhile is seen the next time.
         let stamps = stamps(&paths);
         let last = Last { value: read()?, stamps, looked: Instant::now(), problem: None };
-        Ok(Arc::new(Self { paths, read: Box::new(read), last: Mutex::new(last) }))
+        Ok(Self { what, paths, read: Box::new(read), changed, last: Mutex::new(last) })
     }
 
     /// The last that did work, no more than a second old.
-    pub(super) fn current(&self) -> T {
+    pub fn current(&self) -> T {
         let mut last = self.lock();
         if last.looked.elapsed() >= LOOK {
             self.look(&mut last);
@@ -62,17 +66,17 @@ impl<T: Clone> Watched<T> {
     }
 
     /// The last that did work, looked at now.
-    pub(super) fn now(&self) -> T {
+    pub fn now(&self) -> T {
         let mut last = self.lock();
         self.look(&mut last);
         last.value.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Last<T>> {
+    fn lock(&self) -> MutexGuard<'_, Last<T, E>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look(&self, last: &mut Last<T>) {
+    fn look(&self, last: &mut Last<T, E>) {
         last.looked = Instant::now();
         let stamps = stamps(&self.paths);
         // What did not work may do so later without a change of these files, as when another one decides.
@@ -82,13 +86,13 @@ impl<T: Clone> Watched<T> {
         last.stamps = stamps;
         match (self.read)() {
             Ok(value) => {
-                log::info!("read again: {}", self.names());
+                (self.changed)(&self.names());
                 last.value = value;
                 last.problem = None;
             }
             Err(problem) => {
                 if last.problem.as_ref() != Some(&problem) {
-                    log::error!("what was read before is kept: {problem}");
+                    log::error!("{} stay as they are: {problem}", self.what);
                 }
                 last.problem = Some(problem);
             }
@@ -115,15 +119,14 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::tls::File;
 
-    fn number(path: &Path) -> Arc<Watched<u32>> {
+    fn number(path: &Path) -> Watched<u32, String> {
         let file = path.to_owned();
         let read = move || {
-            let text = fs::read_to_string(&file).map_err(|error| Problem::new(File::Key, error))?;
-            text.trim().parse().map_err(|error| Problem::new(File::Key, error))
+            let text = fs::read_to_string(&file).map_err(|error| error.to_string())?;
+            text.trim().parse::<u32>().map_err(|error| error.to_string())
         };
-        Watched::read([path.to_owned()], read).unwrap()
+        Watched::open("numbers", [path.to_owned()], read, |_| {}).unwrap()
     }
 
     #[test]
