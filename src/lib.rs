@@ -20,7 +20,7 @@
 //!
 //! Beside the arrows: [`middleware`] is what every role does with a request before and after its handler,
 //! [`auth`] knows who asks and whether they may, [`storage`] opens pools, [`limits`] counts requests and logins, [`deadline`] says when a caller stops waiting, [`server`] listens and drains over [`http1`] and [`http2`], [`tls`] has the certificates, [`role`] says what a role is, [`readiness`] what it needs,
-//! [`watched`] reads files again that change, and
+//! [`single_flight`] has one ask for many, [`watched`] reads files again that change, and
 //! [`telemetry`] is what a process says of itself. `tests/architecture.rs` holds the arrows.
 
 pub mod auth;
@@ -41,6 +41,7 @@ pub mod product;
 pub mod readiness;
 pub mod role;
 pub mod server;
+pub mod single_flight;
 pub mod storage;
 pub mod telemetry;
 pub mod tls;

@@ -15,7 +15,7 @@ use syn::{
 };
 
 /// A module of the crate, and the modules that its code may name. `node` may name every one.
-const ARROWS: [(&str, &[&str]); 22] = [
+const ARROWS: [(&str, &[&str]); 23] = [
     ("main", &["cli", "commands"]),
     ("commands", &["node", "cli", "config", "contract", "telemetry", "tls"]),
     // The roles that can be named are those of the table.
@@ -50,6 +50,7 @@ const ARROWS: [(&str, &[&str]); 22] = [
     ("role", &["auth", "config", "middleware", "peer", "readiness"]),
     ("readiness", &[]),
     ("deadline", &[]),
+    ("single_flight", &[]),
     ("tls", &["watched"]),
     ("watched", &[]),
     ("config", &[]),
@@ -65,6 +66,7 @@ const ROLE: &[&str] = &[
     "http1",
     "readiness",
     "role",
+    "single_flight",
     "storage",
     "peer",
     "watched",

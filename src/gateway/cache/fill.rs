@@ -12,12 +12,25 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, timeout_at};
 
 use super::client::{Client, remove_conditions};
-use super::flights::{Flight, Landing};
 use super::freshness::Freshness;
 use super::stored::{Confirmed, Stored, settle};
 use super::{Cache, labelled, status};
 use crate::error::{Error, Kind};
 use crate::peer::{Body, Context, Headers, PeerError, Reply, Request};
+use crate::single_flight;
+
+/// How a flight ended.
+#[derive(Clone, Debug)]
+pub(super) enum Landing {
+    /// With an answer for all whom it suits.
+    Stored(Arc<Stored>),
+    /// With an answer for one.
+    Passed,
+    /// Without an answer.
+    Failed(Arc<Error>),
+}
+
+type Flight = single_flight::Flight<Vec<u8>, Landing>;
 
 /// A request that the cache cannot answer by itself.
 pub(super) struct Miss {

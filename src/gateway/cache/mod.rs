@@ -12,7 +12,6 @@
 mod client;
 mod directives;
 mod fill;
-mod flights;
 mod freshness;
 mod stored;
 #[cfg(test)]
@@ -26,13 +25,13 @@ use std::time::Duration;
 use actix_web::http::header::{AUTHORIZATION, CONTENT_LOCATION, HOST, HeaderValue, LOCATION};
 use actix_web::http::{Method, Uri};
 use moka::sync::Cache as Moka;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::error::{Error, Kind};
 use crate::peer::{Context, Headers, Reply, Request};
+use crate::single_flight::{Flights, Turn};
 use client::Client;
-use fill::Miss;
-use flights::{Flights, Landing, Turn, Waited};
+use fill::{Landing, Miss};
 use stored::{CACHE_STATUS, Fit, Stored};
 
 /// The longest that one waits for what another asks.
@@ -56,7 +55,8 @@ pub(super) struct Cache(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     entries: Moka<String, Variants>,
-    flights: Flights,
+    /// Those under way, by where they meet; see [`Cache::place`].
+    flights: Flights<Vec<u8>, Landing>,
     passing: Moka<u64, ()>,
     writes: [AtomicU64; STRIPES],
     hasher: RandomState,
@@ -160,17 +160,17 @@ impl Cache {
                     return self.fill(miss, request, fetch).await;
                 }
             };
-            match ticket.wait(limit).await {
-                Waited::Landed(Landing::Stored(stored)) if stored.matches(&request.headers) => {
+            match timeout_at(limit, ticket.wait()).await {
+                Ok(Some(Landing::Stored(stored))) if stored.matches(&request.headers) => {
                     let status = HeaderValue::from_static("shop; fwd=miss; collapsed");
                     return Ok(stored.reply(&client, status));
                 }
-                Waited::Landed(Landing::Failed(error)) => return Err(Error::shared(&error)),
-                Waited::Landed(Landing::Passed) | Waited::Impatient => {
+                Ok(Some(Landing::Failed(error))) => return Err(Error::shared(&error)),
+                Ok(Some(Landing::Passed)) | Err(_) => {
                     return self.fill(Miss::new(key, client, None), request, fetch).await;
                 }
                 // Another variant, or nothing.
-                Waited::Landed(Landing::Stored(_)) | Waited::Lost => {}
+                Ok(Some(Landing::Stored(_)) | None) => {}
             }
         }
     }

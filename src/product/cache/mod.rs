@@ -16,27 +16,24 @@ mod generation;
 mod memory;
 mod redis;
 
-use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use moka::future::Cache as Moka;
 use tokio::time::{Instant, sleep, timeout};
 
 pub(super) use entry::{Entry, Key};
 
 use crate::config::{CacheUrl, Product as Options};
 use crate::error::{Error, Kind};
+use crate::single_flight::{Flights, Turn as Boarded};
 use entry::{Found, Stored};
 
 /// How long a process that fills a place keeps the others from doing the same.
 const LOCK: Duration = Duration::from_secs(2);
 /// How often the others look whether the place is filled.
 const LOOK: Duration = Duration::from_millis(10);
-/// How long an answer is kept for callers that were about to wait for it.
-const FLIGHT: Duration = Duration::from_secs(5);
 
 /// How long a caller waits for the store while there is an answer that may be too old; and how long nobody waits after
 /// one has waited in vain.
@@ -57,8 +54,8 @@ pub(super) struct Shared {
     memory: memory::Entries,
     /// The server, where answers are on one.
     link: Option<Arc<redis::Link>>,
-    flights: Moka<(Generation, Key), Stored>,
-    refreshing: Arc<Mutex<HashSet<Key>>>,
+    flights: Flights<(Generation, Key), Result<Stored, Arc<Error>>>,
+    refreshing: Flights<Key, ()>,
     writes: Arc<AtomicU64>,
     /// When a caller waited in vain for the store last.
     in_vain: Arc<Mutex<Option<Instant>>>,
@@ -102,8 +99,8 @@ impl Shared {
                 CacheUrl::Memory => None,
                 CacheUrl::Redis(url) => Some(Arc::new(redis::Link::new(url, options))),
             },
-            flights: Moka::builder().max_capacity(10_000).time_to_live(FLIGHT).build(),
-            refreshing: Arc::default(),
+            flights: Flights::default(),
+            refreshing: Flights::default(),
             writes: Arc::default(),
             in_vain: Arc::default(),
             options: options.clone(),
@@ -262,24 +259,28 @@ impl Cache {
         L: FnOnce() -> F + 'static,
         F: Future<Output = Result<Option<Entry>, Error>> + 'static,
     {
-        let place = (generation, key);
-        let flight = self.shared.flights.entry(place).or_try_insert_with(async {
+        loop {
+            let flight = match self.shared.flights.board((generation, key)) {
+                Boarded::Ours(flight) => flight,
+                Boarded::Theirs(ticket) => match ticket.wait().await {
+                    Some(landed) => return landed.map_err(|error| Error::shared(&error)),
+                    None => continue,
+                },
+            };
             let cache = self.clone();
             // By itself: a caller that leaves must not take along what others wait for.
             let flown = actix_rt::spawn(async move {
-                match cache.turn(generation, &key).await {
+                let landed = match cache.turn(generation, &key).await {
                     Turn::Filled(stored) => Ok(stored),
                     Turn::Ours(lock) => cache.load(generation, key, load, lock).await,
-                }
+                };
+                let landed = landed.map_err(Arc::new);
+                flight.land(landed.clone());
+                landed
             });
-            flown.await.unwrap_or_else(|error| Err(Error::internal(error)))
-        });
-        let landed = flight.await.map_err(|error| Error::shared(&error))?;
-        if landed.is_fresh() {
-            // Whoever began the flight ends it: the place itself has the answer from now on.
-            self.shared.flights.invalidate(&place).await;
+            let landed = flown.await.map_err(Error::internal)?;
+            return landed.map_err(|error| Error::shared(&error));
         }
-        Ok(landed.into_value())
     }
 
     /// Asks the store and fills the place; lets others have a try, where they wait for a `lock` of ours.
@@ -349,12 +350,11 @@ impl Cache {
         L: FnOnce() -> F + 'static,
         F: Future<Output = Result<Option<Entry>, Error>> + 'static,
     {
-        let refreshing = self.shared.refreshing.clone();
-        if !refreshing.lock().unwrap_or_else(PoisonError::into_inner).insert(key) {
-            return;
-        }
+        let Boarded::Ours(flight) = self.shared.refreshing.board(key) else { return };
         let cache = self.clone();
-        let asking = actix_rt::spawn(async move {
+        actix_rt::spawn(async move {
+            // However this ends, another may follow.
+            let _flight = flight;
             let lock = match (&cache.redis, generation) {
                 (Some(redis), Generation::Known(token)) if redis.lock(&key, token, LOCK).await => {
                     Lock::Held
@@ -371,11 +371,6 @@ impl Cache {
                 // Not again at once: the store is likely away.
                 sleep(LOOK * 20).await;
             }
-        });
-        actix_rt::spawn(async move {
-            // However that ends.
-            let _ = asking.await;
-            refreshing.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
         });
     }
 }
