@@ -140,9 +140,16 @@ mod tests {
         let control = |value| kept(&[], &[("cache-control", value)]);
         assert_eq!(control("max-age=60"), Some(60));
         assert_eq!(control("max-age=60, s-maxage=5"), Some(5));
-        for no in
-            ["", "public", "no-store, max-age=60", "private, max-age=60", "max-age=0", "no-cache"]
-        {
+        for no in [
+            "",
+            "public",
+            "no-store, max-age=60",
+            "NO-STORE, max-age=60",
+            "private, max-age=60",
+            "Private, max-age=60",
+            "max-age=0",
+            "no-cache",
+        ] {
             assert_eq!(control(no), None, "{no}");
         }
         assert_eq!(kept(&[], &[("etag", "\"7\"")]), None);

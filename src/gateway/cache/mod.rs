@@ -8,6 +8,11 @@
 //! However many ask for what is missing, one of them asks the origin, and the others wait for its answer for a
 //! moment. When it turns out to be for that one alone, they go by themselves, and so do all who come in the next
 //! seconds.
+//!
+//! The rules are written here. The crate `http-cache-semantics` 3.0.0 answers worse: it knows directives in lower case
+//! only, so that `NO-STORE` and `Private` are kept; it keeps `public` answers with Set-Cookie, and those that vary by
+//! `accept, *`; of several lines of Age or Expires it reads the first, and takes one that is unreadable for new; it
+//! drops what a 304 adds. It has no stale-while-revalidate, and a hit would copy both heads into its maps.
 
 mod client;
 mod directives;
