@@ -11,7 +11,7 @@ use utoipa::openapi::OpenApi;
 use crate::auth::{Mode, Verifier};
 use crate::config::{PeerUrl, SettingError, Settings};
 use crate::middleware::{Edge, RoleService};
-use crate::peer::Peer;
+use crate::peer::{Endpoint, Peer, State};
 use crate::readiness::Check;
 
 /// A role: what it is called, what it needs, and what it does. A process has one value of it, of which every worker thread
@@ -108,8 +108,10 @@ pub struct Parts {
 pub struct Surroundings {
     /// What is done with each request before and after its handler.
     pub edge: Edge,
-    /// The roles that it asks, by name.
-    pub peers: Vec<(&'static str, Peer)>,
+    /// Where the roles are that it asks, by name.
+    pub endpoints: Vec<(&'static str, Endpoint)>,
+    /// What is known of roles that are asked, by name.
+    pub calls: Arc<[(&'static str, Arc<State>)]>,
     /// Adds the route by which it tells other roles how it is.
     pub health: Box<dyn FnOnce(&mut ServiceConfig)>,
     /// The settings.
@@ -133,7 +135,11 @@ impl Surroundings {
     /// # Panics
     /// When the role does not say that it asks it.
     pub fn peer(&self, name: &str) -> Peer {
-        let peer = self.peers.iter().find(|(known, _)| *known == name);
-        peer.map(|(_, peer)| peer.clone()).unwrap_or_else(|| unreachable!("{name} is not asked"))
+        let endpoint = self.endpoints.iter().find(|(known, _)| *known == name);
+        let calls = self.calls.iter().find(|(known, _)| *known == name);
+        let peer = calls
+            .zip(endpoint)
+            .map(|((_, calls), (_, endpoint))| Peer::new(calls.clone(), [endpoint.clone()]));
+        peer.unwrap_or_else(|| unreachable!("{name} is not asked"))
     }
 }

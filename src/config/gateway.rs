@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::cors::{List, Origins};
 use super::limits::Limits;
-use super::resilience::{Resilience, ResiliencePatch};
+use super::resilience::Resilience;
 use super::route::{HostName, ResponseHeaders, Strip};
 use super::values::{
     CacheUrl, Methods, Networks, PeerUrls, between, file, optional, optional_between, within,
@@ -67,7 +67,7 @@ pub struct Gateway {
     pub cache_entry_limit: usize,
     /// Whether answers are compressed.
     pub compress: bool,
-    /// What is done when an upstream fails, is slow or has too much to do.
+    /// What is done when an upstream fails, is slow or has too much to do: `[resilience]`, unless it says otherwise.
     pub resilience: Resilience,
     /// `[gateway.routes.NAME]`
     pub routes: BTreeMap<String, Route>,
@@ -137,17 +137,18 @@ pub enum Tokens {
 }
 
 /// `[gateway.upstreams.NAME]`: who answers.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Upstream {
     /// The addresses; none is the role of that name.
+    #[serde(default)]
     pub urls: PeerUrls,
     /// What they are asked for as Host; nothing is what the client asked for.
-    #[serde(deserialize_with = "optional")]
+    #[serde(default, deserialize_with = "optional")]
     pub host: Option<HostName>,
     /// How long an answer that has begun may pause; nothing is `transport.read_timeout`.
-    #[serde(deserialize_with = "optional_between::<_, 10, 86_400_000>")]
+    #[serde(default, deserialize_with = "optional_between::<_, 10, 86_400_000>")]
     pub read_timeout: Option<Duration>,
-    /// What is otherwise than for all upstreams when it fails.
-    pub resilience: ResiliencePatch,
+    /// What is done when it fails: `[gateway.resilience]`, unless it says otherwise.
+    pub resilience: Resilience,
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use config::{Config, ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
 
-use super::{Settings, environment, files, redact};
+use super::{Settings, environment, files, redact, resilience};
 
 /// The route and the upstream that list every key there is for one.
 const ROUTE: &str = "gateway.routes.auth.";
@@ -82,6 +82,14 @@ impl Effective {
         self.0.get(key).map_or("not set", |(_, origin)| origin.as_str())
     }
 
+    /// The key that says what holds for `key`: itself, or one that it refines.
+    fn source(&self, key: &str) -> String {
+        match resilience::refines(key) {
+            Some(base) if !self.0.contains_key(key) => self.source(&base),
+            _ => key.to_owned(),
+        }
+    }
+
     /// The keys whose values are not the same in `other`.
     pub fn differences<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a str> {
         let value = |all: &'a Self, key: &str| all.0.get(key).map(|(value, _)| value);
@@ -137,14 +145,17 @@ pub fn load(sources: &Sources) -> Result<(Settings, Effective), Error> {
         builder = builder.add_source(assignment.checked(&known)?);
     }
     let merged = builder.build().map_err(unreadable)?;
-    let effective = leaves(&collect(&merged)?);
+    let mut merged = collect(&merged)?;
+    let effective = leaves(&merged);
     for (key, (_, origin)) in &effective {
-        if !known.contains_key(template(key).as_ref()) && !is_header(key) {
+        let is_known = known.contains_key(template(key).as_ref()) && is_of_peer(key, &known);
+        if !is_known && !is_header(key) {
             return Err(no_such(key, origin, &known));
         }
     }
     let effective = Effective(effective);
-    let settings = merged.try_deserialize::<Settings>();
+    resilience::complete(&mut merged);
+    let settings = Value::new(None, merged).try_deserialize::<Settings>();
     let settings = settings.map_err(|error| invalid(error, &effective))?;
     settings.check(&effective)?;
     Ok((settings, effective))
@@ -156,11 +167,19 @@ fn template(key: &str) -> Cow<'_, str> {
     if let Some(field) = named("gateway.routes.") {
         return format!("{ROUTE}{field}").into();
     }
+    if let Some(base) = resilience::refines(key) {
+        return template(&base).into_owned().into();
+    }
     match named("gateway.upstreams.") {
-        Some(field) if field.starts_with("resilience.") => format!("gateway.{field}").into(),
         Some(field) => format!("{UPSTREAM}{field}").into(),
         None => key.into(),
     }
+}
+
+/// Whether the role that `key` is about is one that can be asked, where it is about one.
+fn is_of_peer(key: &str, known: &Leaves) -> bool {
+    let named = key.strip_prefix("peers.resilience.").and_then(|rest| rest.split_once('.'));
+    named.is_none_or(|(peer, _)| known.contains_key(&format!("peers.{peer}")))
 }
 
 /// Whether `key` is a header of a route's answers, which may be any.
@@ -256,9 +275,12 @@ fn unreadable(error: ConfigError) -> Error {
 /// Turns what serde says into a line that begins with the key and says where the value came from.
 fn invalid(error: ConfigError, effective: &Effective) -> Error {
     match error {
-        ConfigError::At { error, key: Some(key), .. } => effective.blame(&key, error),
+        ConfigError::At { error, key: Some(key), .. } => {
+            effective.blame(&effective.source(&key), error)
+        }
         // What was found is told as it was set: the library may have changed it.
         ConfigError::Type { expected, key: Some(key), .. } => {
+            let key = effective.source(&key);
             let value = effective.0.get(&key).map(|(value, _)| redact::quote(value));
             let value = value.unwrap_or_else(|| "a table".into());
             Error::new(&*key, format!("{value} is not {expected}"), effective.origin(&key))

@@ -18,6 +18,7 @@ mod resilience;
 mod route;
 mod values;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,7 +31,7 @@ pub use gateway::{Gateway, Route, Tokens, Upstream};
 pub use layers::{Effective, Error, SettingError, Sources, load};
 pub use limits::{Limit, Limits, Scope};
 pub use redact::{hide, hide_password};
-pub use resilience::{Resilience, ResiliencePatch};
+pub use resilience::Resilience;
 pub use route::{HostName, ResponseHeaders, Strip};
 pub use values::{
     AuthMode, CacheUrl, CertificateNames, DocumentUrl, LogFormat, Methods, Networks, PeerUrl,
@@ -48,6 +49,8 @@ pub struct Settings {
     pub log: Log,
     /// How roles call each other.
     pub transport: Transport,
+    /// What a caller does when another role fails, is slow or has too much to do.
+    pub resilience: Resilience,
     /// Where roles outside this process are.
     pub peers: Peers,
     /// How roles of different processes know each other.
@@ -154,6 +157,8 @@ pub struct Peers {
     /// The product role's base URL, unless it runs in this process.
     #[serde(deserialize_with = "optional")]
     pub product: Option<PeerUrl>,
+    /// `[peers.resilience.NAME]`: what is otherwise for one role, here or elsewhere.
+    pub resilience: BTreeMap<String, Resilience>,
 }
 
 /// `[mtls]`: the three files together, or none of them.

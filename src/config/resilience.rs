@@ -1,16 +1,20 @@
-//! What the gateway does when an upstream fails, is slow or has too much to do.
+//! What a caller does when another role or an upstream fails, is slow or has too much to do.
+//!
+//! A table of these keys may refine another one, from which it has what it does not say itself; [`refines`] says which.
 
 use std::time::Duration;
 
+use config::{Map, Value, ValueKind};
 use serde::Deserialize;
 
-use super::values::{between, maybe_between, maybe_within, within};
+use super::values::{between, within};
 
-/// `[gateway.resilience]`: what holds for every upstream that does not say otherwise.
+/// `[resilience]`, and what refines it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resilience {
-    /// How long one attempt may take until the head of the answer is there; the request's deadline bounds them all.
+    /// How long one attempt may take until the head of the answer is there, or as long as its caller waits at all, where
+    /// that is less; the request's deadline bounds them all.
     #[serde(deserialize_with = "between::<_, 1, 600_000>")]
     pub response_timeout: Duration,
     /// How often a request is tried again, where that is safe.
@@ -29,6 +33,9 @@ pub struct Resilience {
     /// The requests that it takes to say so.
     #[serde(deserialize_with = "within::<_, _, 1, 1000000>")]
     pub breaker_volume: u32,
+    /// The failures in a row from which on nothing more is sent either; 0 is never.
+    #[serde(deserialize_with = "within::<_, _, 0, 1000000>")]
+    pub breaker_consecutive: u32,
     /// How far back they are counted.
     #[serde(deserialize_with = "between::<_, 1_000, 600_000>")]
     pub breaker_window: Duration,
@@ -55,103 +62,117 @@ pub struct Resilience {
     pub eject_pause: Duration,
 }
 
-/// The same keys for one upstream, each of which may be left out.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[expect(missing_docs, reason = "Resilience has them, key by key")]
-pub struct ResiliencePatch {
-    #[serde(deserialize_with = "maybe_between::<_, 1, 600_000>")]
-    pub response_timeout: Option<Duration>,
-    #[serde(deserialize_with = "maybe_within::<_, _, 0, 10>")]
-    pub retries: Option<u32>,
-    #[serde(deserialize_with = "maybe_between::<_, 0, 10_000>")]
-    pub retry_backoff: Option<Duration>,
-    #[serde(deserialize_with = "maybe_within::<_, _, 0, 100>")]
-    pub retry_budget: Option<u32>,
-    #[serde(deserialize_with = "maybe_within::<_, _, 0, 100>")]
-    pub breaker_failures: Option<u32>,
-    #[serde(deserialize_with = "maybe_within::<_, _, 1, 1000000>")]
-    pub breaker_volume: Option<u32>,
-    #[serde(deserialize_with = "maybe_between::<_, 1_000, 600_000>")]
-    pub breaker_window: Option<Duration>,
-    #[serde(deserialize_with = "maybe_between::<_, 100, 600_000>")]
-    pub breaker_pause: Option<Duration>,
-    #[serde(deserialize_with = "maybe_within::<_, _, 1, 1000>")]
-    pub breaker_trials: Option<u32>,
-    #[serde(deserialize_with = "maybe_within::<_, _, 1, 1000000>")]
-    pub concurrency: Option<usize>,
-    #[serde(deserialize_with = "maybe_within::<_, _, 0, 1000000>")]
-    pub queue: Option<usize>,
-    #[serde(deserialize_with = "maybe_between::<_, 1, 60_000>")]
-    pub queue_timeout: Option<Duration>,
-    #[serde(deserialize_with = "maybe_within::<_, _, 0, 1000>")]
-    pub eject_failures: Option<u32>,
-    #[serde(deserialize_with = "maybe_between::<_, 100, 600_000>")]
-    pub eject_pause: Option<Duration>,
+/// The key from which `key` has its value where it is not set itself; nothing for a key of no table that refines another.
+pub(super) fn refines(key: &str) -> Option<String> {
+    let base = |field: &str| format!("resilience.{field}");
+    if let Some(field) = key.strip_prefix("gateway.resilience.") {
+        return Some(base(field));
+    }
+    if let Some(peer) = key.strip_prefix("peers.resilience.") {
+        return peer.split_once('.').map(|(_, field)| base(field));
+    }
+    let (_, field) = key.strip_prefix("gateway.upstreams.")?.split_once('.')?;
+    Some(format!("gateway.{field}")).filter(|key| key.starts_with("gateway.resilience."))
 }
 
-impl ResiliencePatch {
-    /// What holds for the upstream: what stands here, and else what stands in `base`.
-    pub fn over(&self, base: &Resilience) -> Resilience {
-        Resilience {
-            response_timeout: self.response_timeout.unwrap_or(base.response_timeout),
-            retries: self.retries.unwrap_or(base.retries),
-            retry_backoff: self.retry_backoff.unwrap_or(base.retry_backoff),
-            retry_budget: self.retry_budget.unwrap_or(base.retry_budget),
-            breaker_failures: self.breaker_failures.unwrap_or(base.breaker_failures),
-            breaker_volume: self.breaker_volume.unwrap_or(base.breaker_volume),
-            breaker_window: self.breaker_window.unwrap_or(base.breaker_window),
-            breaker_pause: self.breaker_pause.unwrap_or(base.breaker_pause),
-            breaker_trials: self.breaker_trials.unwrap_or(base.breaker_trials),
-            concurrency: self.concurrency.unwrap_or(base.concurrency),
-            queue: self.queue.unwrap_or(base.queue),
-            queue_timeout: self.queue_timeout.unwrap_or(base.queue_timeout),
-            eject_failures: self.eject_failures.unwrap_or(base.eject_failures),
-            eject_pause: self.eject_pause.unwrap_or(base.eject_pause),
-        }
+/// Completes the tables of `root` that refine another one. There are nothing but tables where [`refines`] says so.
+pub(super) fn complete(root: &mut Map<String, Value>) -> Option<()> {
+    let base = table(root, "resilience")?.clone();
+    let of_peers = table(table(root, "peers")?, "resilience")?;
+    of_peers.values_mut().filter_map(as_table).for_each(|peer| refine(peer, &base));
+    let gateway = table(root, "gateway")?;
+    refine(table(gateway, "resilience")?, &base);
+    let base = table(gateway, "resilience")?.clone();
+    for upstream in table(gateway, "upstreams")?.values_mut().filter_map(as_table) {
+        refine(table(upstream, "resilience")?, &base);
+    }
+    Some(())
+}
+
+fn refine(table: &mut Map<String, Value>, base: &Map<String, Value>) {
+    for (key, value) in base {
+        table.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+}
+
+/// The table `name` in `parent`, made where it is missing.
+fn table<'a>(parent: &'a mut Map<String, Value>, name: &str) -> Option<&'a mut Map<String, Value>> {
+    let empty = || Value::new(None, ValueKind::Table(Map::new()));
+    as_table(parent.entry(name.to_owned()).or_insert_with(empty))
+}
+
+fn as_table(value: &mut Value) -> Option<&mut Map<String, Value>> {
+    match &mut value.kind {
+        ValueKind::Table(table) => Some(table),
+        _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Error, Settings, Sources, load};
 
-    #[test]
-    fn an_upstream_says_otherwise_key_by_key() {
-        let base = crate::config::load(&crate::config::Sources::default()).unwrap().0;
-        let base = base.gateway.resilience;
-        let patch = r#"{"retries": 0, "eject_pause": "1m"}"#;
-        let patch: ResiliencePatch = serde_json::from_str(patch).unwrap();
-        let merged = patch.over(&base);
-        assert_eq!((merged.retries, merged.eject_pause), (0, Duration::from_secs(60)));
-        assert_eq!(merged.concurrency, base.concurrency);
+    fn with(overrides: &[(&str, &str)]) -> Result<Settings, Error> {
+        let overrides = overrides.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        // A folder without files: the tests run where ./config is the built-in one.
+        let directory = Some(std::env::temp_dir());
+        load(&Sources { directory, overrides, ..Sources::default() }).map(|(settings, _)| settings)
     }
 
     #[test]
-    fn every_key_can_be_said_for_one_upstream() {
-        let base = include_str!("../../config/gateway.toml");
-        let base = base.split_once("[gateway.resilience]").unwrap().1;
-        let keys = base.lines().filter_map(|line| line.split_once(" = "));
-        let keys = keys.filter(|(key, _)| !key.starts_with('#')).collect::<Vec<_>>();
-        assert!(keys.len() >= 14, "{keys:?}");
-        for (key, value) in keys {
-            let patch = format!("{{{key:?}: {value}}}");
-            let patch = serde_json::from_str::<ResiliencePatch>(&patch);
-            assert!(patch.is_ok(), "{key}: {patch:?}");
+    fn a_table_says_otherwise_key_by_key() {
+        let settings = with(&[
+            ("resilience.retries", "7"),
+            ("resilience.queue", "8"),
+            ("gateway.resilience.queue", "9"),
+            ("gateway.upstreams.user.resilience.retries", "0"),
+            ("gateway.upstreams.help.urls", "http://127.0.0.1:1"),
+            ("peers.resilience.product.eject_pause", "1m"),
+        ]);
+        let settings = settings.unwrap();
+        let said = |of: &Resilience| (of.retries, of.queue, of.eject_pause.as_secs());
+        let (gateway, peers) = (&settings.gateway, &settings.peers);
+        assert_eq!(said(&settings.resilience), (7, 8, 10));
+        assert_eq!(said(&gateway.resilience), (7, 9, 10));
+        assert_eq!(said(&gateway.upstreams["user"].resilience), (0, 9, 10));
+        assert_eq!(said(&gateway.upstreams["help"].resilience), (7, 9, 10));
+        assert_eq!(said(&peers.resilience["product"]), (7, 8, 60));
+    }
+
+    #[test]
+    fn calls_between_roles_give_up_sooner_than_the_gateway_does() {
+        let settings = with(&[]).unwrap();
+        let said = |of: &Resilience| (of.breaker_consecutive, of.breaker_pause.as_secs());
+        assert_eq!(said(&settings.resilience), (10, 2));
+        assert_eq!(said(&settings.gateway.resilience), (0, 5));
+    }
+
+    #[test]
+    fn bad_values_are_refused_wherever_they_are_said() {
+        let tables = [
+            "resilience",
+            "gateway.resilience",
+            "gateway.upstreams.user.resilience",
+            "peers.resilience.user",
+        ];
+        for table in tables {
+            for (field, value) in [
+                ("retries", "11"),
+                ("response_timeout", "0s"),
+                ("breaker_failures", "101"),
+                ("breaker_window", "soon"),
+                ("concurrency", "0"),
+                ("retry", "1"),
+            ] {
+                let key = format!("{table}.{field}");
+                let line = with(&[(&key, value)]).unwrap_err().to_string();
+                assert!(line.starts_with(&format!("{key}: ")), "{line}");
+                assert!(line.ends_with(&format!("(--set {key})")), "{line}");
+            }
         }
-    }
-
-    #[test]
-    fn bad_values_are_refused_for_one_upstream_too() {
-        for bad in [
-            r#"{"retries": 11}"#,
-            r#"{"response_timeout": "0s"}"#,
-            r#"{"breaker_failures": 101}"#,
-            r#"{"breaker_window": "soon"}"#,
-            r#"{"concurrency": 0}"#,
-            r#"{"retry": 1}"#,
-        ] {
-            assert!(serde_json::from_str::<ResiliencePatch>(bad).is_err(), "{bad}");
+        for key in ["peers.resilience.nobody.retries", "peers.resilience.retries"] {
+            assert!(with(&[(key, "1")]).unwrap_err().to_string().starts_with(key), "{key}");
         }
     }
 }

@@ -164,27 +164,6 @@ fn distance(a: &str, b: &str) -> usize {
     rows[a.len()][b.len()]
 }
 
-/// A duration from `MIN` to `MAX` milliseconds, for a key that may be left out.
-pub(super) fn maybe_between<'de, D, const MIN: u64, const MAX: u64>(
-    input: D,
-) -> Result<Option<Duration>, D::Error>
-where
-    D: Deserializer<'de>,
-{
-    between::<D, MIN, MAX>(input).map(Some)
-}
-
-/// A whole number from `MIN` to `MAX`, for a key that may be left out.
-pub(super) fn maybe_within<'de, D, T, const MIN: u64, const MAX: u64>(
-    input: D,
-) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: TryFrom<u64>,
-{
-    within::<D, T, MIN, MAX>(input).map(Some)
-}
-
 /// The empty string is an unset value.
 pub(super) fn optional<'de, D, T>(input: D) -> Result<Option<T>, D::Error>
 where

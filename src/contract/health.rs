@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::get;
+use super::{asking, read};
 use crate::error::Error;
-use crate::peer::{Context, Peer};
+use crate::peer::{Context, Endpoint};
 
 /// What a role says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -20,10 +20,10 @@ pub struct Health {
 pub const PATH: &str = "/internal/health";
 const LIMIT: usize = 64 * 1024;
 
-/// Asks the role behind `peer` how it is.
+/// Asks the role at `endpoint` how it is, whatever breakers say.
 ///
 /// # Errors
 /// Why it gave no answer.
-pub async fn health(peer: &Peer, context: &Context) -> Result<Health, Error> {
-    get(peer, PATH, LIMIT, context).await
+pub async fn health(endpoint: &Endpoint, context: &Context) -> Result<Health, Error> {
+    read(endpoint.send(asking(PATH)?, context).await?, LIMIT).await
 }

@@ -16,7 +16,7 @@ use serde::Serializer;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Kind};
-use crate::peer::{Context, Peer, Request};
+use crate::peer::{Context, Peer, Reply, Request};
 
 /// A point in time to the microsecond, which is what every store keeps; RFC 3339 in UTC outside.
 pub type Timestamp = DateTime<Utc>;
@@ -41,8 +41,14 @@ async fn get<T: DeserializeOwned>(
     limit: usize,
     context: &Context,
 ) -> Result<T, Error> {
-    let target = target.parse::<Uri>().map_err(Error::internal)?;
-    let reply = peer.send(Request::new(Method::GET, target), context).await?;
+    read(peer.send(asking(target)?, context).await?, limit).await
+}
+
+fn asking(target: &str) -> Result<Request, Error> {
+    Ok(Request::new(Method::GET, target.parse::<Uri>().map_err(Error::internal)?))
+}
+
+async fn read<T: DeserializeOwned>(reply: Reply, limit: usize) -> Result<T, Error> {
     let reply = reply.into_success().await?;
     let body = reply.body.read(limit).await.map_err(Error::internal)?;
     serde_json::from_slice(&body).map_err(|error| {

@@ -12,13 +12,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::contract::{Health, health};
-use crate::peer::{Context, Peer};
+use crate::peer::{Context, Endpoint};
 
 /// How long a role may take to say how it is.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The roles behind the gateway, by name.
-pub(super) struct Roles(pub(super) Vec<(&'static str, Peer)>);
+pub(super) struct Roles(pub(super) Vec<(&'static str, Endpoint)>);
 
 /// What `/health` says in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -55,7 +55,7 @@ struct Shop {
 )]
 pub(super) async fn show(roles: Data<Roles>, context: Context) -> impl Responder {
     let context = context.within(PATIENCE);
-    let answers = join_all(roles.0.iter().map(|(_, peer)| health(peer, &context))).await;
+    let answers = join_all(roles.0.iter().map(|(_, role)| health(role, &context))).await;
     let answers = answers.into_iter().map(|answer| answer.unwrap_or_else(|_| away()));
     let answers = answers.collect::<Vec<_>>();
     let overall = overall(&answers);

@@ -11,7 +11,6 @@ mod prefix;
 mod proxy;
 mod rewrite;
 mod table;
-pub mod upstream;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -30,7 +29,7 @@ use crate::auth::{Mode, anyone, public};
 use crate::config::{self, Networks, Origins, SettingError, Settings};
 use crate::limits::Counts;
 use crate::middleware::{self, Edge, HeadLimit, Path, RoleService, SecurityHeaders, cors, path};
-use crate::peer::Trusted;
+use crate::peer::{Report, Trusted};
 use crate::readiness::Check;
 use crate::role::{Parts, Role, Surroundings};
 use docs::Docs;
@@ -38,8 +37,6 @@ use health::Roles;
 use plan::Plan;
 use proxy::{Proxy, miss};
 use table::Tables;
-
-use upstream::Report;
 
 /// The role, as far as a process has one of it; cheap to clone. Each worker thread takes its [`Gateway::app`].
 #[derive(Clone, Debug)]
@@ -94,7 +91,7 @@ impl Role for Gateway {
     }
 
     fn app(self, surroundings: Surroundings) -> App<impl RoleService + use<>> {
-        let Surroundings { edge, peers, settings, tls, .. } = surroundings;
+        let Surroundings { edge, endpoints, settings, tls, .. } = surroundings;
         let options = &settings.gateway;
         let edge = Edge {
             head_limit: HeadLimit::of_clients(settings.server.header_limit),
@@ -104,7 +101,7 @@ impl Role for Gateway {
             ..edge
         };
         let proxy = Rc::new(Proxy {
-            tables: Tables::new(self.clone(), peers.clone(), settings.transport.clone(), tls),
+            tables: Tables::new(self.clone(), endpoints.clone(), settings.transport.clone(), tls),
             limiter: self.counts.limiter(),
             own: paths().iter().map(Path::pattern).collect(),
             compress: self.compress,
@@ -112,7 +109,7 @@ impl Role for Gateway {
             trusted_proxies: self.trusted_proxies,
             bounds: edge.bounds(),
         });
-        let roles = Data::new(Roles(peers));
+        let roles = Data::new(Roles(endpoints));
         edge.app_behind(proxy, |routes| configure(routes, roles, self.docs))
     }
 

@@ -10,11 +10,11 @@ use rustls::ClientConfig;
 use super::cache::Cache;
 use super::path::{is_below, is_plain, not_plain};
 use super::rewrite::Rewrite;
-use super::upstream::State;
 use crate::auth::{Rule, admin, anyone, public, signed_in};
 use crate::config::{self, PeerUrl, Resilience, Route as Options, Tokens};
 use crate::limits::Policies;
 use crate::middleware::{Bounds, METHODS};
+use crate::peer::State;
 
 /// How long a connection may go on with another protocol where nothing is said.
 const UPGRADE: Duration = Duration::from_secs(3600);
@@ -76,7 +76,7 @@ impl Upstream {
         if addresses.is_empty() {
             addresses.push(name.to_owned());
         }
-        let state = Arc::new(State::new(name, addresses, options.clone()));
+        let state = Arc::new(State::new("gateway", name, addresses, options.clone()));
         Self { name: name.to_owned(), urls, options, state }
     }
 
@@ -156,9 +156,8 @@ impl Plan {
                 "{name:?} is no role ({roles}), and gateway.upstreams.{name}.urls names no address"
             ));
         }
-        let base = &options.resilience;
-        let resilience = known.map_or_else(|| base.clone(), |known| known.resilience.over(base));
-        self.upstreams.push(Upstream::new(name, urls, resilience));
+        let resilience = known.map_or(&options.resilience, |known| &known.resilience);
+        self.upstreams.push(Upstream::new(name, urls, resilience.clone()));
         Ok(self.upstreams.len() - 1)
     }
 

@@ -191,13 +191,13 @@ impl Proxy {
             let (way, kept) = (routed.clone(), context.clone());
             let fetch = async move |mut request| {
                 turn(way.route(), &mut request)?;
-                way.upstream().send(request, &kept).await
+                Ok(way.upstream().send(request, &kept).await?)
             };
             // Boxed, as what is rare is all along the way: what is common does not carry it.
             Box::pin(routed.table.plan.answers.through(onward, context, fetch)).await
         } else {
             turn(routed.route(), &mut onward)?;
-            routed.upstream().send(onward, context).await
+            routed.upstream().send(onward, context).await.map_err(Error::from)
         };
         if overflow.is_some_and(|overflow| overflow.get()) {
             // Whatever the upstream made of half a body.

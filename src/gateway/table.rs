@@ -9,16 +9,15 @@ use rustls::ClientConfig;
 
 use super::Gateway;
 use super::plan::{Found, Plan, Route};
-use super::upstream::Upstream;
 use crate::config::Transport;
-use crate::peer::{Peer, http};
+use crate::peer::{Endpoint, Peer, http};
 
 /// One plan and the ways to its upstreams.
 pub(super) struct Table {
     version: u64,
     pub(super) plan: Arc<Plan>,
-    /// To the upstream of each route.
-    ways: Vec<Upstream>,
+    /// The upstream of each route.
+    peers: Vec<Peer>,
     /// What the routes are called in the log.
     pub(super) names: Vec<Rc<str>>,
 }
@@ -40,15 +39,15 @@ impl Routed {
         self.table.plan.upstreams[self.route().upstream].urls.is_empty()
     }
 
-    pub(super) fn upstream(&self) -> &Upstream {
-        &self.table.ways[self.place]
+    pub(super) fn upstream(&self) -> &Peer {
+        &self.table.peers[self.place]
     }
 }
 
 /// The table of a worker thread, which follows the gateway's plan.
 pub(super) struct Tables {
     gateway: Gateway,
-    roles: Vec<(&'static str, Peer)>,
+    roles: Vec<(&'static str, Endpoint)>,
     transport: Transport,
     tls: Option<Arc<ClientConfig>>,
     current: RefCell<Rc<Table>>,
@@ -64,7 +63,7 @@ impl Tables {
     /// Those of `gateway`, which reaches `roles` as given.
     pub(super) fn new(
         gateway: Gateway,
-        roles: Vec<(&'static str, Peer)>,
+        roles: Vec<(&'static str, Endpoint)>,
         transport: Transport,
         tls: Option<Arc<ClientConfig>>,
     ) -> Self {
@@ -100,33 +99,32 @@ impl Tables {
 fn build(
     version: u64,
     plan: Arc<Plan>,
-    roles: &[(&'static str, Peer)],
+    roles: &[(&'static str, Endpoint)],
     transport: &Transport,
     tls: &Option<Arc<ClientConfig>>,
 ) -> Table {
-    let peers = plan.upstreams.iter().map(|upstream| {
+    let endpoints = plan.upstreams.iter().map(|upstream| {
         if upstream.urls.is_empty() {
             // Plan::compile has seen that there is one.
             let role = roles.iter().find(|(name, _)| *name == upstream.name);
-            return role.map(|(_, peer)| peer.clone()).into_iter().collect();
+            return role.map(|(_, endpoint)| endpoint.clone()).into_iter().collect();
         }
         let tls = plan.tls.as_ref().or(tls.as_ref());
-        let peer = |url| Peer::Http(http::Peer::new(url, transport, tls.cloned()));
-        let peers = upstream.urls.iter().map(peer);
-        peers.collect::<Vec<_>>()
+        let endpoint = |url| Endpoint::Http(http::Peer::new(url, transport, tls.cloned()));
+        let endpoints = upstream.urls.iter().map(endpoint);
+        endpoints.collect::<Vec<_>>()
     });
-    let peers = peers.collect::<Vec<_>>();
-    let way = |route: &Route| {
+    let endpoints = endpoints.collect::<Vec<_>>();
+    let peer = |route: &Route| {
         let state = plan.upstreams[route.upstream].state.clone();
-        let peers = peers[route.upstream].iter().cloned();
-        let peers = peers.map(|peer| match (peer, route.read_timeout) {
-            (Peer::Http(peer), Some(patience)) => Peer::Http(peer.with_patience(patience)),
-            (peer, _) => peer,
+        let endpoints = endpoints[route.upstream].iter().cloned();
+        let endpoints = endpoints.map(|endpoint| match (endpoint, route.read_timeout) {
+            (Endpoint::Http(peer), Some(patience)) => Endpoint::Http(peer.with_patience(patience)),
+            (endpoint, _) => endpoint,
         });
-        let way = Upstream::new(state, peers.collect());
-        route.timeout.into_iter().fold(way, Upstream::within)
+        Peer::new(state, endpoints.collect::<Rc<_>>())
     };
-    let ways = plan.routes().iter().map(way).collect();
+    let peers = plan.routes().iter().map(peer).collect();
     let names = plan.routes().iter().map(|route| Rc::from(route.name.as_str())).collect();
-    Table { version, plan, ways, names }
+    Table { version, plan, peers, names }
 }

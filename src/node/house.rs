@@ -12,14 +12,15 @@ use super::examine::Examined;
 use super::roles::{Roles, behind, table};
 use super::tls::Tls;
 use super::{Role, access, asks_away, start_order};
-use crate::auth::{self, Guard, Hosts};
+use crate::auth::{self, Guard, Hosts, Mode};
 use crate::config::{self, Effective, PeerUrl, Settings};
 use crate::contract::UserClient;
+use crate::gateway::Gateway;
 use crate::middleware::{Draining, Edge, HeadLimit, RoleService};
-use crate::peer::{Peer, Trusted, http, local};
+use crate::peer::{Endpoint, Peer, State, Trusted, http, local};
 use crate::readiness::Check;
 use crate::role::{self, Parts, Surroundings};
-use crate::server::{self, Listener, Pulses, Readiness, Threads, Upstreams};
+use crate::server::{self, Called, Calls, Listener, Pulses, Readiness, Threads};
 use crate::telemetry::Metrics;
 
 /// The roles of this process. Every worker thread makes its own services of it.
@@ -33,6 +34,8 @@ pub(super) struct House {
     guard: Guard,
     running: Vec<Role>,
     roles: Roles,
+    /// What is known of the roles that those here ask, by name.
+    calls: Arc<[(&'static str, Arc<State>)]>,
     tls: Tls,
 }
 
@@ -50,25 +53,25 @@ macro_rules! serve {
                 $(Role::$variant => {
                     let role = built(self.roles.$field.as_ref());
                     server::serve(listener, threads, options, move || {
-                        let peers = house.peers(&behind());
-                        house.app(role.clone(), peers)
+                        let endpoints = house.endpoints(&behind());
+                        house.app(role.clone(), endpoints)
                     })
                 })*
             }
         }
 
-        /// The way to `role` from this thread: the role itself, which asks others by `peers`, or its URL.
-        fn peer(&self, role: Role, peers: &[(&'static str, Peer)]) -> Option<Peer> {
+        /// Where `role` is for this thread: the role itself, which asks others at `endpoints`, or its URL.
+        fn endpoint(&self, role: Role, endpoints: &[(&'static str, Endpoint)]) -> Option<Endpoint> {
             let transport = &self.parts.settings.transport;
             match role {
                 $(Role::$variant if self.roles.$field.is_some() => {
                     let role = built(self.roles.$field.as_ref());
-                    let app = self.app(role, peers.to_vec());
-                    Some(Peer::Local(local::Peer::start(app, transport)))
+                    let app = self.app(role, endpoints.to_vec());
+                    Some(Endpoint::Local(local::Peer::start(app, transport)))
                 })*
                 _ => {
                     let url = role.url(&self.parts.settings)?;
-                    Some(Peer::Http(http::Peer::new(url, transport, self.tls.client())))
+                    Some(Endpoint::Http(http::Peer::new(url, transport, self.tls.client())))
                 }
             }
         }
@@ -99,6 +102,7 @@ impl House {
             readiness: Readiness::new(draining.clone()),
             guard: guard.of(access::hosts(&parts.settings, parts.mode)),
             draining,
+            calls: calls(running, &parts.settings).collect(),
             running: running.to_vec(),
             roles,
             tls,
@@ -113,11 +117,11 @@ impl House {
     ) -> io::Result<Server> {
         let (readiness, metrics) = (self.readiness.clone(), self.metrics.clone());
         let roles = roles.iter().map(|role| role.name()).collect::<Vec<_>>();
-        let upstreams: Upstreams = self
-            .roles
-            .gateway
-            .clone()
-            .map(|gateway| Arc::new(move || serde_json::json!(gateway.upstreams())) as _);
+        let (gateway, asked) = (self.roles.gateway.clone(), self.calls.clone());
+        let calls: Calls = Arc::new(move || Called {
+            upstreams: gateway.as_ref().map(Gateway::upstreams),
+            peers: asked.iter().map(|(_, state)| state.report()).collect(),
+        });
         // It has nothing that is the shop's, and is asked for by whatever name it has where that is looked after.
         let mut edge = Edge { guard: self.guard.clone().of(Hosts::Any), ..self.edge("management") };
         // Probes come every few seconds and are nobody's news.
@@ -126,34 +130,35 @@ impl House {
         let threads = Threads { workers: 1, pulses: pulses.clone() };
         server::serve(listener, threads, &self.parts.settings.server, move || {
             let told = (readiness.clone(), pulses.clone(), metrics.clone());
-            let (roles, upstreams) = (roles.clone(), upstreams.clone());
-            edge.clone().app(server::management_routes(told, roles, upstreams))
+            edge.clone().app(server::management_routes(told, roles.clone(), calls.clone()))
         })
     }
 
-    /// The application of `role` on this thread, which asks others by `peers`.
+    /// The application of `role` on this thread, which asks others at `endpoints`.
     fn app<R: role::Role>(
         &self,
         role: R,
-        peers: Vec<(&'static str, Peer)>,
+        endpoints: Vec<(&'static str, Endpoint)>,
     ) -> App<impl RoleService + use<R>> {
         let all = Role::ALL.iter().map(|role| role.name()).collect();
         role.app(Surroundings {
             edge: self.edge(R::NAME),
-            peers,
+            endpoints,
+            calls: self.calls.clone(),
             health: Box::new(server::health_route(self.readiness.clone(), R::NAME, all)),
             settings: self.parts.settings.clone(),
             tls: self.tls.client(),
         })
     }
 
-    /// The ways to the roles of these `names` from this thread, each of which asks those before it.
-    fn peers(&self, names: &[&str]) -> Vec<(&'static str, Peer)> {
-        let mut peers = Vec::new();
+    /// Where the roles of these `names` are for this thread, each of which asks those before it.
+    fn endpoints(&self, names: &[&str]) -> Vec<(&'static str, Endpoint)> {
+        let mut endpoints = Vec::new();
         for role in start_order().into_iter().filter(|role| names.contains(&role.name())) {
-            peers.extend(self.peer(role, &peers).map(|peer| (role.name(), peer)));
+            let endpoint = self.endpoint(role, &endpoints);
+            endpoints.extend(endpoint.map(|endpoint| (role.name(), endpoint)));
         }
-        peers
+        endpoints
     }
 
     fn edge(&self, role: &'static str) -> Edge {
@@ -180,10 +185,12 @@ impl House {
         let settings = &self.parts.settings;
         let here = self.roles.user.as_ref().map(|user| {
             let app = self.edge("user").app(user.internal_routes());
-            Peer::Local(local::Peer::start(app, &settings.transport))
+            Endpoint::Local(local::Peer::start(app, &settings.transport))
         });
-        if let Some(peer) = here.or_else(|| self.peer(Role::User, &[])) {
-            let users = UserClient::new(peer);
+        let endpoint = here.or_else(|| self.endpoint(Role::User, &[]));
+        let calls = self.calls.iter().find(|(name, _)| *name == Role::User.name());
+        if let Some(((_, calls), endpoint)) = calls.zip(endpoint) {
+            let users = UserClient::new(Peer::new(calls.clone(), [endpoint]));
             auth::follow(self.guard.verifier(), users, settings.auth.refresh_interval).await;
         }
     }
@@ -238,6 +245,26 @@ impl House {
             (None, None) => None,
         }
     }
+}
+
+/// What will be known of each role that one of those that are `running` here asks by itself, and of the user role, whom
+/// everybody asks for keys.
+fn calls(
+    running: &[Role],
+    settings: &Settings,
+) -> impl Iterator<Item = (&'static str, Arc<State>)> {
+    Role::ALL.iter().filter_map(move |asked| {
+        let asks =
+            |role: &&Role| !role.is_public() && role.asks(Mode::Open).any(|role| role == *asked);
+        let for_keys =
+            *asked == Role::User && (running.contains(asked) || asked.url(settings).is_some());
+        let caller = running.iter().find(asks).map(|role| role.name());
+        let caller = caller.or(for_keys.then_some("auth"))?;
+        let name = asked.name();
+        let options = settings.peers.resilience.get(name).unwrap_or(&settings.resilience).clone();
+        let address = asked.url(settings).map_or_else(|| name.to_owned(), ToString::to_string);
+        Some((name, Arc::new(State::new(caller, name, vec![address], options))))
+    })
 }
 
 /// Whether something listens at `url`, and is the right one where that shows. Optional: what does not ask that role

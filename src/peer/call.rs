@@ -6,7 +6,7 @@ use actix_web::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED
 
 use super::clock::{self, Elapsed};
 use super::loan::Loan;
-use super::{Body, Context, Peer, PeerError, Reply, Request};
+use super::{Body, Context, Endpoint, PeerError, Reply, Request};
 
 /// What a write may depend on (RFC 9110, section 13.1; RFC 4918, section 10.4).
 const CONDITIONS: [HeaderName; 4] =
@@ -14,7 +14,7 @@ const CONDITIONS: [HeaderName; 4] =
 
 /// A request that is ready to be sent.
 #[derive(Debug)]
-pub struct Call {
+pub(super) struct Call {
     /// Without its content.
     request: Request,
     content: Loan,
@@ -22,19 +22,19 @@ pub struct Call {
 
 /// How one attempt at a [`Call`] goes.
 #[derive(Clone, Copy, Debug)]
-pub struct Attempt {
+pub(super) struct Attempt {
     /// When it begins.
-    pub now: Instant,
+    pub(super) now: Instant,
     /// When it must have ended, if that is before the end of the caller's time.
-    pub limit: Option<Instant>,
+    pub(super) limit: Option<Instant>,
     /// Whether the request is to be had for another attempt, if this one is in vain; that costs a little. A role in this
     /// process keeps nothing: there is no elsewhere.
-    pub kept: bool,
+    pub(super) kept: bool,
 }
 
 impl Call {
     /// `request`, whose headers are end to end.
-    pub fn new(mut request: Request) -> Self {
+    pub(super) fn new(mut request: Request) -> Self {
         let content = Loan::new(std::mem::replace(&mut request.body, Body::None));
         Self { request, content }
     }
@@ -42,25 +42,25 @@ impl Call {
     /// Whether the request may be sent again when its answer is lost, as far as it says itself. A write under a
     /// condition may not, whatever its method: where the first has done it, the second meets what that has made, and
     /// the client is told that it failed (RFC 9110, sections 9.2.2 and 13.1.1).
-    pub fn is_repeatable(&self) -> bool {
+    pub(super) fn is_repeatable(&self) -> bool {
         let Request { method, headers, .. } = &self.request;
         let conditional = || CONDITIONS.iter().any(|name| headers.contains_key(name));
         method.is_safe() || method.is_idempotent() && !conditional()
     }
 
     /// Whether the request is here with all of its content, to be sent once more.
-    pub fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         self.content.is_here()
     }
 
-    /// Sends the request to `peer` on behalf of `context`, and waits for the head of the reply, which the content
+    /// Sends the request to `endpoint` on behalf of `context`, and waits for the head of the reply, which the content
     /// follows in a stream.
     ///
     /// # Errors
     /// When there is no reply in time, or the request is gone, or any of its content; see [`PeerError`].
-    pub async fn send(
+    pub(super) async fn send(
         &mut self,
-        peer: &Peer,
+        endpoint: &Endpoint,
         context: &Context,
         attempt: Attempt,
     ) -> Result<Reply, PeerError> {
@@ -68,9 +68,9 @@ impl Call {
         let deadline = limit.map_or(context.deadline, |limit| limit.min(context.deadline));
         context.write(&mut self.request.headers, deadline.saturating_duration_since(now));
         if limit.is_none() && context.is_watched() {
-            return self.dispatch(peer, kept, now).await;
+            return self.dispatch(endpoint, kept, now).await;
         }
-        match clock::by(deadline, self.dispatch(peer, kept, now)).await {
+        match clock::by(deadline, self.dispatch(endpoint, kept, now)).await {
             Ok(outcome) => outcome,
             Err(Elapsed) => Err(PeerError::DeadlineExceeded),
         }
@@ -78,21 +78,21 @@ impl Call {
 
     async fn dispatch(
         &mut self,
-        peer: &Peer,
+        endpoint: &Endpoint,
         kept: bool,
         now: Instant,
     ) -> Result<Reply, PeerError> {
         let Self { request, content } = self;
-        let kept = kept && matches!(peer, Peer::Http(_));
+        let kept = kept && matches!(endpoint, Endpoint::Http(_));
         let body = if kept { content.lend() } else { content.give() };
         let body = body.ok_or_else(|| PeerError::broken("sent before"))?;
-        match peer {
-            Peer::Http(peer) => {
+        match endpoint {
+            Endpoint::Http(peer) => {
                 // Whoever keeps it repeats it, elsewhere where that is better.
                 let may_repeat = !kept && request.method.is_safe() && matches!(body, Body::None);
                 Ok(peer.exchange(request, body, may_repeat, now).await?)
             }
-            Peer::Local(peer) => {
+            Endpoint::Local(peer) => {
                 let headers = std::mem::take(&mut request.headers);
                 let (method, target) = (request.method.clone(), request.target.clone());
                 peer.send(Request { method, target, headers, body, interims: None, upgrade: None })

@@ -73,6 +73,8 @@ pub struct Context {
     pub request_id: RequestId,
     /// When the caller stops waiting.
     pub deadline: Instant,
+    /// The most time that whoever asks gives by itself, whether its own caller has as much left or not.
+    pub(super) limit: Duration,
     /// Where the client is, as far as those are believed who say so; nothing where only a test knows.
     pub client: Option<IpAddr>,
     trace_parent: Option<HeaderValue>,
@@ -91,6 +93,7 @@ impl Context {
         Self {
             request_id: RequestId::of(headers),
             deadline: now + left,
+            limit,
             client: None,
             trace_parent: headers.get(TRACE_PARENT).cloned(),
             hurried,
@@ -111,7 +114,7 @@ impl Context {
     /// The same with at most `limit` left.
     pub fn within(&self, limit: Duration) -> Self {
         let deadline = self.deadline.min(Instant::now() + limit);
-        Self { deadline, watched: false, ..self.clone() }
+        Self { deadline, limit: limit.min(self.limit), watched: false, ..self.clone() }
     }
 
     /// Says in `headers` what the callee has to know who has so much time `left`.

@@ -1,7 +1,8 @@
 //! How one role calls another: HTTP as values, over a socket or over a mailbox.
 //!
-//! [`Call`] decides once what could differ between the two: the request id, the trace, the deadline. A variant moves a
-//! [`Request`] there and a [`Reply`] back, whose headers are end to end.
+//! A [`Peer`] is another role, or an upstream of the gateway, with all of its addresses and what keeps its failures from
+//! spreading. An [`Endpoint`] is one address: it moves a [`Request`] there and a [`Reply`] back, whose headers are end to
+//! end. What could differ between its variants is decided once, in [`call`]: the request id, the trace, the deadline.
 
 mod address;
 mod call;
@@ -11,6 +12,7 @@ pub mod forwarded;
 mod loan;
 pub mod local;
 mod origin;
+mod resilience;
 
 use std::str::FromStr;
 use std::time::Instant;
@@ -19,9 +21,9 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
 
 pub use address::{FORWARDED_FOR, Trusted, network};
-pub use call::{Attempt, Call};
 pub use context::{Context, REQUEST_ID, REQUEST_TIMEOUT, RequestId, TRACE_PARENT};
 pub use origin::Origin;
+pub use resilience::{Peer, Position, Report, State};
 
 use crate::error::{Error, Kind};
 pub use crate::http1::{
@@ -29,6 +31,7 @@ pub use crate::http1::{
     client as http,
 };
 use crate::http1::{client, is_hop_by_hop, lines::words};
+use call::{Attempt, Call};
 
 /// For how many more headers a message that is passed on has room from the start.
 const ADDED: usize = 8;
@@ -89,8 +92,14 @@ impl Reply {
 const PROBLEM_LIMIT: usize = 64 * 1024;
 
 /// Why a call to another role gave no reply.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum PeerError {
+    /// So many calls have failed that none is sent; it is worth asking again in so many seconds.
+    #[error("the breaker is open")]
+    BreakerOpen(u32),
+    /// As many calls as the peer may hold up are under way, and none has ended in time.
+    #[error("the bulkhead is full")]
+    BulkheadFull,
     /// As many calls as the mailbox or the connections hold are under way.
     #[error("too many calls are under way")]
     Busy,
@@ -109,8 +118,14 @@ pub enum PeerError {
 }
 
 impl PeerError {
-    fn broken(cause: impl std::fmt::Display) -> Self {
+    pub(crate) fn broken(cause: impl std::fmt::Display) -> Self {
         Self::Broken(cause.to_string())
+    }
+
+    /// The breaker is open for so many more `millis`.
+    fn broken_open(millis: u64) -> Self {
+        let seconds = u32::try_from(millis.div_ceil(1_000)).unwrap_or(u32::MAX);
+        Self::BreakerOpen(seconds.max(1))
     }
 }
 
@@ -129,10 +144,14 @@ impl From<client::Error> for PeerError {
 
 impl From<PeerError> for Error {
     fn from(error: PeerError) -> Self {
+        const AWAY: &str = "a part of the shop is not available, try again";
         match error {
-            PeerError::Busy | PeerError::Unreachable(_) => {
-                Error::unavailable("a part of the shop is not available, try again", error)
+            // The log has it once for all of them.
+            PeerError::BreakerOpen(seconds) => {
+                Error::unavailable(AWAY, error).retry_after(seconds).logged()
             }
+            PeerError::BulkheadFull => Error::unavailable(AWAY, error).logged(),
+            PeerError::Busy | PeerError::Unreachable(_) => Error::unavailable(AWAY, error),
             PeerError::DeadlineExceeded => {
                 Error::new(Kind::DeadlineExceeded, "no answer in time").caused_by(error)
             }
@@ -147,18 +166,18 @@ impl From<PeerError> for Error {
     }
 }
 
-/// Another role, wherever it runs. One for each worker thread: neither variant may change threads.
+/// One address of another role or of an upstream. One for each worker thread: neither variant may change threads.
 #[derive(Clone, Debug)]
-pub enum Peer {
+pub enum Endpoint {
     /// In another process.
     Http(http::Peer),
     /// On this thread.
     Local(local::Peer),
 }
 
-impl Peer {
-    /// Sends `request` on behalf of `context` and waits for the head of the reply, which the content
-    /// follows in a stream.
+impl Endpoint {
+    /// Sends `request` once on behalf of `context`, whatever became of others, and waits for the head of the reply, which
+    /// the content follows in a stream.
     ///
     /// # Errors
     /// When there is no reply within the time that `context` has left; see [`PeerError`].

@@ -5,21 +5,22 @@ use std::sync::Arc;
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Pulses, Readiness, State};
 use crate::auth::public;
 use crate::contract::{HEALTH_PATH, Health};
 use crate::error::Error;
 use crate::middleware::path;
+use crate::peer::Report;
 use crate::telemetry::Metrics;
 
 /// Every management route, over the state of this process, its threads and what it counts; `roles` are those that it
-/// runs. `upstreams` tells how those behind a gateway are.
+/// runs. `calls` tells how those are that it asks.
 pub fn routes(
     (readiness, pulses, metrics): (Readiness, Pulses, Metrics),
     roles: Vec<&'static str>,
-    upstreams: Upstreams,
+    calls: Calls,
 ) -> impl FnOnce(&mut ServiceConfig) {
     move |routes| {
         routes
@@ -27,7 +28,7 @@ pub fn routes(
             .app_data(Data::new(pulses))
             .app_data(Data::new(roles))
             .app_data(Data::new(metrics))
-            .app_data(Data::new(upstreams))
+            .app_data(Data::new(calls))
             .service(path("/metrics").get(public(), count))
             .service(path("/livez").get(public(), livez))
             .service(path("/readyz").get(public(), readyz))
@@ -35,8 +36,17 @@ pub fn routes(
     }
 }
 
-/// Tells how the upstreams of a process's gateway are; nothing where it has none.
-pub type Upstreams = Option<Arc<dyn Fn() -> Value + Send + Sync>>;
+/// How those are that a process asks.
+#[derive(Clone, Debug, Default)]
+pub struct Called {
+    /// The upstreams of its gateway; nothing where it has none.
+    pub upstreams: Option<Vec<Report>>,
+    /// The roles that its roles ask.
+    pub peers: Vec<Report>,
+}
+
+/// Tells how those are that a process asks.
+pub type Calls = Arc<dyn Fn() -> Called + Send + Sync>;
 
 /// The route by which `role`, which is one of `all`, tells other roles how it is: what it misses itself.
 pub fn health_route(
@@ -80,7 +90,11 @@ async fn health(own: Data<Own>) -> impl Responder {
 }
 
 /// `GET /metrics`, for Prometheus
-async fn count(metrics: Data<Metrics>) -> Result<impl Responder, Error> {
+async fn count(metrics: Data<Metrics>, calls: Data<Calls>) -> Result<impl Responder, Error> {
+    let Called { upstreams, peers } = calls();
+    let reports = upstreams.unwrap_or_default().into_iter().chain(peers);
+    let breakers = reports.map(|report| (report.caller, report.name, report.breaker as i64));
+    metrics.set_breakers(breakers);
     let text = metrics.text().map_err(Error::internal)?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text))
 }
@@ -96,14 +110,16 @@ async fn livez(pulses: Data<Pulses>) -> Result<impl Responder, Error> {
 }
 
 /// `GET /readyz`: 200 when requests should come, else 503; names what is missing either way.
-async fn readyz(readiness: Data<Readiness>, upstreams: Data<Upstreams>) -> impl Responder {
+async fn readyz(readiness: Data<Readiness>, calls: Data<Calls>) -> impl Responder {
     let (state, missing): (State, _) = readiness.state();
     let status =
         if state.takes_requests() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut body = json!({ "status": state, "missing": missing });
-    if let Some(tell) = upstreams.as_ref() {
-        body["upstreams"] = tell();
+    let Called { upstreams, peers } = calls();
+    if let Some(upstreams) = upstreams {
+        body["upstreams"] = json!(upstreams);
     }
+    body["peers"] = json!(peers);
     HttpResponse::build(status).json(body)
 }
 

@@ -30,7 +30,7 @@ use crate::http1::shutdown::Shutdown;
 use crate::middleware::RoleService;
 use crate::{http1, http2};
 
-pub use management::{Upstreams, health_route, routes as management_routes};
+pub use management::{Called, Calls, health_route, routes as management_routes};
 pub use pulse::Pulses;
 pub use readiness::{Readiness, State};
 

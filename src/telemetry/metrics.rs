@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, Registry, TextEncoder,
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use super::writer::dropped_lines;
@@ -23,6 +24,7 @@ pub struct Metrics {
     registry: Registry,
     requests: HistogramVec,
     dropped: IntCounter,
+    breakers: IntGaugeVec,
 }
 
 impl Metrics {
@@ -37,10 +39,21 @@ impl Metrics {
         let requests = HistogramVec::new(options.buckets(BUCKETS.to_vec()), &labels)?;
         let about = "Log lines that were dropped, for nobody read them in time.";
         let dropped = IntCounter::new("log_lines_dropped_total", about)?;
+        let about = "The breakers of those who are asked: 0 is closed, 1 half open, 2 open.";
+        let breakers = IntGaugeVec::new(Opts::new("breaker_state", about), &["role", "peer"])?;
         let registry = Registry::new();
+        registry.register(Box::new(breakers.clone()))?;
         registry.register(Box::new(dropped.clone()))?;
         registry.register(Box::new(requests.clone()))?;
-        Ok(Self { registry, requests, dropped })
+        Ok(Self { registry, requests, dropped, breakers })
+    }
+
+    /// The breakers there are now: who asks, who is asked, and whether that is closed (0), half open (1) or open (2).
+    pub fn set_breakers(&self, breakers: impl Iterator<Item = (&'static str, String, i64)>) {
+        self.breakers.reset();
+        for (role, peer, state) in breakers {
+            self.breakers.with_label_values(&[role, peer.as_str()]).set(state);
+        }
     }
 
     /// All that was counted, in Prometheus' text format 0.0.4.

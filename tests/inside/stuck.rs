@@ -7,7 +7,7 @@ use app::auth::{Guard, Mode, Verifier, public};
 use app::config::Sources;
 use app::middleware::{Draining, Edge, HeadLimit, path};
 use app::peer::Trusted;
-use app::server::{self, Pulses, Readiness, Threads};
+use app::server::{self, Called, Calls, Pulses, Readiness, Threads};
 use app::telemetry::Metrics;
 
 use crate::support::{Client, until};
@@ -43,10 +43,11 @@ async fn a_worker_that_is_stuck_ends_the_good_report_of_livez() {
         own.clone().app(move |routes| _ = routes.service(path("/stuck").get(public(), stuck)))
     };
     rt::spawn(server::serve(listener, threads.clone(), &settings.server, app).unwrap());
+    let calls: Calls = std::sync::Arc::new(Called::default);
     let told = move || {
         let readiness = Readiness::new(Draining::default());
         let told = (readiness, pulses.clone(), Metrics::new().unwrap());
-        edge.clone().app(server::management_routes(told, vec!["test"], None))
+        edge.clone().app(server::management_routes(told, vec!["test"], calls.clone()))
     };
     rt::spawn(server::serve(management, threads, &settings.server, told).unwrap());
     let (client, management) = (Client::new(url), Client::new(told_at));

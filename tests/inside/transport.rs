@@ -15,7 +15,7 @@ use app::auth::{Guard, Mode, Verifier, public};
 use app::config::{Settings, Sources};
 use app::error::{Error, Kind};
 use app::middleware::{Draining, Edge, HeadLimit, path};
-use app::peer::{Body, Context, Peer, PeerError, Request, Trusted, http, local};
+use app::peer::{Body, Context, Endpoint, PeerError, Request, Trusted, http, local};
 use app::server;
 use app::telemetry::Metrics;
 use app::tls::{self, Mutual};
@@ -141,7 +141,7 @@ async fn panics() -> HttpResponse {
 /// A role, and the way to it.
 struct Bench {
     name: &'static str,
-    peer: Peer,
+    peer: Endpoint,
     deeds: Deeds,
 }
 
@@ -177,7 +177,7 @@ fn ways() -> [Bench; 3] {
     let settings = settings();
     let deeds = Deeds::default();
     let local = local::Peer::start(edge().app(routes(deeds.clone())), &settings.transport);
-    let local = Bench { name: "local", peer: Peer::Local(local), deeds };
+    let local = Bench { name: "local", peer: Endpoint::Local(local), deeds };
 
     let folder = tempfile::tempdir().unwrap();
     tls::dev::write(folder.path(), &[]).unwrap();
@@ -199,7 +199,7 @@ fn over(scheme: &'static str, settings: &Settings, known: Option<Mutual>) -> Ben
     rt::spawn(server::serve(listener, server::Threads::new(1), &settings.server, app).unwrap());
     let client = known.map(|known| known.client().unwrap());
     let http = http::Peer::new(&url, &settings.transport, client);
-    Bench { name: scheme, peer: Peer::Http(http), deeds }
+    Bench { name: scheme, peer: Endpoint::Http(http), deeds }
 }
 
 fn context(left: Duration) -> Context {
@@ -462,7 +462,7 @@ async fn nobody_at_the_address_is_unreachable() {
     let listener = server::bind("test", "127.0.0.1:0".parse().unwrap(), &effective).unwrap();
     let url = format!("http://{}", listener.address).parse().unwrap();
     drop(listener);
-    let peer = Peer::Http(http::Peer::new(&url, &settings().transport, None));
+    let peer = Endpoint::Http(http::Peer::new(&url, &settings().transport, None));
     let error = peer.send(get("/"), &patient()).await.unwrap_err();
     assert!(matches!(error, PeerError::Unreachable(_)), "{error}");
 }

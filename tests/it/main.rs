@@ -61,6 +61,7 @@ mod storage {
 
 /// Commands, configuration, processes and topologies.
 mod operation {
+    mod breakers;
     mod commands;
     mod config;
     mod openapi;

@@ -2,7 +2,7 @@
 
 use actix_web::web::{Data, Path};
 use actix_web::{HttpResponse, Responder};
-use log::warn;
+use log::Level;
 use uuid::Uuid;
 
 use super::{Shared, unknown};
@@ -37,7 +37,9 @@ pub(in crate::user) async fn show(
         Ok(products) => (products, Vec::new()),
         Err(error) => {
             let id = context.request_id.as_str();
-            warn!(role = "user", requestId = id; "no recommendations: {}", error.chain());
+            // The log has it already when it is the same for many requests.
+            let level = if error.is_logged() { Level::Debug } else { Level::Warn };
+            log::log!(level, role = "user", requestId = id; "no recommendations: {}", error.chain());
             (Vec::new(), vec!["product".to_owned()])
         }
     };

@@ -318,7 +318,8 @@ async fn the_management_port_tells_how_the_process_is() {
     let state = |status: &str, missing: &[&str]| {
         let upstream = |name| json!({ "name": name, "breaker": "closed", "inFlight": 0, "waiting": 0, "ejected": [] });
         let upstreams = ["user", "product"].map(upstream);
-        json!({ "status": status, "missing": missing, "upstreams": upstreams })
+        let peers = ["user"].map(upstream);
+        json!({ "status": status, "missing": missing, "upstreams": upstreams, "peers": peers })
     };
     assert_eq!(gateway.get("/readyz").await.json(), state("ready", &[]));
     shop.process("product").signal(Signal::SIGKILL);

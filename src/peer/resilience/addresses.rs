@@ -1,21 +1,21 @@
-//! The addresses of one upstream: which of them gets a request, and which is left out.
+//! The addresses of one callee: which of them gets a request, and which is left out.
 //!
 //! The less loaded of two that chance picks comes close to the least loaded of all, and no two threads run
 //! after the same one (M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use super::state::Names;
 use crate::config::Resilience;
 
 /// What a failure adds to an address's score, from which a success takes one off: an address that fails every
 /// other request is found too, where failures in a row would not find it (a CUSUM chart: E. S. Page, 1954).
 const FAILURE: u32 = 2;
 
-/// The addresses of one upstream. Times are milliseconds since the owner began.
+/// The addresses of one callee. Times are milliseconds since the owner began.
 #[derive(Debug)]
 pub(super) struct Addresses {
-    upstream: Arc<str>,
+    names: Names,
     list: Vec<Address>,
     /// How many are sick, so that with none of them nobody looks at each.
     sick: AtomicUsize,
@@ -51,7 +51,7 @@ impl Tried {
 }
 
 impl Addresses {
-    pub(super) fn new(upstream: Arc<str>, names: Vec<String>, options: &Resilience) -> Self {
+    pub(super) fn new(names: Names, addresses: Vec<String>, options: &Resilience) -> Self {
         let address = |name| Address {
             name,
             in_flight: AtomicUsize::new(0),
@@ -59,8 +59,8 @@ impl Addresses {
             out_until: AtomicU64::new(0),
         };
         Self {
-            upstream,
-            list: names.into_iter().map(address).collect(),
+            names,
+            list: addresses.into_iter().map(address).collect(),
             sick: AtomicUsize::new(0),
             limit: options.eject_failures * FAILURE,
             pause: super::millis(options.eject_pause),
@@ -133,8 +133,8 @@ impl Addresses {
             address.score.store(self.limit / 2, Relaxed);
             self.sick.fetch_sub(1, Relaxed);
             log::info!(
-                role = "gateway", upstream = &*self.upstream, address = address.name.as_str();
-                "{} of {} is back", address.name, self.upstream
+                role = self.names.caller, upstream = &*self.names.callee, address = address.name.as_str();
+                "{} of {} is back", address.name, self.names.callee
             );
         }
     }
@@ -158,8 +158,8 @@ impl Addresses {
         if !sick {
             self.sick.fetch_add(1, Relaxed);
             log::warn!(
-                role = "gateway", upstream = &*self.upstream, address = address.name.as_str();
-                "{} of {} fails and is left out", address.name, self.upstream
+                role = self.names.caller, upstream = &*self.names.callee, address = address.name.as_str();
+                "{} of {} fails and is left out", address.name, self.names.callee
             );
         }
     }
@@ -189,8 +189,9 @@ mod tests {
     /// 5 failures in a row, 10 s.
     fn addresses(count: usize) -> Addresses {
         let settings = crate::config::load(&crate::config::Sources::default()).unwrap().0;
-        let names = (0..count).map(|at| at.to_string()).collect();
-        Addresses::new("test".into(), names, &settings.gateway.resilience)
+        let addresses = (0..count).map(|at| at.to_string()).collect();
+        let names = Names { caller: "test", callee: "test".into() };
+        Addresses::new(names, addresses, &settings.gateway.resilience)
     }
 
     fn fail(addresses: &Addresses, at: usize, now: u64) {

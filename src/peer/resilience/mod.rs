@@ -1,12 +1,12 @@
-//! One upstream of the gateway, wherever its addresses are, and what keeps its troubles its own.
+//! A call to another role or to an upstream, and what keeps a callee's failures from spreading to its callers.
 //!
 //! ```text
-//! breaker ─▶ bulkhead ─▶ address ─▶ attempt ─▶ answer
-//!  503         503          ▲          │
-//!                           └─ backoff ┘  where it is safe, the budget allows it and there is time
+//! breaker ─▶ bulkhead ─▶ endpoint ─▶ attempt ─▶ answer
+//!  503         503          ▲           │
+//!                           └─ backoff ─┘  where it is safe, the budget allows it and there is time
 //! ```
 //!
-//! [`State`] is what all threads know of it; [`Upstream`] is one thread's way to it.
+//! [`State`] is what all threads know of a callee; [`Peer`] is one thread's way to it.
 
 mod addresses;
 mod breaker;
@@ -20,6 +20,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,8 +29,8 @@ use tokio::time::{Instant, sleep};
 pub use breaker::Position;
 pub use state::{Report, State};
 
-use crate::error::Error;
-use crate::peer::{Attempt, Call, Context, Peer, PeerError, Reply, Request};
+use super::call::{Attempt, Call};
+use super::{Context, Endpoint, PeerError, Reply, Request};
 use addresses::Tried;
 use breaker::Ticket;
 use retry::Verdict;
@@ -39,44 +40,38 @@ use upload::Upload;
 /// How much longer than the edge an attempt waits for a client's content.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// One worker thread's way to an upstream.
-#[derive(Debug)]
-pub struct Upstream {
+/// One worker thread's way to another role or to an upstream; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Peer {
     state: Arc<State>,
-    peers: Vec<Peer>,
-    response_timeout: Duration,
+    endpoints: Rc<[Endpoint]>,
 }
 
-impl Upstream {
-    /// The way to the upstream that `state` tells of, whose addresses `peers` lead to, in the same order.
-    pub fn new(state: Arc<State>, peers: Vec<Peer>) -> Self {
-        debug_assert_eq!(state.addresses.count(), peers.len());
-        let response_timeout = state.options.response_timeout;
-        Self { state, peers, response_timeout }
-    }
-
-    /// The same, where one attempt may take no longer than `limit`: for a route with less time than others.
-    pub fn within(mut self, limit: Duration) -> Self {
-        self.response_timeout = self.response_timeout.min(limit);
-        self
+impl Peer {
+    /// The way to the callee that `state` tells of, whose addresses `endpoints` lead to, in the same order.
+    pub fn new(state: Arc<State>, endpoints: impl Into<Rc<[Endpoint]>>) -> Self {
+        let endpoints = endpoints.into();
+        debug_assert_eq!(state.addresses.count(), endpoints.len());
+        Self { state, endpoints }
     }
 
     /// Whether it runs in this process.
     pub fn is_here(&self) -> bool {
-        matches!(self.peers[..], [Peer::Local(_)])
+        matches!(self.endpoints[..], [Endpoint::Local(_)])
     }
 
-    /// Sends `request` on behalf of `context`, more than once where that is safe, and waits for the head of
-    /// the reply. The upstream counts as busy with it until the reply's content has ended or is dropped.
+    /// Sends `request`, whose headers are end to end, on behalf of `context`, more than once where that is safe, and
+    /// waits for the head of the reply. The callee counts as busy with it until the reply's content has ended or is
+    /// dropped.
     ///
     /// # Errors
-    /// 503 with Retry-After when the breaker is open, the bulkhead is full or no address can be reached, 502
-    /// when the last attempt broke off, 504 when it took too long. An answer that is an error is a reply.
+    /// When the breaker is open, the bulkhead is full, or the last attempt gave no reply in time; see [`PeerError`].
+    /// An answer that is an error is a reply.
     pub fn send<'a>(
         &'a self,
         mut request: Request,
         context: &'a Context,
-    ) -> impl Future<Output = Result<Reply, Error>> + 'a {
+    ) -> impl Future<Output = Result<Reply, PeerError>> + 'a {
         // No `async fn`, which would take the room of the request twice.
         let upload = Upload::watch(&mut request.body);
         let mut call = Call::new(request);
@@ -84,7 +79,7 @@ impl Upstream {
             let state = &*self.state;
             let mut begun = Instant::now();
             let now = state.millis(begun);
-            let mut ticket = state.breaker.ask(now).map_err(State::broken)?;
+            let mut ticket = state.breaker.ask(now).map_err(PeerError::broken_open)?;
             let mut slot = match Slot::take(&self.state) {
                 Some(slot) => slot,
                 None => {
@@ -94,7 +89,9 @@ impl Upstream {
                 }
             };
             state.budget.deposit(now);
-            let course = Course { context, begun, upload: upload.as_ref() };
+            // A caller with a limit of its own waits no longer, and thereby says how soon an answer is due.
+            let limit = self.state.options.response_timeout.min(context.limit);
+            let course = Course { context, begun, limit, upload: upload.as_ref() };
             let mut reply = self.attempts(&mut call, course, &mut ticket, &mut slot).await?;
             reply.body = reply.body.keeping(slot);
             Ok(reply)
@@ -110,41 +107,40 @@ impl Upstream {
         slot: &mut Slot,
     ) -> Result<Reply, PeerError> {
         let State { addresses, options, .. } = &*self.state;
-        let Course { context, begun: mut started, upload } = course;
+        let Course { context, begun: mut started, limit, upload } = course;
         let mut plan = Plan::new(call.is_repeatable(), context);
         let mut at = addresses.choose(self.state.millis(started), plan.tried, false).unwrap_or(0);
         loop {
-            let peer = self.peers.get(at).ok_or_else(no_address)?;
+            let endpoint = self.endpoints.get(at).ok_or_else(no_address)?;
             slot.go_to(at);
             plan.tried.add(at);
             // Another attempt is possible for some methods, and for all where there is another address.
-            let other = plan.idempotent || self.peers.len() > 1;
+            let other = plan.idempotent || self.endpoints.len() > 1;
             let kept = other && plan.retries < options.retries;
             let now = started.into_std();
             let outcome = match upload {
                 None => {
-                    let limit = Some(now + self.response_timeout);
-                    call.send(peer, context, Attempt { now, limit, kept }).await
+                    let limit = Some(now + limit);
+                    call.send(endpoint, context, Attempt { now, limit, kept }).await
                 }
                 Some(upload) => {
                     // The upstream's time begins when the client has had its own. The edge first: it knows whose fault
                     // that is.
                     let deadline = (plan.deadline + GRACE).into();
-                    let overdue = upload.overdue(started, self.response_timeout, deadline);
+                    let overdue = upload.overdue(started, limit, deadline);
                     let attempt = Attempt { now, limit: None, kept };
-                    Box::pin(unless(overdue, call.send(peer, context, attempt))).await
+                    Box::pin(unless(overdue, call.send(endpoint, context, attempt))).await
                 }
             };
             let ended = Instant::now();
-            let fair = match upload {
-                None => {
-                    let limit = started + self.response_timeout;
-                    self.is_fair(started, limit.min(context.deadline.into()))
-                }
-                Some(upload) => {
-                    upload.since(started).is_some_and(|since| self.is_fair(since, ended))
-                }
+            // Whether it had nearly all the time that an attempt may take: a caller in a hurry says nothing of the
+            // callee.
+            let (since, until) = match upload {
+                None => (Some(started), (started + limit).min(context.deadline.into())),
+                Some(upload) => (upload.since(started), ended),
             };
+            let given = since.map(|since| until.saturating_duration_since(since));
+            let fair = given.is_some_and(|given| given >= limit * 7 / 8);
             let verdict = Verdict::of(&outcome, fair);
             self.note(at, verdict, ticket, ended);
             let again = kept && verdict.allows_retry(plan.idempotent) && call.is_whole();
@@ -159,14 +155,7 @@ impl Upstream {
         }
     }
 
-    /// Whether an attempt from `started` to `deadline` had nearly all the time that an attempt may take. A
-    /// caller in a hurry says nothing of the upstream.
-    fn is_fair(&self, started: Instant, deadline: Instant) -> bool {
-        let given = deadline.saturating_duration_since(started);
-        given >= self.response_timeout * 7 / 8
-    }
-
-    /// Notes what an attempt says of the address `at`, and of the upstream.
+    /// Notes what an attempt says of the address `at`, and of the callee.
     fn note(&self, at: usize, verdict: Verdict, ticket: &mut Ticket<'_>, ended: Instant) {
         let now = self.state.millis(ended);
         match verdict {
@@ -195,6 +184,8 @@ impl Upstream {
 struct Course<'a> {
     context: &'a Context,
     begun: Instant,
+    /// The most time that one attempt may take.
+    limit: Duration,
     /// Content that is not all here.
     upload: Option<&'a Upload>,
 }
@@ -232,7 +223,7 @@ async fn unless(
 }
 
 fn no_address() -> PeerError {
-    PeerError::Unreachable("the upstream has no address".into())
+    PeerError::Unreachable("the peer has no address".into())
 }
 
 /// Whole milliseconds, as the parts of a state count time.

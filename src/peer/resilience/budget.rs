@@ -1,4 +1,4 @@
-//! How many retries there may be: a share of the requests, so that an upstream that fails everything does not
+//! How many retries there may be: a share of the requests, so that a callee that fails everything does not
 //! get a multiple of its load on top (Google, "Site Reliability Engineering", chapter 21).
 
 use std::time::Duration;
@@ -10,7 +10,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// Retries in that time that are allowed on top, so that quiet times may retry: three a second.
 const FLOOR: u64 = 30;
 
-/// The retries of one upstream.
+/// The retries of one callee.
 #[derive(Debug)]
 pub(super) struct Budget {
     percent: u64,

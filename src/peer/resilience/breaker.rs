@@ -1,14 +1,15 @@
-//! The circuit breaker: an upstream that fails most requests is left alone for a while.
+//! The circuit breaker: a callee that fails most requests, or many in a row, is left alone for a while.
 //!
 //! Closed, it counts. Open, it lets nothing through. Half-open, it lets a few requests try (M. Nygard,
 //! "Release It!"). A crate that serves was looked for: recloser counts the last so many calls, however long
 //! ago, and lets any number of trials run at once.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
+use super::state::Names;
 use super::window::Window;
 use crate::config::Resilience;
 
@@ -18,22 +19,26 @@ use crate::config::Resilience;
 pub enum Position {
     /// They pass.
     Closed,
-    /// They are answered 503.
-    Open,
     /// Some pass, to see whether all may.
     HalfOpen,
+    /// They are answered 503.
+    Open,
 }
 
-/// The breaker of one upstream. Times are milliseconds since the owner began.
+/// The breaker of one callee. Times are milliseconds since the owner began.
 #[derive(Debug)]
 pub(super) struct Breaker {
-    upstream: Arc<str>,
+    names: Names,
     failures: u64,
     volume: u64,
+    /// As many failures in a row open it too; 0 is never.
+    consecutive: u32,
     pause: u64,
     trials: u32,
     /// The requests, and marked, those that failed.
     recent: Window,
+    /// How many have failed since the last that did not.
+    in_a_row: AtomicU32,
     /// Whether the phase is closed, for a look without the lock.
     closed: AtomicBool,
     phase: Mutex<Phase>,
@@ -56,14 +61,16 @@ enum Phase {
 }
 
 impl Breaker {
-    pub(super) fn new(upstream: Arc<str>, options: &Resilience) -> Self {
+    pub(super) fn new(names: Names, options: &Resilience) -> Self {
         Self {
-            upstream,
+            names,
             failures: options.breaker_failures.into(),
             volume: options.breaker_volume.into(),
+            consecutive: options.breaker_consecutive,
             pause: super::millis(options.breaker_pause),
             trials: options.breaker_trials,
             recent: Window::new(options.breaker_window),
+            in_a_row: AtomicU32::new(0),
             closed: AtomicBool::new(true),
             phase: Mutex::new(Phase::Closed),
         }
@@ -80,7 +87,10 @@ impl Breaker {
             Phase::Open { until } if now < *until => Err(*until - now),
             Phase::Open { .. } => {
                 *phase = Phase::HalfOpen { round: now, given: 1, passed: 0, since: now };
-                log::debug!(role = "gateway", upstream = &*self.upstream; "trying {} again", self.upstream);
+                log::debug!(
+                    role = self.names.caller, upstream = &*self.names.callee;
+                    "trying {} again", self.names.callee
+                );
                 Ok(Ticket::new(self, Some(now)))
             }
             Phase::HalfOpen { round, given, .. } if *given < self.trials => {
@@ -112,22 +122,35 @@ impl Breaker {
             return;
         }
         self.recent.add(now, 1, failed.into());
-        if !failed || self.failures == 0 {
+        if !failed {
+            // Without a write where there is nothing to change, which all threads would wait for.
+            if self.in_a_row.load(Relaxed) > 0 {
+                self.in_a_row.store(0, Relaxed);
+            }
             return;
         }
-        let recent = self.recent.sum(now);
-        let many = recent.all >= self.volume;
-        if many && recent.marked * 100 >= recent.all * self.failures {
-            let mut phase = self.phase();
-            if matches!(*phase, Phase::Closed) {
-                self.open(&mut phase, now);
-                log::warn!(
-                    role = "gateway", upstream = &*self.upstream;
-                    "the breaker of {} is open: {} of the last {} requests failed",
-                    self.upstream, recent.marked, recent.all
-                );
-            }
+        let in_a_row = self.in_a_row.fetch_add(1, Relaxed).saturating_add(1);
+        let Some((marked, all)) = self.too_many(now, in_a_row) else { return };
+        let mut phase = self.phase();
+        if matches!(*phase, Phase::Closed) {
+            self.open(&mut phase, now);
+            log::warn!(
+                role = self.names.caller, upstream = &*self.names.callee;
+                "the breaker of {} is open: {marked} of the last {all} requests failed",
+                self.names.callee
+            );
         }
+    }
+
+    /// How many of how many requests have failed, the last `in_a_row`, where that is reason to open.
+    fn too_many(&self, now: u64, in_a_row: u32) -> Option<(u64, u64)> {
+        let recent = self.recent.sum(now);
+        let most = recent.all >= self.volume && recent.marked * 100 >= recent.all * self.failures;
+        if self.failures > 0 && most {
+            return Some((recent.marked, recent.all));
+        }
+        let all = self.consecutive > 0 && in_a_row >= self.consecutive;
+        all.then(|| (in_a_row.into(), in_a_row.into()))
     }
 
     /// A trial of `round` has ended; nothing is known of one that was given up.
@@ -157,10 +180,11 @@ impl Breaker {
     fn close(&self, phase: &mut Phase) {
         *phase = Phase::Closed;
         self.recent.clear();
+        self.in_a_row.store(0, Relaxed);
         self.closed.store(true, Relaxed);
         log::info!(
-            role = "gateway", upstream = &*self.upstream;
-            "{} is back: its breaker is closed", self.upstream
+            role = self.names.caller, upstream = &*self.names.callee;
+            "{} is back: its breaker is closed", self.names.callee
         );
     }
 
@@ -205,8 +229,14 @@ mod tests {
 
     /// 50 % of at least 20 within 10 s; 5 s of pause; 3 trials.
     fn breaker() -> Breaker {
+        with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Resilience)) -> Breaker {
         let settings = crate::config::load(&crate::config::Sources::default()).unwrap().0;
-        Breaker::new("test".into(), &settings.gateway.resilience)
+        let mut options = settings.gateway.resilience;
+        change(&mut options);
+        Breaker::new(Names { caller: "test", callee: "test".into() }, &options)
     }
 
     fn succeed(breaker: &Breaker, now: u64) {
@@ -243,6 +273,25 @@ mod tests {
         // Ten seconds later these are forgotten.
         fail(&breaker, 10_000);
         assert_eq!(breaker.position(10_000), Position::Closed);
+    }
+
+    #[test]
+    fn opens_after_enough_failures_in_a_row() {
+        for failures in [0, 50] {
+            let breaker = with(|options| {
+                (options.breaker_consecutive, options.breaker_failures) = (10, failures);
+            });
+            (0..100).for_each(|_| succeed(&breaker, 0));
+            (0..9).for_each(|_| fail(&breaker, 0));
+            succeed(&breaker, 0);
+            (0..9).for_each(|_| fail(&breaker, 100_000));
+            assert_eq!(breaker.position(100_000), Position::Closed, "nine, twice");
+            fail(&breaker, 200_000);
+            assert_eq!(breaker.position(200_000), Position::Open, "however long that took");
+            (0..3).for_each(|_| succeed(&breaker, 300_000));
+            (0..9).for_each(|_| fail(&breaker, 300_000));
+            assert_eq!(breaker.position(300_000), Position::Closed, "it counts anew");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Whose turn it is while a request's content goes out: no upstream is to blame for a client that is slow.
+//! Whose turn it is while a request's content goes out: no callee is to blame for a client that is slow.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -9,15 +9,15 @@ use futures_util::StreamExt as _;
 use futures_util::stream::poll_fn;
 use tokio::time::{Instant, sleep_until};
 
-use crate::peer::{Body, Chunks};
+use super::super::{Body, Chunks};
 
 /// Who is waited for.
 #[derive(Clone, Copy, Debug)]
 enum Turn {
     /// The client, for the next piece. The edge has a clock for that.
     Client,
-    /// The upstream, since then: for taking the next piece, or for its answer.
-    Upstream(Instant),
+    /// The callee, since then: for taking the next piece, or for its answer.
+    Callee(Instant),
 }
 
 /// What is known of content on its way, from attempt to attempt.
@@ -29,13 +29,13 @@ impl Upload {
     pub(super) fn watch(body: &mut Body) -> Option<Self> {
         let Body::Stream(Chunks { stream, .. }) = body else { return None };
         let mut taken = std::mem::replace(stream, futures_util::stream::empty().boxed_local());
-        let turn = Rc::new(Cell::new(Turn::Upstream(Instant::now())));
+        let turn = Rc::new(Cell::new(Turn::Callee(Instant::now())));
         let upload = Self(turn.clone());
         let watched = poll_fn(move |cx| {
             let polled = taken.poll_next_unpin(cx);
             turn.set(match polled {
                 Poll::Pending => Turn::Client,
-                Poll::Ready(_) => Turn::Upstream(Instant::now()),
+                Poll::Ready(_) => Turn::Callee(Instant::now()),
             });
             polled
         });
@@ -43,16 +43,16 @@ impl Upload {
         Some(upload)
     }
 
-    /// Since when it has been the upstream's turn, in an attempt that `started` then; nothing while it is not.
+    /// Since when it has been the callee's turn, in an attempt that `started` then; nothing while it is not.
     pub(super) fn since(&self, started: Instant) -> Option<Instant> {
         match self.0.get() {
             Turn::Client => None,
-            Turn::Upstream(since) => Some(since.max(started)),
+            Turn::Callee(since) => Some(since.max(started)),
         }
     }
 
-    /// Returns once it has been the upstream's turn for `limit`, in an attempt that has just `started`, or at the
-    /// `deadline` of all attempts: whoever has nobody to answer any more must not hold the upstream's place.
+    /// Returns once it has been the callee's turn for `limit`, in an attempt that has just `started`, or at the
+    /// `deadline` of all attempts: whoever has nobody to answer any more must not hold the callee's place.
     pub(super) async fn overdue(&self, started: Instant, limit: Duration, deadline: Instant) {
         let mut until = started + limit;
         loop {
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_upstreams_time_begins_when_it_has_all() {
+    async fn the_callees_time_begins_when_it_has_all() {
         assert_eq!(overdue(&[]).await, 5);
         assert_eq!(overdue(&[3]).await, 8);
         assert_eq!(overdue(&[7, 7, 7]).await, 26);

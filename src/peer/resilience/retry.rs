@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 
-use crate::peer::{PeerError, Reply};
+use super::super::{PeerError, Reply};
 
 /// What the outcome of an attempt says of where it went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,9 +36,7 @@ impl Verdict {
             Err(PeerError::Unreachable(_)) => Self::Unreachable,
             Err(PeerError::Broken(_)) => Self::Failed,
             Err(PeerError::DeadlineExceeded) if fair => Self::Failed,
-            Err(PeerError::DeadlineExceeded | PeerError::Busy | PeerError::Content(_)) => {
-                Self::Unknown
-            }
+            Err(_) => Self::Unknown,
         }
     }
 

@@ -1,4 +1,4 @@
-//! The bulkhead: how many requests one upstream may hold up, so that the others keep their room.
+//! The bulkhead: how many requests one callee may hold up, so that the others keep their room.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::config::Resilience;
 
-/// The places of one upstream, and the short queue before them, first come, first served.
+/// The places of one callee, and the short queue before them, first come, first served.
 #[derive(Debug)]
 pub(super) struct Bulkhead {
     places: Semaphore,

@@ -1,4 +1,4 @@
-//! An upstream of real sockets that fail in every way.
+//! A peer of real sockets that fail in every way.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -18,10 +18,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
-use super::{Position, Report, State, Upstream};
+use super::{Peer, Position, Report, State};
 use crate::config::{self, Resilience, Settings, Sources};
 use crate::error::{Error, Kind};
-use crate::peer::{Body, Context, Peer, Reply, Request, http};
+use crate::peer::{Body, Context, Endpoint, PeerError, REQUEST_TIMEOUT, Reply, Request, http};
 
 /// What a server does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,18 +127,25 @@ fn options() -> Resilience {
 }
 
 /// The way to `servers`.
-fn upstream(options: Resilience, servers: &[&Server]) -> Upstream {
+fn upstream(options: Resilience, servers: &[&Server]) -> Peer {
     let addresses = servers.iter().map(|server| server.url.clone()).collect();
-    let state = Arc::new(State::new("test", addresses, options));
+    let state = Arc::new(State::new("test", "test", addresses, options));
     let transport = settings().transport;
-    let peer = |server: &&Server| {
-        Peer::Http(http::Peer::new(&server.url.parse().unwrap(), &transport, None))
+    let endpoint = |server: &&Server| {
+        Endpoint::Http(http::Peer::new(&server.url.parse().unwrap(), &transport, None))
     };
-    Upstream::new(state, servers.iter().map(peer).collect())
+    Peer::new(state, servers.iter().map(endpoint).collect::<Vec<_>>())
 }
 
 fn context(left: Duration) -> Context {
     Context::of(&HeaderMap::new(), left, std::time::Instant::now())
+}
+
+/// Of a caller that has less time than is given to it.
+fn hurried(left: u64) -> Context {
+    let mut headers = HeaderMap::new();
+    headers.insert(REQUEST_TIMEOUT, left.into());
+    Context::of(&headers, Duration::from_secs(20), std::time::Instant::now())
 }
 
 fn patient() -> Context {
@@ -155,24 +162,24 @@ fn streamed(content: &str) -> Body {
     Body::stream(length, stream::iter([Ok::<_, io::Error>(chunk)]))
 }
 
-async fn get(upstream: &Upstream) -> Result<Reply, Error> {
+async fn get(upstream: &Peer) -> Result<Reply, PeerError> {
     upstream.send(request(Method::GET, Body::None), &patient()).await
 }
 
-async fn post(upstream: &Upstream, content: &str) -> Result<Reply, Error> {
+async fn post(upstream: &Peer, content: &str) -> Result<Reply, PeerError> {
     let full = Body::Full(Bytes::from(content.to_owned()));
     upstream.send(request(Method::POST, full), &patient()).await
 }
 
-fn status(outcome: &Result<Reply, Error>) -> StatusCode {
+fn status(outcome: &Result<Reply, PeerError>) -> StatusCode {
     match outcome {
         Ok(reply) => reply.status,
-        Err(error) => error.kind().status(),
+        Err(error) => Error::from(error.clone()).kind().status(),
     }
 }
 
 /// The outcomes of `count` GETs, eight at a time.
-async fn many(upstream: &Upstream, count: usize) -> Vec<StatusCode> {
+async fn many(upstream: &Peer, count: usize) -> Vec<StatusCode> {
     let line = async || {
         let mut statuses = Vec::new();
         for _ in 0..count / 8 {
@@ -364,7 +371,7 @@ async fn a_caller_in_a_hurry_is_no_failure_of_the_upstream() {
         let upstream = upstream(options(), &servers.each_ref());
         for _ in 0..40 {
             let get = request(Method::GET, Body::None);
-            let outcome = upstream.send(get, &context(Duration::from_millis(10))).await;
+            let outcome = upstream.send(get, &hurried(10)).await;
             assert_eq!(status(&outcome), StatusCode::GATEWAY_TIMEOUT);
         }
         let Report { breaker, ejected, .. } = upstream.state.report();
@@ -376,7 +383,7 @@ async fn a_caller_in_a_hurry_is_no_failure_of_the_upstream() {
 async fn a_route_with_less_time_finds_the_upstream_failing_too() {
     let hangs = Server::start(|_| Deed::Hang).await;
     let limit = Duration::from_millis(20);
-    let upstream = upstream(options(), &[&hangs]).within(limit);
+    let upstream = upstream(options(), &[&hangs]);
     for _ in 0..20 {
         let post = request(Method::POST, Body::None);
         let outcome = upstream.send(post, &patient().within(limit)).await;
@@ -393,7 +400,7 @@ async fn an_upload_that_breaks_off_is_no_failure_of_the_upstream() {
         let chunks = [Ok(Bytes::from_static(b"half")), Err(io::Error::other("gone"))];
         let body = Body::stream(Some(8), stream::iter(chunks));
         let outcome = upstream.send(request(Method::POST, body), &patient()).await;
-        assert_eq!(outcome.unwrap_err().kind(), Kind::Malformed);
+        assert_eq!(Error::from(outcome.unwrap_err()).kind(), Kind::Malformed);
     }
     let Report { breaker, ejected, .. } = upstream.state.report();
     assert_eq!((breaker, ejected), (Position::Closed, vec![]));
@@ -414,7 +421,7 @@ async fn the_breaker_opens_and_closes() {
         assert_eq!(status(&get(&upstream).await), StatusCode::INTERNAL_SERVER_ERROR);
     }
     assert_eq!(upstream.state.report().breaker, Position::Open);
-    let error = get(&upstream).await.unwrap_err();
+    let error = Error::from(get(&upstream).await.unwrap_err());
     assert_eq!(error.kind(), Kind::Unavailable);
     let retry_after = HeaderValue::from_static("1");
     assert_eq!(error.render(None).headers().get(RETRY_AFTER), Some(&retry_after));
@@ -438,7 +445,7 @@ async fn a_place_is_taken_until_the_answer_has_ended_or_nobody_wants_it() {
     let reply = get(&upstream).await.unwrap();
     assert_eq!(upstream.state.report().in_flight, 1);
     let started = Instant::now();
-    let error = get(&upstream).await.unwrap_err();
+    let error = Error::from(get(&upstream).await.unwrap_err());
     assert_eq!(error.kind(), Kind::Unavailable);
     assert!(error.render(None).headers().contains_key(RETRY_AFTER));
     assert!(started.elapsed() >= Duration::from_millis(100), "it waits a little");

@@ -1,4 +1,4 @@
-//! What all threads know of one upstream.
+//! What all threads know of one callee.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -7,17 +7,17 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::super::PeerError;
 use super::addresses::Addresses;
 use super::breaker::{Breaker, Position};
 use super::budget::Budget;
 use super::bulkhead::Bulkhead;
 use crate::config::Resilience;
-use crate::error::{Error, Kind};
 
 /// How often it is said that requests are turned away.
 const REMINDER: Duration = Duration::from_secs(10);
 
-/// What all threads know of one upstream.
+/// What all threads know of one callee.
 #[derive(Debug)]
 pub struct State {
     pub(super) options: Resilience,
@@ -25,17 +25,27 @@ pub struct State {
     pub(super) bulkhead: Bulkhead,
     pub(super) budget: Budget,
     pub(super) addresses: Addresses,
-    upstream: Arc<str>,
+    names: Names,
     began: Instant,
     /// Requests that found the bulkhead full since it was last said, and when that may be said again.
     shed: AtomicU64,
     reminder: AtomicU64,
 }
 
-/// How an upstream is, for `/readyz`.
+/// Who calls whom, for the log.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    pub(super) caller: &'static str,
+    pub(super) callee: Arc<str>,
+}
+
+/// How an upstream or another role is, for `/readyz`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
+    /// Who calls it.
+    #[serde(skip)]
+    pub caller: &'static str,
     /// Its name.
     pub name: String,
     /// What its breaker does.
@@ -49,28 +59,34 @@ pub struct Report {
 }
 
 impl State {
-    /// Of an upstream that is called `name` in logs and reports and has these `addresses`, at least one, about
-    /// which nothing bad is known yet.
-    pub fn new(name: &str, addresses: Vec<String>, options: Resilience) -> Self {
-        let upstream: Arc<str> = name.into();
+    /// Of what is called `callee` in logs and reports, is asked by `caller`, and has these `addresses`, at least one,
+    /// about which nothing bad is known yet.
+    pub fn new(
+        caller: &'static str,
+        callee: &str,
+        addresses: Vec<String>,
+        options: Resilience,
+    ) -> Self {
+        let names = Names { caller, callee: callee.into() };
         Self {
-            breaker: Breaker::new(upstream.clone(), &options),
+            breaker: Breaker::new(names.clone(), &options),
             bulkhead: Bulkhead::new(&options),
             budget: Budget::new(options.retry_budget),
-            addresses: Addresses::new(upstream.clone(), addresses, &options),
+            addresses: Addresses::new(names.clone(), addresses, &options),
             options,
-            upstream,
+            names,
             began: Instant::now(),
             shed: AtomicU64::new(0),
             reminder: AtomicU64::new(0),
         }
     }
 
-    /// How the upstream is now.
+    /// How the callee is now.
     pub fn report(&self) -> Report {
         let now = self.millis(Instant::now());
         Report {
-            name: self.upstream.to_string(),
+            caller: self.names.caller,
+            name: self.names.callee.to_string(),
             breaker: self.breaker.position(now),
             in_flight: self.bulkhead.in_flight(),
             waiting: self.bulkhead.waiting(),
@@ -83,32 +99,21 @@ impl State {
         super::millis(now.saturating_duration_since(self.began)).saturating_add(1)
     }
 
-    /// The answer to a request that its breaker stops, for `wait` more milliseconds.
-    pub(super) fn broken(wait: u64) -> Error {
-        let seconds = u32::try_from(wait.div_ceil(1_000)).unwrap_or(u32::MAX);
-        turned_away(seconds.max(1))
-    }
-
-    /// The answer to a request that finds the bulkhead full. Says so in the log now and then.
-    pub(super) fn full(&self, now: u64) -> Error {
+    /// A request finds the bulkhead full. Says so in the log now and then.
+    fn full(&self, now: u64) -> PeerError {
         self.shed.fetch_add(1, Relaxed);
         let due = self.reminder.load(Relaxed);
         let next = now + super::millis(REMINDER);
         if due <= now && self.reminder.compare_exchange(due, next, Relaxed, Relaxed).is_ok() {
             let count = self.shed.swap(0, Relaxed);
             log::warn!(
-                role = "gateway", upstream = &*self.upstream, count;
+                role = self.names.caller, upstream = &*self.names.callee, count;
                 "{} has too much to do: {count} requests were turned away, {} are under way",
-                self.upstream, self.bulkhead.in_flight()
+                self.names.callee, self.bulkhead.in_flight()
             );
         }
-        turned_away(1)
+        PeerError::BulkheadFull
     }
-}
-
-fn turned_away(seconds: u32) -> Error {
-    let detail = "a part of the shop is not available, try again";
-    Error::new(Kind::Unavailable, detail).retry_after(seconds).logged()
 }
 
 /// A request's place in the bulkhead and at an address, up to the end of its answer.
@@ -125,7 +130,7 @@ impl Slot {
     }
 
     /// Takes a place after a short wait.
-    pub(super) async fn wait(state: &Arc<State>, now: u64) -> Result<Self, Error> {
+    pub(super) async fn wait(state: &Arc<State>, now: u64) -> Result<Self, PeerError> {
         state.bulkhead.enter().await.map_err(|_full| state.full(now))?;
         Ok(Self { state: state.clone(), at: None })
     }

@@ -1,0 +1,172 @@
+//! A role that fails, and those that ask it: their breakers open, and close again.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use awc::http::Method;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{Client, Process, Shop, Topology, until};
+
+/// One answer to a request for a dashboard.
+struct Dashboard {
+    at: Instant,
+    took: Duration,
+    is_degraded: bool,
+}
+
+/// Clients that ask for a dashboard again and again.
+struct Load(Rc<RefCell<Vec<Dashboard>>>);
+
+impl Load {
+    fn start(shop: &Shop, path: &str) -> Self {
+        let answers = Rc::new(RefCell::new(Vec::new()));
+        for _ in 0..12 {
+            let (client, path, answers) = (shop.gateway(), path.to_owned(), answers.clone());
+            actix_rt::spawn(async move {
+                loop {
+                    let asked = Instant::now();
+                    let answer = client.get(&path).await;
+                    assert_eq!(answer.status, 200, "{answer:?}");
+                    let is_degraded = answer.json()["degraded"] == json!(["product"]);
+                    let (at, took) = (Instant::now(), asked.elapsed());
+                    answers.borrow_mut().push(Dashboard { at, took, is_degraded });
+                    actix_rt::time::sleep(Duration::from_millis(40)).await;
+                }
+            });
+        }
+        Self(answers)
+    }
+
+    /// Whether the last of many answers since `then` are all degraded, or all whole, and came in less than 5 ms, most of
+    /// them.
+    fn is_quick(&self, then: Instant, degraded: bool) -> bool {
+        let answers = self.0.borrow();
+        let since = answers.iter().filter(|answer| answer.at > then).collect::<Vec<_>>();
+        let Some(last) = since.last_chunk::<50>() else { return false };
+        let mut took = last.map(|answer| answer.took);
+        took.sort();
+        took[25] < Duration::from_millis(5)
+            && last.iter().all(|answer| answer.is_degraded == degraded)
+    }
+}
+
+/// What `/readyz` of `process` says of the breaker of the peer `name`.
+async fn breaker(process: &Process, name: &str) -> Value {
+    let ready = process.client("management").get("/readyz").await.json();
+    let peer = ready["peers"].as_array().unwrap().iter().find(|peer| peer["name"] == name);
+    peer.unwrap_or_else(|| panic!("{name}: {ready}"))["breaker"].clone()
+}
+
+async fn metrics(process: &Process) -> String {
+    String::from_utf8(process.client("management").get("/metrics").await.body).unwrap()
+}
+
+async fn dashboard(client: &Client) -> String {
+    format!("/auth/dashboard/{}", client.register("neo").await)
+}
+
+#[actix_rt::test]
+async fn dashboards_do_without_a_product_role_that_hangs_and_have_it_again_soon() {
+    let shop = Shop::start(Topology::OneProcessARole);
+    let path = dashboard(&shop.gateway()).await;
+    let (user, product) = (shop.process("user"), shop.process("product"));
+    let load = Load::start(&shop, &path);
+    let start = Instant::now();
+    until("dashboards are whole", async || load.is_quick(start, false)).await;
+    assert_eq!(breaker(user, "product").await, "closed");
+    product.signal(Signal::SIGSTOP);
+    let stopped = Instant::now();
+    until("dashboards go without", async || load.is_quick(stopped, true)).await;
+    assert!(stopped.elapsed() < Duration::from_secs(2), "{:?}", stopped.elapsed());
+    assert_eq!(breaker(user, "product").await, "open");
+    let open = "breaker_state{peer=\"product\",role=\"user\"} 2";
+    assert!(metrics(user).await.contains(open), "{}", metrics(user).await);
+    // Long enough for trials, which are in vain.
+    actix_rt::time::sleep(Duration::from_secs(4)).await;
+    let later = Instant::now();
+    until("they still do", async || load.is_quick(later, true)).await;
+    product.signal(Signal::SIGCONT);
+    let resumed = Instant::now();
+    until("dashboards are whole again", async || load.is_quick(resumed, false)).await;
+    assert!(resumed.elapsed() < Duration::from_secs(5), "{:?}", resumed.elapsed());
+    assert_eq!(breaker(user, "product").await, "closed");
+    let closed = "breaker_state{peer=\"product\",role=\"user\"} 0";
+    assert!(metrics(user).await.contains(closed), "{}", metrics(user).await);
+    let gateway = shop.process("gateway").client("management").get("/readyz").await.json();
+    assert_eq!(gateway["upstreams"][0]["name"], "user");
+    assert_eq!(gateway["upstreams"][0]["breaker"], "closed", "it never failed");
+}
+
+#[actix_rt::test]
+async fn clients_in_a_hurry_open_no_breaker_between_roles() {
+    let shop = Shop::start(Topology::OneProcessARole);
+    let client = shop.gateway();
+    let path = dashboard(&client).await;
+    let product = shop.process("product");
+    product.signal(Signal::SIGSTOP);
+    let hurried = [("x-request-timeout-ms", "100")];
+    for _ in 0..25 {
+        let answer = client.send(Method::GET, &path, &hurried, "").await;
+        assert_ne!(answer.status, 503, "{answer:?}");
+    }
+    assert_eq!(breaker(shop.process("user"), "product").await, "closed");
+    product.signal(Signal::SIGCONT);
+}
+
+#[actix_rt::test]
+async fn one_failure_opens_a_breaker_where_that_is_said_for_all_roles_or_for_one() {
+    for key in [
+        "APP__RESILIENCE__BREAKER_CONSECUTIVE",
+        "APP__PEERS__RESILIENCE__PRODUCT__BREAKER_CONSECUTIVE",
+    ] {
+        let settings = [(key, "1"), ("APP__USER__RECOMMENDATIONS_TIMEOUT", "100ms")];
+        let shop = Shop::start_with(Topology::OneProcessARole, &settings);
+        let path = dashboard(&shop.gateway()).await;
+        shop.process("product").signal(Signal::SIGSTOP);
+        assert_eq!(breaker(shop.process("user"), "product").await, "closed", "{key}");
+        let answer = shop.gateway().get(&path).await;
+        assert_eq!((answer.status, &answer.json()["degraded"]), (200, &json!(["product"])));
+        assert_eq!(breaker(shop.process("user"), "product").await, "open", "{key}");
+        shop.process("product").signal(Signal::SIGCONT);
+        until("it closes", async || {
+            shop.gateway().get(&path).await;
+            breaker(shop.process("user"), "product").await == "closed"
+        })
+        .await;
+    }
+}
+
+#[actix_rt::test]
+async fn whoever_asks_for_keys_has_a_breaker_too() {
+    let interval = ("APP__AUTH__REFRESH_INTERVAL", "100ms");
+    let mut shop = Shop::start_with(Topology::OneProcessARole, &[interval]);
+    for role in ["product", "gateway"] {
+        // The product role starts before the one that it asks.
+        until("it closes", async || breaker(shop.process(role), "user").await == "closed").await;
+    }
+    shop.kill("user");
+    for role in ["product", "gateway"] {
+        until("it opens", async || breaker(shop.process(role), "user").await == "open").await;
+    }
+}
+
+#[actix_rt::test]
+async fn roles_of_one_process_have_breakers_too() {
+    let shop = Shop::start(Topology::OneProcess);
+    let path = dashboard(&shop.gateway()).await;
+    assert_eq!(shop.gateway().get(&path).await.json()["degraded"], Value::Null);
+    let ready = shop.process("gateway").client("management").get("/readyz").await.json();
+    let peer = |name| json!({ "name": name, "breaker": "closed", "inFlight": 0, "waiting": 0, "ejected": [] });
+    assert_eq!(ready["peers"], json!(["user", "product"].map(peer)));
+    let metrics = metrics(shop.process("gateway")).await;
+    for labels in [
+        "peer=\"product\",role=\"gateway\"",
+        "peer=\"product\",role=\"user\"",
+        "peer=\"user\",role=\"auth\"",
+    ] {
+        assert!(metrics.contains(&format!("breaker_state{{{labels}}} 0")), "{metrics}");
+    }
+}
