@@ -12,8 +12,8 @@
 //!                  contract                        what roles say to each other and to the world
 //!                      │
 //!                      ▼
-//!                    peer                          Peer: a role elsewhere (http1) or here (local)
-//!                      │
+//!                    peer                          Peer: another role or an upstream, behind its breaker;
+//!                      │                           Endpoint: one address of it, by http1 or here (local)
 //!                      ▼
 //!             http1, config, error                 the wire, what can be set, what can go wrong
 //! ```

@@ -123,7 +123,7 @@ impl PeerError {
     }
 
     /// The breaker is open for so many more `millis`.
-    fn broken_open(millis: u64) -> Self {
+    fn breaker_open(millis: u64) -> Self {
         let seconds = u32::try_from(millis.div_ceil(1_000)).unwrap_or(u32::MAX);
         Self::BreakerOpen(seconds.max(1))
     }

@@ -1,6 +1,6 @@
 //! The bulkhead: how many requests one callee may hold up, so that the others keep their room.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -11,7 +11,9 @@ use crate::config::Resilience;
 /// The places of one callee, and the short queue before them, first come, first served.
 #[derive(Debug)]
 pub(super) struct Bulkhead {
-    places: Semaphore,
+    /// The places that are taken, and those that were given back to whoever waits.
+    taken: AtomicUsize,
+    given_back: Semaphore,
     concurrency: usize,
     waiting: AtomicUsize,
     queue: usize,
@@ -25,7 +27,8 @@ pub(super) struct Full;
 impl Bulkhead {
     pub(super) fn new(options: &Resilience) -> Self {
         Self {
-            places: Semaphore::new(options.concurrency),
+            taken: AtomicUsize::new(0),
+            given_back: Semaphore::new(0),
             concurrency: options.concurrency,
             waiting: AtomicUsize::new(0),
             queue: options.queue,
@@ -35,13 +38,22 @@ impl Bulkhead {
 
     /// Takes a place, which [`leave`](Self::leave) gives back, if one is free.
     pub(super) fn try_enter(&self) -> bool {
-        self.places.try_acquire().map(SemaphorePermit::forget).is_ok()
+        self.take() || self.given_back.try_acquire().map(SemaphorePermit::forget).is_ok()
+    }
+
+    fn take(&self) -> bool {
+        let free = |taken| (taken < self.concurrency).then_some(taken + 1);
+        self.taken.fetch_update(SeqCst, SeqCst, free).is_ok()
     }
 
     /// Waits for a place.
     pub(super) async fn enter(&self) -> Result<(), Full> {
         let _waiting = Waiting::join(&self.waiting, self.queue)?;
-        match timeout(self.patience, self.places.acquire()).await {
+        // One may have left that did not see anybody wait.
+        if self.try_enter() {
+            return Ok(());
+        }
+        match timeout(self.patience, self.given_back.acquire()).await {
             Ok(Ok(place)) => {
                 place.forget();
                 Ok(())
@@ -51,13 +63,17 @@ impl Bulkhead {
         }
     }
 
+    /// Gives a place back. The semaphore has a lock, and is left alone while nobody waits.
     pub(super) fn leave(&self) {
-        self.places.add_permits(1);
+        self.taken.fetch_sub(1, SeqCst);
+        if self.waiting.load(SeqCst) > 0 && self.take() {
+            self.given_back.add_permits(1);
+        }
     }
 
     /// How many places are taken.
     pub(super) fn in_flight(&self) -> usize {
-        self.concurrency.saturating_sub(self.places.available_permits())
+        self.taken.load(Relaxed).saturating_sub(self.given_back.available_permits())
     }
 
     /// How many requests wait for one.
@@ -72,13 +88,13 @@ struct Waiting<'a>(&'a AtomicUsize);
 impl<'a> Waiting<'a> {
     fn join(waiting: &'a AtomicUsize, queue: usize) -> Result<Self, Full> {
         let place = Self(waiting);
-        if waiting.fetch_add(1, Relaxed) < queue { Ok(place) } else { Err(Full) }
+        if waiting.fetch_add(1, SeqCst) < queue { Ok(place) } else { Err(Full) }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.fetch_sub(1, SeqCst);
     }
 }
 
@@ -122,6 +138,33 @@ mod tests {
         }
         assert_eq!(*order.lock().unwrap(), ["first", "second"]);
         assert_eq!((bulkhead.in_flight(), bulkhead.waiting()), (0, 0));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn no_place_is_lost_or_given_twice() {
+        let settings = crate::config::load(&crate::config::Sources::default()).unwrap().0;
+        let options = Resilience { concurrency: 2, queue: 64, ..settings.gateway.resilience };
+        let bulkhead = Arc::new(Bulkhead::new(&options));
+        let inside = Arc::new(AtomicUsize::new(0));
+        let callers = (0..16).map(|_| {
+            let (bulkhead, inside) = (bulkhead.clone(), inside.clone());
+            tokio::spawn(async move {
+                for _ in 0..1_000 {
+                    if !bulkhead.try_enter() && bulkhead.enter().await.is_err() {
+                        continue;
+                    }
+                    assert!(inside.fetch_add(1, SeqCst) < 2);
+                    yield_now().await;
+                    inside.fetch_sub(1, SeqCst);
+                    bulkhead.leave();
+                }
+            })
+        });
+        for caller in callers.collect::<Vec<_>>() {
+            caller.await.unwrap();
+        }
+        assert_eq!((bulkhead.in_flight(), bulkhead.waiting()), (0, 0));
+        assert!(bulkhead.try_enter() && bulkhead.try_enter() && !bulkhead.try_enter());
     }
 
     #[tokio::test(start_paused = true)]

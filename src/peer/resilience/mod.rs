@@ -79,7 +79,7 @@ impl Peer {
             let state = &*self.state;
             let mut begun = Instant::now();
             let now = state.millis(begun);
-            let mut ticket = state.breaker.ask(now).map_err(PeerError::broken_open)?;
+            let mut ticket = state.breaker.ask(now).map_err(PeerError::breaker_open)?;
             let mut slot = match Slot::take(&self.state) {
                 Some(slot) => slot,
                 None => {
