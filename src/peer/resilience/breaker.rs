@@ -77,13 +77,13 @@ impl Breaker {
     }
 
     /// Whether a request may pass; if not, in how many milliseconds it is worth asking again.
-    pub(super) fn ask(&self, now: u64) -> Result<Ticket<'_>, u64> {
+    pub(super) fn ask(&self, now: u64) -> Result<Permit<'_>, u64> {
         if self.closed.load(Relaxed) {
-            return Ok(Ticket::new(self, None));
+            return Ok(Permit::new(self, None));
         }
         let mut phase = self.phase();
         match &mut *phase {
-            Phase::Closed => Ok(Ticket::new(self, None)),
+            Phase::Closed => Ok(Permit::new(self, None)),
             Phase::Open { until } if now < *until => Err(*until - now),
             Phase::Open { .. } => {
                 *phase = Phase::HalfOpen { round: now, given: 1, passed: 0, since: now };
@@ -91,16 +91,16 @@ impl Breaker {
                     role = self.names.caller, upstream = &*self.names.callee;
                     "trying {} again", self.names.callee
                 );
-                Ok(Ticket::new(self, Some(now)))
+                Ok(Permit::new(self, Some(now)))
             }
             Phase::HalfOpen { round, given, .. } if *given < self.trials => {
                 *given += 1;
-                Ok(Ticket::new(self, Some(*round)))
+                Ok(Permit::new(self, Some(*round)))
             }
             // Trials that say nothing for that long keep nobody out: there are others, and all of them count.
             Phase::HalfOpen { round, given, passed, since } if now >= *since + self.pause => {
                 (*since, *given) = (now, *passed + 1);
-                Ok(Ticket::new(self, Some(*round)))
+                Ok(Permit::new(self, Some(*round)))
             }
             Phase::HalfOpen { .. } => Err(0),
         }
@@ -196,13 +196,13 @@ impl Breaker {
 /// The right to send one request. When it is dropped, the last thing [noted](Self::note) is how the request
 /// went; without any, it tells nothing.
 #[derive(Debug)]
-pub(super) struct Ticket<'a> {
+pub(super) struct Permit<'a> {
     breaker: &'a Breaker,
     trial: Option<u64>,
     noted: Option<(u64, bool)>,
 }
 
-impl<'a> Ticket<'a> {
+impl<'a> Permit<'a> {
     fn new(breaker: &'a Breaker, trial: Option<u64>) -> Self {
         Self { breaker, trial, noted: None }
     }
@@ -213,7 +213,7 @@ impl<'a> Ticket<'a> {
     }
 }
 
-impl Drop for Ticket<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         match (self.trial, self.noted) {
             (Some(trial), noted) => self.breaker.judge(trial, noted),
@@ -368,7 +368,7 @@ mod tests {
         let breaker = breaker();
         let early = [0; 30].map(|_| breaker.ask(0).unwrap());
         (0..20).for_each(|_| fail(&breaker, 0));
-        early.into_iter().for_each(|mut ticket| ticket.note(1, false));
+        early.into_iter().for_each(|mut permit| permit.note(1, false));
         assert_eq!(breaker.position(1), Position::Open);
     }
 
@@ -376,9 +376,9 @@ mod tests {
     fn an_attempt_that_failed_is_made_up_for_by_one_that_did_not() {
         let breaker = breaker();
         for _ in 0..100 {
-            let mut ticket = breaker.ask(0).unwrap();
-            ticket.note(0, true);
-            ticket.note(0, false);
+            let mut permit = breaker.ask(0).unwrap();
+            permit.note(0, true);
+            permit.note(0, false);
         }
         assert_eq!(breaker.position(0), Position::Closed);
     }

@@ -11,7 +11,7 @@ use crate::config::Resilience;
 /// The places of one callee, and the short queue before them, first come, first served.
 #[derive(Debug)]
 pub(super) struct Bulkhead {
-    /// The places that are taken, and those that were given back to whoever waits.
+    /// The places that are taken, and those that were given back to one that waits.
     taken: AtomicUsize,
     given_back: Semaphore,
     concurrency: usize,

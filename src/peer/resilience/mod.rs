@@ -32,7 +32,7 @@ pub use state::{Report, State};
 use super::call::{Attempt, Call};
 use super::{Context, Endpoint, PeerError, Reply, Request};
 use addresses::Tried;
-use breaker::Ticket;
+use breaker::Permit;
 use retry::Verdict;
 use state::Slot;
 use upload::Upload;
@@ -79,7 +79,7 @@ impl Peer {
             let state = &*self.state;
             let mut begun = Instant::now();
             let now = state.millis(begun);
-            let mut ticket = state.breaker.ask(now).map_err(PeerError::breaker_open)?;
+            let mut permit = state.breaker.ask(now).map_err(PeerError::breaker_open)?;
             let mut slot = match Slot::take(&self.state) {
                 Some(slot) => slot,
                 None => {
@@ -92,7 +92,7 @@ impl Peer {
             // A caller with a limit of its own waits no longer, and thereby says how soon an answer is due.
             let limit = self.state.options.response_timeout.min(context.limit);
             let course = Course { context, begun, limit, upload: upload.as_ref() };
-            let mut reply = self.attempts(&mut call, course, &mut ticket, &mut slot).await?;
+            let mut reply = self.attempts(&mut call, course, &mut permit, &mut slot).await?;
             reply.body = reply.body.keeping(slot);
             Ok(reply)
         }
@@ -103,20 +103,21 @@ impl Peer {
         &self,
         call: &mut Call,
         course: Course<'_>,
-        ticket: &mut Ticket<'_>,
+        permit: &mut Permit<'_>,
         slot: &mut Slot,
     ) -> Result<Reply, PeerError> {
         let State { addresses, options, .. } = &*self.state;
         let Course { context, begun: mut started, limit, upload } = course;
-        let mut plan = Plan::new(call.is_repeatable(), context);
-        let mut at = addresses.choose(self.state.millis(started), plan.tried, false).unwrap_or(0);
+        let mut progress = Progress::new(call.is_repeatable(), context);
+        let mut at =
+            addresses.choose(self.state.millis(started), progress.tried, false).unwrap_or(0);
         loop {
             let endpoint = self.endpoints.get(at).ok_or_else(no_address)?;
             slot.go_to(at);
-            plan.tried.add(at);
+            progress.tried.add(at);
             // Another attempt is possible for some methods, and for all where there is another address.
-            let other = plan.idempotent || self.endpoints.len() > 1;
-            let kept = other && plan.retries < options.retries;
+            let other = progress.idempotent || self.endpoints.len() > 1;
+            let kept = other && progress.retries < options.retries;
             let now = started.into_std();
             let outcome = match upload {
                 None => {
@@ -124,9 +125,9 @@ impl Peer {
                     call.send(endpoint, context, Attempt { now, limit, kept }).await
                 }
                 Some(upload) => {
-                    // The upstream's time begins when the client has had its own. The edge first: it knows whose fault
+                    // The callee's time begins when the client has had its own. The edge first: it knows whose fault
                     // that is.
-                    let deadline = (plan.deadline + GRACE).into();
+                    let deadline = (progress.deadline + GRACE).into();
                     let overdue = upload.overdue(started, limit, deadline);
                     let attempt = Attempt { now, limit: None, kept };
                     Box::pin(unless(overdue, call.send(endpoint, context, attempt))).await
@@ -142,21 +143,21 @@ impl Peer {
             let given = since.map(|since| until.saturating_duration_since(since));
             let fair = given.is_some_and(|given| given >= limit * 7 / 8);
             let verdict = Verdict::of(&outcome, fair);
-            self.note(at, verdict, ticket, ended);
-            let again = kept && verdict.allows_retry(plan.idempotent) && call.is_whole();
-            let Some(next) = again.then(|| self.next(&plan, ended)).flatten() else {
+            self.note(at, verdict, permit, ended);
+            let again = kept && verdict.allows_retry(progress.idempotent) && call.is_whole();
+            let Some(next) = again.then(|| self.next(&progress, ended)).flatten() else {
                 return outcome;
             };
             // Whatever has come of the answer is not read to its end.
             drop(outcome);
             sleep(next.pause).await;
-            plan.retries += 1;
+            progress.retries += 1;
             (at, started) = (next.at, Instant::now());
         }
     }
 
     /// Notes what an attempt says of the address `at`, and of the callee.
-    fn note(&self, at: usize, verdict: Verdict, ticket: &mut Ticket<'_>, ended: Instant) {
+    fn note(&self, at: usize, verdict: Verdict, permit: &mut Permit<'_>, ended: Instant) {
         let now = self.state.millis(ended);
         match verdict {
             Verdict::Good => self.state.addresses.succeeded(at, now),
@@ -164,16 +165,16 @@ impl Peer {
             Verdict::Declined => {}
             Verdict::Unknown => return,
         }
-        ticket.note(now, matches!(verdict, Verdict::Failed | Verdict::Unreachable));
+        permit.note(now, matches!(verdict, Verdict::Failed | Verdict::Unreachable));
     }
 
     /// The attempt after one that failed at `now`, if there is an address for it, time, and a retry in the budget.
-    fn next(&self, plan: &Plan, now: Instant) -> Option<Next> {
+    fn next(&self, progress: &Progress, now: Instant) -> Option<Next> {
         let State { addresses, options, budget, .. } = &*self.state;
         let millis = self.state.millis(now);
-        let at = addresses.choose(millis, plan.tried, !plan.idempotent)?;
-        let pause = retry::backoff(options.retry_backoff, plan.retries);
-        if (now + pause).into_std() >= plan.deadline {
+        let at = addresses.choose(millis, progress.tried, !progress.idempotent)?;
+        let pause = retry::backoff(options.retry_backoff, progress.retries);
+        if (now + pause).into_std() >= progress.deadline {
             return None;
         }
         budget.withdraw(millis).then_some(Next { at, pause })
@@ -191,7 +192,7 @@ struct Course<'a> {
 }
 
 /// What is known of a request from attempt to attempt.
-struct Plan {
+struct Progress {
     /// Whether it comes to the same, for its client too, when it is done twice.
     idempotent: bool,
     deadline: std::time::Instant,
@@ -199,7 +200,7 @@ struct Plan {
     retries: u32,
 }
 
-impl Plan {
+impl Progress {
     fn new(idempotent: bool, context: &Context) -> Self {
         Self { idempotent, deadline: context.deadline, tried: Tried::default(), retries: 0 }
     }

@@ -140,7 +140,7 @@ async fn one_failure_opens_a_breaker_where_that_is_said_for_all_roles_or_for_one
 }
 
 #[actix_rt::test]
-async fn whoever_asks_for_keys_has_a_breaker_too() {
+async fn calls_for_keys_have_a_breaker_too() {
     let interval = ("APP__AUTH__REFRESH_INTERVAL", "100ms");
     let mut shop = Shop::start_with(Topology::OneProcessARole, &[interval]);
     for role in ["product", "gateway"] {
