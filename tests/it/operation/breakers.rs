@@ -40,16 +40,24 @@ impl Load {
         Self(answers)
     }
 
-    /// Whether the last of many answers since `then` are all degraded, or all whole, and came in less than 5 ms, most of
-    /// them.
-    fn is_quick(&self, then: Instant, degraded: bool) -> bool {
+    /// Whether the last of many answers since `then` were all whole.
+    fn is_whole(&self, then: Instant) -> bool {
+        self.last(then).is_some_and(|last| last.iter().all(|(is_degraded, _)| !is_degraded))
+    }
+
+    /// Whether they were all degraded, and most of them came in less than 5 ms.
+    fn is_degraded_and_quick(&self, then: Instant) -> bool {
+        let Some(mut last) = self.last(then) else { return false };
+        last.sort();
+        // Those that are whole come first.
+        last[0].0 && last[25].1 < Duration::from_millis(5)
+    }
+
+    fn last(&self, then: Instant) -> Option<[(bool, Duration); 50]> {
         let answers = self.0.borrow();
-        let since = answers.iter().filter(|answer| answer.at > then).collect::<Vec<_>>();
-        let Some(last) = since.last_chunk::<50>() else { return false };
-        let mut took = last.map(|answer| answer.took);
-        took.sort();
-        took[25] < Duration::from_millis(5)
-            && last.iter().all(|answer| answer.is_degraded == degraded)
+        let since = answers.iter().filter(|answer| answer.at > then);
+        let since = since.map(|answer| (answer.is_degraded, answer.took)).collect::<Vec<_>>();
+        since.last_chunk().copied()
     }
 }
 
@@ -75,11 +83,11 @@ async fn dashboards_do_without_a_product_role_that_hangs_and_have_it_again_soon(
     let (user, product) = (shop.process("user"), shop.process("product"));
     let load = Load::start(&shop, &path);
     let start = Instant::now();
-    until("dashboards are whole", async || load.is_quick(start, false)).await;
+    until("dashboards are whole", async || load.is_whole(start)).await;
     assert_eq!(breaker(user, "product").await, "closed");
     product.signal(Signal::SIGSTOP);
     let stopped = Instant::now();
-    until("dashboards go without", async || load.is_quick(stopped, true)).await;
+    until("dashboards go without", async || load.is_degraded_and_quick(stopped)).await;
     assert!(stopped.elapsed() < Duration::from_secs(2), "{:?}", stopped.elapsed());
     assert_eq!(breaker(user, "product").await, "open");
     let open = "breaker_state{peer=\"product\",role=\"user\"} 2";
@@ -87,10 +95,10 @@ async fn dashboards_do_without_a_product_role_that_hangs_and_have_it_again_soon(
     // Long enough for trials, which are in vain.
     actix_rt::time::sleep(Duration::from_secs(4)).await;
     let later = Instant::now();
-    until("they still do", async || load.is_quick(later, true)).await;
+    until("they still do", async || load.is_degraded_and_quick(later)).await;
     product.signal(Signal::SIGCONT);
     let resumed = Instant::now();
-    until("dashboards are whole again", async || load.is_quick(resumed, false)).await;
+    until("dashboards are whole again", async || load.is_whole(resumed)).await;
     assert!(resumed.elapsed() < Duration::from_secs(5), "{:?}", resumed.elapsed());
     assert_eq!(breaker(user, "product").await, "closed");
     let closed = "breaker_state{peer=\"product\",role=\"user\"} 0";
