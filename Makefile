@@ -2,7 +2,8 @@
 
 CARGO ?= cargo
 # What the build and the tests need besides cargo, as Debian packages, by the command that shows it is there.
-NEEDS = cc:gcc python3:python3 pip3:python3-pip redis-server:redis-server setpriv:util-linux pgbouncer:pgbouncer
+NEEDS = cc:gcc python3:python3 pip3:python3-pip redis-server:redis-server setpriv:util-linux pgbouncer:pgbouncer \
+	curl:curl sqlite3:sqlite3
 # A server that speaks MongoDB's protocol, for the tests of machines that have no mongod; a program of its own.
 SECANTUS = SecantusDB==0.7.0b3
 # Programs of cargo's own registry, built into target/tools: what may be built in, and the list of what is.
@@ -28,19 +29,18 @@ IMAGE_ARGS ?=
 # Where the source is published, for the image's label.
 SOURCE ?=
 
-# What the program is built for, and what the compiler and the linker have learned of it there from runs: how often what
-# is run (profile-guided optimisation), and what a start runs, which so is together and takes few pages. Who changes the
-# compiler, Cargo.lock or much of the code runs `make train`. Without a profile the build is a plain one.
+# What `make run`, the tests and every check of the real program share. The example stands for the tests: cargo gives what
+# it needs, and so what all others are built with, the features that the tests ask for.
+DEBUG = $(CARGO) build --locked --bin app --example argon2
+
+# What `make release` builds for, and what the compiler knows of the program from runs (profile-guided optimisation). Run
+# `make train` after a new compiler, other dependencies or much new code. An older profile, or none, costs speed alone.
 TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
 PROFILE = deploy/profile/$(TARGET)
 BUILT = target/$(TARGET)/release
 BUILD = --release --locked --target $(TARGET)
-GUIDED = RUSTFLAGS="$(RUSTFLAGS) $(addprefix -Cprofile-use=$(CURDIR)/,$(wildcard $(PROFILE).profdata))"
-comma = ,
-ORDER = $(addprefix -Clink-arg=-Wl$(comma)--no-warn-symbol-ordering$(comma)--symbol-ordering-file=$(CURDIR)/,$(wildcard $(PROFILE).order))
-# Not every linker can.
-LINK = $(if $(ORDER),$(shell mkdir -p target; echo 'fn main() {}' | rustc $(ORDER) -o target/probe - 2>/dev/null && echo $(ORDER)))
-# For what a profile is of use.
+GUIDED = RUSTFLAGS="$(RUSTFLAGS) $(if $(wildcard $(PROFILE).profdata),-Cprofile-use=$(CURDIR)/$(PROFILE).profdata -Cllvm-args=-no-pgo-warn-mismatch)"
+# The compiler and the dependencies that a profile was made with.
 VALID = $(shell { rustc -V; cat Cargo.lock; } | cksum)
 TRAIN_NEEDS = $(BENCH_NEEDS) h2load:nghttp2-client
 # Of the LLVM that the compiler has: no other reads what its programs write.
@@ -56,13 +56,14 @@ SBOM_TARGET ?= x86_64-unknown-linux-gnu
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: release ## Start the whole shop on http://127.0.0.1:8000
-	target/release/app
+run: ## Build the shop as the tests do, and start all of it on http://127.0.0.1:8000
+	$(DEBUG)
+	target/debug/app
 
 release: ## Build target/release/app as it is shipped
 	@[ "$(VALID)" = "$$(cat $(PROFILE).for 2>&1)" ] \
-		|| echo "note: no profile is of this compiler and these dependencies on $(TARGET); make train makes one"
-	$(GUIDED) $(CARGO) rustc $(BUILD) --bin app -- $(LINK)
+		|| echo "note: deploy/profile has none for this compiler and these dependencies; make train makes one"
+	$(GUIDED) $(CARGO) build $(BUILD) --bin app
 	@install -D $(BUILT)/app target/release/app
 
 test: needs lint check-deploy contract ## Install what is missing, lint, and run every test
@@ -87,12 +88,12 @@ fmt: ## Format the code
 	$(CARGO) fmt
 
 check-deploy: needs ## Check the files of the image and of the deployments, without a container or a cluster
-	$(CARGO) build --locked
+	$(DEBUG)
 	sh tests/deploy/tools.sh
 	target/deploy-tools/venv/bin/python -B tests/deploy/check.py
 
 contract: needs contract-needs target/contract/installed ## Hold the program against its OpenAPI document, with schemathesis and clients
-	$(CARGO) build --locked
+	$(DEBUG)
 	target/contract/venv/bin/python -B tests/contract/run.py
 
 bench: bench-needs release ## Measure start, memory, size, and CPU per request, beside nginx
@@ -111,20 +112,14 @@ fuzz: needs target/tools/bin/cargo-fuzz ## Run each fuzz target for FUZZ_SECONDS
 			-artifact_prefix=target/fuzz/artifacts/$$target/ || exit 1; \
 	done
 
-train: train-needs ## Learn anew what of the program is run most, for `make release`; takes a quarter of an hour
+train: train-needs ## Renew the profile of `make release`; takes a quarter of an hour
 	rm -rf target/train
 	RUSTFLAGS="-Cprofile-generate=$(CURDIR)/target/train" $(CARGO) build $(BUILD) --bin app
-	APP_BINARY=$(BUILT)/app python3 -B tests/bench/train.py target/train/starts
+	APP_BINARY=$(BUILT)/app python3 -B tests/bench/train.py
 	mkdir -p $(dir $(PROFILE))
 	$(PROFDATA) merge --sparse --output $(PROFILE).profdata target/train/*.profraw
-	for start in gateway all; do \
-		$(PROFDATA) merge --sparse --output target/train/$$start.profdata target/train/starts/$$start.profraw || exit 1; \
-	done
-	for counts in target/train/gateway.profdata target/train/all.profdata $(PROFILE).profdata; do \
-		$(PROFDATA) show --all-functions $$counts; \
-	done | sed -n 's/^  \([^ ]*;\)\{0,1\}\(_[^ ]*\):$$/\2/p' | awk '!seen[$$0]++' > $(PROFILE).order
 	echo "$(VALID)" > $(PROFILE).for
-	@# cargo does not see that what it has built knows an older profile.
+	@# cargo does not see that what it has built has another profile in it.
 	rm -rf $(BUILT)
 
 image: ## Build the container image with podman, buildah or docker

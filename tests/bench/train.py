@@ -1,11 +1,10 @@
 #!/usr/bin/env -S python3 -B
 """Does with the program what its users do, so that the compiler learns which of its code is run.
 
-Usage: train.py STARTS     (`make train`, which builds a program that counts as it runs, and keeps the counts)
+Usage: train.py     (`make train`, which builds a program that counts as it runs, and keeps the counts)
 
-What is not run here gets no faster: whatever requests spend their time on belongs here, and in the
-proportions in which it matters. What a start of a gateway, and one of all
-roles, runs is counted apart, in the folder STARTS.
+What is not run here gets no faster: everything that requests spend their time on belongs here, in the
+proportions in which it matters.
 """
 
 import http.client
@@ -14,11 +13,10 @@ import signal
 import ssl
 import subprocess
 import sys
-from pathlib import Path
 
 import bench as benchmark
 import gateway
-from harness import Bench, Failure, exchange, fetch, find_program, free_port, post_script, progress, wrk
+from harness import Bench, Failure, exchange, fetch, find_program, post_script, progress, wrk
 
 # Of load for each case, and rounds of what is done one after the other.
 SECONDS, ROUNDS = 2, 200
@@ -117,21 +115,7 @@ def secured(bench, origin):
         connection.close()
 
 
-def starts(bench, origin, folder):
-    """A gateway, and all roles, that start, answer a little, and stop."""
-    url = f"http://127.0.0.1:{origin.port}"
-    away = {"PRODUCT_URL": url, "USER_URL": url}
-    for name, role, peers in (("gateway", "gateway", away), ("all", None, {})):
-        management = free_port()
-        counts = {"LLVM_PROFILE_FILE": str(folder / f"{name}.profraw")}
-        stores = {} if role else bench.embedded(name)
-        app = bench.app(name, stores, role, management=management, **peers, **counts)
-        for port, path in ((app.port, "/"), (app.port, "/products"), (management, "/metrics")):
-            exchange(port, path)
-        bench.stop(name)
-
-
-def run(folder):
+def run():
     """All of it; each program writes what it has counted when it is stopped."""
     find_program("h2load", "nghttp2-client")
     programs = benchmark.find_programs()
@@ -142,16 +126,15 @@ def run(folder):
         origin = gateway.start_origin(bench)
         proxy(bench, origin)
         secured(bench, origin)
-        starts(bench, origin, folder)
 
 
 def main():
     """A failure becomes one line and status 1."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 1:
         sys.exit(__doc__.split("\n\n")[1])
     try:
-        run(Path(sys.argv[1]).resolve())
+        run()
     except (Failure, subprocess.CalledProcessError) as failure:
         sys.exit(f"train: {' '.join(str(failure).split())}")
 
