@@ -6,7 +6,7 @@ NEEDS = cc:gcc python3:python3 pip3:python3-pip redis-server:redis-server setpri
 	curl:curl sqlite3:sqlite3
 # A server that speaks MongoDB's protocol, for the tests of machines that have no mongod; a program of its own.
 SECANTUS = SecantusDB==0.7.0b3
-# Programs of cargo's own registry, built into target/tools: what may be built in, and the list of what is.
+# Programs from crates.io, built into target/tools: one checks dependencies, one lists them, one fuzzes.
 CARGO_deny = cargo-deny@0.20.2
 CARGO_cyclonedx = cargo-cyclonedx@0.5.9
 CARGO_fuzz = cargo-fuzz@0.13.2
@@ -14,7 +14,7 @@ CARGO_fuzz = cargo-fuzz@0.13.2
 FUZZ_SECONDS ?= 60
 # What reads HTTP beside our parser, in tests.
 H11 = h11==0.16.0
-# What makes clients of the OpenAPI document.
+# What generates clients of the OpenAPI document.
 CONTRACT_NEEDS = node:nodejs npm:npm
 BENCH_NEEDS = wrk:wrk nginx:nginx-light haproxy:haproxy python3:python3
 # What runs containers on a machine that has no engine, and makes images where none can be pulled.
@@ -23,14 +23,14 @@ VERIFY_NEEDS = podman:podman buildah:buildah runc:runc slirp4netns:slirp4netns n
 	aardvark-dns:aardvark-dns
 VERSION := $(shell awk -F '"' '/^version/ { print $$2; exit }' Cargo.toml)
 IMAGE ?= shop:$(VERSION)
-# What builds the image, and whatever else to tell it, as in IMAGE_ARGS='--platform linux/arm64'.
+# The program that builds the image, and more options for it, as in IMAGE_ARGS='--platform linux/arm64'.
 BUILDER ?= $(firstword $(foreach program,podman buildah docker,$(if $(shell command -v $(program)),$(program))))
 IMAGE_ARGS ?=
-# Where the source is published, for the image's label.
+# The published source, for the image's label.
 SOURCE ?=
 
-# What `make run`, the tests and every check of the real program share. The example stands for the tests: cargo gives what
-# it needs, and so what all others are built with, the features that the tests ask for.
+# What `make run`, the tests and the checks of the program share. An example brings the features that the tests enable in
+# dependencies; without it cargo would compile most of them a second time for the tests.
 DEBUG = $(CARGO) build --locked --bin app --example argon2
 
 # What `make release` builds for, and what the compiler knows of the program from runs (profile-guided optimisation). Run
@@ -43,10 +43,10 @@ GUIDED = RUSTFLAGS="$(RUSTFLAGS) $(if $(wildcard $(PROFILE).profdata),-Cprofile-
 # The compiler and the dependencies that a profile was made with.
 VALID = $(shell { rustc -V; cat Cargo.lock; } | cksum)
 TRAIN_NEEDS = $(BENCH_NEEDS) h2load:nghttp2-client
-# Of the LLVM that the compiler has: no other reads what its programs write.
+# Only the compiler's own version of LLVM reads what its programs write.
 PROFDATA = llvm-profdata-$(shell rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
 
-# Whose dependencies the bill of materials lists.
+# The platform whose dependencies the bill of materials lists.
 SBOM_TARGET ?= x86_64-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
