@@ -1,7 +1,7 @@
 //! The shop back end: one executable, every role in one process or each in its own.
 //!
 //! ```text
-//! main ─▶ commands ─▶ app          cli: the command line      config: what can be set
+//! main ─▶ commands ─▶ node         cli: the command line      config: what can be set
 //!                      │
 //!      ┌───────────────┼───────────────┐
 //!      ▼               ▼               ▼

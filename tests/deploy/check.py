@@ -367,7 +367,7 @@ class Program(Check):
                      DATABASE_URL="postgres://127.0.0.1:1/shop", APP__USER__SIGNING_KEYS_PATH="/nowhere/keys")
 
     def test_the_readme_lists_every_setting(self) -> None:
-        text = (ROOT / "README.md").read_text().partition("\n## Configuration\n")[2].partition("\n## ")[0]
+        text = (ROOT / "config/README.md").read_text().partition("\n## Every setting\n")[2]
         listed = {key for row in re.findall(r"(?m)^\| (`.*?) \|", text) for key in re.findall("`([^`]+)`", row)}
         # Keys below a name of the operator's, and those of one thing, are listed together.
         together = {key.partition("NAME")[0].removesuffix("…") for key in listed if "…" in key or "NAME" in key}
@@ -460,7 +460,7 @@ class Kubernetes(Check):
     def test_what_is_said_of_the_cpu_requested_is_so(self) -> None:
         roles, surge, stores = cpu_requests(loaded(PRODUCTION))
         self.assertEqual((roles, surge, stores), (2250, 750, 250))
-        readme = (ROOT / "README.md").read_text().replace("\n", " ")
+        readme = (DEPLOY / "README.md").read_text().replace("\n", " ")
         for text in (readme, (PRODUCTION / "role.yaml").read_text(), (ONE_NODE / "kustomization.yaml").read_text()):
             self.assertIn("2,250m", text)
         self.assertIn(f"{(roles + surge + stores) // 1000},{(roles + surge + stores) % 1000:03}m", readme)
@@ -671,7 +671,7 @@ class Images(Check):
     def test_the_readme_puts_a_registry_everywhere(self) -> None:
         if "/" in role_image(BASE):
             self.skipTest("there is one already")
-        (told,) = re.findall(r"(?m)^sed -i .*registry\.example(?:.*\\\n)*.*$", (ROOT / "README.md").read_text())
+        (told,) = re.findall(r"(?m)^sed -i .*registry\.example(?:.*\\\n)*.*$", (DEPLOY / "README.md").read_text())
         subprocess.run(["sh", "-euc", told], cwd=self.folder, check=True, timeout=30)
         for folder in (self.base, self.demo, self.production, self.one_node):
             with self.subTest(folder=folder.name):

@@ -93,7 +93,7 @@ class Trial:
         self.report.note(f"every pod is ready after {time.monotonic() - start:.0f} s")
 
     def ask(self):
-        """The customer's five requests, by the way in that README names."""
+        """The customer's five requests, by the way in that deploy/README.md names."""
         with self.kubectl.forwarded(self.namespace) as port:
             customer = Customer(port)
             if customer.wait("/products?limit=1") is None:
@@ -165,7 +165,7 @@ def shop_secret(kubectl, namespace):
 
 
 def certificates(kubectl, namespace):
-    """A certificate for each role, made by the program as README says."""
+    """A certificate for each role, made by the program as src/tls/README.md says."""
     with tempfile.TemporaryDirectory() as folder:
         command([program(), "certs", "dev", "--out", folder], timeout=30)
         for role in ROLES:

@@ -6,6 +6,9 @@
 mod cases;
 mod support;
 
+/// The README files.
+mod docs;
+
 /// Users, their tokens, and what they may do.
 mod accounts {
     mod attacks;
