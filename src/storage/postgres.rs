@@ -18,7 +18,8 @@ use futures_util::FutureExt as _;
 use secrecy::ExposeSecret as _;
 use tokio::time::timeout;
 use tokio_postgres::config::SslMode;
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::tls::TlsStream;
+use tokio_postgres::{Client, Config, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{Access, Limits, StoreError, call, pool};
@@ -159,13 +160,11 @@ async fn open(url: PostgresUrl, statement: Duration) -> Result<Connection, Conne
         .map_err(|error| ConnectionError::InvalidConnectionUrl(error.to_string()))?;
     config.application_name("app").tcp_user_timeout(UNACKNOWLEDGED).keepalives_idle(UNACKNOWLEDGED);
     let mut connection = if config.get_ssl_mode() == SslMode::Disable {
-        let (client, connection) =
-            config.connect(NoTls).await.map_err(|error| bad(&chain(&error)))?;
-        Connection::try_from_client_and_connection(client, connection).await?
+        let opened = config.connect(NoTls).await.map_err(|error| bad(&chain(&error)))?;
+        set_up(opened, !url.prepared_statements).await?
     } else {
-        let (client, connection) =
-            config.connect(tls()?).await.map_err(|error| bad(&chain(&error)))?;
-        Connection::try_from_client_and_connection(client, connection).await?
+        let opened = config.connect(tls()?).await.map_err(|error| bad(&chain(&error)))?;
+        set_up(opened, !url.prepared_statements).await?
     };
     if !url.prepared_statements {
         connection.set_prepared_statement_cache_size(CacheSize::Disabled);
@@ -173,6 +172,33 @@ async fn open(url: PostgresUrl, statement: Duration) -> Result<Connection, Conne
     }
     let timeout = format!("SET statement_timeout = {}; SET TIME ZONE 'UTC'", statement.as_millis());
     connection.batch_execute(&timeout).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
+    Ok(connection)
+}
+
+/// Lets diesel set up what was `opened`. It sends two statements at once, and a pooler that gives each transaction
+/// another session may take the session away between them, and lose the second response: PgBouncer before 1.21 does. So
+/// where a connection is `pooled`, both are in one transaction.
+async fn set_up<S>(
+    (client, mut connection): (Client, tokio_postgres::Connection<Socket, S>),
+    pooled: bool,
+) -> Result<Connection, ConnectionError>
+where
+    S: TlsStream + Unpin + Send + 'static,
+{
+    if !pooled {
+        return Connection::try_from_client_and_connection(client, connection).await;
+    }
+    let bad = |error| ConnectionError::BadConnection(chain(&error));
+    tokio::select! {
+        begun = client.batch_execute("BEGIN") => begun.map_err(bad)?,
+        ended = &mut connection => {
+            ended.map_err(bad)?;
+            return Err(ConnectionError::BadConnection("the connection was closed".into()));
+        }
+    }
+    let mut connection = Connection::try_from_client_and_connection(client, connection).await?;
+    let commit = connection.batch_execute("COMMIT").await;
+    commit.map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(connection)
 }
 

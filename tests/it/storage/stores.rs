@@ -371,7 +371,7 @@ async fn redis_is_spoken_to_over_tls_and_believed_by_its_authority() {
     let url = server.url();
     for (trusted, missing, label) in [
         (trusted.to_str(), json!([]), "HIT"),
-        (None, json!(["gateway.limits", "product.cache"]), "MISS"),
+        (None, json!(["gateway.limits", "user.limits", "product.cache"]), "MISS"),
     ] {
         let mut environment = vec![
             ("REDIS_URL", url.as_str()),
