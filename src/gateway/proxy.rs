@@ -8,6 +8,7 @@ use std::rc::Rc;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use actix_web::http::{Method, Uri};
+use actix_web::web::Bytes;
 use actix_web::{HttpMessage as _, HttpResponse};
 use futures_util::StreamExt as _;
 
@@ -304,11 +305,17 @@ fn target(mut path: String, query: Option<&str>) -> Result<Uri, Error> {
 
 /// The content of `request`, if there is any: it breaks off behind `limit` bytes, which then is to be seen.
 fn content(request: &mut ServiceRequest, limit: usize) -> (Body, Option<Rc<Cell<bool>>>) {
-    let payload = request.take_payload();
+    let (payload, is_safe) = (request.take_payload(), request.method().is_safe());
     let headers = request.headers();
-    let length = number(headers.get(CONTENT_LENGTH));
+    let length = number::<u64>(headers.get(CONTENT_LENGTH));
     if length.is_none() && !headers.contains_key(TRANSFER_ENCODING) {
         return (Body::None, None);
+    }
+    // Some clients say so of every request. It is nothing that a response could depend on, or that is gone once it was
+    // sent; but an upload without content has a length all the same (RFC 9110, section 8.6).
+    if length == Some(0) {
+        let body = if is_safe { Body::None } else { Body::Full(Bytes::new()) };
+        return (body, None);
     }
     let (mut left, overflow) = (limit, Rc::new(Cell::new(false)));
     let seen = overflow.clone();

@@ -29,6 +29,7 @@ mod catalogue {
 /// Routes, upstreams, and what the gateway adds to a response.
 mod gateway {
     mod answers;
+    mod caching;
     mod client_address;
     mod cors;
     mod headers;

@@ -108,3 +108,80 @@ async fn a_breaker_opens_when_most_requests_fail_and_closes_when_trials_succeed(
         assert!(line.contains(&format!("\"level\":\"{level}\"")), "{line}");
     }
 }
+
+#[actix_rt::test]
+async fn an_address_that_fails_is_left_out_and_comes_back() {
+    let (good, bad) = (Moody::start(), Moody::start());
+    let settings = resilience(&[("EJECT_FAILURES", "3"), ("EJECT_PAUSE", "2s")]);
+    let urls = format!("{}, {}", good.upstream.url, bad.upstream.url);
+    let environment =
+        [borrowed(&settings), vec![("APP__GATEWAY__UPSTREAMS__UP__URLS", urls.as_str())]].concat();
+    let (gateway, _folder) = good.upstream.gateway_at_up(&[], &environment);
+    let client = gateway.client("gateway");
+    let mut seen = (0, 0);
+    until("both are asked", async || {
+        assert_eq!(client.get("/up").await.status, 200);
+        seen = (seen.0 + good.asked(), seen.1 + bad.asked());
+        seen.0 > 0 && seen.1 > 0
+    })
+    .await;
+    bad.fail(true);
+    until("it is left out", async || {
+        assert_eq!(client.get("/up").await.status, 200, "the other one is tried");
+        up(&gateway).await["ejected"] != json!([])
+    })
+    .await;
+    let since = Instant::now();
+    let ejected = up(&gateway).await["ejected"].clone();
+    let address = bad.upstream.url.trim_start_matches("http://");
+    assert_eq!(ejected.as_array().unwrap().len(), 1);
+    assert!(ejected[0].as_str().unwrap().contains(address), "{ejected}");
+    assert!(bad.asked() >= 3, "as many failures as are set");
+    good.asked();
+    for _ in 0..20 {
+        assert_eq!(client.get("/up").await.status, 200);
+    }
+    assert!(since.elapsed() < Duration::from_millis(1800), "too slow to tell");
+    assert_eq!((good.asked(), bad.asked()), (20, 0));
+    bad.fail(false);
+    until("it is asked again", async || {
+        assert_eq!(client.get("/up").await.status, 200);
+        bad.asked() > 0
+    })
+    .await;
+    assert!(since.elapsed() >= Duration::from_millis(1800), "{:?}", since.elapsed());
+    assert_eq!(up(&gateway).await["ejected"], json!([]));
+    let log = gateway.log();
+    assert!(log.contains("fails and is left out") && log.contains(" is back"), "{log}");
+}
+
+/// How often an upstream that always fails is asked for `count` requests of `method`.
+async fn attempts(method: &str, count: usize, keys: &[(&str, &str)]) -> usize {
+    let moody = Moody::start();
+    moody.fail(true);
+    let settings = resilience(&[&[("RETRY_BACKOFF", "1ms")], keys].concat());
+    let (gateway, _folder) = moody.upstream.gateway_at_up(&[], &borrowed(&settings));
+    let client = gateway.client("gateway");
+    for _ in 0..count {
+        let method = method.parse().unwrap();
+        assert_eq!(client.send(method, "/up", &[], "").await.status, 500);
+    }
+    moody.asked()
+}
+
+#[actix_rt::test]
+async fn what_can_be_done_twice_is_tried_again_as_often_as_is_set() {
+    for (method, retries, asked) in
+        [("GET", "2", 3), ("DELETE", "2", 3), ("GET", "0", 1), ("POST", "2", 1), ("PATCH", "2", 1)]
+    {
+        assert_eq!(attempts(method, 1, &[("RETRIES", retries)]).await, asked, "{method} {retries}");
+    }
+}
+
+#[actix_rt::test]
+async fn retries_are_a_share_of_the_requests_and_thirty_besides() {
+    assert_eq!(attempts("GET", 20, &[("RETRIES", "2"), ("RETRY_BUDGET", "0")]).await, 20);
+    let asked = attempts("GET", 200, &[("RETRIES", "2"), ("RETRY_BUDGET", "20")]).await;
+    // All within ten seconds, and 20 in a hundred of 200.
+    assert!((260..=270).contains(&asked), "{asked} attempts of 200 requests");
+}
