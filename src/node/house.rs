@@ -9,7 +9,7 @@ use log::Level;
 use rustls::ClientConfig;
 
 use super::examine::Examined;
-use super::roles::{Roles, behind, table};
+use super::roles::{Roles, table};
 use super::tls::Tls;
 use super::{Role, access, asks_away, start_order};
 use crate::auth::{self, Guard, Hosts, Mode};
@@ -53,8 +53,7 @@ macro_rules! serve {
                 $(Role::$variant => {
                     let role = built(self.roles.$field.as_ref());
                     server::serve(listener, threads, options, move || {
-                        let endpoints = house.endpoints(&behind());
-                        house.app(role.clone(), endpoints)
+                        house.app(role.clone(), house.endpoints(Role::$variant))
                     })
                 })*
             }
@@ -151,12 +150,18 @@ impl House {
         })
     }
 
-    /// Where the roles of these `names` are for this thread, each of which asks those before it.
-    fn endpoints(&self, names: &[&str]) -> Vec<(&'static str, Endpoint)> {
+    /// Where the roles are for this thread that `role` asks, and that these ask in turn, each after those that it asks.
+    fn endpoints(&self, role: Role) -> Vec<(&'static str, Endpoint)> {
+        let mut asking = vec![role];
+        for other in start_order().into_iter().rev() {
+            if asking.iter().any(|role| role.asks(Mode::Open).any(|asked| asked == other)) {
+                asking.push(other);
+            }
+        }
         let mut endpoints = Vec::new();
-        for role in start_order().into_iter().filter(|role| names.contains(&role.name())) {
-            let endpoint = self.endpoint(role, &endpoints);
-            endpoints.extend(endpoint.map(|endpoint| (role.name(), endpoint)));
+        for asked in asking.into_iter().skip(1).rev() {
+            let endpoint = self.endpoint(asked, &endpoints);
+            endpoints.extend(endpoint.map(|endpoint| (asked.name(), endpoint)));
         }
         endpoints
     }
