@@ -83,7 +83,7 @@ impl Settings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
-    /// Threads for each listener, at most 512, as many as the server can tell apart; 0 is one a core.
+    /// Threads for each listener, at most 512, as many as the server can tell apart; 0 is one per core.
     #[serde(deserialize_with = "within::<_, _, 0, 512>")]
     pub workers: usize,
     /// The most time a request may take.

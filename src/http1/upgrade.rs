@@ -65,8 +65,8 @@ impl Upgraded {
         Self { total: Some(total), ..self }
     }
 
-    /// Carries what each side sends to the other, what the `client` has `sent` already first, until both have ended, nothing has come for too long, or the time is
-    /// over.
+    /// Carries what each side sends to the other, beginning with what the `client` has `sent` already, until both have
+    /// ended, nothing has come for too long, or the time is over.
     ///
     /// # Errors
     /// Those of either connection, and when the time was over.

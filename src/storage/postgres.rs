@@ -176,8 +176,8 @@ async fn open(url: PostgresUrl, statement: Duration) -> Result<Connection, Conne
 }
 
 /// Lets diesel set up what was `opened`. It sends two statements at once, and a pooler that gives each transaction
-/// another session may take the session away between them, and lose the second response: PgBouncer before 1.21 does. So
-/// where a connection is `pooled`, both are in one transaction.
+/// another session may take the session away between them, and lose the second response: PgBouncer 1.18 does. So where
+/// a connection is `pooled`, both are in one transaction.
 async fn set_up<S>(
     (client, mut connection): (Client, tokio_postgres::Connection<Socket, S>),
     pooled: bool,

@@ -4,9 +4,9 @@
 //!
 //! A server may come back with an older memory: started again from a snapshot, or as a replica that lacks the last
 //! writes; one whose memory is full answers reads, and takes no news of writes. So every loss owes a new generation,
-//! before anything on the server is believed again: a call that was not answered or refused, a connection that broke, another server behind a new connection, and a generation that is older than one
-//! that this process knows. A process that starts owes one too, for what the one before may have owed when it ended;
-//! one that stops pays what it owes.
+//! before anything on the server is believed again: a call that was not answered or refused, a connection that broke,
+//! another server behind a new connection, and a generation that is older than one that this process knows. A process
+//! that starts owes one too, for what the one before may have owed when it ended; one that stops pays what it owes.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
