@@ -45,7 +45,7 @@ pub async fn follow(verifier: Arc<Verifier>, users: UserClient, interval: Durati
 }
 
 async fn learn(verifier: &Verifier, users: &UserClient) -> Result<(), Error> {
-    let context = Context::of(&HeaderMap::new(), PATIENCE, Instant::now());
+    let context = Context::from_headers(&HeaderMap::new(), None, PATIENCE, Instant::now());
     let keys = users.keys(&context).await?;
     // Not at once: a breaker that is half open might let only one of them through.
     let revocations = users.revocations(&context).await?;

@@ -130,12 +130,7 @@ fn is_identity(name: &HeaderName) -> bool {
     ) || EXPERIMENTAL.iter().any(|family| name.starts_with(family))
 }
 
-/// Says in `headers`, of which all [`may_pass`], to a role where the client is.
-pub(super) fn introduce(headers: &mut Headers, hop: &Hop) {
-    set(headers, FORWARDED_FOR, hop.client.map(text));
-}
-
-/// The same, and says to any service which way the request has come.
+/// Says in `headers`, of which all [`may_pass`], where the client is and which way the request has come.
 pub(super) fn trace(headers: &mut Headers, hop: &Hop) {
     let peer = hop.peer.map(text);
     let host = headers.get(header::HOST).cloned();

@@ -228,9 +228,8 @@ impl Proxy {
             onward.target = target(path, onward.target.query())?;
         }
         tell_prefix(routed, hop, request, &mut onward.headers);
-        if routed.upstream().is_here() {
-            forwarding::introduce(&mut onward.headers, hop);
-        } else {
+        // A role in this process has the client's address from the context of the call.
+        if !routed.upstream().is_here() {
             forwarding::trace(&mut onward.headers, hop);
         }
         forwarding::count_down(&onward.method, &mut onward.headers);

@@ -240,20 +240,26 @@ impl Edge {
         let (front, meter) = &*shared;
         let started = Instant::now();
         let Look { bounds, name: named, found } = front.look(&request);
-        let Some(origin) = Origin::take(&request) else {
-            return Err(Error::internal("a request without an origin").into());
+        let origin = Origin::take(&request);
+        let is_mailbox = matches!(origin, Some(Origin::Mailbox(_)));
+        let context = match origin {
+            Some(Origin::Mailbox(context)) => context.received(bounds.timeout, started),
+            Some(Origin::Socket(peer)) => {
+                let client = self.trusted.client(request.headers(), peer);
+                Context::from_headers(request.headers(), Some(client), bounds.timeout, started)
+            }
+            None => return Err(Error::internal("a request without an origin").into()),
         };
-        let client = self.trusted.client(request.headers(), origin);
-        let context = Context::of(request.headers(), bounds.timeout, started).watched(client);
+        let context = context.watched();
         let line =
             log::log_enabled!(target: ACCESS, self.access).then(|| request.path().to_owned());
         let method = request.method().clone();
         let id = &context.request_id;
         let grant = self.cors.as_ref().and_then(|cors| cors.grant(request.headers()));
         // What comes through a mailbox has come over a socket before, whose edge has seen to it.
-        let (checked, upload) = match origin {
-            Origin::Socket(_) => self.receive(&mut request, bounds.body_limit),
-            Origin::Mailbox => (Ok(()), None),
+        let (checked, upload) = match is_mailbox {
+            true => (Ok(()), None),
+            false => self.receive(&mut request, bounds.body_limit),
         };
         let answered = match (checked, &self.cors, found) {
             (Err(error), ..) => Err(error),

@@ -5,7 +5,7 @@ use std::sync::Once;
 
 use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName};
 
-use super::{Origin, forwarded};
+use super::forwarded;
 use crate::config::Networks;
 
 /// The addresses that a request came through, the client's first, as each proxy adds that of whoever asks it.
@@ -28,24 +28,21 @@ impl Trusted {
         }
     }
 
-    /// The client whose request came with `headers` from `origin`: the address before the last of those who are
-    /// believed, from the back. What comes before it, anybody may have written. What is no address is passed over: it
-    /// hides one proxy, or the client from it, and not all that came before. A mailbox itself has no address, and is
-    /// believed.
-    pub fn client(&self, headers: &HeaderMap, origin: Origin) -> Option<IpAddr> {
-        if let Origin::Socket(peer) = origin
-            && !self.believes(peer)
-        {
-            return Some(peer);
+    /// The client whose request came with `headers` over a connection from `peer`: from the back of the list, the first
+    /// address that is not a trusted proxy's. A stranger may have written what stands before it. An entry that is no
+    /// address is passed over: it hides one proxy or client, and not all that came before.
+    pub fn client(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+        if !self.believes(peer) {
+            return peer;
         }
         let nodes = forwarded::nodes(headers.get_all(FORWARDED_FOR), headers.get_all(FORWARDED));
-        let mut client = origin.address();
+        let mut client = peer;
         for node in nodes.iter().rev() {
             let Some(address) = forwarded::address(node) else {
                 complain(node);
                 continue;
             };
-            client = Some(address);
+            client = address;
             if !self.believes(address) {
                 break;
             }
@@ -96,7 +93,7 @@ mod tests {
             headers.append(FORWARDED_FOR, HeaderValue::from_str(line).unwrap());
         }
         let trusted = Trusted::Proxies(Networks::try_from(proxies.to_owned()).unwrap());
-        trusted.client(&headers, Origin::Socket(peer.parse().unwrap())).unwrap().to_string()
+        trusted.client(&headers, peer.parse().unwrap()).to_string()
     }
 
     #[test]
@@ -133,7 +130,7 @@ mod tests {
         headers.append(FORWARDED, HeaderValue::from_static(said));
         let trusted = Trusted::Proxies(Networks::try_from("10.0.0.0/8".to_owned()).unwrap());
         let client = |headers: &HeaderMap, peer: &str| {
-            trusted.client(headers, Origin::Socket(peer.parse().unwrap())).unwrap().to_string()
+            trusted.client(headers, peer.parse().unwrap()).to_string()
         };
         assert_eq!(client(&headers, "10.0.0.1"), "2001:db8::7");
         assert_eq!(client(&headers, "192.0.2.7"), "192.0.2.7");

@@ -66,11 +66,14 @@ impl Call {
     ) -> Result<Reply, PeerError> {
         let Attempt { now, limit, kept } = attempt;
         let deadline = limit.map_or(context.deadline, |limit| limit.min(context.deadline));
-        context.write(&mut self.request.headers, deadline.saturating_duration_since(now));
-        if limit.is_none() && context.is_watched() {
-            return self.dispatch(endpoint, kept, now).await;
+        if let Endpoint::Http(_) = endpoint {
+            context.write(&mut self.request.headers, deadline.saturating_duration_since(now));
         }
-        match clock::by(deadline, self.dispatch(endpoint, kept, now)).await {
+        let dispatch = self.dispatch(endpoint, context, deadline, kept, now);
+        if limit.is_none() && context.is_watched() {
+            return dispatch.await;
+        }
+        match clock::by(deadline, dispatch).await {
             Ok(outcome) => outcome,
             Err(Elapsed) => Err(PeerError::DeadlineExceeded),
         }
@@ -79,6 +82,8 @@ impl Call {
     async fn dispatch(
         &mut self,
         endpoint: &Endpoint,
+        context: &Context,
+        deadline: Instant,
         kept: bool,
         now: Instant,
     ) -> Result<Reply, PeerError> {
@@ -95,8 +100,9 @@ impl Call {
             Endpoint::Local(peer) => {
                 let headers = std::mem::take(&mut request.headers);
                 let (method, target) = (request.method.clone(), request.target.clone());
-                peer.send(Request { method, target, headers, body, interims: None, upgrade: None })
-                    .await
+                let request =
+                    Request { method, target, headers, body, interims: None, upgrade: None };
+                peer.send(request, context.until(deadline)).await
             }
         }
     }

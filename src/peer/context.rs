@@ -85,8 +85,14 @@ pub struct Context {
 }
 
 impl Context {
-    /// The context of a request that came `now` with `headers`, and has at most `limit` left.
-    pub fn of(headers: &HeaderMap, limit: Duration, now: Instant) -> Self {
+    /// The context of a request that came `now` over a socket, with `headers` and from `client`, and has at most `limit`
+    /// left.
+    pub fn from_headers(
+        headers: &HeaderMap,
+        client: Option<IpAddr>,
+        limit: Duration,
+        now: Instant,
+    ) -> Self {
         let left = number(headers.get(REQUEST_TIMEOUT));
         let left = left.map_or(limit, |millis| Duration::from_millis(millis).min(limit));
         let hurried = left < limit;
@@ -94,16 +100,27 @@ impl Context {
             request_id: RequestId::of(headers),
             deadline: now + left,
             limit,
-            client: None,
+            client,
             trace_parent: headers.get(TRACE_PARENT).cloned(),
             hurried,
             watched: false,
         }
     }
 
-    /// The same, for a handler that its edge cuts off at the deadline and that answers `client`.
-    pub fn watched(self, client: Option<IpAddr>) -> Self {
-        Self { watched: true, client, ..self }
+    /// The same, for a callee in this process that is given until `deadline`.
+    pub(super) fn until(&self, deadline: Instant) -> Self {
+        Self { deadline, ..self.clone() }
+    }
+
+    /// The caller's context as the callee's, which received the request `now` and gives it at most `limit`.
+    pub fn received(self, limit: Duration, now: Instant) -> Self {
+        let latest = now + limit;
+        Self { deadline: self.deadline.min(latest), limit, hurried: self.deadline < latest, ..self }
+    }
+
+    /// The same, for a handler that the middleware cuts off at the deadline.
+    pub fn watched(self) -> Self {
+        Self { watched: true, ..self }
     }
 
     /// Whether somebody above sees to it that a call ends at the deadline.
@@ -164,7 +181,7 @@ mod tests {
     fn a_caller_can_shorten_the_deadline_but_not_stretch_it() {
         let limit = Duration::from_secs(10);
         let left = |value| {
-            Context::of(&headers(&REQUEST_TIMEOUT, value), limit, Instant::now())
+            Context::from_headers(&headers(&REQUEST_TIMEOUT, value), None, limit, Instant::now())
                 .deadline
                 .duration_since(Instant::now())
         };

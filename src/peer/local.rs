@@ -13,7 +13,9 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{Error, HttpResponse};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::{ADDED, Body, Headers, PeerError, Reply, Request, origin, remove_of_connection};
+use super::{
+    ADDED, Body, Context, Headers, PeerError, Reply, Request, origin, remove_of_connection,
+};
 use crate::config::Transport;
 
 struct Envelope {
@@ -53,11 +55,15 @@ impl Peer {
         Self { mailbox }
     }
 
-    /// Puts `request` into the mailbox and waits for the reply.
-    pub(super) async fn send(&self, request: Request) -> Result<Reply, PeerError> {
+    /// Puts `request` into the mailbox on behalf of `context`, and waits for the reply.
+    pub(super) async fn send(
+        &self,
+        request: Request,
+        context: Context,
+    ) -> Result<Reply, PeerError> {
         let (answer, reply) = oneshot::channel();
         let is_head = request.method == Method::HEAD;
-        let envelope = Envelope { request: message(request), answer };
+        let envelope = Envelope { request: message(request, context), answer };
         self.mailbox.try_send(envelope).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => PeerError::Busy,
             mpsc::error::TrySendError::Closed(_) => PeerError::broken("the role has stopped"),
@@ -99,7 +105,7 @@ where
     }
 }
 
-fn message(request: Request) -> HttpRequest {
+fn message(request: Request, context: Context) -> HttpRequest {
     let length = request.body.length();
     let mut message = HttpRequest::with_payload(request.body.into_payload());
     let head = message.head_mut();
@@ -111,7 +117,7 @@ fn message(request: Request) -> HttpRequest {
     if let Some(length) = length {
         head.headers.insert(actix_web::http::header::CONTENT_LENGTH, length.into());
     }
-    origin::deliver(&mut message);
+    origin::deliver(&mut message, context);
     message
 }
 

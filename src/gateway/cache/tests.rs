@@ -52,7 +52,12 @@ fn reply(status: u16, body: &'static str, lines: &[&str]) -> Reply {
 
 fn context() -> Context {
     // Its clock does not stop, and must not overtake the one that jumps.
-    Context::of(&HeaderMap::new(), Duration::from_secs(3600), std::time::Instant::now())
+    Context::from_headers(
+        &HeaderMap::new(),
+        None,
+        Duration::from_secs(3600),
+        std::time::Instant::now(),
+    )
 }
 
 fn said(reply: &Reply, name: &str) -> String {

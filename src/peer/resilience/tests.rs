@@ -138,14 +138,14 @@ fn upstream(options: Resilience, servers: &[&Server]) -> Peer {
 }
 
 fn context(left: Duration) -> Context {
-    Context::of(&HeaderMap::new(), left, std::time::Instant::now())
+    Context::from_headers(&HeaderMap::new(), None, left, std::time::Instant::now())
 }
 
 /// Of a caller that has less time than is given to it.
 fn hurried(left: u64) -> Context {
     let mut headers = HeaderMap::new();
     headers.insert(REQUEST_TIMEOUT, left.into());
-    Context::of(&headers, Duration::from_secs(20), std::time::Instant::now())
+    Context::from_headers(&headers, None, Duration::from_secs(20), std::time::Instant::now())
 }
 
 fn patient() -> Context {
