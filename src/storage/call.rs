@@ -48,7 +48,8 @@ pub async fn to_the_end<T: 'static>(
         state.note(&outcome, writes);
         outcome
     });
-    match timeout_at((deadline + 2 * GRACE).into(), actix_rt::spawn(call)).await {
+    // Boxed: the runtime moves what it spawns several times.
+    match timeout_at((deadline + 2 * GRACE).into(), actix_rt::spawn(Box::pin(call))).await {
         Ok(Ok(done)) => done,
         Ok(Err(error)) => Err(StoreError::Failed(error.to_string())),
         Err(_) => late(),

@@ -70,6 +70,18 @@ impl Pool {
         self.readers.get(Access::Read).await
     }
 
+    /// Does `query` on a thread that may wait for the disk. To be used within [`super::to_the_end`].
+    ///
+    /// # Errors
+    /// Those of [`Self::get`], and that of the query.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&mut SqliteConnection) -> QueryResult<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let mut connection = self.get().await?;
+        Ok(connection.spawn_blocking(query).await?)
+    }
+
     /// Does `work` on the thread of this process that writes to the file, in a transaction that is committed when this
     /// returns; it is taken back where it fails or the call's deadline has passed. To be used within
     /// [`super::to_the_end`].
@@ -248,4 +260,27 @@ enum Failure {
     Query(#[from] diesel::result::Error),
     #[error("{0}")]
     Migration(Box<dyn std::error::Error + Send + Sync>),
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::sql_types::Text;
+    use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection};
+
+    #[derive(QueryableByName)]
+    struct CompileOption {
+        #[diesel(sql_type = Text)]
+        compile_options: String,
+    }
+
+    /// That of a query with `LIMIT ?` would be made anew with each execution (`.cargo/config.toml`).
+    #[test]
+    fn no_plan_depends_on_the_values_bound_to_it() {
+        let mut connection = SqliteConnection::establish(":memory:").unwrap();
+        let options = diesel::sql_query("PRAGMA compile_options");
+        let options = options.load::<CompileOption>(&mut connection).unwrap();
+        let has = |name: &str| options.iter().any(|option| option.compile_options == name);
+        assert!(has("ENABLE_QPSG"));
+        assert!(has("DEFAULT_MEMSTATUS=0"));
+    }
 }

@@ -248,7 +248,7 @@ impl Cache {
         let Generation::Known(token) = generation else { return };
         match &self.redis {
             _ if too_large => {}
-            Some(redis) => redis.store(key, token, stored).await,
+            Some(redis) => Box::pin(redis.store(key, token, stored)).await,
             None => self.shared.memory.store(*key, token, stored.clone()).await,
         }
     }
@@ -269,7 +269,8 @@ impl Cache {
             };
             let cache = self.clone();
             // By itself: a caller that leaves must not take along what others wait for.
-            let flown = actix_rt::spawn(async move {
+            // Boxed: the runtime moves what it spawns several times.
+            let flown = actix_rt::spawn(Box::pin(async move {
                 let landed = match cache.turn(generation, &key).await {
                     Turn::Filled(stored) => Ok(stored),
                     Turn::Ours(lock) => cache.load(generation, key, load, lock).await,
@@ -277,7 +278,7 @@ impl Cache {
                 let landed = landed.map_err(Arc::new);
                 flight.land(landed.clone());
                 landed
-            });
+            }));
             let landed = flown.await.map_err(Error::internal)?;
             return landed.map_err(|error| Error::shared(&error));
         }
@@ -306,7 +307,7 @@ impl Cache {
         }
         if let (Some(redis), Generation::Known(token), Lock::Held) = (&self.redis, generation, lock)
         {
-            redis.unlock(&key, token).await;
+            Box::pin(redis.unlock(&key, token)).await;
         }
         stored
     }

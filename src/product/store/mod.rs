@@ -161,7 +161,8 @@ macro_rules! call_back_end {
         async move {
             match back_end {
                 Opened::Sqlite(store) => store.$method($($argument),*).await,
-                Opened::Mongo(store) => store.$method($($argument),*).await,
+                // Boxed: its futures are large, and a call on SQLite should not move their room about.
+                Opened::Mongo(store) => Box::pin(store.$method($($argument),*)).await,
             }
         }
     }};

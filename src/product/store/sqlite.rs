@@ -53,13 +53,16 @@ impl Store {
             let behind = sql::<Bool>("(created_at, id) < (").bind::<BigInt, _>(created_at);
             page = page.filter(behind.sql(", ").bind::<Text, _>(id.to_hex()).sql(")"));
         }
-        let rows = page.load::<Row>(&mut *self.pool.get().await?).await?;
+        let rows = self.pool.read(move |file| diesel::RunQueryDsl::load::<Row>(page, file)).await?;
         rows.into_iter().map(product).collect()
     }
 
     pub(super) async fn find(&self, id: ObjectId) -> Result<Option<Product>, StoreError> {
         let found = products::table.find(id.to_hex());
-        let row = found.first::<Row>(&mut *self.pool.get().await?).await.optional()?;
+        let row = self
+            .pool
+            .read(move |file| diesel::RunQueryDsl::first::<Row>(found, file).optional())
+            .await?;
         row.map(product).transpose()
     }
 
@@ -124,20 +127,22 @@ impl Store {
 
     pub(super) async fn count(&self) -> Result<u64, StoreError> {
         let count = products::table.count();
-        let count = count.get_result::<i64>(&mut *self.pool.get().await?).await?;
+        let count =
+            self.pool.read(move |file| diesel::RunQueryDsl::get_result::<i64>(count, file)).await?;
         Ok(count.unsigned_abs())
     }
 
     pub(super) async fn behind(&self, last: ObjectId) -> Result<Vec<Product>, StoreError> {
         let rows = products::table.filter(products::id.gt(last.to_hex())).order_by(products::id);
-        let rows = rows.limit(BATCH as i64).load::<Row>(&mut *self.pool.get().await?).await?;
+        let rows = rows.limit(BATCH as i64);
+        let rows = self.pool.read(move |file| diesel::RunQueryDsl::load::<Row>(rows, file)).await?;
         rows.into_iter().map(product).collect()
     }
 
     pub(super) async fn among(&self, ids: Vec<ObjectId>) -> Result<Vec<Product>, StoreError> {
         let ids = ids.iter().map(|id| id.to_hex()).collect::<Vec<_>>();
         let rows = products::table.filter(products::id.eq_any(ids));
-        let rows = rows.load::<Row>(&mut *self.pool.get().await?).await?;
+        let rows = self.pool.read(move |file| diesel::RunQueryDsl::load::<Row>(rows, file)).await?;
         rows.into_iter().map(product).collect()
     }
 
