@@ -1,7 +1,8 @@
 //! What the product role says, and how another role asks it.
 
 use bson::oid::ObjectId;
-use serde::{Deserialize, Serialize};
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{Money, Timestamp, get};
@@ -9,12 +10,12 @@ use crate::error::Error;
 use crate::peer::{Context, Peer};
 
 /// A product of the catalogue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Product {
     /// 24 hexadecimal digits.
     #[schema(value_type = String, pattern = "^[0-9a-f]{24}$", example = "6b03d45b14e1855e68069e13")]
-    #[serde(with = "hex")]
+    #[serde(serialize_with = "in_hex")]
     pub id: ObjectId,
     /// What it is called.
     #[schema(example = "Docker Super Computer")]
@@ -54,23 +55,8 @@ impl Version {
     }
 }
 
-mod hex {
-    use super::{Deserialize, ObjectId};
-    use serde::{Deserializer, Serializer, de};
-
-    pub(super) fn serialize<S: Serializer>(
-        id: &ObjectId,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&id.to_hex())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<ObjectId, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        ObjectId::parse_str(text).map_err(de::Error::custom)
-    }
+fn in_hex<S: Serializer>(id: &ObjectId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&id.to_hex())
 }
 
 /// The bytes of a page of products that are read.
@@ -88,11 +74,11 @@ impl ProductClient {
         Self { peer }
     }
 
-    /// The newest products, at most `limit` (1 to 100).
+    /// The newest products, at most `limit` (1 to 100), each as the product role writes it.
     ///
     /// # Errors
     /// The product role's own error, or why it gave no answer.
-    pub async fn newest(&self, limit: u8, context: &Context) -> Result<Vec<Product>, Error> {
+    pub async fn newest(&self, limit: u8, context: &Context) -> Result<Vec<Box<RawValue>>, Error> {
         get(&self.peer, &format!("/products?limit={limit}"), PAGE_LIMIT, context).await
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -30,15 +31,16 @@ pub struct User {
 }
 
 /// What a user sees first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Dashboard {
     /// Whose dashboard it is.
     pub user: User,
     /// The newest products; empty when the product role is away.
-    pub recommended_products: Vec<Product>,
+    #[schema(value_type = Vec<Product>)]
+    pub recommended_products: Vec<Box<RawValue>>,
     /// The roles that were away; absent when none was.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub degraded: Vec<String>,
 }
 

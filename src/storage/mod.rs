@@ -6,6 +6,7 @@ pub mod copy;
 mod error;
 mod pool;
 pub mod postgres;
+mod reader;
 pub mod redis;
 mod share;
 pub mod sql;

@@ -44,6 +44,26 @@ macro_rules! on_either {
 }
 pub(crate) use on_either;
 
+/// What `query` comes to by `method`, which is one of diesel's for rows of the type `row`.
+macro_rules! read {
+    ($pool:expr, $query:expr, $method:ident::<$row:ty>$(, $then:ident)?) => {
+        match $pool {
+            $crate::storage::sql::Pool::Sqlite(pool) => {
+                let query = $query;
+                pool.read(move |file| diesel::RunQueryDsl::$method::<$row>(query, file)$(.$then())?).await
+            }
+            $crate::storage::sql::Pool::Postgres(pool) => {
+                let mut lease = pool.get($crate::storage::Access::Read).await?;
+                let read = diesel_async::RunQueryDsl::$method::<$row>($query, &mut *lease).await;
+                let done = read$(.$then())??;
+                lease.finish().await?;
+                Ok::<_, $crate::storage::StoreError>(done)
+            }
+        }
+    };
+}
+pub(crate) use read;
+
 /// Evaluates `body`, as above, in a transaction that may write. It is committed unless `body` returns an `error`, or
 /// the call's deadline has passed. On SQLite `body` runs on another thread, to which it takes what it names.
 macro_rules! in_transaction {

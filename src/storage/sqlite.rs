@@ -16,6 +16,7 @@ use diesel_async::{AsyncConnection as _, SimpleAsyncConnection as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _};
 use futures_util::FutureExt as _;
 
+use super::reader::Reads;
 use super::writer::{WriteConnection, Writer};
 use super::{Access, Lease, Limits, StoreError, call, pool};
 
@@ -47,6 +48,7 @@ pub(super) const TRIAL: &str = "PRAGMA user_version = 0";
 #[derive(Clone, Debug)]
 pub struct Pool {
     readers: pool::Pool<Connection>,
+    reads: Reads,
     url: String,
     limits: Limits,
 }
@@ -59,7 +61,7 @@ impl Pool {
         let opening = move || open(opened.clone(), patience).boxed();
         // A file does not hang up: no connection grows stale.
         let readers = pool::Pool::new(Box::new(opening), limits, None);
-        Self { readers, url, limits: limits.clone() }
+        Self { readers, reads: Reads::default(), url, limits: limits.clone() }
     }
 
     /// A connection that reads, once one is free. To be used within [`super::to_the_end`].
@@ -70,7 +72,7 @@ impl Pool {
         self.readers.get(Access::Read).await
     }
 
-    /// Does `query` on a thread that may wait for the disk. To be used within [`super::to_the_end`].
+    /// Does `query` on a thread that may wait for the disk, once a connection is free. To be used within [`super::to_the_end`].
     ///
     /// # Errors
     /// Those of [`Self::get`], and that of the query.
@@ -78,8 +80,23 @@ impl Pool {
         &self,
         query: impl FnOnce(&mut SqliteConnection) -> QueryResult<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let mut connection = self.get().await?;
-        Ok(connection.spawn_blocking(query).await?)
+        let ended = |_| StoreError::Failed("the read ended without an answer".into());
+        let mut answer = self.reads.push(query);
+        tokio::select! {
+            biased;
+            outcome = &mut answer => return Ok(outcome.map_err(ended)??),
+            connection = self.get() => {
+                let mut connection = connection?;
+                let mut is_over = false;
+                while !is_over {
+                    let reads = self.reads.clone();
+                    let work_off = move |file: &mut SqliteConnection| Ok(reads.work_off(file));
+                    is_over = connection.spawn_blocking(work_off).await?;
+                }
+            }
+        }
+        // Done by now, or another caller is at it.
+        Ok(answer.await.map_err(ended)??)
     }
 
     /// Does `work` on the thread of this process that writes to the file, in a transaction that is committed when this

@@ -3,11 +3,12 @@
 use actix_web::web::{Data, Path};
 use actix_web::{HttpResponse, Responder};
 use log::Level;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{Shared, unknown};
 use crate::auth::Caller;
-use crate::contract::{Dashboard, Product};
+use crate::contract::Dashboard;
 use crate::error::Error;
 use crate::peer::Context;
 
@@ -46,7 +47,7 @@ pub(in crate::user) async fn show(
     Ok(HttpResponse::Ok().json(Dashboard { user, recommended_products, degraded }))
 }
 
-async fn recommend(shared: &Shared, context: &Context) -> Result<Vec<Product>, Error> {
+async fn recommend(shared: &Shared, context: &Context) -> Result<Vec<Box<RawValue>>, Error> {
     let options = &shared.role.options;
     if options.recommendations == 0 {
         return Ok(Vec::new());

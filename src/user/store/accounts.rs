@@ -8,7 +8,7 @@ use super::right::{ADMINS, By, Exclusive as _, Refusal, WriteError};
 use super::schema::{revocations, sessions, users};
 use super::{Record, Row, Store, revocation};
 use crate::contract::{Revocation, Timestamp, UserRole, now};
-use crate::storage::sql::{in_transaction, on_either};
+use crate::storage::sql::{in_transaction, read};
 use crate::storage::{StoreError, to_the_end};
 use crate::user::email::email_key;
 use crate::user::model::roles_to_text;
@@ -101,10 +101,8 @@ impl Store {
         let pool = self.pool.clone();
         to_the_end(&self.limits, async move {
             let found = users::table.find(id.to_string());
-            let row = on_either!(&mut pool.get().await?, connection => {
-                found.first::<Row>(connection).await
-            });
-            row.optional()?.map(Record::try_from).transpose()
+            let row = read!(&pool, found, first::<Row>, optional)?;
+            row.map(Record::try_from).transpose()
         })
         .await
     }
@@ -127,22 +125,26 @@ impl Store {
         let pool = self.pool.clone();
         to_the_end(&self.limits, async move {
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let rows = on_either!(&mut pool.get().await?, connection => {
-                let mut query = users::table.order_by(users::id).limit(limit).into_boxed();
-                if let Some(after) = filter.after {
-                    query = query.filter(users::id.gt(after.to_string()));
-                }
-                if let Some(email) = filter.email {
-                    query = query.filter(users::email_key.eq(email_key(&email)));
-                }
-                if let Some(role) = filter.role {
-                    query = query.filter(users::roles.like(format!("%{role}%")));
-                }
-                if let Some(disabled) = filter.disabled {
-                    query = query.filter(users::disabled.eq(disabled));
-                }
-                query.load::<Row>(connection).await
-            })?;
+            let rows = read!(
+                &pool,
+                {
+                    let mut query = users::table.order_by(users::id).limit(limit).into_boxed();
+                    if let Some(after) = filter.after {
+                        query = query.filter(users::id.gt(after.to_string()));
+                    }
+                    if let Some(email) = &filter.email {
+                        query = query.filter(users::email_key.eq(email_key(email)));
+                    }
+                    if let Some(role) = filter.role {
+                        query = query.filter(users::roles.like(format!("%{role}%")));
+                    }
+                    if let Some(disabled) = filter.disabled {
+                        query = query.filter(users::disabled.eq(disabled));
+                    }
+                    query
+                },
+                load::<Row>
+            )?;
             rows.into_iter().map(Record::try_from).collect()
         })
         .await
@@ -241,9 +243,7 @@ impl Store {
         to_the_end(&self.limits, async move {
             let late = revocations::created_at.ge(horizon.naive_utc());
             let late = revocations::table.filter(late);
-            let rows = on_either!(&mut pool.get().await?, connection => {
-                late.load(connection).await
-            })?;
+            let rows = read!(&pool, late, load::<_>)?;
             rows.into_iter().map(revocation).collect()
         })
         .await

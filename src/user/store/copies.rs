@@ -8,7 +8,7 @@ use super::schema::{revocations, users};
 use super::{Filter, Record, Row, Store, revocation};
 use crate::contract::Revocation;
 use crate::storage::copy::{BATCH, Rows};
-use crate::storage::sql::{in_transaction, on_either};
+use crate::storage::sql::{in_transaction, read};
 use crate::storage::{StoreError, to_the_end};
 
 impl Rows for Store {
@@ -18,9 +18,7 @@ impl Rows for Store {
         let pool = self.pool.clone();
         to_the_end(&self.limits, async move {
             let count = users::table.count();
-            let count = on_either!(&mut pool.get().await?, connection => {
-                count.get_result::<i64>(connection).await
-            })?;
+            let count = read!(&pool, count, get_result::<i64>)?;
             Ok(count.unsigned_abs())
         })
         .await
@@ -35,9 +33,7 @@ impl Rows for Store {
         let ids = rows.iter().map(|record| record.id().to_string()).collect::<Vec<_>>();
         to_the_end(&self.limits, async move {
             let rows = users::table.filter(users::id.eq_any(ids));
-            let rows = on_either!(&mut pool.get().await?, connection => {
-                rows.load::<Row>(connection).await
-            })?;
+            let rows = read!(&pool, rows, load::<Row>)?;
             rows.into_iter().map(Record::try_from).collect()
         })
         .await
@@ -84,9 +80,7 @@ impl Rows for Revocations<'_> {
         let pool = self.0.pool.clone();
         to_the_end(&self.0.limits, async move {
             let count = revocations::table.count();
-            let count = on_either!(&mut pool.get().await?, connection => {
-                count.get_result::<i64>(connection).await
-            })?;
+            let count = read!(&pool, count, get_result::<i64>)?;
             Ok(count.unsigned_abs())
         })
         .await
@@ -99,9 +93,7 @@ impl Rows for Revocations<'_> {
             let batch = i64::try_from(BATCH).unwrap_or(i64::MAX);
             let rows = revocations::table.filter(revocations::user_id.gt(last));
             let rows = rows.order_by(revocations::user_id).limit(batch);
-            let rows = on_either!(&mut pool.get().await?, connection => {
-                rows.load(connection).await
-            })?;
+            let rows = read!(&pool, rows, load::<_>)?;
             rows.into_iter().map(revocation).collect()
         })
         .await
@@ -112,9 +104,7 @@ impl Rows for Revocations<'_> {
         let ids = rows.iter().map(|row| row.user.to_string()).collect::<Vec<_>>();
         to_the_end(&self.0.limits, async move {
             let rows = revocations::table.filter(revocations::user_id.eq_any(ids));
-            let rows = on_either!(&mut pool.get().await?, connection => {
-                rows.load(connection).await
-            })?;
+            let rows = read!(&pool, rows, load::<_>)?;
             rows.into_iter().map(revocation).collect()
         })
         .await

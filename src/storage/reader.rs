@@ -1,0 +1,57 @@
+//! Reads that wait for a connection to a SQLite file: who gets one does those of the others as well, so that under load
+//! no thread is woken for a single read.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use diesel::{QueryResult, SqliteConnection};
+use tokio::sync::oneshot;
+
+/// After how long no further read is begun for others.
+const TURN: Duration = Duration::from_millis(1);
+
+type Read = Box<dyn FnOnce(&mut SqliteConnection) + Send>;
+
+/// The reads of one worker thread that wait.
+#[derive(Clone, Default)]
+pub(super) struct Reads(Arc<Mutex<VecDeque<Read>>>);
+
+impl Reads {
+    /// Has `query` wait for a connection, and gives what it will come to. It is not done when nobody waits for that.
+    pub(super) fn push<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&mut SqliteConnection) -> QueryResult<T> + Send + 'static,
+    ) -> oneshot::Receiver<QueryResult<T>> {
+        let (reply, answer) = oneshot::channel();
+        self.waiting().push_back(Box::new(move |connection| {
+            if !reply.is_closed() {
+                // Its caller may leave meanwhile.
+                let _ = reply.send(query(connection));
+            }
+        }));
+        answer
+    }
+
+    /// Does those that wait, in their order, for about [`TURN`]; whether none is left. Blocks.
+    pub(super) fn work_off(&self, connection: &mut SqliteConnection) -> bool {
+        let begun = Instant::now();
+        while begun.elapsed() < TURN {
+            let next = self.waiting().pop_front();
+            let Some(read) = next else { return true };
+            read(connection);
+        }
+        self.waiting().is_empty()
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Read>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Reads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reads").field("waiting", &self.waiting().len()).finish()
+    }
+}
