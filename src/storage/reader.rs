@@ -55,3 +55,52 @@ impl fmt::Debug for Reads {
         f.debug_struct("Reads").field("waiting", &self.waiting().len()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use diesel::dsl::sql;
+    use diesel::sql_types::Integer;
+    use diesel::{Connection as _, RunQueryDsl as _};
+
+    use super::*;
+
+    fn number(
+        number: i32,
+    ) -> impl FnOnce(&mut SqliteConnection) -> QueryResult<i32> + Send + 'static {
+        move |file| diesel::select(sql::<Integer>(&number.to_string())).get_result(file)
+    }
+
+    #[test]
+    fn all_that_wait_are_done_but_those_that_nobody_waits_for() {
+        let mut file = SqliteConnection::establish(":memory:").unwrap();
+        let reads = Reads::default();
+        let mut first = reads.push(number(1));
+        let done = Arc::new(Mutex::new(false));
+        let noted = done.clone();
+        drop(reads.push(move |_| {
+            *noted.lock().unwrap() = true;
+            Ok(())
+        }));
+        let mut last = reads.push(number(3));
+        assert!(first.try_recv().is_err(), "not before there is a connection");
+        assert!(reads.work_off(&mut file));
+        assert_eq!(first.try_recv().unwrap().unwrap(), 1);
+        assert_eq!(last.try_recv().unwrap().unwrap(), 3);
+        assert!(!*done.lock().unwrap());
+    }
+
+    #[test]
+    fn a_turn_ends_while_reads_wait() {
+        let mut file = SqliteConnection::establish(":memory:").unwrap();
+        let reads = Reads::default();
+        let mut slow = reads.push(|_| {
+            std::thread::sleep(2 * TURN);
+            Ok(())
+        });
+        let mut next = reads.push(number(2));
+        assert!(!reads.work_off(&mut file));
+        assert!(slow.try_recv().is_ok() && next.try_recv().is_err());
+        assert!(reads.work_off(&mut file));
+        assert_eq!(next.try_recv().unwrap().unwrap(), 2);
+    }
+}

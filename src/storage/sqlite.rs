@@ -82,20 +82,24 @@ impl Pool {
     ) -> Result<T, StoreError> {
         let ended = |_| StoreError::Failed("the read ended without an answer".into());
         let mut answer = self.reads.push(query);
-        tokio::select! {
+        let mut connection = tokio::select! {
             biased;
             outcome = &mut answer => return Ok(outcome.map_err(ended)??),
-            connection = self.get() => {
-                let mut connection = connection?;
-                let mut is_over = false;
-                while !is_over {
-                    let reads = self.reads.clone();
-                    let work_off = move |file: &mut SqliteConnection| Ok(reads.work_off(file));
-                    is_over = connection.spawn_blocking(work_off).await?;
-                }
+            connection = self.get() => connection?,
+        };
+        loop {
+            let reads = self.reads.clone();
+            let work_off = move |file: &mut SqliteConnection| Ok(reads.work_off(file));
+            let is_over = connection.spawn_blocking(work_off).await?;
+            if let Ok(outcome) = answer.try_recv() {
+                return Ok(outcome?);
+            }
+            if is_over {
+                break;
             }
         }
-        // Done by now, or another caller is at it.
+        drop(connection);
+        // Another caller is at it.
         Ok(answer.await.map_err(ended)??)
     }
 
