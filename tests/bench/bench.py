@@ -153,7 +153,7 @@ def start_postgres(bench):
     if done.returncode != 0:
         raise Failure(f"initdb: {done.stderr}")
     command = [*become, programs / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1",
-               "-k", ""]
+               "-k", "", "-c", "max_connections=200"]
     # It takes connections, and refuses them, before it is ready.
     ready = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
     return bench.start("postgres", command, port, lambda: subprocess.run(ready, check=True), {})

@@ -72,7 +72,9 @@ def on_sqlite(bench):
 
 def on_postgres(bench, postgres):
     """Accounts on PostgreSQL, of a shop in one process."""
-    settings = {"product.database_url": f"sqlite://{bench.folder}/writes-postgres/product.db"}
+    # As many connections that write as pgbench has, and one that is kept for reads.
+    settings = {"product.database_url": f"sqlite://{bench.folder}/writes-postgres/product.db",
+                "user.pool_size": CONNECTIONS + 1}
     url = f"postgres://shop@127.0.0.1:{postgres.port}/postgres?sslmode=disable"
     app = bench.app("writes-postgres", settings, DATABASE_URL=url)
     shop = Topology("writes-postgres", app.port, [app.process.pid], [], paths())
