@@ -191,9 +191,9 @@ pub enum CertsAction {
     },
 }
 
-/// Why there is nothing to do.
+/// Why the command line gives no command to run.
 #[derive(Debug)]
-pub enum Refusal {
+pub enum CliError {
     /// The help or the version, which somebody asked for.
     Help(Box<clap::Error>),
     /// What is wrong with the command line, in one line that does not tell values: they may be secrets.
@@ -205,10 +205,10 @@ impl Cli {
     ///
     /// # Errors
     /// What to say instead of doing something.
-    pub fn read(args: &[OsString]) -> Result<Self, Refusal> {
+    pub fn read(args: &[OsString]) -> Result<Self, CliError> {
         Self::try_parse_from(args).map_err(|error| match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Refusal::Help(Box::new(error)),
-            _ => Refusal::Usage(usage(&error, args)),
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => CliError::Help(Box::new(error)),
+            _ => CliError::Usage(usage(&error, args)),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use app::cli::{CertsAction, Cli, Command, KeysAction, Refusal};
+use app::cli::{CertsAction, Cli, CliError, Command, KeysAction};
 use app::commands;
 
 #[global_allocator]
@@ -14,8 +14,8 @@ fn main() -> ExitCode {
     let args = std::env::args_os().collect::<Vec<_>>();
     let Cli { global, command } = match Cli::read(&args) {
         Ok(cli) => cli,
-        Err(Refusal::Help(help)) => help.exit(),
-        Err(Refusal::Usage(line)) => {
+        Err(CliError::Help(help)) => help.exit(),
+        Err(CliError::Usage(line)) => {
             commands::say_last(&line);
             return ExitCode::from(2);
         }

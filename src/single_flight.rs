@@ -1,4 +1,5 @@
-//! Single flight: of all who want the same at once one asks, and the others wait for what it gets, on any thread.
+//! Single flight: of the callers who want the same value at once, one computes it and the others wait for its result,
+//! on any thread.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,77 +10,76 @@ use tokio::sync::watch;
 
 type Waiting<V> = watch::Receiver<Option<V>>;
 
-/// All flights of one kind of a process, by what is asked for; cheap to clone.
+/// The flights of one kind in this process, by key; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Flights<K, V>(Arc<Mutex<HashMap<K, Waiting<V>>>>);
+pub struct SingleFlight<K, V>(Arc<Mutex<HashMap<K, Waiting<V>>>>);
 
-/// Whose turn it is to ask.
-pub enum Turn<K: Eq + Hash, V> {
-    /// That of the caller who gets this.
-    Ours(Flight<K, V>),
-    /// Somebody asks already.
-    Theirs(Ticket<V>),
+/// The caller's part in a flight.
+pub enum Flight<K: Eq + Hash, V> {
+    /// The caller computes the value.
+    Leader(Leader<K, V>),
+    /// Another caller computes it already.
+    Follower(Follower<V>),
 }
 
-/// The right to ask; given back when it is dropped.
-pub struct Flight<K: Eq + Hash, V> {
-    flights: Flights<K, V>,
+/// Computes the value. Dropping it ends the flight.
+pub struct Leader<K: Eq + Hash, V> {
+    flights: SingleFlight<K, V>,
     key: K,
-    landing: watch::Sender<Option<V>>,
+    result: watch::Sender<Option<V>>,
 }
 
-/// The right to have what another flight brings.
-pub struct Ticket<V>(Waiting<V>);
+/// Waits for the leader's value.
+pub struct Follower<V>(Waiting<V>);
 
-impl<K, V> Default for Flights<K, V> {
+impl<K, V> Default for SingleFlight<K, V> {
     fn default() -> Self {
         Self(Arc::default())
     }
 }
 
-impl<K: Eq + Hash + Clone, V: Clone> Flights<K, V> {
-    /// Begins a flight for `key`, or finds the one that is under way.
-    pub fn board(&self, key: K) -> Turn<K, V> {
+impl<K: Eq + Hash + Clone, V: Clone> SingleFlight<K, V> {
+    /// Joins the flight for `key`, or starts one.
+    pub fn join(&self, key: K) -> Flight<K, V> {
         match self.lock().entry(key) {
-            Entry::Occupied(flight) => Turn::Theirs(Ticket(flight.get().clone())),
+            Entry::Occupied(flight) => Flight::Follower(Follower(flight.get().clone())),
             Entry::Vacant(vacant) => {
-                let (landing, waiting) = watch::channel(None);
+                let (result, waiting) = watch::channel(None);
                 let key = vacant.key().clone();
                 vacant.insert(waiting);
-                Turn::Ours(Flight { flights: self.clone(), key, landing })
+                Flight::Leader(Leader { flights: self.clone(), key, result })
             }
         }
     }
 
-    /// How many there are.
+    /// How many flights there are.
     #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
         self.lock().len()
     }
 }
 
-impl<K, V> Flights<K, V> {
+impl<K, V> SingleFlight<K, V> {
     fn lock(&self) -> MutexGuard<'_, HashMap<K, Waiting<V>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<K: Eq + Hash, V> Flight<K, V> {
-    /// Gives `landed` to all who wait.
-    pub fn land(self, landed: V) {
-        self.landing.send_replace(Some(landed));
+impl<K: Eq + Hash, V> Leader<K, V> {
+    /// Gives `value` to all followers.
+    pub fn finish(self, value: V) {
+        self.result.send_replace(Some(value));
     }
 }
 
-/// Those who still wait then have lost it.
-impl<K: Eq + Hash, V> Drop for Flight<K, V> {
+impl<K: Eq + Hash, V> Drop for Leader<K, V> {
     fn drop(&mut self) {
         self.flights.lock().remove(&self.key);
     }
 }
 
-impl<V: Clone> Ticket<V> {
-    /// Waits for the end of the flight. Nothing when whoever asked has left.
+impl<V: Clone> Follower<V> {
+    /// Waits for the value; `None` when the leader was dropped without one.
     pub async fn wait(mut self) -> Option<V> {
         self.0.wait_for(Option::is_some).await.ok()?.clone()
     }

@@ -33,26 +33,26 @@ pub enum Access {
 
 /// Everybody; a token is not even looked at, as one that has ended must not keep a user from a new one.
 pub const fn public() -> Rule {
-    Rule::of(Access::Public)
+    Rule::new(Access::Public)
 }
 
 /// Everybody; but a token that is given must be good.
 pub const fn anyone() -> Rule {
-    Rule::of(Access::Anyone)
+    Rule::new(Access::Anyone)
 }
 
 /// Whoever has a good token. What the token's user may see is for the handler.
 pub const fn signed_in() -> Rule {
-    Rule::of(Access::SignedIn)
+    Rule::new(Access::SignedIn)
 }
 
 /// Whoever has an admin's token.
 pub const fn admin() -> Rule {
-    Rule::of(Access::Admin)
+    Rule::new(Access::Admin)
 }
 
 impl Rule {
-    const fn of(access: Access) -> Self {
+    const fn new(access: Access) -> Self {
         Self { access, free_when_open: false }
     }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::access::{Access, Caller, Rule};
 use super::hosts::Hosts;
-use super::{Identity, Refusal, Verifier};
+use super::{Identity, Verifier, VerifyError};
 use crate::error::{Error, Kind};
 
 /// How long a request waits for the first keys.
@@ -48,7 +48,7 @@ impl From<Error> for Denied {
 }
 
 /// What may be said of the token of a request.
-enum Token<'a> {
+enum BearerToken<'a> {
     Absent,
     Given(&'a str),
     Unreadable,
@@ -114,21 +114,21 @@ impl Guard {
         optional: bool,
     ) -> Result<Option<Arc<Identity>>, Error> {
         let token = match token(headers) {
-            Token::Absent => return Ok(None),
-            Token::Given(token) => token,
-            Token::Unreadable => return Err(token_refused("no bearer token")),
+            BearerToken::Absent => return Ok(None),
+            BearerToken::Given(token) => token,
+            BearerToken::Unreadable => return Err(token_refused("no bearer token")),
         };
         let mut verified = self.verifier.verify(token).await;
-        if verified == Err(Refusal::NoKeys) && !optional {
+        if verified == Err(VerifyError::NoKeys) && !optional {
             // A process that has just begun is about to learn them.
             let _ = timeout(PATIENCE, self.verifier.complete()).await;
             verified = self.verifier.verify(token).await;
         }
         match verified {
             Ok(identity) => Ok(Some(identity)),
-            Err(Refusal::Invalid(why)) => Err(token_refused(why)),
-            Err(Refusal::NoKeys) if optional => Ok(None),
-            Err(Refusal::NoKeys) => {
+            Err(VerifyError::Invalid(why)) => Err(token_refused(why)),
+            Err(VerifyError::NoKeys) if optional => Ok(None),
+            Err(VerifyError::NoKeys) => {
                 let detail = "it cannot be told yet who asks, try again";
                 Err(Error::unavailable(detail, "no keys of tokens are known"))
             }
@@ -142,17 +142,17 @@ pub fn token_refused(why: &'static str) -> Error {
     Error::unauthorized(detail, r#"Bearer error="invalid_token""#).caused_by(why)
 }
 
-fn token(headers: &HeaderMap) -> Token<'_> {
+fn token(headers: &HeaderMap) -> BearerToken<'_> {
     let mut lines = headers.get_all(AUTHORIZATION);
-    let Some(line) = lines.next() else { return Token::Absent };
+    let Some(line) = lines.next() else { return BearerToken::Absent };
     // Not `to_str`, which looks at each of some hundred bytes alone.
     let parts = str::from_utf8(line.as_bytes()).ok().and_then(|line| line.split_once(' '));
     match parts {
         Some((scheme, token))
             if scheme.eq_ignore_ascii_case("bearer") && lines.next().is_none() =>
         {
-            Token::Given(token.trim())
+            BearerToken::Given(token.trim())
         }
-        _ => Token::Unreadable,
+        _ => BearerToken::Unreadable,
     }
 }

@@ -19,4 +19,4 @@ pub use feed::follow;
 pub use guard::{Denied, Guard, Mode, token_refused};
 pub use hosts::Hosts;
 pub use token::{Claims, Identity, SigningKey};
-pub use verifier::{MARGIN, Refusal, Verifier};
+pub use verifier::{MARGIN, Verifier, VerifyError};

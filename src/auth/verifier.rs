@@ -26,7 +26,7 @@ pub const MARGIN: Duration = Duration::from_secs(60);
 
 /// Why a token does not tell who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum VerifyError {
     /// It is no good: why, in a word for the log.
     Invalid(&'static str),
     /// No key has ever been learnt: nothing can be said of any token.
@@ -39,10 +39,10 @@ pub struct Verifier {
     rules: Rules,
     /// How long a revocation matters: as long as a token of before it may live.
     memory: Duration,
-    known: RwLock<Known>,
+    known: RwLock<KeysAndRevocations>,
     /// By signature, which is enough to tell good tokens apart, and quicker to look up than a whole token.
-    seen: Cache<String, Arc<Seen>>,
-    asking: Mutex<Asking>,
+    seen: Cache<String, Arc<VerifiedToken>>,
+    asking: Mutex<KeyRequests>,
     wanted: Notify,
     /// How many of those times have been answered, well or not.
     answered: watch::Sender<u64>,
@@ -50,7 +50,7 @@ pub struct Verifier {
 
 /// A token that was good, and who it says is asking.
 #[derive(Debug)]
-struct Seen {
+struct VerifiedToken {
     token: String,
     identity: Arc<Identity>,
     /// How often keys had been withdrawn by then.
@@ -58,7 +58,7 @@ struct Seen {
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct KeysAndRevocations {
     keys: HashMap<String, DecodingKey>,
     /// The last one of each user.
     revocations: HashMap<Uuid, Revocation>,
@@ -68,7 +68,7 @@ struct Known {
 
 /// How often tokens have made us ask for keys, and when last.
 #[derive(Debug, Default)]
-struct Asking {
+struct KeyRequests {
     times: u64,
     last: Option<Instant>,
 }
@@ -91,8 +91,8 @@ impl Verifier {
     /// known is asked for, not more often than every five seconds.
     ///
     /// # Errors
-    /// See [`Refusal`].
-    pub async fn verify(&self, token: &str) -> Result<Arc<Identity>, Refusal> {
+    /// See [`VerifyError`].
+    pub async fn verify(&self, token: &str) -> Result<Arc<Identity>, VerifyError> {
         let signature = token.rsplit('.').next().unwrap_or_default();
         if let Some(seen) = self.seen.get(signature).filter(|seen| seen.token == token)
             && let Some(outcome) = self.still_good(&seen)
@@ -100,34 +100,34 @@ impl Verifier {
             return outcome;
         }
         if !self.is_complete() {
-            return Err(Refusal::NoKeys);
+            return Err(VerifyError::NoKeys);
         }
-        let name = self.rules.key_name(token).map_err(Refusal::Invalid)?;
+        let name = self.rules.key_name(token).map_err(VerifyError::Invalid)?;
         let mut key = self.key(&name);
         if key.is_none() && self.ask().await {
             key = self.key(&name);
         }
-        let (key, withdrawals) = key.ok_or(Refusal::Invalid("unknown key"))?;
-        let identity = Arc::new(self.rules.read(token, &key).map_err(Refusal::Invalid)?);
-        let seen = Arc::new(Seen { token: token.to_owned(), identity, withdrawals });
+        let (key, withdrawals) = key.ok_or(VerifyError::Invalid("unknown key"))?;
+        let identity = Arc::new(self.rules.read(token, &key).map_err(VerifyError::Invalid)?);
+        let seen = Arc::new(VerifiedToken { token: token.to_owned(), identity, withdrawals });
         self.seen.insert(signature.to_owned(), seen.clone());
-        self.still_good(&seen).unwrap_or(Err(Refusal::Invalid("unknown key")))
+        self.still_good(&seen).unwrap_or(Err(VerifyError::Invalid("unknown key")))
     }
 
     /// Whether nothing has happened since that ends a token; nothing when a key was withdrawn, so that it has to
     /// be looked at anew.
-    fn still_good(&self, seen: &Seen) -> Option<Result<Arc<Identity>, Refusal>> {
+    fn still_good(&self, seen: &VerifiedToken) -> Option<Result<Arc<Identity>, VerifyError>> {
         let identity = &seen.identity;
         let known = self.read();
         if seen.withdrawals != known.withdrawals {
             return None;
         }
         if identity.is_over() {
-            return Some(Err(Refusal::Invalid("expired")));
+            return Some(Err(VerifyError::Invalid("expired")));
         }
         let revoked = |last: &Revocation| identity.generation < last.generation;
         if known.revocations.get(&identity.user).is_some_and(revoked) {
-            return Some(Err(Refusal::Invalid("revoked")));
+            return Some(Err(VerifyError::Invalid("revoked")));
         }
         Some(Ok(identity.clone()))
     }
@@ -189,7 +189,7 @@ impl Verifier {
                 if asking.last.is_some_and(|last| last.elapsed() < ASK_AGAIN) {
                     return false;
                 }
-                *asking = Asking { times: asking.times + 1, last: Some(Instant::now()) };
+                *asking = KeyRequests { times: asking.times + 1, last: Some(Instant::now()) };
                 self.wanted.notify_one();
             }
             (self.answered.subscribe(), asking.times)
@@ -204,20 +204,20 @@ impl Verifier {
         known.keys.get(name).map(|key| (key.clone(), known.withdrawals))
     }
 
-    fn asking(&self) -> MutexGuard<'_, Asking> {
+    fn asking(&self) -> MutexGuard<'_, KeyRequests> {
         self.asking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Known> {
+    fn read(&self) -> RwLockReadGuard<'_, KeysAndRevocations> {
         self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Known> {
+    fn write(&self) -> RwLockWriteGuard<'_, KeysAndRevocations> {
         self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
+impl KeysAndRevocations {
     /// The later of two revocations counts.
     fn revoke(&mut self, revocation: Revocation) {
         let last = self.revocations.entry(revocation.user).or_insert(revocation);
@@ -276,7 +276,7 @@ mod tests {
             (60, -30, false),
         ] {
             let token = aged(&key, user, 0, age, left);
-            let expected = if good { None } else { Some(Refusal::Invalid("expired")) };
+            let expected = if good { None } else { Some(VerifyError::Invalid("expired")) };
             assert_eq!(verifier.verify(&token).await.err(), expected, "{age} {left}");
         }
     }
@@ -286,17 +286,17 @@ mod tests {
         let keys = [7, 8].map(|byte| SigningKey::from_seed(&[byte; 32]).unwrap());
         let (user, verifier) = (Uuid::now_v7(), Verifier::new(&options()));
         let (old, new) = (token(&keys[0], user, 0), token(&keys[1], user, 1));
-        assert_eq!(verifier.verify(&old).await, Err(Refusal::NoKeys));
+        assert_eq!(verifier.verify(&old).await, Err(VerifyError::NoKeys));
         verifier.learn(&set(&[&keys[0], &keys[1]]), []);
         for token in [&old, &new, &old] {
             assert_eq!(verifier.verify(token).await.unwrap().user, user);
         }
         verifier.revoke(Revocation { user, generation: 1, at: Utc::now() });
-        assert_eq!(verifier.verify(&old).await, Err(Refusal::Invalid("revoked")));
+        assert_eq!(verifier.verify(&old).await, Err(VerifyError::Invalid("revoked")));
         assert!(verifier.verify(&new).await.is_ok());
         // What another process says of before does not take that back.
         verifier.learn(&set(&[&keys[0], &keys[1]]), []);
-        assert_eq!(verifier.verify(&old).await, Err(Refusal::Invalid("revoked")));
+        assert_eq!(verifier.verify(&old).await, Err(VerifyError::Invalid("revoked")));
 
         verifier.learn(&set(&[&keys[0]]), []);
         let asked = async {
@@ -304,8 +304,12 @@ mod tests {
             verifier.answered(verifier.times_asked());
         };
         let (withdrawn, ()) = tokio::join!(verifier.verify(&new), asked);
-        assert_eq!(withdrawn, Err(Refusal::Invalid("unknown key")));
+        assert_eq!(withdrawn, Err(VerifyError::Invalid("unknown key")));
         let again = timeout(Duration::from_millis(500), verifier.verify(&new)).await;
-        assert_eq!(again, Ok(Err(Refusal::Invalid("unknown key"))), "without asking again so soon");
+        assert_eq!(
+            again,
+            Ok(Err(VerifyError::Invalid("unknown key"))),
+            "without asking again so soon"
+        );
     }
 }

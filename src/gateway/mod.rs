@@ -131,7 +131,7 @@ impl Role for Gateway {
 
     /// What else it leads to is not its own.
     fn openapi(mode: Mode) -> OpenApi {
-        middleware::document(Written::openapi(), &paths(), mode)
+        middleware::document(GatewayApi::openapi(), &paths(), mode)
     }
 }
 
@@ -217,7 +217,7 @@ fn paths() -> Vec<Path> {
     paths(welcome, health::show, docs::document, docs::page, docs::script, docs::style),
     tags((name = "gateway", description = "The shop's own address"))
 )]
-struct Written;
+struct GatewayApi;
 
 /// That the shop is there.
 #[derive(Serialize, ToSchema)]

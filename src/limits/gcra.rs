@@ -28,7 +28,7 @@ pub(super) struct Decision {
 
 impl Quota {
     /// That of `limit`. The interval is rounded down, so that the rate is at least what the limit says.
-    pub(super) fn of(limit: &Limit) -> Self {
+    pub(super) fn from_limit(limit: &Limit) -> Self {
         let period = u64::try_from(limit.period.as_micros()).unwrap_or(u64::MAX);
         let number = limit.number.max(1);
         Self { number, interval: (period / u64::from(number)).max(1) }
@@ -83,7 +83,11 @@ mod tests {
     use crate::config::Scope;
 
     fn quota(number: u32, seconds: u64) -> Quota {
-        Quota::of(&Limit { number, period: Duration::from_secs(seconds), scope: Scope::Route })
+        Quota::from_limit(&Limit {
+            number,
+            period: Duration::from_secs(seconds),
+            scope: Scope::Route,
+        })
     }
 
     fn any_quota() -> impl Strategy<Value = Quota> {

@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::readiness::Check;
 use crate::storage::redis::Server;
 use policy::{Policy, Verdict};
-use redis::SharedCounts;
+use redis::RedisCounts;
 use table::{Key, Table};
 
 pub use policy::{Outcome, Policies};
@@ -80,7 +80,7 @@ pub struct Counts {
 #[derive(Clone, Debug)]
 pub struct Limiter {
     counts: Counts,
-    server: Option<SharedCounts>,
+    server: Option<RedisCounts>,
 }
 
 /// The places in the table of the policies that a request is held against.
@@ -109,7 +109,7 @@ impl Counts {
 
     /// The limiter for this thread. Opens no connection yet.
     pub fn limiter(&self) -> Limiter {
-        let server = self.server.as_ref().map(|(_, server)| SharedCounts::new(server));
+        let server = self.server.as_ref().map(|(_, server)| RedisCounts::new(server));
         Limiter { counts: self.clone(), server }
     }
 }
@@ -180,7 +180,7 @@ impl Limiter {
     /// Counts on `server`, and in this process while that is away.
     async fn ask(
         &self,
-        server: &SharedCounts,
+        server: &RedisCounts,
         policies: &Policies,
         client: Option<IpAddr>,
         user: Option<Uuid>,

@@ -154,7 +154,7 @@ impl Policy {
         let label = format!("{route}:{}:{limit}", scope.name());
         let mut hasher = DefaultHasher::new();
         label.hash(&mut hasher);
-        Self { scope, name, quota: Quota::of(limit), id: hasher.finish(), label }
+        Self { scope, name, quota: Quota::from_limit(limit), id: hasher.finish(), label }
     }
 
     /// For whom a request of `user` from `client` counts.

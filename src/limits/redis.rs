@@ -12,7 +12,7 @@ use crate::storage::redis::{self, Client, Use};
 
 /// The counts on a server, for one worker thread; cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct SharedCounts {
+pub(super) struct RedisCounts {
     client: Client,
     script: Rc<Script>,
 }
@@ -24,7 +24,7 @@ pub(super) fn used(options: &Options<'_>) -> Use {
     Use { name, timeout, prefix, tagged, other: None }
 }
 
-impl SharedCounts {
+impl RedisCounts {
     /// Opens no connection yet.
     pub(super) fn new(server: &redis::Server) -> Self {
         let script = Rc::new(Script::new(include_str!("take.lua")));

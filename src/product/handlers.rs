@@ -5,10 +5,10 @@ use actix_web::web::{Data, Path};
 use actix_web::{HttpResponse, Responder};
 use bson::oid::ObjectId;
 
-use super::Shared;
+use super::ProductState;
 use super::cache::{Entry, Key, Origin};
 use super::model::{NewProduct, PageQuery, PageRequest, ProductPath};
-use super::store::Written;
+use super::store::WriteOutcome;
 use crate::contract::{Product, Version};
 use crate::error::{Error, Kind};
 use crate::middleware::{Condition, Fields, IfMatch, IfNoneMatch, Query};
@@ -39,12 +39,12 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
     )
 )]
 pub(super) async fn list(
-    shared: Data<Shared>,
+    state: Data<ProductState>,
     query: Query,
     condition: Condition,
 ) -> Result<impl Responder, Error> {
     let page = PageRequest::read(query)?;
-    let store = shared.clone();
+    let store = state.clone();
     let load = async move || {
         log::debug!("asking the store for a page");
         let products = store.products.page(page.cursor, page.limit_and_one()).await?;
@@ -52,7 +52,7 @@ pub(super) async fn list(
         let link = next.map(|target| format!("<{target}>; rel=\"next\""));
         Entry::new(&products, None, link).map(Some)
     };
-    let (entry, origin) = shared.cache.get(Key::Page(page), load).await?;
+    let (entry, origin) = state.cache.get(Key::Page(page), load).await?;
     answer(&condition, entry, origin)
 }
 
@@ -80,18 +80,18 @@ pub(super) async fn list(
     )
 )]
 pub(super) async fn show(
-    shared: Data<Shared>,
+    state: Data<ProductState>,
     id: Path<String>,
     condition: Condition,
 ) -> Result<impl Responder, Error> {
     let id = parse(&id)?;
-    let store = shared.clone();
+    let store = state.clone();
     let load = async move || {
         log::debug!("asking the store for a product");
         let found = store.products.find(id).await?;
         found.map(|product| Entry::new(&product, Some(etag(&product)), None)).transpose()
     };
-    let (entry, origin) = shared.cache.get(Key::Product(id), load).await?;
+    let (entry, origin) = state.cache.get(Key::Product(id), load).await?;
     answer(&condition, entry, origin)
 }
 
@@ -109,9 +109,12 @@ pub(super) async fn show(
         ("Location" = String, description = "Where it is"),
     )))
 )]
-pub(super) async fn create(shared: Data<Shared>, fields: Fields) -> Result<impl Responder, Error> {
+pub(super) async fn create(
+    state: Data<ProductState>,
+    fields: Fields,
+) -> Result<impl Responder, Error> {
     let product = NewProduct::read(fields)?.into_product();
-    shared.products.insert(product.clone(), shared.cache.clone()).await?;
+    state.products.insert(product.clone(), state.cache.clone()).await?;
     let location = format!("/products/{}", product.id);
     Ok(tagged(HttpResponse::Created().insert_header((LOCATION, location)), &product))
 }
@@ -137,15 +140,15 @@ pub(super) async fn create(shared: Data<Shared>, fields: Fields) -> Result<impl 
     )
 )]
 pub(super) async fn replace(
-    shared: Data<Shared>,
+    state: Data<ProductState>,
     id: Path<String>,
     condition: Condition,
     fields: Fields,
 ) -> Result<impl Responder, Error> {
     let id = parse(&id)?;
     let new = NewProduct::read(fields)?;
-    let expected = expected(&shared, id, &condition).await?;
-    let product = done(shared.products.replace(id, expected, new, shared.cache.clone()).await?)?;
+    let expected = expected(&state, id, &condition).await?;
+    let product = done(state.products.replace(id, expected, new, state.cache.clone()).await?)?;
     Ok(tagged(&mut HttpResponse::Ok(), &product))
 }
 
@@ -167,13 +170,13 @@ pub(super) async fn replace(
     )
 )]
 pub(super) async fn remove(
-    shared: Data<Shared>,
+    state: Data<ProductState>,
     id: Path<String>,
     condition: Condition,
 ) -> Result<impl Responder, Error> {
     let id = parse(&id)?;
-    let expected = expected(&shared, id, &condition).await?;
-    done(shared.products.remove(id, expected, shared.cache.clone()).await?)?;
+    let expected = expected(&state, id, &condition).await?;
+    done(state.products.remove(id, expected, state.cache.clone()).await?)?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -200,12 +203,12 @@ fn etag(product: &Product) -> String {
 
 /// The version that the write may meet: one of those that the client names, or any.
 async fn expected(
-    shared: &Shared,
+    state: &ProductState,
     id: ObjectId,
     condition: &Condition,
 ) -> Result<Option<Version>, Error> {
     let Some(tags) = condition.if_match() else { return Ok(None) };
-    let now = shared.products.find(id).await?.ok_or_else(unknown)?;
+    let now = state.products.find(id).await?.ok_or_else(unknown)?;
     let named = tags.contains(&etag(&now).as_str());
     named.then_some(Some(now.version)).ok_or_else(changed)
 }
@@ -214,11 +217,11 @@ fn changed() -> Error {
     Error::new(Kind::PreconditionFailed, "the product has changed since you read it")
 }
 
-fn done(written: Written) -> Result<Product, Error> {
+fn done(written: WriteOutcome) -> Result<Product, Error> {
     match written {
-        Written::Done(product) => Ok(product),
-        Written::Changed => Err(changed()),
-        Written::Missing => Err(unknown()),
+        WriteOutcome::Done(product) => Ok(product),
+        WriteOutcome::Changed => Err(changed()),
+        WriteOutcome::Missing => Err(unknown()),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::role::{Parts, Role, Surroundings};
 use crate::storage::Preparing;
 use crate::storage::copy::{self, Copied, Existing, Progress};
 use cache::Cache;
-use store::{Place, Store};
+use store::{Database, Store};
 
 pub use model::Cursor;
 pub use seed::seed;
@@ -29,13 +29,13 @@ pub use seed::seed;
 /// The role, as far as a process has one of it; each worker thread takes its [`Role::app`].
 #[derive(Clone, Debug)]
 pub struct Catalogue {
-    place: Place,
-    cache: cache::Shared,
+    place: Database,
+    cache: cache::ProcessCache,
 }
 
 /// What the handlers of one worker thread share.
 #[derive(Clone)]
-struct Shared {
+struct ProductState {
     products: Store,
     cache: Cache,
 }
@@ -64,30 +64,30 @@ impl Role for Catalogue {
 
     async fn check(parts: &Parts) -> Result<(), SettingError> {
         let options = &parts.settings.product;
-        Ok(Place::check(options).await.map_err(|problem| (DATABASE_URL, problem))?)
+        Ok(Database::check(options).await.map_err(|problem| (DATABASE_URL, problem))?)
     }
 
     /// Its tables are up to date where they are in a file. Those on a server follow once it answers; see
     /// [`Role::checks`].
     async fn build(parts: &Parts) -> Result<Self, SettingError> {
         let options = &parts.settings.product;
-        let place = Place::find(options).await.map_err(|problem| (DATABASE_URL, problem))?;
+        let place = Database::find(options).await.map_err(|problem| (DATABASE_URL, problem))?;
         if place.is_embedded() {
             place.prepare().await.map_err(|problem| (DATABASE_URL, problem))?;
         }
         // So that each worker thread can open what it needs without a surprise.
         place.open().map_err(|problem| (DATABASE_URL, problem))?;
-        Ok(Self { place, cache: cache::Shared::new(options) })
+        Ok(Self { place, cache: cache::ProcessCache::new(options) })
     }
 
     async fn migrate(settings: &Settings) -> Result<Vec<String>, SettingError> {
-        let migrated = async { Place::find(&settings.product).await?.prepare().await };
+        let migrated = async { Database::find(&settings.product).await?.prepare().await };
         Ok(migrated.await.map_err(|problem: String| (DATABASE_URL, problem))?)
     }
 
     fn app(self, surroundings: Surroundings) -> App<impl RoleService + use<>> {
-        let shared = Data::new(Shared { products: self.store(), cache: self.cache.open() });
-        surroundings.app(|routes| configure(routes, shared))
+        let state = Data::new(ProductState { products: self.store(), cache: self.cache.open() });
+        surroundings.app(|routes| configure(routes, state))
     }
 
     /// Asking also brings tables and indexes up to date when the store answers for the first time.
@@ -112,7 +112,7 @@ impl Role for Catalogue {
     }
 
     fn openapi(mode: Mode) -> OpenApi {
-        middleware::document(Written::openapi(), &paths(), mode)
+        middleware::document(ProductApi::openapi(), &paths(), mode)
     }
 
     /// Tells the other processes of the role what they have to forget because of this one, where that could not be told
@@ -141,7 +141,7 @@ pub async fn copy(
     existing: Existing,
     progress: impl Progress,
 ) -> Result<Copied, String> {
-    let (from, to) = (Place::find(from).await?, Place::find(to).await?);
+    let (from, to) = (Database::find(from).await?, Database::find(to).await?);
     from.expect_migrated()?;
     to.prepare().await?;
     copy::copy(&from.open_as_it_is()?, &to.open()?, existing, progress)
@@ -150,8 +150,8 @@ pub async fn copy(
 }
 
 /// Every route of the role, and who may ask it.
-fn configure(routes: &mut ServiceConfig, shared: Data<Shared>) {
-    routes.app_data(shared);
+fn configure(routes: &mut ServiceConfig, state: Data<ProductState>) {
+    routes.app_data(state);
     for path in paths() {
         routes.service(path);
     }
@@ -179,7 +179,7 @@ fn paths() -> Vec<Path> {
     ),
     tags((name = "products", description = "The catalogue"))
 )]
-struct Written;
+struct ProductApi;
 
 #[cfg(test)]
 mod tests {

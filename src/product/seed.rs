@@ -3,7 +3,7 @@
 use bson::oid::ObjectId;
 use chrono::DateTime;
 
-use super::store::Place;
+use super::store::Database;
 use crate::config;
 use crate::contract::{Money, Product, Version};
 
@@ -68,7 +68,7 @@ pub async fn seed(
     count: u32,
     progress: impl Fn(u32),
 ) -> Result<usize, String> {
-    let place = Place::find(options).await?;
+    let place = Database::find(options).await?;
     place.prepare().await?;
     let store = place.open()?;
     let mut added = 0;

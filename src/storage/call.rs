@@ -92,9 +92,9 @@ pub(super) fn writes() {
 
 /// What keeps a transaction from being committed after its call's deadline. It can be asked on another thread.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct InTime(Option<Instant>);
+pub(super) struct CallDeadline(Option<Instant>);
 
-impl InTime {
+impl CallDeadline {
     /// For the call that this task makes.
     pub(super) fn of_call() -> Self {
         Self(deadline())
@@ -112,10 +112,10 @@ impl InTime {
     }
 }
 
-/// [`InTime::check`] for the call that this task makes.
+/// [`CallDeadline::check`] for the call that this task makes.
 ///
 /// # Errors
 /// As there.
 pub fn in_time() -> Result<(), QueryError> {
-    InTime::of_call().check()
+    CallDeadline::of_call().check()
 }

@@ -120,7 +120,7 @@ pub(super) fn acquire_error(error: RunError<PoolError>, state: &StoreState) -> S
     StoreError::Unreachable(match error {
         RunError::User(error) => error.to_string(),
         // The pool goes on trying.
-        RunError::TimedOut => state.unopened().unwrap_or_else(|| NONE_FREE.into()),
+        RunError::TimedOut => state.connect_error().unwrap_or_else(|| NONE_FREE.into()),
     })
 }
 

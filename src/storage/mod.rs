@@ -4,11 +4,11 @@ mod applied;
 mod call;
 pub mod copy;
 mod error;
+mod permits;
 mod pool;
 pub mod postgres;
 mod reader;
 pub mod redis;
-mod share;
 pub mod sql;
 pub mod sqlite;
 mod state;
@@ -17,11 +17,11 @@ mod writer;
 use std::time::Duration;
 
 use applied::{applied_migrations, expect_all};
-use call::InTime;
+use call::CallDeadline;
 pub use call::{in_time, late, to_the_end, within};
 pub use error::StoreError;
+pub use permits::{Access, Permit, Permits};
 pub use pool::{Lease, Poolable};
-pub use share::{Access, Share, Shares};
 pub use state::{Preparing, StoreState};
 pub use writer::WriteConnection;
 

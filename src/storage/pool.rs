@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::timeout_at;
 
 use super::error::acquire_error;
-use super::{Access, Limits, Share, Shares, StoreError, StoreState};
+use super::{Access, Limits, Permit, Permits, StoreError, StoreState};
 
 /// Opens a connection.
 type Open<C> = Box<dyn Fn() -> BoxFuture<'static, Result<C, ConnectionError>> + Send + Sync>;
@@ -20,7 +20,7 @@ type Open<C> = Box<dyn Fn() -> BoxFuture<'static, Result<C, ConnectionError>> + 
 /// Connections, as many as its limits say.
 pub(super) struct Pool<C: Poolable> {
     connections: bb8::Pool<Manager<C>>,
-    shares: Shares,
+    permits: Permits,
 }
 
 /// What can be kept in a pool.
@@ -31,7 +31,7 @@ impl<C: AsyncConnection + PoolableConnection + 'static> Poolable for C {}
 /// still be at it.
 pub struct Lease<'a, C: Poolable> {
     connection: bb8::PooledConnection<'a, Manager<C>>,
-    share: Share,
+    permit: Permit,
 }
 
 /// What opens connections, and knows which can be used again.
@@ -79,11 +79,11 @@ impl<C: Poolable> Pool<C> {
         let builder = bb8::Pool::builder()
             .max_size(limits.size.max(1))
             .connection_timeout(limits.acquire)
-            .error_sink(Box::new(KeepFailures(state.clone())))
+            .error_sink(Box::new(ConnectErrors(state.clone())))
             .test_on_check_out(false)
             .max_lifetime(lifetime);
         let connections = builder.build_unchecked(Manager { open, state });
-        Self { connections, shares: Shares::new(limits) }
+        Self { connections, permits: Permits::new(limits) }
     }
 
     /// A connection for `access`, once one is free. To be used within [`super::to_the_end`].
@@ -91,16 +91,16 @@ impl<C: Poolable> Pool<C> {
     /// # Errors
     /// When none was free in time, or none can be opened.
     pub(super) async fn get(&self, access: Access) -> Result<Lease<'_, C>, StoreError> {
-        let share = self.shares.take(access).await?;
-        let state = self.shares.state();
+        let permit = self.permits.take(access).await?;
+        let state = self.permits.state();
         loop {
-            let opening = timeout_at(share.until.into(), self.connections.get()).await;
+            let opening = timeout_at(permit.until.into(), self.connections.get()).await;
             let connection = opening.unwrap_or(Err(RunError::TimedOut));
             let mut connection = connection.map_err(|error| acquire_error(error, state))?;
             // One that the server has closed, or that is not to be used any more, is thrown away when it goes back,
             // and not before.
             if connection.can_be_used(state) {
-                return Ok(Lease { connection, share });
+                return Ok(Lease { connection, permit });
             }
         }
     }
@@ -129,7 +129,7 @@ impl<C: Poolable> DerefMut for Lease<'_, C> {
 
 impl<C: Poolable> Drop for Lease<'_, C> {
     fn drop(&mut self) {
-        if self.share.is_overdue() {
+        if self.permit.is_overdue() {
             self.end();
         }
     }
@@ -137,24 +137,24 @@ impl<C: Poolable> Drop for Lease<'_, C> {
 
 impl<C: Poolable> Clone for Pool<C> {
     fn clone(&self) -> Self {
-        Self { connections: self.connections.clone(), shares: self.shares.clone() }
+        Self { connections: self.connections.clone(), permits: self.permits.clone() }
     }
 }
 
 impl<C: Poolable> fmt::Debug for Pool<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("shares", &self.shares).finish_non_exhaustive()
+        f.debug_struct("Pool").field("permits", &self.permits).finish_non_exhaustive()
     }
 }
 
 /// Keeps why a pool could not open a connection, for those who wait for one in vain: it tries many times a second.
 #[derive(Clone, Debug)]
-struct KeepFailures(StoreState);
+struct ConnectErrors(StoreState);
 
-impl bb8::ErrorSink<PoolError> for KeepFailures {
+impl bb8::ErrorSink<PoolError> for ConnectErrors {
     fn sink(&self, error: PoolError) {
         log::debug!("a connection to a store could not be opened: {error}");
-        self.0.note_unopened(error.to_string());
+        self.0.note_connect_error(error.to_string());
     }
 
     fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<PoolError>> {

@@ -42,9 +42,9 @@ pub struct Use {
 
 /// A server, as far as the threads of a process share what they know of it; cheap to clone.
 #[derive(Clone)]
-pub struct Server(Arc<Known>);
+pub struct Server(Arc<ServerInner>);
 
-struct Known {
+struct ServerInner {
     connection: redis::ConnectionInfo,
     used: Use,
     away: AtomicBool,
@@ -65,7 +65,7 @@ impl Server {
     /// The server at `url`, which the configuration has parsed. Opens no connection yet.
     pub fn new(url: &SecretString, used: Use) -> Self {
         let connection = url.expose_secret().into_connection_info();
-        Self(Arc::new(Known {
+        Self(Arc::new(ServerInner {
             connection: connection.unwrap_or_else(|error| unreachable!("{error}")),
             used,
             away: AtomicBool::new(false),
@@ -170,7 +170,7 @@ impl Client {
 
     /// What a key is called on the server.
     pub fn key(&self, name: &str) -> String {
-        let Known { used, is_cluster, .. } = &*self.server.0;
+        let ServerInner { used, is_cluster, .. } = &*self.server.0;
         let is_cluster = is_cluster.load(Ordering::Relaxed);
         format!("{}:{name}", if is_cluster { &used.tagged } else { &used.prefix })
     }

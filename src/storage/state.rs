@@ -26,33 +26,33 @@ const REMINDER: Duration = Duration::from_secs(10);
 
 /// What a process knows of a store, and on SQLite what writes to it; shared by its threads.
 #[derive(Clone, Debug)]
-pub struct StoreState(Arc<Known>);
+pub struct StoreState(Arc<StateInner>);
 
 #[derive(Debug)]
-struct Known {
+struct StateInner {
     /// Whether tables and indexes are up to date.
     prepared: watch::Sender<bool>,
-    /// Whether `facts` say anything that a call that went well should correct, for a look without the lock.
-    troubled: AtomicBool,
-    facts: Mutex<Facts>,
+    /// Whether `observations` say anything that a call that went well should correct, for a look without the lock.
+    has_problem: AtomicBool,
+    observations: Mutex<Observations>,
     writer: OnceLock<Writer>,
 }
 
 #[derive(Debug, Default)]
-struct Facts {
+struct Observations {
     /// Why writes fail.
-    refusal: Option<Refusal>,
+    refusal: Option<WriteRefusal>,
     /// Connections that were opened before are not used any more.
-    retired: Option<Instant>,
+    retired_at: Option<Instant>,
     /// Why no connection could be opened, the last time that one could not.
-    unopened: Option<String>,
+    connect_error: Option<String>,
     /// Since when calls find no store, and when that was last said.
-    failing: Option<Instant>,
-    told: Option<Instant>,
+    failing_since: Option<Instant>,
+    reported_at: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Refusal {
+struct WriteRefusal {
     why: String,
     last: Instant,
     /// Whether it has been reported, and whether a write went well since.
@@ -62,10 +62,10 @@ struct Refusal {
 
 impl Default for StoreState {
     fn default() -> Self {
-        Self(Arc::new(Known {
+        Self(Arc::new(StateInner {
             prepared: watch::Sender::new(false),
-            troubled: AtomicBool::new(false),
-            facts: Mutex::default(),
+            has_problem: AtomicBool::new(false),
+            observations: Mutex::default(),
             writer: OnceLock::new(),
         }))
     }
@@ -135,34 +135,36 @@ impl StoreState {
     }
 
     fn note_success(&self, writes: bool) {
-        if !self.0.troubled.load(Ordering::Relaxed) {
+        if !self.0.has_problem.load(Ordering::Relaxed) {
             return;
         }
-        let mut facts = self.facts();
-        (facts.failing, facts.unopened) = (None, None);
-        if let Some(refusal) = facts.refusal.as_mut() {
+        let mut observations = self.observations();
+        (observations.failing_since, observations.connect_error) = (None, None);
+        if let Some(refusal) = observations.refusal.as_mut() {
             refusal.over |= writes;
         } else {
-            self.0.troubled.store(false, Ordering::Relaxed);
+            self.0.has_problem.store(false, Ordering::Relaxed);
         }
     }
 
     fn note_refusal(&self, error: &StoreError) {
-        let mut facts = self.facts();
-        let reported = facts.refusal.as_ref().is_some_and(|refusal| refusal.reported);
+        let mut observations = self.observations();
+        let reported = observations.refusal.as_ref().is_some_and(|refusal| refusal.reported);
         let last = Instant::now();
-        facts.refusal = Some(Refusal { why: error.to_string(), last, reported, over: false });
-        self.0.troubled.store(true, Ordering::Relaxed);
+        observations.refusal =
+            Some(WriteRefusal { why: error.to_string(), last, reported, over: false });
+        self.0.has_problem.store(true, Ordering::Relaxed);
     }
 
-    /// Says so in the log when calls go on failing; that the store is away is said by the one who asks it how it is.
+    /// Says so in the log when calls go on failing_since; that the store is away is said by the one who asks it how it is.
     fn note_failure(&self, why: &str) {
-        let mut facts = self.facts();
-        self.0.troubled.store(true, Ordering::Relaxed);
-        let since = *facts.failing.get_or_insert_with(Instant::now);
-        let told = facts.told.is_some_and(|told| told.elapsed() < REMINDER);
-        if since.elapsed() > QUIET && !told {
-            facts.told = Some(Instant::now());
+        let mut observations = self.observations();
+        self.0.has_problem.store(true, Ordering::Relaxed);
+        let since = *observations.failing_since.get_or_insert_with(Instant::now);
+        let reported_at =
+            observations.reported_at.is_some_and(|reported_at| reported_at.elapsed() < REMINDER);
+        if since.elapsed() > QUIET && !reported_at {
+            observations.reported_at = Some(Instant::now());
             log::warn!(
                 "a store has not answered requests for {} s: {why}",
                 since.elapsed().as_secs()
@@ -181,21 +183,21 @@ impl StoreState {
         try_write: impl Future<Output = Result<bool, StoreError>>,
     ) -> Result<(), String> {
         let answer = match timeout(ANSWER, ping).await {
-            Err(_) => Err(self.unopened().unwrap_or_else(|| "it does not answer".into())),
+            Err(_) => Err(self.connect_error().unwrap_or_else(|| "it does not answer".into())),
             Ok(Err(error)) => Err(error.to_string()),
-            Ok(Ok(())) if self.facts().refusal.is_none() => Ok(()),
+            Ok(Ok(())) if self.observations().refusal.is_none() => Ok(()),
             Ok(Ok(())) => self.still_refuses(try_write.await),
         };
         if answer.is_err() {
-            self.facts().told = Some(Instant::now());
+            self.observations().reported_at = Some(Instant::now());
         }
         answer
     }
 
     /// Whether writes still fail, for all that is known and `tried`.
     fn still_refuses(&self, tried: Result<bool, StoreError>) -> Result<(), String> {
-        let mut facts = self.facts();
-        let Some(refusal) = facts.refusal.as_mut() else { return Ok(()) };
+        let mut observations = self.observations();
+        let Some(refusal) = observations.refusal.as_mut() else { return Ok(()) };
         // Each is reported once, so that it stands in the log.
         let reported = std::mem::replace(&mut refusal.reported, true);
         let over = match tried {
@@ -206,38 +208,38 @@ impl StoreState {
         if !(reported && over) {
             return Err(refusal.why.clone());
         }
-        facts.refusal = None;
+        observations.refusal = None;
         // Connections may have learnt that it takes no writes.
-        facts.retired = Some(Instant::now());
+        observations.retired_at = Some(Instant::now());
         Ok(())
     }
 
     /// Ends every connection that is open now, unless that was done a moment ago: they are to a server, or of a
     /// kind, that takes no writes, and another may.
     fn retire(&self) {
-        let mut facts = self.facts();
-        if facts.retired.is_none_or(|retired| retired.elapsed() > RETIREMENT) {
-            facts.retired = Some(Instant::now());
+        let mut observations = self.observations();
+        if observations.retired_at.is_none_or(|retired_at| retired_at.elapsed() > RETIREMENT) {
+            observations.retired_at = Some(Instant::now());
         }
     }
 
     /// Whether a connection that was `opened` then may be used.
     pub(super) fn is_current(&self, opened: Instant) -> bool {
-        self.facts().retired.is_none_or(|retired| opened > retired)
+        self.observations().retired_at.is_none_or(|retired_at| opened > retired_at)
     }
 
     /// Why no connection could be opened, for those who have waited for one.
-    pub(super) fn unopened(&self) -> Option<String> {
-        self.facts().unopened.clone()
+    pub(super) fn connect_error(&self) -> Option<String> {
+        self.observations().connect_error.clone()
     }
 
-    pub(super) fn note_unopened(&self, why: String) {
-        self.facts().unopened = Some(why);
-        self.0.troubled.store(true, Ordering::Relaxed);
+    pub(super) fn note_connect_error(&self, why: String) {
+        self.observations().connect_error = Some(why);
+        self.0.has_problem.store(true, Ordering::Relaxed);
     }
 
-    fn facts(&self) -> MutexGuard<'_, Facts> {
-        self.0.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn observations(&self) -> MutexGuard<'_, Observations> {
+        self.0.observations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
 use super::error::NONE_FREE;
-use super::{InTime, StoreError, sqlite};
+use super::{CallDeadline, StoreError, sqlite};
 
 /// The writer's own connection, whose statements run on the writer's thread.
 pub type WriteConnection = SyncConnectionWrapper<SqliteConnection, Inline>;
@@ -95,7 +95,7 @@ impl Writer {
         let ended = |_| StoreError::Failed("the write ended without an answer".into());
         let (reply, mut answer) = oneshot::channel();
         let begun = Arc::new(AtomicBool::new(false));
-        let in_time = InTime::of_call();
+        let in_time = CallDeadline::of_call();
         let job = Write { begun: begun.clone(), in_time, work: Some(work), outcome: None, reply };
         // It is there until the writer is dropped.
         let Some(queue) = &self.queue else { return Err(not_begun().into()) };
@@ -224,7 +224,7 @@ trait Job: Send {
 struct Write<W, T, E> {
     /// Set by the writer when it begins, or by the caller when it gives up before that.
     begun: Arc<AtomicBool>,
-    in_time: InTime,
+    in_time: CallDeadline,
     work: Option<W>,
     outcome: Option<Result<T, E>>,
     reply: oneshot::Sender<Result<T, E>>,
@@ -275,7 +275,7 @@ where
 
 /// Does `work` unless it is too late, before it or after.
 async fn in_time<T, E: From<QueryError>>(
-    in_time: InTime,
+    in_time: CallDeadline,
     work: impl AsyncFnOnce(&mut WriteConnection) -> Result<T, E>,
     connection: &mut WriteConnection,
 ) -> Result<T, E> {

@@ -14,7 +14,7 @@ use rcgen::{
 use rustls::pki_types::DnsName;
 use tempfile::NamedTempFile;
 
-use super::files::{Authority, judged_key};
+use super::files::{CertificateAuthority, judged_key};
 
 /// Whom certificates are for, with the names by which each is asked: as a role, as a Service and a container.
 const ROLES: [(&str, &[&str]); 3] =
@@ -28,7 +28,7 @@ const CERTIFICATE_DAYS: u64 = 365;
 
 /// What was written.
 #[derive(Debug)]
-pub struct Written {
+pub struct DevFiles {
     /// The authority's certificate.
     pub authority: PathBuf,
     /// Whether it was not there before.
@@ -43,7 +43,7 @@ pub struct Written {
 /// # Errors
 /// When one of `hosts` is no name of any; when the authority that is there is not one that was made so, or a file cannot
 /// be written.
-pub fn write(folder: &Path, hosts: &[String]) -> Result<Written, String> {
+pub fn write(folder: &Path, hosts: &[String]) -> Result<DevFiles, String> {
     if let Some(host) = hosts.iter().find(|host| !is_host(host)) {
         let shown = if host.contains('@') { "--host" } else { host };
         return Err(format!(
@@ -70,7 +70,7 @@ pub fn write(folder: &Path, hosts: &[String]) -> Result<Written, String> {
     };
     let (text, key) = (read(&path)?, read(&key_path)?);
     let key = KeyPair::from_pem(&key).map_err(|error| unusable(&error))?;
-    let judge = Authority::read(&path).map_err(|error| unusable(&error))?;
+    let judge = CertificateAuthority::read(&path).map_err(|error| unusable(&error))?;
     // Only the key is taken from there: the rest is as it was when it was made.
     let issuer = Issuer::new(authority().map_err(words)?, key);
     let mut folders = Vec::new();
@@ -90,7 +90,7 @@ pub fn write(folder: &Path, hosts: &[String]) -> Result<Written, String> {
         judged_key(&shown, &private, &judge).map_err(|error| unusable(&error))?;
         folders.push(folder);
     }
-    Ok(Written { authority: path, is_new, folders })
+    Ok(DevFiles { authority: path, is_new, folders })
 }
 
 /// Whether certificates can be for `host`: a name, of which the first part may be any, or an address.

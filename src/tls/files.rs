@@ -73,7 +73,7 @@ pub(super) fn key(certificate: &Path, private: &Path) -> Result<Arc<CertifiedKey
 pub(super) fn judged_key(
     certificate: &Path,
     private: &Path,
-    authority: &Authority,
+    authority: &CertificateAuthority,
 ) -> Result<Arc<CertifiedKey>, Problem> {
     let key = key(certificate, private)?;
     let refused = |error: &dyn fmt::Display| {
@@ -88,12 +88,12 @@ pub(super) fn judged_key(
 
 /// By whom others are believed.
 #[derive(Clone, Debug)]
-pub(super) struct Authority {
+pub(super) struct CertificateAuthority {
     pub(super) callers: Arc<dyn ClientCertVerifier>,
     pub(super) called: Arc<dyn ServerCertVerifier>,
 }
 
-impl Authority {
+impl CertificateAuthority {
     pub(super) fn read(path: &Path) -> Result<Self, Problem> {
         let wrong = |error: &dyn fmt::Display| {
             Problem::new(File::Authority, format!("cannot use {}: {error}", path.display()))

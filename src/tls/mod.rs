@@ -19,9 +19,9 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::watched;
-use files::{Authority, judged_key, key};
+use files::{CertificateAuthority, judged_key, key};
 pub use files::{File, Problem};
-use verify::{Called, Callers, Shown};
+use verify::{ClientVerifier, OwnCertificate, ServerVerifier};
 
 /// What comes from files that may change.
 type Watched<T> = watched::Watched<T, Problem>;
@@ -46,7 +46,8 @@ pub fn public_server(certificate: &Path, private: &Path) -> Result<Arc<ServerCon
     let shown = watch(paths.clone(), move || key(&paths[0], &paths[1]))?;
     let builder = ServerConfig::builder_with_provider(provider());
     let builder = builder.with_safe_default_protocol_versions().map_err(Problem::of_library)?;
-    let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(Shown(shown)));
+    let mut config =
+        builder.with_no_client_auth().with_cert_resolver(Arc::new(OwnCertificate(shown)));
     // Clients come back without a full handshake, and nothing is remembered of them here.
     config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(Problem::of_library)?;
     Ok(Arc::new(config))
@@ -56,7 +57,7 @@ pub fn public_server(certificate: &Path, private: &Path) -> Result<Arc<ServerCon
 #[derive(Clone, Debug)]
 pub struct Mutual {
     shown: Arc<Key>,
-    authority: Arc<Watched<Authority>>,
+    authority: Arc<Watched<CertificateAuthority>>,
 }
 
 impl Mutual {
@@ -66,7 +67,7 @@ impl Mutual {
     /// Which of the files does not work, and why; also when the authority would not believe the certificate.
     pub fn read(certificate: &Path, private: &Path, authority: &Path) -> Result<Self, Problem> {
         let path = authority.to_owned();
-        let authority = watch([authority.to_owned()], move || Authority::read(&path))?;
+        let authority = watch([authority.to_owned()], move || CertificateAuthority::read(&path))?;
         let paths: [PathBuf; 2] = [certificate.to_owned(), private.to_owned()];
         let judge = authority.clone();
         let shown = watch(paths.clone(), move || judged_key(&paths[0], &paths[1], &judge.now()))?;
@@ -81,11 +82,11 @@ impl Mutual {
         &self,
         names: impl Iterator<Item = &'a DnsName<'static>>,
     ) -> Result<Arc<ServerConfig>, Problem> {
-        let callers = Arc::new(Callers::new(self.authority.clone(), names));
+        let callers = Arc::new(ClientVerifier::new(self.authority.clone(), names));
         let builder = ServerConfig::builder_with_provider(provider());
         let builder = builder.with_protocol_versions(MUTUAL).map_err(Problem::of_library)?;
         let builder = builder.with_client_cert_verifier(callers);
-        let mut config = builder.with_cert_resolver(Arc::new(Shown(self.shown.clone())));
+        let mut config = builder.with_cert_resolver(Arc::new(OwnCertificate(self.shown.clone())));
         // Who resumes a session is not judged again: by then the authority may be another.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -97,11 +98,12 @@ impl Mutual {
     /// # Errors
     /// When the library has no such protocol.
     pub fn client(&self) -> Result<Arc<ClientConfig>, Problem> {
-        let called = Arc::new(Called(self.authority.clone()));
+        let called = Arc::new(ServerVerifier(self.authority.clone()));
         let builder = ClientConfig::builder_with_provider(provider());
         let builder = builder.with_protocol_versions(MUTUAL).map_err(Problem::of_library)?;
         let builder = builder.dangerous().with_custom_certificate_verifier(called);
-        let mut config = builder.with_client_cert_resolver(Arc::new(Shown(self.shown.clone())));
+        let mut config =
+            builder.with_client_cert_resolver(Arc::new(OwnCertificate(self.shown.clone())));
         config.resumption = Resumption::disabled();
         Ok(Arc::new(config))
     }

@@ -10,20 +10,20 @@ use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-use super::files::Authority;
+use super::files::CertificateAuthority;
 use super::{Key, Watched};
 
 /// The certificate that this process shows.
 #[derive(Debug)]
-pub(super) struct Shown(pub(super) Arc<Key>);
+pub(super) struct OwnCertificate(pub(super) Arc<Key>);
 
-impl ResolvesServerCert for Shown {
+impl ResolvesServerCert for OwnCertificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.0.current())
     }
 }
 
-impl ResolvesClientCert for Shown {
+impl ResolvesClientCert for OwnCertificate {
     fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         Some(self.0.current())
     }
@@ -35,21 +35,21 @@ impl ResolvesClientCert for Shown {
 
 /// Who may call: whoever has a certificate of the authority with one of the names.
 #[derive(Debug)]
-pub(super) struct Callers {
-    authority: Arc<Watched<Authority>>,
+pub(super) struct ClientVerifier {
+    authority: Arc<Watched<CertificateAuthority>>,
     names: Vec<ServerName<'static>>,
 }
 
-impl Callers {
+impl ClientVerifier {
     pub(super) fn new<'a>(
-        authority: Arc<Watched<Authority>>,
+        authority: Arc<Watched<CertificateAuthority>>,
         names: impl Iterator<Item = &'a DnsName<'static>>,
     ) -> Self {
         Self { authority, names: names.cloned().map(ServerName::DnsName).collect() }
     }
 }
 
-impl ClientCertVerifier for Callers {
+impl ClientCertVerifier for ClientVerifier {
     /// Says nothing: the authority may change, and a caller has one certificate to show.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
@@ -96,9 +96,9 @@ impl ClientCertVerifier for Callers {
 
 /// Who is called: whoever has a certificate of the authority with the name that was asked for.
 #[derive(Debug)]
-pub(super) struct Called(pub(super) Arc<Watched<Authority>>);
+pub(super) struct ServerVerifier(pub(super) Arc<Watched<CertificateAuthority>>);
 
-impl ServerCertVerifier for Called {
+impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,

@@ -1,7 +1,7 @@
 //! The user role: accounts, sessions, tokens, and the dashboard.
 
 mod authority;
-mod chores;
+mod commands;
 mod email;
 mod export;
 mod handlers;
@@ -29,7 +29,7 @@ use crate::role::{Parts, Role, Surroundings};
 use crate::storage::copy::{self, Copied, Existing, Progress};
 use crate::storage::{Preparing, StoreError, StoreState, sqlite};
 use authority::Authority;
-pub use chores::{create, enable, promote, set_password};
+pub use commands::{create, enable, promote, set_password};
 use handlers::{accounts, dashboard, profile, sessions};
 use hashing::Hashing;
 use keys::Keyring;
@@ -50,7 +50,7 @@ pub struct Accounts {
 }
 
 /// What the handlers of one worker thread share.
-struct Shared {
+struct UserState {
     users: Store,
     products: ProductClient,
     throttle: Throttle,
@@ -59,7 +59,7 @@ struct Shared {
 }
 
 /// What it takes to tell other roles whom to believe.
-struct Trust {
+struct InternalState {
     users: Store,
     authority: Arc<Authority>,
 }
@@ -122,8 +122,8 @@ impl Role for Accounts {
         let products = ProductClient::new(surroundings.peer("product"));
         let throttle = Throttle::new(&self.options, self.tries.limiter());
         let users = trust.users.clone();
-        let shared = Data::new(Shared { users, products, throttle, role: self });
-        surroundings.app(|routes| configure(routes, shared, trust))
+        let state = Data::new(UserState { users, products, throttle, role: self });
+        surroundings.app(|routes| configure(routes, state, trust))
     }
 
     /// Asking also brings the tables up to date when the store answers for the first time.
@@ -144,7 +144,7 @@ impl Role for Accounts {
     }
 
     fn openapi(mode: Mode) -> OpenApi {
-        let mut document = middleware::document(Written::openapi(), &paths(), mode);
+        let mut document = middleware::document(UserApi::openapi(), &paths(), mode);
         let schemas = document.components.as_mut().map(|components| &mut components.schemas);
         let new_user = schemas.and_then(|schemas| schemas.get_mut("NewUser"));
         if let (Mode::Enforced, Some(RefOr::T(Schema::Object(new_user)))) = (mode, new_user) {
@@ -163,9 +163,9 @@ impl Accounts {
         move |routes| configure_internal(routes, trust)
     }
 
-    fn trust(&self) -> Data<Trust> {
+    fn trust(&self) -> Data<InternalState> {
         let users = Store::open(&self.options, self.state.clone());
-        Data::new(Trust { users, authority: self.authority.clone() })
+        Data::new(InternalState { users, authority: self.authority.clone() })
     }
 
     async fn prepare(self) -> Result<(), String> {
@@ -212,9 +212,9 @@ async fn prepared(options: &config::User) -> Result<Store, String> {
 }
 
 /// Every route of the role, and who may ask it.
-fn configure(routes: &mut ServiceConfig, shared: Data<Shared>, trust: Data<Trust>) {
+fn configure(routes: &mut ServiceConfig, state: Data<UserState>, trust: Data<InternalState>) {
     configure_internal(routes, trust);
-    routes.app_data(shared);
+    routes.app_data(state);
     for path in paths() {
         routes.service(path);
     }
@@ -266,10 +266,10 @@ fn paths() -> Vec<Path> {
         (name = "accounts", description = "Dashboards, and other people's accounts for admins"),
     )
 )]
-struct Written;
+struct UserApi;
 
 /// For other roles: the gateway leads to /auth alone.
-fn configure_internal(routes: &mut ServiceConfig, trust: Data<Trust>) {
+fn configure_internal(routes: &mut ServiceConfig, trust: Data<InternalState>) {
     routes
         .app_data(trust)
         .service(path("/internal/jwks.json").get(public(), sessions::keys))

@@ -69,7 +69,7 @@ impl NewUser {
     ///
     /// # Errors
     /// The field that is not valid, and why.
-    pub(super) fn of(username: String, email: String, password: String) -> Result<Self, String> {
+    pub(super) fn parse(username: String, email: String, password: String) -> Result<Self, String> {
         let password = password.try_into().map_err(|problem| format!("the password {problem}"))?;
         Ok(Self {
             username: username.try_into().map_err(|problem| format!("the user name {problem}"))?,

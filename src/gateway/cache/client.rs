@@ -23,11 +23,11 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn of(request: &Request) -> Self {
+    pub(super) fn from_request(request: &Request) -> Self {
         let headers = &request.headers;
         Self {
             is_head: request.method == Method::HEAD,
-            directives: Directives::of(headers),
+            directives: Directives::from_headers(headers),
             if_none_match: headers.get_all(IF_NONE_MATCH).cloned().collect(),
             if_modified_since: headers.get(IF_MODIFIED_SINCE).cloned(),
         }
@@ -96,7 +96,7 @@ mod tests {
         for (name, value) in answered {
             headers.append(name.clone(), HeaderValue::from_static(value));
         }
-        Client::of(&request).knows(StatusCode::OK, &headers)
+        Client::from_request(&request).knows(StatusCode::OK, &headers)
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(super) struct Directives {
 
 impl Directives {
     /// Those of `headers`. What cannot be read counts as `no-store`.
-    pub(super) fn of(headers: &Headers) -> Self {
+    pub(super) fn from_headers(headers: &Headers) -> Self {
         let mut directives = Self::default();
         for line in headers.get_all(CACHE_CONTROL) {
             match line.to_str() {
@@ -91,7 +91,7 @@ mod tests {
         for line in lines {
             headers.append(CACHE_CONTROL, HeaderValue::from_bytes(line.as_bytes()).unwrap());
         }
-        Directives::of(&headers)
+        Directives::from_headers(&headers)
     }
 
     #[test]

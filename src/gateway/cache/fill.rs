@@ -17,20 +17,18 @@ use super::stored::{Confirmed, Stored, settle};
 use super::{Cache, labelled, status};
 use crate::error::{Error, Kind};
 use crate::peer::{Body, Context, Headers, PeerError, Reply, Request};
-use crate::single_flight;
+use crate::single_flight::Leader;
 
 /// How a flight ended.
 #[derive(Clone, Debug)]
-pub(super) enum Landing {
+pub(super) enum FillOutcome {
     /// With an answer for all whom it suits.
     Stored(Arc<Stored>),
     /// With an answer for one.
-    Passed,
+    Uncacheable,
     /// Without an answer.
     Failed(Arc<Error>),
 }
-
-type Flight = single_flight::Flight<Vec<u8>, Landing>;
 
 /// A request that the cache cannot answer by itself.
 pub(super) struct Miss {
@@ -39,11 +37,11 @@ pub(super) struct Miss {
     /// What is past its time, or not new enough for the client.
     stale: Option<Arc<Stored>>,
     /// Those who wait for the answer.
-    flight: Option<Flight>,
+    leader: Option<Leader<Vec<u8>, FillOutcome>>,
 }
 
 /// What was asked, as far as it matters for what is kept of the answer.
-struct Asked {
+struct SentRequest {
     headers: Headers,
     at: Instant,
     writes: u64,
@@ -52,12 +50,12 @@ struct Asked {
 impl Miss {
     /// One that nobody waits for.
     pub(super) fn new(key: String, client: Client, stale: Option<Arc<Stored>>) -> Self {
-        Self { key, client, stale, flight: None }
+        Self { key, client, stale, leader: None }
     }
 
     /// The same, for all who wait for `flight`.
-    pub(super) fn leading(self, flight: Flight) -> Self {
-        Self { flight: Some(flight), ..self }
+    pub(super) fn leading(self, leader: Leader<Vec<u8>, FillOutcome>) -> Self {
+        Self { leader: Some(leader), ..self }
     }
 
     /// Why the request is sent on (RFC 9211, section 2.2).
@@ -69,9 +67,9 @@ impl Miss {
         }
     }
 
-    fn land(&mut self, landing: Landing) {
-        if let Some(flight) = self.flight.take() {
-            flight.land(landing);
+    fn finish(&mut self, outcome: FillOutcome) {
+        if let Some(leader) = self.leader.take() {
+            leader.finish(outcome);
         }
     }
 
@@ -79,9 +77,9 @@ impl Miss {
     /// deadline is: then another one of them asks.
     fn fail(&mut self, error: Error) -> Error {
         match error.kind() {
-            Kind::Unavailable | Kind::BadGateway | Kind::Internal if self.flight.is_some() => {
+            Kind::Unavailable | Kind::BadGateway | Kind::Internal if self.leader.is_some() => {
                 let error = Arc::new(error);
-                self.land(Landing::Failed(error.clone()));
+                self.finish(FillOutcome::Failed(error.clone()));
                 Error::shared(&error)
             }
             _ => error,
@@ -123,7 +121,7 @@ impl Cache {
             return fetch(request).await.map(|reply| labelled(reply, miss.why()));
         }
         let mut known = miss.stale.clone().filter(|stale| stale.has_validator());
-        if known.is_some() || miss.flight.is_some() {
+        if known.is_some() || miss.leader.is_some() {
             remove_conditions(&mut request.headers);
         }
         let mut plain = None;
@@ -151,7 +149,7 @@ impl Cache {
         match (outcome, &miss.stale) {
             (_, Some(stale)) if failed && stale.stands_in() => {
                 let stale = stale.clone();
-                miss.land(Landing::Stored(stale.clone()));
+                miss.finish(FillOutcome::Stored(stale.clone()));
                 Ok(stale.hit(&miss.client))
             }
             (Err(error), _) => Err(miss.fail(error)),
@@ -163,31 +161,36 @@ impl Cache {
     }
 
     /// What is remembered of `request` for `key`, which goes out now.
-    fn asked(&self, key: &str, request: &Request) -> Asked {
+    fn asked(&self, key: &str, request: &Request) -> SentRequest {
         let writes = self.stripe(key).load(Ordering::Acquire);
-        Asked { headers: request.headers.clone(), at: Instant::now(), writes }
+        SentRequest { headers: request.headers.clone(), at: Instant::now(), writes }
     }
 
     /// What is stale is good again, says a 304 with `headers`.
-    fn freshen(&self, mut miss: Miss, asked: &Asked, headers: &Headers) -> Reply {
+    fn freshen(&self, mut miss: Miss, asked: &SentRequest, headers: &Headers) -> Reply {
         let Some(stale) = &miss.stale else { unreachable!("it is what was asked about") };
         let fresh = match stale.freshened(&asked.headers, headers, asked.at.elapsed()) {
             Confirmed::Kept(fresh) => Arc::new(fresh),
             Confirmed::Once(reply) => return self.pass(miss, asked, reply),
         };
         let stored = if self.insert(&miss.key, asked.writes, &fresh) { "; stored" } else { "" };
-        miss.land(Landing::Stored(fresh.clone()));
+        miss.finish(FillOutcome::Stored(fresh.clone()));
         let what = format!("fwd={}; fwd-status=304{stored}", miss.why());
         fresh.reply(&miss.client, status(&what))
     }
 
     /// Keeps `reply` and gives it to all who wait, or gives it to the client alone.
-    async fn take(&self, mut miss: Miss, asked: &Asked, reply: Reply) -> Result<Reply, Error> {
+    async fn take(
+        &self,
+        mut miss: Miss,
+        asked: &SentRequest,
+        reply: Reply,
+    ) -> Result<Reply, Error> {
         let Reply { status: code, headers, body } = reply;
         let delay = asked.at.elapsed();
         let limit = self.0.entry_limit;
         let short = body.length().is_none_or(|length| length <= limit as u64);
-        let freshness = Freshness::of(&asked.headers, code, &headers).filter(|_| short);
+        let freshness = Freshness::from_response(&asked.headers, code, &headers).filter(|_| short);
         let Some(freshness) = freshness else {
             return Ok(self.pass(miss, asked, Reply { status: code, headers, body }));
         };
@@ -201,16 +204,16 @@ impl Cache {
         let answer = (code, &headers, content.as_deref());
         let stored = Arc::new(Stored::new(&asked.headers, answer, freshness, delay));
         let kept = if self.insert(&miss.key, asked.writes, &stored) { "; stored" } else { "" };
-        miss.land(Landing::Stored(stored.clone()));
+        miss.finish(FillOutcome::Stored(stored.clone()));
         Ok(stored.reply(&miss.client, status(&format!("fwd={}{kept}", miss.why()))))
     }
 
     /// Gives `reply` to the client alone, and lets the others go by themselves.
-    fn pass(&self, mut miss: Miss, asked: &Asked, reply: Reply) -> Reply {
-        miss.land(Landing::Passed);
+    fn pass(&self, mut miss: Miss, asked: &SentRequest, reply: Reply) -> Reply {
+        miss.finish(FillOutcome::Uncacheable);
         // A fault, or an answer to a condition of the client's, says nothing of what there is.
         if !reply.status.is_server_error() && reply.status != StatusCode::NOT_MODIFIED {
-            self.0.passing.insert(self.passage(&miss.key, &asked.headers), ());
+            self.0.hit_for_miss.insert(self.hit_for_miss_key(&miss.key, &asked.headers), ());
             if miss.stale.is_some() {
                 self.0.entries.invalidate(&miss.key);
             }

@@ -33,12 +33,17 @@ pub(super) struct Freshness {
 impl Freshness {
     /// That of an answer of `status` with `headers` to a request that came with the headers `asked`; nothing
     /// where a cache for everybody may not keep it, or is not told how long. It guesses nothing.
-    pub(super) fn of(asked: &Headers, status: StatusCode, headers: &Headers) -> Option<Self> {
-        let said = Directives::of(headers);
+    pub(super) fn from_response(
+        asked: &Headers,
+        status: StatusCode,
+        headers: &Headers,
+    ) -> Option<Self> {
+        let said = Directives::from_headers(headers);
         let shared = said.public || said.s_maxage.is_some() || said.must_revalidate;
         let personal =
             headers.contains_key(SET_COOKIE) || asked.contains_key(AUTHORIZATION) && !shared;
-        let forbidden = said.no_store || said.private || personal || Directives::of(asked).no_store;
+        let forbidden =
+            said.no_store || said.private || personal || Directives::from_headers(asked).no_store;
         if forbidden || !KEPT.contains(&status.as_u16()) || varying(headers).is_none() {
             return None;
         }
@@ -131,7 +136,7 @@ mod tests {
 
     /// The lifetime of a 200 with `lines`, in seconds.
     fn kept(asked: &[(&str, &str)], lines: &[(&str, &str)]) -> Option<u64> {
-        let freshness = Freshness::of(&headers(asked), StatusCode::OK, &headers(lines));
+        let freshness = Freshness::from_response(&headers(asked), StatusCode::OK, &headers(lines));
         freshness.map(|freshness| freshness.lifetime.as_secs())
     }
 
@@ -205,7 +210,7 @@ mod tests {
         let max_age = headers(&[("cache-control", "max-age=60")]);
         let kept = |status| {
             let status = StatusCode::from_u16(status).unwrap();
-            Freshness::of(&Headers::new(), status, &max_age).is_some()
+            Freshness::from_response(&Headers::new(), status, &max_age).is_some()
         };
         assert!([200, 301, 404].into_iter().all(kept));
         assert!(![206, 304, 401, 412, 429, 500, 503].into_iter().any(kept));
@@ -215,7 +220,8 @@ mod tests {
     fn who_says_that_it_must_be_asked_is_never_stale() {
         let told = |value: &str| {
             let headers = headers(&[("cache-control", value)]);
-            let freshness = Freshness::of(&Headers::new(), StatusCode::OK, &headers).unwrap();
+            let freshness =
+                Freshness::from_response(&Headers::new(), StatusCode::OK, &headers).unwrap();
             let times = [freshness.while_revalidate, freshness.if_error];
             (times.map(|time| time.as_secs()), freshness.strict)
         };

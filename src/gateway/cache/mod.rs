@@ -34,15 +34,15 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::{Error, Kind};
 use crate::peer::{Context, Headers, Reply, Request};
-use crate::single_flight::{Flights, Turn};
+use crate::single_flight::{Flight, SingleFlight};
 use client::Client;
-use fill::{Landing, Miss};
+use fill::{FillOutcome, Miss};
 use stored::{CACHE_STATUS, Fit, Stored};
 
 /// The longest that one waits for what another asks.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long it is remembered that the answers of a place are for one alone.
-const PASSING: Duration = Duration::from_secs(10);
+const HIT_FOR_MISS: Duration = Duration::from_secs(10);
 /// Answers to one URI that differ by request headers; the oldest goes first.
 const VARIANTS: usize = 16;
 /// Answers of so many bytes are not left lying about: some dozens would exceed a bound by much.
@@ -55,14 +55,14 @@ type Variants = Arc<[Arc<Stored>]>;
 
 /// The cache of a process; cheap to clone, and shared by its threads.
 #[derive(Clone, Debug)]
-pub(super) struct Cache(Arc<Shared>);
+pub(super) struct Cache(Arc<CacheInner>);
 
 #[derive(Debug)]
-struct Shared {
+struct CacheInner {
     entries: Moka<String, Variants>,
     /// Those under way, by where they meet; see [`Cache::place`].
-    flights: Flights<Vec<u8>, Landing>,
-    passing: Moka<u64, ()>,
+    flights: SingleFlight<Vec<u8>, FillOutcome>,
+    hit_for_miss: Moka<u64, ()>,
     writes: [AtomicU64; STRIPES],
     hasher: RandomState,
     entry_limit: usize,
@@ -78,10 +78,10 @@ impl Cache {
             u32::try_from(128 + key.len() + weights).unwrap_or(u32::MAX)
         };
         let entries = Moka::builder().max_capacity(size);
-        Self(Arc::new(Shared {
+        Self(Arc::new(CacheInner {
             entries: entries.weigher(weigh).build(),
-            flights: Flights::default(),
-            passing: Moka::builder().max_capacity(10_000).time_to_live(PASSING).build(),
+            flights: SingleFlight::default(),
+            hit_for_miss: Moka::builder().max_capacity(10_000).time_to_live(HIT_FOR_MISS).build(),
             writes: [const { AtomicU64::new(0) }; STRIPES],
             hasher: RandomState::new(),
             entry_limit,
@@ -113,7 +113,7 @@ impl Cache {
         if request.method != Method::GET && request.method != Method::HEAD {
             return self.write(request, fetch).await;
         }
-        let client = Client::of(&request);
+        let client = Client::from_request(&request);
         if client.bypasses(&request) {
             let why = if client.directives.no_store { "request" } else { "bypass" };
             return fetch(request).await.map(|reply| labelled(reply, why));
@@ -134,71 +134,71 @@ impl Cache {
         let key = key(&request);
         let limit = (Instant::now() + PATIENCE).min(context.deadline.into());
         loop {
-            let (stale, place) = match self.look(&key, &client, &request.headers) {
-                Look::Good(stored) => return Ok(stored.hit(&client)),
-                Look::GoodEnough(stored, place) => {
+            let (stale, flight_key) = match self.lookup(&key, &client, &request.headers) {
+                Lookup::Fresh(stored) => return Ok(stored.hit(&client)),
+                Lookup::StaleWhileRevalidate(stored, flight_key) => {
                     let reply = stored.hit(&client);
-                    if let Turn::Ours(flight) = self.0.flights.board(place) {
-                        let miss = Miss::new(key, client, Some(stored)).leading(flight);
+                    if let Flight::Leader(leader) = self.0.flights.join(flight_key) {
+                        let miss = Miss::new(key, client, Some(stored)).leading(leader);
                         self.refresh(miss, request, context, fetch);
                     }
                     return Ok(reply);
                 }
-                Look::Unwanted => {
+                Lookup::OnlyIfCached => {
                     let detail = "no answer is stored, and no other was wanted";
                     return Err(Error::new(Kind::DeadlineExceeded, detail));
                 }
-                Look::Alone(stale) => {
+                Lookup::Uncollapsed(stale) => {
                     return self.fill(Miss::new(key, client, stale), request, fetch).await;
                 }
-                Look::Missing(stale, place) => (stale, place),
+                Lookup::Missing(stale, flight_key) => (stale, flight_key),
             };
-            let ticket = match self.0.flights.board(place) {
-                Turn::Theirs(ticket) => ticket,
-                Turn::Ours(flight) => {
-                    if let Look::Good(stored) = self.look(&key, &client, &request.headers) {
+            let follower = match self.0.flights.join(flight_key) {
+                Flight::Follower(follower) => follower,
+                Flight::Leader(leader) => {
+                    if let Lookup::Fresh(stored) = self.lookup(&key, &client, &request.headers) {
                         // Somebody was faster.
-                        flight.land(Landing::Stored(stored.clone()));
+                        leader.finish(FillOutcome::Stored(stored.clone()));
                         return Ok(stored.hit(&client));
                     }
-                    let miss = Miss::new(key, client, stale).leading(flight);
+                    let miss = Miss::new(key, client, stale).leading(leader);
                     return self.fill(miss, request, fetch).await;
                 }
             };
-            match timeout_at(limit, ticket.wait()).await {
-                Ok(Some(Landing::Stored(stored))) if stored.matches(&request.headers) => {
+            match timeout_at(limit, follower.wait()).await {
+                Ok(Some(FillOutcome::Stored(stored))) if stored.matches(&request.headers) => {
                     let status = HeaderValue::from_static("shop; fwd=miss; collapsed");
                     return Ok(stored.reply(&client, status));
                 }
-                Ok(Some(Landing::Failed(error))) => return Err(Error::shared(&error)),
-                Ok(Some(Landing::Passed)) | Err(_) => {
+                Ok(Some(FillOutcome::Failed(error))) => return Err(Error::shared(&error)),
+                Ok(Some(FillOutcome::Uncacheable)) | Err(_) => {
                     return self.fill(Miss::new(key, client, None), request, fetch).await;
                 }
                 // Another variant, or nothing.
-                Ok(Some(Landing::Stored(_)) | None) => {}
+                Ok(Some(FillOutcome::Stored(_)) | None) => {}
             }
         }
     }
 
-    fn look(&self, key: &str, client: &Client, asked: &Headers) -> Look {
+    fn lookup(&self, key: &str, client: &Client, asked: &Headers) -> Lookup {
         let variants = self.0.entries.get(key).unwrap_or_default();
         let found = variants.iter().find(|stored| stored.matches(asked)).cloned();
         let fit = found.as_ref().map_or(Fit::Unfit, |stored| stored.fit(&client.directives));
         match (fit, found) {
-            (Fit::Good, Some(stored)) => Look::Good(stored),
+            (Fit::Good, Some(stored)) => Lookup::Fresh(stored),
             (Fit::WhileRevalidated, Some(stored)) if !client.is_head => {
-                Look::GoodEnough(stored, self.place(key, asked, &variants))
+                Lookup::StaleWhileRevalidate(stored, self.flight_key(key, asked, &variants))
             }
-            _ if client.directives.only_if_cached => Look::Unwanted,
-            (_, found) if client.is_head || client.wants_new() => Look::Alone(found),
-            (_, None) if self.0.passing.contains_key(&self.passage(key, asked)) => {
-                Look::Alone(None)
+            _ if client.directives.only_if_cached => Lookup::OnlyIfCached,
+            (_, found) if client.is_head || client.wants_new() => Lookup::Uncollapsed(found),
+            (_, None) if self.0.hit_for_miss.contains_key(&self.hit_for_miss_key(key, asked)) => {
+                Lookup::Uncollapsed(None)
             }
-            (_, found) => Look::Missing(found, self.place(key, asked, &variants)),
+            (_, found) => Lookup::Missing(found, self.flight_key(key, asked, &variants)),
         }
     }
 
-    /// Passes a write on, and forgets what is stored of what it has changed.
+    /// Passes a write on, and armed what is stored of what it has changed.
     async fn write(
         &self,
         request: Request,
@@ -210,7 +210,7 @@ impl Cache {
         let host = host(&request);
         let is_delete = request.method == Method::DELETE;
         // Until it is known that nothing was written: this may be cut off, too.
-        let mut doubt = Doubt { cache: self, key: key(&request), forgets: true };
+        let mut guard = InvalidateOnDrop { cache: self, key: key(&request), armed: true };
         let outcome = fetch(request).await;
         match &outcome {
             Ok(reply) if reply.status.as_u16() < 400 => {
@@ -225,7 +225,7 @@ impl Cache {
             }
             // Refused; but what is not there to be removed was there to be stored, or a first attempt has removed it.
             Ok(reply) if reply.status.is_client_error() => {
-                doubt.forgets = is_delete && [404, 410].contains(&reply.status.as_u16());
+                guard.armed = is_delete && [404, 410].contains(&reply.status.as_u16());
             }
             // It may have been done before something broke, or the answer was lost.
             Ok(_) | Err(_) => {}
@@ -272,51 +272,51 @@ impl Cache {
 
     /// Where those meet who want the same answer: of one URI, after the same writes, and with the same values of
     /// the headers that its answers are known to depend on.
-    fn place(&self, key: &str, asked: &Headers, variants: &[Arc<Stored>]) -> Vec<u8> {
-        let mut place = key.as_bytes().to_vec();
-        place.extend(self.stripe(key).load(Ordering::Acquire).to_be_bytes());
-        place.push(asked.contains_key(AUTHORIZATION).into());
+    fn flight_key(&self, key: &str, asked: &Headers, variants: &[Arc<Stored>]) -> Vec<u8> {
+        let mut flight_key = key.as_bytes().to_vec();
+        flight_key.extend(self.stripe(key).load(Ordering::Acquire).to_be_bytes());
+        flight_key.push(asked.contains_key(AUTHORIZATION).into());
         for name in variants.first().iter().flat_map(|stored| stored.selecting()) {
             for value in asked.get_all(name) {
-                place.extend(value.as_bytes());
-                place.push(b'\n');
+                flight_key.extend(value.as_bytes());
+                flight_key.push(b'\n');
             }
-            place.push(b'\r');
+            flight_key.push(b'\r');
         }
-        place
+        flight_key
     }
 
     /// Names those requests for `key` whose answers are likely for one alone when one was.
-    fn passage(&self, key: &str, asked: &Headers) -> u64 {
+    fn hit_for_miss_key(&self, key: &str, asked: &Headers) -> u64 {
         self.0.hasher.hash_one((key, asked.contains_key(AUTHORIZATION)))
     }
 }
 
 /// What is forgotten when a write has ended, however it has.
-struct Doubt<'a> {
+struct InvalidateOnDrop<'a> {
     cache: &'a Cache,
     key: String,
-    forgets: bool,
+    armed: bool,
 }
 
-impl Drop for Doubt<'_> {
+impl Drop for InvalidateOnDrop<'_> {
     fn drop(&mut self) {
-        if self.forgets {
+        if self.armed {
             self.cache.invalidate(&self.key);
         }
     }
 }
 
 /// What the cache has for a request.
-enum Look {
+enum Lookup {
     /// Its answer.
-    Good(Arc<Stored>),
+    Fresh(Arc<Stored>),
     /// Its answer, if somebody asks for a new one at this place.
-    GoodEnough(Arc<Stored>, Vec<u8>),
+    StaleWhileRevalidate(Arc<Stored>, Vec<u8>),
     /// Nothing, and nothing else is wanted.
-    Unwanted,
+    OnlyIfCached,
     /// What is past its time, if anything; nobody else asks for the same.
-    Alone(Option<Arc<Stored>>),
+    Uncollapsed(Option<Arc<Stored>>),
     /// What is past its time, if anything; somebody at this place may ask for the same.
     Missing(Option<Arc<Stored>>, Vec<u8>),
 }

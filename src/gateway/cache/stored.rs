@@ -129,7 +129,7 @@ impl Stored {
         for (name, value) in headers.iter().filter(|(name, _)| !of_both(name)) {
             merged.append(name.clone(), value.clone());
         }
-        match Freshness::of(asked, self.status, &merged) {
+        match Freshness::from_response(asked, self.status, &merged) {
             Some(freshness) => {
                 let answer = (self.status, &merged, self.body.as_deref());
                 Confirmed::Kept(Self::new(asked, answer, freshness, delay))

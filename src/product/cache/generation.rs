@@ -14,13 +14,13 @@ use uuid::Uuid;
 /// are milliseconds, then 31 bits that name the era and 31 that are drawn. Processes of before draw one of version 4,
 /// which has no order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Token(u128);
+pub(super) struct GenerationToken(u128);
 
 /// The bits of the logical time below a millisecond, and those of era and draw.
 const COUNTER: u32 = 12;
 const DRAWN: u32 = 31;
 
-impl Token {
+impl GenerationToken {
     /// One that is later than `newest`, of `era` or of another that nobody knows yet.
     pub(super) fn after(newest: u64, era: Option<u32>) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -35,7 +35,7 @@ impl Token {
     }
 
     /// The generation that `number` names.
-    pub(super) fn of(number: u128) -> Self {
+    pub(super) fn from_number(number: u128) -> Self {
         Self(number)
     }
 
@@ -79,31 +79,34 @@ mod tests {
 
     #[test]
     fn one_that_is_begun_is_later_than_any_that_is_known() {
-        let first = Token::after(0, None);
+        let first = GenerationToken::after(0, None);
         let now = first.time().unwrap();
         let ahead = now + ((3600 * 1000) << COUNTER);
         for newest in ahead..ahead + 10_000 {
-            let next = Token::after(newest, None);
+            let next = GenerationToken::after(newest, None);
             assert_eq!(next.time(), Some(newest + 1), "a clock that goes wrong is outrun");
         }
-        assert!(Token::after(now - 1, None).time().unwrap() >= now, "otherwise it is the time");
+        assert!(
+            GenerationToken::after(now - 1, None).time().unwrap() >= now,
+            "otherwise it is the time"
+        );
     }
 
     #[test]
     fn it_survives_the_server_and_keeps_its_era() {
-        let first = Token::after(7, None);
-        assert_eq!(Token::read(&first.bytes()), Some(first));
+        let first = GenerationToken::after(7, None);
+        assert_eq!(GenerationToken::read(&first.bytes()), Some(first));
         assert_eq!(Uuid::from_u128(first.number()).get_version_num(), 7);
         assert_eq!(Uuid::from_u128(first.number()).get_variant(), uuid::Variant::RFC4122);
-        let doubted = Token::after(first.time().unwrap(), first.era());
+        let doubted = GenerationToken::after(first.time().unwrap(), first.era());
         assert!(doubted != first && doubted.is_of_the_era_of(first));
-        assert!(!Token::after(0, None).is_of_the_era_of(first));
-        assert_eq!(Token::read(b"short"), None);
+        assert!(!GenerationToken::after(0, None).is_of_the_era_of(first));
+        assert_eq!(GenerationToken::read(b"short"), None);
     }
 
     #[test]
     fn those_of_before_have_no_order() {
-        let old = Token::of(Uuid::new_v4().as_u128());
+        let old = GenerationToken::from_number(Uuid::new_v4().as_u128());
         assert_eq!((old.time(), old.era()), (None, None));
         assert!(!old.is_of_the_era_of(old));
     }

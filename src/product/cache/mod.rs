@@ -27,7 +27,7 @@ pub(super) use entry::{Entry, Key};
 
 use crate::config::{CacheUrl, Product as Options};
 use crate::error::{Error, Kind};
-use crate::single_flight::{Flights, Turn as Boarded};
+use crate::single_flight::{Flight, SingleFlight};
 use entry::{Found, Stored};
 
 /// How long a process that fills a place keeps the others from doing the same.
@@ -49,13 +49,13 @@ enum Generation {
 
 /// The cache as far as a process has one of it; each worker thread opens its own [`Cache`] of it.
 #[derive(Clone, Debug)]
-pub(super) struct Shared {
+pub(super) struct ProcessCache {
     options: Options,
     memory: memory::Entries,
     /// The server, where answers are on one.
-    link: Option<Arc<redis::Link>>,
-    flights: Flights<(Generation, Key), Result<Stored, Arc<Error>>>,
-    refreshing: Flights<Key, ()>,
+    redis: Option<Arc<redis::RedisState>>,
+    flights: SingleFlight<(Generation, Key), Result<Stored, Arc<Error>>>,
+    refreshing: SingleFlight<Key, ()>,
     writes: Arc<AtomicU64>,
     /// When a caller waited in vain for the store last.
     in_vain: Arc<Mutex<Option<Instant>>>,
@@ -64,7 +64,7 @@ pub(super) struct Shared {
 /// The cache of one worker thread; cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Cache {
-    shared: Rc<Shared>,
+    shared: Rc<ProcessCache>,
     redis: Option<redis::Entries>,
 }
 
@@ -90,17 +90,17 @@ impl Origin {
     }
 }
 
-impl Shared {
+impl ProcessCache {
     /// Of one process.
     pub(super) fn new(options: &Options) -> Self {
         Self {
             memory: memory::Entries::new(options),
-            link: match &options.cache_url {
+            redis: match &options.cache_url {
                 CacheUrl::Memory => None,
-                CacheUrl::Redis(url) => Some(Arc::new(redis::Link::new(url, options))),
+                CacheUrl::Redis(url) => Some(Arc::new(redis::RedisState::new(url, options))),
             },
-            flights: Flights::default(),
-            refreshing: Flights::default(),
+            flights: SingleFlight::default(),
+            refreshing: SingleFlight::default(),
             writes: Arc::default(),
             in_vain: Arc::default(),
             options: options.clone(),
@@ -109,7 +109,7 @@ impl Shared {
 
     /// The cache for this thread. Opens no connection yet.
     pub(super) fn open(&self) -> Cache {
-        let redis = self.link.clone().map(redis::Entries::new);
+        let redis = self.redis.clone().map(redis::Entries::new);
         Cache { shared: Rc::new(self.clone()), redis }
     }
 }
@@ -260,27 +260,27 @@ impl Cache {
         F: Future<Output = Result<Option<Entry>, Error>> + 'static,
     {
         loop {
-            let flight = match self.shared.flights.board((generation, key)) {
-                Boarded::Ours(flight) => flight,
-                Boarded::Theirs(ticket) => match ticket.wait().await {
-                    Some(landed) => return landed.map_err(|error| Error::shared(&error)),
+            let leader = match self.shared.flights.join((generation, key)) {
+                Flight::Leader(leader) => leader,
+                Flight::Follower(follower) => match follower.wait().await {
+                    Some(result) => return result.map_err(|error| Error::shared(&error)),
                     None => continue,
                 },
             };
             let cache = self.clone();
             // By itself: a caller that leaves must not take along what others wait for.
             // Boxed: the runtime moves what it spawns several times.
-            let flown = actix_rt::spawn(Box::pin(async move {
-                let landed = match cache.turn(generation, &key).await {
-                    Turn::Filled(stored) => Ok(stored),
-                    Turn::Ours(lock) => cache.load(generation, key, load, lock).await,
+            let filling = actix_rt::spawn(Box::pin(async move {
+                let result = match cache.turn(generation, &key).await {
+                    FillTurn::Filled(stored) => Ok(stored),
+                    FillTurn::Ours(lock) => cache.load(generation, key, load, lock).await,
                 };
-                let landed = landed.map_err(Arc::new);
-                flight.land(landed.clone());
-                landed
+                let result = result.map_err(Arc::new);
+                leader.finish(result.clone());
+                result
             }));
-            let landed = flown.await.map_err(Error::internal)?;
-            return landed.map_err(|error| Error::shared(&error));
+            let result = filling.await.map_err(Error::internal)?;
+            return result.map_err(|error| Error::shared(&error));
         }
     }
 
@@ -315,9 +315,12 @@ impl Cache {
     /// Waits for what another process puts into the place while it holds the lock, or for the lock; at most
     /// as long as a lock lasts. The place may have been filled since it was found empty, so whoever gets the
     /// lock looks again.
-    async fn turn(&self, generation: Generation, key: &Key) -> Turn {
+    async fn turn(&self, generation: Generation, key: &Key) -> FillTurn {
         let (Some(redis), Generation::Known(token)) = (&self.redis, generation) else {
-            return self.filled(generation, key).await.map_or(Turn::Ours(Lock::None), Turn::Filled);
+            return self
+                .filled(generation, key)
+                .await
+                .map_or(FillTurn::Ours(Lock::None), FillTurn::Filled);
         };
         let start = Instant::now();
         while start.elapsed() < LOCK {
@@ -329,14 +332,14 @@ impl Cache {
                     if locked {
                         redis.unlock(key, token).await;
                     }
-                    return Turn::Filled(stored);
+                    return FillTurn::Filled(stored);
                 }
                 Some(found) if found.generation == token && !locked => sleep(LOOK).await,
                 // Ours; or a write came between, or the cache is gone.
-                _ => return Turn::Ours(if locked { Lock::Held } else { Lock::None }),
+                _ => return FillTurn::Ours(if locked { Lock::Held } else { Lock::None }),
             }
         }
-        Turn::Ours(Lock::None)
+        FillTurn::Ours(Lock::None)
     }
 
     /// What is in the place by now.
@@ -351,11 +354,11 @@ impl Cache {
         L: FnOnce() -> F + 'static,
         F: Future<Output = Result<Option<Entry>, Error>> + 'static,
     {
-        let Boarded::Ours(flight) = self.shared.refreshing.board(key) else { return };
+        let Flight::Leader(leader) = self.shared.refreshing.join(key) else { return };
         let cache = self.clone();
         actix_rt::spawn(async move {
             // However this ends, another may follow.
-            let _flight = flight;
+            let _leader = leader;
             let lock = match (&cache.redis, generation) {
                 (Some(redis), Generation::Known(token)) if redis.lock(&key, token, LOCK).await => {
                     Lock::Held
@@ -377,7 +380,7 @@ impl Cache {
 }
 
 /// Whose turn it is to fill a place.
-enum Turn {
+enum FillTurn {
     /// Another process has filled it.
     Filled(Stored),
     /// That of this process.

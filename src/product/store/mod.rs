@@ -18,7 +18,7 @@ use crate::storage::{Limits, StoreError, StoreState, to_the_end};
 
 /// Where the catalogue is, and whether it is ready; shared by the threads of a process.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct Database {
     back_end: BackEnd,
     limits: Limits,
 }
@@ -33,7 +33,7 @@ enum BackEnd {
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     back_end: Opened,
-    place: Place,
+    place: Database,
 }
 
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ enum Opened {
 
 /// What became of a write to a product that may have changed meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Written {
+pub(super) enum WriteOutcome {
     /// It is done; the product as it was left, or as it is now.
     Done(Product),
     /// Another writer came first: the product has another version than was expected.
@@ -53,7 +53,7 @@ pub(super) enum Written {
     Missing,
 }
 
-impl Place {
+impl Database {
     /// The place that `options` name. Looks up the servers of a `mongodb+srv` URL.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ impl Place {
         Ok(Self { back_end, limits })
     }
 
-    /// Looks at what stops [`Place::find`] and [`Place::prepare`] on this machine, and makes nothing.
+    /// Looks at what stops [`Database::find`] and [`Database::prepare`] on this machine, and makes nothing.
     ///
     /// # Errors
     /// What is wrong with the URL.
@@ -135,7 +135,7 @@ impl Place {
     /// The store for this thread, whose tables are taken to be up to date: for reading from another shop's.
     ///
     /// # Errors
-    /// As [`Place::open`].
+    /// As [`Database::open`].
     pub(super) fn open_as_it_is(&self) -> Result<Store, String> {
         self.limits.state.set_prepared();
         self.open()
@@ -209,7 +209,7 @@ impl Store {
         expected: Option<Version>,
         new: NewProduct,
         cache: Cache,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<WriteOutcome, StoreError> {
         let call = call_back_end!(self.replace(id, expected, new));
         write::carry_out(&self.place.limits, cache, call).await
     }
@@ -220,7 +220,7 @@ impl Store {
         id: ObjectId,
         expected: Option<Version>,
         cache: Cache,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<WriteOutcome, StoreError> {
         let call = call_back_end!(self.remove(id, expected));
         write::carry_out(&self.place.limits, cache, call).await
     }

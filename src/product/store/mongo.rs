@@ -13,10 +13,10 @@ use mongodb::{Client, Collection, IndexModel};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use super::{Cursor, NewProduct, Written, decode};
+use super::{Cursor, NewProduct, WriteOutcome, decode};
 use crate::contract::{Product, Version};
 use crate::storage::copy::BATCH;
-use crate::storage::{Access, Limits, Shares, StoreError, late, within};
+use crate::storage::{Access, Limits, Permits, StoreError, late, within};
 
 /// The database, where the URL names none.
 const DATABASE: &str = "shop";
@@ -57,7 +57,7 @@ struct Row {
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     products: Collection<Row>,
-    shares: Shares,
+    permits: Permits,
     /// How long a command may take.
     patience: Duration,
     /// When a write counts as done, as commands say it.
@@ -81,11 +81,11 @@ impl Store {
         let concern = bson::serialize_to_document(concern).map_err(|error| error.to_string())?;
         // The driver does not bound the wait for a connection; we do.
         let size = options.max_pool_size.unwrap_or(limits.size);
-        let shares = Shares::new(&Limits { size, ..limits.clone() });
+        let permits = Permits::new(&Limits { size, ..limits.clone() });
         let database = options.default_database.clone().unwrap_or_else(|| DATABASE.to_owned());
         let client = Client::with_options(options).map_err(|error| error.to_string())?;
         let products = client.database(&database).collection("products");
-        Ok(Self { products, shares, patience: limits.statement, concern })
+        Ok(Self { products, permits, patience: limits.statement, concern })
     }
 
     /// Makes the indexes that are not there yet; any number of processes may do so at once.
@@ -112,7 +112,7 @@ impl Store {
         access: Access,
         call: impl AsyncFnOnce(Duration) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let _share = self.shares.take(access).await?;
+        let _permit = self.permits.take(access).await?;
         let time = within(self.patience).saturating_duration_since(Instant::now());
         // The server takes 0 for any time.
         let time = time.max(Duration::from_millis(1));
@@ -213,7 +213,7 @@ impl Store {
         id: ObjectId,
         expected: Option<Version>,
         new: NewProduct,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<WriteOutcome, StoreError> {
         let values =
             doc! { "name": new.name(), "price": new.price().minor(), "revision": Version::draw() };
         let change = doc! { "$set": values, "$inc": { "version": 1_i64 } };
@@ -227,7 +227,7 @@ impl Store {
         &self,
         id: ObjectId,
         expected: Option<Version>,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<WriteOutcome, StoreError> {
         let delete = self.products.find_one_and_delete(that(id, expected));
         let delete = async |time| self.outcome(id, delete.max_time(time).await?, time).await;
         self.call(Access::Write, delete).await
@@ -239,12 +239,12 @@ impl Store {
         id: ObjectId,
         row: Option<Row>,
         time: Duration,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<WriteOutcome, StoreError> {
         if let Some(row) = row {
-            return Ok(Written::Done(product(row)?));
+            return Ok(WriteOutcome::Done(product(row)?));
         }
         let there = self.row(id, time).await?.is_some();
-        Ok(if there { Written::Changed } else { Written::Missing })
+        Ok(if there { WriteOutcome::Changed } else { WriteOutcome::Missing })
     }
 
     pub(super) async fn count(&self) -> Result<u64, StoreError> {

@@ -9,7 +9,7 @@ use diesel::sql_types::{BigInt, Bool, Text};
 use diesel_async::RunQueryDsl;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
-use super::{Cursor, NewProduct, Written, decode};
+use super::{Cursor, NewProduct, WriteOutcome, decode};
 use crate::contract::{Product, Version};
 use crate::storage::copy::BATCH;
 use crate::storage::sqlite::{self, Pool};
@@ -93,7 +93,7 @@ impl Store {
         id: ObjectId,
         expected: Option<Version>,
         new: NewProduct,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<WriteOutcome, StoreError> {
         let replace = async move |connection: &mut WriteConnection| {
             let that = products::id.eq(id.to_hex()).and(version_is(expected));
             let values = (
@@ -114,7 +114,7 @@ impl Store {
         &self,
         id: ObjectId,
         expected: Option<Version>,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<WriteOutcome, StoreError> {
         let remove = async move |connection: &mut WriteConnection| {
             let that = products::id.eq(id.to_hex()).and(version_is(expected));
             let delete = diesel::delete(products::table.filter(that));
@@ -191,13 +191,13 @@ async fn outcome(
     connection: &mut WriteConnection,
     id: ObjectId,
     row: Option<Row>,
-) -> Result<Written, StoreError> {
+) -> Result<WriteOutcome, StoreError> {
     if let Some(row) = row {
-        return product(row).map(Written::Done);
+        return product(row).map(WriteOutcome::Done);
     }
     let count = products::table.find(id.to_hex()).count();
     let count = count.get_result::<i64>(connection).await?;
-    Ok(if count == 0 { Written::Missing } else { Written::Changed })
+    Ok(if count == 0 { WriteOutcome::Missing } else { WriteOutcome::Changed })
 }
 
 type Values<'a> = (

@@ -92,7 +92,7 @@ mod tests {
 
     use super::*;
     use crate::config::{self, Sources};
-    use crate::product::cache::{Entry, Key, Shared};
+    use crate::product::cache::{Entry, Key, ProcessCache};
     use crate::storage::StoreState;
 
     const KEY: Key = Key::Product(bson::oid::ObjectId::from_bytes([7; 12]));
@@ -100,7 +100,7 @@ mod tests {
     fn cache() -> Cache {
         let directory = Some(std::env::temp_dir());
         let sources = Sources { directory, ..Sources::default() };
-        Shared::new(&config::load(&sources).unwrap().0.product).open()
+        ProcessCache::new(&config::load(&sources).unwrap().0.product).open()
     }
 
     fn limits() -> Limits {

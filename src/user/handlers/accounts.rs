@@ -5,13 +5,13 @@ use actix_web::web::{Data, Path};
 use actix_web::{HttpResponse, Responder};
 use uuid::Uuid;
 
-use super::{Shared, unknown, write};
+use super::{UserState, unknown, write};
 use crate::auth::{Audit, Caller, Identity};
 use crate::contract::Account;
 use crate::error::Error;
 use crate::middleware::{Fields, Query};
 use crate::user::model::{AccountsQuery, AccountsRequest, RightsPatch, roles_to_text};
-use crate::user::store::{By, Changes, Ending, Write};
+use crate::user::store::{Actor, Changes, Revoke, Write};
 
 /// Lists accounts, in the order of registration.
 ///
@@ -27,12 +27,12 @@ use crate::user::store::{By, Changes, Ending, Write};
     )))
 )]
 pub(in crate::user) async fn list(
-    shared: Data<Shared>,
+    state: Data<UserState>,
     query: Query,
 ) -> Result<impl Responder, Error> {
     let page = AccountsRequest::read(query)?;
     let (filter, limit) = page.filter();
-    let found = shared.users.list(filter, limit).await?;
+    let found = state.users.list(filter, limit).await?;
     let (accounts, next) = page.cut(found.into_iter().map(|record| record.account).collect());
     let mut response = HttpResponse::Ok();
     if let Some(next) = next {
@@ -57,7 +57,7 @@ pub(in crate::user) async fn list(
     )
 )]
 pub(in crate::user) async fn patch(
-    shared: Data<Shared>,
+    state: Data<UserState>,
     id: Path<String>,
     caller: Caller,
     fields: Fields,
@@ -65,17 +65,17 @@ pub(in crate::user) async fn patch(
 ) -> Result<impl Responder, Error> {
     let id = Uuid::try_parse(&id).map_err(|_| unknown())?;
     let RightsPatch { roles, disabled } = RightsPatch::read(fields)?;
-    let ending = match (&roles, disabled) {
-        (_, Some(true)) => Ending::Sessions { except: None },
-        (Some(_), _) => Ending::Tokens,
-        (None, _) => Ending::Nothing,
+    let revoke = match (&roles, disabled) {
+        (_, Some(true)) => Revoke::Sessions { except: None },
+        (Some(_), _) => Revoke::Tokens,
+        (None, _) => Revoke::Nothing,
     };
     let changes = Changes::rights(roles.as_deref(), disabled);
     let changed = !changes.are_none();
     let &Identity { user: by, generation, .. } = caller.identity()?;
-    let right = By::Admin { user: by, generation };
-    let done = (Write::Change(changes), ending);
-    let account = write(&shared, &audit, id, right, done).await?.account;
+    let right = Actor::Admin { user: by, generation };
+    let done = (Write::Change(changes), revoke);
+    let account = write(&state, &audit, id, right, done).await?.account;
     let roles = roles_to_text(&account.roles);
     let state = if account.disabled { "disabled" } else { "enabled" };
     if changed {

@@ -6,7 +6,7 @@ use log::Level;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{Shared, unknown};
+use super::{UserState, unknown};
 use crate::auth::Caller;
 use crate::contract::Dashboard;
 use crate::error::Error;
@@ -24,7 +24,7 @@ use crate::peer::Context;
     responses((status = 200, description = "The dashboard", body = Dashboard))
 )]
 pub(in crate::user) async fn show(
-    shared: Data<Shared>,
+    state: Data<UserState>,
     id: Path<String>,
     caller: Caller,
     context: Context,
@@ -33,8 +33,8 @@ pub(in crate::user) async fn show(
     if !caller.may_see(id) {
         return Err(unknown());
     }
-    let user = shared.users.find(id).await?.ok_or_else(unknown)?.account.user;
-    let (recommended_products, degraded) = match recommend(&shared, &context).await {
+    let user = state.users.find(id).await?.ok_or_else(unknown)?.account.user;
+    let (recommended_products, degraded) = match recommend(&state, &context).await {
         Ok(products) => (products, Vec::new()),
         Err(error) => {
             let id = context.request_id.as_str();
@@ -47,11 +47,11 @@ pub(in crate::user) async fn show(
     Ok(HttpResponse::Ok().json(Dashboard { user, recommended_products, degraded }))
 }
 
-async fn recommend(shared: &Shared, context: &Context) -> Result<Vec<Box<RawValue>>, Error> {
-    let options = &shared.role.options;
+async fn recommend(state: &UserState, context: &Context) -> Result<Vec<Box<RawValue>>, Error> {
+    let options = &state.role.options;
     if options.recommendations == 0 {
         return Ok(Vec::new());
     }
     let context = context.within(options.recommendations_timeout);
-    shared.products.newest(options.recommendations, &context).await
+    state.products.newest(options.recommendations, &context).await
 }

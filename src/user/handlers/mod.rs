@@ -7,8 +7,8 @@ pub(super) mod sessions;
 
 use uuid::Uuid;
 
-use super::Shared;
-use super::store::{By, Ending, Record, Refusal, Write, WriteError};
+use super::UserState;
+use super::store::{Actor, Record, Refusal, Revoke, Write, WriteError};
 use crate::auth::{Audit, Identity, token_refused};
 use crate::error::{Error, Kind};
 use crate::storage::StoreError;
@@ -28,35 +28,35 @@ fn taken(error: StoreError) -> Error {
 }
 
 /// The right of the owner of the account that `identity` names.
-fn owner(identity: &Identity) -> By {
-    By::Owner { generation: identity.generation }
+fn owner(identity: &Identity) -> Actor {
+    Actor::Owner { generation: identity.generation }
 }
 
-/// Does `done` to an account by the right of `by`, ends what `ending` says, and makes that hold in this process. Gives
+/// Does `done` to an account by the right of `by`, ends what `revoke` says, and makes that hold in this process. Gives
 /// the account as it then is, or was.
 ///
 /// # Errors
 /// 401 when the token has ended by what is stored, whether this process knows or not; 404 for an account that is not
 /// there; 409 for an address that is taken, and for the last admin; those of the store.
 async fn write(
-    shared: &Shared,
+    state: &UserState,
     audit: &Audit,
     id: Uuid,
-    by: By,
-    (done, ending): (Write, Ending),
+    actor: Actor,
+    (done, revoke): (Write, Revoke),
 ) -> Result<Record, Error> {
-    let forgotten = shared.role.authority.forgotten();
-    let written = shared.users.write(id, by, done, ending, forgotten).await;
+    let forgotten = state.role.authority.forgotten();
+    let written = state.users.write(id, actor, done, revoke, forgotten).await;
     let record = written.map_err(|error| match error {
         WriteError::Store(error) => taken(error),
-        WriteError::Refused(Refusal::TokenEnded) => ended(audit, by.user(id)),
+        WriteError::Refused(Refusal::TokenEnded) => ended(audit, actor.user(id)),
         WriteError::Refused(Refusal::Unknown) => unknown(),
         WriteError::Refused(Refusal::LastAdmin) => {
             Error::new(Kind::Conflict, "this is the last enabled admin; make another one first")
         }
     })?;
-    if ending != Ending::Nothing {
-        shared.role.authority.revoke(&record);
+    if revoke != Revoke::Nothing {
+        state.role.authority.revoke(&record);
     }
     Ok(record)
 }

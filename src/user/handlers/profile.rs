@@ -4,7 +4,7 @@ use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
 
 use super::sessions::{reply, throttled};
-use super::{Shared, ended, owner, write};
+use super::{UserState, ended, owner, write};
 use crate::auth::{Audit, Caller};
 use crate::contract::{Account, now};
 use crate::error::{Error, FieldError};
@@ -13,7 +13,7 @@ use crate::user::authority::AccessToken;
 use crate::user::export::{Export, ExportedSession};
 use crate::user::hashing::Password;
 use crate::user::model::{Erasure, PasswordChange, ProfilePatch, about};
-use crate::user::store::{Changes, Ending, Record, Write};
+use crate::user::store::{Changes, Record, Revoke, Write};
 
 /// Shows the caller's account.
 ///
@@ -26,11 +26,11 @@ use crate::user::store::{Changes, Ending, Record, Write};
     responses((status = 200, description = "The account", body = Account))
 )]
 pub(in crate::user) async fn show(
-    shared: Data<Shared>,
+    state: Data<UserState>,
     caller: Caller,
     audit: Audit,
 ) -> Result<impl Responder, Error> {
-    Ok(HttpResponse::Ok().json(own(&shared, &caller, &audit).await?.account))
+    Ok(HttpResponse::Ok().json(own(&state, &caller, &audit).await?.account))
 }
 
 /// Changes the caller's name or e-mail address.
@@ -48,21 +48,21 @@ pub(in crate::user) async fn show(
     )
 )]
 pub(in crate::user) async fn patch(
-    shared: Data<Shared>,
+    state: Data<UserState>,
     caller: Caller,
     fields: Fields,
     audit: Audit,
 ) -> Result<impl Responder, Error> {
     let patch = ProfilePatch::read(fields)?;
-    let (record, identity) = (own(&shared, &caller, &audit).await?, caller.identity()?);
+    let (record, identity) = (own(&state, &caller, &audit).await?, caller.identity()?);
     let before = &record.account.user;
     let (edits, password) = patch.differing(before);
     let asked = edits.email.is_some();
-    prove(&shared, &record, password, asked, &audit, "profile_change_failed").await?;
+    prove(&state, &record, password, asked, &audit, "profile_change_failed").await?;
     let told = edits.told(before);
     let changes = Changes::profile(edits.username, edits.email);
-    let done = (Write::Change(changes), Ending::Nothing);
-    let account = write(&shared, &audit, identity.user, owner(identity), done).await?.account;
+    let done = (Write::Change(changes), Revoke::Nothing);
+    let account = write(&state, &audit, identity.user, owner(identity), done).await?.account;
     if let Some(told) = told {
         audit.note("profile_changed", Some(identity.user), &told);
     }
@@ -82,22 +82,22 @@ pub(in crate::user) async fn patch(
     responses((status = 200, description = "A new access token", body = AccessToken))
 )]
 pub(in crate::user) async fn change_password(
-    shared: Data<Shared>,
+    state: Data<UserState>,
     caller: Caller,
     fields: Fields,
     audit: Audit,
 ) -> Result<impl Responder, Error> {
     let PasswordChange { current, new } = PasswordChange::read(fields)?;
-    let (record, identity) = (own(&shared, &caller, &audit).await?, caller.identity()?);
+    let (record, identity) = (own(&state, &caller, &audit).await?, caller.identity()?);
     let user = record.id();
-    verify(&shared, &record, current, &audit, "password_change_failed").await?;
+    verify(&state, &record, current, &audit, "password_change_failed").await?;
     let about = about(&record.account.user.username, &record.account.user.email);
-    let hash = shared.role.hashing.hash("newPassword", new, about).await?;
-    let ending = Ending::Sessions { except: Some(identity.session) };
-    let done = (Write::Change(Changes::password(hash)), ending);
-    let record = write(&shared, &audit, user, owner(identity), done).await?;
+    let hash = state.role.hashing.hash("newPassword", new, about).await?;
+    let revoke = Revoke::Sessions { except: Some(identity.session) };
+    let done = (Write::Change(Changes::password(hash)), revoke);
+    let record = write(&state, &audit, user, owner(identity), done).await?;
     audit.note("password_changed", Some(user), "other sessions are over");
-    Ok(reply(&shared.role.authority.access(&record, identity.session)?))
+    Ok(reply(&state.role.authority.access(&record, identity.session)?))
 }
 
 /// Erases the caller's account and its sessions.
@@ -115,16 +115,16 @@ pub(in crate::user) async fn change_password(
     )
 )]
 pub(in crate::user) async fn erase(
-    shared: Data<Shared>,
+    state: Data<UserState>,
     caller: Caller,
     fields: MaybeFields,
     audit: Audit,
 ) -> Result<impl Responder, Error> {
     let password = Erasure::read(fields.0)?.current_password;
-    let (record, identity) = (own(&shared, &caller, &audit).await?, caller.identity()?);
-    prove(&shared, &record, password, true, &audit, "erasure_failed").await?;
-    let done = (Write::Delete, Ending::Sessions { except: None });
-    write(&shared, &audit, identity.user, owner(identity), done).await?;
+    let (record, identity) = (own(&state, &caller, &audit).await?, caller.identity()?);
+    prove(&state, &record, password, true, &audit, "erasure_failed").await?;
+    let done = (Write::Delete, Revoke::Sessions { except: None });
+    write(&state, &audit, identity.user, owner(identity), done).await?;
     audit.note("account_erased", Some(identity.user), "");
     Ok(HttpResponse::NoContent())
 }
@@ -140,12 +140,12 @@ pub(in crate::user) async fn erase(
     responses((status = 200, description = "What is held", body = Export))
 )]
 pub(in crate::user) async fn export(
-    shared: Data<Shared>,
+    state: Data<UserState>,
     caller: Caller,
     audit: Audit,
 ) -> Result<impl Responder, Error> {
-    let record = own(&shared, &caller, &audit).await?;
-    let sessions = shared.users.sessions(record.id()).await?;
+    let record = own(&state, &caller, &audit).await?;
+    let sessions = state.users.sessions(record.id()).await?;
     audit.note("exported", Some(record.id()), "");
     let export = Export {
         exported_at: now(),
@@ -160,11 +160,11 @@ pub(in crate::user) async fn export(
 ///
 /// # Errors
 /// 401 when the token has ended by what is stored, whether this process knows or not.
-async fn own(shared: &Shared, caller: &Caller, audit: &Audit) -> Result<Record, Error> {
+async fn own(state: &UserState, caller: &Caller, audit: &Audit) -> Result<Record, Error> {
     let identity = caller.identity()?;
     let good =
         |record: &Record| record.generation == identity.generation && !record.account.disabled;
-    let found = shared.users.find(identity.user).await?.filter(good);
+    let found = state.users.find(identity.user).await?.filter(good);
     found.ok_or_else(|| ended(audit, identity.user))
 }
 
@@ -174,7 +174,7 @@ async fn own(shared: &Shared, caller: &Caller, audit: &Audit) -> Result<Record, 
 /// # Errors
 /// 422 when it is missing or wrong, which the audit log has as `failed`; 429 after too many tries.
 async fn prove(
-    shared: &Shared,
+    state: &UserState,
     record: &Record,
     password: Option<Password>,
     asked: bool,
@@ -182,7 +182,7 @@ async fn prove(
     failed: &str,
 ) -> Result<(), Error> {
     match password {
-        Some(password) => verify(shared, record, password, audit, failed).await,
+        Some(password) => verify(state, record, password, audit, failed).await,
         None if asked && record.password_hash.is_some() => Err(not_proven("is required")),
         None => Ok(()),
     }
@@ -193,16 +193,16 @@ async fn prove(
 /// # Errors
 /// As [`prove`].
 async fn verify(
-    shared: &Shared,
+    state: &UserState,
     record: &Record,
     password: Password,
     audit: &Audit,
     failed: &str,
 ) -> Result<(), Error> {
-    let (user, throttle) = (record.id(), &shared.throttle);
+    let (user, throttle) = (record.id(), &state.throttle);
     throttled(throttle.address(audit.address), audit, Some(user), "by address").await?;
     throttled(throttle.account(user), audit, Some(user), "by account").await?;
-    match shared.role.hashing.verify(password, record.password_hash.as_deref()).await? {
+    match state.role.hashing.verify(password, record.password_hash.as_deref()).await? {
         true => Ok(()),
         false => {
             audit.note(failed, Some(user), "");

@@ -6,15 +6,15 @@ use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Shared, owner, taken, write};
+use super::{UserState, owner, taken, write};
 use crate::auth::{Audit, Caller};
 use crate::contract::{JwkSet, Timestamp, User, now};
 use crate::error::{Error, Kind};
 use crate::middleware::{Fields, NO_STORE};
-use crate::user::Trust;
+use crate::user::InternalState;
 use crate::user::authority::{RefreshToken, Tokens, disabled, not_good};
 use crate::user::model::{Login, NewUser, Renewal};
-use crate::user::store::{By, Changes, Ending, Record, Used, Write};
+use crate::user::store::{Actor, Changes, Record, Revoke, Used, Write};
 use crate::user::throttle::stand_in;
 
 /// Registers an account.
@@ -34,20 +34,20 @@ use crate::user::throttle::stand_in;
     )
 )]
 pub(in crate::user) async fn register(
-    shared: Data<Shared>,
+    state: Data<UserState>,
     fields: Fields,
     audit: Audit,
 ) -> Result<impl Responder, Error> {
-    let mut new = NewUser::read(fields, shared.role.mode)?;
+    let mut new = NewUser::read(fields, state.role.mode)?;
     let password_hash = match new.password.take() {
         Some(password) => {
-            throttled(shared.throttle.address(audit.address), &audit, None, "by address").await?;
-            Some(shared.role.hashing.hash("password", password, new.about()).await?)
+            throttled(state.throttle.address(audit.address), &audit, None, "by address").await?;
+            Some(state.role.hashing.hash("password", password, new.about()).await?)
         }
         None => None,
     };
     let record = Record::new(new.into_user(), password_hash);
-    shared.users.insert(&record).await.map_err(taken)?;
+    state.users.insert(&record).await.map_err(taken)?;
     audit.note("registered", Some(record.id()), "");
     let location = format!("/auth/dashboard/{}", record.id());
     let mut created = HttpResponse::Created();
@@ -71,15 +71,15 @@ pub(in crate::user) async fn register(
     )
 )]
 pub(in crate::user) async fn login(
-    shared: Data<Shared>,
+    state: Data<UserState>,
     fields: Fields,
     audit: Audit,
 ) -> Result<impl Responder, Error> {
     let login = Login::read(fields)?;
-    let throttle = &shared.throttle;
+    let throttle = &state.throttle;
     throttled(throttle.address(audit.address), &audit, None, "by address").await?;
     let found = match login.address() {
-        Some(email) => shared.users.find_by_email(&email).await?,
+        Some(email) => state.users.find_by_email(&email).await?,
         None => None,
     };
     let user = found.as_ref().map(Record::id);
@@ -87,7 +87,7 @@ pub(in crate::user) async fn login(
     let counted = user.unwrap_or_else(|| stand_in(&login.email));
     throttled(throttle.account(counted), &audit, user, "by account").await?;
     let hash = found.as_ref().and_then(|record| record.password_hash.as_deref());
-    let right = shared.role.hashing.verify(login.password, hash).await?;
+    let right = state.role.hashing.verify(login.password, hash).await?;
     let (Some(record), true) = (&found, right) else {
         return Err(wrong(&audit, user));
     };
@@ -95,16 +95,16 @@ pub(in crate::user) async fn login(
         audit.note("login_failed", Some(record.id()), "disabled");
         return Err(disabled());
     }
-    let (session, token) = shared.role.authority.session(record.id())?;
-    let (hash, most) = (hash.unwrap_or_default(), shared.role.options.sessions_per_account);
-    let begun = shared.users.begin(&session, hash, most);
+    let (session, token) = state.role.authority.session(record.id())?;
+    let (hash, most) = (hash.unwrap_or_default(), state.role.options.sessions_per_account);
+    let begun = state.users.begin(&session, hash, most);
     // Nothing comes of it when it has another password by now, or is disabled or gone.
     let record = begun.await?.ok_or_else(|| wrong(&audit, Some(record.id())))?;
-    if let Err(error) = shared.users.sweep(session.created_at).await {
+    if let Err(error) = state.users.sweep(session.created_at).await {
         log::warn!(role = "user"; "sessions that have ended stay for now: {error}");
     }
     audit.note("login", Some(record.id()), "");
-    Ok(reply(&shared.role.authority.tokens(&record, session.id, &token)?))
+    Ok(reply(&state.role.authority.tokens(&record, session.id, &token)?))
 }
 
 /// 401 for a login, whatever was wrong with it.
@@ -129,24 +129,24 @@ fn wrong(audit: &Audit, user: Option<Uuid>) -> Error {
     )
 )]
 pub(in crate::user) async fn refresh(
-    shared: Data<Shared>,
+    state: Data<UserState>,
     fields: Fields,
     audit: Audit,
 ) -> Result<impl Responder, Error> {
     if let Some(used) = Renewal::read(fields)? {
-        let (authority, at) = (&shared.role.authority, now());
+        let (authority, at) = (&state.role.authority, now());
         let token = authority.next(&used)?;
-        match shared.users.rotate(used.hash(), token.hash(), at, authority.end(at)).await? {
+        match state.users.rotate(used.hash(), token.hash(), at, authority.end(at)).await? {
             Used::Good((record, session)) => {
                 audit.note("refreshed", Some(record.id()), "");
                 return Ok(reply(&authority.tokens(&record, session, &token)?));
             }
             Used::Before { user, session } => {
-                if let Some(tokens) = again(&shared, &used, at).await? {
+                if let Some(tokens) = again(&state, &used, at).await? {
                     audit.note("refreshed", Some(user), "with the same token again");
                     return Ok(reply(&tokens));
                 }
-                end_family(&shared, user, session, &audit).await?;
+                end_family(&state, user, session, &audit).await?;
                 return Err(not_good());
             }
             Used::Unknown => {}
@@ -159,30 +159,30 @@ pub(in crate::user) async fn refresh(
 /// What somebody gets who shows a token again that was `used` a moment before `now`, while nobody has used what came of it:
 /// another tab, or a client that lost the answer.
 async fn again(
-    shared: &Shared,
+    state: &UserState,
     used: &RefreshToken,
     now: Timestamp,
 ) -> Result<Option<Tokens>, Error> {
-    let (authority, leeway) = (&shared.role.authority, shared.role.options.refresh_leeway);
+    let (authority, leeway) = (&state.role.authority, state.role.options.refresh_leeway);
     if leeway.is_zero() {
         return Ok(None);
     }
     let next = authority.successors(used);
     let digests = next.iter().map(RefreshToken::hash).collect();
-    let found = shared.users.rotated(digests, now - leeway, now).await?;
+    let found = state.users.rotated(digests, now - leeway, now).await?;
     let Some((record, session, place)) = found else { return Ok(None) };
     next.get(place).map(|token| authority.tokens(&record, session, token)).transpose()
 }
 
 /// Ends a session of which somebody else has a token: who has the newest cannot be told.
 async fn end_family(
-    shared: &Shared,
+    state: &UserState,
     user: Uuid,
     session: Uuid,
     audit: &Audit,
 ) -> Result<(), Error> {
     let nothing = Write::Change(Changes::default());
-    match write(shared, audit, user, By::Operator, (nothing, Ending::Session(session))).await {
+    match write(state, audit, user, Actor::Operator, (nothing, Revoke::Session(session))).await {
         // Erased in this moment, with its sessions.
         Err(error) if error.kind() == Kind::NotFound => {}
         outcome => drop(outcome?),
@@ -203,14 +203,14 @@ async fn end_family(
     responses((status = 204, description = "It is over"))
 )]
 pub(in crate::user) async fn logout(
-    shared: Data<Shared>,
+    state: Data<UserState>,
     fields: Fields,
     audit: Audit,
 ) -> Result<impl Responder, Error> {
     if let Some(token) = Renewal::read(fields)? {
-        match shared.users.end(token.hash(), now()).await? {
+        match state.users.end(token.hash(), now()).await? {
             Used::Good(user) => audit.note("logout", Some(user), ""),
-            Used::Before { user, session } => end_family(&shared, user, session, &audit).await?,
+            Used::Before { user, session } => end_family(&state, user, session, &audit).await?,
             Used::Unknown => {}
         }
     }
@@ -228,14 +228,14 @@ pub(in crate::user) async fn logout(
     responses((status = 204, description = "They are over"))
 )]
 pub(in crate::user) async fn logout_all(
-    shared: Data<Shared>,
+    state: Data<UserState>,
     caller: Caller,
     audit: Audit,
 ) -> Result<impl Responder, Error> {
     let identity = caller.identity()?;
     let user = identity.user;
-    let done = (Write::Change(Changes::default()), Ending::Sessions { except: None });
-    write(&shared, &audit, user, owner(identity), done).await?;
+    let done = (Write::Change(Changes::default()), Revoke::Sessions { except: None });
+    write(&state, &audit, user, owner(identity), done).await?;
     audit.note("logout_all", Some(user), "");
     Ok(HttpResponse::NoContent())
 }
@@ -250,13 +250,15 @@ pub(in crate::user) async fn logout_all(
     tag = "sessions",
     responses((status = 200, description = "The keys", body = JwkSet))
 )]
-pub(in crate::user) async fn keys(trust: Data<Trust>) -> impl Responder {
+pub(in crate::user) async fn keys(trust: Data<InternalState>) -> impl Responder {
     let keys = trust.authority.keys();
     HttpResponse::Ok().insert_header((CACHE_CONTROL, "public, max-age=60")).json(keys)
 }
 
 /// `GET /internal/revocations`: for other roles; the gateway does not lead here.
-pub(in crate::user) async fn revocations(trust: Data<Trust>) -> Result<impl Responder, Error> {
+pub(in crate::user) async fn revocations(
+    trust: Data<InternalState>,
+) -> Result<impl Responder, Error> {
     let horizon = trust.authority.horizon();
     // Who asks, asks again and again, and says once that there is no answer.
     let revocations = trust.users.revocations(horizon).await;

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use uuid::Uuid;
 
-use super::right::{ADMINS, By, Exclusive as _, Refusal, WriteError};
+use super::actor::{ADMINS, Actor, Refusal, RightsLock as _, WriteError};
 use super::schema::{revocations, sessions, users};
 use super::{Record, Row, Store, revocation};
 use crate::contract::{Revocation, Timestamp, UserRole, now};
@@ -58,7 +58,7 @@ pub(in crate::user) enum Write {
 
 /// What ends with that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::user) enum Ending {
+pub(in crate::user) enum Revoke {
     /// Nothing.
     Nothing,
     /// The access tokens that are out: whoever has a session gets new ones.
@@ -150,7 +150,7 @@ impl Store {
         .await
     }
 
-    /// Does `write` to the account with `id` by the right of `by`, and ends what `ending` says, all or nothing.
+    /// Does `write` to the account with `id` by the right of `by`, and ends what `revoke` says, all or nothing.
     /// Gives the account as it then is, or was. Revocations of before `forgotten` are forgotten.
     ///
     /// # Errors
@@ -158,9 +158,9 @@ impl Store {
     pub(in crate::user) async fn write(
         &self,
         id: Uuid,
-        by: By,
+        actor: Actor,
         write: Write,
-        ending: Ending,
+        revoke: Revoke,
         forgotten: Timestamp,
     ) -> Result<Record, WriteError> {
         let pool = self.pool.clone();
@@ -170,20 +170,20 @@ impl Store {
         };
         let written = to_the_end(&self.limits, async move {
             let written = in_transaction!(&pool, WriteError, connection => {
-                if by.may_take_rights(deletes) {
-                    connection.exclusive().await?;
+                if actor.may_take_rights(deletes) {
+                    connection.lock_rights().await?;
                 }
                 // Writing to the account keeps it as it is until the transaction is over.
-                if let Some(claim) = by.claim(id) {
-                    let good = users::disabled.eq(false).and(users::generation.eq(claim.generation));
-                    let good = good.and(users::roles.like(claim.roles));
-                    let same = diesel::update(users::table.find(claim.user).filter(good));
+                if let Some(condition) = actor.condition(id) {
+                    let good = users::disabled.eq(false).and(users::generation.eq(condition.generation));
+                    let good = good.and(users::roles.like(condition.roles));
+                    let same = diesel::update(users::table.find(condition.user).filter(good));
                     if same.set(users::disabled.eq(false)).execute(connection).await? == 0 {
                         return Err(Refusal::TokenEnded.into());
                     }
                 }
                 let id = id.to_string();
-                let step = i64::from(ending != Ending::Nothing);
+                let step = i64::from(revoke != Revoke::Nothing);
                 let next = users::generation.eq(users::generation + step);
                 let update = diesel::update(users::table.find(&id)).set((next, &changes));
                 let row = update.get_result::<Row>(connection).await.optional()?;
@@ -191,23 +191,23 @@ impl Store {
                 if deletes {
                     diesel::delete(users::table.find(&id)).execute(connection).await?;
                 }
-                if by.takes_own_rights(&row, deletes) {
+                if actor.takes_own_rights(&row, deletes) {
                     let admins = users::disabled.eq(false).and(users::roles.like(ADMINS));
                     let other = users::table.filter(admins).select(users::id);
                     let other = other.first::<String>(connection).await.optional()?;
                     other.ok_or(Refusal::LastAdmin)?;
                 }
-                if ending == Ending::Nothing {
+                if revoke == Revoke::Nothing {
                     return Ok(row);
                 }
                 let of_user = sessions::table.filter(sessions::user_id.eq(&id));
-                match ending {
-                    Ending::Nothing | Ending::Tokens => {}
-                    Ending::Session(session) => {
+                match revoke {
+                    Revoke::Nothing | Revoke::Tokens => {}
+                    Revoke::Session(session) => {
                         let one = of_user.filter(sessions::id.eq(session.to_string()));
                         diesel::delete(one).execute(connection).await?;
                     }
-                    Ending::Sessions { except } => {
+                    Revoke::Sessions { except } => {
                         let except = except.map_or_else(String::new, |id| id.to_string());
                         let others = of_user.filter(sessions::id.ne(except));
                         diesel::delete(others).execute(connection).await?;

@@ -1,8 +1,8 @@
 //! The accounts and their sessions, and the queries on them: the same on SQLite and on PostgreSQL.
 
 mod accounts;
+mod actor;
 mod copies;
-mod right;
 mod schema;
 mod sessions;
 
@@ -18,9 +18,9 @@ use crate::contract::{Account, Revocation, User, UserRole};
 use crate::storage::sql::Pool;
 use crate::storage::{Limits, StoreError, StoreState, postgres, sqlite, to_the_end};
 
-pub(super) use accounts::{Changes, Ending, Filter, Write};
+pub(super) use accounts::{Changes, Filter, Revoke, Write};
+pub(super) use actor::{Actor, Refusal, WriteError};
 pub(super) use copies::Revocations;
-pub(super) use right::{By, Refusal, WriteError};
 use schema::users;
 pub(super) use sessions::{Session, TokenHash, Used};
 

@@ -16,7 +16,7 @@ pub(super) const ADMINS: &str = "%admin%";
 
 /// By whose right an account is written to.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::user) enum By {
+pub(in crate::user) enum Actor {
     /// Whoever runs the shop, or the role itself, which has been shown a refresh token.
     Operator,
     /// The account's owner, who has a token of this generation.
@@ -34,14 +34,14 @@ pub(in crate::user) enum By {
 }
 
 /// What must hold of the account of whoever writes.
-pub(super) struct Claim {
+pub(super) struct ActorCondition {
     pub(super) user: String,
     pub(super) generation: i64,
     /// What its roles are like.
     pub(super) roles: &'static str,
 }
 
-impl By {
+impl Actor {
     /// Who writes to the account with `id`, as far as somebody is known.
     pub(in crate::user) fn user(self, id: Uuid) -> Uuid {
         match self {
@@ -51,13 +51,13 @@ impl By {
     }
 
     /// What must hold of whoever writes to the account with `id`.
-    pub(super) fn claim(self, id: Uuid) -> Option<Claim> {
+    pub(super) fn condition(self, id: Uuid) -> Option<ActorCondition> {
         let (generation, roles) = match self {
             Self::Operator => return None,
             Self::Owner { generation } => (generation, "%"),
             Self::Admin { generation, .. } => (generation, ADMINS),
         };
-        Some(Claim { user: self.user(id).to_string(), generation, roles })
+        Some(ActorCondition { user: self.user(id).to_string(), generation, roles })
     }
 
     /// Whether somebody may be an admin no more by a write of theirs, which `deletes` the account or not.
@@ -123,20 +123,20 @@ const RIGHTS_LOCK: i64 = 0x6170_7020_6164_6d69;
 
 /// A connection on which a transaction can wait until no other is about to take rights: two admins who each take the
 /// other for the one who stays would leave none.
-pub(super) trait Exclusive {
+pub(super) trait RightsLock {
     /// Waits for that. It then holds until the end of the transaction.
-    fn exclusive(&mut self) -> impl Future<Output = Result<(), QueryError>> + Send;
+    fn lock_rights(&mut self) -> impl Future<Output = Result<(), QueryError>> + Send;
 }
 
-impl Exclusive for WriteConnection {
-    async fn exclusive(&mut self) -> Result<(), QueryError> {
+impl RightsLock for WriteConnection {
+    async fn lock_rights(&mut self) -> Result<(), QueryError> {
         // Whoever writes has the file to itself.
         Ok(())
     }
 }
 
-impl Exclusive for postgres::Connection {
-    async fn exclusive(&mut self) -> Result<(), QueryError> {
+impl RightsLock for postgres::Connection {
+    async fn lock_rights(&mut self) -> Result<(), QueryError> {
         let lock = diesel::sql_query("SELECT pg_advisory_xact_lock($1)");
         lock.bind::<BigInt, _>(RIGHTS_LOCK).execute(self).await.map(drop)
     }

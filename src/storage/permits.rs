@@ -21,7 +21,7 @@ pub enum Access {
 /// Lets as many calls in as there are connections, in the order in which they came, and one less of either kind:
 /// where every write hangs, reads go on, and the other way round.
 #[derive(Clone, Debug)]
-pub struct Shares {
+pub struct Permits {
     all: Arc<Semaphore>,
     reads: Arc<Semaphore>,
     writes: Arc<Semaphore>,
@@ -30,7 +30,7 @@ pub struct Shares {
 
 /// The right to use a connection, until it is dropped.
 #[derive(Debug)]
-pub struct Share {
+pub struct Permit {
     _all: OwnedSemaphorePermit,
     _kind: OwnedSemaphorePermit,
     /// When the wait for a connection ends, if none is there yet.
@@ -39,14 +39,14 @@ pub struct Share {
     deadline: Option<Instant>,
 }
 
-impl Share {
+impl Permit {
     /// Whether the call goes on longer than it may.
     pub(super) fn is_overdue(&self) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 }
 
-impl Shares {
+impl Permits {
     /// For as many connections as `limits` say.
     pub fn new(limits: &Limits) -> Self {
         let size = limits.size.max(1) as usize;
@@ -63,7 +63,7 @@ impl Shares {
     ///
     /// # Errors
     /// When that takes longer than a call may wait for a connection.
-    pub async fn take(&self, access: Access) -> Result<Share, StoreError> {
+    pub async fn take(&self, access: Access) -> Result<Permit, StoreError> {
         let kind = match access {
             Access::Read => &self.reads,
             Access::Write => {
@@ -77,7 +77,7 @@ impl Shares {
             async { (kind.clone().acquire_owned().await, self.all.clone().acquire_owned().await) };
         match timeout_at(until.into(), turn).await {
             Ok((Ok(kind), Ok(all))) => {
-                Ok(Share { _all: all, _kind: kind, until, deadline: call::deadline() })
+                Ok(Permit { _all: all, _kind: kind, until, deadline: call::deadline() })
             }
             // They are never closed.
             Ok(_) | Err(_) => Err(StoreError::Unreachable(NONE_FREE.into())),

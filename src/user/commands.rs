@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::hashing::{Hashing, NewPassword};
 use super::model::{NewUser, about, roles_to_text};
 use super::prepared;
-use super::store::{By, Changes, Ending, Record, Refusal, Store, Write, WriteError};
+use super::store::{Actor, Changes, Record, Refusal, Revoke, Store, Write, WriteError};
 use crate::auth::Audit;
 use crate::config;
 use crate::contract::{Account, Timestamp, User, UserRole};
@@ -24,7 +24,7 @@ pub async fn create(
     role: UserRole,
     tell: impl FnOnce() -> io::Result<()>,
 ) -> Result<String, String> {
-    let mut new = NewUser::of(username, email, password)?;
+    let mut new = NewUser::parse(username, email, password)?;
     let password = new.password.take().ok_or("the account needs a password")?;
     let hash = hash(options, password, new.about()).await?;
     let mut record = Record::new(new.into_user(), Some(hash));
@@ -64,7 +64,7 @@ pub async fn promote(options: &config::User, email: &str) -> Result<bool, String
     }
     let roles = [vec![UserRole::Admin], account.roles].concat();
     let changes = Changes::rights(Some(&roles), None);
-    change(&users, account.user.id, changes, Ending::Tokens).await?;
+    change(&users, account.user.id, changes, Revoke::Tokens).await?;
     Audit::of_command().note("rights_changed", Some(account.user.id), &roles_to_text(&roles));
     Ok(true)
 }
@@ -80,7 +80,7 @@ pub async fn enable(options: &config::User, email: &str) -> Result<bool, String>
         return Ok(false);
     }
     let changes = Changes::rights(None, Some(false));
-    change(&users, account.user.id, changes, Ending::Nothing).await?;
+    change(&users, account.user.id, changes, Revoke::Nothing).await?;
     let told = format!("{}; enabled", roles_to_text(&account.roles));
     Audit::of_command().note("rights_changed", Some(account.user.id), &told);
     Ok(true)
@@ -103,7 +103,7 @@ pub async fn set_password(
     let password = password.try_into().map_err(|problem| format!("the password {problem}"))?;
     let hash = hash(options, password, about(&username, &email)).await?;
     tell().map_err(|error| untold(&error))?;
-    change(&users, id, Changes::password(hash), Ending::Sessions { except: None }).await?;
+    change(&users, id, Changes::password(hash), Revoke::Sessions { except: None }).await?;
     Audit::of_command().note("password_changed", Some(id), "all sessions are over");
     Ok(())
 }
@@ -113,9 +113,9 @@ async fn account(users: &Store, email: &str) -> Result<Account, String> {
     Ok(found.ok_or("no account has this e-mail address")?.account)
 }
 
-async fn change(users: &Store, id: Uuid, changes: Changes, ending: Ending) -> Result<(), String> {
+async fn change(users: &Store, id: Uuid, changes: Changes, revoke: Revoke) -> Result<(), String> {
     let write = Write::Change(changes);
-    let written = users.write(id, By::Operator, write, ending, Timestamp::UNIX_EPOCH).await;
+    let written = users.write(id, Actor::Operator, write, revoke, Timestamp::UNIX_EPOCH).await;
     written.map(drop).map_err(|error| match error {
         WriteError::Refused(Refusal::Unknown) => "the account has just been erased".into(),
         error => error.to_string(),
