@@ -1,5 +1,6 @@
 //! One function a subcommand.
 
+use std::error::Error;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -208,7 +209,8 @@ pub fn rotate_keys(global: &Global, delay: Duration) -> Result<(), Failure> {
 /// # Errors
 /// See [`tls::dev::write`].
 pub fn make_certificates(folder: &Path, hosts: &[String]) -> Result<(), Failure> {
-    let written = tls::dev::write(folder, hosts).map_err(Failure::Other)?;
+    let written =
+        tls::dev::write(folder, hosts).map_err(|error| Failure::Other(error.to_string()))?;
     let (authority, folder) = (written.authority.display(), folder.display());
     let what =
         if written.is_new { "made the authority" } else { "used the authority that was there," };
@@ -263,24 +265,24 @@ pub fn healthcheck(global: &Global, address: Option<SocketAddr>) -> Result<(), F
 ///
 /// # Errors
 /// Why there was no whole answer in time.
-async fn ask(address: SocketAddr) -> Result<(StatusCode, String), String> {
+async fn ask(address: SocketAddr) -> Result<(StatusCode, String), Box<dyn Error>> {
     let answer = async {
         let client = awc::Client::builder().disable_timeout().finish();
         let request = client.get(format!("http://{address}/readyz"));
-        let mut response = request.send().await.map_err(|error| error.to_string())?;
+        let mut response = request.send().await?;
         let length = response.headers().get(CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        let body = response.body().limit(ANSWER_LIMIT).await.map_err(|error| error.to_string())?;
+        let body = response.body().limit(ANSWER_LIMIT).await?;
         // awc takes what was cut off for whole; the management port says how long bodies are.
         match length {
             Some(length) if length == body.len() => {
                 Ok((response.status(), String::from_utf8_lossy(&body).into_owned()))
             }
-            Some(_) => Err("the answer was cut off".to_owned()),
-            None => Err("the answer does not say how long it is".to_owned()),
+            Some(_) => Err("the answer was cut off".into()),
+            None => Err("the answer does not say how long it is".into()),
         }
     };
-    timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(LATE.to_owned()))
+    timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(LATE.into()))
 }
 
 const LATE: &str = "not all of the answer came within 3 s";

@@ -162,7 +162,8 @@ pub struct Problem<'a> {
     pub request_id: Option<Cow<'a, str>>,
 }
 
-type Cause = Box<dyn std::error::Error + Send + Sync>;
+/// What an error was caused by.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a request could not be answered as asked.
 #[derive(Debug)]

@@ -6,10 +6,12 @@ use std::time::Duration;
 use futures_util::future::LocalBoxFuture;
 use tokio::time::timeout;
 
+use crate::error::Cause;
+
 /// How long a dependency may take to answer before it counts as missing.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-type Probe = Box<dyn Fn() -> LocalBoxFuture<'static, Result<(), String>>>;
+type Probe = Box<dyn Fn() -> LocalBoxFuture<'static, Result<(), Cause>>>;
 
 /// A dependency and the way to ask whether it is there. Belongs to the thread that made it.
 pub struct Check {
@@ -32,7 +34,7 @@ impl Check {
     /// A dependency without which nothing works.
     pub fn required<F>(name: &'static str, probe: impl Fn() -> F + 'static) -> Self
     where
-        F: Future<Output = Result<(), String>> + 'static,
+        F: Future<Output = Result<(), Cause>> + 'static,
     {
         Self { name, required: true, probe: Box::new(move || Box::pin(probe())) }
     }
@@ -40,7 +42,7 @@ impl Check {
     /// A dependency whose absence leaves something to do.
     pub fn optional<F>(name: &'static str, probe: impl Fn() -> F + 'static) -> Self
     where
-        F: Future<Output = Result<(), String>> + 'static,
+        F: Future<Output = Result<(), Cause>> + 'static,
     {
         Self { required: false, ..Self::required(name, probe) }
     }
@@ -49,7 +51,7 @@ impl Check {
     ///
     /// # Errors
     /// Why it is not there, in words for the log.
-    pub async fn ask(&self) -> Result<(), String> {
+    pub async fn ask(&self) -> Result<(), Cause> {
         timeout(PATIENCE, (self.probe)())
             .await
             .unwrap_or_else(|_| Err("no answer within 1s".into()))

@@ -48,7 +48,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ("limits", &["config", "error", "peer", "readiness", "storage"]),
     ("telemetry", &["config"]),
     ("role", &["auth", "config", "middleware", "peer", "readiness"]),
-    ("readiness", &[]),
+    ("readiness", &["error"]),
     ("deadline", &[]),
     ("single_flight", &[]),
     ("tls", &["watched"]),
@@ -264,6 +264,19 @@ fn every_arrow_of_the_layout_runs_one_way() {
         found.extend(wrong.map(|what| format!("{}: {what}", inside.display())));
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// A store may name the values of its role's model, and not the reverse.
+#[test]
+fn no_model_names_its_store() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for role in ["user", "product"] {
+        let code = fs::read_to_string(root.join(role).join("model.rs")).unwrap();
+        // As if the role were the whole crate.
+        let names = Names::of(&["model"], &code);
+        assert!(!names.contains("store") && !names.contains(role), "{role}: {names:?}");
+    }
+    assert!(Names::of(&["model"], "use super::store::Filter;").contains("store"));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use ring::{digest, hmac};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::crypto;
+use super::{VerifyError, crypto};
 use crate::config::Auth;
 use crate::contract::{Jwk, UserRole};
 use crate::error::Error;
@@ -83,13 +83,11 @@ pub struct SigningKey {
 impl SigningKey {
     /// The key that `seed` stands for (RFC 8032, section 5.1.5).
     ///
-    /// # Errors
-    /// When it has another length than 32 bytes.
-    pub fn from_seed(seed: &[u8]) -> Result<Self, &'static str> {
-        let pair = Ed25519KeyPair::from_seed_unchecked(seed);
-        let pair = pair.map_err(|_| "a key has 64 hexadecimal digits")?;
+    /// `None` unless `seed` has 32 bytes.
+    pub fn from_seed(seed: &[u8]) -> Option<Self> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).ok()?;
         let x = URL_SAFE_NO_PAD.encode(pair.public_key());
-        Ok(Self { private: EncodingKey::from_ed_der(seed), public: jwk(x) })
+        Some(Self { private: EncodingKey::from_ed_der(seed), public: jwk(x) })
     }
 
     /// The key that verifies what this one signs.
@@ -158,26 +156,26 @@ impl Rules {
     ///
     /// # Errors
     /// What is wrong with the token, in a word for the log.
-    pub(super) fn key_name(&self, token: &str) -> Result<String, &'static str> {
+    pub(super) fn key_name(&self, token: &str) -> Result<String, VerifyError> {
         if token.len() > MAX_LENGTH {
-            return Err("too long");
+            return Err(VerifyError::Invalid("too long"));
         }
-        let header = jsonwebtoken::decode_header(token).map_err(|error| word(&error))?;
+        let header = jsonwebtoken::decode_header(token).map_err(|error| verify_error(&error))?;
         if header.alg != Algorithm::EdDSA {
-            return Err("another algorithm");
+            return Err(VerifyError::Invalid("another algorithm"));
         }
-        header.kid.ok_or("no key named")
+        header.kid.ok_or(VerifyError::Invalid("no key named"))
     }
 
     /// Who `token` says is asking, when it was signed with `key` and holds.
     ///
     /// # Errors
     /// As [`Rules::key_name`].
-    pub(super) fn read(&self, token: &str, key: &DecodingKey) -> Result<Identity, &'static str> {
+    pub(super) fn read(&self, token: &str, key: &DecodingKey) -> Result<Identity, VerifyError> {
         let decoded = jsonwebtoken::decode::<Claims>(token, key, &self.validation);
-        let claims = decoded.map_err(|error| word(&error))?.claims;
+        let claims = decoded.map_err(|error| verify_error(&error))?.claims;
         if claims.iat > Utc::now().timestamp() + self.leeway {
-            return Err("not valid yet");
+            return Err(VerifyError::Invalid("not valid yet"));
         }
         let identity = Identity {
             user: claims.sub,
@@ -190,12 +188,12 @@ impl Rules {
                 .min(claims.iat.saturating_add(self.max_age))
                 .saturating_add(self.leeway),
         };
-        if identity.is_over() { Err("expired") } else { Ok(identity) }
+        if identity.is_over() { Err(VerifyError::Invalid("expired")) } else { Ok(identity) }
     }
 }
 
-fn word(error: &TokenError) -> &'static str {
-    match error.kind() {
+fn verify_error(error: &TokenError) -> VerifyError {
+    VerifyError::Invalid(match error.kind() {
         ErrorKind::InvalidSignature => "wrong signature",
         ErrorKind::ExpiredSignature => "expired",
         ErrorKind::ImmatureSignature => "not valid yet",
@@ -204,5 +202,5 @@ fn word(error: &TokenError) -> &'static str {
         ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => "another algorithm",
         ErrorKind::MissingRequiredClaim(_) => "a claim is missing",
         _ => "malformed",
-    }
+    })
 }

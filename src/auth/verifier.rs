@@ -102,13 +102,13 @@ impl Verifier {
         if !self.is_complete() {
             return Err(VerifyError::NoKeys);
         }
-        let name = self.rules.key_name(token).map_err(VerifyError::Invalid)?;
+        let name = self.rules.key_name(token)?;
         let mut key = self.key(&name);
         if key.is_none() && self.ask().await {
             key = self.key(&name);
         }
         let (key, withdrawals) = key.ok_or(VerifyError::Invalid("unknown key"))?;
-        let identity = Arc::new(self.rules.read(token, &key).map_err(VerifyError::Invalid)?);
+        let identity = Arc::new(self.rules.read(token, &key)?);
         let seen = Arc::new(VerifiedToken { token: token.to_owned(), identity, withdrawals });
         self.seen.insert(signature.to_owned(), seen.clone());
         self.still_good(&seen).unwrap_or(Err(VerifyError::Invalid("unknown key")))

@@ -6,6 +6,7 @@ use actix_web::http::header::HeaderValue;
 use serde::Deserialize;
 use url::{Host, Url};
 
+use super::layers::{ValueError, value_error};
 use super::redact::quote;
 use super::values::parts;
 
@@ -22,9 +23,9 @@ pub enum Origins {
 }
 
 impl TryFrom<String> for Origins {
-    type Error = String;
+    type Error = ValueError;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, ValueError> {
         let named = parts(&text).map(origin).collect::<Result<Vec<_>, _>>();
         match text.trim() {
             "" => Ok(Self::None),
@@ -39,9 +40,9 @@ impl TryFrom<String> for Origins {
 ///
 /// # Errors
 /// For what no browser ever writes: it would start, and match nothing.
-fn origin(text: &str) -> Result<HeaderValue, String> {
+fn origin(text: &str) -> Result<HeaderValue, ValueError> {
     let wanted = || {
-        format!(
+        value_error!(
             "{} is no origin, such as https://shop.example or http://localhost:5173",
             quote(text)
         )
@@ -60,13 +61,17 @@ fn origin(text: &str) -> Result<HeaderValue, String> {
     let host = host.ok_or_else(wanted)?;
     let is_name = matches!(url.host(), Some(Host::Domain(_)));
     if host.contains('*') || (!wildcard.is_empty() && !is_name) {
-        return Err(format!(
+        return Err(value_error!(
             "{} matches nothing: * stands for the first labels of a host's name, as in https://*.shop.example",
             quote(text)
         ));
     }
     if matches!(url.scheme(), "ws" | "wss" | "ftp") {
-        return Err(format!("{} matches nothing: no page comes by {}", quote(text), url.scheme()));
+        return Err(value_error!(
+            "{} matches nothing: no page comes by {}",
+            quote(text),
+            url.scheme()
+        ));
     }
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     let written = format!("{}://{wildcard}{host}{port}", url.scheme());
@@ -79,13 +84,13 @@ fn origin(text: &str) -> Result<HeaderValue, String> {
 pub struct List<T>(pub Vec<T>);
 
 impl<T: FromStr> TryFrom<String> for List<T> {
-    type Error = String;
+    type Error = ValueError;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, ValueError> {
         let name = |part: &str| {
             // A name to HTTP, but here it would be taken for all there are.
             let name = Some(part).filter(|part| *part != "*").and_then(|part| part.parse().ok());
-            name.ok_or_else(|| format!("{} is no name; give names by comma", quote(part)))
+            name.ok_or_else(|| value_error!("{} is no name; give names by comma", quote(part)))
         };
         parts(&text).map(name).collect::<Result<_, _>>().map(Self)
     }
@@ -95,12 +100,12 @@ impl<T: FromStr> TryFrom<String> for List<T> {
 mod tests {
     use super::*;
 
-    fn named(text: &str) -> Result<Vec<String>, String> {
+    fn named(text: &str) -> Result<Vec<String>, ValueError> {
         match Origins::try_from(text.to_owned())? {
             Origins::Named(list) => {
                 Ok(list.iter().map(|origin| origin.to_str().unwrap().to_owned()).collect())
             }
-            other => Err(format!("{other:?}")),
+            other => Err(value_error!("{other:?}")),
         }
     }
 

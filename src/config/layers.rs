@@ -66,11 +66,28 @@ pub struct SettingError {
     pub problem: String,
 }
 
-impl<K: Into<Cow<'static, str>>> From<(K, String)> for SettingError {
-    fn from((key, problem): (K, String)) -> Self {
-        Self { key: key.into(), problem }
+impl<K: Into<Cow<'static, str>>, P: fmt::Display> From<(K, P)> for SettingError {
+    fn from((key, problem): (K, P)) -> Self {
+        Self { key: key.into(), problem: problem.to_string() }
     }
 }
+
+/// What is wrong with the text of a setting.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ValueError(pub(super) String);
+
+impl From<&str> for ValueError {
+    fn from(problem: &str) -> Self {
+        Self(problem.to_owned())
+    }
+}
+
+/// A [`ValueError`] by the rules of [`format!`].
+macro_rules! value_error {
+    ($($text:tt)*) => { $crate::config::layers::ValueError(format!($($text)*)) };
+}
+pub(super) use value_error;
 
 /// The effective value of every key, and where it came from.
 #[derive(Debug)]

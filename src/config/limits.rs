@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::layers::{ValueError, value_error};
 use super::redact::quote;
 use super::values::parts;
 
@@ -78,16 +79,16 @@ impl From<Limit> for Limits {
 }
 
 impl TryFrom<String> for Limits {
-    type Error = String;
+    type Error = ValueError;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, ValueError> {
         let mut limits = Vec::<Limit>::new();
         for part in parts(&text) {
-            let limit = parse(part).map_err(|problem| format!("{} {problem}", quote(part)))?;
+            let limit = parse(part).map_err(|problem| value_error!("{} {problem}", quote(part)))?;
             let same = |other: &&Limit| (other.scope, other.period) == (limit.scope, limit.period);
             if let Some(other) = limits.iter().find(same) {
                 let (first, by) = (other, limit.scope.name());
-                return Err(format!(
+                return Err(value_error!(
                     "{} comes beside {first} by {by}; only one can hold",
                     quote(part)
                 ));
@@ -95,15 +96,19 @@ impl TryFrom<String> for Limits {
             limits.push(limit);
         }
         if limits.len() > Self::MOST {
-            return Err(format!("{} limits are too many; at most {}", limits.len(), Self::MOST));
+            return Err(value_error!(
+                "{} limits are too many; at most {}",
+                limits.len(),
+                Self::MOST
+            ));
         }
         Ok(Self(limits))
     }
 }
 
 /// One limit; an error is what is wrong with it, to be read after it.
-fn parse(text: &str) -> Result<Limit, String> {
-    let unreadable = || format!("is no limit, {WANTED}");
+fn parse(text: &str) -> Result<Limit, ValueError> {
+    let unreadable = || value_error!("is no limit, {WANTED}");
     let (rate, scope) = text.rsplit_once(" by ").ok_or_else(unreadable)?;
     let (number, period) = rate.split_once('/').ok_or_else(unreadable)?;
     let scopes = [Scope::Address, Scope::User, Scope::Route];
@@ -117,7 +122,7 @@ fn parse(text: &str) -> Result<Limit, String> {
     let period =
         period.ok_or("must be over whole seconds, at most 31 days, as in 100/1s or 20/1m")?;
     if u64::from(number) > period.as_secs() * FASTEST {
-        return Err(format!("is more than {FASTEST} a second"));
+        return Err(value_error!("is more than {FASTEST} a second"));
     }
     Ok(Limit { number, period, scope })
 }
@@ -126,7 +131,7 @@ fn parse(text: &str) -> Result<Limit, String> {
 mod tests {
     use super::*;
 
-    fn limits(text: &str) -> Result<Limits, String> {
+    fn limits(text: &str) -> Result<Limits, ValueError> {
         Limits::try_from(text.to_owned())
     }
 
@@ -171,7 +176,7 @@ mod tests {
                 "\"2/1s by user\" comes beside 1/1s by user; only one can",
             ),
         ] {
-            let error = limits(text).unwrap_err();
+            let error = limits(text).unwrap_err().to_string();
             assert!(error.contains(problem), "{text}: {error}");
         }
         let many = (1..=7).map(|n| format!("1/{n}s by user")).collect::<Vec<_>>().join(",");

@@ -28,7 +28,7 @@ use serde::Deserialize;
 
 pub use cors::{List, Origins};
 pub use gateway::{Gateway, Route, Tokens, Upstream};
-pub use layers::{Effective, Error, SettingError, Sources, load};
+pub use layers::{Effective, Error, SettingError, Sources, ValueError, load};
 pub use limits::{Limit, Limits, Scope};
 pub use redact::{hide, hide_password};
 pub use resilience::Resilience;

@@ -8,6 +8,8 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::http::uri::Authority;
 use serde::{Deserialize, Deserializer, de};
 
+use super::layers::{ValueError, value_error};
+
 /// What is taken off the path before the upstream is asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Strip {
@@ -54,10 +56,11 @@ impl de::Visitor<'_> for StripVisitor {
 pub struct HostName(pub HeaderValue);
 
 impl FromStr for HostName {
-    type Err = String;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wanted = || format!("{text:?} is no host, such as reviews.example or 10.0.0.1:8080");
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let wanted =
+            || value_error!("{text:?} is no host, such as reviews.example or 10.0.0.1:8080");
         let authority = text.parse::<Authority>().ok().filter(|_| !text.contains(['@', ' ']));
         authority.filter(|authority| !authority.host().is_empty()).ok_or_else(wanted)?;
         HeaderValue::from_str(text).map(Self).map_err(|_| wanted())
@@ -70,19 +73,19 @@ impl FromStr for HostName {
 pub struct ResponseHeaders(pub Vec<(HeaderName, Option<HeaderValue>)>);
 
 impl TryFrom<BTreeMap<String, String>> for ResponseHeaders {
-    type Error = String;
+    type Error = ValueError;
 
-    fn try_from(table: BTreeMap<String, String>) -> Result<Self, String> {
+    fn try_from(table: BTreeMap<String, String>) -> Result<Self, ValueError> {
         let line = |(name, value): (String, String)| {
             // Variables of the environment have no other way to say a dash.
             let said = name.replace('_', "-").parse::<HeaderName>();
-            let said = said.map_err(|_| format!("{name:?} is no name of a header"))?;
+            let said = said.map_err(|_| value_error!("{name:?} is no name of a header"))?;
             if is_reserved(&said) || (is_hidden(&said) && !value.is_empty()) {
-                return Err(format!("{said} is not for a route to say"));
+                return Err(value_error!("{said} is not for a route to say"));
             }
             let known = (!value.is_empty()).then(|| HeaderValue::from_str(value.trim()));
             let known = known.transpose();
-            Ok((said, known.map_err(|_| format!("{name} cannot have the value {value:?}"))?))
+            Ok((said, known.map_err(|_| value_error!("{name} cannot have the value {value:?}"))?))
         };
         table.into_iter().map(line).collect::<Result<_, _>>().map(Self)
     }

@@ -13,6 +13,7 @@ use rustls::pki_types::DnsName;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de};
 
+use super::layers::{ValueError, value_error};
 use super::redact::{hide, is_scheme, quote};
 
 /// Parses `30s`, `1m 30s`, `250ms`.
@@ -168,7 +169,7 @@ fn distance(a: &str, b: &str) -> usize {
 pub(super) fn optional<'de, D, T>(input: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
-    T: FromStr<Err = String>,
+    T: FromStr<Err = ValueError>,
 {
     let text = String::deserialize(input)?;
     if text.is_empty() {
@@ -226,14 +227,14 @@ impl Networks {
 }
 
 impl TryFrom<String> for Networks {
-    type Error = String;
+    type Error = ValueError;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, ValueError> {
         let network = |part: &str| {
             let address = part.parse::<IpAddr>().map(IpNet::from);
             let network = address.or_else(|_| part.parse::<IpNet>());
             network.map(canonical).map_err(|_| {
-                format!("{} is no address or network, such as 10.0.0.0/8", quote(part))
+                value_error!("{} is no address or network, such as 10.0.0.0/8", quote(part))
             })
         };
         parts(&text).map(network).collect::<Result<_, _>>().map(Self)
@@ -262,13 +263,13 @@ impl Methods {
 }
 
 impl TryFrom<String> for Methods {
-    type Error = String;
+    type Error = ValueError;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, ValueError> {
         let method = |part: &str| {
             let known = Method::from_bytes(part.as_bytes()).ok();
             let known = known.filter(|_| part.bytes().all(|byte| byte.is_ascii_uppercase()));
-            known.ok_or_else(|| format!("{} is no method, such as GET or POST", quote(part)))
+            known.ok_or_else(|| value_error!("{} is no method, such as GET or POST", quote(part)))
         };
         parts(&text).map(method).collect::<Result<_, _>>().map(Self)
     }
@@ -287,9 +288,9 @@ impl PeerUrls {
 }
 
 impl TryFrom<String> for PeerUrls {
-    type Error = String;
+    type Error = ValueError;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, ValueError> {
         parts(&text).map(str::parse).collect::<Result<_, _>>().map(Self)
     }
 }
@@ -307,13 +308,16 @@ impl CertificateNames {
 }
 
 impl TryFrom<String> for CertificateNames {
-    type Error = String;
+    type Error = ValueError;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, ValueError> {
         let name = |part: &str| {
             let name = DnsName::try_from(part.to_owned());
             name.map_err(|_| {
-                format!("{} is no name of a host, such as gateway or user.shop.svc", quote(part))
+                value_error!(
+                    "{} is no name of a host, such as gateway or user.shop.svc",
+                    quote(part)
+                )
             })
         };
         let names = parts(&text).map(name).collect::<Result<Vec<_>, _>>()?;
@@ -345,9 +349,9 @@ pub struct PostgresUrl {
 }
 
 impl TryFrom<String> for SqlUrl {
-    type Error = String;
+    type Error = ValueError;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, ValueError> {
         match scheme(&text) {
             Some("sqlite") => sqlite_path(&text).map(Self::Sqlite),
             Some("postgres" | "postgresql") => {
@@ -363,7 +367,7 @@ impl TryFrom<String> for SqlUrl {
 }
 
 /// Takes the option `prepared_statements` from a URL of PostgreSQL, which the driver does not know.
-fn prepared_statements(url: &str) -> Result<(String, bool), String> {
+fn prepared_statements(url: &str) -> Result<(String, bool), ValueError> {
     const NAME: &str = "prepared_statements=";
     let Some((place, options)) = url.split_once('?') else { return Ok((url.to_owned(), true)) };
     let (own, others): (Vec<_>, Vec<_>) =
@@ -371,7 +375,7 @@ fn prepared_statements(url: &str) -> Result<(String, bool), String> {
     let prepared = match own.iter().map(|option| &option[NAME.len()..]).collect::<Vec<_>>()[..] {
         [] | ["true"] => true,
         ["false"] => false,
-        _ => return Err("prepared_statements is true or false, and given once".to_owned()),
+        _ => return Err("prepared_statements is true or false, and given once".into()),
     };
     let others = others.join("&");
     let mark = if others.is_empty() { "" } else { "?" };
@@ -389,9 +393,9 @@ pub enum DocumentUrl {
 }
 
 impl TryFrom<String> for DocumentUrl {
-    type Error = String;
+    type Error = ValueError;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, ValueError> {
         match scheme(&text) {
             Some("sqlite") => sqlite_path(&text).map(Self::Sqlite),
             Some("mongodb" | "mongodb+srv") => {
@@ -409,7 +413,7 @@ impl TryFrom<String> for DocumentUrl {
 
 /// A secondary may not have yet what the primary has acknowledged: what is read there would be cached after the write,
 /// and be served for as long as the cache keeps it.
-fn expect_primary(preference: Option<&ReadPreference>) -> Result<(), String> {
+fn expect_primary(preference: Option<&ReadPreference>) -> Result<(), ValueError> {
     let mode = match preference {
         None | Some(ReadPreference::Primary) => return Ok(()),
         Some(ReadPreference::Secondary { .. }) => "secondary",
@@ -417,7 +421,7 @@ fn expect_primary(preference: Option<&ReadPreference>) -> Result<(), String> {
         Some(ReadPreference::PrimaryPreferred { .. }) => "primaryPreferred",
         Some(_) => "nearest",
     };
-    Err(format!(
+    Err(value_error!(
         "readPreference={mode} may read from a secondary, which can lag behind an acknowledged write, and the cache \
          would keep that; leave it out"
     ))
@@ -434,9 +438,9 @@ pub enum CacheUrl {
 }
 
 impl TryFrom<String> for CacheUrl {
-    type Error = String;
+    type Error = ValueError;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, ValueError> {
         match scheme(&text) {
             Some("memory") if text == "memory://" => Ok(Self::Memory),
             Some("redis" | "rediss") => {
@@ -458,16 +462,16 @@ fn scheme(text: &str) -> Option<&str> {
     text.split_once("://").map(|(scheme, _)| scheme)
 }
 
-fn unknown_scheme(scheme: Option<&str>, wanted: &str) -> String {
+fn unknown_scheme(scheme: Option<&str>, wanted: &str) -> ValueError {
     match scheme.filter(|scheme| is_scheme(scheme)) {
-        Some(scheme) => format!("{scheme}:// is no back end for this store; use {wanted}"),
-        None => format!("not a URL; use {wanted}"),
+        Some(scheme) => value_error!("{scheme}:// is no back end for this store; use {wanted}"),
+        None => value_error!("not a URL; use {wanted}"),
     }
 }
 
 /// What is wrong with the `url` of a `server`. What a driver says of it may quote any part of it; told is no more than
 /// an option that the driver does not know, or the value of one that it does not take.
-fn unreadable(server: &str, wanted: &str, url: &str, told: &str) -> String {
+fn unreadable(server: &str, wanted: &str, url: &str, told: &str) -> ValueError {
     let options = url.rsplit_once('@').map_or(url, |(_, rest)| rest);
     let options = options.split_once('?').map_or("", |(_, options)| options).split('&');
     let mut names = options.filter_map(|option| option.split_once('=')).map(|(name, _)| name);
@@ -480,15 +484,15 @@ fn unreadable(server: &str, wanted: &str, url: &str, told: &str) -> String {
                 .any(|word| word == name)
     };
     match names.find(|name| is_named(name)) {
-        Some(name) => format!("not a URL of {server}: its option {name} does not work"),
-        None => format!(
+        Some(name) => value_error!("not a URL of {server}: its option {name} does not work"),
+        None => value_error!(
             "not a URL of {server}; use {wanted}, where /, ?, #, @, : and % of a password are %2F, %3F, %23, \
              %40, %3A and %25"
         ),
     }
 }
 
-fn sqlite_path(text: &str) -> Result<PathBuf, String> {
+fn sqlite_path(text: &str) -> Result<PathBuf, ValueError> {
     match text.trim_start_matches("sqlite://") {
         "" => Err("sqlite:// needs a path, as in sqlite://data/shop.db".into()),
         ":memory:" => {
@@ -537,19 +541,21 @@ impl PeerUrl {
 }
 
 impl FromStr for PeerUrl {
-    type Err = String;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         let wanted = "use http://host:port or https://host:port";
-        let uri: Uri = text.parse().map_err(|_| format!("not a URL; {wanted}"))?;
+        let uri: Uri = text.parse().map_err(|_| value_error!("not a URL; {wanted}"))?;
         let bare = uri.path_and_query().is_none_or(|rest| rest.as_str() == "/");
         match uri.scheme_str() {
             Some("http" | "https") if bare && uri.host().is_some() => Ok(Self(uri)),
-            Some("http" | "https") => Err(format!("must be a base URL without a path; {wanted}")),
-            Some(scheme) if is_scheme(scheme) => {
-                Err(format!("{scheme}:// is no transport that is known here; {wanted}"))
+            Some("http" | "https") => {
+                Err(value_error!("must be a base URL without a path; {wanted}"))
             }
-            _ => Err(format!("not a URL; {wanted}")),
+            Some(scheme) if is_scheme(scheme) => {
+                Err(value_error!("{scheme}:// is no transport that is known here; {wanted}"))
+            }
+            _ => Err(value_error!("not a URL; {wanted}")),
         }
     }
 }
@@ -606,7 +612,8 @@ mod tests {
         ));
         assert!(document("mongodb://db/shop?readPreference=primary").is_ok());
         for mode in ["secondary", "secondaryPreferred", "primaryPreferred", "nearest"] {
-            let why = document(&format!("mongodb://db/shop?readPreference={mode}")).unwrap_err();
+            let url = format!("mongodb://db/shop?readPreference={mode}");
+            let why = document(&url).unwrap_err().to_string();
             assert!(why.contains(&format!("readPreference={mode} may read from")), "{why}");
         }
         for bad in ["postgres://x", "mongodb://", "mongodb://db:port"] {

@@ -6,7 +6,7 @@ mod product;
 mod user;
 
 pub use health::{Health, PATH as HEALTH_PATH, health};
-pub use money::Money;
+pub use money::{Money, MoneyError};
 pub use product::{Product, ProductClient, Version};
 pub use user::{Account, Dashboard, Jwk, JwkSet, Revocation, User, UserClient, UserRole};
 

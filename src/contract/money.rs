@@ -17,16 +17,30 @@ const MAX: i64 = 100_000_000_000_000;
 )]
 pub struct Money(i64);
 
+/// Why a number is not an amount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MoneyError {
+    /// It is below zero.
+    #[error("must not be negative")]
+    Negative,
+    /// It is above 10^12 of the currency.
+    #[error("must not be larger than 1000000000000")]
+    TooLarge,
+    /// It has fractions of a minor unit.
+    #[error("must have at most two decimals")]
+    TooPrecise,
+}
+
 impl Money {
     /// `minor` units, as in 499900 for 4999.00.
     ///
     /// # Errors
     /// When the amount is negative or larger than 10^12 of the currency.
-    pub fn from_minor(minor: i64) -> Result<Self, &'static str> {
+    pub fn from_minor(minor: i64) -> Result<Self, MoneyError> {
         match minor {
             0..=MAX => Ok(Self(minor)),
-            ..0 => Err("must not be negative"),
-            _ => Err("must not be larger than 1000000000000"),
+            ..0 => Err(MoneyError::Negative),
+            _ => Err(MoneyError::TooLarge),
         }
     }
 
@@ -37,13 +51,13 @@ impl Money {
 
     /// The amount that `number` denotes. A double stands for an amount when it is the double nearest
     /// to it, which is what a JSON parser makes of the amount's decimal text.
-    fn from_number(number: f64) -> Result<Self, &'static str> {
+    fn from_number(number: f64) -> Result<Self, MoneyError> {
         if !(0.0..=MAX as f64 / 100.0).contains(&number) {
             return Self::from_minor(if number < 0.0 { -1 } else { i64::MAX });
         }
         let minor = (number * 100.0).round();
         if minor / 100.0 != number {
-            return Err("must have at most two decimals");
+            return Err(MoneyError::TooPrecise);
         }
         Self::from_minor(minor as i64)
     }

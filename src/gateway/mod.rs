@@ -71,7 +71,7 @@ impl Role for Gateway {
     }
 
     fn validate(settings: &Settings, behind: &[&'static str]) -> Result<(), SettingError> {
-        Ok(Plan::compile(&settings.gateway, behind).map(drop)?)
+        Plan::compile(&settings.gateway, behind).map(drop)
     }
 
     async fn build(parts: &Parts) -> Result<Self, SettingError> {

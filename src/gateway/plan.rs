@@ -11,7 +11,7 @@ use super::cache::Cache;
 use super::path::{is_below, is_plain, not_plain};
 use super::rewrite::Rewrite;
 use crate::auth::{Rule, admin, anyone, public, signed_in};
-use crate::config::{self, PeerUrl, Resilience, Route as Options, Tokens};
+use crate::config::{self, PeerUrl, Resilience, Route as Options, SettingError, Tokens};
 use crate::limits::Policies;
 use crate::middleware::{Bounds, METHODS};
 use crate::peer::State;
@@ -104,27 +104,23 @@ impl Plan {
     ///
     /// # Errors
     /// The setting that does not work, and what is wrong with it.
-    pub(super) fn compile(
-        options: &config::Gateway,
-        roles: &[&str],
-    ) -> Result<Self, (String, String)> {
+    pub(super) fn compile(options: &config::Gateway, roles: &[&str]) -> Result<Self, SettingError> {
         let answers = Cache::new(options.cache_size, options.cache_entry_limit);
         let mut plan = Self { routes: Vec::new(), upstreams: Vec::new(), answers, tls: None };
         for (name, route) in &options.routes {
-            let blame = |(field, problem): (&str, String)| {
-                (format!("gateway.routes.{name}.{field}"), problem)
+            let blame = |SettingError { key, problem }| {
+                SettingError::from((format!("gateway.routes.{name}.{key}"), problem))
             };
             let nowhere = route.upstream.is_empty();
             if nowhere && route.path.is_empty() && route.prefix.is_empty() {
                 // One of another name was meant.
                 let problem = "there is no such route, and none is made without an upstream";
-                return Err(blame(("upstream", problem.into())));
+                return Err(blame(("upstream", problem).into()));
             }
             if nowhere {
                 continue;
             }
-            let upstream = plan.upstream(&route.upstream, options, roles);
-            let upstream = upstream.map_err(|problem| blame(("upstream", problem)))?;
+            let upstream = plan.upstream(&route.upstream, options, roles).map_err(blame)?;
             let mut compiled = Route::compile(name, route, upstream).map_err(blame)?;
             if let Some(known) = options.upstreams.get(&route.upstream) {
                 compiled.inherit(known);
@@ -144,7 +140,7 @@ impl Plan {
         name: &str,
         options: &config::Gateway,
         roles: &[&str],
-    ) -> Result<usize, String> {
+    ) -> Result<usize, SettingError> {
         if let Some(place) = self.upstreams.iter().position(|upstream| upstream.name == name) {
             return Ok(place);
         }
@@ -152,9 +148,10 @@ impl Plan {
         let urls = known.map(|upstream| upstream.urls.as_slice().to_vec()).unwrap_or_default();
         if urls.is_empty() && !roles.contains(&name) {
             let roles = roles.join(", ");
-            return Err(format!(
+            let problem = format!(
                 "{name:?} is no role ({roles}), and gateway.upstreams.{name}.urls names no address"
-            ));
+            );
+            return Err(("upstream", problem).into());
         }
         let resilience = known.map_or(&options.resilience, |known| &known.resilience);
         self.upstreams.push(Upstream::new(name, urls, resilience.clone()));
@@ -197,19 +194,15 @@ impl Plan {
 }
 
 impl Route {
-    fn compile(
-        name: &str,
-        options: &Options,
-        upstream: usize,
-    ) -> Result<Self, (&'static str, String)> {
+    fn compile(name: &str, options: &Options, upstream: usize) -> Result<Self, SettingError> {
         let (field, path, exact) = match (options.prefix.as_str(), options.path.as_str()) {
             (prefix, "") => ("prefix", prefix, false),
             ("", path) => ("path", path, true),
-            _ => return Err(("path", "there is a prefix as well; leave one of them empty".into())),
+            _ => return Err(("path", "there is a prefix as well; leave one of them empty").into()),
         };
         // In the spelling that requests have when they are held against it.
         if !is_plain(path) || path.contains(['?', '#']) {
-            return Err((field, not_plain(path)));
+            return Err((field, not_plain(path)).into());
         }
         let mut methods = options.methods.as_slice().to_vec();
         if methods.contains(&Method::GET) && !methods.contains(&Method::HEAD) {
@@ -395,8 +388,8 @@ mod tests {
             ("upstream", "reviews", "gateway.routes.auth.upstream: \"reviews\" is no role (user)"),
         ] {
             let options = options(&[("auth", field, value), ("products", "upstream", "")]);
-            let (key, found) = Plan::compile(&options, &["user"]).unwrap_err();
-            assert!(format!("{key}: {found}").starts_with(problem), "{key}: {found}");
+            let error = Plan::compile(&options, &["user"]).unwrap_err().to_string();
+            assert!(error.starts_with(problem), "{error}");
         }
     }
 }

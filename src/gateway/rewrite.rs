@@ -1,7 +1,7 @@
 //! The path that an upstream is asked for, where that is another than the client's.
 
 use super::path::{is_below, is_of_path, is_plain, not_plain};
-use crate::config::Strip;
+use crate::config::{SettingError, Strip};
 
 /// One beginning of a path in place of another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,11 +19,7 @@ impl Rewrite {
     ///
     /// # Errors
     /// The setting that does not work, and what is wrong with it.
-    pub(super) fn new(
-        path: &str,
-        strip: &Strip,
-        to: &str,
-    ) -> Result<Option<Self>, (&'static str, String)> {
+    pub(super) fn new(path: &str, strip: &Strip, to: &str) -> Result<Option<Self>, SettingError> {
         let path = path.trim_end_matches('/');
         let from = match strip {
             Strip::Nothing if to.is_empty() => return Ok(None),
@@ -33,7 +29,7 @@ impl Rewrite {
                 if !is_below(path, prefix) {
                     let problem =
                         format!("{path:?}, which the route takes, does not begin with it");
-                    return Err(("strip_prefix", problem));
+                    return Err(("strip_prefix", problem).into());
                 }
                 prefix
             }
@@ -71,9 +67,9 @@ impl Rewrite {
 }
 
 /// `text` as a path in its plain spelling, without a slash at its end.
-fn plain<'a>(field: &'static str, text: &'a str) -> Result<&'a str, (&'static str, String)> {
+fn plain<'a>(field: &'static str, text: &'a str) -> Result<&'a str, SettingError> {
     if !is_plain(text) || !text.bytes().all(is_of_path) {
-        return Err((field, not_plain(text)));
+        return Err((field, not_plain(text)).into());
     }
     Ok(text.trim_end_matches('/'))
 }
@@ -126,8 +122,8 @@ mod tests {
             (Strip::Nothing, "/x?y", "rewrite"),
             (Strip::Nothing, "/x y", "rewrite"),
         ] {
-            let (found, _) = Rewrite::new("/api/reviews", &strip, to).unwrap_err();
-            assert_eq!(found, field, "{strip:?} {to}");
+            let error = Rewrite::new("/api/reviews", &strip, to).unwrap_err();
+            assert_eq!(error.key, field, "{strip:?} {to}");
         }
     }
 }

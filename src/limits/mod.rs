@@ -159,7 +159,7 @@ impl Limiter {
         let (server, (name, _)) = (self.server.clone()?, self.counts.server.as_ref()?);
         Some(Check::optional(name, move || {
             let server = server.clone();
-            async move { server.ping().await }
+            async move { Ok(server.ping().await?) }
         }))
     }
 

@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use deadpool_redis::redis::Script;
+use deadpool_redis::redis::{RedisError, Script};
 
 use super::Options;
 use super::gcra::Quota;
@@ -55,7 +55,7 @@ impl RedisCounts {
     ///
     /// # Errors
     /// Why it is not.
-    pub(super) async fn ping(&self) -> Result<(), String> {
-        self.client.trial().await.map_err(|error| error.to_string())
+    pub(super) async fn ping(&self) -> Result<(), RedisError> {
+        self.client.trial().await
     }
 }

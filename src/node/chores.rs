@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::{Failure, Role};
-use crate::config::{self, Effective, Settings, SqlUrl, hide};
+use crate::config::{self, Effective, Settings, SqlUrl, ValueError, hide};
 use crate::contract::UserRole;
 pub use crate::storage::copy::Existing;
 use crate::storage::copy::{Copied, Progress};
@@ -60,9 +60,8 @@ pub async fn copy(
             let rest = settings.product.clone();
             Ok::<_, Failure>(config::Product { database_url, statement_timeout, ..rest })
         };
-        let copied = product::copy(&at("--from", from)?, &at("--to", to)?, existing, progress)
-            .await
-            .map_err(Failure::Other)?;
+        let copied =
+            product::copy(&at("--from", from)?, &at("--to", to)?, existing, progress).await?;
         return Ok(("products", copied));
     }
     let at = |side: &str, url: &str| {
@@ -71,9 +70,7 @@ pub async fn copy(
         let rest = settings.user.clone();
         Ok::<_, Failure>(config::User { database_url, statement_timeout, ..rest })
     };
-    let copied = user::copy(&at("--from", from)?, &at("--to", to)?, existing, progress)
-        .await
-        .map_err(Failure::Other)?;
+    let copied = user::copy(&at("--from", from)?, &at("--to", to)?, existing, progress).await?;
     Ok(("accounts", copied))
 }
 
@@ -87,7 +84,7 @@ pub async fn create_user(
     role: UserRole,
     tell: impl FnOnce() -> io::Result<()>,
 ) -> Result<String, Failure> {
-    user::create(&settings.user, account, role, tell).await.map_err(Failure::Other)
+    Ok(user::create(&settings.user, account, role, tell).await?)
 }
 
 /// Gives an account another password, which is told by `tell` before it holds. See [`user::set_password`].
@@ -100,7 +97,7 @@ pub async fn set_password(
     password: String,
     tell: impl FnOnce() -> io::Result<()>,
 ) -> Result<(), Failure> {
-    user::set_password(&settings.user, email, password, tell).await.map_err(Failure::Other)
+    Ok(user::set_password(&settings.user, email, password, tell).await?)
 }
 
 /// Makes an account an admin's; gives whether it was none before. See [`user::promote`].
@@ -108,7 +105,7 @@ pub async fn set_password(
 /// # Errors
 /// When there is no such account, or the store cannot be used.
 pub async fn promote_user(settings: &Settings, email: &str) -> Result<bool, Failure> {
-    user::promote(&settings.user, email).await.map_err(Failure::Other)
+    Ok(user::promote(&settings.user, email).await?)
 }
 
 /// Lets in again whoever has an account; gives whether it was disabled before. See [`user::enable`].
@@ -116,7 +113,7 @@ pub async fn promote_user(settings: &Settings, email: &str) -> Result<bool, Fail
 /// # Errors
 /// When there is no such account, or the store cannot be used.
 pub async fn enable_user(settings: &Settings, email: &str) -> Result<bool, Failure> {
-    user::enable(&settings.user, email).await.map_err(Failure::Other)
+    Ok(user::enable(&settings.user, email).await?)
 }
 
 /// Adds a key that signs access tokens, whose name `tell` is told before it is there. See [`user::rotate_keys`].
@@ -130,7 +127,7 @@ pub fn rotate_keys(
     tell: impl FnOnce(&str) -> io::Result<()>,
 ) -> Result<(), config::Error> {
     let rotated = user::rotate_keys(&settings.user, settings.auth.access_ttl, delay, tell);
-    rotated.map(drop).map_err(|(key, problem)| effective.blame(key, problem))
+    rotated.map(drop).map_err(|error| effective.explain(error))
 }
 
 /// How long a batch of a copy may take: nobody waits for an answer.
@@ -148,7 +145,7 @@ fn copies_products(from: &str, to: &str) -> Result<bool, Failure> {
         return Ok(products);
     }
     let SqlUrl::Sqlite(path) = parse::<SqlUrl>("--from", from)? else { return Ok(false) };
-    let tables = sqlite::tables(&path).map_err(Failure::Other)?;
+    let tables = sqlite::tables(&path)?;
     let has = |name: &str| tables.iter().any(|table| table == name);
     match (has("users") && !products, has("products") && !accounts) {
         (false, true) => Ok(true),
@@ -162,7 +159,7 @@ fn copies_products(from: &str, to: &str) -> Result<bool, Failure> {
 }
 
 /// The `url` of a side of a copy.
-fn parse<U: TryFrom<String, Error = String>>(side: &str, url: &str) -> Result<U, Failure> {
+fn parse<U: TryFrom<String, Error = ValueError>>(side: &str, url: &str) -> Result<U, Failure> {
     let parsed = url.to_owned().try_into();
-    parsed.map_err(|problem: String| Failure::Other(format!("{side}: {problem}")))
+    parsed.map_err(|problem| Failure::Other(format!("{side}: {problem}")))
 }

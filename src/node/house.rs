@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use actix_web::App;
 use actix_web::dev::Server;
+use futures_util::TryFutureExt as _;
 use log::Level;
 use rustls::ClientConfig;
 
@@ -282,5 +283,5 @@ fn reachable(
 ) -> Check {
     let way = http::Way::new(&url, tls);
     let patience = options.connect_timeout;
-    Check::optional(name, move || way.clone().probe(patience))
+    Check::optional(name, move || way.clone().probe(patience).err_into())
 }

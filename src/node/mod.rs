@@ -23,6 +23,8 @@ use tokio::time::{sleep, timeout};
 use crate::auth::Mode;
 use crate::config::{self, Effective, Settings, Sources};
 use crate::server::{self, Listener, Readiness};
+use crate::storage::SetupError;
+use crate::user;
 use examine::{check_listeners, examine};
 use house::House;
 pub use roles::Role;
@@ -50,6 +52,12 @@ pub enum Failure {
     /// The system refused something.
     #[error(transparent)]
     System(#[from] io::Error),
+    /// A command on accounts failed.
+    #[error(transparent)]
+    Accounts(#[from] user::CommandError),
+    /// A store cannot be used.
+    #[error(transparent)]
+    Store(#[from] SetupError),
     /// Anything else.
     #[error("{0}")]
     Other(String),

@@ -18,8 +18,8 @@ use crate::config::{self, PeerUrl, SettingError, Settings};
 use crate::middleware::{self, Path, RoleService, path};
 use crate::readiness::Check;
 use crate::role::{Parts, Role, Surroundings};
-use crate::storage::Preparing;
 use crate::storage::copy::{self, Copied, Existing, Progress};
+use crate::storage::{Preparing, SetupError};
 use cache::Cache;
 use store::{Database, Store};
 
@@ -82,7 +82,7 @@ impl Role for Catalogue {
 
     async fn migrate(settings: &Settings) -> Result<Vec<String>, SettingError> {
         let migrated = async { Database::find(&settings.product).await?.prepare().await };
-        Ok(migrated.await.map_err(|problem: String| (DATABASE_URL, problem))?)
+        Ok(migrated.await.map_err(|problem: SetupError| (DATABASE_URL, problem))?)
     }
 
     fn app(self, surroundings: Surroundings) -> App<impl RoleService + use<>> {
@@ -105,7 +105,7 @@ impl Role for Catalogue {
         };
         let ask_cache = move || {
             let cache = cache.clone();
-            async move { cache.ping().await }
+            async move { Ok(cache.ping().await?) }
         };
         let store = Check::required("product.database", ask_store);
         vec![store, Check::optional("product.cache", ask_cache)]
@@ -140,13 +140,11 @@ pub async fn copy(
     to: &config::Product,
     existing: Existing,
     progress: impl Progress,
-) -> Result<Copied, String> {
+) -> Result<Copied, SetupError> {
     let (from, to) = (Database::find(from).await?, Database::find(to).await?);
     from.expect_migrated()?;
     to.prepare().await?;
-    copy::copy(&from.open_as_it_is()?, &to.open()?, existing, progress)
-        .await
-        .map_err(|error| error.to_string())
+    Ok(copy::copy(&from.open_as_it_is()?, &to.open()?, existing, progress).await?)
 }
 
 /// Every route of the role, and who may ask it.

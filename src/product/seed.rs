@@ -6,6 +6,7 @@ use chrono::DateTime;
 use super::store::Database;
 use crate::config;
 use crate::contract::{Money, Product, Version};
+use crate::storage::SetupError;
 
 /// Products that are added in one transaction.
 const BATCH: u32 = 1000;
@@ -67,7 +68,7 @@ pub async fn seed(
     options: &config::Product,
     count: u32,
     progress: impl Fn(u32),
-) -> Result<usize, String> {
+) -> Result<usize, SetupError> {
     let place = Database::find(options).await?;
     place.prepare().await?;
     let store = place.open()?;
@@ -75,7 +76,7 @@ pub async fn seed(
     for first in (0..count).step_by(BATCH as usize) {
         let last = count.min(first + BATCH);
         let batch = (first..last).map(product).collect::<Vec<_>>();
-        added += store.insert_missing(batch).await.map_err(|error| error.to_string())?;
+        added += store.insert_missing(batch).await?;
         progress(last);
     }
     Ok(added)

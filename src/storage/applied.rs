@@ -7,6 +7,8 @@ use diesel::migration::MigrationSource;
 use diesel::sql_types::Text;
 use diesel_migrations::EmbeddedMigrations;
 
+use super::SetupError;
+
 /// Their versions, by the table in which diesel keeps them.
 pub(super) fn applied_migrations() -> SqlLiteral<Text> {
     sql("SELECT version FROM __diesel_schema_migrations")
@@ -15,12 +17,13 @@ pub(super) fn applied_migrations() -> SqlLiteral<Text> {
 /// Asserts that all of `migrations` are among those `applied`.
 ///
 /// # Errors
-/// Those that are not, in words.
+/// [`SetupError::NotMigrated`] for `store`.
 pub(super) fn expect_all<DB: Backend>(
+    store: String,
     migrations: &EmbeddedMigrations,
     applied: &[String],
-) -> Result<(), String> {
-    let all = MigrationSource::<DB>::migrations(migrations).map_err(|error| error.to_string())?;
+) -> Result<(), SetupError> {
+    let all = MigrationSource::<DB>::migrations(migrations).map_err(SetupError::of_server)?;
     let missing = all.iter().filter(|migration| {
         let version = migration.name().version().to_string();
         !applied.contains(&version)
@@ -29,5 +32,5 @@ pub(super) fn expect_all<DB: Backend>(
     if missing.is_empty() {
         return Ok(());
     }
-    Err(format!("{} (app migrate applies them)", missing.join(", ")))
+    Err(SetupError::NotMigrated { store, missing: missing.join(", ") })
 }

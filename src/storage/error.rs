@@ -1,11 +1,13 @@
 //! Why a store gave no answer, and what SQLite and PostgreSQL say in such a case.
 
+use std::path::{Path, PathBuf};
+
 use bb8::RunError;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use diesel_async::pooled_connection::PoolError;
 
 use super::StoreState;
-use crate::error::{Error, Kind};
+use crate::error::{Cause, Error, Kind};
 
 /// What is said of a pool whose connections are all in use.
 pub(super) const NONE_FREE: &str = "none was free in time";
@@ -51,6 +53,46 @@ impl StoreError {
             Self::ReadOnly(why) if !writes => Self::Connection(why),
             error => error,
         }
+    }
+}
+
+/// Why a store cannot be opened or brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// What was tried on the store's file, its path, and why that failed.
+    #[error("cannot {0} {path}: {2}", path = .1.display())]
+    File(&'static str, PathBuf, Cause),
+    /// The store lacks migrations.
+    #[error("{store} needs migrations first: {missing} (app migrate applies them)")]
+    NotMigrated {
+        /// The file, or the database.
+        store: String,
+        /// The names of the migrations.
+        missing: String,
+    },
+    /// The server cannot be used, in its driver's words.
+    #[error("{0}")]
+    Server(String),
+    /// A statement failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl SetupError {
+    /// The error of `verb` on the file at `path`.
+    pub(super) fn of_file<E: Into<Cause>>(verb: &'static str, path: &Path) -> impl Fn(E) -> Self {
+        move |error| Self::File(verb, path.to_owned(), error.into())
+    }
+
+    /// A server's error.
+    pub fn of_server(error: impl std::fmt::Display) -> Self {
+        Self::Server(error.to_string())
+    }
+}
+
+impl From<QueryError> for SetupError {
+    fn from(error: QueryError) -> Self {
+        Self::of_server(error)
     }
 }
 

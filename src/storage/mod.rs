@@ -19,7 +19,7 @@ use std::time::Duration;
 use applied::{applied_migrations, expect_all};
 use call::CallDeadline;
 pub use call::{in_time, late, to_the_end, within};
-pub use error::StoreError;
+pub use error::{SetupError, StoreError};
 pub use permits::{Access, Permit, Permits};
 pub use pool::{Lease, Poolable};
 pub use state::{Preparing, StoreState};

@@ -22,7 +22,7 @@ use tokio_postgres::tls::TlsStream;
 use tokio_postgres::{Client, Config, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{Access, Limits, StoreError, call, pool};
+use super::{Access, Limits, SetupError, StoreError, call, pool};
 use crate::config::PostgresUrl;
 
 /// A connection.
@@ -229,18 +229,17 @@ pub async fn expect_migrated(
     url: &PostgresUrl,
     limits: &Limits,
     migrations: &EmbeddedMigrations,
-) -> Result<(), String> {
+) -> Result<(), SetupError> {
     let connecting = connect(url.clone(), limits.clone());
-    let mut connection = connecting.await.map_err(|error| error.to_string())?;
-    let unread = |error| format!("cannot read the database: {error}");
+    let mut connection = connecting.await.map_err(SetupError::of_server)?;
+    let unread = |error| SetupError::Server(format!("cannot read the database: {error}"));
     if !url.prepared_statements {
         let begin = begin(limits.statement);
         let begun = AnsiTransactionManager::begin_transaction_sql(&mut connection, &begin);
         begun.await.map_err(unread)?;
     }
     let applied = super::applied_migrations().load(&mut connection).await.map_err(unread)?;
-    super::expect_all::<diesel::pg::Pg>(migrations, &applied)
-        .map_err(|missing| format!("the database needs migrations first: {missing}"))
+    super::expect_all::<diesel::pg::Pg>("the database".to_owned(), migrations, &applied)
 }
 
 /// Brings the tables of the database at `url` up to date, under a lock, so that any number of processes
@@ -252,33 +251,23 @@ pub async fn migrate(
     url: &PostgresUrl,
     limits: &Limits,
     migrations: EmbeddedMigrations,
-) -> Result<Vec<String>, String> {
+) -> Result<Vec<String>, SetupError> {
     let connecting = connect(url.clone(), limits.clone());
-    let connection = connecting.await.map_err(|error| error.to_string())?;
+    let connection = connecting.await.map_err(SetupError::of_server)?;
     let mut connection = AsyncConnectionWrapper::<Connection>::from(connection);
     let migrating = actix_rt::task::spawn_blocking(move || {
         diesel::Connection::transaction(&mut connection, |connection| {
             migrate_within(connection, migrations)
         })
     });
-    let migrated = migrating.await.map_err(|error| error.to_string())?;
-    migrated.map_err(|MigrationError(problem)| problem)
-}
-
-/// Why the tables are not up to date.
-struct MigrationError(String);
-
-impl From<diesel::result::Error> for MigrationError {
-    fn from(error: diesel::result::Error) -> Self {
-        Self(error.to_string())
-    }
+    migrating.await.map_err(SetupError::of_server)?
 }
 
 /// Migrates within a transaction, with which the lock goes however this ends.
 fn migrate_within(
     connection: &mut AsyncConnectionWrapper<Connection>,
     migrations: EmbeddedMigrations,
-) -> Result<Vec<String>, MigrationError> {
+) -> Result<Vec<String>, SetupError> {
     // A migration may take longer than any statement of a request.
     let own = format!(
         "DEALLOCATE ALL; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{MIGRATION_PATIENCE}'"
@@ -287,10 +276,10 @@ fn migrate_within(
     let lock = format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})");
     SimpleConnection::batch_execute(connection, &lock).map_err(|error| {
         let why = "another process has been bringing the tables up to date for";
-        MigrationError(format!("{why} {MIGRATION_PATIENCE}: {error}"))
+        SetupError::Server(format!("{why} {MIGRATION_PATIENCE}: {error}"))
     })?;
     SimpleConnection::batch_execute(connection, "SET LOCAL lock_timeout = 0")?;
     let applied = connection.run_pending_migrations(migrations);
-    let applied = applied.map_err(|error| MigrationError(error.to_string()))?;
+    let applied = applied.map_err(SetupError::of_server)?;
     Ok(applied.iter().map(ToString::to_string).collect())
 }

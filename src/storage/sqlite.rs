@@ -18,7 +18,7 @@ use futures_util::FutureExt as _;
 
 use super::reader::Reads;
 use super::writer::{WriteConnection, Writer};
-use super::{Access, Lease, Limits, StoreError, call, pool};
+use super::{Access, Lease, Limits, SetupError, StoreError, call, pool};
 
 /// A connection that reads. Its statements run on the blocking pool.
 pub type Connection = SyncConnectionWrapper<SqliteConnection>;
@@ -167,47 +167,45 @@ pub(super) async fn open<S: SpawnBlocking + Send>(
 ///
 /// # Errors
 /// When the file cannot be created or opened, or a migration fails.
-pub fn migrate(path: &Path, migrations: EmbeddedMigrations) -> Result<Vec<String>, String> {
+pub fn migrate(path: &Path, migrations: EmbeddedMigrations) -> Result<Vec<String>, SetupError> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)
-            .map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
+        std::fs::create_dir_all(folder).map_err(SetupError::of_file("create", folder))?;
     }
-    let cannot_open =
-        |error: &dyn std::fmt::Display| format!("cannot open {}: {error}", path.display());
     // Nobody else's to read; what SQLite puts beside it is as the file is.
     let mut file = OpenOptions::new();
     let file = file.write(true).create(true).truncate(false).mode(0o600).open(path);
-    drop(file.map_err(|error| cannot_open(&error))?);
+    drop(file.map_err(SetupError::of_file("open", path))?);
     let mut connection = SqliteConnection::establish(&path.display().to_string())
-        .map_err(|error| cannot_open(&error))?;
+        .map_err(SetupError::of_file("open", path))?;
     let pragmas = pragmas(MIGRATION_PATIENCE);
-    connection.batch_execute(&pragmas).map_err(|error| cannot_open(&error))?;
+    connection.batch_execute(&pragmas).map_err(SetupError::of_file("open", path))?;
     while_locked(SWITCH_PATIENCE, SWITCH_PAUSE, || connection.batch_execute(WRITE_AHEAD_LOG))
-        .map_err(|error| cannot_open(&error))?;
+        .map_err(SetupError::of_file("open", path))?;
     let applied = connection.exclusive_transaction(|connection| {
         let applied = connection.run_pending_migrations(migrations).map_err(Failure::Migration)?;
         Ok::<_, Failure>(applied.iter().map(ToString::to_string).collect())
     });
-    applied.map_err(|error| format!("cannot migrate {}: {error}", path.display()))
+    applied.map_err(SetupError::of_file("migrate", path))
 }
 
 /// Looks whether the file at `path` could be opened, or made where it is missing, and leaves it as it is. Blocks.
 ///
 /// # Errors
 /// Why it could not be.
-pub fn check(path: &Path) -> Result<(), String> {
-    let cannot_open = |error: std::io::Error| format!("cannot open {}: {error}", path.display());
+pub fn check(path: &Path) -> Result<(), SetupError> {
     match OpenOptions::new().read(true).write(true).open(path) {
         Ok(file) => {
             let mut begin = Vec::new();
-            file.take(MAGIC.len() as u64).read_to_end(&mut begin).map_err(cannot_open)?;
+            file.take(MAGIC.len() as u64)
+                .read_to_end(&mut begin)
+                .map_err(SetupError::of_file("open", path))?;
             match begin.is_empty() || begin == MAGIC {
                 true => Ok(()),
-                false => Err(format!("cannot open {}: file is not a database", path.display())),
+                false => Err(SetupError::of_file("open", path)("file is not a database")),
             }
         }
         Err(error) if error.kind() == ErrorKind::NotFound => check_folder(path),
-        Err(error) => Err(cannot_open(error)),
+        Err(error) => Err(SetupError::of_file("open", path)(error)),
     }
 }
 
@@ -218,40 +216,38 @@ const MAGIC: &[u8] = b"SQLite format 3\0";
 ///
 /// # Errors
 /// Why it could not be.
-pub fn check_folder(path: &Path) -> Result<(), String> {
+pub fn check_folder(path: &Path) -> Result<(), SetupError> {
     let there = path.ancestors().skip(1).find(|folder| folder.symlink_metadata().is_ok());
     let there = there.unwrap_or(Path::new("."));
     // It has no name at any time.
     let made = tempfile::tempfile_in(there).map(drop);
-    made.map_err(|error| format!("cannot create {}: {error}", path.display()))
+    made.map_err(SetupError::of_file("create", path))
 }
 
 /// The names of the tables in the file at `path`, which must be there. Blocks.
 ///
 /// # Errors
 /// When it is not, or cannot be read.
-pub fn tables(path: &Path) -> Result<Vec<String>, String> {
+pub fn tables(path: &Path) -> Result<Vec<String>, SetupError> {
     names(path, diesel::dsl::sql("SELECT name FROM sqlite_master WHERE type = 'table'"))
 }
 
 /// What `query` finds in the file at `path`, which is not made where it is missing.
-fn names(path: &Path, query: SqlLiteral<Text>) -> Result<Vec<String>, String> {
-    let cannot_read =
-        |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", path.display());
-    std::fs::metadata(path).map_err(|error| cannot_read(&error))?;
+fn names(path: &Path, query: SqlLiteral<Text>) -> Result<Vec<String>, SetupError> {
+    std::fs::metadata(path).map_err(SetupError::of_file("read", path))?;
     let mut connection = SqliteConnection::establish(&path.display().to_string())
-        .map_err(|error| cannot_read(&error))?;
-    diesel::RunQueryDsl::load(query, &mut connection).map_err(|error| cannot_read(&error))
+        .map_err(SetupError::of_file("read", path))?;
+    diesel::RunQueryDsl::load(query, &mut connection).map_err(SetupError::of_file("read", path))
 }
 
 /// Asserts that all of `migrations` were applied to the file at `path`. Blocks, and changes nothing.
 ///
 /// # Errors
 /// Those that were not, or why that can not be told.
-pub fn expect_migrated(path: &Path, migrations: &EmbeddedMigrations) -> Result<(), String> {
+pub fn expect_migrated(path: &Path, migrations: &EmbeddedMigrations) -> Result<(), SetupError> {
     let applied = names(path, super::applied_migrations())?;
-    super::expect_all::<diesel::sqlite::Sqlite>(migrations, &applied)
-        .map_err(|missing| format!("{} needs migrations first: {missing}", path.display()))
+    let store = path.display().to_string();
+    super::expect_all::<diesel::sqlite::Sqlite>(store, migrations, &applied)
 }
 
 /// Does `attempt`, and again after each `pause` while another process has locked the file, for at most `patience`.

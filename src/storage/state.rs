@@ -10,8 +10,9 @@ use actix_rt::task::JoinHandle;
 use tokio::sync::watch;
 use tokio::time::{timeout, timeout_at};
 
-use super::StoreError;
 use super::writer::Writer;
+use super::{SetupError, StoreError};
+use crate::error::Cause;
 
 /// How long a store may take to answer when it is asked how it is: less than the one who asks waits.
 const ANSWER: Duration = Duration::from_millis(800);
@@ -181,10 +182,12 @@ impl StoreState {
         &self,
         ping: impl Future<Output = Result<(), StoreError>>,
         try_write: impl Future<Output = Result<bool, StoreError>>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Cause> {
         let answer = match timeout(ANSWER, ping).await {
-            Err(_) => Err(self.connect_error().unwrap_or_else(|| "it does not answer".into())),
-            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => {
+                Err(self.connect_error().unwrap_or_else(|| "it does not answer".into()).into())
+            }
+            Ok(Err(error)) => Err(error.into()),
             Ok(Ok(())) if self.observations().refusal.is_none() => Ok(()),
             Ok(Ok(())) => self.still_refuses(try_write.await),
         };
@@ -195,7 +198,7 @@ impl StoreState {
     }
 
     /// Whether writes still fail, for all that is known and `tried`.
-    fn still_refuses(&self, tried: Result<bool, StoreError>) -> Result<(), String> {
+    fn still_refuses(&self, tried: Result<bool, StoreError>) -> Result<(), Cause> {
         let mut observations = self.observations();
         let Some(refusal) = observations.refusal.as_mut() else { return Ok(()) };
         // Each is reported once, so that it stands in the log.
@@ -206,7 +209,7 @@ impl StoreState {
             Err(_) => false,
         };
         if !(reported && over) {
-            return Err(refusal.why.clone());
+            return Err(refusal.why.clone().into());
         }
         observations.refusal = None;
         // Connections may have learnt that it takes no writes.
@@ -251,23 +254,24 @@ const LOOK: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, Default)]
 pub struct Preparing(Rc<RefCell<Option<Work>>>);
 
-type Work = JoinHandle<Result<(), String>>;
+type Work = JoinHandle<Result<(), SetupError>>;
 
 impl Preparing {
     /// Starts `prepare`, unless it is at work, and gives its outcome when there is one soon.
     ///
     /// # Errors
     /// Why it failed, or that it is not done yet.
-    pub async fn look<F>(&self, prepare: impl FnOnce() -> F) -> Result<(), String>
+    pub async fn look<F>(&self, prepare: impl FnOnce() -> F) -> Result<(), SetupError>
     where
-        F: Future<Output = Result<(), String>> + 'static,
+        F: Future<Output = Result<(), SetupError>> + 'static,
     {
         let mut task = self.0.take().unwrap_or_else(|| actix_rt::spawn(prepare()));
         match timeout(LOOK, &mut task).await {
-            Ok(done) => done.map_err(|error| error.to_string())?,
+            Ok(done) => done.map_err(SetupError::of_server)?,
             Err(_) => {
                 self.0.replace(Some(task));
-                Err("its tables are being brought up to date, or it does not answer".into())
+                let why = "its tables are being brought up to date, or it does not answer";
+                Err(SetupError::Server(why.into()))
             }
         }
     }

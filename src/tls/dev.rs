@@ -1,7 +1,8 @@
 //! An authority and certificates of it for development, where there is nobody else who makes any.
 
+use std::fmt;
 use std::fs::{self, Permissions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -37,50 +38,68 @@ pub struct DevFiles {
     pub folders: Vec<PathBuf>,
 }
 
+/// Why the files cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum DevError {
+    /// Certificates cannot be for this host.
+    #[error(
+        "{0:?} is no name or address of a host, such as shop.example, *.shop.example or 192.0.2.1"
+    )]
+    Host(String),
+    /// What was tried on a file, and why that failed.
+    #[error("cannot {0} {path}: {2}", path = .1.display())]
+    File(&'static str, PathBuf, io::Error),
+    /// The authority that is there already does not work.
+    #[error("cannot use the authority that is there, {path}: {1}", path = .0.display())]
+    Authority(PathBuf, String),
+    /// The library failed.
+    #[error(transparent)]
+    Library(#[from] rcgen::Error),
+}
+
+impl DevError {
+    fn of_file(verb: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
+        move |error| Self::File(verb, path.to_owned(), error)
+    }
+}
+
 /// Writes into `folder` a certificate for each role, and the authority that signs them unless it is there already;
 /// the gateway's is for `hosts` besides, names or addresses.
 ///
 /// # Errors
 /// When one of `hosts` is no name of any; when the authority that is there is not one that was made so, or a file cannot
 /// be written.
-pub fn write(folder: &Path, hosts: &[String]) -> Result<DevFiles, String> {
+pub fn write(folder: &Path, hosts: &[String]) -> Result<DevFiles, DevError> {
     if let Some(host) = hosts.iter().find(|host| !is_host(host)) {
         let shown = if host.contains('@') { "--host" } else { host };
-        return Err(format!(
-            "{shown:?} is no name or address of a host, such as shop.example, *.shop.example or 192.0.2.1"
-        ));
+        return Err(DevError::Host(shown.to_owned()));
     }
     let (path, key_path) = (folder.join("ca.crt"), folder.join("ca.key"));
     create(folder)?;
     let is_new = !path.exists() && !key_path.exists();
     if is_new {
-        let key = generate()?;
+        let key = KeyPair::generate()?;
         let authority = authority().and_then(|params| params.self_signed(&key));
-        let authority = authority.map_err(words)?.pem();
+        let authority = authority?.pem();
         save(&key_path, &key.serialize_pem(), PRIVATE)?;
         // One without the other would be in the way of the next try.
         save(&path, &authority, PUBLIC).inspect_err(|_| drop(fs::remove_file(&key_path)))?;
     }
-    let read = |path: &Path| {
-        let text = fs::read_to_string(path);
-        text.map_err(|error| format!("cannot read {}: {error}", path.display()))
-    };
-    let unusable = |error: &dyn std::fmt::Display| {
-        format!("cannot use the authority that is there, {}: {error}", path.display())
-    };
+    let read = |path: &Path| fs::read_to_string(path).map_err(DevError::of_file("read", path));
+    let unusable = |why: &dyn fmt::Display| DevError::Authority(path.clone(), why.to_string());
     let (text, key) = (read(&path)?, read(&key_path)?);
     let key = KeyPair::from_pem(&key).map_err(|error| unusable(&error))?;
     let judge = CertificateAuthority::read(&path).map_err(|error| unusable(&error))?;
     // Only the key is taken from there: the rest is as it was when it was made.
-    let issuer = Issuer::new(authority().map_err(words)?, key);
+    let issuer = Issuer::new(authority()?, key);
     let mut folders = Vec::new();
     for (role, names) in ROLES {
         let more = hosts.iter().map(String::as_str).filter(|_| role == "gateway");
         let names = names.iter().copied().chain(LOCAL).chain(more);
-        let key = generate()?;
+        let key = KeyPair::generate()?;
         let certificate =
             certificate(role, names).and_then(|params| params.signed_by(&key, &issuer));
-        let certificate = certificate.map_err(words)?;
+        let certificate = certificate?;
         let folder = folder.join(role);
         create(&folder)?;
         let (shown, private) = (folder.join("tls.crt"), folder.join("tls.key"));
@@ -131,25 +150,16 @@ fn lasting(days: u64, name: &str, names: Vec<String>) -> Result<CertificateParam
     Ok(params)
 }
 
-fn generate() -> Result<KeyPair, String> {
-    KeyPair::generate().map_err(words)
-}
-
-fn words(error: rcgen::Error) -> String {
-    error.to_string()
-}
-
 /// The modes of files.
 const PRIVATE: u32 = 0o600;
 const PUBLIC: u32 = 0o644;
 
-fn create(folder: &Path) -> Result<(), String> {
-    let failed = |error| format!("cannot make {}: {error}", folder.display());
-    fs::create_dir_all(folder).map_err(failed)
+fn create(folder: &Path) -> Result<(), DevError> {
+    fs::create_dir_all(folder).map_err(DevError::of_file("make", folder))
 }
 
 /// Never half a file: a process that runs may read it meanwhile.
-fn save(path: &Path, text: &str, mode: u32) -> Result<(), String> {
+fn save(path: &Path, text: &str, mode: u32) -> Result<(), DevError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let saving = || {
         let mut file = NamedTempFile::new_in(folder)?;
@@ -157,7 +167,7 @@ fn save(path: &Path, text: &str, mode: u32) -> Result<(), String> {
         file.as_file().set_permissions(Permissions::from_mode(mode))?;
         file.persist(path).map_err(|error| error.error)
     };
-    saving().map(drop).map_err(|error| format!("cannot write {}: {error}", path.display()))
+    saving().map(drop).map_err(DevError::of_file("write", path))
 }
 
 #[cfg(test)]
@@ -223,10 +233,10 @@ mod tests {
         let other = rcgen::generate_simple_self_signed(["other".to_owned()]).unwrap();
         let (path, key) = (folder.path().join("ca.crt"), folder.path().join("ca.key"));
         fs::write(&path, other.cert.pem()).unwrap();
-        let error = write(folder.path(), &[]).unwrap_err();
+        let error = write(folder.path(), &[]).unwrap_err().to_string();
         assert!(error.starts_with("cannot read ") && error.contains("ca.key"), "{error}");
         fs::write(&key, other.signing_key.serialize_pem()).unwrap();
-        let error = write(folder.path(), &[]).unwrap_err();
+        let error = write(folder.path(), &[]).unwrap_err().to_string();
         assert!(error.starts_with("cannot use the authority that is there"), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), other.cert.pem());
     }

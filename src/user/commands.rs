@@ -1,4 +1,4 @@
-//! What is done to accounts by those who run the shop, beside serving them.
+//! What operators do to accounts on the command line.
 
 use std::io;
 
@@ -11,52 +11,79 @@ use super::store::{Actor, Changes, Record, Refusal, Revoke, Store, Write, WriteE
 use crate::auth::Audit;
 use crate::config;
 use crate::contract::{Account, Timestamp, User, UserRole};
-use crate::storage::StoreError;
+use crate::error::Error;
+use crate::storage::{SetupError, StoreError};
 
-/// Makes an account with `role` beside that of a customer; gives its id. What is left to be done before it is there is
-/// to `tell` its password.
+/// Why a command on accounts failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// A value that was given is not valid: its name, and the rule that it breaks.
+    #[error("the {0} {1}")]
+    Invalid(&'static str, String),
+    /// The e-mail address belongs to another account.
+    #[error("an account with this e-mail address exists")]
+    Taken,
+    /// The target of a copy has the address of one of the source's accounts.
+    #[error("the target has an e-mail address of the source under another id")]
+    TakenInTarget,
+    /// There is no such account.
+    #[error("no account has this e-mail address")]
+    Unknown,
+    /// The account was there a moment ago.
+    #[error("the account has just been erased")]
+    Erased,
+    /// The operator cannot be told the password.
+    #[error("nothing has changed, for the password cannot be written to standard output: {0}")]
+    Untold(io::Error),
+    /// The password cannot be hashed.
+    #[error("{}", .0.chain())]
+    Hashing(Error),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Creates an account with `role` beside that of a customer; returns its id. Calls `tell`, which shows the password to
+/// the operator, as the last step before the account exists.
 ///
 /// # Errors
-/// What of it is not valid, that the address is taken, that the password cannot be told, or why the store cannot be used.
+/// When a value is not valid, the address is taken, `tell` fails, or the store cannot be used.
 pub async fn create(
     options: &config::User,
     (username, email, password): (String, String, String),
     role: UserRole,
     tell: impl FnOnce() -> io::Result<()>,
-) -> Result<String, String> {
-    let mut new = NewUser::parse(username, email, password)?;
-    let password = new.password.take().ok_or("the account needs a password")?;
+) -> Result<String, CommandError> {
+    let password = new_password(password)?;
+    let new = NewUser::parse(username, email)
+        .map_err(|(name, rule)| CommandError::Invalid(name, rule))?;
     let hash = hash(options, password, new.about()).await?;
     let mut record = Record::new(new.into_user(), Some(hash));
     record.account.roles.insert(0, role);
     record.account.roles.dedup();
     let users = prepared(options).await?;
-    let words = |error: StoreError| match error {
-        StoreError::Duplicate => TAKEN.to_owned(),
-        error => error.to_string(),
-    };
-    if users.find_by_email(&record.account.user.email).await.map_err(words)?.is_some() {
-        return Err(TAKEN.into());
+    if users.find_by_email(&record.account.user.email).await?.is_some() {
+        return Err(CommandError::Taken);
     }
-    tell().map_err(|error| untold(&error))?;
-    users.insert(&record).await.map_err(words)?;
+    tell().map_err(CommandError::Untold)?;
+    users.insert(&record).await.map_err(|error| match error {
+        StoreError::Duplicate => CommandError::Taken,
+        error => error.into(),
+    })?;
     let (id, roles) = (record.id(), roles_to_text(&record.account.roles));
     Audit::of_command().note("created", Some(id), &roles);
     Ok(id.to_string())
 }
 
-const TAKEN: &str = "an account with this e-mail address exists";
-
-fn untold(error: &io::Error) -> String {
-    format!("nothing has changed, for the password cannot be written to standard output: {error}")
-}
-
-/// Makes the account with the address `email` an admin's; its tokens are replaced by those of an admin. Gives
-/// whether it was none before.
+/// Makes the account with the address `email` an admin's; its tokens are replaced by an admin's. Returns whether that
+/// changed anything.
 ///
 /// # Errors
-/// That there is no such account, or why the store cannot be used.
-pub async fn promote(options: &config::User, email: &str) -> Result<bool, String> {
+/// When there is no such account, or the store cannot be used.
+pub async fn promote(options: &config::User, email: &str) -> Result<bool, CommandError> {
     let users = prepared(options).await?;
     let account = account(&users, email).await?;
     if account.roles.contains(&UserRole::Admin) {
@@ -69,11 +96,11 @@ pub async fn promote(options: &config::User, email: &str) -> Result<bool, String
     Ok(true)
 }
 
-/// Lets in again whoever has the account with the address `email`. Gives whether it was disabled before.
+/// Enables the account with the address `email`. Returns whether it was disabled before.
 ///
 /// # Errors
-/// That there is no such account, or why the store cannot be used.
-pub async fn enable(options: &config::User, email: &str) -> Result<bool, String> {
+/// When there is no such account, or the store cannot be used.
+pub async fn enable(options: &config::User, email: &str) -> Result<bool, CommandError> {
     let users = prepared(options).await?;
     let account = account(&users, email).await?;
     if !account.disabled {
@@ -81,55 +108,62 @@ pub async fn enable(options: &config::User, email: &str) -> Result<bool, String>
     }
     let changes = Changes::rights(None, Some(false));
     change(&users, account.user.id, changes, Revoke::Nothing).await?;
-    let told = format!("{}; enabled", roles_to_text(&account.roles));
-    Audit::of_command().note("rights_changed", Some(account.user.id), &told);
+    let detail = format!("{}; enabled", roles_to_text(&account.roles));
+    Audit::of_command().note("rights_changed", Some(account.user.id), &detail);
     Ok(true)
 }
 
-/// Gives the account with the address `email` another password; its sessions are over. What is left to be done before
-/// that is to `tell` it.
+/// Gives the account with the address `email` another password and ends its sessions. Calls `tell`, which shows the
+/// password to the operator, as the last step before that.
 ///
 /// # Errors
-/// That there is no such account, what is wrong with the password or that it cannot be told, or why the store cannot be
-/// used.
+/// When there is no such account, the password is not valid, `tell` fails, or the store cannot be used.
 pub async fn set_password(
     options: &config::User,
     email: &str,
     password: String,
     tell: impl FnOnce() -> io::Result<()>,
-) -> Result<(), String> {
+) -> Result<(), CommandError> {
     let users = prepared(options).await?;
     let User { id, username, email, .. } = account(&users, email).await?.user;
-    let password = password.try_into().map_err(|problem| format!("the password {problem}"))?;
-    let hash = hash(options, password, about(&username, &email)).await?;
-    tell().map_err(|error| untold(&error))?;
+    let hash = hash(options, new_password(password)?, about(&username, &email)).await?;
+    tell().map_err(CommandError::Untold)?;
     change(&users, id, Changes::password(hash), Revoke::Sessions { except: None }).await?;
     Audit::of_command().note("password_changed", Some(id), "all sessions are over");
     Ok(())
 }
 
-async fn account(users: &Store, email: &str) -> Result<Account, String> {
-    let found = users.find_by_email(email).await.map_err(|error| error.to_string())?;
-    Ok(found.ok_or("no account has this e-mail address")?.account)
+async fn account(users: &Store, email: &str) -> Result<Account, CommandError> {
+    let found = users.find_by_email(email).await?;
+    found.map(|record| record.account).ok_or(CommandError::Unknown)
 }
 
-async fn change(users: &Store, id: Uuid, changes: Changes, revoke: Revoke) -> Result<(), String> {
+async fn change(
+    users: &Store,
+    id: Uuid,
+    changes: Changes,
+    revoke: Revoke,
+) -> Result<(), CommandError> {
     let write = Write::Change(changes);
     let written = users.write(id, Actor::Operator, write, revoke, Timestamp::UNIX_EPOCH).await;
     written.map(drop).map_err(|error| match error {
-        WriteError::Refused(Refusal::Unknown) => "the account has just been erased".into(),
-        error => error.to_string(),
+        WriteError::Refused(Refusal::Unknown) => CommandError::Erased,
+        error => StoreError::from(error).into(),
     })
+}
+
+fn new_password(text: String) -> Result<NewPassword, CommandError> {
+    text.try_into().map_err(|rule: &str| CommandError::Invalid("password", rule.to_owned()))
 }
 
 async fn hash(
     options: &config::User,
     password: NewPassword,
     about: Vec<String>,
-) -> Result<String, String> {
+) -> Result<String, CommandError> {
     let hashed = Hashing::new(options).hash("password", password, about).await;
     hashed.map_err(|error| match error.fields() {
-        [weak, ..] => format!("the password {}", weak.detail),
-        [] => error.chain(),
+        [weak, ..] => CommandError::Invalid("password", weak.detail.to_string()),
+        [] => CommandError::Hashing(error),
     })
 }

@@ -27,9 +27,9 @@ use crate::middleware::{self, Path, RoleService, path};
 use crate::readiness::Check;
 use crate::role::{Parts, Role, Surroundings};
 use crate::storage::copy::{self, Copied, Existing, Progress};
-use crate::storage::{Preparing, StoreError, StoreState, sqlite};
+use crate::storage::{Preparing, SetupError, StoreError, StoreState, sqlite};
 use authority::Authority;
-pub use commands::{create, enable, promote, set_password};
+pub use commands::{CommandError, create, enable, promote, set_password};
 use handlers::{accounts, dashboard, profile, sessions};
 use hashing::Hashing;
 use keys::Keyring;
@@ -87,7 +87,7 @@ impl Role for Accounts {
         if let SqlUrl::Sqlite(path) = &options.database_url {
             sqlite::check(path).map_err(|problem| (DATABASE_URL, problem))?;
         }
-        Ok(Keyring::check(options, may_make_keys(options, parts.mode))?)
+        Keyring::check(options, may_make_keys(options, parts.mode))
     }
 
     /// Its tables are up to date where they are in a file. Those on a server follow once it answers; see
@@ -168,7 +168,7 @@ impl Accounts {
         Data::new(InternalState { users, authority: self.authority.clone() })
     }
 
-    async fn prepare(self) -> Result<(), String> {
+    async fn prepare(self) -> Result<(), SetupError> {
         store::migrate(&self.options).await?;
         self.state.set_prepared();
         Ok(())
@@ -190,23 +190,20 @@ pub async fn copy(
     to: &config::User,
     existing: Existing,
     progress: impl Progress,
-) -> Result<Copied, String> {
+) -> Result<Copied, CommandError> {
     store::expect_migrated(from).await?;
     let to = prepared(to).await?;
     let from = Store::open(from, StoreState::already_prepared());
     // First, so that no account is there without, however early a copy is cut off.
-    let ended = copy::copy(&Revocations(&from), &Revocations(&to), Existing::Keep, |_, _| {}).await;
-    ended.map_err(|error| error.to_string())?;
+    copy::copy(&Revocations(&from), &Revocations(&to), Existing::Keep, |_, _| {}).await?;
     copy::copy(&from, &to, existing, progress).await.map_err(|error| match error {
-        StoreError::Duplicate => {
-            "the target has an e-mail address of the source under another id".into()
-        }
-        error => error.to_string(),
+        StoreError::Duplicate => CommandError::TakenInTarget,
+        error => error.into(),
     })
 }
 
 /// The store, with its tables up to date.
-async fn prepared(options: &config::User) -> Result<Store, String> {
+async fn prepared(options: &config::User) -> Result<Store, SetupError> {
     store::migrate(options).await?;
     Ok(Store::open(options, StoreState::already_prepared()))
 }

@@ -9,7 +9,6 @@ use uuid::Uuid;
 use super::authority::RefreshToken;
 use super::email::{Email, KnownEmail, email_key};
 use super::hashing::{NewPassword, Password};
-use super::store::Filter;
 use crate::auth::Mode;
 use crate::contract::{Account, User, UserRole, now};
 use crate::error::Error;
@@ -65,16 +64,17 @@ impl NewUser {
         }))
     }
 
-    /// One that is not asked for by HTTP.
+    /// A user without a password, from an operator's words.
     ///
     /// # Errors
-    /// The field that is not valid, and why.
-    pub(super) fn parse(username: String, email: String, password: String) -> Result<Self, String> {
-        let password = password.try_into().map_err(|problem| format!("the password {problem}"))?;
+    /// The name of the value that is not valid, and the rule that it breaks.
+    pub(super) fn parse(username: String, email: String) -> Result<Self, (&'static str, String)> {
+        let username = username.try_into();
+        let email = email.try_into();
         Ok(Self {
-            username: username.try_into().map_err(|problem| format!("the user name {problem}"))?,
-            email: email.try_into().map_err(|problem| format!("the e-mail address {problem}"))?,
-            password: Some(password),
+            username: username.map_err(|rule: LineError| ("user name", rule.to_string()))?,
+            email: email.map_err(|rule: &str| ("e-mail address", rule.to_owned()))?,
+            password: None,
         })
     }
 
@@ -291,6 +291,19 @@ pub(super) struct AccountsQuery {
     disabled: Option<bool>,
 }
 
+/// Which accounts are listed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Filter {
+    /// Only accounts with a greater id.
+    pub(super) after: Option<Uuid>,
+    /// Only the account with this address.
+    pub(super) email: Option<String>,
+    /// Only accounts with this role.
+    pub(super) role: Option<UserRole>,
+    /// Only accounts that are disabled, or that are not.
+    pub(super) disabled: Option<bool>,
+}
+
 /// Which accounts are listed, and how many.
 pub(super) struct AccountsRequest {
     filter: Filter,
@@ -340,17 +353,14 @@ impl AccountsRequest {
     }
 }
 
-/// As roles are stored.
+/// The text that is stored for `roles`.
 pub(super) fn roles_to_text(roles: &[UserRole]) -> String {
     roles.iter().map(UserRole::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// The roles that `text` was made of.
-///
-/// # Errors
-/// When it was made of something else.
-pub(super) fn roles_from_text(text: &str) -> Result<Vec<UserRole>, &'static str> {
-    text.split(',').map(str::parse).collect()
+/// The roles in `text`, as [`roles_to_text`] writes them; `None` when it is anything else.
+pub(super) fn roles_from_text(text: &str) -> Option<Vec<UserRole>> {
+    text.split(',').map(|role| role.parse().ok()).collect()
 }
 
 /// What the password of such a user must have nothing to do with: the name, the address, and its parts.

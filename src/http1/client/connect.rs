@@ -42,11 +42,9 @@ impl Way {
     ///
     /// # Errors
     /// Why it cannot be opened, in words.
-    pub async fn probe(self, patience: Duration) -> Result<(), String> {
-        match timeout(patience, self.open()).await {
-            Ok(opened) => opened.map(drop).map_err(|error| error.to_string()),
-            Err(_elapsed) => Err(format!("{} does not answer in time", self.address)),
-        }
+    pub async fn probe(self, patience: Duration) -> io::Result<()> {
+        let late = |_| io::Error::other(format!("{} does not answer in time", self.address));
+        timeout(patience, self.open()).await.map_err(late)?.map(drop)
     }
 
     /// Opens a connection.

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use deadpool_redis::redis::RedisError;
 use tokio::time::{Instant, sleep, timeout};
 
 pub(super) use entry::{Entry, Key};
@@ -184,7 +185,7 @@ impl Cache {
     ///
     /// # Errors
     /// Why it does not.
-    pub(super) async fn ping(&self) -> Result<(), String> {
+    pub(super) async fn ping(&self) -> Result<(), RedisError> {
         match &self.redis {
             Some(redis) => redis.ping().await,
             None => Ok(()),

@@ -210,15 +210,15 @@ impl Entries {
     }
 
     /// Whether the server is there, and believed.
-    pub(super) async fn ping(&self) -> Result<(), String> {
-        let pinging = async {
+    pub(super) async fn ping(&self) -> Result<(), RedisError> {
+        let answer = async {
             self.client.trial().await?;
             while !self.state.is_trusted() {
                 self.try_advance().await?;
             }
-            Ok::<_, RedisError>(())
-        };
-        let answer = pinging.await.map_err(|error| error.to_string());
+            Ok(())
+        }
+        .await;
         self.advance_after_loss();
         answer
     }

@@ -13,8 +13,9 @@ use super::cache::Cache;
 use super::model::{Cursor, NewProduct};
 use crate::config::{DocumentUrl, Product as Options, hide_password};
 use crate::contract::{Money, Product, Version};
+use crate::error::Cause;
 use crate::storage::copy::Rows;
-use crate::storage::{Limits, StoreError, StoreState, to_the_end};
+use crate::storage::{Limits, SetupError, StoreError, StoreState, to_the_end};
 
 /// Where the catalogue is, and whether it is ready; shared by the threads of a process.
 #[derive(Clone, Debug)]
@@ -58,13 +59,14 @@ impl Database {
     ///
     /// # Errors
     /// What is wrong with the URL.
-    pub(super) async fn find(options: &Options) -> Result<Self, String> {
+    pub(super) async fn find(options: &Options) -> Result<Self, SetupError> {
         let back_end = match &options.database_url {
             DocumentUrl::Sqlite(path) => BackEnd::Sqlite(path.clone()),
             DocumentUrl::Mongo(url) => {
                 let parsed = ClientOptions::parse(url.expose_secret()).await;
-                let told = |error: mongodb::error::Error| hide_password(url, &error.to_string());
-                BackEnd::Mongo(Box::new(parsed.map_err(told)?))
+                let hidden = |error: mongodb::error::Error| hide_password(url, &error.to_string());
+                let parsed = parsed.map_err(|error| SetupError::Server(hidden(error)))?;
+                BackEnd::Mongo(Box::new(parsed))
             }
         };
         let limits = Limits {
@@ -82,7 +84,7 @@ impl Database {
     ///
     /// # Errors
     /// What is wrong with the URL.
-    pub(super) async fn check(options: &Options) -> Result<(), String> {
+    pub(super) async fn check(options: &Options) -> Result<(), SetupError> {
         match &options.database_url {
             DocumentUrl::Sqlite(path) => crate::storage::sqlite::check(path),
             // DNS, by which these are found, is not asked.
@@ -101,7 +103,7 @@ impl Database {
     ///
     /// # Errors
     /// Why they could not be.
-    pub(super) async fn prepare(&self) -> Result<Vec<String>, String> {
+    pub(super) async fn prepare(&self) -> Result<Vec<String>, SetupError> {
         if self.limits.state.is_prepared() {
             return Ok(Vec::new());
         }
@@ -109,7 +111,7 @@ impl Database {
             BackEnd::Sqlite(path) => sqlite::migrate(path)?,
             BackEnd::Mongo(options) => {
                 let store = mongo::Store::open(options, &self.limits)?;
-                store.prepare().await.map_err(|error| error.to_string())?
+                store.prepare().await?
             }
         };
         self.limits.state.set_prepared();
@@ -120,7 +122,7 @@ impl Database {
     ///
     /// # Errors
     /// The migrations that it needs.
-    pub(super) fn expect_migrated(&self) -> Result<(), String> {
+    pub(super) fn expect_migrated(&self) -> Result<(), SetupError> {
         match &self.back_end {
             BackEnd::Sqlite(path) => sqlite::expect_migrated(path),
             BackEnd::Mongo(_) => Ok(()),
@@ -136,7 +138,7 @@ impl Database {
     ///
     /// # Errors
     /// As [`Database::open`].
-    pub(super) fn open_as_it_is(&self) -> Result<Store, String> {
+    pub(super) fn open_as_it_is(&self) -> Result<Store, SetupError> {
         self.limits.state.set_prepared();
         self.open()
     }
@@ -145,7 +147,7 @@ impl Database {
     ///
     /// # Errors
     /// What is wrong with the options of the URL.
-    pub(super) fn open(&self) -> Result<Store, String> {
+    pub(super) fn open(&self) -> Result<Store, SetupError> {
         let back_end = match &self.back_end {
             BackEnd::Sqlite(path) => Opened::Sqlite(sqlite::Store::open(path, &self.limits)),
             BackEnd::Mongo(options) => Opened::Mongo(mongo::Store::open(options, &self.limits)?),
@@ -229,7 +231,7 @@ impl Store {
     ///
     /// # Errors
     /// What is wrong with it, in words for the log.
-    pub(super) async fn check(&self) -> Result<(), String> {
+    pub(super) async fn check(&self) -> Result<(), Cause> {
         self.place.limits.state.report(self.ping(), self.try_write()).await
     }
 

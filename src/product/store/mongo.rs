@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::{Cursor, NewProduct, WriteOutcome, decode};
 use crate::contract::{Product, Version};
 use crate::storage::copy::BATCH;
-use crate::storage::{Access, Limits, Permits, StoreError, late, within};
+use crate::storage::{Access, Limits, Permits, SetupError, StoreError, late, within};
 
 /// The database, where the URL names none.
 const DATABASE: &str = "shop";
@@ -67,7 +67,7 @@ pub(super) struct Store {
 impl Store {
     /// The catalogue that `options`, which come from its URL, lead to. Opens no connection yet; belongs to
     /// the runtime that it is opened in.
-    pub(super) fn open(options: &ClientOptions, limits: &Limits) -> Result<Self, String> {
+    pub(super) fn open(options: &ClientOptions, limits: &Limits) -> Result<Self, SetupError> {
         let mut options = options.clone();
         options.app_name.get_or_insert_with(|| "app".to_owned());
         options.max_pool_size.get_or_insert(limits.size);
@@ -78,12 +78,12 @@ impl Store {
         let durable = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build();
         let concern = options.write_concern.get_or_insert(durable);
         concern.w_timeout.get_or_insert(limits.statement);
-        let concern = bson::serialize_to_document(concern).map_err(|error| error.to_string())?;
+        let concern = bson::serialize_to_document(concern).map_err(SetupError::of_server)?;
         // The driver does not bound the wait for a connection; we do.
         let size = options.max_pool_size.unwrap_or(limits.size);
         let permits = Permits::new(&Limits { size, ..limits.clone() });
         let database = options.default_database.clone().unwrap_or_else(|| DATABASE.to_owned());
-        let client = Client::with_options(options).map_err(|error| error.to_string())?;
+        let client = Client::with_options(options).map_err(SetupError::of_server)?;
         let products = client.database(&database).collection("products");
         Ok(Self { products, permits, patience: limits.statement, concern })
     }

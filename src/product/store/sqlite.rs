@@ -13,7 +13,7 @@ use super::{Cursor, NewProduct, WriteOutcome, decode};
 use crate::contract::{Product, Version};
 use crate::storage::copy::BATCH;
 use crate::storage::sqlite::{self, Pool};
-use crate::storage::{Limits, StoreError, WriteConnection};
+use crate::storage::{Limits, SetupError, StoreError, WriteConnection};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite/product");
 
@@ -166,11 +166,11 @@ impl Store {
     }
 }
 
-pub(super) fn migrate(path: &Path) -> Result<Vec<String>, String> {
+pub(super) fn migrate(path: &Path) -> Result<Vec<String>, SetupError> {
     sqlite::migrate(path, MIGRATIONS)
 }
 
-pub(super) fn expect_migrated(path: &Path) -> Result<(), String> {
+pub(super) fn expect_migrated(path: &Path) -> Result<(), SetupError> {
     sqlite::expect_migrated(path, &MIGRATIONS)
 }
 

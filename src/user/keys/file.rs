@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -11,7 +11,7 @@ use tempfile::NamedTempFile;
 
 use super::{Key, PATH, delta, in_use, is_missing, random};
 use crate::auth::{AUDIT, SigningKey};
-use crate::config::User as Options;
+use crate::config::{SettingError, User as Options};
 
 /// Puts a new key before those of the file that `options` name, and takes out those that verify nothing any
 /// more. It signs after `delay`: by then all who verify have it. Returns its name, which `tell` is told before it is
@@ -24,39 +24,39 @@ pub fn rotate(
     access_ttl: Duration,
     delay: Duration,
     tell: impl FnOnce(&str) -> io::Result<()>,
-) -> Result<String, (&'static str, String)> {
+) -> Result<String, SettingError> {
     if !options.signing_keys.expose_secret().is_empty() {
         let problem = "the keys are given in a setting, where only you can add one: put before them 64 \
                        hexadecimal digits (openssl rand -hex 32) and, behind a space, the time when the \
                        new key begins to sign, as in 2026-01-31T12:00:00Z; by then every process has to \
                        be started again";
-        return Err(("user.signing_keys", problem.into()));
+        return Err(("user.signing_keys", problem).into());
     }
     let path = &options.signing_keys_path;
-    let fail = |problem: String| (PATH, problem);
     if is_missing(path) {
-        make(path).map_err(|error| fail(format!("cannot make {}: {error}", path.display())))?;
-        let first = read(path).map_err(fail)?.remove(0);
+        make(path).map_err(|error| (PATH, format!("cannot make {}: {error}", path.display())))?;
+        let first = read(path).map_err(|error| (PATH, error))?.remove(0);
         let name = first.key.public().kid.clone();
         // A first key is the one to have, whoever gets to know its name.
         tell(&name)
-            .map_err(|error| fail(format!("made key {name}, and cannot say so: {error}")))?;
+            .map_err(|error| (PATH, format!("made key {name}, and cannot say so: {error}")))?;
         return Ok(name);
     }
     let folder = folder_of(path);
     let folder = File::open(folder)
-        .map_err(|error| fail(format!("cannot open {}: {error}", folder.display())))?;
+        .map_err(|error| (PATH, format!("cannot open {}: {error}", folder.display())))?;
     // Goes with the process, however that ends.
     match folder.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            return Err(fail("another rotation is at work; try again when it is done".into()));
+            return Err((PATH, "another rotation is at work; try again when it is done").into());
         }
         Err(TryLockError::Error(error)) => {
-            return Err(fail(format!("cannot lock the folder of {}: {error}", path.display())));
+            let problem = format!("cannot lock the folder of {}: {error}", path.display());
+            return Err((PATH, problem).into());
         }
     }
-    let name = add(path, access_ttl, delay, tell).map_err(fail)?;
+    let name = add(path, access_ttl, delay, tell)?;
     // It is there already; after a power cut, too, once the folder has been written.
     let _ = folder.sync_all();
     log::info!(target: AUDIT, event = "keys_rotated"; "keys_rotated: {name}");
@@ -69,22 +69,22 @@ fn add(
     access_ttl: Duration,
     delay: Duration,
     tell: impl FnOnce(&str) -> io::Result<()>,
-) -> Result<String, String> {
-    let old = read(path)?;
+) -> Result<String, SettingError> {
+    let old = read(path).map_err(|error| (PATH, error))?;
     let since = Utc::now().checked_add_signed(delta(delay));
-    let since = since.ok_or("no key can begin to sign that late")?;
-    let seed = hex::encode(random().map_err(|error| error.to_string())?);
+    let since = since.ok_or((PATH, "no key can begin to sign that late"))?;
+    let seed = hex::encode(random().map_err(|error| (PATH, error))?);
     let line = format!("{} {}", seed, since.to_rfc3339_opts(SecondsFormat::Secs, true));
-    let mut keys = parse(&line)?;
+    let mut keys = parse(&line).map_err(|error| (PATH, error))?;
     keys.extend(old);
     let lines = in_use(&keys, access_ttl).map(|key| key.line.as_str()).collect::<Vec<_>>();
     let text = format!("{HEADER}{}\n", lines.join("\n"));
     let name = keys.remove(0).key.public().kid.clone();
-    let cannot = |error: io::Error| format!("cannot write {}: {error}", path.display());
+    let cannot = |error: io::Error| (PATH, format!("cannot write {}: {error}", path.display()));
     // Whatever happens before it has its name, it is removed.
     let mut whole = NamedTempFile::new_in(folder_of(path)).map_err(cannot)?;
     write(whole.as_file_mut(), &text).map_err(cannot)?;
-    tell(&name).map_err(|error| format!("cannot say which key it is: {error}"))?;
+    tell(&name).map_err(|error| (PATH, format!("cannot say which key it is: {error}")))?;
     whole.persist(path).map_err(|failed| cannot(failed.error))?;
     Ok(name)
 }
@@ -118,29 +118,47 @@ fn write(file: &mut File, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-pub(super) fn read(path: &Path) -> Result<Vec<Key>, String> {
-    let text = fs::read_to_string(path)
-        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    parse(&text).map_err(|problem| format!("{}: {problem}", path.display()))
+/// Why keys cannot be read. It quotes no key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum KeysError {
+    #[error("cannot read {}: {why}", path.display())]
+    Unreadable { path: PathBuf, why: String },
+    #[error("{}: {error}", path.display())]
+    InFile { path: PathBuf, error: Box<Self> },
+    #[error("there is no key")]
+    Empty,
+    #[error("a key has 64 hexadecimal digits")]
+    Key,
+    #[error("behind a key stands a time, as in 2026-01-31T12:00:00Z")]
+    Time,
 }
 
-/// Reads keys, one a line or by comma; a line that a `#` begins is a remark. No error tells a key.
-pub(super) fn parse(text: &str) -> Result<Vec<Key>, String> {
+pub(super) fn read(path: &Path) -> Result<Vec<Key>, KeysError> {
+    let (path, text) = (path.to_owned(), fs::read_to_string(path));
+    match text.map(|text| parse(&text)) {
+        Ok(Ok(keys)) => Ok(keys),
+        Ok(Err(error)) => Err(KeysError::InFile { path, error: Box::new(error) }),
+        Err(error) => Err(KeysError::Unreadable { path, why: error.to_string() }),
+    }
+}
+
+/// Reads keys, one a line or by comma; a line that a `#` begins is a remark.
+pub(super) fn parse(text: &str) -> Result<Vec<Key>, KeysError> {
     let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
     let entries = lines.flat_map(|line| line.split(',')).map(str::trim);
     let keys = entries.filter(|entry| !entry.is_empty()).map(parse_key);
     let keys = keys.collect::<Result<Vec<_>, _>>()?;
-    if keys.is_empty() { Err("there is no key".into()) } else { Ok(keys) }
+    if keys.is_empty() { Err(KeysError::Empty) } else { Ok(keys) }
 }
 
-fn parse_key(line: &str) -> Result<Key, String> {
+fn parse_key(line: &str) -> Result<Key, KeysError> {
     let (digits, since) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let since = Some(since.trim()).filter(|since| !since.is_empty());
     let since = since.map(|since| {
         let time = DateTime::parse_from_rfc3339(since).map(|time| time.to_utc());
-        time.map_err(|_| "behind a key stands a time, as in 2026-01-31T12:00:00Z".to_owned())
+        time.map_err(|_| KeysError::Time)
     });
-    let seed = hex::decode(digits).map_err(|_| "a key has 64 hexadecimal digits")?;
-    let key = SigningKey::from_seed(&seed)?;
+    let seed = hex::decode(digits).map_err(|_| KeysError::Key)?;
+    let key = SigningKey::from_seed(&seed).ok_or(KeysError::Key)?;
     Ok(Key { line: line.to_owned(), key, since: since.transpose()? })
 }

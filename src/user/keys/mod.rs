@@ -12,14 +12,14 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use secrecy::ExposeSecret as _;
 
 use crate::auth::{AUDIT, MARGIN, SigningKey};
-use crate::config::User as Options;
+use crate::config::{SettingError, User as Options};
 use crate::contract::JwkSet;
 use crate::error::Error;
 use crate::storage::sqlite;
 use crate::watched::Watched;
 
 pub use file::rotate;
-use file::{make, parse, read};
+use file::{KeysError, make, parse, read};
 
 /// The setting that names it.
 const PATH: &str = "user.signing_keys_path";
@@ -28,7 +28,7 @@ const PATH: &str = "user.signing_keys_path";
 #[derive(Debug)]
 pub(super) struct Keyring {
     /// The newest first; never empty.
-    keys: Watched<Arc<[Key]>, String>,
+    keys: Watched<Arc<[Key]>, KeysError>,
     access_ttl: Duration,
 }
 
@@ -49,7 +49,7 @@ impl Keyring {
         options: &Options,
         access_ttl: Duration,
         may_make: bool,
-    ) -> Result<Self, (&'static str, String)> {
+    ) -> Result<Self, SettingError> {
         let path = &options.signing_keys_path;
         if let Some(keys) = given(options)? {
             let keys = Arc::<[Key]>::from(keys);
@@ -70,12 +70,12 @@ impl Keyring {
     ///
     /// # Errors
     /// The setting that does not work, and why.
-    pub(super) fn check(options: &Options, may_make: bool) -> Result<(), (&'static str, String)> {
+    pub(super) fn check(options: &Options, may_make: bool) -> Result<(), SettingError> {
         let path = &options.signing_keys_path;
         match given(options)? {
             Some(_) => Ok(()),
             None if may_make && is_missing(path) => {
-                sqlite::check_folder(path).map_err(|problem| (PATH, problem))
+                Ok(sqlite::check_folder(path).map_err(|error| (PATH, error))?)
             }
             None => read(path).map(drop).map_err(|problem| unreadable(path, problem)),
         }
@@ -109,18 +109,18 @@ impl Keyring {
 /// What `read` makes of the file at `path`.
 fn watch(
     path: Option<&Path>,
-    read: impl Fn() -> Result<Arc<[Key]>, String> + Send + Sync + 'static,
-) -> Result<Watched<Arc<[Key]>, String>, String> {
+    read: impl Fn() -> Result<Arc<[Key]>, KeysError> + Send + Sync + 'static,
+) -> Result<Watched<Arc<[Key]>, KeysError>, KeysError> {
     let changed =
         |_: &str| log::info!(target: AUDIT, event = "keys_changed"; "keys_changed: read again");
     Watched::open("the keys", path.map(Path::to_owned), read, changed)
 }
 
 /// The keys of the setting, where there are any.
-fn given(options: &Options) -> Result<Option<Vec<Key>>, (&'static str, String)> {
+fn given(options: &Options) -> Result<Option<Vec<Key>>, SettingError> {
     match options.signing_keys.expose_secret() {
         "" => Ok(None),
-        given => parse(given).map(Some).map_err(|problem| ("user.signing_keys", problem)),
+        given => Ok(Some(parse(given).map_err(|error| ("user.signing_keys", error))?)),
     }
 }
 
@@ -130,9 +130,9 @@ fn is_missing(path: &Path) -> bool {
 }
 
 /// The `problem` of a file that must be there.
-fn unreadable(path: &Path, problem: String) -> (&'static str, String) {
+fn unreadable(path: &Path, problem: KeysError) -> SettingError {
     let hint = "; `app keys rotate` makes it, or set user.signing_keys";
-    (PATH, format!("{problem}{}", if is_missing(path) { hint } else { "" }))
+    (PATH, format!("{problem}{}", if is_missing(path) { hint } else { "" })).into()
 }
 
 /// Those of `keys` whose tokens may still be good. A key signs no more once the next one does.
@@ -227,10 +227,10 @@ mod tests {
     #[test]
     fn what_is_no_key_is_refused_and_not_told() {
         for bad in ["", "# none", "abc", &"a".repeat(63), &"g".repeat(64), &line("a", None)[..60]] {
-            let problem = parse(bad).unwrap_err();
+            let problem = parse(bad).unwrap_err().to_string();
             assert!(!problem.contains("aaa") && !problem.contains("ggg"), "{problem}");
         }
         let late = format!("{} soon", "a".repeat(64));
-        assert!(parse(&late).unwrap_err().contains("a time"));
+        assert_eq!(parse(&late).unwrap_err(), KeysError::Time);
     }
 }

@@ -11,7 +11,7 @@ use crate::contract::{Revocation, Timestamp, UserRole, now};
 use crate::storage::sql::{in_transaction, read};
 use crate::storage::{StoreError, to_the_end};
 use crate::user::email::email_key;
-use crate::user::model::roles_to_text;
+use crate::user::model::{Filter, roles_to_text};
 
 /// What changes of an account; what is absent stays.
 #[derive(Clone, Debug, Default, AsChangeset)]
@@ -67,19 +67,6 @@ pub(in crate::user) enum Revoke {
     Session(Uuid),
     /// Every session but this one, and the access tokens.
     Sessions { except: Option<Uuid> },
-}
-
-/// Which accounts are listed, in the order in which they were registered.
-#[derive(Clone, Debug, Default)]
-pub(in crate::user) struct Filter {
-    /// Those behind this one.
-    pub(in crate::user) after: Option<Uuid>,
-    /// That with this address.
-    pub(in crate::user) email: Option<String>,
-    /// Those with this role.
-    pub(in crate::user) role: Option<UserRole>,
-    /// Those that are disabled, or that are not.
-    pub(in crate::user) disabled: Option<bool>,
 }
 
 impl Store {

@@ -5,11 +5,12 @@ use diesel::prelude::*;
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 
 use super::schema::{revocations, users};
-use super::{Filter, Record, Row, Store, revocation};
+use super::{Record, Row, Store, revocation};
 use crate::contract::Revocation;
 use crate::storage::copy::{BATCH, Rows};
 use crate::storage::sql::{in_transaction, read};
 use crate::storage::{StoreError, to_the_end};
+use crate::user::model::Filter;
 
 impl Rows for Store {
     type Row = Record;

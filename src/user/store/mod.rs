@@ -15,10 +15,11 @@ use super::email::email_key;
 use super::model::{roles_from_text, roles_to_text};
 use crate::config::{SqlUrl, User as Options};
 use crate::contract::{Account, Revocation, User, UserRole};
+use crate::error::Cause;
 use crate::storage::sql::Pool;
-use crate::storage::{Limits, StoreError, StoreState, postgres, sqlite, to_the_end};
+use crate::storage::{Limits, SetupError, StoreError, StoreState, postgres, sqlite, to_the_end};
 
-pub(super) use accounts::{Changes, Filter, Revoke, Write};
+pub(super) use accounts::{Changes, Revoke, Write};
 pub(super) use actor::{Actor, Refusal, WriteError};
 pub(super) use copies::Revocations;
 use schema::users;
@@ -91,7 +92,7 @@ impl TryFrom<Row> for Record {
             email: row.email,
             created_at: row.created_at.and_utc(),
         };
-        let roles = roles_from_text(&row.roles).map_err(StoreError::corrupt)?;
+        let roles = roles_from_text(&row.roles).ok_or_else(|| StoreError::corrupt("roles"))?;
         let account = Account { user, roles, disabled: row.disabled };
         Ok(Self { account, password_hash: row.password_hash, generation: row.generation })
     }
@@ -126,7 +127,7 @@ impl Store {
     ///
     /// # Errors
     /// What is wrong with it, in words for the log.
-    pub(super) async fn check(&self) -> Result<(), String> {
+    pub(super) async fn check(&self) -> Result<(), Cause> {
         let pool = self.pool.clone();
         let ping = to_the_end(&self.limits, async move { pool.ping().await });
         let pool = self.pool.clone();
@@ -136,7 +137,7 @@ impl Store {
 }
 
 /// Brings the tables up to date; returns the migrations that were applied. On SQLite it blocks.
-pub(super) async fn migrate(options: &Options) -> Result<Vec<String>, String> {
+pub(super) async fn migrate(options: &Options) -> Result<Vec<String>, SetupError> {
     match &options.database_url {
         SqlUrl::Sqlite(path) => sqlite::migrate(path, ON_SQLITE),
         SqlUrl::Postgres(url) => {
@@ -147,7 +148,7 @@ pub(super) async fn migrate(options: &Options) -> Result<Vec<String>, String> {
 }
 
 /// Asserts that the tables are up to date. On SQLite it blocks.
-pub(super) async fn expect_migrated(options: &Options) -> Result<(), String> {
+pub(super) async fn expect_migrated(options: &Options) -> Result<(), SetupError> {
     match &options.database_url {
         SqlUrl::Sqlite(path) => sqlite::expect_migrated(path, &ON_SQLITE),
         SqlUrl::Postgres(url) => {
