@@ -4,35 +4,47 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::http::header::HeaderMap;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::Verifier;
-use crate::contract::UserClient;
+use crate::contract::{JwkSet, Revocation, UserClient};
 use crate::error::{Error, Kind};
 use crate::peer::Context;
 
-/// How long the user role may take to answer, and how soon it is asked again before the first answer.
+/// How long the user role may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How soon it is asked again until it has answered once.
 const FIRST: Duration = Duration::from_millis(200);
 
-/// Asks `users` for keys and revocations every `interval`, and when a token names a key that is not known.
-/// While there is no answer, what was learnt before holds. Never returns.
-pub async fn follow(verifier: Arc<Verifier>, users: UserClient, interval: Duration) {
+/// The keys that verify tokens, and the tokens that ended early.
+pub type KeySet = (JwkSet, Vec<Revocation>);
+
+/// Teaches `verifier` what `fetch` returns, every `interval` and whenever a token names an unknown key. While `fetch`
+/// fails, the verifier keeps what it knows. Never returns.
+pub async fn follow(
+    verifier: Arc<Verifier>,
+    interval: Duration,
+    fetch: impl AsyncFn() -> Result<KeySet, Error>,
+) {
     let mut warned = false;
     loop {
         let asked = verifier.times_asked();
-        match learn(&verifier, &users).await {
-            Ok(()) if std::mem::take(&mut warned) => {
-                log::info!("the user role tells the keys of tokens again");
+        let fetched = timeout(PATIENCE, fetch()).await;
+        let late = |_| Err(Error::new(Kind::Unavailable, "no answer in time"));
+        match fetched.unwrap_or_else(late) {
+            Ok((keys, revocations)) => {
+                verifier.learn(&keys, revocations);
+                if std::mem::take(&mut warned) {
+                    log::info!("the user role gives the keys of tokens again");
+                }
             }
-            Ok(()) => {}
-            // That it is away, or its store is, is said by those who ask them how they are.
+            // Readiness logs that the role or its store is away.
             Err(error) if warned || error.kind() == Kind::Unavailable => {
-                log::debug!("the user role does not tell the keys of tokens: {}", error.chain());
+                log::debug!("the user role does not give the keys of tokens: {}", error.chain());
             }
             Err(error) => {
                 warned = true;
-                log::warn!("the user role does not tell the keys of tokens: {}", error.chain());
+                log::warn!("the user role does not give the keys of tokens: {}", error.chain());
             }
         }
         verifier.answered(asked);
@@ -44,11 +56,13 @@ pub async fn follow(verifier: Arc<Verifier>, users: UserClient, interval: Durati
     }
 }
 
-async fn learn(verifier: &Verifier, users: &UserClient) -> Result<(), Error> {
+/// Asks the user role of another process.
+///
+/// # Errors
+/// The role's own error, or why it gave no answer.
+pub async fn ask(users: &UserClient) -> Result<KeySet, Error> {
     let context = Context::from_headers(&HeaderMap::new(), None, PATIENCE, Instant::now());
     let keys = users.keys(&context).await?;
-    // Not at once: a breaker that is half open might let only one of them through.
-    let revocations = users.revocations(&context).await?;
-    verifier.learn(&keys, revocations);
-    Ok(())
+    // One after the other: a half-open breaker might let only one of them through.
+    Ok((keys, users.revocations(&context).await?))
 }

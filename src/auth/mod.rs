@@ -15,7 +15,7 @@ mod verifier;
 
 pub use access::{Access, Caller, Rule, admin, anyone, public, signed_in};
 pub use audit::{AUDIT, Audit};
-pub use feed::follow;
+pub use feed::{KeySet, ask, follow};
 pub use guard::{Denied, Guard, Mode, token_refused};
 pub use hosts::Hosts;
 pub use token::{Claims, Identity, SigningKey};

@@ -188,16 +188,14 @@ impl House {
     /// Keeps the verifier of this process up to date, on this thread. Never returns; where nobody can be asked,
     /// it does nothing.
     pub(super) async fn follow_keys(self) {
-        let settings = &self.parts.settings;
-        let here = self.roles.user.as_ref().map(|user| {
-            let app = self.edge("user").app(user.internal_routes());
-            Endpoint::Local(local::Peer::start(app, &settings.transport))
-        });
-        let endpoint = here.or_else(|| self.endpoint(Role::User, &[]));
+        let interval = self.parts.settings.auth.refresh_interval;
+        if let Some(user) = &self.roles.user {
+            return auth::follow(self.guard.verifier(), interval, user.key_feed()).await;
+        }
         let calls = self.calls.iter().find(|(name, _)| *name == Role::User.name());
-        if let Some(((_, calls), endpoint)) = calls.zip(endpoint) {
+        if let Some(((_, calls), endpoint)) = calls.zip(self.endpoint(Role::User, &[])) {
             let users = UserClient::new(Peer::new(calls.clone(), [endpoint]));
-            auth::follow(self.guard.verifier(), users, settings.auth.refresh_interval).await;
+            auth::follow(self.guard.verifier(), interval, async || auth::ask(&users).await).await;
         }
     }
 
@@ -253,8 +251,8 @@ impl House {
     }
 }
 
-/// What will be known of each role that one of those that are `running` here asks by itself, and of the user role, whom
-/// everybody asks for keys.
+/// The resilience state of each role that a role `running` here asks by itself, and of the user role where it runs
+/// elsewhere: every process asks it for keys.
 fn calls(
     running: &[Role],
     settings: &Settings,
@@ -262,8 +260,8 @@ fn calls(
     Role::ALL.iter().filter_map(move |asked| {
         let asks =
             |role: &&Role| !role.is_public() && role.asks(Mode::Open).any(|role| role == *asked);
-        let for_keys =
-            *asked == Role::User && (running.contains(asked) || asked.url(settings).is_some());
+        let is_away = !running.contains(asked) && asked.url(settings).is_some();
+        let for_keys = *asked == Role::User && is_away;
         let caller = running.iter().find(asks).map(|role| role.name());
         let caller = caller.or(for_keys.then_some("auth"))?;
         let name = asked.name();

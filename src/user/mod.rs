@@ -19,9 +19,10 @@ use actix_web::web::{Data, ServiceConfig};
 use utoipa::OpenApi as _;
 use utoipa::openapi::{OpenApi, RefOr, Schema};
 
-use crate::auth::{Mode, admin, public, signed_in};
+use crate::auth::{KeySet, Mode, admin, public, signed_in};
 use crate::config::{self, PeerUrl, SettingError, Settings, SqlUrl};
-use crate::contract::ProductClient;
+use crate::contract::{ProductClient, Revocation};
+use crate::error::Error;
 use crate::limits::Counts;
 use crate::middleware::{self, Path, RoleService, path};
 use crate::readiness::Check;
@@ -58,10 +59,16 @@ struct UserState {
     role: Accounts,
 }
 
-/// What it takes to tell other roles whom to believe.
+/// What verifiers need of the user role.
 struct InternalState {
     users: Store,
     authority: Arc<Authority>,
+}
+
+impl InternalState {
+    async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
+        self.users.revocations(self.authority.horizon()).await
+    }
 }
 
 impl Role for Accounts {
@@ -118,12 +125,12 @@ impl Role for Accounts {
     }
 
     fn app(self, surroundings: Surroundings) -> App<impl RoleService + use<>> {
-        let trust = self.trust();
+        let internal = Data::new(self.internal_state());
         let products = ProductClient::new(surroundings.peer("product"));
         let throttle = Throttle::new(&self.options, self.tries.limiter());
-        let users = trust.users.clone();
+        let users = internal.users.clone();
         let state = Data::new(UserState { users, products, throttle, role: self });
-        surroundings.app(|routes| configure(routes, state, trust))
+        surroundings.app(|routes| configure(routes, state, internal))
     }
 
     /// Asking also brings the tables up to date when the store answers for the first time.
@@ -157,15 +164,15 @@ impl Role for Accounts {
 const DATABASE_URL: &str = "user.database_url";
 
 impl Accounts {
-    /// Of its routes those alone by which other roles get to know who asks them.
-    pub fn internal_routes(&self) -> impl FnOnce(&mut ServiceConfig) + use<> {
-        let trust = self.trust();
-        move |routes| configure_internal(routes, trust)
+    /// Gives the verifier of this process the keys and revocations.
+    pub fn key_feed(&self) -> impl AsyncFn() -> Result<KeySet, Error> + use<> {
+        let state = self.internal_state();
+        async move || Ok((state.authority.keys(), state.revocations().await?))
     }
 
-    fn trust(&self) -> Data<InternalState> {
+    fn internal_state(&self) -> InternalState {
         let users = Store::open(&self.options, self.state.clone());
-        Data::new(InternalState { users, authority: self.authority.clone() })
+        InternalState { users, authority: self.authority.clone() }
     }
 
     async fn prepare(self) -> Result<(), SetupError> {
@@ -209,9 +216,12 @@ async fn prepared(options: &config::User) -> Result<Store, SetupError> {
 }
 
 /// Every route of the role, and who may ask it.
-fn configure(routes: &mut ServiceConfig, state: Data<UserState>, trust: Data<InternalState>) {
-    configure_internal(routes, trust);
-    routes.app_data(state);
+fn configure(routes: &mut ServiceConfig, state: Data<UserState>, internal: Data<InternalState>) {
+    routes.app_data(state).app_data(internal);
+    // For other roles: the gateway passes on /auth alone.
+    routes
+        .service(path("/internal/jwks.json").get(public(), sessions::keys))
+        .service(path("/internal/revocations").get(public(), sessions::revocations));
     for path in paths() {
         routes.service(path);
     }
@@ -264,14 +274,6 @@ fn paths() -> Vec<Path> {
     )
 )]
 struct UserApi;
-
-/// For other roles: the gateway leads to /auth alone.
-fn configure_internal(routes: &mut ServiceConfig, trust: Data<InternalState>) {
-    routes
-        .app_data(trust)
-        .service(path("/internal/jwks.json").get(public(), sessions::keys))
-        .service(path("/internal/revocations").get(public(), sessions::revocations));
-}
 
 #[cfg(test)]
 mod tests {

@@ -250,18 +250,17 @@ pub(in crate::user) async fn logout_all(
     tag = "sessions",
     responses((status = 200, description = "The keys", body = JwkSet))
 )]
-pub(in crate::user) async fn keys(trust: Data<InternalState>) -> impl Responder {
-    let keys = trust.authority.keys();
+pub(in crate::user) async fn keys(state: Data<InternalState>) -> impl Responder {
+    let keys = state.authority.keys();
     HttpResponse::Ok().insert_header((CACHE_CONTROL, "public, max-age=60")).json(keys)
 }
 
 /// `GET /internal/revocations`: for other roles; the gateway does not lead here.
 pub(in crate::user) async fn revocations(
-    trust: Data<InternalState>,
+    state: Data<InternalState>,
 ) -> Result<impl Responder, Error> {
-    let horizon = trust.authority.horizon();
-    // Who asks, asks again and again, and says once that there is no answer.
-    let revocations = trust.users.revocations(horizon).await;
+    // Verifiers ask every few seconds and log once that there is no answer.
+    let revocations = state.revocations().await;
     Ok(HttpResponse::Ok().json(revocations.map_err(|error| Error::from(error).logged())?))
 }
 
