@@ -1,4 +1,4 @@
-//! What a route asks of those who ask it, and what its handler is told of them.
+//! Who may call a route, and what its handler learns about the caller.
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use super::guard::Mode;
 use super::token::Identity;
 use crate::error::Error;
 
-/// Who may ask a route. The words of a role's policy are [`public`], [`anyone`], [`signed_in`] and [`admin`].
+/// Who may call a route: [`public`], [`anyone`], [`signed_in`] or [`admin`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
     pub(super) access: Access,
     pub(super) free_when_open: bool,
 }
 
-/// Whom a route lets in.
+/// The kinds of [`Rule`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// See [`public`].
@@ -31,22 +31,22 @@ pub enum Access {
     Admin,
 }
 
-/// Everybody; a token is not even looked at, as one that has ended must not keep a user from a new one.
+/// Everybody. Tokens are ignored, so that a client with an expired one can get a new one.
 pub const fn public() -> Rule {
     Rule::new(Access::Public)
 }
 
-/// Everybody; but a token that is given must be good.
+/// Everybody, but a token that is sent must be valid.
 pub const fn anyone() -> Rule {
     Rule::new(Access::Anyone)
 }
 
-/// Whoever has a good token. What the token's user may see is for the handler.
+/// Users with a valid token. The handler decides what they may see.
 pub const fn signed_in() -> Rule {
     Rule::new(Access::SignedIn)
 }
 
-/// Whoever has an admin's token.
+/// Admins.
 pub const fn admin() -> Rule {
     Rule::new(Access::Admin)
 }
@@ -56,28 +56,28 @@ impl Rule {
         Self { access, free_when_open: false }
     }
 
-    /// Nor does it need a token where `auth.mode` is open.
+    /// The same, but without a token where `auth.mode` is open.
     pub const fn or_open(self) -> Self {
         Self { free_when_open: true, ..self }
     }
 
-    /// Whom it lets in where `auth.mode` is `mode`.
+    /// Its kind where `auth.mode` is `mode`.
     pub fn access(self, mode: Mode) -> Access {
         if self.free_when_open && mode == Mode::Open { Access::Anyone } else { self.access }
     }
 
-    /// Whether the answer depends on who asks: somebody has to, if not in every mode.
+    /// Whether the response depends on the caller.
     pub fn is_personal(self) -> bool {
         matches!(self.access, Access::SignedIn | Access::Admin)
     }
 
-    /// Whether a request's token makes no difference.
+    /// Whether tokens are ignored.
     pub fn is_public(self) -> bool {
         self.access == Access::Public
     }
 }
 
-/// Who asks, as far as the route's rule wanted to know.
+/// The caller, as far as the route's rule requires to know.
 #[derive(Clone, Debug, Default)]
 pub struct Caller {
     pub(super) identity: Option<Arc<Identity>>,
@@ -88,17 +88,19 @@ impl Caller {
     /// The signed-in user.
     ///
     /// # Errors
-    /// 500 where the route's rule lets others in.
+    /// 500 where the route's rule lets in callers without a token.
     pub fn identity(&self) -> Result<&Identity, Error> {
-        self.identity.as_deref().ok_or_else(|| Error::internal("the route lets strangers in"))
+        self.identity
+            .as_deref()
+            .ok_or_else(|| Error::internal("the route does not require a token"))
     }
 
-    /// The signed-in user, where the route's rule wanted to know.
+    /// The signed-in user, if the route's rule looks at tokens.
     pub fn user(&self) -> Option<Uuid> {
         self.identity.as_deref().map(|identity| identity.user)
     }
 
-    /// Whether what belongs to `owner` is any business of theirs.
+    /// Whether the caller may see what belongs to `owner`.
     pub fn may_see(&self, owner: Uuid) -> bool {
         let identity = self.identity.as_deref();
         self.trusted || identity.is_some_and(|who| who.user == owner || who.is_admin())

@@ -1,4 +1,4 @@
-//! Who did what to whose account, for those who look into it later.
+//! The audit log: who did what to which account.
 
 use std::future::{Ready, ready};
 use std::net::IpAddr;
@@ -10,30 +10,29 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::peer::{Context, RequestId};
 
-/// The target of audit lines, for `log.filter`.
+/// The log target of audit lines, for `log.filter`.
 pub const AUDIT: &str = "audit";
 
-/// Writes lines of the audit log about one request.
+/// Writes audit lines about one request.
 #[derive(Clone, Debug)]
 pub struct Audit {
-    /// Where the client is; nothing where only a test knows.
+    /// The client's address; `None` in tests.
     pub address: Option<IpAddr>,
     request_id: Option<RequestId>,
 }
 
 impl Audit {
-    /// Of the request that `context` is of.
+    /// For the request with `context`.
     pub fn of(context: &Context) -> Self {
         Self { address: context.client, request_id: Some(context.request_id.clone()) }
     }
 
-    /// Of a command that somebody runs beside the shop.
+    /// For a command line command.
     pub fn of_command() -> Self {
         Self { address: None, request_id: None }
     }
 
-    /// `event` happened to the account of `user`, or to one that is not known. No secret may be part of
-    /// `detail`.
+    /// Logs that `event` happened to the account of `user`, if it is known. `detail` must not have secrets.
     pub fn note(&self, event: &str, user: Option<Uuid>, detail: &str) {
         let user = user.map(|user| user.to_string());
         let address = self.address.map(|address| address.to_string());

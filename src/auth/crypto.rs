@@ -1,4 +1,4 @@
-//! Ed25519 by ring for the JWT library, and no other algorithm at all.
+//! Ed25519 of ring for the JWT library, and no other algorithm.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result};
@@ -9,7 +9,7 @@ use signature::{Error, Signer, Verifier};
 static PROVIDER: CryptoProvider =
     CryptoProvider { signer_factory, verifier_factory, key_utils: KeyUtils::new_unimplemented() };
 
-/// Makes the JWT library use it. Later calls change nothing.
+/// Makes the JWT library use it. Repeated calls do nothing.
 pub(super) fn install() {
     let _ = PROVIDER.install_default();
 }

@@ -1,4 +1,4 @@
-//! Holds a request against its route's rule.
+//! Checks requests against the rule of their route.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use crate::error::{Error, Kind};
 /// How long a request waits for the first keys.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Whether some routes are free.
+/// Whether some routes need no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Those that say so.
+    /// Routes with [`Rule::or_open`] need none.
     Open,
-    /// None.
+    /// Every rule holds.
     Enforced,
 }
 
-/// Knows who asks, and who may; cheap to clone.
+/// Checks tokens and rules; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Guard {
     verifier: Arc<Verifier>,
@@ -32,10 +32,10 @@ pub struct Guard {
     hosts: Hosts,
 }
 
-/// Why a request goes no further, and whose it is where that is known.
+/// Why a request is refused, and whose it is if that is known.
 #[derive(Debug)]
 pub struct Denied {
-    /// What the client is told.
+    /// The client's error.
     pub error: Error,
     /// The signed-in user.
     pub user: Option<Uuid>,
@@ -47,7 +47,7 @@ impl From<Error> for Denied {
     }
 }
 
-/// What may be said of the token of a request.
+/// The token of a request.
 enum BearerToken<'a> {
     Absent,
     Given(&'a str),
@@ -55,39 +55,39 @@ enum BearerToken<'a> {
 }
 
 impl Guard {
-    /// One that knows what `verifier` knows.
+    /// A guard with the knowledge of `verifier`.
     pub fn new(verifier: Arc<Verifier>, mode: Mode) -> Self {
         Self { verifier, mode, hosts: Hosts::Any }
     }
 
-    /// The same, for requests to `hosts` alone.
+    /// The same guard, only for requests to `hosts`.
     pub fn of(self, hosts: Hosts) -> Self {
         Self { hosts, ..self }
     }
 
-    /// Whether a client's request with `headers` is for a host that may be asked.
+    /// Checks that a request with `headers` is for a host that this listener serves.
     ///
     /// # Errors
-    /// 403, which says what would have it go on.
+    /// 403, which names the settings that would allow it.
     pub fn check_host(&self, headers: &HeaderMap) -> Result<(), Error> {
         self.hosts.check(headers)
     }
 
-    /// What it knows of tokens.
+    /// The verifier.
     pub fn verifier(&self) -> Arc<Verifier> {
         self.verifier.clone()
     }
 
-    /// Whether some routes are free.
+    /// Whether some routes need no token.
     pub fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// Who asks with `headers`, when `rule` lets them.
+    /// The caller with `headers`, if `rule` admits it.
     ///
     /// # Errors
-    /// 401 without a good token where one is needed, or with a bad one; 403 where a user may not; 503 while
-    /// no token can be told from another.
+    /// 401 for an invalid token, or a missing one where one is required; 403 where a user may not; 503 while no keys
+    /// are known.
     pub async fn admit(&self, rule: Rule, headers: &HeaderMap) -> Result<Caller, Denied> {
         let trusted = rule.free_when_open && self.mode == Mode::Open;
         let identity = match rule.access {
@@ -107,7 +107,7 @@ impl Guard {
         }
     }
 
-    /// Who the token says is asking. Where it need not be known, it need not be there.
+    /// The identity in the token. `optional` allows a missing token, and unknown keys.
     async fn identity(
         &self,
         headers: &HeaderMap,
@@ -120,7 +120,7 @@ impl Guard {
         };
         let mut verified = self.verifier.verify(token).await;
         if verified == Err(VerifyError::NoKeys) && !optional {
-            // A process that has just begun is about to learn them.
+            // A process that has just started is about to learn them.
             let _ = timeout(PATIENCE, self.verifier.complete()).await;
             verified = self.verifier.verify(token).await;
         }
@@ -129,23 +129,23 @@ impl Guard {
             Err(VerifyError::Invalid(why)) => Err(token_refused(why)),
             Err(VerifyError::NoKeys) if optional => Ok(None),
             Err(VerifyError::NoKeys) => {
-                let detail = "it cannot be told yet who asks, try again";
+                let detail = "tokens cannot be verified yet, try again";
                 Err(Error::unavailable(detail, "no keys of tokens are known"))
             }
         }
     }
 }
 
-/// 401 for a token that is not good; `why` is for the log alone.
+/// 401 for an invalid token; only the log has `why`.
 pub fn token_refused(why: &'static str) -> Error {
-    let detail = "the token is not valid (any more)";
+    let detail = "the token is invalid, expired or revoked";
     Error::unauthorized(detail, r#"Bearer error="invalid_token""#).caused_by(why)
 }
 
 fn token(headers: &HeaderMap) -> BearerToken<'_> {
     let mut lines = headers.get_all(AUTHORIZATION);
     let Some(line) = lines.next() else { return BearerToken::Absent };
-    // Not `to_str`, which looks at each of some hundred bytes alone.
+    // Faster than `to_str`, which checks hundreds of bytes one by one.
     let parts = str::from_utf8(line.as_bytes()).ok().and_then(|line| line.split_once(' '));
     match parts {
         Some((scheme, token))

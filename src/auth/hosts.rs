@@ -1,4 +1,4 @@
-//! Whom a listener answers, by the host that they ask for.
+//! Which hosts a listener serves.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -6,7 +6,7 @@ use actix_web::http::header::{HOST, HeaderMap};
 
 use crate::error::{Error, Kind};
 
-/// The hosts that requests may be for.
+/// The hosts that requests may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hosts {
     /// Any.
@@ -16,10 +16,10 @@ pub enum Hosts {
 }
 
 impl Hosts {
-    /// Whether a request with `headers` may go on. One without a host is no browser's.
+    /// Checks the Host header. A request without one does not come from a browser.
     ///
     /// # Errors
-    /// 403, which says what would have it go on.
+    /// 403, which names the settings that would allow it.
     pub(super) fn check(self, headers: &HeaderMap) -> Result<(), Error> {
         if self == Self::Any {
             return Ok(());
@@ -31,12 +31,12 @@ impl Hosts {
     }
 }
 
-const DETAIL: &str = "auth.mode is open for this machine alone: ask for localhost, 127.0.0.1 or [::1], or set \
+const DETAIL: &str = "auth.mode is open for this machine only: use localhost, 127.0.0.1 or [::1], or set \
                       auth.mode=enforced, or auth.open_beyond_loopback=true where everybody may do everything";
 
-/// Whether `host` with its port, if it has one, is this machine and nothing else, without asking DNS.
+/// Whether `host`, with or without a port, is this machine, without asking DNS.
 fn is_loopback(host: &[u8]) -> bool {
-    // The usual two, before what takes a parser.
+    // The usual names first, which need no parser.
     let usual =
         [&b"127.0.0.1"[..], b"localhost"].into_iter().find_map(|name| host.strip_prefix(name));
     if usual.is_some_and(is_port) {
@@ -53,7 +53,7 @@ fn is_loopback(host: &[u8]) -> bool {
     is_port(port.as_bytes()) && (name.eq_ignore_ascii_case("localhost") || is_address())
 }
 
-/// Nothing, or a colon with digits (RFC 9110, section 7.2).
+/// Empty, or a colon with digits (RFC 9110, section 7.2).
 fn is_port(text: &[u8]) -> bool {
     text.is_empty()
         || text.strip_prefix(b":").is_some_and(|port| port.iter().all(u8::is_ascii_digit))

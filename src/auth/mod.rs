@@ -1,8 +1,8 @@
-//! Who asks, and whether they may.
+//! Authentication and authorisation.
 //!
-//! Every process verifies tokens itself, with one [`Verifier`] that all its threads share. [`follow`] keeps
-//! what it knows up to date. Each route has a [`Rule`]; the [`Guard`] of a role's edge holds every request
-//! against its route's, and gives the handler a [`Caller`].
+//! Every process verifies tokens itself, with one [`Verifier`] for all its threads, which [`follow`] keeps up to date.
+//! Each route has a [`Rule`]; the [`Guard`] in a role's middleware checks every request against it and gives the handler
+//! a [`Caller`].
 
 mod access;
 mod audit;

@@ -1,4 +1,4 @@
-//! Access tokens: JWTs (RFC 7519) that are signed with Ed25519 (RFC 8037).
+//! Access tokens: JWTs (RFC 7519), signed with Ed25519 (RFC 8037).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,57 +17,57 @@ use crate::config::Auth;
 use crate::contract::{Jwk, UserRole};
 use crate::error::Error;
 
-/// The longest token that is looked at, in bytes.
+/// The longest token that is accepted, in bytes.
 const MAX_LENGTH: usize = 4096;
 
-/// What a token says. Times are in seconds since 1970.
+/// The claims of a token. Times are in seconds since 1970.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Claims {
-    /// Who says it.
+    /// The issuer.
     pub iss: String,
-    /// For whom it is.
+    /// The audience.
     pub aud: String,
-    /// Whose token it is.
+    /// The user.
     pub sub: Uuid,
-    /// The token's own name.
+    /// The token's own id.
     pub jti: Uuid,
     /// The session that it belongs to.
     pub sid: Uuid,
-    /// When it was made.
+    /// When it was issued.
     pub iat: i64,
-    /// When it ends.
+    /// When it expires.
     pub exp: i64,
-    /// What the user is allowed.
+    /// The user's roles.
     pub roles: Vec<UserRole>,
-    /// How often the user's tokens had ended before their time when it was made.
+    /// How often the user's tokens had been revoked when it was issued.
     #[serde(rename = "gen")]
     pub generation: i64,
 }
 
-/// Who a valid token says is asking.
+/// The identity in a valid token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The user.
     pub user: Uuid,
     /// The session that the token belongs to.
     pub session: Uuid,
-    /// What the user is allowed.
+    /// The user's roles.
     pub roles: Vec<UserRole>,
-    /// How often the user's tokens had ended before their time when it was made.
+    /// How often the user's tokens had been revoked when the token was issued.
     pub generation: i64,
-    /// With `auth.leeway`.
+    /// Includes `auth.leeway`.
     pub(super) expires_at: i64,
 }
 
 impl Identity {
-    /// Whether the user is allowed everything.
+    /// Whether the user is an admin.
     pub fn is_admin(&self) -> bool {
         self.roles.contains(&UserRole::Admin)
     }
 
-    /// Whether the token has ended, as far as clocks can be trusted.
-    pub(super) fn is_over(&self) -> bool {
-        // Not by the calendar of `Utc::now`: this is asked with every request.
+    /// Whether the token has expired.
+    pub(super) fn is_expired(&self) -> bool {
+        // Cheaper than `Utc::now`: every request comes here.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         self.expires_at <= now.cast_signed()
     }
@@ -81,7 +81,7 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// The key that `seed` stands for (RFC 8032, section 5.1.5).
+    /// The key with this `seed` (RFC 8032, section 5.1.5).
     ///
     /// `None` unless `seed` has 32 bytes.
     pub fn from_seed(seed: &[u8]) -> Option<Self> {
@@ -90,21 +90,21 @@ impl SigningKey {
         Some(Self { private: EncodingKey::from_ed_der(seed), public: jwk(x) })
     }
 
-    /// The key that verifies what this one signs.
+    /// The public key.
     pub fn public(&self) -> &Jwk {
         &self.public
     }
 
-    /// A secret for another `purpose` than to sign tokens, which tells nothing of the key.
+    /// A secret for another `purpose` than signing, derived from the key without revealing it.
     pub fn secret_for(&self, purpose: &str) -> hmac::Key {
         let own = hmac::Key::new(hmac::HMAC_SHA256, self.private.as_bytes());
         hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&own, purpose.as_bytes()).as_ref())
     }
 
-    /// The token that says `claims`.
+    /// A signed token with `claims`.
     ///
     /// # Errors
-    /// When the JWT library fails, which it has no reason to.
+    /// When the JWT library fails, which is not expected.
     pub fn sign(&self, claims: &Claims) -> Result<String, Error> {
         crypto::install();
         let mut header = Header::new(Algorithm::EdDSA);
@@ -121,20 +121,20 @@ fn jwk(x: String) -> Jwk {
     Jwk { kty, crv, x, kid, usage, alg }
 }
 
-/// The key that `jwk` describes, where it is one that may verify tokens here.
+/// The key that `jwk` describes; `None` for another kind of key.
 pub(super) fn decoding_key(jwk: &Jwk) -> Option<DecodingKey> {
     let ours =
         (jwk.kty.as_str(), jwk.crv.as_str(), jwk.alg.as_str()) == ("OKP", "Ed25519", "EdDSA");
     ours.then(|| DecodingKey::from_ed_components(&jwk.x).ok()).flatten()
 }
 
-/// What holds of every token, whoever sent it.
+/// What every token must satisfy.
 #[derive(Debug)]
 pub(super) struct Rules {
     validation: Validation,
-    /// How old a token may grow, in seconds, whatever it says itself: revocations are remembered no longer than that.
+    /// The longest life of a token in seconds, whatever its claims: revocations are forgotten after that.
     max_age: i64,
-    /// How far the clocks of two machines may be apart, in seconds.
+    /// The allowed difference between the clocks of two machines, in seconds.
     leeway: i64,
 }
 
@@ -152,10 +152,10 @@ impl Rules {
         Self { validation, max_age, leeway }
     }
 
-    /// The name of the key that `token` says it was signed with.
+    /// The id of the key that signed `token`, by its header.
     ///
     /// # Errors
-    /// What is wrong with the token, in a word for the log.
+    /// [`VerifyError::Invalid`].
     pub(super) fn key_name(&self, token: &str) -> Result<String, VerifyError> {
         if token.len() > MAX_LENGTH {
             return Err(VerifyError::Invalid("too long"));
@@ -167,7 +167,7 @@ impl Rules {
         header.kid.ok_or(VerifyError::Invalid("no key named"))
     }
 
-    /// Who `token` says is asking, when it was signed with `key` and holds.
+    /// The identity in `token`, if `key` signed it and it is valid now.
     ///
     /// # Errors
     /// As [`Rules::key_name`].
@@ -182,13 +182,13 @@ impl Rules {
             session: claims.sid,
             roles: claims.roles,
             generation: claims.generation,
-            // One of a time when tokens lived longer may have been revoked, which nobody remembers.
+            // A token from when `auth.access_ttl` was longer may outlive the memory of its revocation.
             expires_at: claims
                 .exp
                 .min(claims.iat.saturating_add(self.max_age))
                 .saturating_add(self.leeway),
         };
-        if identity.is_over() { Err(VerifyError::Invalid("expired")) } else { Ok(identity) }
+        if identity.is_expired() { Err(VerifyError::Invalid("expired")) } else { Ok(identity) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a process knows of keys and of tokens, and whether a token is good by it.
+//! Verifies tokens by the keys and revocations that a process knows.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -15,21 +15,20 @@ use super::token::{Identity, Rules, decoding_key};
 use crate::config::Auth;
 use crate::contract::{JwkSet, Revocation};
 
-/// Tokens that are remembered as good.
+/// How many verified tokens are cached.
 const SEEN: u64 = 4096;
-/// How often a token may make us ask for keys, and how long it waits for the answer.
+/// How often unknown keys may trigger a fetch, and how long a token waits for it.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How much longer than a token may live it is remembered that it ended before, and with which key it was
-/// signed: clocks differ.
+/// How much longer than a token's life its revocation and its key are kept, as clocks differ.
 pub const MARGIN: Duration = Duration::from_secs(60);
 
-/// Why a token does not tell who asks.
+/// Why a token is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerifyError {
-    /// It is no good: why, in a word for the log.
+    /// It is not valid; the log says why.
     Invalid(&'static str),
-    /// No key has ever been learnt: nothing can be said of any token.
+    /// No keys are known yet.
     NoKeys,
 }
 
@@ -37,36 +36,36 @@ pub enum VerifyError {
 #[derive(Debug)]
 pub struct Verifier {
     rules: Rules,
-    /// How long a revocation matters: as long as a token of before it may live.
+    /// How long revocations are kept: until all tokens that they end have expired.
     memory: Duration,
     known: RwLock<KeysAndRevocations>,
-    /// By signature, which is enough to tell good tokens apart, and quicker to look up than a whole token.
+    /// By signature, which is shorter than the whole token.
     seen: Cache<String, Arc<VerifiedToken>>,
     asking: Mutex<KeyRequests>,
     wanted: Notify,
-    /// How many of those times have been answered, well or not.
+    /// How many of the requests for keys are done, successfully or not.
     answered: watch::Sender<u64>,
 }
 
-/// A token that was good, and who it says is asking.
+/// A token that was valid, and its identity.
 #[derive(Debug)]
 struct VerifiedToken {
     token: String,
     identity: Arc<Identity>,
-    /// How often keys had been withdrawn by then.
+    /// How often keys had been withdrawn at that time.
     withdrawals: u64,
 }
 
 #[derive(Debug, Default)]
 struct KeysAndRevocations {
     keys: HashMap<String, DecodingKey>,
-    /// The last one of each user.
+    /// The latest one per user.
     revocations: HashMap<Uuid, Revocation>,
     withdrawals: u64,
     complete: bool,
 }
 
-/// How often tokens have made us ask for keys, and when last.
+/// How often tokens have requested keys, and when last.
 #[derive(Debug, Default)]
 struct KeyRequests {
     times: u64,
@@ -74,7 +73,7 @@ struct KeyRequests {
 }
 
 impl Verifier {
-    /// One that knows no key yet.
+    /// A verifier that knows no keys yet.
     pub fn new(options: &Auth) -> Self {
         Self {
             rules: Rules::new(options),
@@ -87,8 +86,8 @@ impl Verifier {
         }
     }
 
-    /// Who `token` says is asking. One that was seen before costs a look into a table. A key that is not
-    /// known is asked for, not more often than every five seconds.
+    /// The identity in `token`. A cached token costs one lookup. An unknown key triggers a fetch, at most every five
+    /// seconds.
     ///
     /// # Errors
     /// See [`VerifyError`].
@@ -114,15 +113,14 @@ impl Verifier {
         self.still_good(&seen).unwrap_or(Err(VerifyError::Invalid("unknown key")))
     }
 
-    /// Whether nothing has happened since that ends a token; nothing when a key was withdrawn, so that it has to
-    /// be looked at anew.
+    /// Whether a cached token is still valid; `None` when a key was withdrawn since, so that it must be verified anew.
     fn still_good(&self, seen: &VerifiedToken) -> Option<Result<Arc<Identity>, VerifyError>> {
         let identity = &seen.identity;
         let known = self.read();
         if seen.withdrawals != known.withdrawals {
             return None;
         }
-        if identity.is_over() {
+        if identity.is_expired() {
             return Some(Err(VerifyError::Invalid("expired")));
         }
         let revoked = |last: &Revocation| identity.generation < last.generation;
@@ -132,7 +130,7 @@ impl Verifier {
         Some(Ok(identity.clone()))
     }
 
-    /// Replaces the keys, and adds to the revocations, which are forgotten in time.
+    /// Replaces the keys, adds the revocations, and drops old ones.
     pub fn learn(&self, keys: &JwkSet, revocations: impl IntoIterator<Item = Revocation>) {
         let keys = keys.keys.iter();
         let keys = keys.filter_map(|jwk| Some((jwk.kid.clone(), decoding_key(jwk)?)));
@@ -149,38 +147,38 @@ impl Verifier {
         }
     }
 
-    /// Ends the tokens of a user from now on, in this process.
+    /// Applies a revocation in this process.
     pub fn revoke(&self, revocation: Revocation) {
         self.write().revoke(revocation);
     }
 
-    /// Whether keys and revocations have been learnt.
+    /// Whether keys and revocations are known.
     pub fn is_complete(&self) -> bool {
         self.read().complete
     }
 
-    /// Returns once keys and revocations have been learnt.
+    /// Waits until keys and revocations are known.
     pub async fn complete(&self) {
         // The sender lives as long as self.
         let _ = self.answered.subscribe().wait_for(|_| self.is_complete()).await;
     }
 
-    /// Returns when a token has asked for keys.
+    /// Waits until a token needs new keys.
     pub(super) async fn wanted(&self) {
         self.wanted.notified().await;
     }
 
-    /// How often tokens have asked for keys so far.
+    /// How often tokens have requested keys so far.
     pub(super) fn times_asked(&self) -> u64 {
         self.asking().times
     }
 
-    /// Tells those who asked up to that time that the keys are as new as they get.
+    /// Marks the first `times` requests as done.
     pub(super) fn answered(&self, times: u64) {
         self.answered.send_replace(times);
     }
 
-    /// Asks for keys, unless somebody has just done so; whether it may have changed anything.
+    /// Requests new keys and waits, unless that was done a moment ago. Returns whether there may be new keys.
     async fn ask(&self) -> bool {
         let (mut answered, times) = {
             let mut asking = self.asking();
@@ -198,7 +196,7 @@ impl Verifier {
         matches!(timeout(PATIENCE, answer).await, Ok(Ok(_)))
     }
 
-    /// The key with `name`, and how often keys have been withdrawn.
+    /// The key with `name`, and the number of withdrawals.
     fn key(&self, name: &str) -> Option<(DecodingKey, u64)> {
         let known = self.read();
         known.keys.get(name).map(|key| (key.clone(), known.withdrawals))
@@ -218,7 +216,7 @@ impl Verifier {
 }
 
 impl KeysAndRevocations {
-    /// The later of two revocations counts.
+    /// Keeps the later of two revocations.
     fn revoke(&mut self, revocation: Revocation) {
         let last = self.revocations.entry(revocation.user).or_insert(revocation);
         if last.generation < revocation.generation {

@@ -1,4 +1,4 @@
-//! How a role is, as it tells other roles.
+//! The health of a role, for other roles.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -7,23 +7,23 @@ use super::{asking, read};
 use crate::error::Error;
 use crate::peer::{Context, Endpoint};
 
-/// What a role says of itself.
+/// The health of a role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
     /// `starting`, `ready`, `degraded` or `draining`.
     pub status: String,
-    /// What it misses, as in `/readyz`.
+    /// The dependencies that are missing, as in `/readyz`.
     pub missing: Vec<String>,
 }
 
-/// Where a role says so.
+/// The path that answers with it.
 pub const PATH: &str = "/internal/health";
 const LIMIT: usize = 64 * 1024;
 
-/// Asks the role at `endpoint` how it is, whatever breakers say.
+/// Asks the role at `endpoint` for its health, bypassing breakers.
 ///
 /// # Errors
-/// Why it gave no answer.
+/// When it gives no valid answer.
 pub async fn health(endpoint: &Endpoint, context: &Context) -> Result<Health, Error> {
     read(endpoint.send(asking(PATH)?, context).await?, LIMIT).await
 }

@@ -1,4 +1,4 @@
-//! What roles say to each other and to the world: values and typed clients, no logic.
+//! The values that roles exchange with each other and with clients, and typed clients for them; no logic.
 
 mod health;
 mod money;
@@ -18,15 +18,15 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, Kind};
 use crate::peer::{Context, Peer, Reply, Request};
 
-/// A point in time to the microsecond, which is what every store keeps; RFC 3339 in UTC outside.
+/// A point in time, to the microsecond, as every store keeps it; RFC 3339 in UTC in JSON.
 pub type Timestamp = DateTime<Utc>;
 
-/// The present, to the microsecond.
+/// The current time, to the microsecond.
 pub fn now() -> Timestamp {
     Utc::now().trunc_subsecs(6)
 }
 
-/// Writes `time` with all six digits of its microseconds: times of one length are in order as texts are, too.
+/// Writes `time` with all six digits of its microseconds, so that times sort as texts.
 ///
 /// # Errors
 /// Those of `serializer`.
@@ -34,7 +34,7 @@ pub fn in_microseconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result
     serializer.collect_str(&time.to_rfc3339_opts(SecondsFormat::Micros, true))
 }
 
-/// What `peer` says of `target`, in at most `limit` bytes of JSON.
+/// Gets `target` from `peer`: at most `limit` bytes of JSON.
 async fn get<T: DeserializeOwned>(
     peer: &Peer,
     target: &str,
@@ -52,7 +52,7 @@ async fn read<T: DeserializeOwned>(reply: Reply, limit: usize) -> Result<T, Erro
     let reply = reply.into_success().await?;
     let body = reply.body.read(limit).await.map_err(Error::internal)?;
     serde_json::from_slice(&body).map_err(|error| {
-        let detail = "another role's answer could not be understood";
+        let detail = "another role gave an invalid response";
         Error::new(Kind::BadGateway, detail).caused_by(error)
     })
 }

@@ -1,12 +1,12 @@
-//! An amount of money: whole minor units inside, a JSON number of at most two decimals outside.
+//! An amount of money: whole minor units in memory, a number with at most two decimals in JSON.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use utoipa::ToSchema;
 
-/// The largest amount, in minor units: 10^12 of the currency, which a double holds to the cent.
+/// The largest amount, in minor units: 10^12 of the currency, which a double represents to the cent.
 const MAX: i64 = 100_000_000_000_000;
 
-/// An amount of the shop's currency, of at most two decimals.
+/// An amount in the shop's currency, with at most two decimals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
 #[schema(
     value_type = f64,
@@ -32,7 +32,7 @@ pub enum MoneyError {
 }
 
 impl Money {
-    /// `minor` units, as in 499900 for 4999.00.
+    /// An amount of `minor` units, as in 499900 for 4999.00.
     ///
     /// # Errors
     /// When the amount is negative or larger than 10^12 of the currency.
@@ -49,8 +49,8 @@ impl Money {
         self.0
     }
 
-    /// The amount that `number` denotes. A double stands for an amount when it is the double nearest
-    /// to it, which is what a JSON parser makes of the amount's decimal text.
+    /// The amount `number`. It must be the double nearest to an amount, which is what a JSON parser reads from the
+    /// amount's decimal text.
     fn from_number(number: f64) -> Result<Self, MoneyError> {
         if !(0.0..=MAX as f64 / 100.0).contains(&number) {
             return Self::from_minor(if number < 0.0 { -1 } else { i64::MAX });

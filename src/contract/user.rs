@@ -1,4 +1,4 @@
-//! What the user role says, and how another role asks it who may ask.
+//! The user role's values, and a client for other roles.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,12 +16,12 @@ use crate::peer::{Context, Peer};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct User {
-    /// A UUID of version 7.
+    /// A UUIDv7.
     pub id: Uuid,
-    /// What the user is called.
+    /// The user's name.
     #[schema(example = "Neo")]
     pub username: String,
-    /// As it was registered; no other account has it in any mix of cases, nor with its domain in another spelling.
+    /// The e-mail address as it was registered. It is unique, in any mix of cases and any spelling of its domain.
     #[schema(example = "neo@matrix.com")]
     pub email: String,
     /// When the account was registered.
@@ -30,27 +30,27 @@ pub struct User {
     pub created_at: Timestamp,
 }
 
-/// What a user sees first.
+/// A user's dashboard.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Dashboard {
-    /// Whose dashboard it is.
+    /// The user.
     pub user: User,
-    /// The newest products; empty when the product role is away.
+    /// The newest products; empty while the product role is away.
     #[schema(value_type = Vec<Product>)]
     pub recommended_products: Vec<Box<RawValue>>,
-    /// The roles that were away; absent when none was.
+    /// The roles that were away, if any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub degraded: Vec<String>,
 }
 
-/// What a user is allowed.
+/// A role of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum UserRole {
-    /// Everything: the catalogue, and other people's accounts.
+    /// May change the catalogue and other people's accounts.
     Admin,
-    /// What is their own.
+    /// May use their own account.
     Customer,
 }
 
@@ -79,12 +79,12 @@ impl FromStr for UserRole {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Account {
-    /// What everybody may know who sees the user.
+    /// The user.
     #[serde(flatten)]
     pub user: User,
-    /// What the user is allowed.
+    /// The user's roles.
     pub roles: Vec<UserRole>,
-    /// Whether the account is closed to its owner.
+    /// Whether the owner is locked out.
     pub disabled: bool,
 }
 
@@ -97,7 +97,7 @@ pub struct Jwk {
     pub crv: String,
     /// The key, 32 bytes in base64url.
     pub x: String,
-    /// Its name: the thumbprint of RFC 7638.
+    /// The key's id: its thumbprint (RFC 7638).
     pub kid: String,
     /// `sig`.
     #[serde(rename = "use")]
@@ -109,32 +109,32 @@ pub struct Jwk {
 /// The keys that verify tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JwkSet {
-    /// In no order that matters.
+    /// The keys, in no particular order.
     pub keys: Vec<Jwk>,
 }
 
-/// A user whose tokens end before their time.
+/// Ends a user's tokens before they expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revocation {
-    /// Whose.
+    /// The user.
     pub user: Uuid,
-    /// Those of generations before this one.
+    /// Tokens of earlier generations have ended.
     pub generation: i64,
     /// When they ended.
     pub at: Timestamp,
 }
 
-/// The bytes of keys or revocations that are read.
+/// The largest response that is read, in bytes.
 const LIMIT: usize = 16 * 1024 * 1024;
 
-/// Asks the user role.
+/// A client of the user role.
 #[derive(Clone, Debug)]
 pub struct UserClient {
     peer: Peer,
 }
 
 impl UserClient {
-    /// Asks through `peer`.
+    /// A client that calls `peer`.
     pub fn new(peer: Peer) -> Self {
         Self { peer }
     }
@@ -142,12 +142,12 @@ impl UserClient {
     /// The keys that verify tokens.
     ///
     /// # Errors
-    /// The user role's own error, or why it gave no answer.
+    /// The user role's error, or why it gave no answer.
     pub async fn keys(&self, context: &Context) -> Result<JwkSet, Error> {
         get(&self.peer, "/internal/jwks.json", LIMIT, context).await
     }
 
-    /// The users whose tokens end before their time.
+    /// The revocations of recent tokens.
     ///
     /// # Errors
     /// As [`UserClient::keys`].

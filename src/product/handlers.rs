@@ -1,4 +1,4 @@
-//! HTTP in, HTTP out.
+//! The HTTP handlers.
 
 use actix_web::http::header::{self, HeaderName, HeaderValue, LINK, LOCATION};
 use actix_web::web::{Data, Path};
@@ -19,7 +19,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Lists products, the newest first.
 ///
-/// Each page's `Link` header leads to the next one. Products that are added in the meantime move none of them.
+/// Each page's `Link` header leads to the next one. Products that are added in the meantime do not shift the pages.
 #[utoipa::path(
     get,
     path = "/products",
@@ -28,12 +28,12 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
     params(PageQuery, IfNoneMatch),
     responses(
         (status = 200, description = "A page", body = Vec<Product>, headers(
-            ("ETag" = String, description = "Names what the page says"),
+            ("ETag" = String, description = "Identifies the page's content"),
             ("X-Cache" = String, description = "`HIT`, `MISS`, or `STALE`: past its time"),
             ("Link" = String, description = "Where the next page is, with `rel=\"next\"`; absent on the last"),
         )),
-        (status = 304, description = "The client has it", headers(
-            ("ETag" = String, description = "What it has"),
+        (status = 304, description = "The client's copy is current", headers(
+            ("ETag" = String, description = "The ETag of the client's copy"),
             ("X-Cache" = String, description = "As for 200"),
         )),
     )
@@ -58,7 +58,7 @@ pub(super) async fn list(
 
 /// Shows a product.
 ///
-/// Its `ETag` is what a conditional write names in `If-Match`.
+/// A conditional write sends its `ETag` in `If-Match`.
 #[utoipa::path(
     get,
     path = "/products/{id}",
@@ -70,11 +70,11 @@ pub(super) async fn list(
     ),
     responses(
         (status = 200, description = "The product", body = Product, headers(
-            ("ETag" = String, description = "Names its content and its version"),
+            ("ETag" = String, description = "Identifies its content and version"),
             ("X-Cache" = String, description = "`HIT`, `MISS`, or `STALE`: past its time"),
         )),
-        (status = 304, description = "The client has it", headers(
-            ("ETag" = String, description = "What it has"),
+        (status = 304, description = "The client's copy is current", headers(
+            ("ETag" = String, description = "The ETag of the client's copy"),
             ("X-Cache" = String, description = "As for 200"),
         )),
     )
@@ -97,7 +97,7 @@ pub(super) async fn show(
 
 /// Adds a product.
 ///
-/// Lists show it from the moment that this is answered.
+/// Lists have it as soon as this request is answered.
 #[utoipa::path(
     post,
     path = "/products",
@@ -105,7 +105,7 @@ pub(super) async fn show(
     tag = "products",
     request_body = NewProduct,
     responses((status = 201, description = "The product", body = Product, headers(
-        ("ETag" = String, description = "Names its content and its version"),
+        ("ETag" = String, description = "Identifies its content and version"),
         ("Location" = String, description = "Where it is"),
     )))
 )]
@@ -121,7 +121,7 @@ pub(super) async fn create(
 
 /// Replaces a product.
 ///
-/// With `If-Match` it is replaced only as long as nobody else has changed it.
+/// With `If-Match` it is replaced only if nobody has changed it since.
 #[utoipa::path(
     put,
     path = "/products/{id}",
@@ -134,9 +134,9 @@ pub(super) async fn create(
     request_body = NewProduct,
     responses(
         (status = 200, description = "The product as it is now", body = Product, headers(
-            ("ETag" = String, description = "Names its content and its version")
+            ("ETag" = String, description = "Identifies its content and version")
         )),
-        (status = 412, description = "It has another version than those of If-Match"),
+        (status = 412, description = "If-Match does not name its current version"),
     )
 )]
 pub(super) async fn replace(
@@ -154,7 +154,7 @@ pub(super) async fn replace(
 
 /// Removes a product.
 ///
-/// With `If-Match` it is removed only as long as nobody else has changed it.
+/// With `If-Match` it is removed only if nobody has changed it since.
 #[utoipa::path(
     delete,
     path = "/products/{id}",
@@ -166,7 +166,7 @@ pub(super) async fn replace(
     ),
     responses(
         (status = 204, description = "It is gone"),
-        (status = 412, description = "It has another version than those of If-Match"),
+        (status = 412, description = "If-Match does not name its current version"),
     )
 )]
 pub(super) async fn remove(
@@ -188,20 +188,20 @@ fn unknown() -> Error {
     Error::not_found("product")
 }
 
-/// A product's ETag: all that it says, and which write made it so. Neither alone will do: the same may be said again in
-/// another life of the product, and what was stored without a revision may be replaced by a backup of its time.
+/// A product's ETag: a digest of its content and its version. The content alone may repeat; the version alone may repeat
+/// for products that were stored without a revision and restored from a backup.
 fn etag(product: &Product) -> String {
-    // Whoever gives a product another field is told of this place.
+    // Destructured, so that a new field does not compile until it is added here.
     let Product { id, name, price, created_at, version: Version { count, revision } } = product;
-    let mut said = id.bytes().to_vec();
+    let mut content = id.bytes().to_vec();
     for number in [*count, *revision, price.minor(), created_at.timestamp_micros()] {
-        said.extend(number.to_be_bytes());
+        content.extend(number.to_be_bytes());
     }
-    said.extend(name.as_bytes());
-    format!("\"{:032x}\"", digest(&said))
+    content.extend(name.as_bytes());
+    format!("\"{:032x}\"", digest(&content))
 }
 
-/// The version that the write may meet: one of those that the client names, or any.
+/// The version that the write expects: the current one if `If-Match` names it, or any.
 async fn expected(
     state: &ProductState,
     id: ObjectId,
@@ -229,7 +229,7 @@ fn tagged(response: &mut actix_web::HttpResponseBuilder, product: &Product) -> H
     response.insert_header((header::ETAG, etag(product))).json(product)
 }
 
-/// The entry, or 304 when the client has it already.
+/// The entry, or 304 when the client's copy is current.
 fn answer(
     condition: &Condition,
     entry: Option<Entry>,
@@ -244,7 +244,7 @@ fn answer(
         response.insert_header((LINK, &*entry.link));
     }
     if known {
-        // What a 200 would be long tells the gateway what that would say (RFC 9110, section 8.6).
+        // The length of a 200 tells the gateway which headers that would have (RFC 9110, section 8.6).
         return Ok(response.insert_header((header::CONTENT_LENGTH, entry.body.len())).finish());
     }
     Ok(response.insert_header((header::CONTENT_TYPE, JSON)).body(entry.body))

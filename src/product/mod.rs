@@ -26,14 +26,14 @@ use store::{Database, Store};
 pub use model::Cursor;
 pub use seed::seed;
 
-/// The role, as far as a process has one of it; each worker thread takes its [`Role::app`].
+/// The role, once per process; each worker thread takes its [`Role::app`].
 #[derive(Clone, Debug)]
 pub struct Catalogue {
     place: Database,
     cache: cache::ProcessCache,
 }
 
-/// What the handlers of one worker thread share.
+/// The state that the handlers of one worker thread share.
 #[derive(Clone)]
 struct ProductState {
     products: Store,
@@ -46,7 +46,7 @@ impl Role for Catalogue {
     const STORE: &'static str = DATABASE_URL;
     const PEER: &'static str = "peers.product";
 
-    /// Who must know of everybody who they are asks the user role how to tell.
+    /// Tokens are verified with the user role's keys.
     fn asks(mode: Mode) -> &'static [&'static str] {
         match mode {
             Mode::Enforced => &["user"],
@@ -67,15 +67,14 @@ impl Role for Catalogue {
         Ok(Database::check(options).await.map_err(|problem| (DATABASE_URL, problem))?)
     }
 
-    /// Its tables are up to date where they are in a file. Those on a server follow once it answers; see
-    /// [`Role::checks`].
+    /// Migrates a SQLite file at once. A server is prepared when it first answers; see [`Role::checks`].
     async fn build(parts: &Parts) -> Result<Self, SettingError> {
         let options = &parts.settings.product;
         let place = Database::find(options).await.map_err(|problem| (DATABASE_URL, problem))?;
         if place.is_embedded() {
             place.prepare().await.map_err(|problem| (DATABASE_URL, problem))?;
         }
-        // So that each worker thread can open what it needs without a surprise.
+        // So that worker threads cannot fail to open it.
         place.open().map_err(|problem| (DATABASE_URL, problem))?;
         Ok(Self { place, cache: cache::ProcessCache::new(options) })
     }
@@ -90,7 +89,7 @@ impl Role for Catalogue {
         surroundings.app(|routes| configure(routes, state))
     }
 
-    /// Asking also brings tables and indexes up to date when the store answers for the first time.
+    /// The first check that reaches the store also prepares its tables and indexes.
     fn checks(&self) -> Vec<Check> {
         let (place, store, cache) = (self.place.clone(), self.store(), self.cache.open());
         let preparing = Preparing::default();
@@ -115,8 +114,7 @@ impl Role for Catalogue {
         middleware::document(ProductApi::openapi(), &paths(), mode)
     }
 
-    /// Tells the other processes of the role what they have to forget because of this one, where that could not be told
-    /// yet. Returns once it is done, however long that takes.
+    /// Writes outstanding invalidations to the cache that processes share, however long that takes.
     async fn settle(&self) {
         self.cache.open().settle().await;
     }
@@ -131,10 +129,10 @@ impl Catalogue {
     }
 }
 
-/// Copies the products at `from` to `to`; of those that are there already, `existing` says what becomes of them.
+/// Copies the products at `from` to `to`; `existing` says what happens to products that `to` has already.
 ///
 /// # Errors
-/// Which of the two failed, and why.
+/// When either store cannot be used.
 pub async fn copy(
     from: &config::Product,
     to: &config::Product,
@@ -147,7 +145,7 @@ pub async fn copy(
     Ok(copy::copy(&from.open_as_it_is()?, &to.open()?, existing, progress).await?)
 }
 
-/// Every route of the role, and who may ask it.
+/// Every route of the role, and who may call it.
 fn configure(routes: &mut ServiceConfig, state: Data<ProductState>) {
     routes.app_data(state);
     for path in paths() {
@@ -165,7 +163,7 @@ fn paths() -> Vec<Path> {
     ]
 }
 
-/// What handlers say of themselves.
+/// The OpenAPI description of the handlers.
 #[derive(utoipa::OpenApi)]
 #[openapi(
     paths(

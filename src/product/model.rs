@@ -1,4 +1,4 @@
-//! What a product and a page of products may look like. A value of one of these types is valid.
+//! The values of requests about products. A value of one of these types is valid.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -40,7 +40,7 @@ impl TryFrom<String> for Name {
     }
 }
 
-/// What a product is to be.
+/// A request to add or replace a product.
 #[derive(Debug, ToSchema)]
 pub(super) struct NewProduct {
     name: Name,
@@ -51,36 +51,36 @@ impl NewProduct {
     /// Reads the request.
     ///
     /// # Errors
-    /// 422 with one entry a field that is missing or not valid.
+    /// 422 with one entry per field that is missing or invalid.
     pub(super) fn read(mut fields: Fields) -> Result<Self, Error> {
         let name = fields.required("name");
         let price = fields.required("price");
         fields.finish(name.zip(price).map(|(name, price)| Self { name, price }))
     }
 
-    /// What it is called.
+    /// The product's name.
     pub(super) fn name(&self) -> &str {
         &self.name.0
     }
 
-    /// What it costs.
+    /// The price.
     pub(super) fn price(&self) -> Money {
         self.price
     }
 
-    /// The product that comes of it, now.
+    /// A new product with these values.
     pub(super) fn into_product(self) -> Product {
         let (id, created_at) = (ObjectId::new(), now());
         Product { id, name: self.name.0, price: self.price, created_at, version: Version::first() }
     }
 }
 
-/// The last product of a page, after which the next one begins. Opaque outside.
+/// The last product of a page; the next page begins after it. Opaque to clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cursor {
     /// When the product was added, in microseconds since 1970.
     pub(super) created_at: i64,
-    /// Tells products of one microsecond apart.
+    /// Orders products of the same microsecond.
     pub(super) id: ObjectId,
 }
 
@@ -89,7 +89,7 @@ impl Cursor {
         Self { created_at: product.created_at.timestamp_micros(), id: product.id }
     }
 
-    /// The cursor as it stands in a link.
+    /// The cursor as links have it.
     pub fn encode(self) -> String {
         let mut bytes = [0; 20];
         bytes[..8].copy_from_slice(&self.created_at.to_be_bytes());
@@ -106,7 +106,7 @@ impl FromStr for Cursor {
         let bytes = bytes.and_then(|bytes| <[u8; 20]>::try_from(bytes).ok());
         let bytes = bytes.ok_or("must come from the Link header of a page before")?;
         let (time, id) = bytes.split_at(8);
-        // The halves of twenty bytes are eight and twelve.
+        // Eight and twelve bytes, so these conversions cannot fail.
         let time = time.try_into().map(i64::from_be_bytes).unwrap_or_default();
         let id = id.try_into().map(ObjectId::from_bytes).unwrap_or_default();
         Ok(Self { created_at: time, id })
@@ -116,7 +116,7 @@ impl FromStr for Cursor {
 /// The parameters of [`PageRequest`].
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "says what there is, for the OpenAPI document")]
+#[expect(dead_code, reason = "describes the parameters for the OpenAPI document")]
 pub(super) struct PageQuery {
     /// How many a page has.
     #[param(minimum = 1, maximum = 100, default = 20)]
@@ -126,21 +126,21 @@ pub(super) struct PageQuery {
     cursor: Option<String>,
 }
 
-/// Where a product is.
+/// The path parameter of a product.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "says what there is, for the OpenAPI document")]
+#[expect(dead_code, reason = "describes the parameters for the OpenAPI document")]
 pub(super) struct ProductPath {
     /// The product's id.
     #[param(pattern = "^[0-9A-Fa-f]{24}$", example = "6b03d45b14e1855e68069e13")]
     id: String,
 }
 
-/// Which page of the catalogue is asked for.
+/// A requested page of the catalogue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct PageRequest {
     limit: Limit,
-    /// Where the page begins; the newest product without one.
+    /// Where the page begins; without one, at the newest product.
     pub(super) cursor: Option<Cursor>,
 }
 
@@ -148,19 +148,19 @@ impl PageRequest {
     /// Reads the parameters `limit` and `cursor`.
     ///
     /// # Errors
-    /// 422 with one entry a parameter that is not valid.
+    /// 422 with one entry per invalid parameter.
     pub(super) fn read(mut query: Query) -> Result<Self, Error> {
         let limit = query.optional("limit").unwrap_or_default();
         let cursor = query.optional("cursor");
         query.finish(Self { limit, cursor })
     }
 
-    /// One more than the page has, to learn whether another follows.
+    /// One more than the page's size, which tells whether another page follows.
     pub(super) fn limit_and_one(self) -> i64 {
         self.limit.get() as i64 + 1
     }
 
-    /// The path and query that ask for this page.
+    /// The path and query of this page.
     pub(super) fn target(self) -> String {
         let limit = self.limit.get();
         match self.cursor {
@@ -169,7 +169,7 @@ impl PageRequest {
         }
     }
 
-    /// Cuts `products` to the page, and gives the target of the next one where there is one.
+    /// Cuts `products` to the page; also returns the target of the next page if there is one.
     pub(super) fn cut(self, mut products: Vec<Product>) -> (Vec<Product>, Option<String>) {
         let limit = self.limit.get();
         let more = products.len() > limit;

@@ -1,4 +1,4 @@
-//! A catalogue to try things with: the same every time but for its ETags, and the same products wherever it stops.
+//! A sample catalogue: the same products every time, except for their ETags.
 
 use bson::oid::ObjectId;
 use chrono::DateTime;
@@ -8,9 +8,9 @@ use crate::config;
 use crate::contract::{Money, Product, Version};
 use crate::storage::SetupError;
 
-/// Products that are added in one transaction.
+/// How many products are added per transaction.
 const BATCH: u32 = 1000;
-/// When the first product of the catalogue was added: 2024-01-01; each further one a second later.
+/// The time of the first product: 2024-01-01. Each further product is a second later.
 const EPOCH: i64 = 1_704_067_200;
 
 const QUALITIES: [&str; 12] = [
@@ -39,7 +39,7 @@ const MATERIALS: [&str; 10] = [
     "Titanium",
     "Wool",
 ];
-/// What is sold, and about what it costs in minor units.
+/// Things and their usual prices in minor units.
 const THINGS: [(&str, u64); 16] = [
     ("Keyboard", 9_900),
     ("Desk Lamp", 4_900),
@@ -59,8 +59,8 @@ const THINGS: [(&str, u64); 16] = [
     ("Watch", 19_900),
 ];
 
-/// Adds the first `count` products of the catalogue to the store that `options` name, where they are not
-/// there yet, and says after each batch how many have been looked at. Returns how many were added.
+/// Adds the missing ones of the first `count` products to the store that `options` name. Reports to `progress` after each
+/// batch how many products it has processed. Returns how many were added.
 ///
 /// # Errors
 /// When the store cannot be opened or fails; what was added before stays.
@@ -88,7 +88,7 @@ fn product(number: u32) -> Product {
     let (thing, about) = THINGS[dice.roll(THINGS.len())];
     let quality = QUALITIES[dice.roll(QUALITIES.len())];
     let material = MATERIALS[dice.roll(MATERIALS.len())];
-    // From 70 to 130 % of the usual price, ending in 0, 50, 90 or 99.
+    // 70 to 130 % of the usual price, ending in 0, 50, 90 or 99.
     let price = about * (70 + dice.roll(61) as u64) / 100;
     let price = price / 100 * 100 + [0, 50, 90, 99][dice.roll(4)];
     let mut id = [0; 12];
@@ -98,16 +98,16 @@ fn product(number: u32) -> Product {
     Product {
         id: ObjectId::from_bytes(id),
         name: format!("{quality} {material} {thing} {}", 100 + number % 900),
-        // A few thousand at the most, and at 2024 plus some seconds.
+        // Far below the limit.
         price: Money::from_minor(price as i64)
             .unwrap_or_else(|_| unreachable!("{price} is an amount")),
         created_at: DateTime::from_timestamp(seconds, 0).unwrap_or_default(),
-        // Another each time: a product that is seeded again has had another life.
+        // New each time, because a removed product may be seeded again.
         version: Version::first(),
     }
 }
 
-/// SplitMix64 (Steele, Lea and Flood, 2014): the same numbers on every machine and in every release.
+/// SplitMix64 (Steele, Lea and Flood, 2014): the same numbers on every machine and in every version.
 struct Dice(u64);
 
 impl Dice {

@@ -192,7 +192,7 @@ impl Authority {
 
 /// 401 for a refresh token that is no good, whatever the reason.
 pub(super) fn not_good() -> Error {
-    Error::unauthorized("the refresh token is not valid (any more)", "Bearer")
+    Error::unauthorized("the refresh token is invalid, expired or revoked", "Bearer")
 }
 
 /// 403 for who may not sign in.

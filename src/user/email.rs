@@ -1,4 +1,4 @@
-//! E-mail addresses: which are taken, and which of them are one and the same.
+//! E-mail addresses: which ones are valid, and which spellings are the same address.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -19,19 +19,19 @@ const LONGEST: usize = 254;
 const LONGEST_LOCAL: usize = 64;
 const LONGEST_LABEL: usize = 63;
 
-/// [`Email`] in ECMA-262, but for addresses of machines in brackets, which it takes as well, and for what IDNA says of
-/// domains that are not in ASCII, which no pattern can.
+/// [`Email`] as an ECMA-262 pattern. It leaves out address literals in brackets, and the rules of IDNA for domains beyond
+/// ASCII, which no pattern can express.
 const ADDRESS: &str = concat!(
     r"(?:[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?",
     r"(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*",
-    // Something beyond ASCII before the @, or behind it.
+    // With something beyond ASCII before or after the @.
     r#"|[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]*[^\u0000-\u00A0\u2000-\u200F\u2028-\u202F\u205F-\u206F\uFEFF]"#,
     r#"[^\u0000-\u0020"(),:;<>@\u005B-\u005D\u007F-\u00A0\u2000-\u200F\u2028-\u202F\u205F-\u206F\uFEFF]*@[^\u0000-\u002C\u002F\u003A-\u0040\u005B-\u0060\u007B-\u00A0]+"#,
     r"|[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]*[^\u0000-\u00A0][^\u0000-\u002C\u002F\u003A-\u0040\u005B-\u0060\u007B-\u00A0]*)",
 );
 
-/// An e-mail address of at most 254 octets: in ASCII as browsers accept it (HTML, section 4.10.5.1.5) or with the address
-/// of a machine in brackets (RFC 5321, section 4.1.3), beyond ASCII as RFC 6531 has it, with a domain by IDNA (UTS #46).
+/// An e-mail address of at most 254 octets: in ASCII as browsers accept it (HTML, section 4.10.5.1.5) or with an address
+/// literal in brackets (RFC 5321, section 4.1.3); beyond ASCII as in RFC 6531, with a domain by IDNA (UTS #46).
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Email(pub(super) String);
@@ -50,7 +50,7 @@ impl TryFrom<String> for Email {
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let address = text.trim();
-        // As long as the document says, which knows nothing of trimming.
+        // The OpenAPI document limits the length before trimming.
         let fits = text.chars().count() <= LONGEST && address.len() <= LONGEST;
         match parse(address) {
             Some(_) if fits => Ok(Self(address.to_owned())),
@@ -59,7 +59,7 @@ impl TryFrom<String> for Email {
     }
 }
 
-/// An address that an account may have: an [`Email`], or one that was taken before as if it were.
+/// An address that an account may have: an [`Email`], or one that earlier versions accepted.
 pub(super) struct KnownEmail(pub(super) String);
 
 impl FromStr for KnownEmail {
@@ -75,8 +75,8 @@ impl FromStr for KnownEmail {
     }
 }
 
-/// What two spellings of one e-mail address have in common: neither the case nor the way in which a letter is composed
-/// tells addresses apart, nor whether a domain is in Unicode or in punycode. In ASCII it is the address in lower case.
+/// The same text for every spelling of an address: it ignores case, Unicode composition, and whether the domain is in
+/// Unicode or in punycode. In ASCII it is the address in lower case.
 pub(super) fn email_key(email: &str) -> String {
     if email.is_ascii() {
         return email.to_lowercase();
@@ -90,7 +90,7 @@ pub(super) fn email_key(email: &str) -> String {
     }
 }
 
-/// The part before the `@`, and the domain in ASCII; nothing where `address` is none.
+/// The part before the `@`, and the domain in ASCII; `None` for an invalid address.
 fn parse(address: &str) -> Option<(&str, Cow<'_, str>)> {
     let (local, domain) = address.split_once('@')?;
     let is_local = !local.is_empty() && local.len() <= LONGEST_LOCAL && local.chars().all(of_local);
@@ -99,7 +99,7 @@ fn parse(address: &str) -> Option<(&str, Cow<'_, str>)> {
     (is_local && fits && (is_domain(&domain) || is_literal(&domain))).then_some((local, domain))
 }
 
-/// HTML's letters of a local part, and RFC 6531's as far as somebody can see them.
+/// Whether a local part may have `letter`: by HTML in ASCII, and by RFC 6531 if it is visible.
 fn of_local(letter: char) -> bool {
     match letter.is_ascii() {
         true => letter.is_ascii_alphanumeric() || ".!#$%&'*+/=?^_`{|}~-".contains(letter),
@@ -131,7 +131,7 @@ fn is_literal(domain: &str) -> bool {
     }
 }
 
-/// Whether the domain of `address` is that of a machine as it was taken once: without the word IPv6.
+/// Whether the domain of `address` is an address literal as earlier versions accepted it: without the tag `IPv6:`.
 fn is_bare_literal(address: &str) -> bool {
     let parts = address.split_once('@');
     parts.is_some_and(|(local, domain)| {

@@ -1,4 +1,4 @@
-//! What a user gets who asks for everything that is held on them.
+//! Everything that the shop stores about a user, for that user.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::store::Session;
 use crate::contract::{Account, Timestamp};
 
-/// Everything that is held on a user, but for what would let somebody in.
+/// Everything that is stored about a user, except credentials.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Export {
@@ -33,11 +33,11 @@ pub(super) struct ExportedSession {
     #[schema(value_type = String, format = DateTime)]
     #[serde(serialize_with = "crate::contract::in_microseconds")]
     created_at: Timestamp,
-    /// When its newest tokens were given out.
+    /// When its newest tokens were issued.
     #[schema(value_type = String, format = DateTime)]
     #[serde(serialize_with = "crate::contract::in_microseconds")]
     used_at: Timestamp,
-    /// When it ends unless it is used.
+    /// When it ends if it is not used.
     #[schema(value_type = String, format = DateTime)]
     #[serde(serialize_with = "crate::contract::in_microseconds")]
     expires_at: Timestamp,

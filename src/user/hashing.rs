@@ -1,4 +1,4 @@
-//! Passwords: which are taken, and how they are kept.
+//! Passwords: which ones are accepted, and how they are hashed.
 
 use std::sync::Arc;
 
@@ -16,13 +16,12 @@ use zxcvbn::{Score, zxcvbn};
 use crate::config::User as Options;
 use crate::error::{Error, FieldError};
 
-/// What is verified where there is no password: of a random one, with the parameters of all others, so that
-/// nobody learns by the clock whether there is an account.
-const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$qbKhlWimr8MxtrM86XIhfg$\
+/// The hash of a random password, with the usual parameters. It is verified where there is no account, so that the time
+/// does not tell whether there is one.
+const DUMMY_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$qbKhlWimr8MxtrM86XIhfg$\
                       9KIblZA2tr0Z5D1lO/ZX9C96hSDtLVoCOEfcIa68CbM";
 
-/// A password that somebody claims to be theirs: any text, in one of the ways to write it (NFKC, as in
-/// RFC 8265).
+/// A password that a client sent: any text, normalised (NFKC, as in RFC 8265).
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(from = "String")]
 #[schema(value_type = String, format = Password, example = "follow the white rabbit")]
@@ -30,18 +29,18 @@ pub(super) struct Password(SecretString);
 
 impl From<String> for Password {
     fn from(text: String) -> Self {
-        // What is longer is nobody's, and would take long to normalise.
+        // A longer text is nobody's password and would take long to normalise.
         let text = if text.len() <= MAX_BYTES { text.nfkc().collect() } else { text };
         Self(text.into())
     }
 }
 
-/// How many characters it is judged by: the time it takes grows with the square of their number.
-const JUDGED: usize = 32;
-/// More than any password of 128 characters takes, however it is written.
+/// How many characters are checked for strength: the time grows with the square of their number.
+const CHECKED: usize = 32;
+/// More bytes than any password of 128 characters has in any Unicode form.
 const MAX_BYTES: usize = 4096;
 
-/// A password that may become one: of 12 to 128 characters, and not easy to guess.
+/// A password for an account: 12 to 128 characters. [`Hashing::hash`] refuses it if it is easy to guess.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
 #[schema(
@@ -62,7 +61,7 @@ impl TryFrom<String> for NewPassword {
         }
         let given = text.chars().count();
         let password = Password::from(text);
-        // Written in another way, one letter may be eighteen, or two may be one.
+        // Normalisation can turn one character into eighteen, or two into one.
         match password.0.expose_secret().chars().count().min(given) {
             ..12 => Err("must have at least 12 characters"),
             _ if given > 128 => Err("must have at most 128 characters"),
@@ -71,12 +70,12 @@ impl TryFrom<String> for NewPassword {
     }
 }
 
-/// Hashes passwords, as many at once as the machine has room for; cheap to clone.
+/// Hashes passwords on a limited number of threads; cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Hashing {
-    /// For those that are hashed and those that wait.
+    /// Permits for passwords that are being hashed or wait.
     places: Arc<Semaphore>,
-    /// For those that are hashed.
+    /// Permits for passwords that are being hashed.
     threads: Arc<Semaphore>,
 }
 
@@ -92,11 +91,11 @@ impl Hashing {
         }
     }
 
-    /// The hash of `password`, unless it can be guessed by who knows `about` its owner: argon2id with the
-    /// parameters that OWASP recommends (m = 19 MiB, t = 2, p = 1), in PHC's form.
+    /// The hash of `password` in PHC format: argon2id with the parameters that OWASP recommends (m = 19 MiB, t = 2,
+    /// p = 1). `about` lists words about the owner that make a password easy to guess.
     ///
     /// # Errors
-    /// 422 for `field` when it can be guessed; 503 when too many wait.
+    /// 422 for `field` when the password is easy to guess; 503 when too many wait.
     pub(super) async fn hash(
         &self,
         field: &'static str,
@@ -114,16 +113,16 @@ impl Hashing {
         .await?
     }
 
-    /// Whether `password` is the one that `hash` is of. Where there is none it takes as long to say no.
+    /// Whether `hash` is of `password`. Without a hash the answer is no, and takes as long.
     ///
     /// # Errors
-    /// 503 when too many wait; 500 when `hash` is none.
+    /// 503 when too many wait; 500 when `hash` is malformed.
     pub(super) async fn verify(
         &self,
         password: Password,
         hash: Option<&str>,
     ) -> Result<bool, Error> {
-        let (hash, known) = (hash.unwrap_or(NOBODY).to_owned(), hash.is_some());
+        let (hash, known) = (hash.unwrap_or(DUMMY_HASH).to_owned(), hash.is_some());
         self.run(move || {
             let hash = PasswordHash::new(&hash);
             let hash = hash.map_err(|error| Error::internal(error.to_string()))?;
@@ -133,7 +132,7 @@ impl Hashing {
         .await?
     }
 
-    /// Does `work` on a thread that may be kept busy.
+    /// Runs `work` on a thread that may block.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -145,7 +144,7 @@ impl Hashing {
         let place = self.places.clone().try_acquire_owned().map_err(|_| busy())?;
         let thread = self.threads.clone().acquire_owned().await.map_err(Error::internal)?;
         let done = spawn_blocking(move || {
-            // Given back when the work is done, whether anybody still waits for it or not.
+            // Returned when the work is done, even if nobody waits for it any more.
             let _held = (place, thread);
             work()
         });
@@ -153,9 +152,9 @@ impl Hashing {
     }
 }
 
-/// Why `password` is too easy to guess for who knows `about` its owner, if it is.
+/// Why `password` is too easy to guess for somebody who knows `about` its owner, if it is.
 fn guessable(password: &str, about: &[String]) -> Option<String> {
-    let start = |text: &str| text.nfkc().take(JUDGED).collect::<String>();
+    let start = |text: &str| text.nfkc().take(CHECKED).collect::<String>();
     let about = about.iter().map(|word| start(word)).collect::<Vec<_>>();
     let about = about.iter().map(String::as_str).collect::<Vec<_>>();
     let start = start(password);
@@ -190,11 +189,11 @@ mod tests {
 
     #[test]
     fn nobodys_hash_is_as_costly_as_any_and_of_no_password() {
-        let hash = PasswordHash::new(NOBODY).unwrap();
+        let hash = PasswordHash::new(DUMMY_HASH).unwrap();
         let of_somebody = Argon2::default().hash_password(b"somebody").unwrap().to_string();
         let cost = "$argon2id$v=19$m=19456,t=2,p=1$";
-        assert!(NOBODY.starts_with(cost) && of_somebody.starts_with(cost), "{of_somebody}");
-        assert_eq!(NOBODY.len(), of_somebody.len());
+        assert!(DUMMY_HASH.starts_with(cost) && of_somebody.starts_with(cost), "{of_somebody}");
+        assert_eq!(DUMMY_HASH.len(), of_somebody.len());
         assert!(Argon2::default().verify_password(b"", &hash).is_err());
     }
 

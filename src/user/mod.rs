@@ -39,7 +39,7 @@ pub use model::{ProfilePatch, RightsPatch};
 use store::{Revocations, Store};
 use throttle::Throttle;
 
-/// The role, as far as a process has one of it; each worker thread takes its [`Role::app`].
+/// The role, once per process; each worker thread takes its [`Role::app`].
 #[derive(Clone, Debug)]
 pub struct Accounts {
     options: config::User,
@@ -50,12 +50,12 @@ pub struct Accounts {
     tries: Counts,
 }
 
-/// What the handlers of one worker thread share.
+/// The state that the handlers of one worker thread share.
 struct UserState {
     users: Store,
     products: ProductClient,
     throttle: Throttle,
-    /// What they share with those of other threads.
+    /// What all threads share.
     role: Accounts,
 }
 
@@ -97,8 +97,7 @@ impl Role for Accounts {
         Keyring::check(options, may_make_keys(options, parts.mode))
     }
 
-    /// Its tables are up to date where they are in a file. Those on a server follow once it answers; see
-    /// [`Role::checks`].
+    /// Migrates a SQLite file at once. A server is migrated when it first answers; see [`Role::checks`].
     async fn build(parts: &Parts) -> Result<Self, SettingError> {
         let (options, auth) = (parts.settings.user.clone(), parts.settings.auth.clone());
         let state = StoreState::default();
@@ -133,7 +132,7 @@ impl Role for Accounts {
         surroundings.app(|routes| configure(routes, state, internal))
     }
 
-    /// Asking also brings the tables up to date when the store answers for the first time.
+    /// The first check that reaches the store also migrates it.
     fn checks(&self) -> Vec<Check> {
         let users = Store::open(&self.options, self.state.clone());
         let (role, preparing) = (self.clone(), Preparing::default());
@@ -182,13 +181,13 @@ impl Accounts {
     }
 }
 
-/// Whether a start makes keys where there are none: those of several processes have to be the same.
+/// Whether the start creates missing keys. It must not where several processes share the keys.
 fn may_make_keys(options: &config::User, mode: Mode) -> bool {
     matches!(options.database_url, SqlUrl::Sqlite(_)) || mode == Mode::Open
 }
 
-/// Copies the accounts at `from` to `to`; of those that are there already, `existing` says what becomes of them. Tokens that have ended
-/// there have ended here, too.
+/// Copies the accounts at `from` to `to`; `existing` says what happens to accounts that `to` has already. Revocations
+/// are copied too.
 ///
 /// # Errors
 /// Which of the two failed, and why.
@@ -201,7 +200,7 @@ pub async fn copy(
     store::expect_migrated(from).await?;
     let to = prepared(to).await?;
     let from = Store::open(from, StoreState::already_prepared());
-    // First, so that no account is there without, however early a copy is cut off.
+    // Revocations come first, so that a copy that is cut off leaves no account without them.
     copy::copy(&Revocations(&from), &Revocations(&to), Existing::Keep, |_, _| {}).await?;
     copy::copy(&from, &to, existing, progress).await.map_err(|error| match error {
         StoreError::Duplicate => CommandError::TakenInTarget,
@@ -215,7 +214,7 @@ async fn prepared(options: &config::User) -> Result<Store, SetupError> {
     Ok(Store::open(options, StoreState::already_prepared()))
 }
 
-/// Every route of the role, and who may ask it.
+/// Every route of the role, and who may call it.
 fn configure(routes: &mut ServiceConfig, state: Data<UserState>, internal: Data<InternalState>) {
     routes.app_data(state).app_data(internal);
     // For other roles: the gateway passes on /auth alone.
@@ -227,7 +226,7 @@ fn configure(routes: &mut ServiceConfig, state: Data<UserState>, internal: Data<
     }
 }
 
-/// Those of them to which the gateway leads.
+/// The routes that the gateway passes on.
 fn paths() -> Vec<Path> {
     vec![
         path("/auth/register").post(public(), sessions::register),
@@ -248,7 +247,7 @@ fn paths() -> Vec<Path> {
     ]
 }
 
-/// What handlers say of themselves.
+/// The OpenAPI description of the handlers.
 #[derive(utoipa::OpenApi)]
 #[openapi(
     paths(

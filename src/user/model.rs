@@ -1,4 +1,4 @@
-//! What an account may look like. A value of one of these types is valid.
+//! The values of requests about accounts. A value of one of these types is valid.
 
 use ring::digest::SHA256;
 use serde::Deserialize;
@@ -45,11 +45,10 @@ pub(super) struct NewUser {
 }
 
 impl NewUser {
-    /// Reads the request. Who registers says nothing of their own rights. Where `mode` asks for tokens, nobody
-    /// does without a password.
+    /// Reads the request. Users cannot set their own rights. A password is required where `mode` asks for tokens.
     ///
     /// # Errors
-    /// 422 with one entry a field that is missing or not valid.
+    /// 422 with one entry per field that is missing or invalid.
     pub(super) fn read(mut fields: Fields, mode: Mode) -> Result<Self, Error> {
         let username = fields.required("username");
         let email = fields.required("email");
@@ -78,12 +77,12 @@ impl NewUser {
         })
     }
 
-    /// What a password must have nothing to do with.
+    /// The words that the password must not contain; see [`about`].
     pub(super) fn about(&self) -> Vec<String> {
         about(&self.username.0, &self.email.0)
     }
 
-    /// The account that comes of it, now.
+    /// A new user with these values.
     pub(super) fn into_user(self) -> User {
         User {
             id: Uuid::now_v7(),
@@ -104,15 +103,15 @@ pub(super) struct Login {
 }
 
 impl Login {
-    /// The address, where it is one that an account may have.
+    /// The address, if an account may have it.
     pub(super) fn address(&self) -> Option<String> {
         self.email.parse::<KnownEmail>().ok().map(|email| email.0)
     }
 
-    /// Reads the request. What is no e-mail address is that of no account.
+    /// Reads the request. An invalid address is not an error here: it simply belongs to no account.
     ///
     /// # Errors
-    /// 422 with one entry a field that is missing or no text.
+    /// 422 with one entry per field that is missing or not text.
     pub(super) fn read(mut fields: Fields) -> Result<Self, Error> {
         let email = fields.required::<String>("email");
         let password = fields.required("password");
@@ -121,7 +120,7 @@ impl Login {
     }
 }
 
-/// A request to show a refresh token.
+/// A request that presents a refresh token.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Renewal {
@@ -129,10 +128,10 @@ pub(super) struct Renewal {
 }
 
 impl Renewal {
-    /// Reads the request. What is no refresh token is none that is known.
+    /// Reads the request; `None` for a malformed token, which is treated like an unknown one.
     ///
     /// # Errors
-    /// 422 when the field is missing or no text.
+    /// 422 when the field is missing or not text.
     pub(super) fn read(mut fields: Fields) -> Result<Option<RefreshToken>, Error> {
         let token = fields.required("refreshToken");
         let renewal = fields.finish(token.map(|refresh_token| Self { refresh_token }))?;
@@ -140,7 +139,7 @@ impl Renewal {
     }
 }
 
-/// What changes of a profile.
+/// A change of a profile.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProfilePatch {
@@ -148,16 +147,16 @@ pub struct ProfilePatch {
     username: Option<Username>,
     #[schema(value_type = Email, required = false)]
     email: Option<Email>,
-    /// Asked for where the address changes, of accounts that have a password.
+    /// Required to change the address of an account that has a password.
     #[schema(value_type = Password, required = false)]
     current_password: Option<Password>,
 }
 
 impl ProfilePatch {
-    /// Reads a JSON merge patch (RFC 7396). What else it names is not a user's to change, and refused.
+    /// Reads a JSON merge patch (RFC 7396). It refuses fields that users cannot change.
     ///
     /// # Errors
-    /// 422 with one entry a field that is not valid.
+    /// 422 with one entry per invalid field.
     pub fn read(mut fields: Fields) -> Result<Self, Error> {
         let patch = Self {
             username: fields.optional("username"),
@@ -167,7 +166,7 @@ impl ProfilePatch {
         fields.finish(Some(patch))
     }
 
-    /// The name and the address, where they are others than those of `user`, and the password that was given.
+    /// The changes to `user`, and the password that was sent.
     pub(super) fn differing(self, user: &User) -> (Edits, Option<Password>) {
         let username = self.username.map(|name| name.0).filter(|name| *name != user.username);
         let email = self.email.map(|email| email.0).filter(|email| *email != user.email);
@@ -175,7 +174,7 @@ impl ProfilePatch {
     }
 }
 
-/// What is another of a profile from now on.
+/// The new values of a profile.
 #[derive(Debug)]
 pub(super) struct Edits {
     pub(super) username: Option<String>,
@@ -183,24 +182,24 @@ pub(super) struct Edits {
 }
 
 impl Edits {
-    /// What the audit log says of them, for the account that was `user`'s until now; nothing where there are none. Of
-    /// the address of before it has the digest alone, by which whoever knows the address finds it again.
-    pub(super) fn told(&self, user: &User) -> Option<String> {
+    /// What the audit log says about the changes to `user`; `None` where nothing changes. It has only the digest of the old
+    /// address, which finds the entry for somebody who knows the address.
+    pub(super) fn audit_detail(&self, user: &User) -> Option<String> {
         let name = self.username.as_ref().map(|_| "username".to_owned());
         let email = self.email.as_ref().map(|_| {
             let digest = ring::digest::digest(&SHA256, email_key(&user.email).as_bytes());
             format!("email, before sha256:{}", hex::encode(digest))
         });
-        let told = name.into_iter().chain(email).collect::<Vec<_>>();
-        (!told.is_empty()).then(|| told.join(", "))
+        let changes = name.into_iter().chain(email).collect::<Vec<_>>();
+        (!changes.is_empty()).then(|| changes.join(", "))
     }
 }
 
-/// The wish to have one's account erased.
+/// A request to erase the caller's account.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Erasure {
-    /// Asked for of accounts that have a password.
+    /// Required of accounts that have a password.
     #[schema(value_type = Password, required = false)]
     pub(super) current_password: Option<Password>,
 }
@@ -209,14 +208,14 @@ impl Erasure {
     /// Reads the request.
     ///
     /// # Errors
-    /// 422 when the password is no text.
+    /// 422 when the password is not text.
     pub(super) fn read(mut fields: Fields) -> Result<Self, Error> {
         let current_password = fields.optional("currentPassword");
         fields.finish(Some(Self { current_password }))
     }
 }
 
-/// Another password in the place of the present one.
+/// A request to change the password.
 #[derive(ToSchema)]
 pub(super) struct PasswordChange {
     #[schema(rename = "currentPassword")]
@@ -229,7 +228,7 @@ impl PasswordChange {
     /// Reads the request.
     ///
     /// # Errors
-    /// 422 with one entry a field that is missing or not valid.
+    /// 422 with one entry per field that is missing or invalid.
     pub(super) fn read(mut fields: Fields) -> Result<Self, Error> {
         let current = fields.required("currentPassword");
         let new = fields.required("newPassword");
@@ -237,7 +236,7 @@ impl PasswordChange {
     }
 }
 
-/// What an admin changes of an account.
+/// A change of an account's rights, by an admin.
 #[derive(ToSchema)]
 pub struct RightsPatch {
     #[schema(value_type = Vec<UserRole>, required = false, min_items = 1)]
@@ -250,7 +249,7 @@ impl RightsPatch {
     /// Reads a JSON merge patch (RFC 7396).
     ///
     /// # Errors
-    /// 422 with one entry a field that is not valid.
+    /// 422 with one entry per invalid field.
     pub fn read(mut fields: Fields) -> Result<Self, Error> {
         let roles = fields.optional::<Roles>("roles").map(|roles| roles.0);
         let disabled = fields.optional("disabled");
@@ -258,7 +257,7 @@ impl RightsPatch {
     }
 }
 
-/// At least one role, each once, in the order of their kind.
+/// At least one role, sorted and without duplicates.
 #[derive(Deserialize)]
 #[serde(try_from = "Vec<UserRole>")]
 struct Roles(Vec<UserRole>);
@@ -276,7 +275,7 @@ impl TryFrom<Vec<UserRole>> for Roles {
 /// The parameters of [`AccountsRequest`].
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "says what there is, for the OpenAPI document")]
+#[expect(dead_code, reason = "describes the parameters for the OpenAPI document")]
 pub(super) struct AccountsQuery {
     /// How many a page has.
     #[param(minimum = 1, maximum = 100, default = 20)]
@@ -314,7 +313,7 @@ impl AccountsRequest {
     /// Reads the parameters `email`, `role`, `disabled`, `limit` and `cursor`.
     ///
     /// # Errors
-    /// 422 with one entry a parameter that is not valid.
+    /// 422 with one entry per invalid parameter.
     pub(super) fn read(mut query: Query) -> Result<Self, Error> {
         let filter = Filter {
             after: query.optional("cursor"),
@@ -326,12 +325,12 @@ impl AccountsRequest {
         query.finish(Self { filter, limit })
     }
 
-    /// What to look for, and one more than the page has, to learn whether another follows.
+    /// The filter, and one more than the page's size, which tells whether another page follows.
     pub(super) fn filter(&self) -> (Filter, usize) {
         (self.filter.clone(), self.limit.get() + 1)
     }
 
-    /// Cuts `accounts` to the page, and gives the target of the next one where there is one.
+    /// Cuts `accounts` to the page; also returns the target of the next page if there is one.
     pub(super) fn cut(self, mut accounts: Vec<Account>) -> (Vec<Account>, Option<String>) {
         let more = accounts.len() > self.limit.get();
         accounts.truncate(self.limit.get());
@@ -363,7 +362,7 @@ pub(super) fn roles_from_text(text: &str) -> Option<Vec<UserRole>> {
     text.split(',').map(|role| role.parse().ok()).collect()
 }
 
-/// What the password of such a user must have nothing to do with: the name, the address, and its parts.
+/// Words that make a user's password easy to guess: the name, the address, and the address's parts.
 pub(super) fn about(username: &str, email: &str) -> Vec<String> {
     let parts = email.split(['@', '.']);
     [username, email].into_iter().chain(parts).map(str::to_owned).collect()
@@ -434,7 +433,7 @@ mod tests {
             email: Some(email.to_owned().try_into().unwrap()),
             current_password: None,
         };
-        let told = |patch: ProfilePatch| patch.differing(&user).0.told(&user);
+        let told = |patch: ProfilePatch| patch.differing(&user).0.audit_detail(&user);
         assert_eq!(told(patch("Neo", "Neo@Matrix.com")), None);
         assert_eq!(told(patch("Thomas", "Neo@Matrix.com")).unwrap(), "username");
         // Of neo@matrix.com.

@@ -1,4 +1,4 @@
-//! What is cached, in memory and as bytes on a server.
+//! Cached responses, in memory and as bytes on a server.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ use super::super::model::PageRequest;
 use crate::error::Error;
 use crate::storage::digest;
 
-/// What is asked for.
+/// A cached resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in super::super) enum Key {
     /// A page of the list.
@@ -29,27 +29,26 @@ impl Key {
     }
 }
 
-/// An answer, ready to be sent.
+/// A response, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) struct Entry {
     /// The JSON text.
     pub(in super::super) body: Bytes,
     /// The value of the ETag header.
     pub(in super::super) etag: Box<str>,
-    /// The value of the Link header; empty for none.
+    /// The value of the Link header, or empty.
     pub(in super::super) link: Box<str>,
 }
 
 impl Entry {
-    /// The answer that says `value`. Without an `etag`, the text makes one, with the link: what has another way on is
-    /// another answer.
+    /// The response with `value`. Without an `etag`, it is the digest of the body and the link.
     pub(in super::super) fn new(
         value: &impl Serialize,
         etag: Option<String>,
         link: Option<String>,
     ) -> Result<Self, Error> {
         let body = serde_json::to_vec(value).map_err(Error::internal)?;
-        // Without room to grow, which would be kept along.
+        // Without spare capacity, which would stay allocated.
         let body = Bytes::from(body.into_boxed_slice());
         let link = link.unwrap_or_default().into_boxed_str();
         let etag = etag
@@ -58,7 +57,7 @@ impl Entry {
     }
 }
 
-/// An answer in its place; `None` is the answer that there is none.
+/// A cached response; `entry` is `None` for a resource that does not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stored {
     pub(super) entry: Option<Entry>,
@@ -66,13 +65,13 @@ pub(super) struct Stored {
     fresh_until: u64,
 }
 
-/// What a cache has for a key.
+/// The result of a cache lookup.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
-    /// The generation that is current.
+    /// The current generation.
     pub(super) generation: u128,
     pub(super) stored: Option<Stored>,
-    /// Whether the answer is from before a write whose outcome nobody knows.
+    /// Whether the response is older than a write with an unknown outcome.
     pub(super) in_doubt: bool,
 }
 
@@ -82,16 +81,16 @@ impl Found {
     }
 }
 
-/// About how many bytes of memory an answer takes beside its texts: the key, the values that point to each other in the
-/// cache, and what the allocator rounds up.
-const BOOKS: usize = 544;
+/// About how many bytes of memory an entry takes beside its texts: the key, the cache's own structures, and the
+/// allocator's rounding.
+const OVERHEAD: usize = 544;
 
 /// Bytes in front of the texts: generation, time, whether there is an entry, and the lengths of two texts.
 const HEAD: usize = 16 + 8 + 1 + 2 + 2;
 
 impl Stored {
-    /// An answer that is fresh for about `ttl`: less or more by a tenth, so that what was filled together
-    /// does not expire together.
+    /// A response that is fresh for about `ttl`, with a jitter of a tenth, so that entries of the same time do not expire
+    /// together.
     pub(super) fn new(entry: Option<Entry>, ttl: Duration) -> Self {
         let jitter = 0.9 + 0.2 * f64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 255.0;
         let ttl = ttl.mul_f64(jitter);
@@ -102,18 +101,18 @@ impl Stored {
         now() < self.fresh_until
     }
 
-    /// How many bytes it says.
+    /// The length of its texts in bytes.
     pub(super) fn length(&self) -> usize {
         let entry = self.entry.as_ref();
         entry.map_or(0, |entry| entry.body.len() + entry.link.len() + entry.etag.len())
     }
 
-    /// About how many bytes it takes in memory, with what the cache writes about it.
+    /// About how many bytes of memory it takes.
     pub(super) fn weight(&self) -> usize {
-        BOOKS + self.length()
+        OVERHEAD + self.length()
     }
 
-    /// How long a server keeps it, when it may be served for `stale` past its time.
+    /// How long a server keeps it, if it may be served for `stale` past its time.
     pub(super) fn time_to_live(&self, stale: Duration) -> Duration {
         let stale = if self.entry.is_some() { stale } else { Duration::ZERO };
         Duration::from_millis(self.fresh_until.saturating_sub(now()).max(1)) + stale
@@ -136,7 +135,7 @@ impl Stored {
         bytes
     }
 
-    /// The generation and the answer; nothing when the bytes are not ours.
+    /// The generation and the response; `None` for other bytes.
     pub(super) fn decode(bytes: Bytes) -> Option<(u128, Self)> {
         let head = bytes.get(..HEAD)?;
         let generation = u128::from_be_bytes(head[..16].try_into().ok()?);

@@ -1,27 +1,26 @@
-//! What a span of time without a write is called on a server that processes share.
+//! Names of generations on a server that processes share. A generation is the time between two writes.
 //!
-//! Generations are ordered: one that is begun is later than all that its process knows of, whatever the clocks say. A
-//! server that presents an earlier one has lost its memory, or is another server, and is not believed.
+//! Generations are ordered: a new one is later than all that its process knows, whatever the clocks say. A server that
+//! presents an earlier one has lost data, or is another server, and is not trusted.
 //!
-//! An *era* ends with a write that was acknowledged, or with a loss. The generations of one era differ by writes whose
-//! outcome nobody knows: what was answered before them is looked at again, and may stand in while the store is away.
+//! An *era* ends with an acknowledged write, or with a loss. The generations of one era differ by writes with an unknown
+//! outcome: older responses are revalidated, and served while the store is away.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
-/// A generation, laid out as a UUID of version 7 (RFC 9562, section 5.7): 60 bits of logical time, the upper 48 of which
-/// are milliseconds, then 31 bits that name the era and 31 that are drawn. Processes of before draw one of version 4,
-/// which has no order.
+/// A generation, laid out as a UUIDv7 (RFC 9562, section 5.7): 60 bits of logical time, the upper 48 of which are
+/// milliseconds, then 31 bits for the era and 31 random bits. Older versions use UUIDv4, which has no order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct GenerationToken(u128);
 
-/// The bits of the logical time below a millisecond, and those of era and draw.
+/// The bits of the logical time below a millisecond, and of the era and of the random part.
 const COUNTER: u32 = 12;
 const DRAWN: u32 = 31;
 
 impl GenerationToken {
-    /// One that is later than `newest`, of `era` or of another that nobody knows yet.
+    /// A generation later than `newest`, of `era` or of a new one.
     pub(super) fn after(newest: u64, era: Option<u32>) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(since.as_millis()).unwrap_or_default() << COUNTER;
@@ -34,7 +33,7 @@ impl GenerationToken {
         Self(head | era << DRAWN | u128::from(drawn & mask))
     }
 
-    /// The generation that `number` names.
+    /// The generation with this `number`.
     pub(super) fn from_number(number: u128) -> Self {
         Self(number)
     }
@@ -52,18 +51,18 @@ impl GenerationToken {
         self.0.to_be_bytes()
     }
 
-    /// Its logical time; nothing for one without an order.
+    /// Its logical time; `None` for an unordered one.
     pub(super) fn time(self) -> Option<u64> {
         let time = (self.0 >> 80) << COUNTER | (self.0 >> 64) & ((1 << COUNTER) - 1);
         self.is_ordered().then_some(time as u64)
     }
 
-    /// Its era; nothing for one without an order.
+    /// Its era; `None` for an unordered one.
     pub(super) fn era(self) -> Option<u32> {
         self.is_ordered().then_some(((self.0 >> DRAWN) & ((1 << DRAWN) - 1)) as u32)
     }
 
-    /// Whether all writes between this one and `other` have an outcome that nobody knows.
+    /// Whether all writes between this one and `other` have an unknown outcome.
     pub(super) fn is_of_the_era_of(self, other: Self) -> bool {
         self.era().is_some() && self.era() == other.era()
     }

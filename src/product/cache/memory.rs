@@ -8,13 +8,13 @@ use moka::future::Cache as Moka;
 use super::entry::{Found, Key, Stored};
 use crate::config::Product as Options;
 
-/// The bits of a generation below its era.
+/// The number of low bits that count the generations of an era.
 const DOUBTS: u32 = 16;
 
-/// The answers of one process; cheap to clone.
+/// The cached responses of one process; cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Entries {
-    /// The era above, and the writes of it whose outcome nobody knows in the lower bits.
+    /// The era in the high bits; in the low bits, its number of writes with an unknown outcome.
     generation: Arc<AtomicU64>,
     entries: Moka<Key, (u64, Stored)>,
 }
@@ -31,11 +31,11 @@ impl Entries {
     }
 
     pub(super) async fn fetch(&self, key: &Key) -> Found {
-        // Before the entry: a write in between then only makes this reader look at an older one.
+        // Read before the entry, so that a write in between cannot make an old entry look current.
         let generation = self.generation.load(Ordering::Acquire);
         let found = self.entries.get(key).await;
         let found = found.filter(|(filled, _)| filled >> DOUBTS == generation >> DOUBTS);
-        // That something does not exist is not said past its time.
+        // "Does not exist" is not served past its time.
         let found = found.filter(|(_, stored)| stored.entry.is_some() || stored.is_fresh());
         let in_doubt = found.as_ref().is_some_and(|(filled, _)| *filled != generation);
         let stored = found.map(|(_, stored)| stored);
@@ -46,18 +46,18 @@ impl Entries {
         // A generation that came from fetch.
         let generation = u64::try_from(generation).unwrap_or_default();
         self.entries.insert(key, (generation, stored)).await;
-        // What is too much leaves now, and not some writes later.
+        // Evicts at once instead of some writes later.
         self.entries.run_pending_tasks().await;
     }
 
-    /// Begins an era, after a write that was acknowledged.
+    /// Starts an era, after an acknowledged write.
     pub(super) fn invalidate(&self) {
         let next = |generation: u64| Some((generation >> DOUBTS).wrapping_add(1) << DOUBTS);
-        // It gives a next one for each.
+        // Never fails, as `next` is never `None`.
         let _ = self.generation.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
     }
 
-    /// Begins a generation of the same era, after a write whose outcome nobody knows.
+    /// Starts a generation of the same era, after a write with an unknown outcome.
     pub(super) fn doubt(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }

@@ -1,15 +1,15 @@
-//! Cache-aside for the answers of the catalogue, as the bytes that are sent.
+//! Cache-aside for the catalogue's responses, as the bytes that are sent.
 //!
-//! Every answer carries the *generation* that was current when it was asked for. A write begins a new
-//! generation once the store has it and before its own answer leaves. An answer of another generation counts
-//! as missing, so a slow reader cannot put back an old page: it fills a place where nobody looks any more.
+//! Every entry has the *generation* that was current when the store was asked. A write starts a new generation once the
+//! store has it and before its own response leaves. Entries of other generations count as missing, so a slow reader
+//! cannot put back an old page.
 //!
-//! A write whose outcome nobody knows, because its answer was lost or came too late, begins a generation too. What was
-//! answered before it is asked for again, and stands in only while the store gives no answer.
+//! A write with an unknown outcome, because its answer was lost or late, starts a generation too. Older entries are
+//! revalidated, and served only while the store does not answer.
 //!
-//! A miss asks the store once however many wait, in this process and, by a lock of a few seconds, across
-//! processes. An answer past its time is served while one caller asks again, and as long as the store is
-//! away. Without the cache, reads go to the store, one query for each key at a time.
+//! A miss asks the store once, however many callers wait: in this process by single flight, and across processes by a
+//! lock of a few seconds. An entry past its time is served while one caller refreshes it, and while the store is away.
+//! Without the cache, reads go to the store, one query per key at a time.
 
 mod entry;
 mod generation;
@@ -31,35 +31,34 @@ use crate::error::{Error, Kind};
 use crate::single_flight::{Flight, SingleFlight};
 use entry::{Found, Stored};
 
-/// How long a process that fills a place keeps the others from doing the same.
+/// How long a process that fills an entry keeps others from doing so.
 const LOCK: Duration = Duration::from_secs(2);
-/// How often the others look whether the place is filled.
+/// How often the others check whether the entry is filled.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// How long a caller waits for the store while there is an answer that may be too old; and how long nobody waits after
-/// one has waited in vain.
+/// How long a caller waits for the store if there is a doubtful entry, and for how long nobody waits after a timeout.
 const PATIENCE: Duration = Duration::from_secs(2);
-const REST: Duration = Duration::from_secs(5);
+const BACKOFF: Duration = Duration::from_secs(5);
 
-/// A span of time without a write. While the cache is away, such a span ends with a write of this process.
+/// The time between two writes. While the cache is away, only writes of this process count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Generation {
     Known(u128),
     Away(u64),
 }
 
-/// The cache as far as a process has one of it; each worker thread opens its own [`Cache`] of it.
+/// The cache of a process; each worker thread opens its own [`Cache`] on it.
 #[derive(Clone, Debug)]
 pub(super) struct ProcessCache {
     options: Options,
     memory: memory::Entries,
-    /// The server, where answers are on one.
+    /// The server, if entries are on one.
     redis: Option<Arc<redis::RedisState>>,
     flights: SingleFlight<(Generation, Key), Result<Stored, Arc<Error>>>,
     refreshing: SingleFlight<Key, ()>,
     writes: Arc<AtomicU64>,
-    /// When a caller waited in vain for the store last.
-    in_vain: Arc<Mutex<Option<Instant>>>,
+    /// When the store last did not answer in time.
+    timed_out_at: Arc<Mutex<Option<Instant>>>,
 }
 
 /// The cache of one worker thread; cheap to clone.
@@ -69,7 +68,7 @@ pub(super) struct Cache {
     redis: Option<redis::Entries>,
 }
 
-/// How an answer was found: the value of the `X-Cache` header.
+/// Where a response came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     /// In the cache.
@@ -92,7 +91,7 @@ impl Origin {
 }
 
 impl ProcessCache {
-    /// Of one process.
+    /// The cache of one process.
     pub(super) fn new(options: &Options) -> Self {
         Self {
             memory: memory::Entries::new(options),
@@ -103,7 +102,7 @@ impl ProcessCache {
             flights: SingleFlight::default(),
             refreshing: SingleFlight::default(),
             writes: Arc::default(),
-            in_vain: Arc::default(),
+            timed_out_at: Arc::default(),
             options: options.clone(),
         }
     }
@@ -116,10 +115,10 @@ impl ProcessCache {
 }
 
 impl Cache {
-    /// The answer for `key`, made by `load` where it is missing; `None` is the answer that there is none.
+    /// The response for `key`, from `load` if it is missing; `None` if the resource does not exist.
     ///
     /// # Errors
-    /// That of `load`; a failure is not kept.
+    /// The error of `load`, which is not cached.
     pub(super) async fn get<L, F>(
         &self,
         key: Key,
@@ -132,7 +131,7 @@ impl Cache {
         let (generation, stored, in_doubt) = self.look(&key).await;
         match stored {
             Some(stored) if in_doubt => {
-                Box::pin(self.ask_again(generation, key, stored, load)).await
+                Box::pin(self.revalidate(generation, key, stored, load)).await
             }
             Some(stored) if stored.is_fresh() => Ok((stored.entry, Origin::Hit)),
             Some(stored) => {
@@ -140,14 +139,14 @@ impl Cache {
                 Ok((stored.entry, Origin::Stale))
             }
             None => {
-                // Boxed, and so is the way to Redis: a hit does not carry what it takes to wait for another.
+                // Boxed, as are the calls to Redis, to keep the future of a hit small.
                 let stored = Box::pin(self.fill(generation, key, load)).await?;
                 Ok((stored.entry, Origin::Miss))
             }
         }
     }
 
-    /// After a write that the store has: what was answered so far is not answered again.
+    /// After an acknowledged write: drops all entries.
     pub(super) async fn invalidate(&self) {
         self.shared.writes.fetch_add(1, Ordering::AcqRel);
         match &self.redis {
@@ -156,7 +155,7 @@ impl Cache {
         }
     }
 
-    /// After a write that the store may have: what was answered so far is asked for again.
+    /// After a write with an unknown outcome: has all entries revalidated.
     pub(super) async fn doubt(&self) {
         self.shared.writes.fetch_add(1, Ordering::AcqRel);
         match &self.redis {
@@ -165,7 +164,7 @@ impl Cache {
         }
     }
 
-    /// The same, for who can not wait. What this process answers is asked for again from now on.
+    /// As [`Cache::doubt`], for callers that cannot wait. It takes effect in this process at once.
     pub(super) fn doubt_now(&self) {
         self.shared.writes.fetch_add(1, Ordering::AcqRel);
         match &self.redis {
@@ -174,14 +173,14 @@ impl Cache {
         }
     }
 
-    /// Has other processes know of all writes of this one, as soon as that can be.
+    /// Waits until other processes know of all writes of this one.
     pub(super) async fn settle(&self) {
         if let Some(redis) = &self.redis {
             redis.settle().await;
         }
     }
 
-    /// Asks whether the cache answers.
+    /// Checks that the cache answers.
     ///
     /// # Errors
     /// Why it does not.
@@ -192,7 +191,7 @@ impl Cache {
         }
     }
 
-    /// The generation, what is stored, and whether that is from before a write whose outcome nobody knows.
+    /// The generation, the entry, and whether the entry is older than a write with an unknown outcome.
     async fn look(&self, key: &Key) -> (Generation, Option<Stored>, bool) {
         let found = match &self.redis {
             Some(redis) => Box::pin(redis.fetch(key)).await,
@@ -200,7 +199,7 @@ impl Cache {
         };
         match found {
             Some(Found { generation, stored, in_doubt }) => {
-                // That something was not there is of no use in doubt.
+                // A doubtful "does not exist" is of no use.
                 let stored = stored.filter(|stored| !in_doubt || stored.entry.is_some());
                 (Generation::Known(generation), stored, in_doubt)
             }
@@ -208,8 +207,8 @@ impl Cache {
         }
     }
 
-    /// Asks the store, and gives `old` where it has no answer, or none soon: that may be too old, or not.
-    async fn ask_again<L, F>(
+    /// Asks the store, and returns the doubtful `old` entry if it does not answer soon.
+    async fn revalidate<L, F>(
         &self,
         generation: Generation,
         key: Key,
@@ -220,28 +219,28 @@ impl Cache {
         L: FnOnce() -> F + 'static,
         F: Future<Output = Result<Option<Entry>, Error>> + 'static,
     {
-        let in_vain = self.in_vain().is_some_and(|last| last.elapsed() < REST);
-        let patience = if in_vain { Duration::ZERO } else { PATIENCE };
+        let is_away = self.timed_out_at().is_some_and(|last| last.elapsed() < BACKOFF);
+        let patience = if is_away { Duration::ZERO } else { PATIENCE };
         let cache = self.clone();
-        // By itself: it goes on for the next one.
+        // In a task of its own, so that it goes on for the next caller.
         let filling = actix_rt::spawn(async move { cache.fill(generation, key, load).await });
         match timeout(patience, filling).await {
             Ok(Ok(Ok(stored))) => {
-                *self.in_vain() = None;
+                *self.timed_out_at() = None;
                 return Ok((stored.entry, Origin::Miss));
             }
             Ok(Ok(Err(error))) if error.kind() != Kind::Unavailable => return Err(error),
-            Ok(outcome) => log::debug!(role = "product"; "what is in doubt stands in: {outcome:?}"),
-            Err(_) => log::debug!(role = "product"; "what is in doubt stands in: no answer"),
+            Ok(outcome) => log::debug!(role = "product"; "serving a doubtful entry: {outcome:?}"),
+            Err(_) => log::debug!(role = "product"; "serving a doubtful entry: no answer in time"),
         }
         if !patience.is_zero() {
-            *self.in_vain() = Some(Instant::now());
+            *self.timed_out_at() = Some(Instant::now());
         }
         Ok((old.entry, Origin::Stale))
     }
 
-    fn in_vain(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.shared.in_vain.lock().unwrap_or_else(PoisonError::into_inner)
+    fn timed_out_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.shared.timed_out_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn store(&self, key: &Key, generation: Generation, stored: &Stored) {
@@ -254,7 +253,7 @@ impl Cache {
         }
     }
 
-    /// Asks the store, unless somebody of this process does so already; then waits for that answer.
+    /// Asks the store, or waits for a caller of this process that does so already.
     async fn fill<L, F>(&self, generation: Generation, key: Key, load: L) -> Result<Stored, Error>
     where
         L: FnOnce() -> F + 'static,
@@ -269,7 +268,7 @@ impl Cache {
                 },
             };
             let cache = self.clone();
-            // By itself: a caller that leaves must not take along what others wait for.
+            // In a task of its own, because others wait for it even if this caller leaves.
             // Boxed: the runtime moves what it spawns several times.
             let filling = actix_rt::spawn(Box::pin(async move {
                 let result = match cache.turn(generation, &key).await {
@@ -285,7 +284,7 @@ impl Cache {
         }
     }
 
-    /// Asks the store and fills the place; lets others have a try, where they wait for a `lock` of ours.
+    /// Asks the store, fills the entry, and releases the `lock` if this process holds it.
     async fn load<L, F>(
         &self,
         generation: Generation,
@@ -313,9 +312,8 @@ impl Cache {
         stored
     }
 
-    /// Waits for what another process puts into the place while it holds the lock, or for the lock; at most
-    /// as long as a lock lasts. The place may have been filled since it was found empty, so whoever gets the
-    /// lock looks again.
+    /// Waits for the lock, or for another process to fill the entry, at most as long as a lock lasts. The entry may have
+    /// been filled in the meantime, so the holder of the lock looks again.
     async fn turn(&self, generation: Generation, key: &Key) -> FillTurn {
         let (Some(redis), Generation::Known(token)) = (&self.redis, generation) else {
             return self
@@ -336,20 +334,20 @@ impl Cache {
                     return FillTurn::Filled(stored);
                 }
                 Some(found) if found.generation == token && !locked => sleep(LOOK).await,
-                // Ours; or a write came between, or the cache is gone.
+                // This process has the lock, or there was a write, or the cache is away.
                 _ => return FillTurn::Ours(if locked { Lock::Held } else { Lock::None }),
             }
         }
         FillTurn::Ours(Lock::None)
     }
 
-    /// What is in the place by now.
+    /// The entry, if it has been filled by now.
     async fn filled(&self, generation: Generation, key: &Key) -> Option<Stored> {
         let (now, stored, in_doubt) = self.look(key).await;
         stored.filter(|stored| now == generation && !in_doubt && stored.is_fresh())
     }
 
-    /// Asks the store again in the background, unless somebody does so already.
+    /// Refreshes the entry in the background, unless another caller does so already.
     fn refresh<L, F>(&self, generation: Generation, key: Key, load: L)
     where
         L: FnOnce() -> F + 'static,
@@ -358,7 +356,7 @@ impl Cache {
         let Flight::Leader(leader) = self.shared.refreshing.join(key) else { return };
         let cache = self.clone();
         actix_rt::spawn(async move {
-            // However this ends, another may follow.
+            // Ends the flight whatever happens.
             let _leader = leader;
             let lock = match (&cache.redis, generation) {
                 (Some(redis), Generation::Known(token)) if redis.lock(&key, token, LOCK).await => {
@@ -368,27 +366,27 @@ impl Cache {
                 _ => Lock::None,
             };
             if cache.filled(generation, &key).await.is_some() {
-                // Somebody was faster. The lock, if it is ours, ends by itself and keeps nobody from reading.
+                // Another process was faster. A held lock expires, and does not block readers.
                 return;
             }
             if let Err(error) = cache.load(generation, key, load, lock).await {
-                log::warn!(role = "product"; "an answer could not be refreshed: {}", error.chain());
-                // Not again at once: the store is likely away.
+                log::warn!(role = "product"; "an entry could not be refreshed: {}", error.chain());
+                // Not at once again: the store is probably away.
                 sleep(LOOK * 20).await;
             }
         });
     }
 }
 
-/// Whose turn it is to fill a place.
+/// Who fills an entry.
 enum FillTurn {
     /// Another process has filled it.
     Filled(Stored),
-    /// That of this process.
+    /// This process does.
     Ours(Lock),
 }
 
-/// Whether other processes wait for this one.
+/// Whether this process holds the lock.
 #[derive(Clone, Copy)]
 enum Lock {
     Held,

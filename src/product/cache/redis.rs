@@ -1,12 +1,12 @@
 //! The cache that the processes of a role share, on Redis.
 //!
-//! A read is one round trip: the current generation and the answer come together.
+//! A read is one round trip: the current generation and the entry come together.
 //!
-//! A server may come back with an older memory: started again from a snapshot, or as a replica that lacks the last
-//! writes; one whose memory is full answers reads, and takes no news of writes. So every loss owes a new generation,
-//! before anything on the server is believed again: a call that was not answered or refused, a connection that broke,
-//! another server behind a new connection, and a generation that is older than one that this process knows. A process
-//! that starts owes one too, for what the one before may have requested when it ended; one that stops pays what it owes.
+//! A server may come back with older data, from a snapshot or as a replica that lacks the last writes; a full one answers
+//! reads but refuses invalidations. So after every loss this process writes a new generation before it trusts the server
+//! again. A loss is a call that failed or was refused, a broken connection, another server behind a new connection, or a
+//! generation that is older than a known one. A process also writes one when it starts, for writes of its predecessor,
+//! and writes what is outstanding before it stops.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,34 +20,33 @@ use super::generation::GenerationToken;
 use crate::config::Product as Options;
 use crate::storage::redis::{Client, Server, Use, insist};
 
-/// What the threads of a process know of the server.
+/// What the threads of a process share about the server.
 #[derive(Debug)]
 pub(super) struct RedisState {
     server: Server,
-    /// How many generations were to be begun by writes, and how many of these and of those that the server's losses
-    /// take have been. Unless all are, nothing on the server is believed.
+    /// How many new generations writes have requested, and how many were written, including those for losses. While some
+    /// are outstanding, the server is not trusted.
     requested: AtomicU64,
     written: AtomicU64,
-    /// How many of those are to begin an era, and how many have.
+    /// The same for generations that start an era.
     requested_eras: AtomicU64,
     written_eras: AtomicU64,
-    /// Whether a task is at it.
+    /// Whether a task is writing outstanding generations.
     advancing: AtomicBool,
-    /// The logical time of the newest generation that this process has begun or seen; see [`GenerationToken`].
+    /// The logical time of the newest generation that this process has started or seen; see [`GenerationToken`].
     newest: AtomicU64,
     /// The generation that this process saw last.
     current: Mutex<Option<GenerationToken>>,
-    /// What the generation is called on the server.
+    /// The server's key of the generation.
     generation: String,
     stale: Duration,
 }
 
 impl RedisState {
-    /// To the server at `url`. Opens no connection yet.
+    /// For the server at `url`. Opens no connection yet.
     pub(super) fn new(url: &SecretString, options: &Options) -> Self {
         let generation = format!("{}:products:generation", options.cache_prefix);
-        // Every key has the name of the generation's as its hash tag. That one has none, and is where processes of
-        // before look for it.
+        // The hash tag of every key is the key of the generation, which itself has none, as older versions expect.
         let prefix = format!("{}:{{{generation}}}", options.cache_prefix);
         let (name, timeout) = ("product.cache", options.cache_timeout);
         let other = Some(generation.clone());
@@ -70,7 +69,7 @@ impl RedisState {
         self.written.load(Ordering::Acquire) >= self.total_requested()
     }
 
-    /// A loss of the server takes a generation that begins an era, as a write does that was acknowledged.
+    /// A loss requests a generation that starts an era, like an acknowledged write.
     fn total_requested(&self) -> u64 {
         self.requested.load(Ordering::Acquire) + self.server.losses()
     }
@@ -79,19 +78,19 @@ impl RedisState {
         self.requested_eras.load(Ordering::Acquire) + self.server.losses()
     }
 
-    /// Owes a generation after a write whose outcome nobody knows.
+    /// Requests a generation after a write with an unknown outcome.
     fn request_generation(&self) {
         self.requested.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Owes an era: an acknowledged write may not be shown.
+    /// Requests an era after an acknowledged write.
     fn request_era(&self) {
-        // First: who pays for the generation must know that it is an era.
+        // The era first: whoever writes the generation must know that it starts an era.
         self.requested_eras.fetch_add(1, Ordering::AcqRel);
         self.requested.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Takes note of a generation that the server has.
+    /// Remembers the generation that the server has.
     fn observe(&self, token: GenerationToken) {
         self.newest.fetch_max(token.time().unwrap_or_default(), Ordering::AcqRel);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
@@ -111,9 +110,9 @@ impl Entries {
         Self { client: state.server.client(), state }
     }
 
-    /// The current generation, and the answer where there is one of it; nothing when the server is away.
+    /// The current generation and its entry, if any; `None` when the server is away.
     pub(super) async fn fetch(&self, key: &Key) -> Option<Found> {
-        // Before the question whether anything is requested: what is begun from now on may not be there yet.
+        // Read before the check for outstanding generations: newer ones may not be on the server yet.
         let newest = self.state.newest.load(Ordering::Acquire);
         if !self.state.is_trusted() {
             self.advance_later();
@@ -122,7 +121,7 @@ impl Entries {
         let names = [self.state.generation.clone(), self.name(key)];
         let (token, bytes): (Option<Vec<u8>>, Option<Vec<u8>>) =
             self.ask(redis::cmd("MGET").arg(&names)).await?;
-        // A write of this process may have come between.
+        // This process may have written in the meantime.
         if !self.state.is_trusted() {
             return None;
         }
@@ -138,11 +137,11 @@ impl Entries {
         Some(Found { generation: token.number(), stored, in_doubt })
     }
 
-    /// Takes note of the generation that the server has, unless it is older than the `newest` that was known before
-    /// it was asked: then it has lost its memory, or is another server.
+    /// Remembers the server's generation. `None` if it is older than the `newest` that was known before the call: then the
+    /// server has lost data, or is another one.
     fn accept(&self, token: GenerationToken, newest: u64) -> Option<()> {
         if token.time().is_some_and(|time| time < newest) {
-            log::warn!(role = "product"; "the cache has an older memory than it had: all of it is forgotten");
+            log::warn!(role = "product"; "the cache has older data than before: all entries are dropped");
             self.client.lose();
             self.advance_later();
             return None;
@@ -159,23 +158,23 @@ impl Entries {
         self.ask::<()>(set.arg(self.name(key)).arg(bytes).arg("PX").arg(ttl)).await;
     }
 
-    /// Begins a new era after a write that was acknowledged, now or as soon as the server answers; until then this
-    /// process believes nothing that is on it.
+    /// Starts a new era after an acknowledged write, now or as soon as the server answers; until then this process does
+    /// not trust the server.
     pub(super) async fn invalidate(&self) {
         self.state.request_era();
         self.advance_now_or_later().await;
     }
 
-    /// Begins a new generation after a write whose outcome nobody knows, in the same way.
+    /// Starts a new generation after a write with an unknown outcome, in the same way.
     pub(super) async fn doubt(&self) {
         self.state.request_generation();
         self.advance_now_or_later().await;
     }
 
-    /// The same, for who can not wait.
+    /// As [`Entries::doubt`], for callers that cannot wait.
     pub(super) fn doubt_later(&self) {
         self.state.request_generation();
-        // None when the thread ends: what is requested is written when the process stops, or by its successor.
+        // There is no runtime when the thread ends; the drain or the next process writes the generation.
         if tokio::runtime::Handle::try_current().is_ok() {
             self.advance_later();
         }
@@ -187,14 +186,14 @@ impl Entries {
         }
     }
 
-    /// Pays what is requested, however long the server takes to answer.
+    /// Writes all outstanding generations, however long the server takes to answer.
     pub(super) async fn settle(&self) {
         insist(async || self.state.is_trusted() || self.advance().await && self.state.is_trusted())
             .await;
     }
 
-    /// Whether this process may fill the place of `key` in `generation` and the others wait, for at most
-    /// `time`. A server that is away keeps nobody from it.
+    /// Takes the lock for filling `key` in `generation`, for at most `time`. Returns whether this process may fill it, which
+    /// it may while the server is away.
     pub(super) async fn lock(&self, key: &Key, generation: u128, time: Duration) -> bool {
         let name = self.lock_name(key, generation);
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -204,12 +203,12 @@ impl Entries {
         answer.is_none_or(|locked| locked.is_some())
     }
 
-    /// Lets the others have a try, because the place is filled or could not be.
+    /// Releases the lock.
     pub(super) async fn unlock(&self, key: &Key, generation: u128) {
         self.ask::<()>(redis::cmd("DEL").arg(self.lock_name(key, generation))).await;
     }
 
-    /// Whether the server is there, and believed.
+    /// Checks that the server answers and is trusted.
     pub(super) async fn ping(&self) -> Result<(), RedisError> {
         let answer = async {
             self.client.trial().await?;
@@ -227,10 +226,10 @@ impl Entries {
         self.try_advance().await.is_ok()
     }
 
-    /// Begins a generation for all that are requested by now. Does not leave the server alone: other processes may
-    /// well reach it, and accept it.
+    /// Writes one generation for all that are outstanding. It tries even if the server counts as away, because other
+    /// processes may reach and trust it.
     async fn try_advance(&self) -> Result<(), RedisError> {
-        // First, because a new connection may request_generation one.
+        // First, because a new connection may count as a loss.
         self.client.attempt(async |_| Ok(())).await?;
         let requested = self.state.total_requested();
         let requested_eras = self.state.total_requested_eras();
@@ -247,7 +246,7 @@ impl Entries {
             let before = self.attempt::<Option<Vec<u8>>>(&set).await?;
             let before = before.as_deref().and_then(GenerationToken::read);
             self.state.observe(token);
-            // Another process was ahead, by its clock or by a write that was acknowledged.
+            // Another process was ahead, by its clock or by an acknowledged write.
             let late = before.and_then(GenerationToken::time).is_some_and(|before| before >= time);
             let broken = era.is_some() && before.and_then(GenerationToken::era) != era;
             if !late && !broken {
@@ -263,7 +262,7 @@ impl Entries {
         }
     }
 
-    /// Goes on trying in a task of its own, of which a process has one.
+    /// Keeps trying in a task, of which a process has one.
     fn advance_later(&self) {
         if self.state.advancing.swap(true, Ordering::AcqRel) {
             return;
@@ -275,7 +274,7 @@ impl Entries {
         });
     }
 
-    /// The generation of a server that has none: that of whoever is first.
+    /// The first generation of an empty server; the first process to write one wins.
     async fn first_generation(&self, newest: u64) -> Option<GenerationToken> {
         let token = GenerationToken::after(self.state.newest.load(Ordering::Acquire), None);
         let mut set = redis::cmd("SET");
@@ -286,7 +285,7 @@ impl Entries {
         Some(token)
     }
 
-    /// Sends `command`; nothing when the server is away.
+    /// Sends `command`; `None` when the server is away.
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Option<T> {
         let answer =
             self.client.ask(async |connection| command.query_async(connection).await).await;
@@ -301,7 +300,7 @@ impl Entries {
         answer
     }
 
-    /// After a call that may have been lost, and with it whatever the server was told before.
+    /// Writes a new generation if a call was lost.
     fn advance_after_loss(&self) {
         if !self.state.is_trusted() {
             self.advance_later();
@@ -317,7 +316,7 @@ impl Entries {
     }
 }
 
-/// The right to pay. Whatever ends it, another may.
+/// Marks the running task; its drop lets another one start.
 struct AdvanceGuard(Arc<RedisState>);
 
 impl Drop for AdvanceGuard {

@@ -1,4 +1,4 @@
-//! The catalogue's store; the URL picks the back end.
+//! The catalogue's store; the URL selects the back end.
 
 mod mongo;
 mod sqlite;
@@ -17,7 +17,7 @@ use crate::error::Cause;
 use crate::storage::copy::Rows;
 use crate::storage::{Limits, SetupError, StoreError, StoreState, to_the_end};
 
-/// Where the catalogue is, and whether it is ready; shared by the threads of a process.
+/// The catalogue's database, and whether it is prepared; shared by the threads of a process.
 #[derive(Clone, Debug)]
 pub(super) struct Database {
     back_end: BackEnd,
@@ -43,22 +43,22 @@ enum Opened {
     Mongo(mongo::Store),
 }
 
-/// What became of a write to a product that may have changed meanwhile.
+/// The outcome of a write to a product that may have changed in the meantime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum WriteOutcome {
-    /// It is done; the product as it was left, or as it is now.
+    /// It was done: the product as it is now, or as it was before its removal.
     Done(Product),
-    /// Another writer came first: the product has another version than was expected.
+    /// The product does not have the expected version.
     Changed,
     /// There is no such product.
     Missing,
 }
 
 impl Database {
-    /// The place that `options` name. Looks up the servers of a `mongodb+srv` URL.
+    /// The database that `options` name. Resolves a `mongodb+srv` URL by DNS.
     ///
     /// # Errors
-    /// What is wrong with the URL.
+    /// When the URL is invalid or cannot be resolved.
     pub(super) async fn find(options: &Options) -> Result<Self, SetupError> {
         let back_end = match &options.database_url {
             DocumentUrl::Sqlite(path) => BackEnd::Sqlite(path.clone()),
@@ -73,36 +73,36 @@ impl Database {
             size: options.pool_size,
             acquire: options.acquire_timeout,
             statement: options.statement_timeout,
-            // MongoDB's calls end by themselves.
+            // MongoDB's driver ends calls itself.
             ends_calls: false,
             state: StoreState::default(),
         };
         Ok(Self { back_end, limits })
     }
 
-    /// Looks at what stops [`Database::find`] and [`Database::prepare`] on this machine, and makes nothing.
+    /// Checks what would make [`Database::find`] or [`Database::prepare`] fail on this machine, without creating anything.
     ///
     /// # Errors
-    /// What is wrong with the URL.
+    /// When the URL is invalid, or the file cannot be used.
     pub(super) async fn check(options: &Options) -> Result<(), SetupError> {
         match &options.database_url {
             DocumentUrl::Sqlite(path) => crate::storage::sqlite::check(path),
-            // DNS, by which these are found, is not asked.
+            // These need DNS, which is not asked here.
             DocumentUrl::Mongo(url) if url.expose_secret().starts_with("mongodb+srv://") => Ok(()),
             DocumentUrl::Mongo(_) => Self::find(options).await?.open().map(drop),
         }
     }
 
-    /// Whether the place is a file of this machine.
+    /// Whether it is a file of this machine.
     pub(super) fn is_embedded(&self) -> bool {
         matches!(self.back_end, BackEnd::Sqlite(_))
     }
 
-    /// Brings tables and indexes up to date, unless this process has done so before; returns the
-    /// migrations that were applied. On SQLite it blocks.
+    /// Brings tables and indexes up to date, once per process; returns the migrations that were applied. Blocks on
+    /// SQLite.
     ///
     /// # Errors
-    /// Why they could not be.
+    /// When the database cannot be reached or changed.
     pub(super) async fn prepare(&self) -> Result<Vec<String>, SetupError> {
         if self.limits.state.is_prepared() {
             return Ok(Vec::new());
@@ -118,10 +118,10 @@ impl Database {
         Ok(applied)
     }
 
-    /// Asserts that the tables of a file are up to date; documents have none. On SQLite it blocks.
+    /// Asserts that a SQLite file has all migrations; MongoDB has none. Blocks on SQLite.
     ///
     /// # Errors
-    /// The migrations that it needs.
+    /// [`SetupError::NotMigrated`], or why the file cannot be read.
     pub(super) fn expect_migrated(&self) -> Result<(), SetupError> {
         match &self.back_end {
             BackEnd::Sqlite(path) => sqlite::expect_migrated(path),
@@ -134,7 +134,7 @@ impl Database {
         self.limits.state.is_prepared()
     }
 
-    /// The store for this thread, whose tables are taken to be up to date: for reading from another shop's.
+    /// The store for this thread, assuming that it is prepared: for reading another shop's catalogue.
     ///
     /// # Errors
     /// As [`Database::open`].
@@ -146,7 +146,7 @@ impl Database {
     /// The store for this thread. Opens no connection yet.
     ///
     /// # Errors
-    /// What is wrong with the options of the URL.
+    /// When the URL has invalid options.
     pub(super) fn open(&self) -> Result<Store, SetupError> {
         let back_end = match &self.back_end {
             BackEnd::Sqlite(path) => Opened::Sqlite(sqlite::Store::open(path, &self.limits)),
@@ -156,7 +156,7 @@ impl Database {
     }
 }
 
-/// A call of a method of the back end.
+/// Calls a method of the back end.
 macro_rules! call_back_end {
     ($self:ident.$method:ident($($argument:expr),*)) => {{
         let back_end = $self.back_end.clone();
@@ -170,7 +170,7 @@ macro_rules! call_back_end {
     }};
 }
 
-/// Runs a method of the back end within the limits.
+/// Calls a method of the back end within the limits.
 macro_rules! on_back_end {
     ($self:ident.$method:ident($($argument:expr),*)) => {
         to_the_end(&$self.place.limits, call_back_end!($self.$method($($argument),*))).await
@@ -178,8 +178,7 @@ macro_rules! on_back_end {
 }
 
 impl Store {
-    /// At most `limit` products, newest first, from behind `cursor`, at a cost that does not depend on how
-    /// many there are.
+    /// At most `limit` products after `cursor`, newest first. The cost does not depend on the size of the catalogue.
     pub(super) async fn page(
         &self,
         cursor: Option<Cursor>,
@@ -188,23 +187,23 @@ impl Store {
         on_back_end!(self.page(cursor, limit))
     }
 
-    /// The product with `id`, where there is one.
+    /// The product with `id`, if there is one.
     pub(super) async fn find(&self, id: ObjectId) -> Result<Option<Product>, StoreError> {
         on_back_end!(self.find(id))
     }
 
-    /// Adds `product`, and has `cache` forget what that changes; [`StoreError::Duplicate`] when its id is taken.
+    /// Adds `product` and invalidates `cache`; [`StoreError::Duplicate`] when its id is taken.
     pub(super) async fn insert(&self, product: Product, cache: Cache) -> Result<(), StoreError> {
         write::carry_out(&self.place.limits, cache, call_back_end!(self.insert(product))).await
     }
 
-    /// Adds those of `products` whose ids are not there yet; returns how many.
+    /// Adds the `products` whose ids are new; returns how many.
     pub(super) async fn insert_missing(&self, products: Vec<Product>) -> Result<usize, StoreError> {
         on_back_end!(self.insert_missing(products))
     }
 
-    /// Gives the product with `id` a new name and price, if it has the version `expected` or any will do.
-    /// `cache` is as above.
+    /// Gives the product with `id` a new name and price, if it has the `expected` version; `None` accepts any. Invalidates
+    /// `cache`.
     pub(super) async fn replace(
         &self,
         id: ObjectId,
@@ -216,7 +215,7 @@ impl Store {
         write::carry_out(&self.place.limits, cache, call).await
     }
 
-    /// Removes the product with `id`, if it has the version `expected` or any will do. `cache` is as above.
+    /// Removes the product with `id`, if it has the `expected` version; `None` accepts any. Invalidates `cache`.
     pub(super) async fn remove(
         &self,
         id: ObjectId,
@@ -227,10 +226,10 @@ impl Store {
         write::carry_out(&self.place.limits, cache, call).await
     }
 
-    /// How the store is.
+    /// Checks that the store answers, and takes writes.
     ///
     /// # Errors
-    /// What is wrong with it, in words for the log.
+    /// What is wrong with it, for the log.
     pub(super) async fn check(&self) -> Result<(), Cause> {
         self.place.limits.state.report(self.ping(), self.try_write()).await
     }
@@ -239,7 +238,7 @@ impl Store {
         on_back_end!(self.ping())
     }
 
-    /// Tries to write, where that leaves no trace; whether it could be tried.
+    /// Tries to write without leaving a trace; returns whether the back end can do that.
     async fn try_write(&self) -> Result<bool, StoreError> {
         on_back_end!(self.try_write())
     }
@@ -254,7 +253,7 @@ impl Rows for Store {
     }
 
     async fn behind(&self, last: Option<&Product>) -> Result<Vec<Product>, StoreError> {
-        // Before every id that is given out.
+        // Less than every id.
         let last = last.map_or(ObjectId::from_bytes([0; 12]), |product| product.id);
         on_back_end!(self.behind(last))
     }
@@ -273,7 +272,7 @@ impl Rows for Store {
     }
 }
 
-/// A product of what a store has of it: price in minor units, time in microseconds since 1970.
+/// A product from stored values: price in minor units, time in microseconds since 1970.
 fn decode(
     id: ObjectId,
     name: String,

@@ -18,23 +18,22 @@ use crate::contract::{Product, Version};
 use crate::storage::copy::BATCH;
 use crate::storage::{Access, Limits, Permits, SetupError, StoreError, late, within};
 
-/// The database, where the URL names none.
+/// The database, if the URL names none.
 const DATABASE: &str = "shop";
-/// How often the driver looks whether the server is still there, or there again.
+/// How often the driver checks the server.
 const HEARTBEAT: Duration = Duration::from_secs(2);
-/// How much later than the server the program gives a command up, which then has an answer.
+/// How much longer than the server's own limit the program waits for the answer to a command.
 const GRACE: Duration = Duration::from_millis(100);
-/// How long one attempt to make the indexes may take; the server goes on where it was.
+/// How long one attempt to create the indexes may take; the server continues it afterwards.
 const PREPARING: Duration = Duration::from_secs(60);
 /// The server's code for a second document with the same unique value.
 const DUPLICATE_KEY: i32 = 11000;
 
-/// Its codes for a server that stops, steps down or recovers; for one that took too long, itself or to tell the others;
-/// and for a lock that was not to be had.
-const ELSEWHERE: [i32; 12] = [24, 50, 64, 91, 100, 189, 202, 262, 11600, 11601, 11602, 13436];
-/// For one that takes no writes, because another does.
+/// Codes of a server that stops, steps down or recovers, of timeouts, also of replication, and of busy locks.
+const RETRYABLE: [i32; 12] = [24, 50, 64, 91, 100, 189, 202, 262, 11600, 11601, 11602, 13436];
+/// Codes of a server that takes no writes, because another is the primary.
 const READ_ONLY: [i32; 3] = [10058, 10107, 13435];
-/// For a disk or a quota that is full. Atlas has one code for many errors, and says which in words.
+/// Codes of a full disk or quota. Atlas has one code for many errors, told apart by their text.
 const FULL: [i32; 2] = [12501, 14031];
 const ATLAS: i32 = 8000;
 const QUOTA: &str = "quota";
@@ -48,7 +47,7 @@ struct Row {
     price: i64,
     created_at: i64,
     version: i64,
-    /// Documents from before have none.
+    /// Old documents have none.
     #[serde(default)]
     revision: i64,
 }
@@ -60,13 +59,13 @@ pub(super) struct Store {
     permits: Permits,
     /// How long a command may take.
     patience: Duration,
-    /// When a write counts as done, as commands say it.
+    /// The write concern of commands.
     concern: Document,
 }
 
 impl Store {
-    /// The catalogue that `options`, which come from its URL, lead to. Opens no connection yet; belongs to
-    /// the runtime that it is opened in.
+    /// The catalogue at `options`, which come from its URL. Opens no connection yet; belongs to the runtime that it is
+    /// opened in.
     pub(super) fn open(options: &ClientOptions, limits: &Limits) -> Result<Self, SetupError> {
         let mut options = options.clone();
         options.app_name.get_or_insert_with(|| "app".to_owned());
@@ -74,12 +73,12 @@ impl Store {
         options.heartbeat_freq.get_or_insert(HEARTBEAT);
         options.server_selection_timeout.get_or_insert(limits.acquire);
         options.connect_timeout.get_or_insert(limits.acquire);
-        // What is acknowledged must survive the loss of a server, or of its power.
+        // Acknowledged writes must survive the loss of a server, and a power cut.
         let durable = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build();
         let concern = options.write_concern.get_or_insert(durable);
         concern.w_timeout.get_or_insert(limits.statement);
         let concern = bson::serialize_to_document(concern).map_err(SetupError::of_server)?;
-        // The driver does not bound the wait for a connection; we do.
+        // The driver does not bound the wait for a connection; the permits do.
         let size = options.max_pool_size.unwrap_or(limits.size);
         let permits = Permits::new(&Limits { size, ..limits.clone() });
         let database = options.default_database.clone().unwrap_or_else(|| DATABASE.to_owned());
@@ -88,7 +87,7 @@ impl Store {
         Ok(Self { products, permits, patience: limits.statement, concern })
     }
 
-    /// Makes the indexes that are not there yet; any number of processes may do so at once.
+    /// Creates missing indexes; several processes may do so at once.
     pub(super) async fn prepare(&self) -> Result<Vec<String>, StoreError> {
         // The order of the catalogue, newest first: a page is a range of this index.
         let order = IndexModel::builder()
@@ -105,8 +104,8 @@ impl Store {
         timeout(PREPARING, making).await.unwrap_or_else(|_| late())
     }
 
-    /// What `call` gives, which has its turn and is told how long it may take. One that takes longer is dropped, and
-    /// its connection is closed.
+    /// Waits for a permit and runs `call` with the time that it may take. A call that takes longer is dropped, which closes
+    /// its connection.
     async fn call<T>(
         &self,
         access: Access,
@@ -114,7 +113,7 @@ impl Store {
     ) -> Result<T, StoreError> {
         let _permit = self.permits.take(access).await?;
         let time = within(self.patience).saturating_duration_since(Instant::now());
-        // The server takes 0 for any time.
+        // To the server, 0 means no limit.
         let time = time.max(Duration::from_millis(1));
         timeout(time + GRACE, call(time)).await.unwrap_or_else(|_| late())
     }
@@ -155,7 +154,7 @@ impl Store {
         failures.into_iter().next().map_or(Ok(()), Err)
     }
 
-    /// Each by itself: what is there already does not keep the others out.
+    /// Each product by itself: existing ones do not stop the others.
     pub(super) async fn insert_missing(&self, products: Vec<Product>) -> Result<usize, StoreError> {
         let rows = products.iter().map(row).collect::<Vec<_>>();
         let insert = async |time| self.insert_rows(rows, time).await;
@@ -167,8 +166,8 @@ impl Store {
         }
     }
 
-    /// Inserts `rows` in a command that the server gives up after `time`, which the driver's own does not say. Gives
-    /// what became of those that were not. An attempt of which nothing is known is made once more.
+    /// Inserts `rows` in a command that the server gives up after `time`; the driver's own insert has no such limit.
+    /// Returns the errors of rows that were not inserted. Repeats an attempt with an unknown outcome once.
     async fn insert_rows(
         &self,
         rows: Vec<Row>,
@@ -195,11 +194,11 @@ impl Store {
             Ok(failures) => return Ok(failures),
         }
         match inserted(database.run_command(command(left.max(Duration::from_millis(1)))).await) {
-            // Whatever it says is of the second.
+            // This error is the second attempt's; the first may have succeeded.
             Err(Attempt::Unknown(error) | Attempt::Failed(error)) => {
                 Err(StoreError::Connection(error.to_string()))
             }
-            // Their ids are new: it is the first attempt that has put them there.
+            // A new id cannot be taken: the first attempt inserted it.
             Ok(failures) if rows.len() == 1 => Ok(failures
                 .into_iter()
                 .filter(|error| !matches!(error, StoreError::Duplicate))
@@ -233,7 +232,7 @@ impl Store {
         self.call(Access::Write, delete).await
     }
 
-    /// What a write has come to that has met `row`, or else why it has met none.
+    /// The outcome of a write that changed `row`, or why it changed none.
     async fn outcome(
         &self,
         id: ObjectId,
@@ -282,20 +281,20 @@ impl Store {
         self.call(Access::Read, async |_| Ok(ping.await.map(drop)?)).await
     }
 
-    /// There is no write that leaves no trace.
+    /// MongoDB has no write without a trace.
     pub(super) async fn try_write(&self) -> Result<bool, StoreError> {
         Ok(false)
     }
 }
 
-/// Why an attempt to insert has failed.
+/// Why an attempt to insert failed.
 enum Attempt {
-    /// It may have been made, or not.
+    /// It may have been done or not.
     Unknown(StoreError),
     Failed(StoreError),
 }
 
-/// What became of the rows that were not inserted, by the reply to the command.
+/// The errors of rows that were not inserted, from the reply to the command.
 fn inserted(reply: Result<Document, DriverError>) -> Result<Vec<StoreError>, Attempt> {
     let reply = reply.map_err(|error| {
         let again =
@@ -312,7 +311,7 @@ fn inserted(reply: Result<Document, DriverError>) -> Result<Vec<StoreError>, Att
     }
 }
 
-/// An error that was met after the write was done, while others were told of it: it may be lost, or not.
+/// An error of replication after the write was done: the write may be lost or not.
 fn of_concern(error: StoreError) -> StoreError {
     match error {
         StoreError::Full(why) | StoreError::ReadOnly(why) => StoreError::Connection(why),
@@ -330,7 +329,7 @@ fn failure(error: &Document) -> StoreError {
     by_code(code, error.get_str("errmsg").unwrap_or("it says no more"))
 }
 
-/// What the server's `code` and `text` mean.
+/// The error for the server's `code` and `text`.
 fn by_code(code: i32, text: &str) -> StoreError {
     let why = format!("{text} (code {code})");
     match code {
@@ -338,15 +337,15 @@ fn by_code(code: i32, text: &str) -> StoreError {
         ATLAS if text.contains(QUOTA) => StoreError::Full(why),
         _ if FULL.contains(&code) => StoreError::Full(why),
         _ if READ_ONLY.contains(&code) => StoreError::ReadOnly(why),
-        _ if ELSEWHERE.contains(&code) => StoreError::Connection(why),
+        _ if RETRYABLE.contains(&code) => StoreError::Connection(why),
         _ => StoreError::Failed(why),
     }
 }
 
-/// The product with `id` and the version that is expected, or any.
+/// A filter for the product with `id` and the `expected` version; `None` accepts any.
 fn that(id: ObjectId, expected: Option<Version>) -> Document {
     match expected {
-        // A document from before has none.
+        // Old documents have no revision.
         Some(Version { count, revision: 0 }) => {
             doc! { "_id": id, "version": count, "revision": { "$in": [0_i64, Bson::Null] } }
         }
@@ -379,7 +378,7 @@ impl From<DriverError> for StoreError {
             ErrorKind::ServerSelection { .. } | ErrorKind::DnsResolve { .. } => {
                 Self::Unreachable(error.to_string())
             }
-            // A pool is cleared under calls that are on their way, too.
+            // The driver also clears the pool under running calls.
             ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } => {
                 Self::Connection(error.to_string())
             }

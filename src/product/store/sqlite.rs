@@ -49,7 +49,7 @@ impl Store {
         let newest_first = (products::created_at.desc(), products::id.desc());
         let mut page = products::table.order_by(newest_first).limit(limit).into_boxed();
         if let Some(Cursor { created_at, id }) = cursor {
-            // A row value, so that the index finds the place (SQLite, "Row Values", section 3.1).
+            // A row value, so that SQLite uses the index (SQLite, "Row Values", section 3.1).
             let behind = sql::<Bool>("(created_at, id) < (").bind::<BigInt, _>(created_at);
             page = page.filter(behind.sql(", ").bind::<Text, _>(id.to_hex()).sql(")"));
         }
@@ -174,7 +174,7 @@ pub(super) fn expect_migrated(path: &Path) -> Result<(), SetupError> {
     sqlite::expect_migrated(path, &MIGRATIONS)
 }
 
-/// Whether the version is the one expected; any is, where none is named.
+/// Whether a row has the `expected` version; `None` accepts any.
 fn version_is(
     expected: Option<Version>,
 ) -> Box<dyn BoxableExpression<products::table, diesel::sqlite::Sqlite, SqlType = Bool>> {
@@ -186,7 +186,7 @@ fn version_is(
     }
 }
 
-/// What a write has come to that has met `row`, or else why it has met none.
+/// The outcome of a write that changed `row`, or why it changed none.
 async fn outcome(
     connection: &mut WriteConnection,
     id: ObjectId,

@@ -1,4 +1,4 @@
-//! Writes, and what the cache has to forget of them.
+//! Writes, and the cache invalidation that belongs to them.
 
 use std::cell::Cell;
 use std::pin::pin;
@@ -11,14 +11,13 @@ use super::Cache;
 use crate::deadline;
 use crate::storage::{Limits, StoreError, to_the_end};
 
-/// How long before the end of a request its cache begins to doubt, so that it does so before the answer leaves.
+/// How long before a request's deadline the cache marks its entries as doubtful, so that it is done before the response.
 const MARGIN: Duration = Duration::from_millis(10);
 
-/// Waits for a write to the store as [`to_the_end`] does, and has `cache` forget what was answered before: once the
-/// store has it and before its answer leaves, so that whoever has that sees the write. Where nobody knows whether the
-/// store has it, what was answered before is in doubt. That is so when the answer was lost or is an error, and already
-/// when the caller is told that there is none; only a write that did not begin, or that there was no room for, changes
-/// nothing. That a server takes no writes may be its word on a second attempt.
+/// Runs a write as [`to_the_end`] does, and invalidates `cache` once the store has it and before the response leaves, so
+/// that a client that has the response sees the write. If the outcome is unknown, because the answer is late, lost or an
+/// error, the cached entries become doubtful. Only a write that did not start, or found no space, changes nothing. Even
+/// "read-only" may be the answer to a second attempt.
 ///
 /// # Errors
 /// As [`to_the_end`].
@@ -28,8 +27,8 @@ pub(super) async fn carry_out<T: 'static>(
     call: impl Future<Output = Result<T, StoreError>> + 'static,
 ) -> Result<T, StoreError> {
     let known = Rc::new(Cell::new(false));
-    let caller = Doubt { cache: cache.clone(), known: known.clone() };
-    let writer = Doubt { cache, known };
+    let caller = DoubtOnDrop { cache: cache.clone(), known: known.clone() };
+    let writer = DoubtOnDrop { cache, known };
     let outcome = to_the_end(limits, async move {
         let outcome = call.await;
         match &outcome {
@@ -42,15 +41,15 @@ pub(super) async fn carry_out<T: 'static>(
     });
     let outcome = early(outcome, &caller.cache).await;
     if !caller.known.get() {
-        // Before the answer leaves.
+        // Before the response leaves.
         caller.cache.doubt().await;
-        caller.ended();
+        caller.disarm();
     }
     outcome
 }
 
-/// Waits for the `outcome` of a write; has `cache` doubt what it has just before the request's own time is over, when
-/// its caller is told that there was no answer.
+/// Waits for the `outcome` of a write. Marks `cache` as doubtful just before the request's deadline, when the client gets
+/// an error.
 async fn early<T>(outcome: impl Future<Output = T>, cache: &Cache) -> T {
     let Some(deadline) = deadline::current() else { return outcome.await };
     let deadline = deadline.checked_sub(MARGIN).unwrap_or(deadline);
@@ -64,21 +63,21 @@ async fn early<T>(outcome: impl Future<Output = T>, cache: &Cache) -> T {
     }
 }
 
-/// What is in doubt unless it is `known` what became of a write: for those who wait for it, and for the write itself,
-/// which may panic or be cut off.
-struct Doubt {
+/// Marks the cache as doubtful on drop, unless the outcome of the write is `known`: the caller may leave, and the write
+/// may panic or be cut off.
+struct DoubtOnDrop {
     cache: Cache,
     known: Rc<Cell<bool>>,
 }
 
-impl Doubt {
-    /// The cache has been told.
-    fn ended(mut self) {
+impl DoubtOnDrop {
+    /// Drops it without marking the cache.
+    fn disarm(mut self) {
         self.known = Rc::new(Cell::new(true));
     }
 }
 
-impl Drop for Doubt {
+impl Drop for DoubtOnDrop {
     fn drop(&mut self) {
         if !self.known.get() {
             self.cache.doubt_now();

@@ -15,7 +15,7 @@ use crate::user::store::{Actor, Changes, Revoke, Write};
 
 /// Lists accounts, in the order of registration.
 ///
-/// Each page's `Link` header leads to the next one. Those that the parameters rule out are left out.
+/// Each page's `Link` header leads to the next one. The parameters filter the accounts.
 #[utoipa::path(
     get,
     path = "/auth/users",
@@ -43,7 +43,7 @@ pub(in crate::user) async fn list(
 
 /// Changes an account's rights.
 ///
-/// With other roles its tokens end and it gets others; disabled it gets none.
+/// New roles end its access tokens, and its sessions get new ones. Disabling it ends its sessions.
 #[utoipa::path(
     patch,
     path = "/auth/users/{id}",
@@ -53,7 +53,7 @@ pub(in crate::user) async fn list(
     request_body(content = RightsPatch, content_type = "application/merge-patch+json"),
     responses(
         (status = 200, description = "The account as it is now", body = Account),
-        (status = 409, description = "There would be no enabled admin any more"),
+        (status = 409, description = "No enabled admin would be left"),
     )
 )]
 pub(in crate::user) async fn patch(
@@ -71,7 +71,7 @@ pub(in crate::user) async fn patch(
         (None, _) => Revoke::Nothing,
     };
     let changes = Changes::rights(roles.as_deref(), disabled);
-    let changed = !changes.are_none();
+    let changed = !changes.is_empty();
     let &Identity { user: by, generation, .. } = caller.identity()?;
     let right = Actor::Admin { user: by, generation };
     let done = (Write::Change(changes), revoke);

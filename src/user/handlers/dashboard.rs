@@ -12,9 +12,9 @@ use crate::contract::Dashboard;
 use crate::error::Error;
 use crate::peer::Context;
 
-/// Shows what a user sees first: for the user, and for admins.
+/// Shows a user's dashboard to the user and to admins.
 ///
-/// While the catalogue is away, it comes without recommendations and says so in `degraded`.
+/// While the catalogue is away, it has no recommendations and says so in `degraded`.
 #[utoipa::path(
     get,
     path = "/auth/dashboard/{id}",
@@ -38,7 +38,7 @@ pub(in crate::user) async fn show(
         Ok(products) => (products, Vec::new()),
         Err(error) => {
             let id = context.request_id.as_str();
-            // The log has it already when it is the same for many requests.
+            // An error that many requests share was logged once already.
             let level = if error.is_logged() { Level::Debug } else { Level::Warn };
             log::log!(level, role = "user", requestId = id; "no recommendations: {}", error.chain());
             (Vec::new(), vec!["product".to_owned()])

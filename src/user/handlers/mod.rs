@@ -1,4 +1,4 @@
-//! HTTP in, HTTP out.
+//! The HTTP handlers.
 
 pub(super) mod accounts;
 pub(super) mod dashboard;
@@ -13,7 +13,7 @@ use crate::auth::{Audit, Identity, token_refused};
 use crate::error::{Error, Kind};
 use crate::storage::StoreError;
 
-/// 404, whether there is no such user or it is none of the caller's business.
+/// 404: there is no such user, or the caller may not know.
 fn unknown() -> Error {
     Error::not_found("user")
 }
@@ -27,7 +27,7 @@ fn taken(error: StoreError) -> Error {
     }
 }
 
-/// The right of the owner of the account that `identity` names.
+/// The owner of the account that `identity` names.
 fn owner(identity: &Identity) -> Actor {
     Actor::Owner { generation: identity.generation }
 }
@@ -61,7 +61,7 @@ async fn write(
     Ok(record)
 }
 
-/// 401 for a token that was good by what this process knows, and is not by what is stored.
+/// 401 for a token that the verifier accepted, but the store says has ended.
 fn ended(audit: &Audit, user: Uuid) -> Error {
     let error = token_refused("revoked, by the store");
     audit.note("access_denied", Some(user), &error.chain());

@@ -17,7 +17,7 @@ use crate::user::store::{Changes, Record, Revoke, Write};
 
 /// Shows the caller's account.
 ///
-/// It is as the store has it, and not as the token says.
+/// It comes from the store, not from the token.
 #[utoipa::path(
     get,
     path = "/auth/me",
@@ -35,7 +35,7 @@ pub(in crate::user) async fn show(
 
 /// Changes the caller's name or e-mail address.
 ///
-/// Another address takes the password as well: with a token alone, a thief could keep the account.
+/// A new address requires the password as well: otherwise a stolen token could take over the account.
 #[utoipa::path(
     patch,
     path = "/auth/me",
@@ -57,22 +57,21 @@ pub(in crate::user) async fn patch(
     let (record, identity) = (own(&state, &caller, &audit).await?, caller.identity()?);
     let before = &record.account.user;
     let (edits, password) = patch.differing(before);
-    let asked = edits.email.is_some();
-    prove(&state, &record, password, asked, &audit, "profile_change_failed").await?;
-    let told = edits.told(before);
+    let required = edits.email.is_some();
+    check_password(&state, &record, password, required, &audit, "profile_change_failed").await?;
+    let detail = edits.audit_detail(before);
     let changes = Changes::profile(edits.username, edits.email);
     let done = (Write::Change(changes), Revoke::Nothing);
     let account = write(&state, &audit, identity.user, owner(identity), done).await?.account;
-    if let Some(told) = told {
-        audit.note("profile_changed", Some(identity.user), &told);
+    if let Some(detail) = detail {
+        audit.note("profile_changed", Some(identity.user), &detail);
     }
     Ok(HttpResponse::Ok().json(account))
 }
 
 /// Changes the caller's password.
 ///
-/// Other sessions end, and so does every access token that is out. The answer has one for this session, which
-/// goes on.
+/// All other sessions and all access tokens end. The response has a new access token for this session.
 #[utoipa::path(
     put,
     path = "/auth/me/password",
@@ -102,7 +101,7 @@ pub(in crate::user) async fn change_password(
 
 /// Erases the caller's account and its sessions.
 ///
-/// That takes the password as well, where the account has one.
+/// This requires the password as well, if the account has one.
 #[utoipa::path(
     delete,
     path = "/auth/me",
@@ -122,22 +121,22 @@ pub(in crate::user) async fn erase(
 ) -> Result<impl Responder, Error> {
     let password = Erasure::read(fields.0)?.current_password;
     let (record, identity) = (own(&state, &caller, &audit).await?, caller.identity()?);
-    prove(&state, &record, password, true, &audit, "erasure_failed").await?;
+    check_password(&state, &record, password, true, &audit, "erasure_failed").await?;
     let done = (Write::Delete, Revoke::Sessions { except: None });
     write(&state, &audit, identity.user, owner(identity), done).await?;
     audit.note("account_erased", Some(identity.user), "");
     Ok(HttpResponse::NoContent())
 }
 
-/// Gives everything that is held on the caller, but for what would let somebody in.
+/// Exports everything that is stored about the caller, except credentials.
 ///
-/// This is the copy that data protection law speaks of.
+/// This is the copy that data protection law requires.
 #[utoipa::path(
     get,
     path = "/auth/me/export",
     operation_id = "exportMe",
     tag = "me",
-    responses((status = 200, description = "What is held", body = Export))
+    responses((status = 200, description = "What is stored", body = Export))
 )]
 pub(in crate::user) async fn export(
     state: Data<UserState>,
@@ -159,7 +158,7 @@ pub(in crate::user) async fn export(
 /// The caller's account.
 ///
 /// # Errors
-/// 401 when the token has ended by what is stored, whether this process knows or not.
+/// 401 when the store says that the token has ended, even if this process does not know it yet.
 async fn own(state: &UserState, caller: &Caller, audit: &Audit) -> Result<Record, Error> {
     let identity = caller.identity()?;
     let good =
@@ -168,30 +167,29 @@ async fn own(state: &UserState, caller: &Caller, audit: &Audit) -> Result<Record
     found.ok_or_else(|| ended(audit, identity.user))
 }
 
-/// Holds the `password` that came with a request against the account's. It has to come where it is `asked` for, if the
-/// account has one at all: nobody can log in without, so that a token alone gains nobody the account.
+/// Verifies the `password` of a request, if it has one. One is `required` only if the account has a password.
 ///
 /// # Errors
-/// 422 when it is missing or wrong, which the audit log has as `failed`; 429 after too many tries.
-async fn prove(
+/// 422 when it is missing, or wrong, which is audited as `failed`; 429 after too many attempts.
+async fn check_password(
     state: &UserState,
     record: &Record,
     password: Option<Password>,
-    asked: bool,
+    required: bool,
     audit: &Audit,
     failed: &str,
 ) -> Result<(), Error> {
     match password {
         Some(password) => verify(state, record, password, audit, failed).await,
-        None if asked && record.password_hash.is_some() => Err(not_proven("is required")),
+        None if required && record.password_hash.is_some() => Err(bad_password("is required")),
         None => Ok(()),
     }
 }
 
-/// Holds `password` against the account's. Tries are counted by the account, whatever its address is by then.
+/// Verifies `password`, and counts the attempt by account and by client address.
 ///
 /// # Errors
-/// As [`prove`].
+/// As [`check_password`].
 async fn verify(
     state: &UserState,
     record: &Record,
@@ -206,11 +204,11 @@ async fn verify(
         true => Ok(()),
         false => {
             audit.note(failed, Some(user), "");
-            Err(not_proven("is not your password"))
+            Err(bad_password("is not your password"))
         }
     }
 }
 
-fn not_proven(why: &'static str) -> Error {
+fn bad_password(why: &'static str) -> Error {
     Error::invalid(vec![FieldError::new("currentPassword", why)])
 }

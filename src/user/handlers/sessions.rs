@@ -1,4 +1,4 @@
-//! Registering, logging in and out, and what verifies tokens.
+//! Registration, login, logout, and the keys that verify tokens.
 
 use actix_web::http::header::{CACHE_CONTROL, LOCATION};
 use actix_web::web::Data;
@@ -15,11 +15,11 @@ use crate::user::InternalState;
 use crate::user::authority::{RefreshToken, Tokens, disabled, not_good};
 use crate::user::model::{Login, NewUser, Renewal};
 use crate::user::store::{Actor, Changes, Record, Revoke, Used, Write};
-use crate::user::throttle::stand_in;
+use crate::user::throttle::placeholder_id;
 
 /// Registers an account.
 ///
-/// A password must be long and hard to guess, and have nothing to do with the name or the address.
+/// A password must be long, hard to guess, and unrelated to the name and the address.
 #[utoipa::path(
     post,
     path = "/auth/register",
@@ -30,7 +30,7 @@ use crate::user::throttle::stand_in;
         (status = 201, description = "The user", body = User, headers(
             ("Location" = String, description = "The user's dashboard")
         )),
-        (status = 409, description = "An account with this e-mail address exists, in some mix of cases"),
+        (status = 409, description = "An account with this e-mail address exists, in any mix of cases"),
     )
 )]
 pub(in crate::user) async fn register(
@@ -55,9 +55,9 @@ pub(in crate::user) async fn register(
     Ok(created.json(record.account.user))
 }
 
-/// Begins a session.
+/// Starts a session.
 ///
-/// An account may have several; for one more than are allowed the oldest ends.
+/// An account may have several; beyond the limit, the oldest ends.
 #[utoipa::path(
     post,
     path = "/auth/login",
@@ -65,7 +65,7 @@ pub(in crate::user) async fn register(
     tag = "sessions",
     request_body = Login,
     responses(
-        (status = 200, description = "Its first tokens", body = Tokens),
+        (status = 200, description = "The session's first tokens", body = Tokens),
         (status = 401, description = "Wrong e-mail address or password"),
         (status = 403, description = "The account is disabled"),
     )
@@ -83,8 +83,8 @@ pub(in crate::user) async fn login(
         None => None,
     };
     let user = found.as_ref().map(Record::id);
-    // By the account rather than by its address, which may be another in a moment.
-    let counted = user.unwrap_or_else(|| stand_in(&login.email));
+    // Counted by account, because its address may change.
+    let counted = user.unwrap_or_else(|| placeholder_id(&login.email));
     throttled(throttle.account(counted), &audit, user, "by account").await?;
     let hash = found.as_ref().and_then(|record| record.password_hash.as_deref());
     let right = state.role.hashing.verify(login.password, hash).await?;
@@ -98,7 +98,7 @@ pub(in crate::user) async fn login(
     let (session, token) = state.role.authority.session(record.id())?;
     let (hash, most) = (hash.unwrap_or_default(), state.role.options.sessions_per_account);
     let begun = state.users.begin(&session, hash, most);
-    // Nothing comes of it when it has another password by now, or is disabled or gone.
+    // No session starts if the account was changed, disabled or erased in the meantime.
     let record = begun.await?.ok_or_else(|| wrong(&audit, Some(record.id())))?;
     if let Err(error) = state.users.sweep(session.created_at).await {
         log::warn!(role = "user"; "sessions that have ended stay for now: {error}");
@@ -107,16 +107,16 @@ pub(in crate::user) async fn login(
     Ok(reply(&state.role.authority.tokens(&record, session.id, &token)?))
 }
 
-/// 401 for a login, whatever was wrong with it.
+/// 401 for a login, whatever was wrong.
 fn wrong(audit: &Audit, user: Option<Uuid>) -> Error {
     audit.note("login_failed", user, "");
     Error::unauthorized("wrong e-mail address or password", "Bearer")
 }
 
-/// Gives new tokens for a refresh token.
+/// Exchanges a refresh token for new tokens.
 ///
-/// Each is good once. For a moment the same answer can be had again, until the new one is used, as answers get lost. A use
-/// after that ends the session, as somebody else may have the token.
+/// A refresh token is valid once. Because responses get lost, the same request gets the same tokens again for a moment,
+/// until the new refresh token is used. Any later use ends the session: somebody may have stolen the token.
 #[utoipa::path(
     post,
     path = "/auth/refresh",
@@ -124,8 +124,8 @@ fn wrong(audit: &Audit, user: Option<Uuid>) -> Error {
     tag = "sessions",
     request_body = Renewal,
     responses(
-        (status = 200, description = "A new one of both", body = Tokens),
-        (status = 401, description = "The refresh token is not valid (any more)"),
+        (status = 200, description = "New access and refresh tokens", body = Tokens),
+        (status = 401, description = "The refresh token is invalid, expired or revoked"),
     )
 )]
 pub(in crate::user) async fn refresh(
@@ -156,8 +156,8 @@ pub(in crate::user) async fn refresh(
     Err(not_good())
 }
 
-/// What somebody gets who shows a token again that was `used` a moment before `now`, while nobody has used what came of it:
-/// another tab, or a client that lost the answer.
+/// The same tokens again for a token that was `used` shortly before `now`, as long as its successor is unused: for
+/// another tab, or a client that lost the response.
 async fn again(
     state: &UserState,
     used: &RefreshToken,
@@ -174,7 +174,7 @@ async fn again(
     next.get(place).map(|token| authority.tokens(&record, session, token)).transpose()
 }
 
-/// Ends a session of which somebody else has a token: who has the newest cannot be told.
+/// Ends a session whose token was used twice: nobody can tell which client is the owner's.
 async fn end_family(
     state: &UserState,
     user: Uuid,
@@ -183,7 +183,7 @@ async fn end_family(
 ) -> Result<(), Error> {
     let nothing = Write::Change(Changes::default());
     match write(state, audit, user, Actor::Operator, (nothing, Revoke::Session(session))).await {
-        // Erased in this moment, with its sessions.
+        // The account and its sessions have just been erased.
         Err(error) if error.kind() == Kind::NotFound => {}
         outcome => drop(outcome?),
     }
@@ -193,14 +193,14 @@ async fn end_family(
 
 /// Ends the session of a refresh token.
 ///
-/// One that is not known has no session, which is no error.
+/// An unknown token is not an error.
 #[utoipa::path(
     post,
     path = "/auth/logout",
     operation_id = "logOut",
     tag = "sessions",
     request_body = Renewal,
-    responses((status = 204, description = "It is over"))
+    responses((status = 204, description = "The session has ended"))
 )]
 pub(in crate::user) async fn logout(
     state: Data<UserState>,
@@ -217,15 +217,15 @@ pub(in crate::user) async fn logout(
     Ok(HttpResponse::NoContent())
 }
 
-/// Ends every session of the caller, and the access tokens.
+/// Ends every session and access token of the caller.
 ///
-/// That takes effect everywhere within seconds.
+/// It takes effect in every process within seconds.
 #[utoipa::path(
     post,
     path = "/auth/logout-all",
     operation_id = "logOutEverywhere",
     tag = "sessions",
-    responses((status = 204, description = "They are over"))
+    responses((status = 204, description = "They have ended"))
 )]
 pub(in crate::user) async fn logout_all(
     state: Data<UserState>,
@@ -240,9 +240,9 @@ pub(in crate::user) async fn logout_all(
     Ok(HttpResponse::NoContent())
 }
 
-/// Gives the keys that verify access tokens (RFC 7517).
+/// Shows the keys that verify access tokens (RFC 7517).
 ///
-/// They change rarely, and the next one is here before it signs.
+/// They change rarely, and a new key is listed before it signs.
 #[utoipa::path(
     get,
     path = "/auth/.well-known/jwks.json",
@@ -255,7 +255,7 @@ pub(in crate::user) async fn keys(state: Data<InternalState>) -> impl Responder 
     HttpResponse::Ok().insert_header((CACHE_CONTROL, "public, max-age=60")).json(keys)
 }
 
-/// `GET /internal/revocations`: for other roles; the gateway does not lead here.
+/// `GET /internal/revocations`: for other roles only.
 pub(in crate::user) async fn revocations(
     state: Data<InternalState>,
 ) -> Result<impl Responder, Error> {
@@ -276,7 +276,7 @@ pub(super) async fn throttled(
     })
 }
 
-/// Tokens are for nobody but who asked.
+/// A response with tokens, which nobody may cache.
 pub(super) fn reply(tokens: &impl Serialize) -> HttpResponse {
     HttpResponse::Ok().insert_header((CACHE_CONTROL, NO_STORE)).json(tokens)
 }

@@ -1,4 +1,4 @@
-//! The file that keys stand in: how it is read, made, and changed.
+//! The file with the signing keys: how it is read, created, and changed.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
@@ -13,12 +13,11 @@ use super::{Key, PATH, delta, in_use, is_missing, random};
 use crate::auth::{AUDIT, SigningKey};
 use crate::config::{SettingError, User as Options};
 
-/// Puts a new key before those of the file that `options` name, and takes out those that verify nothing any
-/// more. It signs after `delay`: by then all who verify have it. Returns its name, which `tell` is told before it is
-/// there.
+/// Adds a new key to the file that `options` name, and removes keys that no valid token needs. The new key signs after
+/// `delay`, by which time all verifiers have it. Returns its name, after passing it to `tell` before the file changes.
 ///
 /// # Errors
-/// The setting that does not work, and what is wrong with it; nothing has changed then.
+/// The setting that does not work; nothing has changed then.
 pub fn rotate(
     options: &Options,
     access_ttl: Duration,
@@ -26,10 +25,9 @@ pub fn rotate(
     tell: impl FnOnce(&str) -> io::Result<()>,
 ) -> Result<String, SettingError> {
     if !options.signing_keys.expose_secret().is_empty() {
-        let problem = "the keys are given in a setting, where only you can add one: put before them 64 \
-                       hexadecimal digits (openssl rand -hex 32) and, behind a space, the time when the \
-                       new key begins to sign, as in 2026-01-31T12:00:00Z; by then every process has to \
-                       be started again";
+        let problem = "the keys are in a setting, where only you can add one: put in front of them 64 \
+                       hexadecimal digits (openssl rand -hex 32), a space, and the time from which the \
+                       new key signs, as in 2026-01-31T12:00:00Z; restart every process before that time";
         return Err(("user.signing_keys", problem).into());
     }
     let path = &options.signing_keys_path;
@@ -37,7 +35,7 @@ pub fn rotate(
         make(path).map_err(|error| (PATH, format!("cannot make {}: {error}", path.display())))?;
         let first = read(path).map_err(|error| (PATH, error))?.remove(0);
         let name = first.key.public().kid.clone();
-        // A first key is the one to have, whoever gets to know its name.
+        // The first key stays even if its name cannot be shown.
         tell(&name)
             .map_err(|error| (PATH, format!("made key {name}, and cannot say so: {error}")))?;
         return Ok(name);
@@ -45,11 +43,11 @@ pub fn rotate(
     let folder = folder_of(path);
     let folder = File::open(folder)
         .map_err(|error| (PATH, format!("cannot open {}: {error}", folder.display())))?;
-    // Goes with the process, however that ends.
+    // The system releases the lock when the process ends.
     match folder.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            return Err((PATH, "another rotation is at work; try again when it is done").into());
+            return Err((PATH, "another rotation is running; try again when it is done").into());
         }
         Err(TryLockError::Error(error)) => {
             let problem = format!("cannot lock the folder of {}: {error}", path.display());
@@ -57,13 +55,13 @@ pub fn rotate(
         }
     }
     let name = add(path, access_ttl, delay, tell)?;
-    // It is there already; after a power cut, too, once the folder has been written.
+    // The key is there already; this keeps it there after a power cut.
     let _ = folder.sync_all();
     log::info!(target: AUDIT, event = "keys_rotated"; "keys_rotated: {name}");
     Ok(name)
 }
 
-/// Puts a new key before those of `path` that are in use, at once and whole; gives its name.
+/// Puts a new key in front of the keys of `path` that are in use, replacing the file atomically; returns its name.
 fn add(
     path: &Path,
     access_ttl: Duration,
@@ -72,7 +70,7 @@ fn add(
 ) -> Result<String, SettingError> {
     let old = read(path).map_err(|error| (PATH, error))?;
     let since = Utc::now().checked_add_signed(delta(delay));
-    let since = since.ok_or((PATH, "no key can begin to sign that late"))?;
+    let since = since.ok_or((PATH, "the delay is too long"))?;
     let seed = hex::encode(random().map_err(|error| (PATH, error))?);
     let line = format!("{} {}", seed, since.to_rfc3339_opts(SecondsFormat::Secs, true));
     let mut keys = parse(&line).map_err(|error| (PATH, error))?;
@@ -81,7 +79,7 @@ fn add(
     let text = format!("{HEADER}{}\n", lines.join("\n"));
     let name = keys.remove(0).key.public().kid.clone();
     let cannot = |error: io::Error| (PATH, format!("cannot write {}: {error}", path.display()));
-    // Whatever happens before it has its name, it is removed.
+    // Removed by itself if anything fails before it is renamed.
     let mut whole = NamedTempFile::new_in(folder_of(path)).map_err(cannot)?;
     write(whole.as_file_mut(), &text).map_err(cannot)?;
     tell(&name).map_err(|error| (PATH, format!("cannot say which key it is: {error}")))?;
@@ -97,18 +95,17 @@ fn folder_of(path: &Path) -> &Path {
 const HEADER: &str =
     "# Keys that sign access tokens, the newest first, and when each begins to sign.\n";
 
-/// Makes a file of one key, unless somebody else has just done so. What is left of one that was cut off
-/// is in nobody's way.
+/// Creates a file with one key, unless another process has just done so.
 pub(super) fn make(path: &Path) -> io::Result<()> {
     let folder = folder_of(path);
     fs::create_dir_all(folder)?;
     let mut whole = NamedTempFile::new_in(folder)?;
     write(whole.as_file_mut(), &format!("{HEADER}{}\n", hex::encode(random()?)))?;
-    // It appears at once and whole, and not over another.
+    // It appears atomically, and does not replace another file.
     match whole.persist_noclobber(path) {
         Ok(_) => Ok(()),
         Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        // On a volume that cannot tell: should two come at once, both read the later one in a moment.
+        // On a volume without that feature. If two processes race, both read the later file in a moment.
         Err(failed) => Ok(failed.file.persist(path).map(drop)?),
     }
 }
@@ -142,7 +139,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Key>, KeysError> {
     }
 }
 
-/// Reads keys, one a line or by comma; a line that a `#` begins is a remark.
+/// Reads keys, one per line or separated by commas; lines that begin with `#` are comments.
 pub(super) fn parse(text: &str) -> Result<Vec<Key>, KeysError> {
     let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
     let entries = lines.flat_map(|line| line.split(',')).map(str::trim);

@@ -1,4 +1,4 @@
-//! The keys that sign access tokens: which there are, and which one signs now.
+//! The keys that sign access tokens.
 
 mod file;
 
@@ -21,10 +21,10 @@ use crate::watched::Watched;
 pub use file::rotate;
 use file::{KeysError, make, parse, read};
 
-/// The setting that names it.
+/// The setting that names the file.
 const PATH: &str = "user.signing_keys_path";
 
-/// What a process knows of its keys.
+/// The signing keys of this process.
 #[derive(Debug)]
 pub(super) struct Keyring {
     /// The newest first; never empty.
@@ -36,15 +36,15 @@ pub(super) struct Keyring {
 struct Key {
     line: String,
     key: SigningKey,
-    /// When it begins to sign; until then others get to know it.
+    /// When it begins to sign; until then verifiers learn it.
     since: Option<DateTime<Utc>>,
 }
 
 impl Keyring {
-    /// The keys that `options` name. Where there is no file, and `may_make` says so, one is made.
+    /// The keys that `options` name. Creates a missing file if `may_make`.
     ///
     /// # Errors
-    /// The setting that does not work, and why.
+    /// The setting that does not work.
     pub(super) fn open(
         options: &Options,
         access_ttl: Duration,
@@ -53,7 +53,7 @@ impl Keyring {
         let path = &options.signing_keys_path;
         if let Some(keys) = given(options)? {
             let keys = Arc::<[Key]>::from(keys);
-            // They stand in no file that could change.
+            // They are in the setting, so no file can change.
             let keys = watch(None, move || Ok(keys.clone())).map_err(|problem| (PATH, problem))?;
             return Ok(Self { keys, access_ttl });
         }
@@ -66,10 +66,10 @@ impl Keyring {
         Ok(Self { keys: keys.map_err(|problem| unreadable(path, problem))?, access_ttl })
     }
 
-    /// Looks at what stops [`Keyring::open`], and makes nothing.
+    /// Checks what would make [`Keyring::open`] fail, without creating anything.
     ///
     /// # Errors
-    /// The setting that does not work, and why.
+    /// The setting that does not work.
     pub(super) fn check(options: &Options, may_make: bool) -> Result<(), SettingError> {
         let path = &options.signing_keys_path;
         match given(options)? {
@@ -81,10 +81,10 @@ impl Keyring {
         }
     }
 
-    /// The key that signs now: the newest that others have had time to get to know.
+    /// The key that signs now: the newest whose time has come.
     ///
     /// # Errors
-    /// Never, as long as there is a key.
+    /// Never, as there is always a key.
     pub(super) fn signing(&self) -> Result<SigningKey, Error> {
         let keys = self.keys.current();
         let now = Utc::now();
@@ -98,7 +98,7 @@ impl Keyring {
         self.keys.current().iter().map(|key| key.key.clone()).collect()
     }
 
-    /// The keys that verify tokens that may still be good, and those that will sign next.
+    /// The public keys of tokens that may still be valid, and of the next tokens.
     pub(super) fn published(&self) -> JwkSet {
         let keys = self.keys.current();
         let used = in_use(&keys, self.access_ttl);
@@ -106,7 +106,7 @@ impl Keyring {
     }
 }
 
-/// What `read` makes of the file at `path`.
+/// The keys that `read` gives, read again when the file at `path` changes.
 fn watch(
     path: Option<&Path>,
     read: impl Fn() -> Result<Arc<[Key]>, KeysError> + Send + Sync + 'static,
@@ -116,7 +116,7 @@ fn watch(
     Watched::open("the keys", path.map(Path::to_owned), read, changed)
 }
 
-/// The keys of the setting, where there are any.
+/// The keys in the setting, if it has any.
 fn given(options: &Options) -> Result<Option<Vec<Key>>, SettingError> {
     match options.signing_keys.expose_secret() {
         "" => Ok(None),
@@ -124,18 +124,18 @@ fn given(options: &Options) -> Result<Option<Vec<Key>>, SettingError> {
     }
 }
 
-/// Whether nothing has that name. What cannot be looked at may be there, and so does a link that leads nowhere.
+/// Whether there is no file. A file that cannot be accessed, or a broken link, counts as there.
 fn is_missing(path: &Path) -> bool {
     path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// The `problem` of a file that must be there.
+/// The `problem` of reading the file, with a hint if it is missing.
 fn unreadable(path: &Path, problem: KeysError) -> SettingError {
     let hint = "; `app keys rotate` makes it, or set user.signing_keys";
     (PATH, format!("{problem}{}", if is_missing(path) { hint } else { "" })).into()
 }
 
-/// Those of `keys` whose tokens may still be good. A key signs no more once the next one does.
+/// The keys whose tokens may still be valid. A key stops signing when the next one begins.
 fn in_use(keys: &[Key], access_ttl: Duration) -> impl Iterator<Item = &Key> {
     let over = move |next: &Key| {
         let end = next.since.and_then(|since| since.checked_add_signed(delta(access_ttl + MARGIN)));

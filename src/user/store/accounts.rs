@@ -13,7 +13,7 @@ use crate::storage::{StoreError, to_the_end};
 use crate::user::email::email_key;
 use crate::user::model::{Filter, roles_to_text};
 
-/// What changes of an account; what is absent stays.
+/// New values for an account; `None` leaves a value as it is.
 #[derive(Clone, Debug, Default, AsChangeset)]
 #[diesel(table_name = users)]
 pub(in crate::user) struct Changes {
@@ -40,37 +40,37 @@ impl Changes {
     }
 
     /// Whether nothing changes.
-    pub(in crate::user) fn are_none(&self) -> bool {
+    pub(in crate::user) fn is_empty(&self) -> bool {
         let Self { username, email, email_key: _, password_hash, roles, disabled } = self;
         let texts = [username, email, password_hash, roles];
         texts.iter().all(|text| text.is_none()) && disabled.is_none()
     }
 }
 
-/// What is done to an account.
+/// A write to an account.
 #[derive(Clone, Debug)]
 pub(in crate::user) enum Write {
-    /// Some of it changes, or nothing.
+    /// Changes it, or nothing.
     Change(Changes),
-    /// It goes, and its sessions with it.
+    /// Deletes it with its sessions.
     Delete,
 }
 
-/// What ends with that.
+/// What a write revokes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::user) enum Revoke {
     /// Nothing.
     Nothing,
-    /// The access tokens that are out: whoever has a session gets new ones.
+    /// All access tokens; sessions stay and get new ones.
     Tokens,
-    /// This session, and the access tokens.
+    /// This session, and all access tokens.
     Session(Uuid),
-    /// Every session but this one, and the access tokens.
+    /// Every session except this one, and all access tokens.
     Sessions { except: Option<Uuid> },
 }
 
 impl Store {
-    /// Adds `record`; [`StoreError::Duplicate`] when an account has its e-mail address.
+    /// Inserts `record`; [`StoreError::Duplicate`] when an account has its e-mail address.
     pub(in crate::user) async fn insert(&self, record: &Record) -> Result<(), StoreError> {
         let row = Row::from(record);
         let pool = self.pool.clone();
@@ -83,7 +83,7 @@ impl Store {
         .await
     }
 
-    /// The account with `id`, where there is one.
+    /// The account with `id`, if there is one.
     pub(in crate::user) async fn find(&self, id: Uuid) -> Result<Option<Record>, StoreError> {
         let pool = self.pool.clone();
         to_the_end(&self.limits, async move {
@@ -103,7 +103,7 @@ impl Store {
         Ok(self.list(filter, 1).await?.pop())
     }
 
-    /// At most `limit` of the accounts that `filter` lets through.
+    /// At most `limit` accounts that match `filter`, by id.
     pub(in crate::user) async fn list(
         &self,
         filter: Filter,
@@ -221,7 +221,7 @@ impl Store {
         Ok(written.await??)
     }
 
-    /// The revocations of `horizon` and after.
+    /// The revocations since `horizon`.
     pub(in crate::user) async fn revocations(
         &self,
         horizon: Timestamp,

@@ -1,5 +1,5 @@
-//! For `app copy`: accounts go with their passwords and rights, and with whose tokens have ended. Sessions stay: their
-//! users log in again.
+//! For `app copy`: it copies accounts with their passwords and rights, and revocations. It does not copy sessions: users
+//! log in again.
 
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection as _, RunQueryDsl};

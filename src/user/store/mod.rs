@@ -1,4 +1,4 @@
-//! The accounts and their sessions, and the queries on them: the same on SQLite and on PostgreSQL.
+//! Queries on accounts and sessions, the same on SQLite and PostgreSQL.
 
 mod accounts;
 mod actor;
@@ -28,13 +28,13 @@ pub(super) use sessions::{Session, TokenHash, Used};
 const ON_SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite/user");
 const ON_POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres/user");
 
-/// All that is stored of an account.
+/// Everything that is stored about an account.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Record {
     pub(super) account: Account,
-    /// In PHC's form.
+    /// In PHC format.
     pub(super) password_hash: Option<String>,
-    /// That of the tokens that are good.
+    /// Tokens of an earlier generation have ended.
     pub(super) generation: i64,
 }
 
@@ -98,7 +98,7 @@ impl TryFrom<Row> for Record {
     }
 }
 
-/// What a row of the table of revocations says.
+/// The revocation in a row of the table.
 fn revocation(
     (user, generation, at): (String, i64, NaiveDateTime),
 ) -> Result<Revocation, StoreError> {
@@ -117,16 +117,16 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// The store that `options` name, of which `state` is known. Opens no connection yet.
+    /// The store that `options` name, which shares `state` with other threads. Opens no connection yet.
     pub(super) fn open(options: &Options, state: StoreState) -> Self {
         let limits = limits(options, state);
         Self { pool: Pool::new(&options.database_url, &limits), limits }
     }
 
-    /// How the store is.
+    /// Checks that the store answers, and takes writes.
     ///
     /// # Errors
-    /// What is wrong with it, in words for the log.
+    /// What is wrong with it, for the log.
     pub(super) async fn check(&self) -> Result<(), Cause> {
         let pool = self.pool.clone();
         let ping = to_the_end(&self.limits, async move { pool.ping().await });
@@ -136,7 +136,7 @@ impl Store {
     }
 }
 
-/// Brings the tables up to date; returns the migrations that were applied. On SQLite it blocks.
+/// Migrates the database; returns the names of the migrations that were applied. Blocks on SQLite.
 pub(super) async fn migrate(options: &Options) -> Result<Vec<String>, SetupError> {
     match &options.database_url {
         SqlUrl::Sqlite(path) => sqlite::migrate(path, ON_SQLITE),
@@ -147,7 +147,7 @@ pub(super) async fn migrate(options: &Options) -> Result<Vec<String>, SetupError
     }
 }
 
-/// Asserts that the tables are up to date. On SQLite it blocks.
+/// Asserts that the database has all migrations. Blocks on SQLite.
 pub(super) async fn expect_migrated(options: &Options) -> Result<(), SetupError> {
     match &options.database_url {
         SqlUrl::Sqlite(path) => sqlite::expect_migrated(path, &ON_SQLITE),
