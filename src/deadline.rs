@@ -1,4 +1,4 @@
-//! When whoever waits for what a task does stops waiting.
+//! The deadline of a task: when its caller stops waiting.
 
 use std::time::Instant;
 
@@ -6,12 +6,12 @@ tokio::task_local! {
     static DEADLINE: Instant;
 }
 
-/// Does `work`, for whose end somebody waits until `deadline`.
+/// Runs `work` with a `deadline`.
 pub fn until<F: Future>(deadline: Instant, work: F) -> impl Future<Output = F::Output> {
     DEADLINE.scope(deadline, work)
 }
 
-/// The deadline of what this task does; nothing where none is known.
+/// The deadline of the current task, if it has one.
 pub fn current() -> Option<Instant> {
     DEADLINE.try_with(|deadline| *deadline).ok()
 }

@@ -1,4 +1,4 @@
-//! What a role needs, and whether it is there.
+//! Checks of the dependencies of a role.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,13 +13,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 type Probe = Box<dyn Fn() -> LocalBoxFuture<'static, Result<(), Cause>>>;
 
-/// A dependency and the way to ask whether it is there. Belongs to the thread that made it.
+/// A check of one dependency. Belongs to the thread that made it.
 pub struct Check {
-    /// What it is called in `/readyz`, as in `user.database`.
+    /// Its name in `/readyz`, as in `user.database`.
     pub name: &'static str,
-    /// Whether the role can do nothing without it. A process is ready once every required dependency
-    /// has been there; what goes missing later is named, but does not take the process out of service:
-    /// every replica would leave at once, and what still works would be gone with the rest.
+    /// Whether the role is useless without it. A process becomes ready once every required dependency has been there. A
+    /// dependency that is lost later is reported, but does not make the process unready: all replicas would leave at
+    /// once, and with them the features that still work.
     pub required: bool,
     probe: Probe,
 }
@@ -31,7 +31,7 @@ impl fmt::Debug for Check {
 }
 
 impl Check {
-    /// A dependency without which nothing works.
+    /// A check of a required dependency.
     pub fn required<F>(name: &'static str, probe: impl Fn() -> F + 'static) -> Self
     where
         F: Future<Output = Result<(), Cause>> + 'static,
@@ -39,7 +39,7 @@ impl Check {
         Self { name, required: true, probe: Box::new(move || Box::pin(probe())) }
     }
 
-    /// A dependency whose absence leaves something to do.
+    /// A check of an optional dependency.
     pub fn optional<F>(name: &'static str, probe: impl Fn() -> F + 'static) -> Self
     where
         F: Future<Output = Result<(), Cause>> + 'static,
@@ -47,10 +47,10 @@ impl Check {
         Self { required: false, ..Self::required(name, probe) }
     }
 
-    /// Asks.
+    /// Runs the check.
     ///
     /// # Errors
-    /// Why it is not there, in words for the log.
+    /// Why the dependency is missing, for the log.
     pub async fn ask(&self) -> Result<(), Cause> {
         timeout(PATIENCE, (self.probe)())
             .await

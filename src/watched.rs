@@ -1,4 +1,4 @@
-//! What comes from files that may change.
+//! Values that are read from files, and read again when these change.
 
 use std::fmt::{self, Display};
 use std::fs;
@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often the files are looked at, at most.
+/// How often the files are checked, at most.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The last that was read of some files and did work.
+/// The last valid value of some files.
 pub struct Watched<T, E> {
     what: &'static str,
     paths: Vec<PathBuf>,
@@ -27,8 +27,8 @@ struct Last<T, E> {
     problem: Option<E>,
 }
 
-/// What differs when a file has another content, or another file has its name, by way of links too: device, number,
-/// size, and when the system last saw a change of it, in seconds and nanoseconds.
+/// Differs when a file has changed, or another file has its name, also through links: device, inode, size, and the time of
+/// the last change in seconds and nanoseconds.
 type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
 impl<T, E> fmt::Debug for Watched<T, E> {
@@ -38,11 +38,11 @@ impl<T, E> fmt::Debug for Watched<T, E> {
 }
 
 impl<T: Clone, E: Display + PartialEq> Watched<T, E> {
-    /// What `read` makes of the files at `paths`; the log calls them `what`, in the plural. `changed` is told their
-    /// names when they have been read again.
+    /// Reads the value of the files at `paths` with `read`. The log calls them `what`, in the plural. `changed` gets their
+    /// names whenever they are read again.
     ///
     /// # Errors
-    /// Those of `read`.
+    /// The error of `read`.
     pub fn open(
         what: &'static str,
         paths: impl IntoIterator<Item = PathBuf>,
@@ -50,13 +50,13 @@ impl<T: Clone, E: Display + PartialEq> Watched<T, E> {
         changed: fn(&str),
     ) -> Result<Self, E> {
         let paths = paths.into_iter().collect::<Vec<_>>();
-        // Before they are read: what changes meanwhile is seen the next time.
+        // Before reading, so that a change in the meantime is noticed the next time.
         let stamps = stamps(&paths);
         let last = Last { value: read()?, stamps, looked: Instant::now(), problem: None };
         Ok(Self { what, paths, read: Box::new(read), changed, last: Mutex::new(last) })
     }
 
-    /// The last that did work, no more than a second old.
+    /// The last valid value, checked within the last second.
     pub fn current(&self) -> T {
         let mut last = self.lock();
         if last.looked.elapsed() >= LOOK {
@@ -65,7 +65,7 @@ impl<T: Clone, E: Display + PartialEq> Watched<T, E> {
         last.value.clone()
     }
 
-    /// The last that did work, looked at now.
+    /// The last valid value, checked now.
     pub fn now(&self) -> T {
         let mut last = self.lock();
         self.look(&mut last);
@@ -79,7 +79,7 @@ impl<T: Clone, E: Display + PartialEq> Watched<T, E> {
     fn look(&self, last: &mut Last<T, E>) {
         last.looked = Instant::now();
         let stamps = stamps(&self.paths);
-        // What did not work may do so later without a change of these files, as when another one decides.
+        // After an error, read again even without a change: the error may depend on other files.
         if stamps == last.stamps && last.problem.is_none() {
             return;
         }

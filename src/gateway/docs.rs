@@ -1,4 +1,4 @@
-//! The OpenAPI document, and a page that shows it to people.
+//! The OpenAPI document, and a page that shows it.
 
 use std::sync::{Arc, LazyLock};
 
@@ -12,11 +12,11 @@ use actix_web::{HttpResponse, Responder};
 use crate::middleware::{Condition, IfNoneMatch};
 use crate::storage::digest;
 
-/// The page loads what is its own, and asks for the document; it is nobody's frame.
+/// The page loads only its own script and style, and the document; it cannot be framed.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// What is the same until the program is another, and what it is named by.
+/// A static text and its ETag.
 #[derive(Clone, Debug)]
 struct Text {
     content_type: &'static str,
@@ -30,7 +30,7 @@ impl Text {
         Self { content_type, body, etag }
     }
 
-    /// The text, or 304 when the client has it already.
+    /// The text, or 304 when the client's copy is current.
     fn answer(&self, condition: &Condition) -> HttpResponse {
         let known = condition.if_none_match(&self.etag);
         let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
@@ -51,10 +51,10 @@ impl Text {
     }
 }
 
-/// All of it; cheap to clone.
+/// The document and the page; cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Docs {
-    /// Made when it is first asked for: most processes never are.
+    /// Generated on the first request: most processes get none.
     document: Arc<LazyLock<Text, Box<dyn FnOnce() -> Text + Send>>>,
     page: Text,
     script: Text,
@@ -62,7 +62,7 @@ pub(super) struct Docs {
 }
 
 impl Docs {
-    /// Of the API that `document` describes, which is JSON.
+    /// For the API that `document` describes in JSON.
     pub(super) fn new(document: impl FnOnce() -> Bytes + Send + 'static) -> Self {
         let of = |content_type, body: &'static str| {
             Text::new(content_type, Bytes::from_static(body.as_bytes()))
@@ -79,7 +79,7 @@ impl Docs {
 
 /// Describes the API: this document.
 ///
-/// It is the same whichever roles run in the process that is asked.
+/// It is the same in every process, whatever roles run there.
 #[utoipa::path(
     get,
     path = "/openapi.json",
@@ -88,10 +88,10 @@ impl Docs {
     params(IfNoneMatch),
     responses(
         (status = 200, description = "The document", body = Object, headers(
-            ("ETag" = String, description = "Names what it says")
+            ("ETag" = String, description = "Identifies its content")
         )),
-        (status = 304, description = "The client has it", headers(
-            ("ETag" = String, description = "What it has")
+        (status = 304, description = "The client's copy is current", headers(
+            ("ETag" = String, description = "The ETag of the client's copy")
         )),
     )
 )]
@@ -99,9 +99,9 @@ pub(super) async fn document(docs: Data<Docs>, condition: Condition) -> impl Res
     docs.document.answer(&condition)
 }
 
-/// Shows the document to people.
+/// Shows the document as a page.
 ///
-/// The page loads nothing from elsewhere, and has a command for each request.
+/// The page loads nothing from other hosts, and has a command for each request.
 #[utoipa::path(
     get,
     path = "/docs",
@@ -109,10 +109,10 @@ pub(super) async fn document(docs: Data<Docs>, condition: Condition) -> impl Res
     tag = "gateway",
     params(IfNoneMatch),
     responses(
-        (status = 200, description = "A page that asks for nothing from outside", body = String,
-            content_type = "text/html", headers(("ETag" = String, description = "Names what it says"))),
-        (status = 304, description = "The client has it", headers(
-            ("ETag" = String, description = "What it has")
+        (status = 200, description = "A page that loads nothing from other hosts", body = String,
+            content_type = "text/html", headers(("ETag" = String, description = "Identifies its content"))),
+        (status = 304, description = "The client's copy is current", headers(
+            ("ETag" = String, description = "The ETag of the client's copy")
         )),
     )
 )]
@@ -120,9 +120,9 @@ pub(super) async fn page(docs: Data<Docs>, condition: Condition) -> impl Respond
     docs.page.answer(&condition)
 }
 
-/// Gives the page's script.
+/// Serves the page's script.
 ///
-/// It is a part of the page.
+/// It is part of the page.
 #[utoipa::path(
     get,
     path = "/docs/page.js",
@@ -131,9 +131,9 @@ pub(super) async fn page(docs: Data<Docs>, condition: Condition) -> impl Respond
     params(IfNoneMatch),
     responses(
         (status = 200, description = "The script", body = String, content_type = "text/javascript",
-            headers(("ETag" = String, description = "Names what it says"))),
-        (status = 304, description = "The client has it", headers(
-            ("ETag" = String, description = "What it has")
+            headers(("ETag" = String, description = "Identifies its content"))),
+        (status = 304, description = "The client's copy is current", headers(
+            ("ETag" = String, description = "The ETag of the client's copy")
         )),
     )
 )]
@@ -141,9 +141,9 @@ pub(super) async fn script(docs: Data<Docs>, condition: Condition) -> impl Respo
     docs.script.answer(&condition)
 }
 
-/// Gives the page's style.
+/// Serves the page's style sheet.
 ///
-/// It is a part of the page.
+/// It is part of the page.
 #[utoipa::path(
     get,
     path = "/docs/page.css",
@@ -152,9 +152,9 @@ pub(super) async fn script(docs: Data<Docs>, condition: Condition) -> impl Respo
     params(IfNoneMatch),
     responses(
         (status = 200, description = "The style", body = String, content_type = "text/css",
-            headers(("ETag" = String, description = "Names what it says"))),
-        (status = 304, description = "The client has it", headers(
-            ("ETag" = String, description = "What it has")
+            headers(("ETag" = String, description = "Identifies its content"))),
+        (status = 304, description = "The client's copy is current", headers(
+            ("ETag" = String, description = "The ETag of the client's copy")
         )),
     )
 )]

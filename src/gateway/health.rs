@@ -1,4 +1,4 @@
-//! How the shop is, role by role, for monitors outside.
+//! The health of the shop, role by role, for external monitors.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,43 +14,43 @@ use utoipa::ToSchema;
 use crate::contract::{Health, health};
 use crate::peer::{Context, Endpoint};
 
-/// How long a role may take to say how it is.
+/// How long a role may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The roles behind the gateway, by name.
 pub(super) struct Roles(pub(super) Vec<(&'static str, Endpoint)>);
 
-/// What `/health` says in one word.
+/// The status in `/health`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Overall {
-    /// Every role is there and misses nothing.
+    /// Every role is ready.
     Ok,
-    /// Some do without something, or are away.
+    /// Some roles miss a dependency, or are away.
     Degraded,
-    /// None is there.
+    /// All roles are away.
     Down,
 }
 
-/// How the shop is.
+/// The health of the shop.
 #[derive(Serialize, ToSchema)]
 struct Shop {
     status: Overall,
-    /// What each role says of itself; `away` where it does not answer.
+    /// The health of each role; `away` if it does not answer.
     roles: BTreeMap<&'static str, Health>,
 }
 
-/// Says how the shop is, role by role.
+/// Shows the health of the shop, role by role.
 ///
-/// It asks every role, and waits a moment for each.
+/// It asks every role, and waits at most a second.
 #[utoipa::path(
     get,
     path = "/health",
     operation_id = "health",
     tag = "gateway",
     responses(
-        (status = 200, description = "At least one role is there", body = Shop),
-        (status = 503, description = "None is", body = Shop)
+        (status = 200, description = "At least one role answers", body = Shop),
+        (status = 503, description = "No role answers", body = Shop)
     )
 )]
 pub(super) async fn show(roles: Data<Roles>, context: Context) -> impl Responder {

@@ -38,10 +38,10 @@ use plan::Plan;
 use proxy::{Proxy, miss};
 use table::Tables;
 
-/// The role, as far as a process has one of it; cheap to clone. Each worker thread takes its [`Gateway::app`].
+/// The role, once per process; cheap to clone. Each worker thread takes its [`Gateway::app`].
 #[derive(Clone, Debug)]
 pub struct Gateway {
-    /// The roles that are behind it.
+    /// The roles behind the gateway.
     behind: Vec<&'static str>,
     trusted_proxies: Networks,
     counts: Counts,
@@ -129,13 +129,13 @@ impl Role for Gateway {
         counts.into_iter().collect()
     }
 
-    /// What else it leads to is not its own.
+    /// Only the gateway's own routes.
     fn openapi(mode: Mode) -> OpenApi {
         middleware::document(GatewayApi::openapi(), &paths(), mode)
     }
 }
 
-/// What scripts of other origins may do at the gateway; nothing where that is not set.
+/// The CORS policy, if one is set.
 fn cors_policy(options: &config::Gateway) -> Option<cors::Policy> {
     let origins = match &options.cors_origins {
         Origins::None => return None,
@@ -153,11 +153,10 @@ fn cors_policy(options: &config::Gateway) -> Option<cors::Policy> {
 }
 
 impl Gateway {
-    /// Takes other routes from now on, on all threads; requests that have begun go on with those of before. What is
-    /// elsewhere over `https` is reached with `tls`.
+    /// Replaces the routes on all threads; requests under way keep the old ones. `tls` is for upstreams over `https`.
     ///
     /// # Errors
-    /// The setting that does not work, and what is wrong with it; nothing has changed then.
+    /// The setting that does not work; nothing has changed then.
     pub fn reload(
         &self,
         options: &config::Gateway,
@@ -173,7 +172,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// How its upstreams are.
+    /// The state of its upstreams.
     pub fn upstreams(&self) -> Vec<Report> {
         self.plan().1.upstreams.iter().map(|upstream| upstream.state.report()).collect()
     }
@@ -183,14 +182,14 @@ impl Gateway {
     }
 
     fn plan(&self) -> (u64, Arc<Plan>) {
-        // The version first: a plan that comes in between is taken again.
+        // The version first: if the plan is replaced in between, the thread takes it again.
         let version = self.version();
         let plan = self.current.plan.read().unwrap_or_else(PoisonError::into_inner);
         (version, plan.clone())
     }
 }
 
-/// Every route of the role itself; all others are the operator's.
+/// The gateway's own routes; all others go to the proxy.
 fn configure(routes: &mut ServiceConfig, roles: Data<Roles>, docs: Docs) {
     routes.app_data(roles).app_data(Data::new(docs));
     for path in paths() {
@@ -199,7 +198,7 @@ fn configure(routes: &mut ServiceConfig, roles: Data<Roles>, docs: Docs) {
     routes.default_service(fn_service(miss));
 }
 
-/// What the gateway answers itself. None has a parameter: all that is proxied is held against these paths first.
+/// The paths that the gateway answers itself. They have no parameters, because every proxied path is compared with them.
 fn paths() -> Vec<Path> {
     vec![
         path("/").with_any_query().get(anyone(), welcome),
@@ -211,7 +210,7 @@ fn paths() -> Vec<Path> {
     ]
 }
 
-/// What handlers say of themselves.
+/// The OpenAPI description of the handlers.
 #[derive(utoipa::OpenApi)]
 #[openapi(
     paths(welcome, health::show, docs::document, docs::page, docs::script, docs::style),
@@ -219,22 +218,22 @@ fn paths() -> Vec<Path> {
 )]
 struct GatewayApi;
 
-/// That the shop is there.
+/// The answer of `GET /`.
 #[derive(Serialize, ToSchema)]
 struct Welcome {
     #[schema(value_type = String, example = "API Gateway is Running")]
     message: &'static str,
 }
 
-/// Says that the shop is there.
+/// Shows that the gateway is running.
 ///
-/// It is answered by the gateway alone, and says nothing of the roles.
+/// It does not ask the roles.
 #[utoipa::path(
     get,
     path = "/",
     operation_id = "welcome",
     tag = "gateway",
-    responses((status = 200, description = "It is", body = Welcome))
+    responses((status = 200, description = "It is running", body = Welcome))
 )]
 async fn welcome() -> impl Responder {
     HttpResponse::Ok().json(Welcome { message: "API Gateway is Running" })

@@ -1,32 +1,32 @@
-//! Paths in one spelling: routes are chosen by it, and upstreams get it, so that no rule is passed by with another.
+//! Canonical paths: routes are chosen by them and upstreams get them, so that no other spelling bypasses a rule.
 
 use std::borrow::Cow;
 
-/// `path` as all behind the gateway read it (RFC 3986, section 6.2.2): what is by percent without need is plain, and
-/// slashes that stand together are one. Nothing where some of them might read another path: in a segment of a dot or
-/// two, or of parameters alone, or with a slash, a backslash or a zero by percent.
+/// `path` in canonical form (RFC 3986, section 6.2.2): unneeded percent-encoding is decoded, and repeated slashes become
+/// one. `None` for a path that upstreams might read differently: with a segment of one or two dots, or of parameters only,
+/// or with an encoded slash, backslash or NUL.
 pub fn canonical(path: &str) -> Option<Cow<'_, str>> {
     spell(path, false)
 }
 
-/// The same, with slashes by percent as they are. What reads those as slashes must find no other path either: see
+/// The same, but keeping encoded slashes. The path must also be canonical for readers that decode them; see
 /// [`with_slashes`].
 pub fn canonical_with_encoded(path: &str) -> Option<Cow<'_, str>> {
     spell(path, true).filter(|spelling| canonical(&with_slashes(spelling)).is_some())
 }
 
-/// Whether `path` is one, in the spelling that requests have when routes are chosen.
+/// Whether `path` is a path in the form in which requests are matched to routes.
 pub(super) fn is_plain(path: &str) -> bool {
     let same = canonical(path).is_some_and(|spelling| without_parameters(&spelling) == path);
     path.starts_with('/') && same
 }
 
-/// What is wrong with a setting whose path is not [plain](is_plain).
+/// The problem of a setting whose path is not [plain](is_plain).
 pub(super) fn not_plain(path: &str) -> String {
-    format!("{path:?} is no path in its plain spelling, such as /reviews")
+    format!("{path:?} is not a path in canonical form, such as /reviews")
 }
 
-/// Whether `byte` may stand in a path (RFC 3986, section 3.3) that is put together with others; parameters are none.
+/// Whether `byte` may be in a path (RFC 3986, section 3.3) that is joined with others, which excludes parameters.
 pub(super) fn is_of_path(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,=:@%".contains(&byte)
 }
@@ -36,12 +36,12 @@ pub(super) fn is_below(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Whether there is a slash by percent in `path`.
+/// Whether `path` has an encoded slash.
 pub(super) fn has_encoded(path: &str) -> bool {
     path.as_bytes().windows(3).any(|letters| letters.eq_ignore_ascii_case(b"%2f"))
 }
 
-/// `path` as it is to those who read slashes by percent as slashes.
+/// `path` with its encoded slashes decoded.
 pub fn with_slashes(path: &str) -> String {
     let path = path.replace("%2f", "/").replace("%2F", "/");
     let mut plain = String::with_capacity(path.len());
@@ -98,7 +98,7 @@ fn spell(path: &str, keeps_slashes: bool) -> Option<Cow<'_, str>> {
     Some(if plain == path { path.into() } else { plain.into() })
 }
 
-/// `path` without the parameters of its segments (section 3.3), which some upstreams take off before they look.
+/// `path` without the parameters of its segments (section 3.3), which some upstreams ignore.
 pub fn without_parameters(path: &str) -> Cow<'_, str> {
     match path.contains(';') {
         true => path.split('/').map(name).collect::<Vec<_>>().join("/").into(),

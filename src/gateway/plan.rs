@@ -381,9 +381,9 @@ mod tests {
     #[test]
     fn what_does_not_work_is_named() {
         for (field, value, problem) in [
-            ("prefix", "auth", "gateway.routes.auth.prefix: \"auth\" is no path"),
-            ("prefix", "/a%7Eb", "gateway.routes.auth.prefix: \"/a%7Eb\" is no path"),
-            ("prefix", "/a;b", "gateway.routes.auth.prefix: \"/a;b\" is no path"),
+            ("prefix", "auth", "gateway.routes.auth.prefix: \"auth\" is not a path"),
+            ("prefix", "/a%7Eb", "gateway.routes.auth.prefix: \"/a%7Eb\" is not a path"),
+            ("prefix", "/a;b", "gateway.routes.auth.prefix: \"/a;b\" is not a path"),
             ("path", "/auth", "gateway.routes.auth.path: there is a prefix as well"),
             ("upstream", "reviews", "gateway.routes.auth.upstream: \"reviews\" is no role (user)"),
         ] {

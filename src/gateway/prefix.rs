@@ -1,5 +1,5 @@
-//! The path below which a proxy shows the shop, as `location /shop/ { proxy_pass http://gateway/; }` does: links in
-//! headers lead there.
+//! The path prefix under which a proxy in front serves the shop, as with `location /shop/ { proxy_pass http://gateway/; }`.
+//! Links in headers get it.
 
 use actix_web::http::header::{
     CONTENT_LOCATION, HeaderMap, HeaderName, HeaderValue, LINK, LOCATION,
@@ -8,25 +8,24 @@ use actix_web::http::header::{
 use super::path::{is_of_path, is_plain};
 use crate::peer::Headers;
 
-/// What the proxy has taken off the path, in front of it.
+/// The prefix that the proxy has removed from the path.
 pub(super) const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-/// The longest that is believed, in bytes.
+/// The longest prefix that is accepted, in bytes.
 const LIMIT: usize = 256;
 
-/// The prefix that `headers` name, as in `/shop`; nothing where they name none, or something that is no plain path:
-/// what stands in a link must not lead elsewhere.
+/// The prefix in `headers`, as in `/shop`; `None` unless it is a canonical path, so that a link cannot lead elsewhere.
 pub(super) fn prefix(headers: &HeaderMap) -> Option<String> {
     let mut lines = headers.get_all(&FORWARDED_PREFIX);
     let (said, None) = (lines.next()?, lines.next()) else { return None };
     let said = said.to_str().ok().filter(|said| said.len() <= LIMIT)?.trim();
-    // A comma would be one between several.
+    // A comma would separate several prefixes.
     let of_path = |byte: u8| is_of_path(byte) && byte != b',';
     let is_prefix = is_plain(said) && said.bytes().all(of_path);
     let plain = said.trim_end_matches('/');
     Some(plain.to_owned()).filter(|plain| is_prefix && !plain.is_empty())
 }
 
-/// Has the links in `headers` that are paths of this host lead to what `outside` makes of them.
+/// Rewrites the links in `headers` that are paths of this host with `outside`.
 pub(super) fn lead(headers: &mut Headers, outside: impl Fn(&str) -> String) {
     for name in [LOCATION, CONTENT_LOCATION, LINK] {
         if !headers.contains_key(&name) {
@@ -45,7 +44,7 @@ pub(super) fn lead(headers: &mut Headers, outside: impl Fn(&str) -> String) {
     }
 }
 
-/// `target`, which is led if it is a path: not another URL, nor relative to what was asked for.
+/// `target`, rewritten if it is an absolute path, and not a URL or a relative path.
 fn link(target: &str, outside: impl Fn(&str) -> String) -> String {
     match target.starts_with('/') && !target.starts_with("//") {
         true => outside(target),
@@ -53,7 +52,7 @@ fn link(target: &str, outside: impl Fn(&str) -> String) -> String {
     }
 }
 
-/// The value of a Link header (RFC 8288, section 3), whose targets stand between angle brackets.
+/// Rewrites a Link header (RFC 8288, section 3), which has its targets in angle brackets.
 fn links(text: &str, outside: impl Fn(&str) -> String) -> String {
     let (mut led, mut rest) = (String::with_capacity(text.len() + 64), text);
     let (mut is_quoted, mut is_escaped) = (false, false);

@@ -1,24 +1,24 @@
-//! The path that an upstream is asked for, where that is another than the client's.
+//! Rewriting of paths between clients and upstreams.
 
 use super::path::{is_below, is_of_path, is_plain, not_plain};
 use crate::config::{SettingError, Strip};
 
-/// One beginning of a path in place of another.
+/// Replaces one path prefix by another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rewrite {
-    /// What clients ask for, as in `/api`; empty is every path.
+    /// The clients' prefix, as in `/api`; empty matches every path.
     from: String,
-    /// What the upstream is asked for; empty is nothing in its place.
+    /// The upstream's prefix; may be empty.
     to: String,
-    /// The segments of `from`.
+    /// The number of segments of `from`.
     segments: usize,
 }
 
 impl Rewrite {
-    /// What a route for `path` takes off, and what `to` says comes in its place; nothing where neither says anything.
+    /// The rewriting of a route for `path`, which strips `strip` and prepends `to`; `None` if both are empty.
     ///
     /// # Errors
-    /// The setting that does not work, and what is wrong with it.
+    /// The route's setting that does not work.
     pub(super) fn new(path: &str, strip: &Strip, to: &str) -> Result<Option<Self>, SettingError> {
         let path = path.trim_end_matches('/');
         let from = match strip {
@@ -39,8 +39,7 @@ impl Rewrite {
         Ok(Some(Self { from: from.to_owned(), to: to.to_owned(), segments }))
     }
 
-    /// What the upstream is asked for in place of `path`, which the route takes. Segments are counted, for in the
-    /// path they may have parameters.
+    /// The upstream's path for the clients' `path`. It counts segments, because they may have parameters.
     pub(super) fn target(&self, path: &str) -> String {
         let rest = path.match_indices('/').nth(self.segments);
         let rest = rest.map_or("", |(at, _)| &path[at..]);
@@ -50,7 +49,7 @@ impl Rewrite {
         }
     }
 
-    /// What clients ask for in place of `target`, a path of the upstream's with its query.
+    /// The clients' path for `target`, a path of the upstream with its query.
     pub(super) fn outside(&self, target: &str) -> String {
         let end = target.find(['?', '#']).unwrap_or(target.len());
         match target.strip_prefix(&self.to).filter(|_| is_below(&target[..end], &self.to)) {
@@ -60,13 +59,13 @@ impl Rewrite {
         }
     }
 
-    /// What the upstream's paths lack in front, if that is all.
+    /// The prefix that is stripped, if nothing else is rewritten.
     pub(super) fn prefix(&self) -> Option<&str> {
         self.from.strip_suffix(&self.to).filter(|prefix| !prefix.is_empty())
     }
 }
 
-/// `text` as a path in its plain spelling, without a slash at its end.
+/// `text` as a canonical path without a trailing slash.
 fn plain<'a>(field: &'static str, text: &'a str) -> Result<&'a str, SettingError> {
     if !is_plain(text) || !text.bytes().all(is_of_path) {
         return Err((field, not_plain(text)).into());

@@ -1,4 +1,4 @@
-//! Which migrations a database has had.
+//! The migrations that a database has.
 
 use diesel::backend::Backend;
 use diesel::dsl::sql;
@@ -9,7 +9,7 @@ use diesel_migrations::EmbeddedMigrations;
 
 use super::SetupError;
 
-/// Their versions, by the table in which diesel keeps them.
+/// The versions of the applied migrations, from diesel's own table.
 pub(super) fn applied_migrations() -> SqlLiteral<Text> {
     sql("SELECT version FROM __diesel_schema_migrations")
 }

@@ -1,82 +1,82 @@
-//! Copying what a store has into another of its kind, batch by batch, and comparing the two.
+//! Copies one store into another of its kind, batch by batch, and compares the two.
 //!
-//! What the target has stays as it is, unless it is to be overwritten: since the last copy somebody may have changed it
-//! there. Only what is missing or differs is written, so a copy that was cut off goes on where it stopped, and one that
-//! is run again changes nothing.
+//! Rows of the target stay as they are, unless they are to be overwritten: they may have changed there since the last
+//! copy. Only missing or different rows are written, so a copy that was cut off continues where it stopped, and another
+//! run changes nothing.
 
 use std::fmt::Debug;
 
 use super::{StoreError, digest};
 
-/// Rows that are read and written together.
+/// How many rows are read and written together.
 pub const BATCH: usize = 500;
 
-/// A store whose rows can be copied. Rows have unique ids, and an order by id of the store's own.
+/// A store whose rows can be copied. Rows have unique ids, and the store orders them by id.
 pub trait Rows {
-    /// A row; its debugging output names everything in it.
+    /// A row; its Debug output has all its values.
     type Row: Clone + Debug + PartialEq;
 
     /// How many rows there are.
     fn count(&self) -> impl Future<Output = Result<u64, StoreError>>;
 
-    /// At most [`BATCH`] rows in the order of their ids, from behind `last`.
+    /// At most [`BATCH`] rows after `last`, by id.
     fn behind(
         &self,
         last: Option<&Self::Row>,
     ) -> impl Future<Output = Result<Vec<Self::Row>, StoreError>>;
 
-    /// Those rows that are there already under the ids of `rows`.
+    /// The store's rows with the ids of `rows`.
     fn counterparts(
         &self,
         rows: &[Self::Row],
     ) -> impl Future<Output = Result<Vec<Self::Row>, StoreError>>;
 
-    /// Writes those of `rows` under whose ids there is nothing; gives how many.
+    /// Inserts the `rows` whose ids are new; returns how many.
     fn add(&self, rows: Vec<Self::Row>) -> impl Future<Output = Result<u64, StoreError>>;
 
-    /// Writes `rows`, each in place of what has its id.
+    /// Inserts or replaces `rows`.
     fn put(&self, rows: Vec<Self::Row>) -> impl Future<Output = Result<(), StoreError>>;
 }
 
-/// What becomes of a row of the target that differs from the source's.
+/// What happens to a row of the target that differs from the source's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
     /// It stays.
     Keep,
-    /// It becomes the source's.
+    /// It is replaced.
     Overwrite,
 }
 
-/// How many rows a store has, and the sum of their digests, which does not depend on their order.
+/// The number of a store's rows, and a checksum that does not depend on their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// The rows.
+    /// The number of rows.
     pub count: u64,
     /// The sum, modulo 2^128, of the first halves of the rows' SHA-256 digests.
     pub checksum: u128,
 }
 
-/// What a copy has done.
+/// The result of a copy.
 #[derive(Clone, Copy, Debug)]
 pub struct Copied {
-    /// The rows that were written, because they were missing, or differed and were to be overwritten.
+    /// The number of rows that were inserted or replaced.
     pub written: u64,
-    /// The rows that differ, and stay as they were.
+    /// The number of rows that differ and were kept.
     pub kept: u64,
-    /// What the source has.
+    /// The source.
     pub from: Summary,
-    /// What the target has now.
+    /// The target after the copy.
     pub to: Summary,
 }
 
-/// What is reported while it goes on: rows looked at so far, and rows in all.
+/// Is called with the number of rows processed so far, and the number of all rows.
 pub trait Progress: Fn(u64, u64) {}
 impl<F: Fn(u64, u64)> Progress for F {}
 
-/// Makes `to` have a row for every one of `from`; what else it has stays.
+/// Copies the rows of `from` to `to`; other rows of `to` stay.
 ///
 /// # Errors
-/// When either store fails; what was written before stays.
+/// When either store fails; rows that were written before stay.
 pub async fn copy<R: Clone + Debug + PartialEq>(
     from: &impl Rows<Row = R>,
     to: &impl Rows<Row = R>,

@@ -1,4 +1,4 @@
-//! Why a store gave no answer, and what SQLite and PostgreSQL say in such a case.
+//! The errors of stores, and how those of SQLite and PostgreSQL map to them.
 
 use std::path::{Path, PathBuf};
 
@@ -9,29 +9,28 @@ use diesel_async::pooled_connection::PoolError;
 use super::StoreState;
 use crate::error::{Cause, Error, Kind};
 
-/// What is said of a pool whose connections are all in use.
+/// The error of a pool whose connections are all in use.
 pub(super) const NONE_FREE: &str = "none was free in time";
 
-/// How long a client should wait before it tries again to write into a store that is read-only.
+/// How many seconds a client should wait before it writes again to a store that is read-only.
 const READ_ONLY_PAUSE: u32 = 5;
 
-/// Why the store gave no answer.
+/// Why a call to a store failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// No connection was free, or none could be opened, within the time allowed; or what was done was taken back. The
-    /// store is as it was.
+    /// No connection was free or could be opened in time, or the transaction was rolled back. The store is unchanged.
     #[error("no connection: {0}")]
     Unreachable(String),
-    /// No answer came within the time allowed, or the connection broke: nobody knows what was done.
+    /// No answer came in time, or the connection broke: the outcome is unknown.
     #[error("no connection: {0}")]
     Connection(String),
-    /// A row or document with the same unique value is there already.
+    /// A row or document with the same unique value exists.
     #[error("duplicate")]
     Duplicate,
-    /// There is no room for what was to be written: a disk, a file or a quota is full.
+    /// A disk, a file or a quota is full.
     #[error("no room: {0}")]
     Full(String),
-    /// The store takes no writes, by its rights or because another server has become the one that does.
+    /// The store takes no writes, because of its permissions or because another server is the primary.
     #[error("read-only: {0}")]
     ReadOnly(String),
     /// The statement failed.
@@ -40,12 +39,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Something is stored that cannot be: what, in words.
+    /// The record has an invalid value, which `what` names.
     pub fn corrupt(what: impl std::fmt::Display) -> Self {
-        Self::Failed(format!("what is stored makes no sense: {what}"))
+        Self::Failed(format!("corrupt record: {what}"))
     }
 
-    /// The same error of a call that `writes`, or does not. What fails alike for both means something else.
+    /// The error of a call that `writes` or does not: some errors mean different things for reads and writes.
     pub(super) fn of_call(self, writes: bool) -> Self {
         match self {
             Self::Failed(why) if writes && why.contains(IO_ERROR) => Self::Full(why),
@@ -96,12 +95,12 @@ impl From<QueryError> for SetupError {
     }
 }
 
-/// What SQLite says when the system refuses to read or write a file for another reason than a full disk, such as
-/// a quota; and when it cannot make the files that it keeps beside the one with the data.
+/// SQLite's errors when the system refuses to read or write a file for another reason than a full disk, such as a quota;
+/// and when it cannot create the files beside the database.
 const IO_ERROR: &str = "disk I/O error";
 const CANNOT_OPEN: &str = "unable to open database file";
 
-/// What SQLite (SQLITE_FULL) and PostgreSQL (53100, with the system's own words) say when there is no room.
+/// The errors of SQLite (SQLITE_FULL) and PostgreSQL (53100, with the system's text) for a full disk.
 const FULL: [&str; 4] = [
     "database or disk is full",
     "No space left on device",
@@ -109,11 +108,11 @@ const FULL: [&str; 4] = [
     "could not extend file",
 ];
 
-/// What SQLite says of a file that may not be written (SQLITE_READONLY). PostgreSQL has a kind of its own.
+/// SQLite's error for a read-only file (SQLITE_READONLY). PostgreSQL's has a kind of its own.
 const READ_ONLY: &str = "attempt to write a readonly database";
 
-/// What they say when the same may work later: locks, deadlocks and timeouts, a server that starts or stops
-/// (57P01 to 57P03), and one that is short of memory or connections (53200, 53300).
+/// Errors that may pass: locks, deadlocks and timeouts, a server that starts or stops (57P01 to 57P03), or that lacks
+/// memory or connections (53200, 53300).
 const LATER: [&str; 12] = [
     "locked",
     "deadlock detected",
@@ -131,7 +130,7 @@ const LATER: [&str; 12] = [
 
 impl From<QueryError> for StoreError {
     fn from(error: QueryError) -> Self {
-        // The cause of the transaction's end is what counts.
+        // The cause of the rollback counts.
         if let QueryError::RollbackErrorOnCommit { commit_error, .. } = error {
             return Self::from(*commit_error);
         }
@@ -148,20 +147,20 @@ impl From<QueryError> for StoreError {
             QueryError::DatabaseError(..) if says(&[READ_ONLY]) => Self::ReadOnly(text),
             QueryError::DatabaseError(..) if says(&FULL) => Self::Full(text),
             QueryError::DatabaseError(..) if says(&LATER) => Self::Connection(text),
-            // Of our own transactions: see call::in_time.
+            // From the program's own transactions; see call::in_time.
             QueryError::RollbackTransaction => {
-                Self::Unreachable("it was not done in time, and is taken back".into())
+                Self::Unreachable("it was not done in time, and was rolled back".into())
             }
             _ => Self::Failed(text),
         }
     }
 }
 
-/// The error of a pool that gave no connection to the store of which `state` is known.
+/// The error of a pool that gave no connection; `state` may know why.
 pub(super) fn acquire_error(error: RunError<PoolError>, state: &StoreState) -> StoreError {
     StoreError::Unreachable(match error {
         RunError::User(error) => error.to_string(),
-        // The pool goes on trying.
+        // The pool retries until the timeout.
         RunError::TimedOut => state.connect_error().unwrap_or_else(|| NONE_FREE.into()),
     })
 }
@@ -174,7 +173,7 @@ impl From<StoreError> for Error {
             }
             StoreError::Duplicate => Error::new(Kind::Conflict, "it exists already"),
             StoreError::Full(_) => {
-                let detail = "there is no room for it in the store";
+                let detail = "the store is full";
                 Error::new(Kind::InsufficientStorage, detail).caused_by(error).logged()
             }
             StoreError::ReadOnly(_) => {

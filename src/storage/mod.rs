@@ -1,4 +1,4 @@
-//! Opening what roles keep their data in. Nothing here knows of users or products.
+//! Connections to the stores of roles. Nothing here knows users or products.
 
 mod applied;
 mod call;
@@ -33,17 +33,17 @@ pub fn digest(bytes: &[u8]) -> u128 {
     u128::from_be_bytes(half)
 }
 
-/// How much of a store one worker thread may take, and for how long.
+/// The limits of one worker thread's use of a store.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections; on SQLite those that read.
+    /// The most connections; on SQLite, those that read.
     pub size: u32,
-    /// The wait for a connection.
+    /// How long to wait for a connection.
     pub acquire: Duration,
-    /// The wait for an answer on it.
+    /// How long to wait for an answer.
     pub statement: Duration,
-    /// Whether a call is ended with its connection when it goes on beyond all that. On SQLite it cannot be.
+    /// Whether a call beyond these limits is ended by closing its connection. On SQLite it cannot be.
     pub ends_calls: bool,
-    /// What is known of the store.
+    /// The state of the store, shared by the threads of the process.
     pub state: StoreState,
 }

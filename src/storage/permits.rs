@@ -1,4 +1,4 @@
-//! Who of one worker thread may use its connections to a store.
+//! Permits to use the connections of one worker thread to a store.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,17 +9,17 @@ use tokio::time::timeout_at;
 use super::error::NONE_FREE;
 use super::{Limits, StoreError, StoreState, call};
 
-/// What a connection is wanted for.
+/// What a connection is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Nothing is changed.
+    /// Only to read.
     Read,
-    /// Something may be.
+    /// Also to write.
     Write,
 }
 
-/// Lets as many calls in as there are connections, in the order in which they came, and one less of either kind:
-/// where every write hangs, reads go on, and the other way round.
+/// Gives out as many permits as there are connections, first come, first served, but one less for reads and for writes: if
+/// every write hangs, reads go on, and vice versa.
 #[derive(Clone, Debug)]
 pub struct Permits {
     all: Arc<Semaphore>,
@@ -28,38 +28,39 @@ pub struct Permits {
     limits: Limits,
 }
 
-/// The right to use a connection, until it is dropped.
+/// A permit to use a connection, until it is dropped.
 #[derive(Debug)]
 pub struct Permit {
     _all: OwnedSemaphorePermit,
     _kind: OwnedSemaphorePermit,
-    /// When the wait for a connection ends, if none is there yet.
+    /// When the wait for a connection ends.
     pub until: Instant,
-    /// When the call has to be over.
+    /// When the call must end.
     deadline: Option<Instant>,
 }
 
 impl Permit {
-    /// Whether the call goes on longer than it may.
+    /// Whether the call has passed its deadline.
     pub(super) fn is_overdue(&self) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 }
 
 impl Permits {
-    /// For as many connections as `limits` say.
+    /// Permits for the connections that `limits` allow.
     pub fn new(limits: &Limits) -> Self {
         let size = limits.size.max(1) as usize;
-        let of = |count: usize| Arc::new(Semaphore::new(count.max(1)));
-        Self { all: of(size), reads: of(size - 1), writes: of(size - 1), limits: limits.clone() }
+        let permits = |count: usize| Arc::new(Semaphore::new(count.max(1)));
+        let (all, reads, writes) = (permits(size), permits(size - 1), permits(size - 1));
+        Self { all, reads, writes, limits: limits.clone() }
     }
 
-    /// What is known of the store.
+    /// The state of the store.
     pub(super) fn state(&self) -> &StoreState {
         &self.limits.state
     }
 
-    /// Waits for a turn, and before it for the store's tables to be up to date.
+    /// Waits for the store to be prepared, and for a permit.
     ///
     /// # Errors
     /// When that takes longer than a call may wait for a connection.
@@ -79,7 +80,7 @@ impl Permits {
             Ok((Ok(kind), Ok(all))) => {
                 Ok(Permit { _all: all, _kind: kind, until, deadline: call::deadline() })
             }
-            // They are never closed.
+            // The semaphores are never closed.
             Ok(_) | Err(_) => Err(StoreError::Unreachable(NONE_FREE.into())),
         }
     }

@@ -1,4 +1,4 @@
-//! A pool of connections of either kind, for one worker thread.
+//! A pool of connections to SQLite or PostgreSQL, for one worker thread.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -17,30 +17,29 @@ use super::{Access, Limits, Permit, Permits, StoreError, StoreState};
 /// Opens a connection.
 type Open<C> = Box<dyn Fn() -> BoxFuture<'static, Result<C, ConnectionError>> + Send + Sync>;
 
-/// Connections, as many as its limits say.
+/// A bounded pool of connections.
 pub(super) struct Pool<C: Poolable> {
     connections: bb8::Pool<Manager<C>>,
     permits: Permits,
 }
 
-/// What can be kept in a pool.
+/// A connection that can be pooled.
 pub trait Poolable: AsyncConnection + PoolableConnection + 'static {}
 impl<C: AsyncConnection + PoolableConnection + 'static> Poolable for C {}
 
-/// A connection that goes back to its pool, or is closed when its call took longer than it may: the other side may
-/// still be at it.
+/// A connection that returns to its pool, or is closed if its call passed its deadline: the statement may still run.
 pub struct Lease<'a, C: Poolable> {
     connection: bb8::PooledConnection<'a, Manager<C>>,
     permit: Permit,
 }
 
-/// What opens connections, and knows which can be used again.
+/// Opens connections, and knows which ones can be reused.
 struct Manager<C> {
     open: Open<C>,
     state: StoreState,
 }
 
-/// A connection of a pool.
+/// A pooled connection.
 struct Pooled<C> {
     connection: C,
     opened: Instant,
@@ -73,7 +72,7 @@ impl<C: Poolable> Pooled<C> {
 }
 
 impl<C: Poolable> Pool<C> {
-    /// A pool of what `open` opens, each for at most `lifetime`. Opens none yet.
+    /// A pool of connections that `open` opens, each for at most `lifetime`. Opens none yet.
     pub(super) fn new(open: Open<C>, limits: &Limits, lifetime: Option<Duration>) -> Self {
         let state = limits.state.clone();
         let builder = bb8::Pool::builder()
@@ -86,7 +85,7 @@ impl<C: Poolable> Pool<C> {
         Self { connections, permits: Permits::new(limits) }
     }
 
-    /// A connection for `access`, once one is free. To be used within [`super::to_the_end`].
+    /// Waits for a connection for `access`. To be called within [`super::to_the_end`].
     ///
     /// # Errors
     /// When none was free in time, or none can be opened.
@@ -97,8 +96,7 @@ impl<C: Poolable> Pool<C> {
             let opening = timeout_at(permit.until.into(), self.connections.get()).await;
             let connection = opening.unwrap_or(Err(RunError::TimedOut));
             let mut connection = connection.map_err(|error| acquire_error(error, state))?;
-            // One that the server has closed, or that is not to be used any more, is thrown away when it goes back,
-            // and not before.
+            // A closed or retired connection is dropped when it returns to the pool.
             if connection.can_be_used(state) {
                 return Ok(Lease { connection, permit });
             }
@@ -107,7 +105,7 @@ impl<C: Poolable> Pool<C> {
 }
 
 impl<C: Poolable> Lease<'_, C> {
-    /// Closes the connection when it goes back.
+    /// Closes the connection when it returns to the pool.
     pub(super) fn end(&mut self) {
         self.connection.is_over = true;
     }
@@ -147,7 +145,7 @@ impl<C: Poolable> fmt::Debug for Pool<C> {
     }
 }
 
-/// Keeps why a pool could not open a connection, for those who wait for one in vain: it tries many times a second.
+/// Remembers why a pool could not open a connection, for the errors of its callers: it retries many times a second.
 #[derive(Clone, Debug)]
 struct ConnectErrors(StoreState);
 

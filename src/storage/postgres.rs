@@ -1,4 +1,4 @@
-//! PostgreSQL behind a pool, over TLS where the URL or the server asks for it, without libpq.
+//! PostgreSQL behind a pool, over TLS where the URL or the server requires it, without libpq.
 
 use std::ops::{Deref, DerefMut};
 use std::str::FromStr as _;
@@ -28,31 +28,31 @@ use crate::config::PostgresUrl;
 /// A connection.
 pub type Connection = AsyncPgConnection;
 
-/// How long a connection may wait for the other side to acknowledge what was sent.
+/// How long the server may take to acknowledge TCP segments.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
-/// How old a connection may grow, so that a failover or a new password is noticed.
+/// The maximum age of a connection, so that a failover or a new password takes effect.
 const LIFETIME: Duration = Duration::from_secs(30 * 60);
-/// A few pages that are written, and nobody sees.
+/// Writes a few pages that nobody sees.
 const TRIAL: &str =
     "CREATE TEMPORARY TABLE app_trial ON COMMIT DROP AS SELECT * FROM generate_series(1, 1000)";
-/// Names the lock that migrations take: the bytes of "app migr".
+/// The advisory lock of migrations: the bytes of "app migr".
 const MIGRATION_LOCK: i64 = 0x6170_7020_6d69_6772;
 
-/// How long a process waits for another that brings the tables up to date.
+/// How long a process waits for another one's migration.
 const MIGRATION_PATIENCE: &str = "15s";
 
 /// Connections to one database, for one worker thread.
 #[derive(Clone, Debug)]
 pub struct Pool {
     connections: pool::Pool<Connection>,
-    /// What each call begins with, where each has to be a transaction.
+    /// The SQL that begins each call, if each must be a transaction.
     begin: Option<Arc<str>>,
 }
 
 /// A connection for one call.
 pub struct Lease<'a> {
     lease: pool::Lease<'a, Connection>,
-    /// Whether the call is within a transaction that has to be committed.
+    /// Whether the call is in a transaction that must be committed.
     is_begun: bool,
 }
 
@@ -66,7 +66,7 @@ impl Pool {
         Self { connections, begin }
     }
 
-    /// A connection for `access`, once one is free. To be used within [`super::to_the_end`], and to be finished.
+    /// Waits for a connection for `access`. To be called within [`super::to_the_end`], and to be finished.
     ///
     /// # Errors
     /// When none was free in time, or none can be opened.
@@ -78,7 +78,7 @@ impl Pool {
         Ok(Lease { lease, is_begun: self.begin.is_some() })
     }
 
-    /// Asks whether the database answers, and takes writes.
+    /// Checks that the database answers and takes writes.
     ///
     /// # Errors
     /// Why it does not.
@@ -89,14 +89,14 @@ impl Pool {
         lease.finish().await?;
         if mode == "on" {
             lease.lease.end();
-            // It is what a write would be told.
+            // A write would get the same error.
             call::writes();
             return Err(StoreError::ReadOnly("the server's transactions are read-only".into()));
         }
         Ok(())
     }
 
-    /// Tries to write, in a table of its own that goes with the transaction; whether it could be tried.
+    /// Tries to write to a temporary table; returns whether the user may do that.
     ///
     /// # Errors
     /// Why it cannot be written.
@@ -104,7 +104,7 @@ impl Pool {
         let mut lease = self.get(Access::Write).await?;
         match lease.batch_execute(TRIAL).await.map_err(StoreError::from) {
             Ok(()) => lease.finish().await.map(|()| true).map_err(StoreError::from),
-            // Not everybody may make such tables.
+            // The user may lack the right to create temporary tables.
             Err(StoreError::Failed(_)) => Ok(false),
             Err(error) => Err(error),
         }
@@ -112,7 +112,7 @@ impl Pool {
 }
 
 impl Lease<'_> {
-    /// Ends the call. What it has done is done only then.
+    /// Ends the call, and commits its transaction.
     ///
     /// # Errors
     /// When it could not be committed.
@@ -138,8 +138,8 @@ impl DerefMut for Lease<'_> {
     }
 }
 
-/// Begins a transaction that needs nothing of its session: it may be another's in the next one, who may have left
-/// statements there.
+/// Begins a transaction that assumes nothing about its session: a pooler gives each transaction another session, which may
+/// have prepared statements of other clients.
 fn begin(statement: Duration) -> String {
     let millis = statement.as_millis();
     format!(
@@ -153,7 +153,7 @@ async fn connect(url: PostgresUrl, limits: Limits) -> Result<Connection, Connect
     timeout(limits.acquire, open(url, limits.statement)).await.unwrap_or_else(late)
 }
 
-/// Opens a connection whose statements are ended by the server after `statement`.
+/// Opens a connection on which the server ends statements after `statement`.
 async fn open(url: PostgresUrl, statement: Duration) -> Result<Connection, ConnectionError> {
     let bad = |error: &dyn std::fmt::Display| ConnectionError::BadConnection(error.to_string());
     let mut config = Config::from_str(url.url.expose_secret())
@@ -202,7 +202,7 @@ where
     Ok(connection)
 }
 
-/// The driver's own text names only the step that failed.
+/// The error with its cause: the driver's own text names only the step that failed.
 fn chain(error: &tokio_postgres::Error) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
@@ -210,7 +210,7 @@ fn chain(error: &tokio_postgres::Error) -> String {
     }
 }
 
-/// Trusts the certificates that this machine trusts; SSL_CERT_FILE names others.
+/// Trusts the certificates that this machine trusts, or those in SSL_CERT_FILE.
 fn tls() -> Result<MakeRustlsConnect, ConnectionError> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -224,7 +224,7 @@ fn tls() -> Result<MakeRustlsConnect, ConnectionError> {
 /// Asserts that all of `migrations` were applied to the database at `url`. Changes nothing.
 ///
 /// # Errors
-/// Those that were not, or why that can not be told.
+/// [`SetupError::NotMigrated`], or why the database cannot be read.
 pub async fn expect_migrated(
     url: &PostgresUrl,
     limits: &Limits,
@@ -242,8 +242,8 @@ pub async fn expect_migrated(
     super::expect_all::<diesel::pg::Pg>("the database".to_owned(), migrations, &applied)
 }
 
-/// Brings the tables of the database at `url` up to date, under a lock, so that any number of processes
-/// may do so at once. Returns the names of the migrations that were applied.
+/// Migrates the database at `url`, under a lock, so that several processes may do so at once. Returns the names of the
+/// migrations that were applied.
 ///
 /// # Errors
 /// When the database does not answer, or a migration fails.
@@ -263,7 +263,7 @@ pub async fn migrate(
     migrating.await.map_err(SetupError::of_server)?
 }
 
-/// Migrates within a transaction, with which the lock goes however this ends.
+/// Migrates within a transaction, which releases the lock when it ends.
 fn migrate_within(
     connection: &mut AsyncConnectionWrapper<Connection>,
     migrations: EmbeddedMigrations,
@@ -275,7 +275,7 @@ fn migrate_within(
     SimpleConnection::batch_execute(connection, &own)?;
     let lock = format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})");
     SimpleConnection::batch_execute(connection, &lock).map_err(|error| {
-        let why = "another process has been bringing the tables up to date for";
+        let why = "another process has been migrating the database for";
         SetupError::Server(format!("{why} {MIGRATION_PATIENCE}: {error}"))
     })?;
     SimpleConnection::batch_execute(connection, "SET LOCAL lock_timeout = 0")?;

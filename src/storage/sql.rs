@@ -1,5 +1,4 @@
-//! One set of queries on two back ends: a pool and a connection that are one or the other, and a macro
-//! that writes a query's body for both.
+//! The same queries on two back ends: a pool and a connection of either back end, and macros that expand a query for both.
 
 use super::{Access, Lease, Limits, StoreError, postgres, sqlite};
 use crate::config::SqlUrl;
@@ -13,7 +12,7 @@ pub enum Pool {
     Postgres(postgres::Pool),
 }
 
-/// A connection that goes back to its pool.
+/// A connection that returns to its pool.
 #[expect(clippy::large_enum_variant, reason = "it lives as long as a query, and is never moved")]
 pub enum Connection<'a> {
     /// To a file.
@@ -22,8 +21,8 @@ pub enum Connection<'a> {
     Postgres(postgres::Lease<'a>),
 }
 
-/// Evaluates `body` with `name` bound to the connection inside, whichever it is. The body stands for each
-/// back end once, because diesel's queries have the back end in their type.
+/// Evaluates `body` with `name` bound to the connection. The body is expanded once per back end, because diesel's queries
+/// have the back end in their type.
 macro_rules! on_either {
     ($connection:expr, $name:ident => $body:expr) => {
         match $connection {
@@ -44,7 +43,7 @@ macro_rules! on_either {
 }
 pub(crate) use on_either;
 
-/// What `query` comes to by `method`, which is one of diesel's for rows of the type `row`.
+/// Runs `query` by `method`, which is one of diesel's, for rows of the type `row`.
 macro_rules! read {
     ($pool:expr, $query:expr, $method:ident::<$row:ty>$(, $then:ident)?) => {
         match $pool {
@@ -64,8 +63,8 @@ macro_rules! read {
 }
 pub(crate) use read;
 
-/// Evaluates `body`, as above, in a transaction that may write. It is committed unless `body` returns an `error`, or
-/// the call's deadline has passed. On SQLite `body` runs on another thread, to which it takes what it names.
+/// Evaluates `body`, as [`on_either`], in a transaction that may write. It is committed unless `body` returns an `error` or
+/// the call's deadline has passed. On SQLite, `body` moves to the writer's thread with the values that it uses.
 macro_rules! in_transaction {
     ($pool:expr, $error:ty, $name:ident => $body:expr) => {
         match $pool {
@@ -102,7 +101,7 @@ impl Pool {
         }
     }
 
-    /// A connection for a call that changes nothing, once one is free.
+    /// Waits for a connection that only reads.
     ///
     /// # Errors
     /// When none was free in time, or none can be opened.
@@ -113,7 +112,7 @@ impl Pool {
         })
     }
 
-    /// Asks whether the database answers, and takes writes where that can be asked.
+    /// Checks that the database answers and, on PostgreSQL, takes writes.
     ///
     /// # Errors
     /// Why it does not.
@@ -124,7 +123,7 @@ impl Pool {
         }
     }
 
-    /// Tries to write, where that leaves no trace; whether it could be tried.
+    /// Tries to write without leaving a trace; returns whether that was possible.
     ///
     /// # Errors
     /// Why it cannot be written.

@@ -23,28 +23,28 @@ use super::{Access, Lease, Limits, SetupError, StoreError, call, pool};
 /// A connection that reads. Its statements run on the blocking pool.
 pub type Connection = SyncConnectionWrapper<SqliteConnection>;
 
-/// What every connection says first. `FULL` makes a commit wait for the disk, so that not even a power
-/// cut takes back what was acknowledged; `secure_delete` leaves nothing in the file of what was erased.
+/// The settings of every connection. With `FULL`, a commit waits for the disk, so that a power cut loses no acknowledged
+/// write; `secure_delete` overwrites deleted data in the file.
 const PRAGMAS: &str = "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
                        PRAGMA secure_delete = ON;";
 
-/// How long a migration waits for others who have locked the file.
+/// How long a migration waits for a lock on the file.
 const MIGRATION_PATIENCE: Duration = Duration::from_secs(5);
 
-/// [`PRAGMAS`], and how long a statement waits for others who have locked the file.
+/// [`PRAGMAS`], and how long a statement waits for a lock on the file.
 fn pragmas(patience: Duration) -> String {
     format!("PRAGMA busy_timeout = {}; {PRAGMAS}", patience.as_millis())
 }
 
-/// The file remembers that it has a write-ahead log. Switching does not wait for others, unlike the rest.
+/// The file keeps this mode. Unlike other statements, this one does not wait for locks.
 const WRITE_AHEAD_LOG: &str = "PRAGMA journal_mode = WAL;";
 const SWITCH_PATIENCE: Duration = Duration::from_secs(5);
 const SWITCH_PAUSE: Duration = Duration::from_millis(10);
 
-/// Writes what is there already: the version that the file has room for and that nobody uses.
+/// Writes a value that is there already: the unused version number in the file's header.
 pub(super) const TRIAL: &str = "PRAGMA user_version = 0";
 
-/// Connections that read one file, for one worker thread, and the way to the thread that writes to it.
+/// Connections that read one file, for one worker thread, and access to the thread that writes to it.
 #[derive(Clone, Debug)]
 pub struct Pool {
     readers: pool::Pool<Connection>,
@@ -59,12 +59,12 @@ impl Pool {
         let (url, patience) = (existing(path), limits.statement);
         let opened = url.clone();
         let opening = move || open(opened.clone(), patience).boxed();
-        // A file does not hang up: no connection grows stale.
+        // Connections to a file do not break, so they have no maximum age.
         let readers = pool::Pool::new(Box::new(opening), limits, None);
         Self { readers, reads: Reads::default(), url, limits: limits.clone() }
     }
 
-    /// A connection that reads, once one is free. To be used within [`super::to_the_end`].
+    /// Waits for a connection that reads. To be called within [`super::to_the_end`].
     ///
     /// # Errors
     /// When none was free in time or the file cannot be opened.
@@ -103,12 +103,11 @@ impl Pool {
         Ok(answer.await.map_err(ended)??)
     }
 
-    /// Does `work` on the thread of this process that writes to the file, in a transaction that is committed when this
-    /// returns; it is taken back where it fails or the call's deadline has passed. To be used within
-    /// [`super::to_the_end`].
+    /// Runs `work` on the writer's thread of this process, in a transaction that is committed when this returns. It is
+    /// rolled back if `work` fails or the call's deadline has passed. To be called within [`super::to_the_end`].
     ///
     /// # Errors
-    /// That of `work`, or why it did not begin or could not be committed.
+    /// The error of `work`, or why it did not start or could not be committed.
     pub async fn write<T, E>(
         &self,
         work: impl AsyncFnOnce(&mut WriteConnection) -> Result<T, E> + Send + 'static,
@@ -124,18 +123,18 @@ impl Pool {
         state.writer(|| Writer::start(self.url.clone(), *statement))?.write(until, work).await
     }
 
-    /// Asks whether the file can be read; and whether it can be written, where writes have failed.
+    /// Checks that the file can be read.
     ///
     /// # Errors
-    /// Why not.
+    /// Why it cannot.
     pub async fn ping(&self) -> Result<(), StoreError> {
         Ok(self.get().await?.batch_execute("SELECT 1").await?)
     }
 
-    /// Writes what is there already; whether it could be tried, which it always can.
+    /// Writes a value that is there already; returns true.
     ///
     /// # Errors
-    /// Why that cannot be written.
+    /// Why it cannot be written.
     pub async fn try_write(&self) -> Result<bool, StoreError> {
         let write =
             async |connection: &mut WriteConnection| Ok(connection.batch_execute(TRIAL).await?);
@@ -143,15 +142,15 @@ impl Pool {
     }
 }
 
-/// The file at `path` as a URI that says not to make it where it is missing: an empty one would be taken for the
-/// store (SQLite, "Uniform Resource Identifiers", section 3).
+/// A URI of the file at `path` that does not create a missing file, which would look like an empty store (SQLite, "Uniform
+/// Resource Identifiers", section 3).
 fn existing(path: &Path) -> String {
     let path = path.display().to_string();
     let path = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
     format!("file:{path}?mode=rw")
 }
 
-/// Opens a connection to the file at `url`, whose statements wait at most `patience` for others.
+/// Opens a connection to the file at `url`, whose statements wait at most `patience` for locks.
 pub(super) async fn open<S: SpawnBlocking + Send>(
     url: String,
     patience: Duration,
@@ -162,8 +161,8 @@ pub(super) async fn open<S: SpawnBlocking + Send>(
     Ok(connection)
 }
 
-/// Creates the file at `path` where it is missing and brings its tables up to date. Several processes
-/// may do so at once. Returns the names of the migrations that were applied. Blocks.
+/// Creates a missing file at `path` and migrates it. Several processes may do so at once. Returns the names of the
+/// migrations that were applied. Blocks.
 ///
 /// # Errors
 /// When the file cannot be created or opened, or a migration fails.
@@ -171,7 +170,7 @@ pub fn migrate(path: &Path, migrations: EmbeddedMigrations) -> Result<Vec<String
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(SetupError::of_file("create", folder))?;
     }
-    // Nobody else's to read; what SQLite puts beside it is as the file is.
+    // Only for this user; SQLite's files beside it get the same mode.
     let mut file = OpenOptions::new();
     let file = file.write(true).create(true).truncate(false).mode(0o600).open(path);
     drop(file.map_err(SetupError::of_file("open", path))?);
@@ -188,10 +187,10 @@ pub fn migrate(path: &Path, migrations: EmbeddedMigrations) -> Result<Vec<String
     applied.map_err(SetupError::of_file("migrate", path))
 }
 
-/// Looks whether the file at `path` could be opened, or made where it is missing, and leaves it as it is. Blocks.
+/// Checks that the file at `path` can be opened, or created if it is missing, without changing anything. Blocks.
 ///
 /// # Errors
-/// Why it could not be.
+/// Why it cannot.
 pub fn check(path: &Path) -> Result<(), SetupError> {
     match OpenOptions::new().read(true).write(true).open(path) {
         Ok(file) => {
@@ -209,30 +208,30 @@ pub fn check(path: &Path) -> Result<(), SetupError> {
     }
 }
 
-/// How a file of SQLite's begins.
+/// The first bytes of a SQLite file.
 const MAGIC: &[u8] = b"SQLite format 3\0";
 
-/// Looks whether a file could be made at `path`, with the folders that are missing, and makes nothing.
+/// Checks that a file can be created at `path`, with missing folders, without creating any.
 ///
 /// # Errors
-/// Why it could not be.
+/// Why it cannot.
 pub fn check_folder(path: &Path) -> Result<(), SetupError> {
     let there = path.ancestors().skip(1).find(|folder| folder.symlink_metadata().is_ok());
     let there = there.unwrap_or(Path::new("."));
-    // It has no name at any time.
+    // It never has a name.
     let made = tempfile::tempfile_in(there).map(drop);
     made.map_err(SetupError::of_file("create", path))
 }
 
-/// The names of the tables in the file at `path`, which must be there. Blocks.
+/// The names of the tables in the file at `path`. Blocks.
 ///
 /// # Errors
-/// When it is not, or cannot be read.
+/// When the file is missing or cannot be read.
 pub fn tables(path: &Path) -> Result<Vec<String>, SetupError> {
     names(path, diesel::dsl::sql("SELECT name FROM sqlite_master WHERE type = 'table'"))
 }
 
-/// What `query` finds in the file at `path`, which is not made where it is missing.
+/// The result of `query` on the file at `path`, which must exist.
 fn names(path: &Path, query: SqlLiteral<Text>) -> Result<Vec<String>, SetupError> {
     std::fs::metadata(path).map_err(SetupError::of_file("read", path))?;
     let mut connection = SqliteConnection::establish(&path.display().to_string())
@@ -240,17 +239,17 @@ fn names(path: &Path, query: SqlLiteral<Text>) -> Result<Vec<String>, SetupError
     diesel::RunQueryDsl::load(query, &mut connection).map_err(SetupError::of_file("read", path))
 }
 
-/// Asserts that all of `migrations` were applied to the file at `path`. Blocks, and changes nothing.
+/// Asserts that the file at `path` has all `migrations`. Blocks, and changes nothing.
 ///
 /// # Errors
-/// Those that were not, or why that can not be told.
+/// [`SetupError::NotMigrated`], or why the file cannot be read.
 pub fn expect_migrated(path: &Path, migrations: &EmbeddedMigrations) -> Result<(), SetupError> {
     let applied = names(path, super::applied_migrations())?;
     let store = path.display().to_string();
     super::expect_all::<diesel::sqlite::Sqlite>(store, migrations, &applied)
 }
 
-/// Does `attempt`, and again after each `pause` while another process has locked the file, for at most `patience`.
+/// Repeats `attempt` after each `pause` while another process has locked the file, for at most `patience`.
 pub(super) fn while_locked(
     patience: Duration,
     pause: Duration,

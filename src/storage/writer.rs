@@ -23,21 +23,20 @@ use tokio::time::timeout_at;
 use super::error::NONE_FREE;
 use super::{CallDeadline, StoreError, sqlite};
 
-/// The writer's own connection, whose statements run on the writer's thread.
+/// The writer's connection. Its statements run on the writer's thread.
 pub type WriteConnection = SyncConnectionWrapper<SqliteConnection, Inline>;
 type Transactions = <WriteConnection as AsyncConnection>::TransactionManager;
 
-/// How many writes may wait; further callers wait for a place in the queue, in their order.
+/// The length of the queue; further callers wait for a place in it, in order.
 const QUEUE: usize = 1024;
-/// How many writes are committed together, and for how long more are added to them, so that the first of them does
-/// not wait for long.
+/// The most writes per group, and how long a group may collect writes, so that the first one does not wait for long.
 const GROUP: usize = 256;
 const GROUP_TIME: Duration = Duration::from_millis(10);
-/// How often the writer tries again while another process has locked the file. SQLite's own pauses grow to 100 ms,
-/// in which a busy process would leave no gap to meet.
+/// How often the writer retries while another process has locked the file. SQLite's own pauses grow to 100 ms, which would
+/// miss the short gaps that a busy process leaves.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Runs what would block where it is asked for: the writer's thread has nothing else to do.
+/// Runs blocking work inline: the writer's thread has nothing else to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Inline;
 
@@ -54,7 +53,7 @@ impl SpawnBlocking for Inline {
     }
 }
 
-/// The queue of the writer's thread. When it is dropped the thread does what is in the queue, and ends.
+/// The queue of the writer's thread. When it is dropped, the thread finishes the queue and ends.
 #[derive(Debug)]
 pub(super) struct Writer {
     queue: Option<mpsc::Sender<Box<dyn Job>>>,
@@ -62,11 +61,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread that writes to the file at `url`, where it waits at most `patience` for other processes.
-    /// Opens no connection yet.
+    /// Starts the thread that writes to the file at `url`. It waits at most `patience` for other processes. Opens no
+    /// connection yet.
     ///
     /// # Errors
-    /// When there can be no such thread.
+    /// When the thread cannot be started.
     pub(super) fn start(url: String, patience: Duration) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let runtime = Builder::new_current_thread().build()?;
@@ -76,12 +75,11 @@ impl Writer {
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
 
-    /// Does `work` in a transaction that is committed when this returns, unless the call's deadline has passed or `work`
-    /// fails. It does not begin after `until`.
+    /// Runs `work` in a transaction that is committed when this returns, unless `work` fails or the call's deadline has
+    /// passed. It does not start after `until`.
     ///
     /// # Errors
-    /// That of `work`; [`StoreError::Unreachable`] when it has not begun; and what kept the transaction from being
-    /// committed.
+    /// The error of `work`; [`StoreError::Unreachable`] when it has not started; or why the commit failed.
     pub(super) async fn write<T, E>(
         &self,
         until: Instant,
@@ -97,7 +95,7 @@ impl Writer {
         let begun = Arc::new(AtomicBool::new(false));
         let in_time = CallDeadline::of_call();
         let job = Write { begun: begun.clone(), in_time, work: Some(work), outcome: None, reply };
-        // It is there until the writer is dropped.
+        // `Some` until the writer is dropped.
         let Some(queue) = &self.queue else { return Err(not_begun().into()) };
         let place = timeout_at(until.into(), queue.reserve()).await.map_err(|_| not_begun())?;
         place.map_err(|_| not_begun())?.send(Box::new(job));
@@ -113,12 +111,12 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         drop(self.queue.take());
-        // The last connection to a file empties its write-ahead log. A panic was logged where it happened.
+        // Closing the last connection empties the write-ahead log. A panic was logged already.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
-/// Commits what is in the queue, until nobody can add to it.
+/// Commits the queue, until it is closed.
 fn run(runtime: &Runtime, mut jobs: mpsc::Receiver<Box<dyn Job>>, mut committer: Committer) {
     runtime.block_on(async {
         while let Some(mut job) = jobs.recv().await {
@@ -126,7 +124,7 @@ fn run(runtime: &Runtime, mut jobs: mpsc::Receiver<Box<dyn Job>>, mut committer:
                 continue;
             }
             let group = std::panic::AssertUnwindSafe(committer.commit(job, &mut jobs));
-            // A write that panics fails its group, whose callers get no answer, and not the writer.
+            // A write that panics fails its group, whose callers get an error, but not the writer.
             if group.catch_unwind().await.is_err() {
                 committer.connection = None;
             }
@@ -134,7 +132,7 @@ fn run(runtime: &Runtime, mut jobs: mpsc::Receiver<Box<dyn Job>>, mut committer:
     });
 }
 
-/// What commits groups of writes.
+/// Commits groups of writes.
 struct Committer {
     url: String,
     patience: Duration,
@@ -142,12 +140,12 @@ struct Committer {
 }
 
 impl Committer {
-    /// Commits `first` and those `jobs` that wait behind it.
+    /// Commits `first` and the `jobs` that wait behind it.
     async fn commit(&mut self, first: Box<dyn Job>, jobs: &mut mpsc::Receiver<Box<dyn Job>>) {
         let mut group = vec![first];
         let committed = self.transaction(&mut group, jobs).await;
         if committed.is_err() {
-            // A connection that failed at a transaction may be in the midst of it, or read-only.
+            // The connection may still be in the transaction, or be read-only.
             self.connection = None;
         }
         for job in group {
@@ -155,7 +153,7 @@ impl Committer {
         }
     }
 
-    /// Does the first of `group` and further `jobs`, which it adds to it, in one transaction.
+    /// Runs the first of `group`, and further `jobs` that it adds to the group, in one transaction.
     async fn transaction(
         &mut self,
         group: &mut Vec<Box<dyn Job>>,
@@ -168,7 +166,7 @@ impl Committer {
         };
         connection.spawn_blocking(move |connection| begin(connection, patience)).await?;
         if is_new {
-            // Where the file may only be read, SQLite has begun a transaction that reads.
+            // On a read-only file, SQLite has begun a read transaction without an error.
             connection.batch_execute(sqlite::TRIAL).await?;
         }
         let begun = Instant::now();
@@ -187,7 +185,7 @@ impl Committer {
     }
 }
 
-/// Opens a connection that leaves it to [`begin`] to wait for other processes.
+/// Opens a connection without a busy timeout: [`begin`] waits for other processes.
 async fn open(url: String, patience: Duration) -> Result<WriteConnection, StoreError> {
     let opened = sqlite::open::<Inline>(url, patience).await;
     let mut connection = opened.map_err(|error| StoreError::Unreachable(error.to_string()))?;
@@ -195,7 +193,7 @@ async fn open(url: String, patience: Duration) -> Result<WriteConnection, StoreE
     Ok(connection)
 }
 
-/// Begins a transaction that may write, once no other process does, for at most `patience`.
+/// Begins a transaction that may write. Waits at most `patience` for other processes.
 fn begin(connection: &mut SqliteConnection, patience: Duration) -> QueryResult<()> {
     sqlite::while_locked(patience, PAUSE, || {
         AnsiTransactionManager::begin_transaction_sql(connection, "BEGIN IMMEDIATE")
@@ -204,10 +202,10 @@ fn begin(connection: &mut SqliteConnection, patience: Duration) -> QueryResult<(
 
 /// A write in the queue.
 trait Job: Send {
-    /// Whether it is to be done; from then on its caller waits until it is.
+    /// Marks it as started, and returns whether its caller still waits; from now on the caller waits until the end.
     fn begin(&mut self) -> bool;
 
-    /// Does it in a savepoint, or takes it back.
+    /// Runs it in a savepoint, which is rolled back if it fails.
     ///
     /// # Errors
     /// When the whole transaction has failed.
@@ -216,13 +214,13 @@ trait Job: Send {
         connection: &'a mut WriteConnection,
     ) -> LocalBoxFuture<'a, Result<(), StoreError>>;
 
-    /// Tells its caller what has become of it, now that its group is `committed`, or why it is not.
+    /// Gives its caller the outcome, after the commit of its group.
     fn finish(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
-/// Does `work`, whose caller waits for the `reply`.
+/// Runs `work` and sends its outcome to the caller.
 struct Write<W, T, E> {
-    /// Set by the writer when it begins, or by the caller when it gives up before that.
+    /// Set by the writer when it starts, or by the caller when it gives up before that.
     begun: Arc<AtomicBool>,
     in_time: CallDeadline,
     work: Option<W>,
@@ -250,7 +248,7 @@ where
             let outcome = in_time(self.in_time, work, connection).await;
             match outcome {
                 Ok(_) => Transactions::commit_transaction(connection).await?,
-                // A full disk or an I/O error may have ended the transaction, and with it the savepoint.
+                // A full disk or an I/O error may have ended the transaction with its savepoint.
                 Err(error) if Transactions::rollback_transaction(connection).await.is_err() => {
                     return Err(error.into());
                 }
@@ -267,13 +265,13 @@ where
             Err(error) => Some(Err(error.into())),
         };
         if let Some(outcome) = outcome {
-            // Its caller may wait no longer.
+            // The caller may have left.
             let _ = self.reply.send(outcome);
         }
     }
 }
 
-/// Does `work` unless it is too late, before it or after.
+/// Runs `work`, unless the deadline has passed before or after it.
 async fn in_time<T, E: From<QueryError>>(
     in_time: CallDeadline,
     work: impl AsyncFnOnce(&mut WriteConnection) -> Result<T, E>,

@@ -1,4 +1,4 @@
-//! What a client asks of a cache: how new an answer must be, and which one it has already.
+//! What a client requires of a cache: how fresh a response must be, and which one it has already.
 
 use actix_web::http::header::{
     ETAG, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
@@ -10,10 +10,10 @@ use super::directives::Directives;
 use super::freshness::date;
 use crate::peer::{Body, Headers, Request};
 
-/// What only the origin can answer (RFC 9111, section 4.3.2; RFC 9110, section 14).
+/// Headers of requests that only the origin can answer (RFC 9111, section 4.3.2; RFC 9110, section 14).
 const FOR_ORIGIN: [HeaderName; 4] = [RANGE, IF_RANGE, IF_MATCH, IF_UNMODIFIED_SINCE];
 
-/// The side of a request that concerns a cache.
+/// The part of a request that concerns a cache.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) is_head: bool,
@@ -33,20 +33,20 @@ impl Client {
         }
     }
 
-    /// Whether it wants the origin's answer and no stored one, or to leave no trace.
+    /// Whether the cache must neither answer it nor store its response.
     pub(super) fn bypasses(&self, request: &Request) -> bool {
         self.directives.no_store
             || !matches!(request.body, Body::None)
             || FOR_ORIGIN.iter().any(|name| request.headers.contains_key(name))
     }
 
-    /// Whether no answer will do that was asked for before it came.
+    /// Whether it accepts no stored response.
     pub(super) fn wants_new(&self) -> bool {
         let max_age = self.directives.max_age;
         self.directives.no_cache || max_age.is_some_and(|max_age| max_age.is_zero())
     }
 
-    /// Whether it has the answer of `status` with `headers` already (RFC 9110, section 13.2.2).
+    /// Whether it has the response with `status` and `headers` already (RFC 9110, section 13.2.2).
     pub(super) fn knows(&self, status: StatusCode, headers: &Headers) -> bool {
         if status != StatusCode::OK {
             return false;
@@ -58,7 +58,7 @@ impl Client {
             return tags.any(|tag| tag.trim_ascii() == b"*" || Some(strong(tag)) == etag);
         }
         let Some(since) = &self.if_modified_since else { return false };
-        // The same text is the usual case, and the only one for who does not know dates.
+        // Usually the texts are the same; they need not be dates then.
         headers.get(LAST_MODIFIED) == Some(since) || {
             let mut said = Headers::new();
             said.insert(LAST_MODIFIED, since.clone());
@@ -68,13 +68,13 @@ impl Client {
     }
 }
 
-/// Takes the client's conditions from `headers`: the cache wants the whole answer.
+/// Removes the client's conditions from `headers`: the cache needs the whole response.
 pub(super) fn remove_conditions(headers: &mut Headers) {
     headers.remove(IF_NONE_MATCH);
     headers.remove(IF_MODIFIED_SINCE);
 }
 
-/// A tag as weak comparison takes it.
+/// A tag for weak comparison.
 pub(super) fn strong(tag: &[u8]) -> &[u8] {
     let tag = tag.trim_ascii();
     tag.strip_prefix(b"W/").unwrap_or(tag)

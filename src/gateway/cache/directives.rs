@@ -1,4 +1,4 @@
-//! What a request or an answer says in Cache-Control (RFC 9111, section 5.2; RFC 5861).
+//! The Cache-Control header of a request or a response (RFC 9111, section 5.2; RFC 5861).
 
 use std::time::Duration;
 
@@ -6,11 +6,10 @@ use actix_web::http::header::CACHE_CONTROL;
 
 use crate::peer::Headers;
 
-/// More seconds than this are as good as for ever (RFC 9111, section 1.2.2).
+/// More seconds than this mean for ever (RFC 9111, section 1.2.2).
 const FOR_EVER: u64 = 1 << 31;
 
-/// The directives that are known here. One that names fields, such as `private="x-user"`, counts for the whole
-/// answer.
+/// The directives that this cache knows. One that names fields, such as `private="x-user"`, applies to the whole response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Directives {
     pub(super) no_store: bool,
@@ -29,7 +28,7 @@ pub(super) struct Directives {
 }
 
 impl Directives {
-    /// Those of `headers`. What cannot be read counts as `no-store`.
+    /// The directives in `headers`. An unreadable line counts as `no-store`.
     pub(super) fn from_headers(headers: &Headers) -> Self {
         let mut directives = Self::default();
         for line in headers.get_all(CACHE_CONTROL) {
@@ -71,13 +70,13 @@ impl Directives {
     }
 }
 
-/// Takes the `value` in seconds, if none before was shorter. One that is no number counts as none at all.
+/// Sets `time` to `value` in seconds, unless it is shorter already. An invalid number counts as 0.
 fn shorten(time: &mut Option<Duration>, value: &str) {
     let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-    // Digits that are no u64 are too many.
+    // Digits that do not fit a u64 are a very long time.
     let seconds = if digits { value.parse().unwrap_or(FOR_EVER).min(FOR_EVER) } else { 0 };
-    let said = Duration::from_secs(seconds);
-    *time = Some(time.map_or(said, |before| before.min(said)));
+    let value = Duration::from_secs(seconds);
+    *time = Some(time.map_or(value, |before| before.min(value)));
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Asking the origin for what is missing or past its time, and keeping what may be kept.
+//! Asks the origin for missing and stale responses, and stores those that may be stored.
 
 use std::io;
 use std::pin::Pin;
@@ -19,14 +19,14 @@ use crate::error::{Error, Kind};
 use crate::peer::{Body, Context, Headers, PeerError, Reply, Request};
 use crate::single_flight::Leader;
 
-/// How a flight ended.
+/// The outcome of a flight.
 #[derive(Clone, Debug)]
 pub(super) enum FillOutcome {
-    /// With an answer for all whom it suits.
+    /// A response for every follower that it matches.
     Stored(Arc<Stored>),
-    /// With an answer for one.
+    /// A response for the leader only.
     Uncacheable,
-    /// Without an answer.
+    /// No response.
     Failed(Arc<Error>),
 }
 
@@ -34,13 +34,13 @@ pub(super) enum FillOutcome {
 pub(super) struct Miss {
     key: String,
     client: Client,
-    /// What is past its time, or not new enough for the client.
+    /// A response that is stale, or not fresh enough for the client.
     stale: Option<Arc<Stored>>,
-    /// Those who wait for the answer.
+    /// The flight that it leads, if others may wait for the response.
     leader: Option<Leader<Vec<u8>, FillOutcome>>,
 }
 
-/// What was asked, as far as it matters for what is kept of the answer.
+/// A request that was sent, as far as it matters for storing the response.
 struct SentRequest {
     headers: Headers,
     at: Instant,
@@ -48,12 +48,12 @@ struct SentRequest {
 }
 
 impl Miss {
-    /// One that nobody waits for.
+    /// A miss without followers.
     pub(super) fn new(key: String, client: Client, stale: Option<Arc<Stored>>) -> Self {
         Self { key, client, stale, leader: None }
     }
 
-    /// The same, for all who wait for `flight`.
+    /// The same miss as the leader of a flight.
     pub(super) fn leading(self, leader: Leader<Vec<u8>, FillOutcome>) -> Self {
         Self { leader: Some(leader), ..self }
     }
@@ -73,8 +73,8 @@ impl Miss {
         }
     }
 
-    /// Tells the others of an error that would meet them too, but not of one that is the client's own, as a
-    /// deadline is: then another one of them asks.
+    /// Shares an error of the upstream with the followers. They do not get an error of this client alone, such as its
+    /// deadline: one of them asks again.
     fn fail(&mut self, error: Error) -> Error {
         match error.kind() {
             Kind::Unavailable | Kind::BadGateway | Kind::Internal if self.leader.is_some() => {
@@ -88,7 +88,7 @@ impl Miss {
 }
 
 impl Cache {
-    /// Fills the place of `miss` on this thread, while nobody waits for it.
+    /// Fills the entry of `miss` in the background.
     pub(super) fn refresh<F>(&self, miss: Miss, request: Request, context: &Context, fetch: F)
     where
         F: AsyncFn(Request) -> Result<Reply, Error> + 'static,
@@ -98,16 +98,16 @@ impl Cache {
             match timeout_at(deadline.into(), cache.fill(miss, request, fetch)).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => {
-                    log::debug!(role = "gateway"; "an answer is still stale: {}", error.chain())
+                    log::debug!(role = "gateway"; "a response stays stale: {}", error.chain())
                 }
                 Err(_) => {
-                    log::debug!(role = "gateway"; "an answer is still stale: no other in time")
+                    log::debug!(role = "gateway"; "a response stays stale: no new one in time")
                 }
             }
         });
     }
 
-    /// Asks by `fetch`, and keeps the answer where it may.
+    /// Asks the origin by `fetch`, and stores the response if it may.
     pub(super) async fn fill<F>(
         &self,
         mut miss: Miss,
@@ -135,7 +135,7 @@ impl Cache {
             && reply.status == StatusCode::NOT_MODIFIED
             && !kept.is_confirmed_by(&reply.headers)
         {
-            // It was asked about one version and confirms another: it is asked for that.
+            // The 304 is about another version than the stored one: ask again without conditions.
             self.0.entries.invalidate(&miss.key);
             known = None;
             asked = self.asked(&miss.key, &plain);
@@ -147,7 +147,7 @@ impl Cache {
             Err(_) => true,
         };
         match (outcome, &miss.stale) {
-            (_, Some(stale)) if failed && stale.stands_in() => {
+            (_, Some(stale)) if failed && stale.serves_on_error() => {
                 let stale = stale.clone();
                 miss.finish(FillOutcome::Stored(stale.clone()));
                 Ok(stale.hit(&miss.client))
@@ -160,15 +160,15 @@ impl Cache {
         }
     }
 
-    /// What is remembered of `request` for `key`, which goes out now.
+    /// What to remember of `request` for `key`, which is sent now.
     fn asked(&self, key: &str, request: &Request) -> SentRequest {
         let writes = self.stripe(key).load(Ordering::Acquire);
         SentRequest { headers: request.headers.clone(), at: Instant::now(), writes }
     }
 
-    /// What is stale is good again, says a 304 with `headers`.
+    /// Makes the stale response fresh again after a 304 with `headers`.
     fn freshen(&self, mut miss: Miss, asked: &SentRequest, headers: &Headers) -> Reply {
-        let Some(stale) = &miss.stale else { unreachable!("it is what was asked about") };
+        let Some(stale) = &miss.stale else { unreachable!("a condition was sent") };
         let fresh = match stale.freshened(&asked.headers, headers, asked.at.elapsed()) {
             Confirmed::Kept(fresh) => Arc::new(fresh),
             Confirmed::Once(reply) => return self.pass(miss, asked, reply),
@@ -179,7 +179,7 @@ impl Cache {
         fresh.reply(&miss.client, status(&what))
     }
 
-    /// Keeps `reply` and gives it to all who wait, or gives it to the client alone.
+    /// Stores `reply` and gives it to all followers, or gives it to the client only.
     async fn take(
         &self,
         mut miss: Miss,
@@ -208,10 +208,10 @@ impl Cache {
         Ok(stored.reply(&miss.client, status(&format!("fwd={}{kept}", miss.why()))))
     }
 
-    /// Gives `reply` to the client alone, and lets the others go by themselves.
+    /// Gives `reply` to the client only; followers ask by themselves.
     fn pass(&self, mut miss: Miss, asked: &SentRequest, reply: Reply) -> Reply {
         miss.finish(FillOutcome::Uncacheable);
-        // A fault, or an answer to a condition of the client's, says nothing of what there is.
+        // A server error, or a 304 for the client's own condition, tells nothing about the resource.
         if !reply.status.is_server_error() && reply.status != StatusCode::NOT_MODIFIED {
             self.0.hit_for_miss.insert(self.hit_for_miss_key(&miss.key, &asked.headers), ());
             if miss.stale.is_some() {
@@ -222,30 +222,30 @@ impl Cache {
     }
 }
 
-/// The same request without its headers; a GET that is kept has no content.
+/// The same request without headers; a GET here has no content.
 fn repeat(request: &Request) -> Request {
     let again = Request::new(request.method.clone(), request.target.clone());
     Request { interims: request.interims.clone(), ..again }
 }
 
-/// `reply` to a request without conditions, which is a whole answer.
+/// `reply` to a request without conditions, which must not be a 304.
 fn whole(reply: Reply) -> Result<Reply, Error> {
     if reply.status != StatusCode::NOT_MODIFIED {
         return Ok(reply);
     }
-    let detail = "a part of the shop gave no answer of use, try again";
-    let cause = "it confirms a version that nobody asked about";
+    let detail = "a part of the shop gave an invalid response, try again";
+    let cause = "it sent 304 to an unconditional request";
     Err(Error::new(Kind::BadGateway, detail).caused_by(cause))
 }
 
 enum Gathered {
-    /// The whole content, if there is any.
+    /// The whole content, if any.
     All(Option<Bytes>),
-    /// Content that is longer than was to be gathered; none of it is lost.
+    /// All of the content as a stream, because it is longer than the limit.
     TooMuch(Body),
 }
 
-/// Reads `body` to its end, or to more than `limit` bytes.
+/// Reads `body` to its end, or until it exceeds `limit` bytes.
 async fn gather(body: Body, limit: usize) -> io::Result<Gathered> {
     let length = body.length();
     let mut rest = match body {
@@ -265,7 +265,7 @@ async fn gather(body: Body, limit: usize) -> io::Result<Gathered> {
         }
     }
     if length.is_some_and(|length| length != start.len() as u64) {
-        return Err(io::Error::other("the content ended before its time"));
+        return Err(io::Error::other("the content ended early"));
     }
     Ok(Gathered::All(Some(start.freeze())))
 }

@@ -1,4 +1,4 @@
-//! Which answers are kept, and how long they are good (RFC 9111, sections 3 and 4.2).
+//! Which responses are stored, and how long they are fresh (RFC 9111, sections 3 and 4.2).
 
 use std::time::{Duration, SystemTime};
 
@@ -11,28 +11,28 @@ use super::directives::Directives;
 use crate::http1::lines::{digits, words};
 use crate::peer::Headers;
 
-/// Final answers to a GET that mean the same to everybody.
+/// The statuses of responses to GET that may be stored.
 const KEPT: [u16; 11] = [200, 203, 204, 300, 301, 302, 307, 308, 404, 410, 414];
 
 /// An age beyond every lifetime.
 const ENDLESS: Duration = Duration::from_secs(1 << 32);
 
-/// How long an answer is good, counted from when its origin made it.
+/// How long a response is fresh, from the time when its origin made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Freshness {
-    /// As it is.
+    /// The time while it is fresh.
     pub(super) lifetime: Duration,
-    /// After that, while somebody asks for a new one.
+    /// The time after that while it is served during revalidation.
     pub(super) while_revalidate: Duration,
-    /// After that, while there is no new one to be had.
+    /// The time after that while it is served if the origin fails.
     pub(super) if_error: Duration,
-    /// Whether nobody may be given it past its time, not even who would take it.
+    /// Whether it must not be served stale, even to clients with `max-stale`.
     pub(super) strict: bool,
 }
 
 impl Freshness {
-    /// That of an answer of `status` with `headers` to a request that came with the headers `asked`; nothing
-    /// where a cache for everybody may not keep it, or is not told how long. It guesses nothing.
+    /// The freshness of a response with `status` and `headers` to a request with the headers `asked`; `None` if a shared
+    /// cache may not store it, or it does not say how long. There is no heuristic freshness.
     pub(super) fn from_response(
         asked: &Headers,
         status: StatusCode,
@@ -48,7 +48,7 @@ impl Freshness {
             return None;
         }
         let freshness = Self::told(&said, headers)?;
-        // Without a time and without a way to ask again there is no use for it.
+        // A response without a lifetime and without a validator is of no use.
         let useful = [freshness.lifetime, freshness.while_revalidate, freshness.if_error];
         let useful = useful.iter().any(|time| !time.is_zero()) || has_validator(headers);
         useful.then_some(freshness)
@@ -56,7 +56,7 @@ impl Freshness {
 
     fn told(said: &Directives, headers: &Headers) -> Option<Self> {
         let expires = || {
-            // A date that is none is in the past.
+            // An invalid date counts as past.
             let expires = dates(headers, EXPIRES).min()?;
             let since = dates(headers, DATE).max().flatten().unwrap_or_else(SystemTime::now);
             let left = expires.and_then(|at| at.duration_since(since).ok());
@@ -65,7 +65,7 @@ impl Freshness {
         let always = said.no_cache.then_some(Duration::ZERO);
         let lifetime = always.or(said.s_maxage).or(said.max_age).or_else(expires)?;
         let strict = said.no_cache || said.must_revalidate || said.proxy_revalidate;
-        // Who says s-maxage wants strictness too (section 5.2.2.10), but not who says how stale it may be.
+        // s-maxage implies proxy-revalidate (section 5.2.2.10), unless a stale time is given explicitly.
         let stale = |time: Option<Duration>| time.filter(|_| !strict).unwrap_or_default();
         Some(Self {
             lifetime,
@@ -76,12 +76,12 @@ impl Freshness {
     }
 }
 
-/// Whether the origin can be asked if its answer with `headers` is still good.
+/// Whether a response with `headers` can be revalidated.
 pub(super) fn has_validator(headers: &Headers) -> bool {
     headers.contains_key(ETAG) || headers.contains_key(LAST_MODIFIED)
 }
 
-/// The request headers that the answer with `headers` depends on; nothing where that can not be told.
+/// The request headers that a response with `headers` varies by; `None` for `*` or an unreadable line.
 pub(super) fn varying(headers: &Headers) -> Option<Vec<HeaderName>> {
     let mut names = Vec::new();
     for line in headers.get_all(VARY) {
@@ -92,8 +92,8 @@ pub(super) fn varying(headers: &Headers) -> Option<Vec<HeaderName>> {
     Some(names)
 }
 
-/// How old an answer with `headers` is when it arrives, `delay` after it was asked for (section 4.2.3). What says its age
-/// in several ways is as old as the oldest of them, and what says it in none that can be read is older than any.
+/// The age of a response with `headers` that arrives `delay` after the request (section 4.2.3). Of several ages the
+/// greatest counts; an unreadable one counts as infinite.
 pub(super) fn initial_age(headers: &Headers, delay: Duration) -> Duration {
     let ages = headers.get_all(AGE).flat_map(|line| words(line.as_bytes()));
     let said = ages.map(|age| digits(age).map_or(ENDLESS, Duration::from_secs)).max();
@@ -101,20 +101,20 @@ pub(super) fn initial_age(headers: &Headers, delay: Duration) -> Duration {
         Some(date) => SystemTime::now().duration_since(date).unwrap_or_default(),
         None => ENDLESS,
     });
-    // Dates have whole seconds: less than one says nothing.
+    // Dates have whole seconds, so less than one means nothing.
     let apparent = dated.max().filter(|age| age.as_secs() > 0).unwrap_or_default();
     let said = said.unwrap_or_default().min(ENDLESS) + delay;
     said.max(apparent).min(ENDLESS)
 }
 
-/// The date that the header `name` says; nothing where it says none, or more than one.
+/// The date in the header `name`; `None` unless there is exactly one.
 pub(super) fn date(headers: &Headers, name: HeaderName) -> Option<SystemTime> {
     let mut dates = dates(headers, name);
     let date = dates.next().flatten();
     date.filter(|_| dates.next().is_none())
 }
 
-/// The dates of all lines of `name`; a line that is none is nothing.
+/// The dates in all lines of `name`; `None` for an invalid one.
 fn dates(headers: &Headers, name: HeaderName) -> impl Iterator<Item = Option<SystemTime>> {
     let lines = headers.get_all(name).map(|line| line.to_str().ok());
     lines.map(|text| Some(text?.parse::<HttpDate>().ok()?.into()))

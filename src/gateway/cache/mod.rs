@@ -1,18 +1,17 @@
-//! A cache for everybody who asks the gateway (RFC 9111, a shared cache), in this process.
+//! The gateway's shared cache (RFC 9111), in this process.
 //!
-//! It keeps answers to GET whose origin says how long they are good, and guesses nothing for those that do not.
-//! Past its time an answer is asked for again with its ETag or its date (section 4.3), or served stale where its
-//! origin allows that (RFC 5861). A write removes what is kept of its URI (section 4.4) unless it was refused, and no
-//! read that began before puts it back. What happened to a request stands in `Cache-Status` (RFC 9211).
+//! It stores responses to GET whose origin says how long they are fresh; it has no heuristic freshness. A stale response
+//! is revalidated with its ETag or date (section 4.3), or served stale where its origin allows that (RFC 5861). A write
+//! invalidates the responses of its URI (section 4.4) unless it was refused, and a read that began before the write does
+//! not store its response. `Cache-Status` says what happened to a request (RFC 9211).
 //!
-//! However many ask for what is missing, one of them asks the origin, and the others wait for its answer for a
-//! moment. When it turns out to be for that one alone, they go by themselves, and so do all who come in the next
-//! seconds.
+//! Of all clients that miss the same response, one asks the origin, and the others wait a moment for its response. If it
+//! turns out to be uncacheable, they ask by themselves, as do all further clients for some seconds (hit-for-miss).
 //!
-//! The rules are written here. The crate `http-cache-semantics` 3.0.0 answers worse: it knows directives in lower case
-//! only, so that `NO-STORE` and `Private` are kept; it keeps `public` answers with Set-Cookie, and those that vary by
-//! `accept, *`; of several lines of Age or Expires it reads the first, and takes one that is unreadable for new; it
-//! drops what a 304 adds. It has no stale-while-revalidate, and a hit would copy both heads into its maps.
+//! The rules are implemented here, because the crate `http-cache-semantics` 3.0.0 has faults: it knows directives in lower
+//! case only, so that it stores `NO-STORE` and `Private`; it stores `public` responses with Set-Cookie, and responses that
+//! vary by `accept, *`; it reads only the first line of Age or Expires, and takes an unreadable one for new; it drops
+//! headers that a 304 adds. It has no stale-while-revalidate, and a hit would copy both heads into its maps.
 
 mod client;
 mod directives;
@@ -39,18 +38,18 @@ use client::Client;
 use fill::{FillOutcome, Miss};
 use stored::{CACHE_STATUS, Fit, Stored};
 
-/// The longest that one waits for what another asks.
+/// How long a follower waits for its leader.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long it is remembered that the answers of a place are for one alone.
+/// How long it is remembered that the responses of a URI are uncacheable.
 const HIT_FOR_MISS: Duration = Duration::from_secs(10);
-/// Answers to one URI that differ by request headers; the oldest goes first.
+/// The most variants per URI; the oldest is dropped first.
 const VARIANTS: usize = 16;
-/// Answers of so many bytes are not left lying about: some dozens would exceed a bound by much.
+/// From this size on, storing a response evicts others at once: some dozens would exceed the bound by much.
 const LARGE: usize = 16 << 10;
-/// Counters of writes; URIs share them.
+/// The number of write counters, which URIs share.
 const STRIPES: usize = 256;
 
-/// Answers to one URI, the newest first.
+/// The responses of one URI, the newest first.
 type Variants = Arc<[Arc<Stored>]>;
 
 /// The cache of a process; cheap to clone, and shared by its threads.
@@ -60,18 +59,18 @@ pub(super) struct Cache(Arc<CacheInner>);
 #[derive(Debug)]
 struct CacheInner {
     entries: Moka<String, Variants>,
-    /// Those under way, by where they meet; see [`Cache::place`].
+    /// The requests under way, by [`Cache::flight_key`].
     flights: SingleFlight<Vec<u8>, FillOutcome>,
     hit_for_miss: Moka<u64, ()>,
     writes: [AtomicU64; STRIPES],
     hasher: RandomState,
     entry_limit: usize,
-    /// That of the plan behind this one's.
+    /// The cache of the next route table.
     successor: OnceLock<Cache>,
 }
 
 impl Cache {
-    /// An empty cache that takes about `size` bytes of memory, for answers of up to `entry_limit` bytes of content.
+    /// An empty cache of about `size` bytes of memory, for responses with up to `entry_limit` bytes of content.
     pub(super) fn new(size: u64, entry_limit: usize) -> Self {
         let weigh = |key: &String, variants: &Variants| {
             let weights = variants.iter().map(|stored| stored.weight()).sum::<usize>();
@@ -89,18 +88,18 @@ impl Cache {
         }))
     }
 
-    /// From now on, what a write changes that began before is forgotten by `successor` too.
+    /// From now on, writes that go through this cache invalidate `successor` too.
     pub(super) fn hand_over(&self, successor: &Self) {
-        // A plan is followed by one other.
+        // A route table has one successor.
         let _ = self.0.successor.set(successor.clone());
     }
 
-    /// Answers `request` from the cache, or by `fetch`, which is given the request that it takes to ask the
-    /// origin: it may differ in its conditions. All requests of a route that is cached come through here, writes
-    /// too. Where an answer may be stale for a while, `fetch` runs on behind it, until the deadline of `context`.
+    /// Answers `request` from the cache, or by `fetch`, which sends a request to the origin, possibly with other conditions.
+    /// All requests of a cached route come through here, writes too. With stale-while-revalidate, `fetch` continues in the
+    /// background until the deadline of `context`.
     ///
     /// # Errors
-    /// That of `fetch`, or 504 for a client that wants a stored answer where there is none.
+    /// The error of `fetch`, or 504 for `only-if-cached` on a miss.
     pub(super) async fn through<F>(
         &self,
         request: Request,
@@ -145,7 +144,7 @@ impl Cache {
                     return Ok(reply);
                 }
                 Lookup::OnlyIfCached => {
-                    let detail = "no answer is stored, and no other was wanted";
+                    let detail = "no response is stored, and the request is only-if-cached";
                     return Err(Error::new(Kind::DeadlineExceeded, detail));
                 }
                 Lookup::Uncollapsed(stale) => {
@@ -157,7 +156,7 @@ impl Cache {
                 Flight::Follower(follower) => follower,
                 Flight::Leader(leader) => {
                     if let Lookup::Fresh(stored) = self.lookup(&key, &client, &request.headers) {
-                        // Somebody was faster.
+                        // Another client was faster.
                         leader.finish(FillOutcome::Stored(stored.clone()));
                         return Ok(stored.hit(&client));
                     }
@@ -174,7 +173,7 @@ impl Cache {
                 Ok(Some(FillOutcome::Uncacheable)) | Err(_) => {
                     return self.fill(Miss::new(key, client, None), request, fetch).await;
                 }
-                // Another variant, or nothing.
+                // Another variant, or the leader left.
                 Ok(Some(FillOutcome::Stored(_)) | None) => {}
             }
         }
@@ -198,7 +197,7 @@ impl Cache {
         }
     }
 
-    /// Passes a write on, and armed what is stored of what it has changed.
+    /// Passes a write on, and invalidates the responses of its URI.
     async fn write(
         &self,
         request: Request,
@@ -209,7 +208,7 @@ impl Cache {
         }
         let host = host(&request);
         let is_delete = request.method == Method::DELETE;
-        // Until it is known that nothing was written: this may be cut off, too.
+        // Armed until it is known that nothing was written; also if this future is dropped.
         let mut guard = InvalidateOnDrop { cache: self, key: key(&request), armed: true };
         let outcome = fetch(request).await;
         match &outcome {
@@ -223,22 +222,22 @@ impl Cache {
                     ours.iter().for_each(|uri| self.invalidate(&key_of(&host, uri)));
                 }
             }
-            // Refused; but what is not there to be removed was there to be stored, or a first attempt has removed it.
+            // Refused. But after a DELETE, 404 and 410 say that stored responses are outdated.
             Ok(reply) if reply.status.is_client_error() => {
                 guard.armed = is_delete && [404, 410].contains(&reply.status.as_u16());
             }
-            // It may have been done before something broke, or the answer was lost.
+            // The write may have been done before an error, or its response was lost.
             Ok(_) | Err(_) => {}
         }
         outcome
     }
 
     fn stripe(&self, key: &str) -> &AtomicU64 {
-        // The remainder is far below 2^16.
+        // The remainder is below 256.
         &self.0.writes[self.0.hasher.hash_one(key) as usize % STRIPES]
     }
 
-    /// Forgets `key`, and lets nothing in that was asked for before.
+    /// Drops the responses of `key`, and those that are on their way.
     fn invalidate(&self, key: &str) {
         self.stripe(key).fetch_add(1, Ordering::AcqRel);
         self.0.entries.invalidate(key);
@@ -247,7 +246,7 @@ impl Cache {
         }
     }
 
-    /// Stores an answer that was asked for when the stripe of `key` said `writes`; tells whether it did.
+    /// Stores a response that was requested when the write counter of `key` was `writes`. Returns whether it did.
     fn insert(&self, key: &str, writes: u64, stored: &Arc<Stored>) -> bool {
         let stripe = self.stripe(key);
         if stripe.load(Ordering::Acquire) != writes {
@@ -259,10 +258,10 @@ impl Cache {
             std::iter::once(stored).chain(others).take(VARIANTS).cloned().collect::<Variants>()
         });
         if stored.weight() > LARGE {
-            // What is too much leaves now, and not some answers later.
+            // Evicts at once instead of some responses later.
             self.0.entries.run_pending_tasks();
         }
-        // A write between the two has looked before the answer was there.
+        // A write in between may have invalidated before the response was stored.
         let current = stripe.load(Ordering::Acquire) == writes;
         if !current {
             self.0.entries.invalidate(key);
@@ -270,8 +269,8 @@ impl Cache {
         current
     }
 
-    /// Where those meet who want the same answer: of one URI, after the same writes, and with the same values of
-    /// the headers that its answers are known to depend on.
+    /// The key of the flight for a request: the same for requests to one URI, after the same writes, with the same values
+    /// of the headers that its responses are known to vary by.
     fn flight_key(&self, key: &str, asked: &Headers, variants: &[Arc<Stored>]) -> Vec<u8> {
         let mut flight_key = key.as_bytes().to_vec();
         flight_key.extend(self.stripe(key).load(Ordering::Acquire).to_be_bytes());
@@ -286,13 +285,13 @@ impl Cache {
         flight_key
     }
 
-    /// Names those requests for `key` whose answers are likely for one alone when one was.
+    /// The requests for `key` whose responses are probably uncacheable if one was.
     fn hit_for_miss_key(&self, key: &str, asked: &Headers) -> u64 {
         self.0.hasher.hash_one((key, asked.contains_key(AUTHORIZATION)))
     }
 }
 
-/// What is forgotten when a write has ended, however it has.
+/// Invalidates a key on drop, if it is armed.
 struct InvalidateOnDrop<'a> {
     cache: &'a Cache,
     key: String,
@@ -307,21 +306,21 @@ impl Drop for InvalidateOnDrop<'_> {
     }
 }
 
-/// What the cache has for a request.
+/// The result of a cache lookup.
 enum Lookup {
-    /// Its answer.
+    /// A response to serve.
     Fresh(Arc<Stored>),
-    /// Its answer, if somebody asks for a new one at this place.
+    /// A stale response to serve while the flight with this key revalidates it.
     StaleWhileRevalidate(Arc<Stored>, Vec<u8>),
-    /// Nothing, and nothing else is wanted.
+    /// Nothing, and the client does not want the origin's response.
     OnlyIfCached,
-    /// What is past its time, if anything; nobody else asks for the same.
+    /// A stale response, if any; the client asks the origin by itself.
     Uncollapsed(Option<Arc<Stored>>),
-    /// What is past its time, if anything; somebody at this place may ask for the same.
+    /// A stale response, if any; the client joins the flight with this key.
     Missing(Option<Arc<Stored>>, Vec<u8>),
 }
 
-/// The URI of `request` as a key.
+/// The cache key of `request`: its URI.
 fn key(request: &Request) -> String {
     key_of(&host(request), &request.target)
 }
@@ -331,7 +330,7 @@ fn key_of(host: &[u8], uri: &Uri) -> String {
     format!("{} {target}", host.escape_ascii())
 }
 
-/// The authority that `request` is for.
+/// The authority that `request` names.
 fn host(request: &Request) -> Vec<u8> {
     match request.target.authority() {
         Some(authority) => authority.as_str().into(),
@@ -339,14 +338,14 @@ fn host(request: &Request) -> Vec<u8> {
     }
 }
 
-/// `reply`, which was not kept, with why it was asked for.
+/// `reply`, which was not stored, with `why` the origin was asked in Cache-Status.
 fn labelled(mut reply: Reply, why: &str) -> Reply {
     reply.headers.append(CACHE_STATUS, status(&format!("fwd={why}")));
     reply
 }
 
-/// What this cache says of what it did.
+/// A value of Cache-Status.
 fn status(what: &str) -> HeaderValue {
-    // Letters and digits are a header value.
+    // ASCII text is a valid header value.
     HeaderValue::from_str(&format!("shop; {what}")).unwrap_or(HeaderValue::from_static("shop"))
 }

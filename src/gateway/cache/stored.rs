@@ -1,4 +1,4 @@
-//! An answer that is kept, and what may be made of it.
+//! A stored response, and how it is used.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,55 +16,53 @@ use super::directives::Directives;
 use super::freshness::{Freshness, has_validator, initial_age, varying};
 use crate::peer::{Body, Headers, REQUEST_ID, Reply};
 
-/// What caches say of an answer (RFC 9211).
+/// How caches report what they did (RFC 9211).
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-/// How clients reached the gateway. Upstreams may answer otherwise by it, as with a redirect to TLS, and say no
-/// Vary.
+/// The client's scheme. Every response varies by it: upstreams may redirect to TLS without a Vary.
 const SCHEME: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// Headers that tell of content, which an answer without any has not.
+/// Headers about content, which responses without content do not have.
 const OF_CONTENT: [HeaderName; 5] =
     [CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE];
 
-/// About how many bytes a header takes beside its name and its value: where both are, and how often they are used.
+/// About how many bytes of memory a header takes beside the texts of its name and value.
 const LINE: usize = 112;
 
-/// An answer to a GET.
+/// A response to a GET.
 #[derive(Debug)]
 pub(super) struct Stored {
     status: StatusCode,
     headers: Headers,
     body: Option<Bytes>,
-    /// The request headers that it depends on, and what they were.
+    /// The request headers that it varies by, and their values.
     selecting: Box<[(HeaderName, Box<[HeaderValue]>)]>,
     freshness: Freshness,
     arrived: Instant,
     initial_age: Duration,
 }
 
-/// What an origin's 304 says of a stored answer.
+/// What a 304 makes of a stored response.
 #[derive(Debug)]
 pub(super) enum Confirmed {
-    /// It is good, and may be kept on.
+    /// It is fresh again, and may be stored.
     Kept(Stored),
-    /// It is what this request asks for, and may not be kept: not of a request with a token, or with a cookie.
+    /// It answers this request, but may not be stored, because of a token or a cookie.
     Once(Reply),
 }
 
-/// Whether a stored answer serves a request.
+/// Whether a stored response serves a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fit {
-    /// As it is.
+    /// It does.
     Good,
-    /// While somebody asks for a new one.
+    /// It does while it is revalidated.
     WhileRevalidated,
-    /// Not without asking its origin.
+    /// It must be revalidated first.
     Unfit,
 }
 
 impl Stored {
-    /// The answer of `status`, `headers` and `body` to a request with the headers `asked`, good for `freshness`,
-    /// that came `delay` after it was asked for. It shares no memory with any of them: they may be parts of
-    /// something larger.
+    /// The response with `status`, `headers` and `body` to a request with the headers `asked`, which arrived `delay` after
+    /// the request. It copies everything, because the originals may be parts of larger buffers.
     pub(super) fn new(
         asked: &Headers,
         (status, headers, body): (StatusCode, &Headers, Option<&[u8]>),
@@ -78,12 +76,12 @@ impl Stored {
             let values = asked.get_all(&name).map(copied).collect::<Box<[_]>>();
             (name, values)
         });
-        // With room for a date, and for nothing that is not used.
+        // Exactly as many headers as needed.
         let kept = |name: &HeaderName| ![AGE, REQUEST_ID].contains(name);
         let count = headers.iter().filter(|(name, _)| kept(name)).count();
         let dated = headers.contains_key(DATE);
         let mut own = Headers::with_capacity(count + usize::from(!dated));
-        // The id is that of another request.
+        // The request id belongs to another request.
         for (name, value) in headers.iter().filter(|(name, _)| kept(name)) {
             own.append(name.clone(), copied(value));
         }
@@ -103,7 +101,7 @@ impl Stored {
         }
     }
 
-    /// Whether a 304 with `headers` is about this answer (RFC 9111, section 4.3.4).
+    /// Whether a 304 with `headers` is about this response (RFC 9111, section 4.3.4).
     pub(super) fn is_confirmed_by(&self, headers: &Headers) -> bool {
         let tag = |headers: &Headers| headers.get(ETAG).map(|tag| strong(tag.as_bytes()).to_vec());
         match (tag(headers), headers.get(LAST_MODIFIED)) {
@@ -113,8 +111,7 @@ impl Stored {
         }
     }
 
-    /// This answer after its origin has said in a 304 with `headers`, `delay` after it was asked, that it is good
-    /// (RFC 9111, section 4.3.4).
+    /// This response after a 304 with `headers`, which came `delay` after the request (RFC 9111, section 4.3.4).
     pub(super) fn freshened(
         &self,
         asked: &Headers,
@@ -122,7 +119,7 @@ impl Stored {
         delay: Duration,
     ) -> Confirmed {
         let mut merged = self.headers.clone();
-        // They were of the time when it was made, or came.
+        // The date of the old response.
         merged.remove(DATE);
         let of_both = |name: &HeaderName| OF_CONTENT.contains(name) || *name == ETAG;
         merged.retain(|name| of_both(name) || !headers.contains_key(name));
@@ -141,17 +138,17 @@ impl Stored {
         }
     }
 
-    /// Whether it answers a request with the headers `asked`, as far as these select one.
+    /// Whether it matches a request with the headers `asked`.
     pub(super) fn matches(&self, asked: &Headers) -> bool {
         self.selecting.iter().all(|(name, values)| asked.get_all(name).eq(values.iter()))
     }
 
-    /// The names of the request headers that it depends on.
+    /// The names of the request headers that it varies by.
     pub(super) fn selecting(&self) -> impl Iterator<Item = &HeaderName> {
         self.selecting.iter().map(|(name, _)| name)
     }
 
-    /// Whether it replaces `other`: no request would be answered by both.
+    /// Whether it replaces `other`: both match the same requests.
     pub(super) fn replaces(&self, other: &Stored) -> bool {
         self.selecting == other.selecting
     }
@@ -160,7 +157,7 @@ impl Stored {
         has_validator(&self.headers)
     }
 
-    /// Asks in the headers of a request whether this answer is still good.
+    /// Adds conditions to the headers of a request that revalidates this response.
     pub(super) fn write_conditions(&self, headers: &mut Headers) {
         for (validator, condition) in [(ETAG, IF_NONE_MATCH), (LAST_MODIFIED, IF_MODIFIED_SINCE)] {
             if let Some(value) = self.headers.get(validator) {
@@ -173,12 +170,12 @@ impl Stored {
         self.initial_age + self.arrived.elapsed()
     }
 
-    /// How far it is past its time; nothing where it is not.
+    /// How long it has been stale; `None` while it is fresh.
     fn late(&self) -> Option<Duration> {
         self.age().checked_sub(self.freshness.lifetime)
     }
 
-    /// Whether it serves a request that says `asked`.
+    /// Whether it serves a request with the directives `asked`.
     pub(super) fn fit(&self, asked: &Directives) -> Fit {
         let age = self.age();
         if asked.no_cache || asked.max_age.is_some_and(|max_age| age > max_age) {
@@ -189,10 +186,10 @@ impl Stored {
             let enough = asked.min_fresh.is_none_or(|min_fresh| left >= min_fresh);
             return if enough { Fit::Good } else { Fit::Unfit };
         };
-        let taken = |limit: Duration| !self.freshness.strict && late <= limit;
+        let accepted = |limit: Duration| !self.freshness.strict && late <= limit;
         if asked.min_fresh.is_some() {
             Fit::Unfit
-        } else if asked.max_stale.is_some_and(taken) {
+        } else if asked.max_stale.is_some_and(accepted) {
             Fit::Good
         } else if late < self.freshness.while_revalidate {
             Fit::WhileRevalidated
@@ -201,12 +198,12 @@ impl Stored {
         }
     }
 
-    /// Whether it may stand in for an answer that its origin failed to give.
-    pub(super) fn stands_in(&self) -> bool {
+    /// Whether it may be served because its origin failed.
+    pub(super) fn serves_on_error(&self) -> bool {
         self.late().is_some_and(|late| late < self.freshness.if_error)
     }
 
-    /// About how many bytes it takes.
+    /// About how many bytes of memory it takes.
     pub(super) fn weight(&self) -> usize {
         let line = |name: &HeaderName, value: &HeaderValue| {
             LINE + name.as_str().len() + value.len().next_multiple_of(16)
@@ -220,7 +217,7 @@ impl Stored {
         512 + length + headers.sum::<usize>() + selecting.sum::<usize>()
     }
 
-    /// The answer to `client`, which did not have to be asked for.
+    /// The reply to `client` on a cache hit.
     pub(super) fn hit(&self, client: &Client) -> Reply {
         let status = match self.late().map(|late| late.as_secs()) {
             None => HeaderValue::from_static("shop; hit"),
@@ -232,7 +229,7 @@ impl Stored {
         reply
     }
 
-    /// The answer to `client`, with what happened to its request in `status`.
+    /// The reply to `client`, with `status` in Cache-Status.
     pub(super) fn reply(&self, client: &Client, status: HeaderValue) -> Reply {
         let mut headers = self.headers.clone();
         headers.append(CACHE_STATUS, status);
@@ -251,7 +248,7 @@ impl Stored {
     }
 }
 
-/// `reply`, or 304 where `client` has it already.
+/// `reply`, or 304 if `client` has it already.
 pub(super) fn settle(client: &Client, mut reply: Reply) -> Reply {
     if !client.knows(reply.status, &reply.headers) {
         return reply;
@@ -261,6 +258,6 @@ pub(super) fn settle(client: &Client, mut reply: Reply) -> Reply {
 }
 
 fn copied(value: &HeaderValue) -> HeaderValue {
-    // The bytes of a header value are those of one.
+    // The bytes of a header value are always valid.
     HeaderValue::from_bytes(value.as_bytes()).unwrap_or(HeaderValue::from_static(""))
 }

@@ -1,7 +1,7 @@
-//! Compression of answers (RFC 9110, sections 8.4 and 12.5.3).
+//! Compression of responses (RFC 9110, sections 8.4 and 12.5.3).
 //!
-//! An answer of up to [`SMALL`] bytes that are all here is compressed on the spot and says its length; what is
-//! longer goes through in a stream, each chunk on a thread of the blocking pool.
+//! A complete response of up to [`SMALL`] bytes is compressed at once and has a length. A longer one is compressed as a
+//! stream, each chunk on a thread of the blocking pool.
 
 mod negotiate;
 
@@ -25,16 +25,16 @@ use crate::http1::lines::words;
 use crate::peer::{Body, Headers, Reply};
 use negotiate::negotiate;
 
-/// An answer below this many bytes fits into a packet or two anyway.
+/// Shorter responses fit into a packet or two anyway.
 const WORTHWHILE: u64 = 1024;
-/// Up to this many bytes are compressed on the spot: it takes less time than to have another thread do it.
+/// Up to this many bytes are compressed at once, which takes less time than a switch of threads.
 const SMALL: usize = 16 * 1024;
-/// The encoder takes a chunk that is shorter than this where it is, and no longer one.
+/// The encoder compresses chunks up to this length in place.
 const IN_PLACE: usize = 1023;
 
-/// `reply` as a response, in the content coding that the client of `request` likes best of those that are here, if that
-/// helps: it is a success, long enough, of a type that shrinks, and not encoded yet. Its ETag becomes a weak one,
-/// because the bytes are no longer those that it names; see [`restore_tags`].
+/// `reply` as a response, in the content coding that the client of `request` prefers. Compresses only successes that are
+/// long enough, of a compressible type, and not encoded yet. The ETag becomes weak, because it no longer identifies the
+/// bytes; see [`restore_tags`].
 pub(super) fn compress(request: &RequestHead, mut reply: Reply) -> HttpResponse {
     if reply.status == StatusCode::NOT_MODIFIED {
         confirm(request, &mut reply);
@@ -49,7 +49,7 @@ pub(super) fn compress(request: &RequestHead, mut reply: Reply) -> HttpResponse 
     }
     match negotiate(&request.headers, is_short(&reply.body)) {
         Some(coding) if request.method == Method::HEAD => {
-            // What GET would have said, as far as it is known without the content.
+            // The headers of GET, as far as they are known without the content.
             relabel(&mut reply.headers, coding);
             Reply { body: Body::None, ..reply }.into_response()
         }
@@ -58,8 +58,8 @@ pub(super) fn compress(request: &RequestHead, mut reply: Reply) -> HttpResponse 
     }
 }
 
-/// Has a 304 say of its 200 what that would say of itself, Vary and the weakness of its tag (RFC 9110, section 15.4.5).
-/// Some say how long it would be; else the client's own tag tells.
+/// Gives a 304 the headers that its 200 would have: Vary, and a weak tag (RFC 9110, section 15.4.5). Some responses tell
+/// the length of their 200; otherwise the client's own tag decides.
 fn confirm(request: &RequestHead, reply: &mut Reply) {
     let (headers, length) = (&reply.headers, reply.body.length());
     let is_other = headers.get(CONTENT_TYPE).is_some_and(|value| !is_text(value));
@@ -75,7 +75,7 @@ fn confirm(request: &RequestHead, reply: &mut Reply) {
     vary(&mut reply.headers);
 }
 
-/// Says in `headers` that the answer depends on Accept-Encoding, unless they do so.
+/// Adds Accept-Encoding to Vary, unless it is there.
 fn vary(headers: &mut Headers) {
     let names = |name: &[u8]| name == b"*" || name.eq_ignore_ascii_case(b"accept-encoding");
     if !headers.get_all(VARY).flat_map(|line| words(line.as_bytes())).any(names) {
@@ -87,7 +87,7 @@ fn is_short(body: &Body) -> bool {
     body.length().is_some_and(|length| length <= SMALL as u64)
 }
 
-/// Whether the client of `request` has what is told of in `headers` under a weak tag.
+/// Whether the client of `request` knows the tag in `headers` as a weak one.
 fn knows_weak(request: &RequestHead, headers: &Headers) -> bool {
     let Some(tag) = headers.get(ETAG).map(|tag| tag.as_bytes()) else { return false };
     let lines = request.headers.get_all(IF_NONE_MATCH);
@@ -95,9 +95,8 @@ fn knows_weak(request: &RequestHead, headers: &Headers) -> bool {
     known.any(|known| known.strip_prefix(b"W/") == Some(tag))
 }
 
-/// Takes the weakness from the tags of If-Match, which compares strongly, so that a client that was given a
-/// compressed answer can say which version it wants to write to. A tag that was weak at its source still
-/// meets nothing there.
+/// Makes the tags of If-Match strong, so that a client that got a compressed response can use its tag in a conditional
+/// write. A tag that was weak at the upstream still does not match there.
 pub(super) fn restore_tags(headers: &mut Headers) {
     let Some(line) = headers.get(IF_MATCH).and_then(|line| line.to_str().ok()) else { return };
     if !line.contains("W/\"") || headers.get_all(IF_MATCH).count() > 1 {
@@ -119,11 +118,11 @@ fn may_shrink(Reply { status, headers, body }: &Reply) -> bool {
     long && whole && headers.get(CONTENT_TYPE).is_some_and(is_text) && !is_fixed(headers)
 }
 
-/// Whether content with these `headers` has to stay as it is.
+/// Whether content with these `headers` must not be transformed.
 fn is_fixed(headers: &Headers) -> bool {
     headers.iter().any(|(name, value)| match name.as_str() {
         "content-encoding" | "content-range" => true,
-        // Checksums of the content as it is.
+        // Checksums of the content.
         "content-digest" | "repr-digest" | "digest" | "content-md5" => true,
         "cache-control" => no_transform(value),
         _ => false,
@@ -136,9 +135,9 @@ fn no_transform(line: &HeaderValue) -> bool {
     parts.any(|part| part.eq_ignore_ascii_case(NO_TRANSFORM))
 }
 
-/// Whether content of the media type `value` is text, which shrinks.
+/// Whether the media type `value` is text, which compresses well.
 fn is_text(value: &HeaderValue) -> bool {
-    // What the shop itself says.
+    // The shop's own type first.
     if value == "application/json" {
         return true;
     }
@@ -159,15 +158,15 @@ fn is_text(value: &HeaderValue) -> bool {
         })
 }
 
-/// Says in `headers` that the content is in `coding`.
+/// Adjusts `headers` to content in `coding`.
 fn relabel(headers: &mut Headers, coding: ContentEncoding) {
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.as_str()));
-    // Ranges would be of the content as it was.
+    // Ranges would refer to the original content.
     headers.remove(ACCEPT_RANGES);
     weaken(headers);
 }
 
-/// Has the tag in `headers` name more than these bytes.
+/// Makes the tag in `headers` weak.
 fn weaken(headers: &mut Headers) {
     let strong = headers.get(ETAG).filter(|tag| tag.as_bytes().starts_with(b"\""));
     let weak = strong.map(|tag| [b"W/", tag.as_bytes()].concat());
@@ -190,18 +189,18 @@ fn encode(mut reply: Reply, coding: ContentEncoding) -> HttpResponse {
 
 /// `body` in `coding`, chunk by chunk.
 fn encoder(coding: ContentEncoding, body: impl MessageBody + 'static) -> BoxBody {
-    // The encoder writes headers, to which there would be more to say.
+    // The encoder also changes headers, which `relabel` does here.
     let mut aside = Response::new(StatusCode::OK);
     BoxBody::new(Encoder::response(coding, aside.head_mut(), body))
 }
 
-/// `bytes` in `coding`, if that is shorter.
+/// `bytes` in `coding`, if they become shorter.
 fn encode_now(bytes: &Bytes, coding: ContentEncoding) -> Option<Bytes> {
     let encoded = body::to_bytes(encoder(coding, Slices(bytes.clone()))).now_or_never()?.ok()?;
     (encoded.len() < bytes.len()).then_some(encoded)
 }
 
-/// Content in slices that the encoder takes in place.
+/// Content in slices that the encoder compresses in place.
 struct Slices(Bytes);
 
 impl MessageBody for Slices {

@@ -1,14 +1,14 @@
-//! Which coding a client takes (RFC 9110, section 12.5.3).
+//! Which content coding a client prefers (RFC 9110, section 12.5.3).
 
 use actix_web::http::header::{ACCEPT_ENCODING, ContentEncoding, HeaderMap};
 
-/// What the gateway compresses with. Brotli would make the program 1.4 MB larger and take ten times as long for a
-/// short answer, to save a few per cent.
+/// The codings of the gateway. Brotli would make the program 1.4 MB larger and take ten times as long for a short
+/// response, to save a few per cent.
 const CODINGS: [(&str, ContentEncoding); 2] =
     [("gzip", ContentEncoding::Gzip), ("zstd", ContentEncoding::Zstd)];
 
-/// The coding with the highest weight that the client gives; nothing where it prefers none. Among equals gzip is for
-/// what is `short`, where it is cheaper to begin, and zstd for the rest, which it makes shorter in less time.
+/// The coding with the client's highest weight; `None` if it prefers no coding. With equal weights, `short` content gets
+/// gzip, which is cheaper to start, and the rest zstd, which compresses better in less time.
 pub(super) fn negotiate(headers: &HeaderMap, short: bool) -> Option<ContentEncoding> {
     let mut weights = [None; CODINGS.len()];
     let (mut identity, mut others) = (None, None);
@@ -29,7 +29,7 @@ pub(super) fn negotiate(headers: &HeaderMap, short: bool) -> Option<ContentEncod
     (best > 0.0 && best >= identity.unwrap_or(0.0)).then(|| CODINGS[at].1)
 }
 
-/// A coding and its weight from 0 to 1; a weight that is none counts as 0.
+/// A coding and its weight from 0 to 1; an invalid weight counts as 0.
 fn weighed(item: &str) -> (&str, f32) {
     let (name, parameters) = item.split_once(';').unwrap_or((item, "q=1"));
     let (key, weight) = parameters.split_once('=').unwrap_or_default();
