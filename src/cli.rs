@@ -1,4 +1,4 @@
-//! The command line: the program's whole surface.
+//! The command line.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,15 +12,15 @@ use crate::node::Role;
 
 /// The shop back end: every role in one process, or each in its own.
 ///
-/// Without arguments all roles start in this process, on embedded storage in ./data, and answer on
-/// http://127.0.0.1:8000. With --role the roles that are named start, and reach the others by URL.
+/// Without arguments, all roles run in this process on http://127.0.0.1:8000, with embedded storage in ./data. With --role,
+/// only the named roles run, and reach the others by URL.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
-    /// What holds for every command.
+    /// The options of every command.
     #[command(flatten)]
     pub global: Global,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -29,15 +29,15 @@ const EXAMPLES: &str = "\
 Examples:
   app                                                    the whole shop on http://127.0.0.1:8000
   app --role product                                     the product role alone, on port 3002
-  PRODUCT_URL=http://127.0.0.1:3002 app --role user      the user role, which asks it
+  PRODUCT_URL=http://127.0.0.1:3002 app --role user      the user role, which calls it
   app --set gateway.listen=0.0.0.0:80                    any setting, for this run
-  app seed --products 1000                               something to sell
+  app seed --products 1000                               a sample catalogue
   app check-config                                       every setting, and where it comes from";
 
 /// Options of every command.
 #[derive(Args, Debug)]
 pub struct Global {
-    /// The roles of this process, by comma or repeated [default: all]
+    /// The roles of this process, separated by commas or repeated [default: all]
     #[arg(
         long = "role",
         value_name = "ROLE",
@@ -46,7 +46,7 @@ pub struct Global {
         global = true
     )]
     pub roles: Vec<Role>,
-    /// Read default.toml and one file a role from this folder [default: ./config where it exists]
+    /// Read default.toml and one file per role from this folder [default: ./config if it exists]
     #[arg(long, value_name = "DIR", env = "APP_CONFIG", global = true)]
     pub config: Option<PathBuf>,
     /// Override a setting, as in server.workers=4; repeatable
@@ -67,56 +67,56 @@ impl Global {
 pub enum Command {
     /// Start the roles and serve until SIGTERM or Ctrl-C (the default)
     Run,
-    /// Bring the roles' tables up to date and stop
+    /// Migrate the roles' databases and stop
     Migrate,
-    /// Fill the catalogue with products, the same ones every time
+    /// Add sample products to the catalogue, the same ones every time
     Seed {
-        /// How many products the catalogue has afterwards, at least
+        /// The least number of products that the catalogue has afterwards
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
         products: u32,
     },
-    /// Copy accounts or products from one store to another; what is there already stays as it is
+    /// Copy accounts or products from one store to another, keeping what the target has already
     ///
-    /// Accounts are at sqlite://PATH or postgres://…, products at sqlite://PATH or mongodb://…. Sessions are
-    /// not copied: users log in again; tokens that have ended have ended in the copy, too. Stop the
-    /// shop, or copy again after stopping it: what is written during a copy may be missed. Counts and
-    /// checksums of both sides are printed at the end; exit 1 when they differ.
+    /// Accounts are at sqlite://PATH or postgres://…, products at sqlite://PATH or mongodb://…. Revocations of
+    /// tokens are copied, sessions are not: users log in again. Stop the shop, or copy again after
+    /// stopping it: writes during a copy may be missed. The command prints counts and checksums of
+    /// both sides, and exits with 1 if they differ.
     Copy {
-        /// Where to read
+        /// The store to read
         #[arg(long, value_name = "URL")]
         from: String,
-        /// Where to write
+        /// The store to write
         #[arg(long, value_name = "URL")]
         to: String,
-        /// Replace what the target has under the same id and differs, as a password that was changed there
+        /// Replace different records of the target, such as a password that was changed there
         #[arg(long)]
         overwrite: bool,
     },
-    /// Make accounts and admins, as the first one
+    /// Manage accounts, and create the first admin
     User {
-        /// What to do
+        /// The command
         #[command(subcommand)]
         action: UserAction,
     },
-    /// Care for the keys that sign access tokens
+    /// Manage the keys that sign access tokens
     Keys {
-        /// What to do
+        /// The command
         #[command(subcommand)]
         action: KeysAction,
     },
-    /// Make certificates
+    /// Create certificates
     Certs {
-        /// What to do
+        /// The command
         #[command(subcommand)]
         action: CertsAction,
     },
-    /// Ask the process on this machine whether it is ready; exit 1 when it is not
+    /// Ask the process on this machine whether it is ready; exit with 1 if it is not
     Healthcheck {
-        /// The management address to ask [default: that of the first role]
+        /// The management address to ask [default: the first role's]
         #[arg(long, value_name = "HOST:PORT")]
         address: Option<std::net::SocketAddr>,
     },
-    /// Print every setting, its value and where it comes from; passwords are hidden
+    /// Print every setting with its value and origin; passwords are hidden
     CheckConfig,
     /// Print a completion script for a shell
     Completions {
@@ -125,67 +125,67 @@ pub enum Command {
     },
 }
 
-/// What can be done to accounts.
+/// The commands on accounts.
 #[derive(Debug, Subcommand)]
 pub enum UserAction {
-    /// Make an account; without --password-stdin its password is a random one, and printed
+    /// Create an account; without --password-stdin, print a random password for it
     Create {
-        /// What the user is called
+        /// The user's name
         #[arg(long)]
         username: String,
         /// The address to log in with
         #[arg(long)]
         email: String,
-        /// Make it an admin's
+        /// Make the account an admin
         #[arg(long)]
         admin: bool,
         /// Read the password from the first line of standard input
         #[arg(long)]
         password_stdin: bool,
     },
-    /// Give an account another password, which ends its sessions; without --password-stdin a random one
+    /// Set an account's password and end its sessions; without --password-stdin, print a random password
     Password {
-        /// Its e-mail address
+        /// The account's e-mail address
         email: String,
         /// Read the password from the first line of standard input
         #[arg(long)]
         password_stdin: bool,
     },
-    /// Make an account an admin's
+    /// Make an account an admin
     Promote {
-        /// Its e-mail address
+        /// The account's e-mail address
         email: String,
     },
-    /// Let an account in again that was disabled
+    /// Enable an account that was disabled
     Enable {
-        /// Its e-mail address
+        /// The account's e-mail address
         email: String,
     },
 }
 
-/// What can be done to keys.
+/// The commands on keys.
 #[derive(Debug, Subcommand)]
 pub enum KeysAction {
-    /// Add a key to the file user.signing_keys_path; the old one verifies until its tokens have ended
+    /// Add a key to the file user.signing_keys_path; the old one verifies tokens until they have expired
     Rotate {
-        /// When the new key begins to sign: until then every process gets to know it
+        /// When the new key begins to sign; every process learns it before
         #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = delay)]
         delay: Duration,
     },
 }
 
-/// What can be done about certificates.
+/// The commands on certificates.
 #[derive(Debug, Subcommand)]
 pub enum CertsAction {
-    /// Write certificates for each role, and an authority that signs them, for development
+    /// Write certificates for all roles, and an authority that signs them, for development
     ///
-    /// The authority stays when it is there already; certificates are new each time, and good for a year. A role's
-    /// are in a folder of its own: tls.crt, tls.key and ca.crt, as a Secret of Kubernetes has them.
+    /// An existing authority is kept; certificates are new each time, and valid for a year. Each role has a folder with
+    /// tls.crt, tls.key and ca.crt, as in a Kubernetes Secret.
     Dev {
         /// The folder to write to
         #[arg(long, value_name = "DIR", default_value = "data/certs")]
         out: PathBuf,
-        /// Another name or address of the gateway; repeatable
+        /// A further name or address of the gateway; repeatable
         #[arg(long = "host", value_name = "NAME")]
         hosts: Vec<String>,
     },
@@ -194,17 +194,17 @@ pub enum CertsAction {
 /// Why the command line gives no command to run.
 #[derive(Debug)]
 pub enum CliError {
-    /// The help or the version, which somebody asked for.
+    /// The help or the version was requested.
     Help(Box<clap::Error>),
-    /// What is wrong with the command line, in one line that does not tell values: they may be secrets.
+    /// What is wrong with the command line, on one line without values, which may be secrets.
     Usage(String),
 }
 
 impl Cli {
-    /// Reads `args`, the first of which is the program's own name, and the environment.
+    /// Parses `args`, the first of which is the program's name, and the environment.
     ///
     /// # Errors
-    /// What to say instead of doing something.
+    /// See [`CliError`].
     pub fn read(args: &[OsString]) -> Result<Self, CliError> {
         Self::try_parse_from(args).map_err(|error| match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => CliError::Help(Box::new(error)),
@@ -213,7 +213,7 @@ impl Cli {
     }
 }
 
-/// What is wrong, on one line: clap's has several, and the values that it was given.
+/// What is wrong, on one line: clap's own text has several lines, and values.
 fn usage(error: &clap::Error, args: &[OsString]) -> String {
     let text = error.render().to_string();
     let head = text.split("\n\n").next().unwrap_or_default();
@@ -227,7 +227,7 @@ fn usage(error: &clap::Error, args: &[OsString]) -> String {
             line = line.replace(&one_line(value), "***");
         }
     }
-    // The same option, where it was not given as one.
+    // Names the environment variable if the value came from one.
     for (option, variable, shown) in OPTIONS {
         let is_given = args.iter().any(|arg| arg.to_string_lossy().starts_with(option));
         let found = std::env::var_os(variable).filter(|_| !is_given);
@@ -246,12 +246,12 @@ fn usage(error: &clap::Error, args: &[OsString]) -> String {
     format!("{line}; app --help tells more")
 }
 
-/// The options that are variables too, and how clap writes them.
+/// The options that are also environment variables, and how clap shows them.
 const OPTIONS: [(&str, &str, &str); 2] =
     [("--role", "APP_ROLE", "--role <ROLE>"), ("--config", "APP_CONFIG", "--config <DIR>")];
 
-/// Whether `value`, which an error names, may be a secret: a name of the program's own is none, nor what a closed list
-/// does not have.
+/// Whether a `value` in an error may be a secret. Names of the program's own options are not, nor a wrong value of an
+/// option with a fixed list of values.
 fn is_value(error: &clap::Error, kind: ContextKind, value: &str) -> bool {
     match kind {
         ContextKind::InvalidValue => {
@@ -279,7 +279,7 @@ fn delay(text: &str) -> Result<Duration, String> {
     delay.ok_or_else(|| "must be a duration of at most 365d, such as 2m".into())
 }
 
-/// The longest that an old key may go on signing.
+/// The longest delay before a new key signs.
 const LONGEST_DELAY: Duration = Duration::from_hours(365 * 24);
 
 fn assignment(text: &str) -> Result<(String, String), String> {

@@ -1,4 +1,4 @@
-//! One function a subcommand.
+//! One function per subcommand.
 
 use std::error::Error;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -23,7 +23,7 @@ use crate::{telemetry, tls};
 /// How long `healthcheck` waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Says why a command failed, behind all that is logged, and gives what the process ends with.
+/// Prints why a command failed, after the log, and returns the exit code.
 pub fn conclude(outcome: Result<(), Failure>) -> ExitCode {
     match outcome {
         Ok(()) => {
@@ -37,7 +37,7 @@ pub fn conclude(outcome: Result<(), Failure>) -> ExitCode {
     }
 }
 
-/// Says `line` behind all that is logged.
+/// Prints `line` after the log.
 pub fn say_last(line: &str) {
     telemetry::last_word(Some(&format!("app: {line}")));
 }
@@ -92,7 +92,7 @@ pub fn seed(global: &Global, products: u32) -> Result<(), Failure> {
 /// `app copy`
 ///
 /// # Errors
-/// See [`node::copy`]; also when the target has more than the source, or something else.
+/// See [`node::copy`]; also when the target has other records than the source.
 pub fn copy(global: &Global, urls: (&str, &str), overwrite: bool) -> Result<(), Failure> {
     let (settings, _) = load(global)?;
     let existing = if overwrite { Existing::Overwrite } else { Existing::Keep };
@@ -124,7 +124,7 @@ pub fn copy(global: &Global, urls: (&str, &str), overwrite: bool) -> Result<(), 
 /// See [`node::create_user`], [`node::promote_user`] and [`node::enable_user`].
 pub fn user(global: &Global, action: UserAction) -> Result<(), Failure> {
     let (settings, _) = load(global)?;
-    // Who is made an admin is a matter for the audit log.
+    // The audit log has changes of rights.
     telemetry::start(&settings.log);
     let system = actix_rt::System::new();
     match action {
@@ -159,7 +159,7 @@ pub fn user(global: &Global, action: UserAction) -> Result<(), Failure> {
     }
 }
 
-/// Writes `text` to standard output. Whoever has read enough of it and gone has nothing against it.
+/// Writes `text` to standard output. A closed pipe is not an error.
 fn say(text: &str) -> Result<(), Failure> {
     match write(text) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -175,7 +175,7 @@ fn write(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// The first line of standard input where it is `given`, else 122 random bits.
+/// The first line of standard input if the password is `given`; otherwise 122 random bits.
 fn password(given: bool) -> io::Result<String> {
     if !given {
         return Ok(uuid::Uuid::new_v4().simple().to_string());
@@ -185,7 +185,7 @@ fn password(given: bool) -> io::Result<String> {
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// Writes a `password` that nobody has seen before to standard output.
+/// Writes a generated `password` to standard output.
 fn tell_unless(known: bool, password: &str) -> io::Result<()> {
     if known { Ok(()) } else { write(&format!("password: {password}\n")) }
 }
@@ -242,7 +242,7 @@ fn progress_bar() -> ProgressBar {
 /// `app healthcheck`
 ///
 /// # Errors
-/// When the process does not answer, or is not ready; says what it misses.
+/// When the process does not answer, or is not ready; the error names what is missing.
 pub fn healthcheck(global: &Global, address: Option<SocketAddr>) -> Result<(), Failure> {
     let (settings, _) = load(global)?;
     let configured = node::management_address(&settings, &global.roles()).1;
@@ -261,7 +261,7 @@ pub fn healthcheck(global: &Global, address: Option<SocketAddr>) -> Result<(), F
     }
 }
 
-/// What the management port at `address` answers as to whether its process is ready: the status and all of the body.
+/// The status and the whole body of `/readyz` on the management port at `address`.
 ///
 /// # Errors
 /// Why there was no whole answer in time.
@@ -273,7 +273,7 @@ async fn ask(address: SocketAddr) -> Result<(StatusCode, String), Box<dyn Error>
         let length = response.headers().get(CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         let body = response.body().limit(ANSWER_LIMIT).await?;
-        // awc takes what was cut off for whole; the management port says how long bodies are.
+        // awc does not notice truncated bodies, so the length is checked here.
         match length {
             Some(length) if length == body.len() => {
                 Ok((response.status(), String::from_utf8_lossy(&body).into_owned()))
@@ -286,17 +286,16 @@ async fn ask(address: SocketAddr) -> Result<(StatusCode, String), Box<dyn Error>
 }
 
 const LATE: &str = "not all of the answer came within 3 s";
-/// The most bytes of an answer.
+/// The largest response, in bytes.
 const ANSWER_LIMIT: usize = 64 * 1024;
 
-/// Whether `body` is what a process says that is ready.
+/// Whether `body` is the answer of a ready process.
 fn is_whole(body: &str) -> bool {
     let read = serde_json::from_str::<serde_json::Value>(body);
     read.is_ok_and(|read| matches!(read["status"].as_str(), Some("ready" | "degraded")))
 }
 
-/// An address that stands for every interface is asked over loopback: `[::]` has both, and some containers have the
-/// loopback of IPv4 alone.
+/// The loopback address for an unspecified one. `[::]` has two, because some containers have only IPv4.
 fn reachable(mut address: SocketAddr) -> (SocketAddr, Option<SocketAddr>) {
     let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()));
     match address.ip() {
@@ -312,7 +311,7 @@ fn reachable(mut address: SocketAddr) -> (SocketAddr, Option<SocketAddr>) {
 /// `app check-config`
 ///
 /// # Errors
-/// The first setting that would stop a start; see [`node::check`]. Whatever can be read is printed all the same.
+/// The first setting that would prevent a start; see [`node::check`]. The settings are printed even then.
 pub fn check_config(global: &Global) -> Result<(), Failure> {
     let (settings, effective) = load(global)?;
     let roles = global.roles();

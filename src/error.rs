@@ -1,8 +1,8 @@
-//! One error for the whole shop, one table to HTTP, and the way back.
+//! The error type of the whole shop, and its mapping to HTTP and back.
 //!
-//! A role fails with an [`Error`]; the edge renders it as `application/problem+json`
-//! ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)); the role that called it decodes the
-//! problem into the same [`Error`]. The cause of a 5xx is for the log and never for the client.
+//! A role fails with an [`Error`]; the middleware renders it as `application/problem+json`
+//! ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)); a calling role decodes the problem into the same [`Error`].
+//! The log has the cause of a 5xx; clients never see it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,11 +22,11 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 /// What went wrong, as far as a client can act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The request is not what HTTP or JSON allows.
+    /// The request is not valid HTTP or JSON.
     Malformed,
-    /// It is not known who asks; the error says what would tell.
+    /// The caller is not authenticated.
     Unauthorized,
-    /// It is known who asks, and they may not.
+    /// The caller may not do this.
     Forbidden,
     /// No such path or object.
     NotFound,
@@ -34,33 +34,33 @@ pub enum Kind {
     MethodNotAllowed,
     /// The client took too long to send the request.
     RequestTimeout,
-    /// The write contradicts what is stored.
+    /// The write conflicts with stored data.
     Conflict,
-    /// The client's version is not the current one.
+    /// The client's version is not current.
     PreconditionFailed,
     /// The body is larger than the limit.
     TooLarge,
     /// The path and the query are longer than the limit.
     TargetTooLong,
-    /// The body is not of a media type that is understood here.
+    /// The body's media type is not supported.
     UnsupportedMediaType,
-    /// Well formed, but a field breaks a rule; the error has one entry a field.
+    /// The request is well formed, but a field breaks a rule; the error has one entry per field.
     Invalid,
-    /// More than is allowed in a time; try again later.
+    /// The caller exceeded a limit; try again later.
     TooManyRequests,
-    /// The headers are more than the limit.
+    /// The headers are larger than the limit.
     HeadTooLarge,
-    /// A fault of ours.
+    /// A bug or an unexpected state.
     Internal,
-    /// What is asked for is not to be had here.
+    /// The feature is not supported.
     NotImplemented,
-    /// Another role gave an answer that makes no sense.
+    /// Another role gave an invalid response.
     BadGateway,
-    /// Something this role needs is away or full; try again.
+    /// A dependency is away or full; try again.
     Unavailable,
-    /// The time the caller had left is used up.
+    /// The deadline has passed.
     DeadlineExceeded,
-    /// There is no room for what was to be stored.
+    /// The store is full.
     InsufficientStorage,
 }
 
@@ -90,7 +90,7 @@ const TABLE: [(Kind, u16, &str, &str); 20] = [
 
 impl Kind {
     fn row(self) -> &'static (Kind, u16, &'static str, &'static str) {
-        // The table lists the variants in order; a test walks it.
+        // The table lists the variants in order; a test checks that.
         &TABLE[self as usize]
     }
 
@@ -109,8 +109,8 @@ impl Kind {
         StatusCode::from_u16(self.row().1).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// The kind that a peer's status stands for; what is not in the table counts as
-    /// [`Kind::Malformed`] below 500 and [`Kind::BadGateway`] from there on.
+    /// The kind for a peer's status; unknown ones map to [`Kind::Malformed`] below 500, and to [`Kind::BadGateway`] from
+    /// 500 on.
     pub fn from_status(status: StatusCode) -> Kind {
         let known = TABLE.iter().find(|row| row.1 == status.as_u16());
         match known {
@@ -126,7 +126,7 @@ impl Kind {
 pub struct FieldError {
     /// The JSON key or query parameter.
     pub field: Cow<'static, str>,
-    /// The rule, in words for the person who sent it.
+    /// The rule, for the client.
     pub detail: Cow<'static, str>,
 }
 
@@ -141,28 +141,28 @@ impl FieldError {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem<'a> {
-    /// A URI reference that names the kind of problem and never changes.
+    /// A URI reference that identifies the kind of problem and never changes.
     #[serde(rename = "type", borrow)]
     #[schema(pattern = "^/problems/[a-z-]+$", example = "/problems/not-found")]
     pub kind: Cow<'a, str>,
     /// The kind in words.
     pub title: Cow<'a, str>,
-    /// The HTTP status, again.
+    /// The HTTP status.
     #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
     /// This occurrence in words.
     pub detail: Cow<'a, str>,
-    /// One entry a field, for 422.
+    /// One entry per field, for 422.
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     #[schema(value_type = Vec<FieldError>, required = false)]
     pub errors: Cow<'a, [FieldError]>,
-    /// What to quote when asking for help; the log has the cause under it.
+    /// The id to quote when asking for help; the log has the cause under it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false)]
     pub request_id: Option<Cow<'a, str>>,
 }
 
-/// What an error was caused by.
+/// The cause of an error.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a request could not be answered as asked.
@@ -178,7 +178,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error of `kind`; `detail` says what happened in words for the client.
+    /// An error of `kind`; `detail` tells the client what happened.
     pub fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
         let detail = detail.into();
         Self {
@@ -197,12 +197,12 @@ impl Error {
         Self::new(Kind::NotFound, format!("no such {what}"))
     }
 
-    /// 405, with the methods that would have worked.
+    /// 405, with the allowed methods.
     pub fn method_not_allowed(allow: impl Into<String>) -> Self {
         let error = Self::new(Kind::MethodNotAllowed, "this path does not take this method");
         match HeaderValue::try_from(allow.into()) {
             Ok(allow) => error.header(ALLOW, allow),
-            // Names of methods are fit for a header.
+            // Names of methods are valid in a header.
             Err(_) => error,
         }
     }
@@ -213,24 +213,25 @@ impl Error {
         Self::new(Kind::Unauthorized, detail).header(WWW_AUTHENTICATE, challenge)
     }
 
-    /// 422, with one entry a field.
+    /// 422, with one entry per field.
     pub fn invalid(fields: Vec<FieldError>) -> Self {
         let mut error = Self::new(Kind::Invalid, "one or more fields are not valid");
         error.fields = fields;
         error
     }
 
-    /// 500; the client learns nothing of `cause`.
+    /// 500; the client does not see `cause`.
     pub fn internal(cause: impl Into<Cause>) -> Self {
-        Self::new(Kind::Internal, "the request failed for a reason of ours").caused_by(cause)
+        Self::new(Kind::Internal, "the request failed because of an internal error")
+            .caused_by(cause)
     }
 
-    /// 503 with Retry-After; the client learns nothing of `cause`.
+    /// 503 with Retry-After; the client does not see `cause`.
     pub fn unavailable(detail: &'static str, cause: impl Into<Cause>) -> Self {
         Self::new(Kind::Unavailable, detail).retry_after(1).caused_by(cause)
     }
 
-    /// One of the errors that all who waited for `original` get.
+    /// A copy of `original` for another caller that waited for the same result.
     pub fn shared(original: &Error) -> Self {
         let mut error = Self::new(original.kind, original.detail.clone());
         error.fields.clone_from(&original.fields);
@@ -239,7 +240,7 @@ impl Error {
         error
     }
 
-    /// Adds what the log says and the client does not see.
+    /// Adds the cause, which is logged and not shown to the client.
     pub fn caused_by(mut self, cause: impl Into<Cause>) -> Self {
         self.cause = Some(cause.into());
         self
@@ -251,19 +252,19 @@ impl Error {
         self
     }
 
-    /// Adds a header to the answer.
+    /// Adds a header to the response.
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// Says that the log has the cause already: it is one for many requests, and told once for them all.
+    /// Marks the error as logged: many requests share its cause, which is logged once for all.
     pub fn logged(mut self) -> Self {
         self.logged = true;
         self
     }
 
-    /// Whether the log has the cause already.
+    /// Whether the cause was logged already.
     pub fn is_logged(&self) -> bool {
         self.logged
     }
@@ -273,12 +274,12 @@ impl Error {
         self.kind
     }
 
-    /// The fields that broke a rule; empty but for 422.
+    /// The fields that broke a rule; empty except for 422.
     pub fn fields(&self) -> &[FieldError] {
         &self.fields
     }
 
-    /// The error with its causes, outermost first, on one line: for logs.
+    /// The error with its causes, outermost first, on one line for the log.
     pub fn chain(&self) -> String {
         let mut line = self.detail.to_string();
         let mut next = self.cause.as_ref().map(|cause| cause.as_ref() as &dyn std::error::Error);
@@ -289,7 +290,7 @@ impl Error {
         line
     }
 
-    /// The response a client gets, under `request_id`.
+    /// The client's response, with `request_id`.
     pub fn render(&self, request_id: Option<&str>) -> HttpResponse {
         let (_, status, slug, title) = self.kind.row();
         let problem = Problem {
@@ -308,11 +309,11 @@ impl Error {
         for (name, value) in &self.headers {
             response.append_header((name.clone(), value.clone()));
         }
-        // A Problem is strings and numbers, which always serialise.
+        // A Problem has only strings and numbers, which always serialise.
         response.body(serde_json::to_vec(&problem).unwrap_or_default())
     }
 
-    /// The response as bytes of HTTP/1.1, for a connection that is closed behind it.
+    /// The response as bytes of HTTP/1.1, for a connection that closes after it.
     pub fn bare(&self) -> String {
         let response = self.render(None);
         let body = response.into_body().try_into_bytes().unwrap_or_default();
@@ -323,7 +324,7 @@ impl Error {
         )
     }
 
-    /// What a peer's answer of `status` and `body` means, when it is no success.
+    /// The error in a peer's unsuccessful response with `status` and `body`.
     pub fn decode(status: StatusCode, body: &[u8], retry_after: Option<u32>) -> Error {
         let kind = Kind::from_status(status);
         let Ok(problem) = serde_json::from_slice::<Problem<'_>>(body) else {
@@ -354,7 +355,7 @@ impl ResponseError for Error {
         self.kind.status()
     }
 
-    /// The problem without a request id; the edge renders it again with one.
+    /// The problem without a request id; the middleware renders it again with one.
     fn error_response(&self) -> HttpResponse {
         self.render(None)
     }

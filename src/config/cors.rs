@@ -1,4 +1,4 @@
-//! What browsers let scripts of other origins do, as it is set.
+//! The settings of CORS: what browsers let scripts of other origins do.
 
 use std::str::FromStr;
 
@@ -10,15 +10,15 @@ use super::layers::{ValueError, value_error};
 use super::redact::quote;
 use super::values::parts;
 
-/// The origins whose scripts may read answers.
+/// The origins whose scripts may read responses.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Origins {
-    /// None but the gateway's own.
+    /// Only the gateway's own.
     None,
     /// `*`: any.
     Any,
-    /// These, as browsers write them in the header Origin; `*.` before a host is any name below it.
+    /// These, as in the Origin header; `*.` before a host matches any name below it.
     Named(Vec<HeaderValue>),
 }
 
@@ -35,15 +35,15 @@ impl TryFrom<String> for Origins {
     }
 }
 
-/// An origin as the Fetch standard serialises it: no path, no port that goes without saying, in small letters. What
-/// stands before the host as `*.` stays there.
+/// An origin as the Fetch standard serialises it: in lower case, without a path or default port. A leading `*.` of the
+/// host is kept.
 ///
 /// # Errors
-/// For what no browser ever writes: it would start, and match nothing.
+/// For an origin that no browser sends and that would never match.
 fn origin(text: &str) -> Result<HeaderValue, ValueError> {
     let wanted = || {
         value_error!(
-            "{} is no origin, such as https://shop.example or http://localhost:5173",
+            "{} is not an origin, such as https://shop.example or http://localhost:5173",
             quote(text)
         )
     };
@@ -68,7 +68,7 @@ fn origin(text: &str) -> Result<HeaderValue, ValueError> {
     }
     if matches!(url.scheme(), "ws" | "wss" | "ftp") {
         return Err(value_error!(
-            "{} matches nothing: no page comes by {}",
+            "{} matches nothing: pages are not loaded by {}",
             quote(text),
             url.scheme()
         ));
@@ -78,7 +78,7 @@ fn origin(text: &str) -> Result<HeaderValue, ValueError> {
     HeaderValue::from_str(&written).map_err(|_| wanted())
 }
 
-/// Names by comma.
+/// Names, separated by commas.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String", bound = "T: FromStr")]
 pub struct List<T>(pub Vec<T>);
@@ -88,9 +88,11 @@ impl<T: FromStr> TryFrom<String> for List<T> {
 
     fn try_from(text: String) -> Result<Self, ValueError> {
         let name = |part: &str| {
-            // A name to HTTP, but here it would be taken for all there are.
+            // `*` is a valid name in HTTP, but would look like a wildcard here.
             let name = Some(part).filter(|part| *part != "*").and_then(|part| part.parse().ok());
-            name.ok_or_else(|| value_error!("{} is no name; give names by comma", quote(part)))
+            name.ok_or_else(|| {
+                value_error!("{} is not a name; separate names by commas", quote(part))
+            })
         };
         parts(&text).map(name).collect::<Result<_, _>>().map(Self)
     }

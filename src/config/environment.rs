@@ -8,7 +8,7 @@ use std::io::{self, Read as _};
 use super::layers::{Assignment, Error};
 use super::redact;
 
-/// The environment names that are shorter than `APP__SECTION__KEY`; one may stand for several keys.
+/// Short names for `APP__SECTION__KEY`; one may set several keys.
 const SHORT_NAMES: [(&str, &str); 9] = [
     ("DATABASE_URL", "user.database_url"),
     ("MONGODB_URL", "product.database_url"),
@@ -23,20 +23,20 @@ const SHORT_NAMES: [(&str, &str); 9] = [
 
 const PREFIX: &str = "APP__";
 const FROM_FILE: &str = "_FILE";
-/// The most bytes of a mounted secret.
+/// The largest secret file, in bytes.
 const SECRET_LIMIT: u64 = 1024 * 1024;
 
-/// A variable that is about settings.
+/// An environment variable with settings.
 struct Variable<'a> {
     name: &'a str,
     keys: Vec<String>,
     from_file: bool,
 }
 
-/// What the environment sets, each key once.
+/// The settings in the environment, each key once.
 ///
 /// # Errors
-/// When a variable that is about a setting cannot be read, is misspelt, or another one sets the same key.
+/// When a variable with a setting cannot be read or is misspelt, or two variables set the same key.
 pub(super) fn assignments(environment: &[(OsString, OsString)]) -> Result<Vec<Assignment>, Error> {
     let mut variables = environment.iter().collect::<Vec<_>>();
     variables.sort();
@@ -60,13 +60,13 @@ pub(super) fn assignments(environment: &[(OsString, OsString)]) -> Result<Vec<As
     Ok(assignments)
 }
 
-/// What the variable `name` is about, where that is a setting.
+/// The variable `name`, if it has settings.
 fn variable(name: &OsStr) -> Result<Option<Variable<'_>>, Error> {
     let Some(text) = name.to_str() else {
         let lossy = name.to_string_lossy();
-        let is_ours = lossy.starts_with(PREFIX);
+        let is_setting = lossy.starts_with(PREFIX);
         let refuse = || Error::new(redact::key(&lossy), "its name is not UTF-8", "environment");
-        return if is_ours { Err(refuse()) } else { Ok(None) };
+        return if is_setting { Err(refuse()) } else { Ok(None) };
     };
     let (stem, from_file) = match text.strip_suffix(FROM_FILE) {
         Some(stem) => (stem, true),
@@ -86,8 +86,8 @@ fn variable(name: &OsStr) -> Result<Option<Variable<'_>>, Error> {
     Ok(Some(Variable { name: text, keys, from_file }).filter(|variable| !variable.keys.is_empty()))
 }
 
-/// What was meant by a `name` that begins nearly as those of settings do. One underscore alone is what Kubernetes has
-/// behind the name of a service.
+/// The probable meaning of a misspelt `name`. A single underscore is not misspelt: Kubernetes sets such variables for
+/// services.
 fn misspelt(name: &str) -> Option<String> {
     let path =
         name.get(..4).filter(|start| start.eq_ignore_ascii_case("app_")).map(|_| &name[4..])?;

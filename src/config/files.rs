@@ -1,4 +1,4 @@
-//! The files of the configuration folder: each is read whole or stops the start.
+//! The files of the configuration folder. An unreadable one prevents the start.
 
 use std::fs;
 use std::io;
@@ -16,12 +16,12 @@ pub(super) const BUILT_IN: [(&str, &str); 4] = [
     ("user.toml", include_str!("../../config/user.toml")),
     ("product.toml", include_str!("../../config/product.toml")),
 ];
-/// In the same folder for other programs.
+/// Files of other programs in the same folder.
 const OTHERS: [&str; 1] = ["diesel.toml"];
-/// The folder that is read where it exists and no other is named.
+/// The folder that is read if it exists and no other is given.
 const DEFAULT: &str = "config";
 
-/// What one file says.
+/// The settings of one file.
 #[derive(Clone, Debug)]
 pub(super) struct Layer(Map<String, Value>);
 
@@ -38,7 +38,7 @@ impl Source for Layer {
 /// Reads the files of `directory`, or of `./config` where it exists.
 ///
 /// # Errors
-/// When the folder or a file cannot be read, or has a name that says nothing to the program.
+/// When the folder or a file cannot be read, or a file has an unknown name.
 pub(super) fn read(directory: Option<&Path>) -> Result<Vec<Layer>, Error> {
     let name = if directory.is_some() { "--config" } else { "./config" };
     let directory = directory.unwrap_or(Path::new(DEFAULT));
@@ -47,7 +47,7 @@ pub(super) fn read(directory: Option<&Path>) -> Result<Vec<Layer>, Error> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // A link that leads nowhere is there, and was meant to be read.
+            // A broken link was meant to be read.
             let is_there = directory.symlink_metadata().is_ok();
             if name == "--config" || is_there {
                 return Err(wrong("no such directory"));
@@ -64,7 +64,7 @@ pub(super) fn read(directory: Option<&Path>) -> Result<Vec<Layer>, Error> {
     paths.filter(|path| path.symlink_metadata().is_ok()).map(|path| read_file(&path)).collect()
 }
 
-/// Refuses a file that nobody would read, though its name says that somebody should.
+/// Refuses a file that looks like configuration but would not be read.
 fn known(path: &Path) -> Result<(), Error> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     if name.starts_with('.') || BUILT_IN.iter().any(|(known, _)| *known == name) {
@@ -73,7 +73,7 @@ fn known(path: &Path) -> Result<(), Error> {
     let close =
         BUILT_IN.iter().map(|(known, _)| *known).max_by_key(|known| similarity(known, &name));
     let close = close.unwrap_or_default();
-    // Copies that editors and people make of a file have its name, and go on.
+    // Backup copies begin with the name of the file.
     let is_copy = BUILT_IN.iter().any(|(known, _)| name.starts_with(known));
     let lower = name.to_lowercase();
     let is_close = similarity(close, &lower) + 2 >= close.len().max(lower.len());
@@ -93,7 +93,7 @@ fn read_file(path: &Path) -> Result<Layer, Error> {
     let wrong = |problem: String| Error::new(&*name, problem, "a file of the configuration");
     let cannot = |error: io::Error| wrong(format!("cannot read it: {error}"));
     if !fs::metadata(path).map_err(cannot)?.is_file() {
-        return Err(wrong("cannot read it: it is no file".into()));
+        return Err(wrong("cannot read it: it is not a file".into()));
     }
     let bytes = fs::read(path).map_err(cannot)?;
     let text = String::from_utf8(bytes).map_err(|error| {
@@ -104,7 +104,7 @@ fn read_file(path: &Path) -> Result<Layer, Error> {
     parse(text.trim_start_matches('\u{feff}'), &name)
 }
 
-/// What `text` says, the content of the file `name`.
+/// Parses `text`, the content of the file `name`.
 pub(super) fn parse(text: &str, name: &str) -> Result<Layer, Error> {
     let read = Config::builder().add_source(File::from_str(text, FileFormat::Toml)).build();
     let table = read.and_then(|read| read.collect());
@@ -120,7 +120,7 @@ pub(super) fn parse(text: &str, name: &str) -> Result<Layer, Error> {
     }
 }
 
-/// Says of `value`, and of what is in it, where it comes from.
+/// Sets the origin of `value` and of everything in it.
 fn stamp(value: &mut Value, origin: &str) {
     let mut kind = std::mem::replace(&mut value.kind, ValueKind::Nil);
     match &mut kind {
@@ -131,7 +131,7 @@ fn stamp(value: &mut Value, origin: &str) {
     *value = Value::new(Some(&origin.to_owned()), kind);
 }
 
-/// The line and the reason of an error of the parser, which itself shows the whole line, and so any password on it.
+/// The line and the reason of a parser's error. The parser's own text has the whole line, and any password on it.
 fn explain(error: &ConfigError, text: &str) -> (Option<usize>, String) {
     let ConfigError::FileParse { cause, .. } = error else {
         return (None, "it cannot be used".into());
@@ -141,15 +141,15 @@ fn explain(error: &ConfigError, text: &str) -> (Option<usize>, String) {
     let position =
         head.strip_prefix("TOML parse error at line ").and_then(|rest| rest.split_once(','));
     let Some(line) = position.and_then(|(line, _)| line.parse().ok()) else {
-        // A number that does not fit: the parser does not say where.
+        // For a number that does not fit, the parser does not give the line.
         return (text.lines().position(has_huge_number).map(|line| line + 1), told);
     };
-    // Behind the head: a gutter, the line itself, and a mark below it.
+    // The head is followed by a gutter, the line itself, and a mark below it.
     let reason = told.lines().skip(4).collect::<Vec<_>>().join(", ");
     (Some(line), reason)
 }
 
-/// Whether the value on `line` is a whole number that is none of 64 bits.
+/// Whether the value on `line` is a whole number beyond 64 bits.
 fn has_huge_number(line: &str) -> bool {
     let value = line.split_once('=').map_or("", |(_, value)| value);
     let value = value.split('#').next().unwrap_or_default().trim().replace('_', "");
@@ -239,7 +239,7 @@ mod tests {
     fn what_has_the_name_of_a_file_and_cannot_be_read_is_refused() {
         let folder = folder(&[]);
         fs::create_dir(folder.path().join("gateway.toml")).unwrap();
-        assert!(problem(&folder).contains("gateway.toml: cannot read it: it is no file"));
+        assert!(problem(&folder).contains("gateway.toml: cannot read it: it is not a file"));
         fs::remove_dir(folder.path().join("gateway.toml")).unwrap();
         std::os::unix::fs::symlink("nowhere", folder.path().join("gateway.toml")).unwrap();
         assert!(problem(&folder).contains("gateway.toml: cannot read it: No such file"));

@@ -1,4 +1,4 @@
-//! `[gateway]`: where it listens, and where its routes lead.
+//! `[gateway]`: the listener, and the routes.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,32 +21,32 @@ use super::values::{
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gateway {
-    /// The address that clients know.
+    /// The address for clients.
     pub listen: SocketAddr,
-    /// Where a process whose first role this is answers `/readyz` and the like.
+    /// The management address of a process whose first role this is.
     pub management: SocketAddr,
-    /// The certificate that clients see, PEM, with what leads to an authority; without one it is plain HTTP.
+    /// The certificate chain for clients, PEM; without it, the gateway speaks plain HTTP.
     #[serde(deserialize_with = "file")]
     pub tls_certificate: Option<PathBuf>,
-    /// Its private key, PEM.
+    /// The certificate's private key, PEM.
     #[serde(deserialize_with = "file")]
     pub tls_key: Option<PathBuf>,
-    /// The proxies before the gateway, whose `x-forwarded-for` is believed.
+    /// The proxies in front of the gateway, whose `x-forwarded-for` is trusted.
     pub trusted_proxies: Networks,
-    /// Where requests are counted against their limits.
+    /// Where requests are counted.
     pub limits_url: CacheUrl,
-    /// How long a server may take to count one before it counts as away.
+    /// How long the server may take to answer before it counts as away.
     #[serde(deserialize_with = "between::<_, 1, 60_000>")]
     pub limits_timeout: Duration,
-    /// What the keys on a server begin with, so that several shops can share one.
+    /// The prefix of the keys on the server, so that several shops can share one.
     pub limits_prefix: String,
-    /// Clients by address, and as many users, that this process can tell apart at once; it takes 32 bytes for each.
+    /// How many client addresses, and how many users, this process counts at once; each takes 32 bytes.
     #[serde(deserialize_with = "within::<_, _, 64, 16777216>")]
     pub limits_keys: usize,
-    /// How long a browser that came over TLS comes over nothing else (RFC 6797); not said where this is nothing.
+    /// How long browsers use only TLS (RFC 6797); `None` does not send the header.
     #[serde(deserialize_with = "optional_between::<_, 0, 315_576_000_000>")]
     pub hsts: Option<Duration>,
-    /// The origins whose scripts may read answers (Fetch standard).
+    /// The origins whose scripts may read responses (Fetch standard).
     pub cors_origins: Origins,
     /// The methods that their scripts may use.
     pub cors_methods: List<Method>,
@@ -54,20 +54,20 @@ pub struct Gateway {
     pub cors_headers: List<HeaderName>,
     /// The response headers that their scripts may read.
     pub cors_expose: List<HeaderName>,
-    /// Whether browsers send their cookies and certificates with it; only to origins that are named.
+    /// Whether browsers send cookies and certificates; only for named origins.
     pub cors_credentials: bool,
-    /// How long a browser remembers what is allowed; none of them does so for more than a day.
+    /// How long browsers cache the policy; they limit it to a day.
     #[serde(deserialize_with = "between::<_, 0, 86_400_000>")]
     pub cors_max_age: Duration,
-    /// The bytes that the answers of all routes with a cache may take.
+    /// The total size of cached responses, in bytes.
     #[serde(deserialize_with = "within::<_, _, 0, 1099511627776>")]
     pub cache_size: u64,
-    /// The largest that is kept, in bytes.
+    /// The largest response that is cached, in bytes.
     #[serde(deserialize_with = "within::<_, _, 0, 1073741824>")]
     pub cache_entry_limit: usize,
-    /// Whether answers are compressed.
+    /// Whether responses are compressed.
     pub compress: bool,
-    /// What is done when an upstream fails, is slow or has too much to do: `[resilience]`, unless it says otherwise.
+    /// What happens when an upstream fails, is slow or overloaded; refines `[resilience]`.
     pub resilience: Resilience,
     /// `[gateway.routes.NAME]`
     pub routes: BTreeMap<String, Route>,
@@ -76,79 +76,79 @@ pub struct Gateway {
     pub upstreams: BTreeMap<String, Upstream>,
 }
 
-/// `[gateway.routes.NAME]`: some requests, and what is done with them.
+/// `[gateway.routes.NAME]`: a set of requests and where they go.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Route {
-    /// The path that alone takes this route; empty where there is a prefix.
+    /// The exact path; empty if there is a prefix.
     pub path: String,
-    /// The path that takes this route with all that is below it; empty where there is a path.
+    /// The path that matches with everything below it; empty if there is an exact path.
     pub prefix: String,
-    /// The methods that take this route; none is any.
+    /// The methods of the route; empty means any.
     pub methods: Methods,
-    /// The role, or the upstream, that answers; empty is nobody, as if there were no such route.
+    /// The role or upstream; empty removes the route.
     pub upstream: String,
-    /// Whether somebody has to be signed in.
+    /// Whether a token is required.
     pub tokens: Tokens,
-    /// The most time a request may take; nothing is `server.request_timeout`.
+    /// The most time a request may take; `None` means `server.request_timeout`.
     #[serde(deserialize_with = "optional_between::<_, 10, 86_400_000>")]
     pub timeout: Option<Duration>,
-    /// The largest request body, in bytes; 0 is `server.body_limit`.
+    /// The largest request body, in bytes; 0 means `server.body_limit`.
     #[serde(deserialize_with = "within::<_, _, 0, 1073741824>")]
     pub body_limit: usize,
-    /// How often it may be taken.
+    /// The rate limits.
     pub limits: Limits,
-    /// Whether answers that say that they may be kept are.
+    /// Whether responses are cached if their headers allow it.
     pub cache: bool,
-    /// What the upstream is asked for as Host; nothing is what the upstream's own settings say.
+    /// The Host header for the upstream; `None` means the upstream's own setting.
     #[serde(deserialize_with = "optional")]
     pub host: Option<HostName>,
-    /// What is taken off the path before the upstream is asked.
+    /// The prefix to remove from the path for the upstream.
     pub strip_prefix: Strip,
-    /// What comes in place of that, or of the route's own path; empty is nothing.
+    /// What replaces that prefix, or the route's path; may be empty.
     pub rewrite: String,
-    /// Whether a path may have slashes by percent, which go on as they are.
+    /// Whether paths may have encoded slashes, which are passed on unchanged.
     pub encoded_slashes: bool,
-    /// How long an answer that has begun may pause; nothing is what the upstream's own settings say.
+    /// How long a response may pause after it has begun; `None` means the upstream's own setting.
     #[serde(deserialize_with = "optional_between::<_, 10, 86_400_000>")]
     pub read_timeout: Option<Duration>,
-    /// Whether a connection may go on with another protocol, such as WebSocket.
+    /// Whether a connection may switch to another protocol, such as WebSocket.
     pub upgrade: bool,
-    /// How long it may go on then.
+    /// How long such a connection may last.
     #[serde(deserialize_with = "optional_between::<_, 10, 86_400_000>")]
     pub upgrade_timeout: Option<Duration>,
-    /// What answers say, or say no more, whatever the upstream does.
+    /// Headers that are set on or removed from responses.
     pub response_headers: ResponseHeaders,
 }
 
-/// What a route wants of the token of a request.
+/// What a route requires of a request's token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tokens {
-    /// Nothing: it is not even looked at.
+    /// Nothing.
     Ignored,
-    /// That it is good, where there is one.
+    /// That it is valid if there is one.
     #[default]
     Checked,
-    /// That there is one, and that it is good.
+    /// A valid token.
     Required,
-    /// That it is an admin's.
+    /// An admin's token.
     Admin,
 }
 
-/// `[gateway.upstreams.NAME]`: who answers.
+/// `[gateway.upstreams.NAME]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
-    /// The addresses; none is the role of that name.
+    /// The addresses; empty means the role of that name.
     #[serde(default)]
     pub urls: PeerUrls,
-    /// What they are asked for as Host; nothing is what the client asked for.
+    /// The Host header for the upstream; `None` keeps the client's.
     #[serde(default, deserialize_with = "optional")]
     pub host: Option<HostName>,
-    /// How long an answer that has begun may pause; nothing is `transport.read_timeout`.
+    /// How long a response may pause after it has begun; `None` means `transport.read_timeout`.
     #[serde(default, deserialize_with = "optional_between::<_, 10, 86_400_000>")]
     pub read_timeout: Option<Duration>,
-    /// What is done when it fails: `[gateway.resilience]`, unless it says otherwise.
+    /// What happens when it fails; refines `[gateway.resilience]`.
     pub resilience: Resilience,
 }

@@ -1,4 +1,4 @@
-//! The four layers, and where each effective value came from.
+//! The four layers of settings, and the origin of each effective value.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,14 +10,14 @@ use config::{Config, ConfigError, File, FileFormat, Map, Source, Value, ValueKin
 
 use super::{Settings, environment, files, redact, resilience};
 
-/// The route and the upstream that list every key there is for one.
+/// The built-in route and upstream, which have every key.
 const ROUTE: &str = "gateway.routes.auth.";
 const UPSTREAM: &str = "gateway.upstreams.user.";
 
-/// The most characters of an error.
+/// The most characters of an error's line.
 const LONGEST: usize = 1000;
 
-/// What the command line and the environment say about configuration.
+/// The sources of settings: command line and environment.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// `--config DIR`; without it `./config` is read where it exists.
@@ -35,7 +35,7 @@ impl Sources {
     }
 }
 
-/// What is wrong with the configuration: one line that begins with the key.
+/// An error in the configuration: one line that begins with the key.
 #[derive(Debug, thiserror::Error)]
 #[error("{key}: {problem} ({origin})")]
 pub struct Error {
@@ -45,7 +45,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// `key` has a value that turned out not to work.
+    /// The value of `key`, from `origin`, does not work.
     pub fn new(
         key: impl Into<String>,
         problem: impl fmt::Display,
@@ -60,9 +60,9 @@ impl Error {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {problem}")]
 pub struct SettingError {
-    /// The setting.
+    /// The key.
     pub key: Cow<'static, str>,
-    /// What is wrong with its value.
+    /// What is wrong with the value.
     pub problem: String,
 }
 
@@ -72,7 +72,7 @@ impl<K: Into<Cow<'static, str>>, P: fmt::Display> From<(K, P)> for SettingError 
     }
 }
 
-/// What is wrong with the text of a setting.
+/// What is wrong with the value of a setting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ValueError(pub(super) String);
@@ -83,23 +83,23 @@ impl From<&str> for ValueError {
     }
 }
 
-/// A [`ValueError`] by the rules of [`format!`].
+/// A [`ValueError`] with a text as in [`format!`].
 macro_rules! value_error {
     ($($text:tt)*) => { $crate::config::layers::ValueError(format!($($text)*)) };
 }
 pub(super) use value_error;
 
-/// The effective value of every key, and where it came from.
+/// The effective value and the origin of every key.
 #[derive(Debug)]
 pub struct Effective(BTreeMap<String, (String, String)>);
 
 impl Effective {
-    /// Where the value of `key` came from, in words.
+    /// The origin of the value of `key`.
     pub fn origin(&self, key: &str) -> &str {
         self.0.get(key).map_or("not set", |(_, origin)| origin.as_str())
     }
 
-    /// The key that says what holds for `key`: itself, or one that it refines.
+    /// The key that sets the value of `key`: itself, or one that it refines.
     fn source(&self, key: &str) -> String {
         match resilience::refines(key) {
             Some(base) if !self.0.contains_key(key) => self.source(&base),
@@ -107,26 +107,26 @@ impl Effective {
         }
     }
 
-    /// The keys whose values are not the same in `other`.
+    /// The keys whose values differ in `other`.
     pub fn differences<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a str> {
         let value = |all: &'a Self, key: &str| all.0.get(key).map(|(value, _)| value);
         let keys = self.0.keys().chain(other.0.keys().filter(|key| !self.0.contains_key(*key)));
         keys.filter(move |key| value(self, key) != value(other, key)).map(String::as_str)
     }
 
-    /// Says where the value of the setting came from that does not work.
+    /// Adds the origin of the value to the error.
     pub fn explain(&self, SettingError { key, problem }: SettingError) -> Error {
         self.blame(&key, problem)
     }
 
-    /// Says that the value of `key` does not work, and where it came from; not what it is where it is a secret.
+    /// An error about the value of `key`, with its origin and without secrets.
     pub fn blame(&self, key: &str, problem: impl fmt::Display) -> Error {
         let value = self.0.get(key).map_or("", |(value, _)| value);
         Error::new(key, redact::without(value, &problem.to_string()), self.origin(key))
     }
 }
 
-/// One line a key, `key = value  # origin`, with the password of any URL hidden.
+/// One line per key, `key = value  # origin`, with hidden passwords.
 impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |key: &str, value: &str| match key {
@@ -147,7 +147,7 @@ impl fmt::Display for Effective {
 /// Reads and merges the layers.
 ///
 /// # Errors
-/// The first key that is unknown or has a value of the wrong form.
+/// The first key that is unknown or has an invalid value.
 pub fn load(sources: &Sources) -> Result<(Settings, Effective), Error> {
     let defaults = built_in()?;
     let known = leaves(&collect(&defaults)?);
@@ -178,7 +178,7 @@ pub fn load(sources: &Sources) -> Result<(Settings, Effective), Error> {
     Ok((settings, effective))
 }
 
-/// The built-in key that says what may stand at `key`: routes and upstreams have names of the operator's.
+/// The built-in key that corresponds to `key`: the operator chooses the names of routes and upstreams.
 fn template(key: &str) -> Cow<'_, str> {
     let named = |table: &str| key.strip_prefix(table)?.split_once('.').map(|(_, field)| field);
     if let Some(field) = named("gateway.routes.") {
@@ -193,13 +193,13 @@ fn template(key: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether the role that `key` is about is one that can be asked, where it is about one.
+/// Whether the role that `key` names, if any, can be a peer.
 fn is_of_peer(key: &str, known: &Leaves) -> bool {
     let named = key.strip_prefix("peers.resilience.").and_then(|rest| rest.split_once('.'));
     named.is_none_or(|(peer, _)| known.contains_key(&format!("peers.{peer}")))
 }
 
-/// Whether `key` is a header of a route's answers, which may be any.
+/// Whether `key` is a response header of a route, which may have any name.
 fn is_header(key: &str) -> bool {
     let field = key.strip_prefix("gateway.routes.").and_then(|rest| rest.split_once('.'));
     field.is_some_and(|(_, field)| field.starts_with("response_headers."))
@@ -221,7 +221,7 @@ fn no_such(key: &str, origin: &str, known: &Leaves) -> Error {
     Error::new(redact::key(key), format!("no such setting{hint}"), origin)
 }
 
-/// A single value from outside any file.
+/// A single value from outside the files.
 #[derive(Clone, Debug)]
 pub(super) struct Assignment {
     pub(super) key: String,
@@ -230,7 +230,7 @@ pub(super) struct Assignment {
 }
 
 impl Assignment {
-    /// The same, if the key has the form of one; to find its place, its dots and brackets would be followed.
+    /// The same, if the key is well formed: the library interprets dots and brackets.
     fn checked(self, known: &Leaves) -> Result<Self, Error> {
         let is_name = |name: &str| !name.is_empty() && name.chars().all(redact::is_of_key);
         if self.key.split('.').all(is_name) {
@@ -263,7 +263,7 @@ fn collect(config: &Config) -> Result<Map<String, Value>, Error> {
     config.collect().map_err(unreadable)
 }
 
-/// The keys of `table` with their values and origins, those of tables in it by dots.
+/// The keys of `table` with their values and origins; nested keys are joined with dots.
 pub(super) fn leaves(table: &Map<String, Value>) -> Leaves {
     let mut found = BTreeMap::new();
     for (key, value) in table {
@@ -281,7 +281,7 @@ pub(super) fn leaves(table: &Map<String, Value>) -> Leaves {
     found
 }
 
-/// What is left of errors of the library when files, variables and flags have been looked at one by one.
+/// Errors of the library that remain after files, variables and flags were checked one by one.
 fn unreadable(error: ConfigError) -> Error {
     match error {
         ConfigError::NotFound(key) => Error::new(key, "it is missing", "while reading it"),
@@ -289,13 +289,13 @@ fn unreadable(error: ConfigError) -> Error {
     }
 }
 
-/// Turns what serde says into a line that begins with the key and says where the value came from.
+/// The error for a value that serde refused.
 fn invalid(error: ConfigError, effective: &Effective) -> Error {
     match error {
         ConfigError::At { error, key: Some(key), .. } => {
             effective.blame(&effective.source(&key), error)
         }
-        // What was found is told as it was set: the library may have changed it.
+        // The error shows the value as it was set: the library may have converted it.
         ConfigError::Type { expected, key: Some(key), .. } => {
             let key = effective.source(&key);
             let value = effective.0.get(&key).map(|(value, _)| redact::quote(value));
@@ -306,7 +306,7 @@ fn invalid(error: ConfigError, effective: &Effective) -> Error {
     }
 }
 
-/// `text` on one line that is not too long for one, without what a terminal takes for a command.
+/// `text` on one line of limited length, without control characters.
 fn one_line(text: &str) -> String {
     let words = text.split(|c: char| c.is_whitespace() || c.is_control());
     let mut line = words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
@@ -317,7 +317,7 @@ fn one_line(text: &str) -> String {
     line
 }
 
-/// How many letters two keys share at their ends: enough to guess what was meant.
+/// How many bytes two keys share at both ends, to guess what was meant.
 pub(super) fn similarity(a: &str, b: &str) -> usize {
     let front = a.bytes().zip(b.bytes()).take_while(|(x, y)| x == y).count();
     let back = a.bytes().rev().zip(b.bytes().rev()).take_while(|(x, y)| x == y).count();
@@ -459,7 +459,7 @@ mod tests {
             ),
             (
                 ("APP__SERVER__DRAIN_TIMEOUT", "soon"),
-                "server.drain_timeout: \"soon\" is no duration",
+                "server.drain_timeout: \"soon\" is not a duration",
             ),
             (("APP__GATEWAY__LISTEN", "nowhere"), "gateway.listen: "),
             (
@@ -467,7 +467,7 @@ mod tests {
                 "auth.refresh_interval: must be from 100ms to 30s",
             ),
             (("APP__GATEWAY__TRUSTED_PROXIES", "proxy"), "gateway.trusted_proxies: "),
-            (("APP__GATEWAY__HSTS", "always"), "gateway.hsts: \"always\" is no duration"),
+            (("APP__GATEWAY__HSTS", "always"), "gateway.hsts: \"always\" is not a duration"),
             (
                 ("APP__GATEWAY__CORS_ORIGINS", "shop.example"),
                 "gateway.cors_origins: \"shop.example\" is no",
@@ -475,7 +475,7 @@ mod tests {
             (("APP__GATEWAY__CORS_METHODS", "GET, P@ST"), "gateway.cors_methods: \"P@ST\" is no"),
             (("APP__GATEWAY__CORS_EXPOSE", "*"), "gateway.cors_expose: \"*\" is no"),
             (("APP__AUTH__MODE", "shut"), "auth.mode: "),
-            (("DATABASE_URL", "mysql://x"), "user.database_url: mysql:// is no back end"),
+            (("DATABASE_URL", "mysql://x"), "user.database_url: mysql:// is not a back end"),
             (("PRODUCT_URL", "product"), "peers.product: not a URL"),
             (("LOG_FORMAT", "xml"), "log.format: "),
         ];

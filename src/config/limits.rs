@@ -1,4 +1,4 @@
-//! How often something may be asked, in words such as `100/1s by address, 20/1m by user`.
+//! Rate limits, such as `100/1s by address, 20/1m by user`.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,26 +9,26 @@ use super::layers::{ValueError, value_error};
 use super::redact::quote;
 use super::values::parts;
 
-/// What an unreadable limit should have looked like.
+/// Examples for errors.
 const WANTED: &str = "such as 100/1s by address, 20/1m by user or 5000/1s by route";
-/// The longest time over which requests are counted.
+/// The longest period.
 const LONGEST: Duration = Duration::from_hours(31 * 24);
-/// Requests that a second may have at most: beyond that, microseconds are too coarse to space them.
+/// The highest rate per second: beyond it, microseconds are too coarse.
 const FASTEST: u64 = 100_000;
 
-/// What requests are counted by.
+/// How requests are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
-    /// The client's address; by IPv6 the network of 2^64 addresses that it is in.
+    /// By the client's address; for IPv6, by its /64 network.
     Address,
-    /// The signed-in user; whoever is not signed in counts by address.
+    /// By the signed-in user; other clients by address.
     User,
-    /// Nothing: all requests of the route count together.
+    /// All requests of the route together.
     Route,
 }
 
 impl Scope {
-    /// The word for it in a setting.
+    /// Its name in a setting.
     pub fn name(self) -> &'static str {
         match self {
             Self::Address => "address",
@@ -38,18 +38,18 @@ impl Scope {
     }
 }
 
-/// So many requests at once, and then evenly as many in each period.
+/// Allows `number` requests at once, and then evenly as many in each period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// Requests; at least 1.
+    /// The number of requests; at least 1.
     pub number: u32,
-    /// The time in which that many are allowed again: whole seconds.
+    /// The period, in whole seconds.
     pub period: Duration,
-    /// What they are counted by.
+    /// How requests are counted.
     pub scope: Scope,
 }
 
-/// The limit as it is set, but without its scope: `100/1s`.
+/// The limit as in the setting, without its scope: `100/1s`.
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let period = humantime::format_duration(self.period).to_string().replace(' ', "");
@@ -57,16 +57,16 @@ impl fmt::Display for Limit {
     }
 }
 
-/// The limits of one route, all of which hold; no text is no limit.
+/// The limits of one route, all of which hold; may be empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Limits(Vec<Limit>);
 
 impl Limits {
-    /// As many as a route can have: a request's cost is bounded by it.
+    /// The most limits of a route, which bounds the cost of a request.
     pub const MOST: usize = 6;
 
-    /// The limits in the order in which they are set.
+    /// The limits, in the order of the setting.
     pub fn as_slice(&self) -> &[Limit] {
         &self.0
     }
@@ -106,9 +106,9 @@ impl TryFrom<String> for Limits {
     }
 }
 
-/// One limit; an error is what is wrong with it, to be read after it.
+/// Parses one limit; errors continue a sentence that begins with it.
 fn parse(text: &str) -> Result<Limit, ValueError> {
-    let unreadable = || value_error!("is no limit, {WANTED}");
+    let unreadable = || value_error!("is not a limit, {WANTED}");
     let (rate, scope) = text.rsplit_once(" by ").ok_or_else(unreadable)?;
     let (number, period) = rate.split_once('/').ok_or_else(unreadable)?;
     let scopes = [Scope::Address, Scope::User, Scope::Route];
@@ -155,9 +155,9 @@ mod tests {
     #[test]
     fn what_is_no_limit_is_told_why() {
         for (text, problem) in [
-            ("100", "\"100\" is no limit, such as 100/1s by address"),
-            ("100 by address", "is no limit"),
-            ("100/1s", "is no limit"),
+            ("100", "\"100\" is not a limit, such as 100/1s by address"),
+            ("100 by address", "is not a limit"),
+            ("100/1s", "is not a limit"),
             (
                 "1/1s by user, 100/1s by planet",
                 "\"100/1s by planet\" must be by address, by user or",

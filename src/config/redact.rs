@@ -1,18 +1,18 @@
-//! What may be told of a value: errors go to logs and tickets, where no password belongs.
+//! Removes secrets from values: errors go to logs and tickets.
 
 use std::borrow::Cow;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// What stands in the place of a secret.
+/// Replaces a secret.
 const HIDDEN: &str = "***";
 /// The most characters of a value that an error quotes.
 const QUOTED: usize = 100;
-/// From so many on, hexadecimal digits in a row are a key.
+/// This many hexadecimal digits in a row count as a key.
 const KEY_DIGITS: usize = 32;
 
-/// `value` without the passwords and keys in it. It need not be a URL that a parser for the web understands: a list of
-/// hosts is none. Rather hides too much than too little.
+/// `value` without passwords and keys. It need not be a valid URL: a list of hosts is not. Hides too much rather than too
+/// little.
 pub fn hide(value: &str) -> Cow<'_, str> {
     if is_key(value) {
         return HIDDEN.into();
@@ -36,12 +36,12 @@ pub fn hide(value: &str) -> Cow<'_, str> {
             None => value.into(),
         },
         None if authority.split(',').all(has_port) => value.into(),
-        // A user and a password whose host is missing.
+        // A user and a password without a host.
         None => format!("{scheme}://{HIDDEN}").into(),
     }
 }
 
-/// `text` of a driver without the password of the `url` that it was given.
+/// A driver's `text` without the password of its `url`.
 pub fn hide_password(url: &SecretString, text: &str) -> String {
     let url = url.expose_secret();
     let user = url.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));
@@ -51,7 +51,7 @@ pub fn hide_password(url: &SecretString, text: &str) -> String {
     if password.is_empty() { text } else { text.replace(password, HIDDEN) }
 }
 
-/// `text` without what `value`, which it may quote, must not tell.
+/// `text` without the secrets of `value`, which it may quote.
 pub(super) fn without(value: &str, text: &str) -> String {
     let shown = gist(value);
     if value.is_empty() || shown == value {
@@ -62,7 +62,7 @@ pub(super) fn without(value: &str, text: &str) -> String {
     text.replace(value, &shown).replace(escaped, &shown)
 }
 
-/// `value` itself, or where there is something to hide, or what may be a secret as an option of a URL, its kind.
+/// `value` itself, or only its scheme if it has secrets, or options that may be secrets.
 fn gist(value: &str) -> Cow<'_, str> {
     let options = value.contains("://") && value.contains(['?', '#']);
     if !options && hide(value) == value {
@@ -83,7 +83,7 @@ pub(super) fn quote(text: &str) -> String {
     }
 }
 
-/// `key` as far as it can be one of a setting; what was meant to be a value may have got into its place.
+/// `key` up to the first character that is invalid in a key: it may be a value by mistake.
 pub(super) fn key(key: &str) -> Cow<'_, str> {
     match key.find(|c| !is_of_key(c)) {
         Some(end) => format!("{}…", &key[..end]).into(),
@@ -92,7 +92,7 @@ pub(super) fn key(key: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether keys of settings can have this character.
+/// Whether keys of settings may have this character.
 pub(super) fn is_of_key(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
 }
@@ -105,7 +105,7 @@ pub(super) fn is_scheme(text: &str) -> bool {
         && text.chars().all(plain)
 }
 
-/// Whether there is a key in `value`, or a password among options.
+/// Whether `value` has a key, or a password among options.
 fn is_key(value: &str) -> bool {
     let digits = value.split(|c: char| !c.is_ascii_hexdigit());
     let mut words = digits.map(str::len);
@@ -114,7 +114,7 @@ fn is_key(value: &str) -> bool {
         || (!value.contains("://") && value.to_lowercase().contains("password="))
 }
 
-/// Whether what is behind the colon of `host` is a port, if there is one.
+/// Whether the text after the colon of `host`, if any, is a port.
 fn has_port(host: &str) -> bool {
     let port = host.rsplit_once(':').map_or("", |(_, port)| port);
     host.ends_with(']') || port.bytes().all(|byte| byte.is_ascii_digit())
@@ -167,8 +167,8 @@ mod tests {
     #[test]
     fn what_a_driver_says_is_told_without_the_password() {
         let url = SecretString::from("mongodb://shop:s3cret@db/shop".to_owned());
-        let told = hide_password(&url, "mongodb://shop:s3cret@db/shop: \"s3cret\" is no host");
-        assert_eq!(told, "mongodb://shop:***@db/shop: \"***\" is no host");
+        let told = hide_password(&url, "mongodb://shop:s3cret@db/shop: \"s3cret\" is not a host");
+        assert_eq!(told, "mongodb://shop:***@db/shop: \"***\" is not a host");
     }
 
     #[test]

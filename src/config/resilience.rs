@@ -1,6 +1,6 @@
-//! What a caller does when another role or an upstream fails, is slow or has too much to do.
+//! What a caller does when another role or an upstream fails, is slow or overloaded.
 //!
-//! A table of these keys may refine another one, from which it has what it does not say itself; [`refines`] says which.
+//! A table of these keys may refine another one and inherit its other values; see [`refines`].
 
 use std::time::Duration;
 
@@ -9,60 +9,59 @@ use serde::Deserialize;
 
 use super::values::{between, within};
 
-/// `[resilience]`, and what refines it.
+/// `[resilience]` and the tables that refine it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resilience {
-    /// How long one attempt may take until the head of the answer is there, or as long as its caller waits at all, where
-    /// that is less; the request's deadline bounds them all.
+    /// How long one attempt may take until the head of the response arrives. The caller's own limit and the request's
+    /// deadline may be shorter.
     #[serde(deserialize_with = "between::<_, 1, 600_000>")]
     pub response_timeout: Duration,
-    /// How often a request is tried again, where that is safe.
+    /// How often a request is retried, if that is safe.
     #[serde(deserialize_with = "within::<_, _, 0, 10>")]
     pub retries: u32,
-    /// The most that is waited before the first of those; twice as much before each one more. How long it is
-    /// within that is left to chance.
+    /// The longest pause before the first retry, doubled before each further one. The actual pause is random.
     #[serde(deserialize_with = "between::<_, 0, 10_000>")]
     pub retry_backoff: Duration,
-    /// The requests of ten seconds, in percent, that may be tried again, and thirty besides; 0 is none.
+    /// Retries within ten seconds, in percent of the requests, plus thirty; 0 means no retries.
     #[serde(deserialize_with = "within::<_, _, 0, 100>")]
     pub retry_budget: u32,
-    /// The failures, in percent of the requests, from which on nothing more is sent; 0 is never.
+    /// The share of failures, in percent, that opens the breaker; 0 means never.
     #[serde(deserialize_with = "within::<_, _, 0, 100>")]
     pub breaker_failures: u32,
-    /// The requests that it takes to say so.
+    /// The least number of requests for that.
     #[serde(deserialize_with = "within::<_, _, 1, 1000000>")]
     pub breaker_volume: u32,
-    /// The failures in a row from which on nothing more is sent either; 0 is never.
+    /// The number of consecutive failures that opens the breaker; 0 means never.
     #[serde(deserialize_with = "within::<_, _, 0, 1000000>")]
     pub breaker_consecutive: u32,
-    /// How far back they are counted.
+    /// The window in which failures are counted.
     #[serde(deserialize_with = "between::<_, 1_000, 600_000>")]
     pub breaker_window: Duration,
-    /// How long nothing is sent then.
+    /// How long the breaker stays open.
     #[serde(deserialize_with = "between::<_, 100, 600_000>")]
     pub breaker_pause: Duration,
-    /// The requests that are sent after that, and must all succeed.
+    /// The number of trial requests after that, which must all succeed.
     #[serde(deserialize_with = "within::<_, _, 1, 1000>")]
     pub breaker_trials: u32,
-    /// Requests under way at once, over all threads.
+    /// The most requests under way at once, over all threads.
     #[serde(deserialize_with = "within::<_, _, 1, 1000000>")]
     pub concurrency: usize,
-    /// Requests that may wait for that; one more is answered 503.
+    /// The most requests that wait; further ones get 503.
     #[serde(deserialize_with = "within::<_, _, 0, 1000000>")]
     pub queue: usize,
     /// How long they may wait.
     #[serde(deserialize_with = "between::<_, 1, 60_000>")]
     pub queue_timeout: Duration,
-    /// Failures in a row from which on an address is left out; 0 is never. A success makes up for half a failure.
+    /// The number of consecutive failures that ejects an address; 0 means never. A success compensates half a failure.
     #[serde(deserialize_with = "within::<_, _, 0, 1000>")]
     pub eject_failures: u32,
-    /// How long it is left out.
+    /// How long it stays ejected.
     #[serde(deserialize_with = "between::<_, 100, 600_000>")]
     pub eject_pause: Duration,
 }
 
-/// The key from which `key` has its value where it is not set itself; nothing for a key of no table that refines another.
+/// The key from which `key` inherits its value; `None` if its table refines none.
 pub(super) fn refines(key: &str) -> Option<String> {
     let base = |field: &str| format!("resilience.{field}");
     if let Some(field) = key.strip_prefix("gateway.resilience.") {
@@ -75,7 +74,7 @@ pub(super) fn refines(key: &str) -> Option<String> {
     Some(format!("gateway.{field}")).filter(|key| key.starts_with("gateway.resilience."))
 }
 
-/// Completes the tables of `root` that refine another one. There are nothing but tables where [`refines`] says so.
+/// Completes the tables of `root` that refine others.
 pub(super) fn complete(root: &mut Map<String, Value>) -> Option<()> {
     let base = table(root, "resilience")?.clone();
     let of_peers = table(table(root, "peers")?, "resilience")?;
@@ -95,7 +94,7 @@ fn refine(table: &mut Map<String, Value>, base: &Map<String, Value>) {
     }
 }
 
-/// The table `name` in `parent`, made where it is missing.
+/// The table `name` in `parent`, which is added if it is missing.
 fn table<'a>(parent: &'a mut Map<String, Value>, name: &str) -> Option<&'a mut Map<String, Value>> {
     let empty = || Value::new(None, ValueKind::Table(Map::new()));
     as_table(parent.entry(name.to_owned()).or_insert_with(empty))

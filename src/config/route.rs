@@ -1,4 +1,4 @@
-//! The types of what a route changes on the way to its upstream, and back.
+//! The types of settings that change requests and responses of a route.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,15 +10,15 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::layers::{ValueError, value_error};
 
-/// What is taken off the path before the upstream is asked.
+/// The prefix that is removed from the path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Strip {
     /// `false`, or empty.
     #[default]
     Nothing,
-    /// `true`: all of the route's own.
+    /// `true`: the route's path.
     Path,
-    /// This beginning of it, as in `/api`.
+    /// This prefix, as in `/api`.
     Prefix(String),
 }
 
@@ -51,7 +51,7 @@ impl de::Visitor<'_> for StripVisitor {
     }
 }
 
-/// What an upstream is asked for as Host: a name or an address, and a port where that does not go without saying.
+/// A value of the Host header: a name or an address, and optionally a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostName(pub HeaderValue);
 
@@ -60,14 +60,14 @@ impl FromStr for HostName {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let wanted =
-            || value_error!("{text:?} is no host, such as reviews.example or 10.0.0.1:8080");
+            || value_error!("{text:?} is not a host, such as reviews.example or 10.0.0.1:8080");
         let authority = text.parse::<Authority>().ok().filter(|_| !text.contains(['@', ' ']));
         authority.filter(|authority| !authority.host().is_empty()).ok_or_else(wanted)?;
         HeaderValue::from_str(text).map(Self).map_err(|_| wanted())
     }
 }
 
-/// Headers that answers have, or have no more, whatever the upstream says: by name, and empty to take one out.
+/// Response headers to set, or to remove where the value is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>")]
 pub struct ResponseHeaders(pub Vec<(HeaderName, Option<HeaderValue>)>);
@@ -77,11 +77,11 @@ impl TryFrom<BTreeMap<String, String>> for ResponseHeaders {
 
     fn try_from(table: BTreeMap<String, String>) -> Result<Self, ValueError> {
         let line = |(name, value): (String, String)| {
-            // Variables of the environment have no other way to say a dash.
+            // Environment variables cannot have dashes.
             let said = name.replace('_', "-").parse::<HeaderName>();
-            let said = said.map_err(|_| value_error!("{name:?} is no name of a header"))?;
+            let said = said.map_err(|_| value_error!("{name:?} is not a header name"))?;
             if is_reserved(&said) || (is_hidden(&said) && !value.is_empty()) {
-                return Err(value_error!("{said} is not for a route to say"));
+                return Err(value_error!("a route cannot set {said}"));
             }
             let known = (!value.is_empty()).then(|| HeaderValue::from_str(value.trim()));
             let known = known.transpose();
@@ -91,7 +91,7 @@ impl TryFrom<BTreeMap<String, String>> for ResponseHeaders {
     }
 }
 
-/// Whether `name` is for the connection, or the gateway's own.
+/// Whether `name` belongs to the connection or to the gateway.
 fn is_reserved(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -107,7 +107,7 @@ fn is_reserved(name: &HeaderName) -> bool {
     )
 }
 
-/// Whether `name` is taken out of every answer.
+/// Whether `name` is removed from every response.
 fn is_hidden(name: &HeaderName) -> bool {
     matches!(name.as_str(), "server" | "x-powered-by")
 }

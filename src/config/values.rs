@@ -20,7 +20,7 @@ use super::redact::{hide, is_scheme, quote};
 fn duration<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(input)?;
     humantime::parse_duration(&text).map_err(|_| {
-        de::Error::custom(format!("{} is no duration, such as 250ms, 30s or 2m", quote(&text)))
+        de::Error::custom(format!("{} is not a duration, such as 250ms, 30s or 2m", quote(&text)))
     })
 }
 
@@ -116,7 +116,7 @@ pub(super) fn filter<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::E
     let names = text.split('/').next().unwrap_or_default();
     let misspelt = parts(names).filter(|part| !part.contains('=')).find_map(misspelt_level);
     if let Some((word, level)) = misspelt {
-        let problem = format!("{} is no level; did you mean {level}?", quote(word));
+        let problem = format!("{} is not a level; did you mean {level}?", quote(word));
         return Err(de::Error::custom(problem));
     }
     Ok(text)
@@ -234,7 +234,7 @@ impl TryFrom<String> for Networks {
             let address = part.parse::<IpAddr>().map(IpNet::from);
             let network = address.or_else(|_| part.parse::<IpNet>());
             network.map(canonical).map_err(|_| {
-                value_error!("{} is no address or network, such as 10.0.0.0/8", quote(part))
+                value_error!("{} is not an address or network, such as 10.0.0.0/8", quote(part))
             })
         };
         parts(&text).map(network).collect::<Result<_, _>>().map(Self)
@@ -269,7 +269,8 @@ impl TryFrom<String> for Methods {
         let method = |part: &str| {
             let known = Method::from_bytes(part.as_bytes()).ok();
             let known = known.filter(|_| part.bytes().all(|byte| byte.is_ascii_uppercase()));
-            known.ok_or_else(|| value_error!("{} is no method, such as GET or POST", quote(part)))
+            known
+                .ok_or_else(|| value_error!("{} is not a method, such as GET or POST", quote(part)))
         };
         parts(&text).map(method).collect::<Result<_, _>>().map(Self)
     }
@@ -314,10 +315,7 @@ impl TryFrom<String> for CertificateNames {
         let name = |part: &str| {
             let name = DnsName::try_from(part.to_owned());
             name.map_err(|_| {
-                value_error!(
-                    "{} is no name of a host, such as gateway or user.shop.svc",
-                    quote(part)
-                )
+                value_error!("{} is not a host name, such as gateway or user.shop.svc", quote(part))
             })
         };
         let names = parts(&text).map(name).collect::<Result<Vec<_>, _>>()?;
@@ -464,7 +462,7 @@ fn scheme(text: &str) -> Option<&str> {
 
 fn unknown_scheme(scheme: Option<&str>, wanted: &str) -> ValueError {
     match scheme.filter(|scheme| is_scheme(scheme)) {
-        Some(scheme) => value_error!("{scheme}:// is no back end for this store; use {wanted}"),
+        Some(scheme) => value_error!("{scheme}:// is not a back end of this store; use {wanted}"),
         None => value_error!("not a URL; use {wanted}"),
     }
 }
@@ -553,7 +551,7 @@ impl FromStr for PeerUrl {
                 Err(value_error!("must be a base URL without a path; {wanted}"))
             }
             Some(scheme) if is_scheme(scheme) => {
-                Err(value_error!("{scheme}:// is no transport that is known here; {wanted}"))
+                Err(value_error!("{scheme}:// is not a supported transport; {wanted}"))
             }
             _ => Err(value_error!("not a URL; {wanted}")),
         }

@@ -149,7 +149,7 @@ impl Plan {
         if urls.is_empty() && !roles.contains(&name) {
             let roles = roles.join(", ");
             let problem = format!(
-                "{name:?} is no role ({roles}), and gateway.upstreams.{name}.urls names no address"
+                "{name:?} is not a role ({roles}), and gateway.upstreams.{name}.urls names no address"
             );
             return Err(("upstream", problem).into());
         }
@@ -385,7 +385,11 @@ mod tests {
             ("prefix", "/a%7Eb", "gateway.routes.auth.prefix: \"/a%7Eb\" is not a path"),
             ("prefix", "/a;b", "gateway.routes.auth.prefix: \"/a;b\" is not a path"),
             ("path", "/auth", "gateway.routes.auth.path: there is a prefix as well"),
-            ("upstream", "reviews", "gateway.routes.auth.upstream: \"reviews\" is no role (user)"),
+            (
+                "upstream",
+                "reviews",
+                "gateway.routes.auth.upstream: \"reviews\" is not a role (user)",
+            ),
         ] {
             let options = options(&[("auth", field, value), ("products", "upstream", "")]);
             let error = Plan::compile(&options, &["user"]).unwrap_err().to_string();

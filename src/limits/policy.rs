@@ -24,7 +24,7 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 #[derive(Debug)]
 pub struct Policies {
     list: Vec<Policy>,
-    /// The value of `RateLimit-Policy`; nothing where there is no limit.
+    /// The value of `RateLimit-Policy`; nothing where there is not a limit.
     field: Option<HeaderValue>,
 }
 

@@ -43,7 +43,7 @@ pub struct DevFiles {
 pub enum DevError {
     /// Certificates cannot be for this host.
     #[error(
-        "{0:?} is no name or address of a host, such as shop.example, *.shop.example or 192.0.2.1"
+        "{0:?} is not a host name or address, such as shop.example, *.shop.example or 192.0.2.1"
     )]
     Host(String),
     /// What was tried on a file, and why that failed.

@@ -265,7 +265,7 @@ async fn a_bad_setting_stops_the_start_with_a_line_that_names_it() {
         ),
         (
             vec!["--set", "gateway.routes.products.upstream=goods", "check-config"],
-            "app: gateway.routes.products.upstream: \"goods\" is no role (user, product)".into(),
+            "app: gateway.routes.products.upstream: \"goods\" is not a role (user, product)".into(),
         ),
         (
             vec!["--set", &format!("gateway.listen={taken}")],

@@ -169,7 +169,7 @@ async fn what_cannot_be_copied_says_why() {
         ("postgres://x", "mongodb://x", "neither can be copied to the other"),
         ("sqlite://nowhere.db", "sqlite://x.db", "cannot read nowhere.db"),
         ("sqlite://nowhere.db", "mongodb://127.0.0.1:1/x", "cannot read nowhere.db"),
-        ("mysql://x", "postgres://x", "mysql:// is no back end"),
+        ("mysql://x", "postgres://x", "mysql:// is not a back end"),
         ("mongodb://x/?readPreference=secondary", "sqlite://x.db", "can lag behind"),
     ] {
         let (well, text) = copy(folder.path(), from, to);
