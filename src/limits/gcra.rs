@@ -6,56 +6,55 @@
 
 use crate::config::Limit;
 
-/// How requests are spread.
+/// The parameters of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Quota {
-    /// Requests that may come at once; at least 1.
+    /// The size of a burst; at least 1.
     number: u32,
-    /// From one request to the next at the steady rate; at least 1 µs.
+    /// The time between two requests at the steady rate; at least 1 µs.
     interval: u64,
 }
 
-/// What becomes of a request.
+/// The decision on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Decision {
     pub(super) allowed: bool,
-    /// Requests that would be allowed at once after it.
+    /// How many further requests are allowed at once.
     pub(super) remaining: u32,
-    /// Over which time those are best spread, in µs: then they come no faster than the steady rate. Where none
-    /// remain, the time until one more is allowed.
+    /// The time in µs over which to spread them at the steady rate. If none remain, the time until the next one.
     pub(super) reset: u64,
 }
 
 impl Quota {
-    /// That of `limit`. The interval is rounded down, so that the rate is at least what the limit says.
+    /// The quota of `limit`. The interval is rounded down, so that the rate is at least the limit's.
     pub(super) fn from_limit(limit: &Limit) -> Self {
         let period = u64::try_from(limit.period.as_micros()).unwrap_or(u64::MAX);
         let number = limit.number.max(1);
         Self { number, interval: (period / u64::from(number)).max(1) }
     }
 
-    /// From one request to the next at the steady rate, in µs.
+    /// The time between two requests at the steady rate, in µs.
     pub(super) fn interval(self) -> u64 {
         self.interval
     }
 
-    /// How far ahead of the clock the arrival time may be, in µs: that of a whole burst.
+    /// How far ahead of the clock the arrival time may be, in µs: by a whole burst.
     pub(super) fn window(self) -> u64 {
         self.interval * u64::from(self.number)
     }
 }
 
 impl Decision {
-    /// [`Decision::reset`] in seconds, rounded up: whoever waits that long does not come too early.
+    /// [`Decision::reset`] in seconds, rounded up, so that waiting that long is enough.
     pub(super) fn seconds(self) -> u32 {
         u32::try_from(self.reset.div_ceil(1_000_000)).unwrap_or(u32::MAX)
     }
 }
 
-/// Decides on a request that comes `now` from a client whose arrival time is `tat` (0: it is new). Gives the
-/// arrival time after it. Both are µs of one clock.
+/// Decides on a request at `now` from a client whose arrival time is `tat` (0 for a new client). Returns the arrival time
+/// after it. Both are in µs of one clock.
 ///
-/// A clock that was set back keeps nobody out for longer than a burst takes.
+/// A clock that was set back blocks a client at most for the time of a burst.
 pub(super) fn decide(tat: u64, now: u64, quota: Quota) -> (u64, Decision) {
     let latest = now + quota.window();
     let tat = tat.clamp(now, latest);
@@ -68,7 +67,7 @@ pub(super) fn decide(tat: u64, now: u64, quota: Quota) -> (u64, Decision) {
         0 => quota.interval - left,
         some => some * quota.interval,
     };
-    // There are no more than Quota::number, which is a u32.
+    // At most Quota::number, which is a u32.
     let remaining = u32::try_from(remaining).unwrap_or(u32::MAX);
     (next, Decision { allowed: true, remaining, reset })
 }

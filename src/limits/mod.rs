@@ -1,10 +1,9 @@
-//! The limiter: how often clients may ask, by address, by user and by route; and how often passwords may be tried.
+//! The limiter: limits requests by address, by user and by route, and password attempts.
 //!
-//! A request is held against all limits of its route at once, and one that is refused counts for none of them.
-//! Counts are kept in this process (`table`), or on a server for all processes together (`redis`); both
-//! decide by one arithmetic (`gcra`) and tell clients the same. This process also remembers what the server
-//! has told it. So a client that is over a limit is refused without asking the server again, and stays so when the
-//! server goes away: then each process counts on for itself.
+//! A request is checked against all limits of its route at once; a refused request counts for none of them. Counts are in
+//! this process (`table`), or on a server for all processes together (`redis`), with the same algorithm (`gcra`) and the
+//! same headers. This process also remembers the server's counts: a client over its limit is refused without asking the
+//! server again, and also when the server goes away. Then each process counts by itself.
 
 mod gcra;
 mod policy;
@@ -28,15 +27,15 @@ use table::{Key, Table};
 
 pub use policy::{Outcome, Policies};
 
-/// Where and how requests are counted.
+/// The options of a limiter.
 #[derive(Clone, Copy, Debug)]
 pub struct Options<'a> {
-    /// What `/readyz` and the log call the server.
+    /// The server's name in `/readyz` and in the log.
     name: &'static str,
     url: &'a CacheUrl,
     timeout: Duration,
     prefix: &'a str,
-    /// Clients by address, and as many users, that this process can tell apart.
+    /// How many addresses, and how many users, this process counts.
     keys: usize,
 }
 
@@ -54,7 +53,7 @@ impl<'a> From<&'a Gateway> for Options<'a> {
 }
 
 impl<'a> From<&'a User> for Options<'a> {
-    /// How the user role counts passwords that are tried.
+    /// How the user role counts password attempts.
     fn from(options: &'a User) -> Self {
         Self {
             name: "user.limits",
@@ -66,24 +65,24 @@ impl<'a> From<&'a User> for Options<'a> {
     }
 }
 
-/// The counts as far as a process has them; each worker thread takes its own [`Limiter`] of it.
+/// The counts of a process; each worker thread has its own [`Limiter`] on them.
 #[derive(Clone, Debug)]
 pub struct Counts {
     table: Arc<Table>,
-    /// With what `/readyz` calls it.
+    /// With its name in `/readyz`.
     server: Option<(&'static str, Server)>,
-    /// What the process's clock counts from.
+    /// The zero of the process's clock.
     start: Instant,
 }
 
-/// What counts the requests of one worker thread; cheap to clone.
+/// Counts the requests of one worker thread; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Limiter {
     counts: Counts,
     server: Option<RedisCounts>,
 }
 
-/// The places in the table of the policies that a request is held against.
+/// The keys of a request's policies in the table.
 #[derive(Default)]
 struct Keys {
     list: [Key; Limits::MOST],
@@ -97,7 +96,7 @@ impl Keys {
 }
 
 impl Counts {
-    /// Of one process. Takes no memory before there is something to count, and opens no connection.
+    /// The counts of one process. Allocates nothing before the first request, and opens no connection.
     pub fn new<'a>(options: impl Into<Options<'a>>) -> Self {
         let options = options.into();
         let server = match options.url {
@@ -115,8 +114,8 @@ impl Counts {
 }
 
 impl Limiter {
-    /// Counts a request of `user` from `client` against `policies`. Without a server this waits for nothing;
-    /// with one it takes its timeout at most.
+    /// Counts a request of `user` from `client` against `policies`. Without a server this does not wait; with one, at most
+    /// for its timeout.
     ///
     /// # Errors
     /// 429 with Retry-After, `RateLimit-Policy` and `RateLimit` when a limit refuses it.
@@ -129,7 +128,7 @@ impl Limiter {
         policies.outcome(self.judge(policies, client, user).await)
     }
 
-    /// As [`Limiter::check`]; gives the seconds to wait when a limit refuses the request.
+    /// As [`Limiter::check`], but returns the seconds to wait if a limit refuses the request.
     pub async fn refusal(
         &self,
         policies: &Policies,
@@ -149,12 +148,12 @@ impl Limiter {
         match &self.server {
             _ if policies.is_empty() => None,
             None => self.take(policies, client, user),
-            // Boxed, so that whoever has no server does not carry what it takes to wait for one.
+            // Boxed, to keep the future small where there is no server.
             Some(server) => Box::pin(self.ask(server, policies, client, user)).await,
         }
     }
 
-    /// Whether the server is there that the counts are on, if they are on one. What is limited goes on without it.
+    /// A check of the server, if the counts are on one. It is optional: limits hold without it.
     pub fn readiness(&self) -> Option<Check> {
         let (server, (name, _)) = (self.server.clone()?, self.counts.server.as_ref()?);
         Some(Check::optional(name, move || {
@@ -203,8 +202,8 @@ impl Limiter {
         }
     }
 
-    /// Takes over the arrival times `theirs` of a server whose clock was at `now` when ours was at `sent`, or a
-    /// little later: so nobody seems to be further ahead here than there.
+    /// Merges the server's arrival times `theirs`. The server's clock was at `now` when this one was at `sent` or a little
+    /// later, so no client gets a later arrival time here than there.
     fn remember(&self, keys: &[Key], theirs: &[u64], now: u64, sent: u64) {
         self.counts.table.visit(keys, |ours| {
             for (our, their) in ours.iter_mut().zip(theirs) {

@@ -1,7 +1,7 @@
-//! The limits of a route, whom they count, and what clients are told of them.
+//! The limits of a route, and their headers.
 //!
-//! The header fields are those of draft-ietf-httpapi-ratelimit-headers-11. `RateLimit-Policy` has every
-//! limit of the route, `RateLimit` the one that is closest to its end.
+//! The headers are those of draft-ietf-httpapi-ratelimit-headers-11. `RateLimit-Policy` has every limit of the route,
+//! `RateLimit` the one that is closest to exhaustion.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -20,11 +20,11 @@ use crate::peer::{Headers, network};
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// The limits of one route, made ready when the route is.
+/// The limits of one route.
 #[derive(Debug)]
 pub struct Policies {
     list: Vec<Policy>,
-    /// The value of `RateLimit-Policy`; nothing where there is not a limit.
+    /// The value of `RateLimit-Policy`; `None` without limits.
     field: Option<HeaderValue>,
 }
 
@@ -32,32 +32,32 @@ pub struct Policies {
 #[derive(Debug)]
 pub(super) struct Policy {
     scope: Scope,
-    /// What clients know it by.
+    /// Its name in headers.
     name: String,
     pub(super) quota: Quota,
-    /// Tells it from any other of the process, and from itself with another quota.
+    /// Identifies the policy and its quota in this process.
     pub(super) id: u64,
-    /// The same in words, for keys on a server.
+    /// The same as text, for keys on a server.
     pub(super) label: String,
 }
 
-/// Whom a request counts for.
+/// Who a request counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Subject {
-    /// As [`network`] gives it; 0 where nobody knows.
+    /// The result of [`network`]; 0 if the address is unknown.
     Client(u128),
     User(Uuid),
     Everybody,
 }
 
-/// What becomes of a request by the policy that is closest to its end, or that keeps it out the longest.
+/// The decision of the policy that is closest to exhaustion, or that refuses a request for the longest time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Verdict {
     policy: usize,
     pub(super) decision: Decision,
 }
 
-/// What is said of a request that was let through.
+/// The outcome for an allowed request.
 #[derive(Debug)]
 pub struct Outcome<'a> {
     policies: &'a Policies,
@@ -65,8 +65,8 @@ pub struct Outcome<'a> {
 }
 
 impl Policies {
-    /// Those of the route that is called `route`. No two routes of a gateway have one name; requests that come by
-    /// several processes count together where the names and the limits are the same.
+    /// The `limits` of the route with the unique name `route`. Processes count together if their names and limits are the
+    /// same.
     pub fn new(route: &str, limits: &Limits) -> Self {
         let limits = limits.as_slice();
         let list = limits.iter().map(|limit| Policy::new(route, limit, limits)).collect::<Vec<_>>();
@@ -75,11 +75,11 @@ impl Policies {
         });
         let text = items.collect::<Vec<_>>().join(", ");
         let field = Some(text).filter(|text| !text.is_empty());
-        // Names are words of ours, and the rest is numbers.
+        // Names are fixed words and numbers, which are valid in a header.
         Self { list, field: field.and_then(|text| HeaderValue::try_from(text).ok()) }
     }
 
-    /// Whether any request is let through.
+    /// Whether there are no limits.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
@@ -88,8 +88,8 @@ impl Policies {
         self.list.iter()
     }
 
-    /// Decides on a request that comes `now` by the arrival times `tats` of its policies. Where it is let through,
-    /// they become those after it: a request that one policy refuses counts for none.
+    /// Decides on a request at `now` by the arrival times `tats` of its policies. Updates them if the request is allowed:
+    /// a request that one policy refuses counts for none.
     pub(super) fn judge(&self, tats: &mut [u64], now: u64) -> Option<Verdict> {
         let mut worst = None::<Verdict>;
         let mut after = [0; Limits::MOST];
@@ -108,7 +108,7 @@ impl Policies {
         worst
     }
 
-    /// What `verdict` means for the request.
+    /// The outcome of `verdict`.
     pub(super) fn outcome(&self, verdict: Option<Verdict>) -> Result<Outcome<'_>, Error> {
         match verdict {
             Some(verdict) if !verdict.decision.allowed => Err(self.refusal(verdict)),
@@ -116,7 +116,7 @@ impl Policies {
         }
     }
 
-    /// 429 with the time to wait, which is never before the end of the window that `RateLimit` tells of.
+    /// 429 with the time to wait, which is at least the window in `RateLimit`.
     fn refusal(&self, verdict: Verdict) -> Error {
         let detail = match self.list[verdict.policy].scope {
             Scope::Address | Scope::User => "too many requests, wait a moment",
@@ -130,7 +130,7 @@ impl Policies {
     fn fields(&self, verdict: Verdict) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
         let (name, decision) = (&self.list[verdict.policy].name, verdict.decision);
         let [mut left, mut seconds] = [itoa::Buffer::new(), itoa::Buffer::new()];
-        // With every answer: without the long way of `fmt`.
+        // Runs for every response, so without `fmt`.
         let (left, seconds) = (left.format(decision.remaining), seconds.format(decision.seconds()));
         let text = ["\"", name, "\";r=", left, ";t=", seconds].concat();
         let limit = HeaderValue::try_from(text).ok().map(|value| (RATE_LIMIT, value));
@@ -144,7 +144,7 @@ impl Policy {
         let scope = limit.scope;
         let name = match all.iter().filter(|other| other.scope == scope).count() {
             1 => scope.name().to_owned(),
-            // By the time over which it counts, which is another for each.
+            // With the period, which differs between limits of one scope.
             _ => format!(
                 "{}-{}",
                 scope.name(),
@@ -157,7 +157,7 @@ impl Policy {
         Self { scope, name, quota: Quota::from_limit(limit), id: hasher.finish(), label }
     }
 
-    /// For whom a request of `user` from `client` counts.
+    /// Who a request of `user` from `client` counts for.
     pub(super) fn subject(&self, client: Option<IpAddr>, user: Option<Uuid>) -> Subject {
         match (self.scope, user) {
             (Scope::Route, _) => Subject::Everybody,
@@ -208,8 +208,7 @@ impl fmt::Display for Subject {
 }
 
 impl Outcome<'_> {
-    /// Adds `RateLimit-Policy` and `RateLimit` to those that the answer has, which may be another's; nothing where
-    /// the route has no limit.
+    /// Adds `RateLimit-Policy` and `RateLimit` to `headers`, beside those of an upstream. Does nothing without limits.
     pub fn write(&self, headers: &mut Headers) {
         for (name, value) in
             self.verdict.into_iter().flat_map(|verdict| self.policies.fields(verdict))

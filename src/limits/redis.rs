@@ -1,6 +1,4 @@
-//! The counts that processes share, on Redis.
-//!
-//! A request is one round trip, in which the server decides on all its limits at once.
+//! Counts that processes share, on Redis. One round trip decides on all limits of a request.
 
 use std::rc::Rc;
 
@@ -17,7 +15,7 @@ pub(super) struct RedisCounts {
     script: Rc<Script>,
 }
 
-/// What `options` use a server for.
+/// How `options` use a server.
 pub(super) fn used(options: &Options<'_>) -> Use {
     let Options { name, timeout, prefix, .. } = *options;
     let [tagged, prefix] = ["{limits}", "limits"].map(|tag| format!("{prefix}:{tag}"));
@@ -31,9 +29,8 @@ impl RedisCounts {
         Self { client: server.client(), script }
     }
 
-    /// Counts a request, unless one of the limits refuses it. Each limit is what its key is called and its quota.
-    /// Gives the server's time and the arrival times from before the request, in µs; nothing when the server is
-    /// away.
+    /// Counts a request, unless one of the limits refuses it. Each limit is a key and a quota. Returns the server's time
+    /// and the arrival times before the request, in µs; `None` when the server is away.
     pub(super) async fn take(
         &self,
         limits: impl Iterator<Item = (String, Quota)>,
@@ -51,7 +48,7 @@ impl RedisCounts {
         Some((*now, tats.to_vec()))
     }
 
-    /// Whether the server is there and takes writes.
+    /// Checks that the server answers and takes writes.
     ///
     /// # Errors
     /// Why it is not.

@@ -1,10 +1,9 @@
-//! What this process remembers of its clients: a table of fixed size, shared by all threads.
+//! The counts of this process: a table of fixed size, shared by all threads.
 //!
-//! A key's place is one of seven in a bucket, and a bucket with its lock is two lines of a processor's cache.
-//! So a request costs the same however many keys there are, allocates nothing, and nothing has to be swept:
-//! an arrival time that has passed says as much as none. In a full bucket the earliest gives way, which is
-//! that of whoever limits least. Addresses, users and routes have a region each: who has many addresses can
-//! push out other addresses, but no user, and never what limits a route as a whole.
+//! A bucket has seven slots and, with its lock, fills two cache lines. A request costs the same however many keys there
+//! are, and allocates nothing. Nothing needs to be swept, because an arrival time in the past is as good as none. A full
+//! bucket drops the earliest arrival time, whose client is the furthest from its limit. Addresses, users and routes have
+//! separate regions: a client with many addresses can displace other addresses, but no users or routes.
 
 use std::array;
 use std::hash::{BuildHasher as _, RandomState};
@@ -13,16 +12,16 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::config::Limits;
 
-/// Keys that share a bucket.
+/// The slots per bucket.
 const WAYS: usize = 7;
-/// Keys for which a region has a bucket: a little more than half of it is used, so that few are too full.
+/// The expected keys per bucket: a little more than half of the slots, so that few buckets overflow.
 const LOAD: usize = 4;
-/// Buckets for routes, of which a process has few.
+/// The buckets for routes, of which a process has few.
 const ROUTES: usize = 256;
-/// Buckets that are made together.
+/// The buckets that are allocated together.
 const PAGE: usize = 32;
 
-/// Who is counted, as far as it decides on who else a key may push out.
+/// A part of the table; keys displace only keys of the same region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Region {
     #[default]
@@ -31,7 +30,7 @@ pub(super) enum Region {
     Routes,
 }
 
-/// Whose place is meant.
+/// The key of a slot.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Key {
     region: Region,
@@ -48,22 +47,22 @@ struct Slot {
 #[repr(align(128))]
 struct Bucket(Mutex<[Slot; WAYS]>);
 
-/// See the module.
+/// The table; see the module.
 #[derive(Debug)]
 pub(super) struct Table {
-    /// Differs in each process, so that no client can choose whose bucket it is in.
+    /// Random per process, so that clients cannot choose their bucket.
     seed: RandomState,
-    /// By [`Region`]; each made when it is first used.
+    /// By [`Region`]; each is allocated when it is first used.
     regions: [OnceLock<Box<[Page]>>; 3],
     sizes: [usize; 3],
 }
 
-/// Buckets that are made when the first of them is used: what is large for all clients need not be so for a few.
+/// Buckets that are allocated when the first of them is used, so that few clients take little memory.
 type Page = OnceLock<Box<[Bucket]>>;
 
 impl Table {
-    /// One for `keys` addresses and as many users. Takes no memory yet; in the end 32 bytes for each, and 32 KiB for
-    /// the routes.
+    /// A table for `keys` addresses and as many users. Allocates nothing yet; finally 32 bytes per key, and 32 KiB for
+    /// routes.
     pub(super) fn new(keys: usize) -> Self {
         let buckets = keys.div_ceil(LOAD).max(1);
         Self {
@@ -78,10 +77,10 @@ impl Table {
         Key { region, hash: self.seed.hash_one((policy, number)) }
     }
 
-    /// Calls `then` with the arrival times of `keys`, which are 0 where nothing is known, while nobody else
-    /// has a hand on them. Keeps what it makes of them if it says so.
+    /// Calls `then` with the arrival times of `keys`, 0 for unknown ones, while their buckets are locked. Stores the changed
+    /// times if it returns true.
     ///
-    /// Of more than [`Limits::MOST`] keys the rest is left out.
+    /// Ignores keys beyond [`Limits::MOST`].
     pub(super) fn visit<T>(&self, keys: &[Key], then: impl FnOnce(&mut [u64]) -> (bool, T)) -> T {
         let keys = &keys[..keys.len().min(Limits::MOST)];
         let mut locked = Locked::lock(keys, |key| self.bucket(key));
@@ -113,7 +112,7 @@ impl Table {
         let size = self.sizes[region];
         let pages = self.regions[region]
             .get_or_init(|| (0..size.div_ceil(PAGE)).map(|_| OnceLock::new()).collect());
-        // The hash as a fraction of all there are, times the number of buckets.
+        // The hash as a fraction of 2^64, times the number of buckets.
         let index = ((u128::from(key.hash) * size as u128) >> 64) as usize;
         let page =
             pages[index / PAGE].get_or_init(|| (0..PAGE).map(|_| Bucket::default()).collect());
@@ -124,12 +123,12 @@ impl Table {
 /// The buckets of a request's keys, each locked once.
 struct Locked<'a> {
     guards: [Option<MutexGuard<'a, [Slot; WAYS]>>; Limits::MOST],
-    /// Which of the guards is that of a key.
+    /// The index of each key's guard.
     held: [usize; Limits::MOST],
 }
 
 impl<'a> Locked<'a> {
-    /// Locks in the order of the addresses in memory, so that no two threads wait for each other.
+    /// Locks in the order of memory addresses, which prevents deadlocks.
     fn lock(keys: &[Key], bucket: impl Fn(&Key) -> &'a Bucket) -> Self {
         let mut locked = Self { guards: Default::default(), held: [0; Limits::MOST] };
         let mut order = array::from_fn::<_, { Limits::MOST }, _>(|index| index);
@@ -162,7 +161,7 @@ fn find(slots: &[Slot; WAYS], hash: u64) -> u64 {
     slots.iter().find(|slot| slot.hash == hash).map_or(0, |slot| slot.tat)
 }
 
-/// Puts `new` where its key is, or else where the earliest is.
+/// Stores `new` in the slot of its key, or in the slot with the earliest time.
 fn put(slots: &mut [Slot; WAYS], new: Slot) {
     let known = slots.iter().position(|slot| slot.hash == new.hash);
     let place = known.or_else(|| (0..WAYS).min_by_key(|place| slots[*place].tat));

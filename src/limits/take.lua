@@ -1,8 +1,8 @@
--- Counts one request against several limits, or, where one of them refuses it, against none.
+-- Counts one request against several limits, or against none if one of them refuses it.
 --
--- KEYS: where each limit keeps its arrival time. ARGV: for each, its interval and its window, in microseconds.
--- Gives the time of the server, and the arrival times from before the request (0 for none), in microseconds.
--- All numbers are whole and below 2^53, so that they are exact. The arithmetic is that of gcra.rs.
+-- KEYS: the arrival time of each limit. ARGV: for each limit, its interval and its window, in microseconds.
+-- Returns the server's time, and the arrival times before the request (0 for none), in microseconds.
+-- All numbers are whole and below 2^53, and so exact. The algorithm is that of gcra.rs.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local stored = redis.call('MGET', unpack(KEYS))
@@ -16,7 +16,7 @@ for i = 1, #KEYS do
 end
 if allowed then
   for i = 1, #KEYS do
-    -- What has passed says as much as nothing.
+    -- An arrival time in the past is as good as none.
     local left = math.ceil((after[i] - now) / 1000)
     redis.call('SET', KEYS[i], string.format('%.0f', after[i]), 'PX', left)
   end

@@ -1,4 +1,4 @@
-//! Logs on standard error: a line for a person on a terminal, a JSON object a line elsewhere.
+//! Logs on standard error: human-readable lines on a terminal, and a JSON object per line elsewhere.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -13,10 +13,10 @@ use serde_json::Map;
 use super::writer::Writer;
 use crate::config::{Log, LogFormat};
 
-/// Starts writing logs as `options` say. Later calls change nothing.
+/// Starts logging by `options`. Later calls do nothing.
 pub fn start(options: &Log) {
     let mut builder = Builder::new();
-    // Errors and the audit log stay when the rest is turned down, unless the filter names them.
+    // The filter does not turn off errors and the audit log unless it names them.
     builder.target(Target::Pipe(Box::new(Writer::stderr().clone())));
     builder.write_style(style()).filter_level(LevelFilter::Error);
     builder.filter_module("audit", LevelFilter::Info);
@@ -27,20 +27,20 @@ pub fn start(options: &Log) {
         LogFormat::Json => true,
     };
     builder.format(if json { object } else { line });
-    // A process has one logger: the first.
+    // A process has one logger, the first.
     let _ = builder.try_init();
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
 }
 
-/// Colours for a person at a terminal who wants them (https://no-color.org).
+/// Colours on a terminal, unless NO_COLOR is set (https://no-color.org).
 fn style() -> WriteStyle {
     let is_wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     if io::stderr().is_terminal() && is_wanted { WriteStyle::Always } else { WriteStyle::Never }
 }
 
-/// The most bytes of a line. What collects lines splits longer ones, as Docker does from 16 KiB on.
+/// The most bytes of a line. Log collectors split longer ones; Docker does from 16 KiB on.
 const LONGEST: usize = 8 * 1024;
-/// With so many bytes in its texts a line is short enough, whatever JSON makes of them: at most six bytes of one.
+/// A line with at most this many bytes of text is short enough, although JSON may need six bytes for one.
 const SHORT: usize = 1024;
 
 /// `time`, `level` and `message`, then the record's own keys.
@@ -50,7 +50,7 @@ fn object(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     object.insert("level".into(), record.level().as_str().to_lowercase().into());
     object.insert("message".into(), record.args().to_string().into());
     let mut fields = Fields(object);
-    // What cannot be written as JSON is left out.
+    // Values that JSON cannot have are left out.
     let _ = record.key_values().visit(&mut fields);
     fields.0.insert("target".into(), record.target().into());
     if text_len(&fields.0) <= SHORT {
@@ -61,7 +61,7 @@ fn object(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-/// The bytes in the keys and texts of a line; what is no plain text may be of any length.
+/// The bytes in the keys and texts of a line; arrays and objects count as long.
 fn text_len(fields: &Map<String, serde_json::Value>) -> usize {
     let len = |(key, value): (&String, &serde_json::Value)| match value {
         serde_json::Value::String(text) => key.len() + text.len(),
@@ -71,7 +71,7 @@ fn text_len(fields: &Map<String, serde_json::Value>) -> usize {
     fields.iter().map(len).sum()
 }
 
-/// The line in no more than [`LONGEST`] bytes: texts lose their ends, the longer ones first, and it says so.
+/// The line in at most [`LONGEST`] bytes: it cuts the longest texts first, and adds `truncated`.
 fn shortened(mut fields: Map<String, serde_json::Value>) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(&fields)?;
     for limit in [4096, 2048, 1024, 512, 128, 32] {
@@ -85,7 +85,7 @@ fn shortened(mut fields: Map<String, serde_json::Value>) -> io::Result<Vec<u8>> 
         line = serde_json::to_vec(&fields)?;
     }
     if line.len() > LONGEST {
-        // Too many keys for any text: those stay that every line has.
+        // Too many keys: only those stay that every line has.
         fields.retain(|key, _| {
             ["time", "level", "message", "target", "truncated"].contains(&key.as_str())
         });
@@ -94,14 +94,14 @@ fn shortened(mut fields: Map<String, serde_json::Value>) -> io::Result<Vec<u8>> 
     Ok(line)
 }
 
-/// Cuts `value`, as JSON has it, off behind `limit` bytes.
+/// Cuts the text of `value` after `limit` bytes of JSON.
 fn shorten(value: &mut serde_json::Value, limit: usize) {
     let text = match value {
         serde_json::Value::String(text) => text.clone(),
         serde_json::Value::Array(_) | serde_json::Value::Object(_) => value.to_string(),
         _ => return,
     };
-    // The length of what JSON makes of it counts.
+    // Counts the length in JSON.
     let mut len = 0;
     let mut too_long = text.char_indices().filter(|(_, c)| {
         len += match c {
@@ -143,7 +143,7 @@ struct Pairs<'a>(&'a mut String);
 
 impl<'kvs> VisitSource<'kvs> for Pairs<'_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), KeyError> {
-        // What the message says already.
+        // The message has it already.
         if key.as_str() == "method" {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! What a process says of itself while it works.
+//! Logs and metrics.
 
 mod logs;
 mod metrics;

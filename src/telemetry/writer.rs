@@ -1,5 +1,5 @@
-//! Writes log lines to standard error from a thread of its own, so that nobody waits for whoever reads them: lines that
-//! find the queue full are dropped and counted.
+//! Writes log lines to standard error on a thread of its own, so that nothing waits for a slow reader. When the queue is
+//! full, lines are dropped and counted.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -8,14 +8,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The most bytes of lines that wait.
+/// The size of the queue, in bytes.
 const CAPACITY: usize = 1024 * 1024;
-/// How long lines wait for others to be written with them, while they come one after the other.
+/// How long the thread pauses between writes, so that it writes several lines at once.
 const LINGER: Duration = Duration::from_millis(2);
-/// How long a reader that takes nothing is left alone, where the descriptor does not block.
+/// How long to wait for a slow reader on a non-blocking descriptor.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The most characters of a last word.
+/// The most characters of the last line.
 const LAST_WORD: usize = 2000;
 
 static WRITER: OnceLock<Writer> = OnceLock::new();
@@ -33,12 +33,12 @@ struct Queue {
 #[derive(Debug, Default)]
 struct State {
     lines: Vec<u8>,
-    /// Whether the thread has lines that are not written yet.
+    /// Whether the thread is writing lines.
     is_writing: bool,
-    /// Whether it waits to be told of more.
+    /// Whether the thread waits for lines.
     is_waiting: bool,
     dropped: u64,
-    /// How many of the dropped lines the log tells of.
+    /// How many of the dropped lines were logged.
     reported: u64,
 }
 
@@ -46,13 +46,13 @@ impl Writer {
     /// The process's writer, to standard error.
     pub(super) fn stderr() -> &'static Self {
         WRITER.get_or_init(|| {
-            // Not through the lock of `io::stderr`, which whoever else writes there would wait for.
+            // Without the lock of `io::stderr`, so that other writers do not wait for it.
             let stderr = io::stderr().as_fd().try_clone_to_owned().map(File::from);
             Self::start(stderr)
         })
     }
 
-    /// Writes to `target` what is queued from now on. Without one, or without a thread, lines are dropped.
+    /// Starts the thread that writes to `target`. Without a target or a thread, all lines are dropped.
     fn start(target: io::Result<impl Write + Send + 'static>) -> Self {
         let writer = Self(Arc::default());
         let Ok(mut target) = target else { return writer };
@@ -62,7 +62,7 @@ impl Writer {
                 queue.write(&mut target);
             }
         };
-        // Nobody could be told of a failure.
+        // A failure cannot be logged.
         let _ = thread::Builder::new().name("log".into()).spawn(work);
         writer
     }
@@ -89,7 +89,7 @@ impl Writer {
             if left.is_zero() {
                 return;
             }
-            // The thread says so when it has written something; that is soon, or never.
+            // The thread notifies after each write.
             let waited = self.0.changed.wait_timeout(state, left.min(PAUSE));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -123,27 +123,27 @@ impl Queue {
             state.dropped += rest.iter().filter(|byte| **byte == b'\n').count() as u64;
         }
         let dropped = state.dropped - state.reported;
-        // While nothing can be written, nothing can be told.
+        // While writing fails, dropped lines cannot be logged.
         if written.is_ok() {
             state.reported = state.dropped;
         }
         self.changed.notify_all();
         drop(state);
         if dropped > 0 && written.is_ok() {
-            log::warn!(dropped; "{dropped} log lines were dropped, for nobody has read them in time");
+            log::warn!(dropped; "{dropped} log lines were dropped because the reader was too slow");
         }
         thread::sleep(LINGER);
     }
 }
 
-/// Writes all of `lines`; gives what is left when that fails.
+/// Writes all of `lines`. On failure it returns the rest.
 fn write_all<'a>(target: &mut impl Write, mut lines: &'a [u8]) -> Result<(), &'a [u8]> {
     while !lines.is_empty() {
         match target.write(lines) {
             Ok(0) => return Err(lines),
             Ok(written) => lines = &lines[written..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Another program that has the descriptor too may have said that writes must not block.
+            // Another program that shares the descriptor may have made it non-blocking.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(PAUSE),
             Err(_) => return Err(lines),
         }
@@ -151,7 +151,7 @@ fn write_all<'a>(target: &mut impl Write, mut lines: &'a [u8]) -> Result<(), &'a
     Ok(())
 }
 
-/// How env_logger writes: a whole line at a time.
+/// env_logger writes a whole line at a time.
 impl Write for Writer {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.queue(line);
@@ -163,13 +163,12 @@ impl Write for Writer {
     }
 }
 
-/// How many log lines have been dropped, because nobody read them in time.
+/// How many log lines were dropped because the reader was too slow.
 pub fn dropped_lines() -> u64 {
     WRITER.get().map_or(0, Writer::dropped)
 }
 
-/// Writes `line`, as one, to standard error behind the log, as the last word of a process, and waits at most a second until all
-/// is written.
+/// Writes `line` to standard error after the log, and waits at most a second until everything is written.
 pub fn last_word(line: Option<&str>) {
     if let Some(line) = line {
         let mut line = line.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -1,4 +1,4 @@
-//! An authority and certificates of it for development, where there is nobody else who makes any.
+//! An authority and its certificates for development.
 
 use std::fmt;
 use std::fs::{self, Permissions};
@@ -15,26 +15,26 @@ use rcgen::{
 use rustls::pki_types::DnsName;
 use tempfile::NamedTempFile;
 
-use super::files::{CertificateAuthority, judged_key};
+use super::files::{CertificateAuthority, verified_key};
 
-/// Whom certificates are for, with the names by which each is asked: as a role, as a Service and a container.
+/// The roles and the names in their certificates: of the role, its Service and its container.
 const ROLES: [(&str, &[&str]); 3] =
     [("gateway", &["gateway", "api-gateway"]), ("user", &["user"]), ("product", &["product"])];
-/// By which a process of this machine is asked.
+/// The names of this machine, in every certificate.
 const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// How long they are good, in days.
+/// How long the authority and the certificates are valid, in days.
 const AUTHORITY_DAYS: u64 = 3650;
 const CERTIFICATE_DAYS: u64 = 365;
 
-/// What was written.
+/// The files that were written.
 #[derive(Debug)]
 pub struct DevFiles {
     /// The authority's certificate.
     pub authority: PathBuf,
-    /// Whether it was not there before.
+    /// Whether the authority is new.
     pub is_new: bool,
-    /// A folder a role with tls.crt, tls.key and ca.crt, as a Secret of Kubernetes has them.
+    /// One folder per role with tls.crt, tls.key and ca.crt, as in a Kubernetes Secret.
     pub folders: Vec<PathBuf>,
 }
 
@@ -63,12 +63,11 @@ impl DevError {
     }
 }
 
-/// Writes into `folder` a certificate for each role, and the authority that signs them unless it is there already;
-/// the gateway's is for `hosts` besides, names or addresses.
+/// Writes to `folder` a certificate for each role, and the authority that signs them unless there is one. The gateway's
+/// certificate also has `hosts`, names or addresses.
 ///
 /// # Errors
-/// When one of `hosts` is no name of any; when the authority that is there is not one that was made so, or a file cannot
-/// be written.
+/// When a host is invalid, the existing authority does not work, or a file cannot be written.
 pub fn write(folder: &Path, hosts: &[String]) -> Result<DevFiles, DevError> {
     if let Some(host) = hosts.iter().find(|host| !is_host(host)) {
         let shown = if host.contains('@') { "--host" } else { host };
@@ -82,15 +81,15 @@ pub fn write(folder: &Path, hosts: &[String]) -> Result<DevFiles, DevError> {
         let authority = authority().and_then(|params| params.self_signed(&key));
         let authority = authority?.pem();
         save(&key_path, &key.serialize_pem(), PRIVATE)?;
-        // One without the other would be in the way of the next try.
+        // The key alone would make the next attempt fail.
         save(&path, &authority, PUBLIC).inspect_err(|_| drop(fs::remove_file(&key_path)))?;
     }
     let read = |path: &Path| fs::read_to_string(path).map_err(DevError::of_file("read", path));
     let unusable = |why: &dyn fmt::Display| DevError::Authority(path.clone(), why.to_string());
     let (text, key) = (read(&path)?, read(&key_path)?);
     let key = KeyPair::from_pem(&key).map_err(|error| unusable(&error))?;
-    let judge = CertificateAuthority::read(&path).map_err(|error| unusable(&error))?;
-    // Only the key is taken from there: the rest is as it was when it was made.
+    let verifier = CertificateAuthority::read(&path).map_err(|error| unusable(&error))?;
+    // Only the key is read: the other parameters are always the same.
     let issuer = Issuer::new(authority()?, key);
     let mut folders = Vec::new();
     for (role, names) in ROLES {
@@ -106,13 +105,13 @@ pub fn write(folder: &Path, hosts: &[String]) -> Result<DevFiles, DevError> {
         save(&private, &key.serialize_pem(), PRIVATE)?;
         save(&shown, &certificate.pem(), PUBLIC)?;
         save(&folder.join("ca.crt"), &text, PUBLIC)?;
-        judged_key(&shown, &private, &judge).map_err(|error| unusable(&error))?;
+        verified_key(&shown, &private, &verifier).map_err(|error| unusable(&error))?;
         folders.push(folder);
     }
     Ok(DevFiles { authority: path, is_new, folders })
 }
 
-/// Whether certificates can be for `host`: a name, of which the first part may be any, or an address.
+/// Whether `host` is a name, whose first label may be `*`, or an address.
 fn is_host(host: &str) -> bool {
     let name = host.strip_prefix("*.").unwrap_or(host);
     host.parse::<IpAddr>().is_ok() || (DnsName::try_from(name).is_ok() && !name.ends_with('.'))
@@ -137,7 +136,7 @@ fn certificate<'a>(
     Ok(params)
 }
 
-/// Good from yesterday on: not every clock goes the same.
+/// Parameters of a certificate that is valid from yesterday, because clocks differ.
 fn lasting(days: u64, name: &str, names: Vec<String>) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(names)?;
     let day = |days: u64| {
@@ -158,7 +157,7 @@ fn create(folder: &Path) -> Result<(), DevError> {
     fs::create_dir_all(folder).map_err(DevError::of_file("make", folder))
 }
 
-/// Never half a file: a process that runs may read it meanwhile.
+/// Replaces a file atomically, because a running process may read it.
 fn save(path: &Path, text: &str, mode: u32) -> Result<(), DevError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let saving = || {

@@ -1,4 +1,4 @@
-//! What is in the files.
+//! Reads certificates and keys from files.
 
 use std::fmt;
 use std::fs;
@@ -19,15 +19,15 @@ use super::provider;
 /// One of the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum File {
-    /// A certificate, and those that lead to the authority.
+    /// A certificate chain.
     Certificate,
     /// The certificate's private key.
     Key,
-    /// The authorities by which others are believed.
+    /// The authorities that are trusted.
     Authority,
 }
 
-/// Which file does not work, and why.
+/// A file that does not work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct Problem {
@@ -41,13 +41,13 @@ impl Problem {
         Self { file, text: text.to_string() }
     }
 
-    /// Of what has nothing to do with any file in particular.
+    /// An error that is not about a particular file.
     pub(super) fn of_library(error: rustls::Error) -> Self {
         Self::new(File::Certificate, error)
     }
 }
 
-/// A certificate and its private key, which belong together.
+/// Reads a certificate chain and its private key, and checks that they belong together.
 pub(super) fn key(certificate: &Path, private: &Path) -> Result<Arc<CertifiedKey>, Problem> {
     let chain = certificates(File::Certificate, certificate)?;
     let wrong = |text: String| Problem::new(File::Key, text);
@@ -69,28 +69,28 @@ pub(super) fn key(certificate: &Path, private: &Path) -> Result<Arc<CertifiedKey
     Ok(Arc::new(key))
 }
 
-/// As [`key`], where `authority` believes the certificate now, as every other role will have to.
-pub(super) fn judged_key(
+/// As [`key`], and checks that `authority` accepts the certificate, as every other role must.
+pub(super) fn verified_key(
     certificate: &Path,
     private: &Path,
     authority: &CertificateAuthority,
 ) -> Result<Arc<CertifiedKey>, Problem> {
     let key = key(certificate, private)?;
     let refused = |error: &dyn fmt::Display| {
-        let problem = format!("mtls.authority does not believe {}: {error}", certificate.display());
+        let problem = format!("mtls.authority does not accept {}: {error}", certificate.display());
         Problem::new(File::Certificate, problem)
     };
-    let (own, others) = key.cert.split_first().ok_or_else(|| refused(&"there is none"))?;
-    let judged = authority.callers.verify_client_cert(own, others, UnixTime::now());
-    judged.map_err(|error| refused(&error))?;
+    let (own, others) = key.cert.split_first().ok_or_else(|| refused(&"it is empty"))?;
+    let verified = authority.clients.verify_client_cert(own, others, UnixTime::now());
+    verified.map_err(|error| refused(&error))?;
     Ok(key)
 }
 
-/// By whom others are believed.
+/// Verifies the certificates of other roles.
 #[derive(Clone, Debug)]
 pub(super) struct CertificateAuthority {
-    pub(super) callers: Arc<dyn ClientCertVerifier>,
-    pub(super) called: Arc<dyn ServerCertVerifier>,
+    pub(super) clients: Arc<dyn ClientCertVerifier>,
+    pub(super) servers: Arc<dyn ServerCertVerifier>,
 }
 
 impl CertificateAuthority {
@@ -103,11 +103,11 @@ impl CertificateAuthority {
             roots.add(certificate).map_err(|error| wrong(&error))?;
         }
         let roots = Arc::new(roots);
-        let callers = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider());
-        let called = WebPkiServerVerifier::builder_with_provider(roots, provider());
+        let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider());
+        let servers = WebPkiServerVerifier::builder_with_provider(roots, provider());
         Ok(Self {
-            callers: callers.build().map_err(|error| wrong(&error))?,
-            called: called.build().map_err(|error| wrong(&error))?,
+            clients: clients.build().map_err(|error| wrong(&error))?,
+            servers: servers.build().map_err(|error| wrong(&error))?,
         })
     }
 }

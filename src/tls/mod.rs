@@ -1,8 +1,7 @@
-//! Certificates: what this process shows of itself, and by what it judges others.
+//! TLS: the certificate of this process, and the verification of others.
 //!
-//! Everything comes from PEM files that are looked at again once a second, when a connection is opened: what has
-//! changed is used from then on, and what does not work is refused. Connections that are open stay. The one
-//! implementation of cryptography is ring.
+//! Certificates come from PEM files. When a connection is opened, the files are checked again, at most once per second: a
+//! changed file is used from then on, unless it does not work. Open connections stay. All cryptography is ring's.
 
 pub mod dev;
 mod files;
@@ -19,14 +18,14 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::watched;
-use files::{CertificateAuthority, judged_key, key};
+use files::{CertificateAuthority, key, verified_key};
 pub use files::{File, Problem};
 use verify::{ClientVerifier, OwnCertificate, ServerVerifier};
 
-/// What comes from files that may change.
+/// A value from files that may change.
 type Watched<T> = watched::Watched<T, Problem>;
 
-/// A certificate with its key, as it is now.
+/// A certificate with its key.
 type Key = Watched<Arc<CertifiedKey>>;
 
 fn watch<T: Clone>(
@@ -37,10 +36,10 @@ fn watch<T: Clone>(
     Watched::open("certificates", paths, read, changed).map(Arc::new)
 }
 
-/// What a listener for everybody needs: it shows the certificate and asks for none.
+/// The configuration of a public listener, which requests no client certificate.
 ///
 /// # Errors
-/// Which of the two files does not work, and why.
+/// The file that does not work.
 pub fn public_server(certificate: &Path, private: &Path) -> Result<Arc<ServerConfig>, Problem> {
     let paths = [certificate.to_owned(), private.to_owned()];
     let shown = watch(paths.clone(), move || key(&paths[0], &paths[1]))?;
@@ -48,12 +47,12 @@ pub fn public_server(certificate: &Path, private: &Path) -> Result<Arc<ServerCon
     let builder = builder.with_safe_default_protocol_versions().map_err(Problem::of_library)?;
     let mut config =
         builder.with_no_client_auth().with_cert_resolver(Arc::new(OwnCertificate(shown)));
-    // Clients come back without a full handshake, and nothing is remembered of them here.
+    // Stateless session tickets, so that clients resume without a full handshake.
     config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(Problem::of_library)?;
     Ok(Arc::new(config))
 }
 
-/// What roles of different processes need to know each other: each shows a certificate, and believes the one authority.
+/// Mutual TLS between roles of different processes: each has a certificate and trusts one authority.
 #[derive(Clone, Debug)]
 pub struct Mutual {
     shown: Arc<Key>,
@@ -61,23 +60,24 @@ pub struct Mutual {
 }
 
 impl Mutual {
-    /// Reads the files of the certificate, of its `private` key, and of the authority.
+    /// Reads the files of the certificate, its `private` key, and the authority.
     ///
     /// # Errors
-    /// Which of the files does not work, and why; also when the authority would not believe the certificate.
+    /// The file that does not work; also when the authority does not accept the certificate.
     pub fn read(certificate: &Path, private: &Path, authority: &Path) -> Result<Self, Problem> {
         let path = authority.to_owned();
         let authority = watch([authority.to_owned()], move || CertificateAuthority::read(&path))?;
         let paths: [PathBuf; 2] = [certificate.to_owned(), private.to_owned()];
-        let judge = authority.clone();
-        let shown = watch(paths.clone(), move || judged_key(&paths[0], &paths[1], &judge.now()))?;
+        let verifier = authority.clone();
+        let shown =
+            watch(paths.clone(), move || verified_key(&paths[0], &paths[1], &verifier.now()))?;
         Ok(Self { shown, authority })
     }
 
-    /// For a role that answers those alone whose certificate has one of `names`.
+    /// The configuration of a listener for clients whose certificate has one of `names`.
     ///
     /// # Errors
-    /// When the library has no such protocol.
+    /// When the library lacks the protocol.
     pub fn server<'a>(
         &self,
         names: impl Iterator<Item = &'a DnsName<'static>>,
@@ -87,16 +87,16 @@ impl Mutual {
         let builder = builder.with_protocol_versions(MUTUAL).map_err(Problem::of_library)?;
         let builder = builder.with_client_cert_verifier(callers);
         let mut config = builder.with_cert_resolver(Arc::new(OwnCertificate(self.shown.clone())));
-        // Who resumes a session is not judged again: by then the authority may be another.
+        // No resumption: it would skip the verification, and the authority may have changed.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
     }
 
-    /// For a role that asks others.
+    /// The configuration of a client of other roles.
     ///
     /// # Errors
-    /// When the library has no such protocol.
+    /// When the library lacks the protocol.
     pub fn client(&self) -> Result<Arc<ClientConfig>, Problem> {
         let called = Arc::new(ServerVerifier(self.authority.clone()));
         let builder = ClientConfig::builder_with_provider(provider());
@@ -109,11 +109,11 @@ impl Mutual {
     }
 }
 
-/// Both ends are of this program.
+/// Only TLS 1.3: both ends are this program.
 const MUTUAL: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
-/// For a process without a certificate of its own, which asks roles that show one: judged by the authorities that
-/// this machine trusts, or that SSL_CERT_FILE names.
+/// The configuration of a client without a certificate. It trusts the authorities that this machine trusts, or those in
+/// SSL_CERT_FILE.
 ///
 /// # Errors
 /// When there are none.

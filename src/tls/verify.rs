@@ -1,4 +1,4 @@
-//! What a handshake asks, answered by what the files say now.
+//! Answers the questions of a handshake with the current files.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use super::files::CertificateAuthority;
 use super::{Key, Watched};
 
-/// The certificate that this process shows.
+/// The certificate of this process.
 #[derive(Debug)]
 pub(super) struct OwnCertificate(pub(super) Arc<Key>);
 
@@ -33,7 +33,7 @@ impl ResolvesClientCert for OwnCertificate {
     }
 }
 
-/// Who may call: whoever has a certificate of the authority with one of the names.
+/// Accepts clients whose certificate is of the authority and has one of the names.
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
     authority: Arc<Watched<CertificateAuthority>>,
@@ -50,7 +50,7 @@ impl ClientVerifier {
 }
 
 impl ClientCertVerifier for ClientVerifier {
-    /// Says nothing: the authority may change, and a caller has one certificate to show.
+    /// No hints: the authority may change, and a client has only one certificate.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -61,8 +61,8 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let callers = self.authority.current().callers;
-        let verified = callers.verify_client_cert(end_entity, intermediates, now)?;
+        let clients = self.authority.current().clients;
+        let verified = clients.verify_client_cert(end_entity, intermediates, now)?;
         let shown = ParsedCertificate::try_from(end_entity)?;
         let named = |name| verify_server_name(&shown, name).is_ok();
         match self.names.iter().any(named) {
@@ -77,7 +77,7 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.authority.current().callers.verify_tls12_signature(message, cert, dss)
+        self.authority.current().clients.verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -86,15 +86,15 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.authority.current().callers.verify_tls13_signature(message, cert, dss)
+        self.authority.current().clients.verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.authority.current().callers.supported_verify_schemes()
+        self.authority.current().clients.supported_verify_schemes()
     }
 }
 
-/// Who is called: whoever has a certificate of the authority with the name that was asked for.
+/// Accepts servers whose certificate is of the authority and has the requested name.
 #[derive(Debug)]
 pub(super) struct ServerVerifier(pub(super) Arc<Watched<CertificateAuthority>>);
 
@@ -107,8 +107,8 @@ impl ServerCertVerifier for ServerVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let called = self.0.current().called;
-        called.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        let servers = self.0.current().servers;
+        servers.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
     fn verify_tls12_signature(
@@ -117,7 +117,7 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.current().called.verify_tls12_signature(message, cert, dss)
+        self.0.current().servers.verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -126,10 +126,10 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.current().called.verify_tls13_signature(message, cert, dss)
+        self.0.current().servers.verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.current().called.supported_verify_schemes()
+        self.0.current().servers.supported_verify_schemes()
     }
 }

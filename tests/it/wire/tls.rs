@@ -435,12 +435,12 @@ async fn what_is_wrong_with_certificates_is_one_line_that_begins_with_the_key() 
         (
             files(own("tls.crt"), own("tls.key"), foreign),
             "https",
-            "mtls.certificate: mtls.authority does not believe ",
+            "mtls.certificate: mtls.authority does not accept ",
         ),
         (
             files(at("expired.crt"), at("expired.key"), own("ca.crt")),
             "https",
-            "mtls.certificate: mtls.authority does not believe ",
+            "mtls.certificate: mtls.authority does not accept ",
         ),
         (good(), "http", "peers.product: http://localhost:1/ is asked in the clear"),
         (
