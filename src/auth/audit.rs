@@ -23,12 +23,12 @@ pub struct Audit {
 
 impl Audit {
     /// For the request with `context`.
-    pub fn of(context: &Context) -> Self {
+    pub fn from_context(context: &Context) -> Self {
         Self { address: context.client, request_id: Some(context.request_id.clone()) }
     }
 
     /// For a command line command.
-    pub fn of_command() -> Self {
+    pub fn for_command() -> Self {
         Self { address: None, request_id: None }
     }
 
@@ -54,6 +54,6 @@ impl FromRequest for Audit {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let extensions = request.extensions();
-        ready(Ok(extensions.get::<Context>().map_or_else(Self::of_command, Self::of)))
+        ready(Ok(extensions.get::<Context>().map_or_else(Self::for_command, Self::from_context)))
     }
 }

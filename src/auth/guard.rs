@@ -61,7 +61,7 @@ impl Guard {
     }
 
     /// The same guard, only for requests to `hosts`.
-    pub fn of(self, hosts: Hosts) -> Self {
+    pub fn for_hosts(self, hosts: Hosts) -> Self {
         Self { hosts, ..self }
     }
 

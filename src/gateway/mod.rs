@@ -6,11 +6,11 @@ mod docs;
 mod forwarding;
 mod health;
 pub mod path;
-mod plan;
 mod prefix;
 mod proxy;
 mod rewrite;
-mod table;
+mod router;
+mod routes;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -34,9 +34,9 @@ use crate::readiness::Check;
 use crate::role::{Parts, Role, Surroundings};
 use docs::Docs;
 use health::Roles;
-use plan::Plan;
 use proxy::{Proxy, miss};
-use table::Tables;
+use router::Router;
+use routes::RouteTable;
 
 /// The role, once per process; cheap to clone. Each worker thread takes its [`Gateway::app`].
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ pub struct Gateway {
 #[derive(Debug)]
 struct Current {
     version: AtomicU64,
-    plan: RwLock<Arc<Plan>>,
+    table: RwLock<Arc<RouteTable>>,
 }
 
 impl Role for Gateway {
@@ -71,13 +71,13 @@ impl Role for Gateway {
     }
 
     fn validate(settings: &Settings, behind: &[&'static str]) -> Result<(), SettingError> {
-        Plan::compile(&settings.gateway, behind).map(drop)
+        RouteTable::compile(&settings.gateway, behind).map(drop)
     }
 
     async fn build(parts: &Parts) -> Result<Self, SettingError> {
         let options = &parts.settings.gateway;
-        let plan = RwLock::new(Arc::new(Plan::compile(options, &parts.behind)?));
-        let current = Arc::new(Current { version: AtomicU64::new(0), plan });
+        let table = RwLock::new(Arc::new(RouteTable::compile(options, &parts.behind)?));
+        let current = Arc::new(Current { version: AtomicU64::new(0), table });
         let (mode, document) = (parts.mode, parts.document);
         Ok(Self {
             behind: parts.behind.clone(),
@@ -101,7 +101,7 @@ impl Role for Gateway {
             ..edge
         };
         let proxy = Rc::new(Proxy {
-            tables: Tables::new(self.clone(), endpoints.clone(), settings.transport.clone(), tls),
+            router: Router::new(self.clone(), endpoints.clone(), settings.transport.clone(), tls),
             limiter: self.counts.limiter(),
             own: paths().iter().map(Path::pattern).collect(),
             compress: self.compress,
@@ -117,7 +117,7 @@ impl Role for Gateway {
         let counts = self.counts.limiter().readiness().map(|check| {
             let (gateway, check) = (self.clone(), Rc::new(check));
             Check::optional(check.name, move || {
-                let check = gateway.plan().1.has_limits().then(|| check.clone());
+                let check = gateway.table().1.has_limits().then(|| check.clone());
                 async move {
                     match check {
                         Some(check) => check.ask().await,
@@ -162,30 +162,30 @@ impl Gateway {
         options: &config::Gateway,
         tls: Option<Arc<ClientConfig>>,
     ) -> Result<(), SettingError> {
-        let mut plan = Plan::compile(options, &self.behind)?;
-        plan.tls = tls;
-        let (_, before) = self.plan();
-        plan.inherit(&before);
-        before.answers.hand_over(&plan.answers);
-        *self.current.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
+        let mut table = RouteTable::compile(options, &self.behind)?;
+        table.tls = tls;
+        let (_, before) = self.table();
+        table.inherit(&before);
+        before.cache.hand_over(&table.cache);
+        *self.current.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
         self.current.version.fetch_add(1, Ordering::Release);
         Ok(())
     }
 
     /// The state of its upstreams.
     pub fn upstreams(&self) -> Vec<Report> {
-        self.plan().1.upstreams.iter().map(|upstream| upstream.state.report()).collect()
+        self.table().1.upstreams.iter().map(|upstream| upstream.state.report()).collect()
     }
 
     fn version(&self) -> u64 {
         self.current.version.load(Ordering::Acquire)
     }
 
-    fn plan(&self) -> (u64, Arc<Plan>) {
-        // The version first: if the plan is replaced in between, the thread takes it again.
+    fn table(&self) -> (u64, Arc<RouteTable>) {
+        // The version first: if the table is replaced in between, the thread takes it again.
         let version = self.version();
-        let plan = self.current.plan.read().unwrap_or_else(PoisonError::into_inner);
-        (version, plan.clone())
+        let table = self.current.table.read().unwrap_or_else(PoisonError::into_inner);
+        (version, table.clone())
     }
 }
 

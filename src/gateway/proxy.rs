@@ -17,23 +17,23 @@ use super::forwarding::{self, Hop};
 use super::path::{
     canonical, canonical_with_encoded, has_encoded, with_slashes, without_parameters,
 };
-use super::plan::{Found, Route};
 use super::prefix::{FORWARDED_PREFIX, lead, prefix};
 use super::rewrite::Rewrite;
-use super::table::{Routed, Tables};
+use super::router::{RoutedRequest, Router};
+use super::routes::{Route, RouteMatch};
 use crate::auth::Caller;
 use crate::config::Networks;
 use crate::error::{Error, Kind};
 use crate::limits::Limiter;
 use crate::middleware::{
-    BodyLimit, Bounds, Front, Look, RouteName, admit, discard, other_method, too_large,
+    BodyLimit, Bounds, Interceptor, RouteLookup, RouteName, admit, discard, other_method, too_large,
 };
 use crate::peer::{Body, Context, Headers, Reply, Request, number};
 
 /// What the proxy of one worker thread works with.
 #[derive(Debug)]
 pub(super) struct Proxy {
-    pub(super) tables: Tables,
+    pub(super) router: Router,
     pub(super) limiter: Limiter,
     /// The paths that the gateway answers itself.
     pub(super) own: Vec<&'static str>,
@@ -47,7 +47,7 @@ pub(super) struct Proxy {
 
 /// What the edge has found, for the proxy to use.
 pub(super) struct Search {
-    routed: Routed,
+    routed: RoutedRequest,
     /// The path, where its one spelling is another than the client's.
     path: Option<String>,
 }
@@ -55,21 +55,21 @@ pub(super) struct Search {
 /// The methods that would have been taken where another was asked for.
 struct OtherMethods(Vec<Method>);
 
-impl Front for Rc<Proxy> {
+impl Interceptor for Rc<Proxy> {
     type Found = Search;
 
     /// Finds the route of `request`.
-    fn look(&self, request: &ServiceRequest) -> Look<Search> {
+    fn lookup(&self, request: &ServiceRequest) -> RouteLookup<Search> {
         let path = canonical(request.path()).or_else(|| self.slashed(request));
         let is_own = path.as_deref().is_some_and(|path| self.own.contains(&path));
         let found = match &path {
             // In whatever spelling, and whatever a route takes.
-            _ if is_own => Err(Found::Nothing),
-            Some(path) => self.tables.find(request.method(), &without_parameters(path)),
-            None => Err(Found::Nothing),
+            _ if is_own => Err(RouteMatch::Nothing),
+            Some(path) => self.router.find(request.method(), &without_parameters(path)),
+            None => Err(RouteMatch::Nothing),
         };
         let found = found.and_then(|routed| match forwarding::ends_here(request.head()) {
-            true => Err(Found::OtherMethods(routed.route().allowed())),
+            true => Err(RouteMatch::OtherMethods(routed.route().allowed())),
             false => Ok(routed),
         });
         match found {
@@ -79,14 +79,14 @@ impl Front for Rc<Proxy> {
                     _ => None,
                 };
                 let bounds = routed.route().bounds(self.bounds);
-                let name = RouteName(routed.table.names[routed.place].clone());
-                Look { bounds, name: Some(name), found: Some(Search { routed, path }) }
+                let name = RouteName(routed.worker.names[routed.index].clone());
+                RouteLookup { bounds, name: Some(name), found: Some(Search { routed, path }) }
             }
             Err(missed) => {
-                if let Found::OtherMethods(methods) = missed {
+                if let RouteMatch::OtherMethods(methods) = missed {
                     request.extensions_mut().insert(OtherMethods(methods));
                 }
-                Look { bounds: self.bounds, name: None, found: None }
+                RouteLookup { bounds: self.bounds, name: None, found: None }
             }
         }
     }
@@ -103,7 +103,7 @@ impl Front for Rc<Proxy> {
 
 /// The answer to a request that is for nobody.
 pub(super) async fn miss(mut request: ServiceRequest) -> Result<ServiceResponse, actix_web::Error> {
-    let limit = BodyLimit::of(request.request());
+    let limit = BodyLimit::from_app_data(request.request());
     let content = request.take_payload();
     discard(request.headers(), content, limit).await;
     let methods = request.extensions_mut().remove::<OtherMethods>();
@@ -144,7 +144,8 @@ impl Proxy {
         let within = match within {
             Ok(within) => within,
             Err(error) => {
-                let (content, limit) = (request.take_payload(), BodyLimit::of(request.request()));
+                let (content, limit) =
+                    (request.take_payload(), BodyLimit::from_app_data(request.request()));
                 discard(request.headers(), content, limit).await;
                 return Err(error);
             }
@@ -171,7 +172,7 @@ impl Proxy {
 
     async fn forward(
         &self,
-        routed: &Routed,
+        routed: &RoutedRequest,
         request: &mut ServiceRequest,
         path: Option<String>,
         (context, hop): (&Context, &Hop),
@@ -195,7 +196,7 @@ impl Proxy {
                 Ok(way.upstream().send(request, &kept).await?)
             };
             // Boxed, as what is rare is all along the way: what is common does not carry it.
-            Box::pin(routed.table.plan.answers.through(onward, context, fetch)).await
+            Box::pin(routed.worker.table.cache.through(onward, context, fetch)).await
         } else {
             turn(routed.route(), &mut onward)?;
             routed.upstream().send(onward, context).await.map_err(Error::from)
@@ -216,7 +217,7 @@ impl Proxy {
     /// What is asked of the upstream.
     fn onward(
         &self,
-        routed: &Routed,
+        routed: &RoutedRequest,
         request: &ServiceRequest,
         path: Option<String>,
         hop: &Hop,
@@ -244,9 +245,9 @@ impl Proxy {
     fn slashed<'a>(&self, request: &'a ServiceRequest) -> Option<Cow<'a, str>> {
         let path = canonical_with_encoded(request.path()).filter(|path| has_encoded(path))?;
         let read = with_slashes(&path);
-        let find = |path: &str| self.tables.find(request.method(), &without_parameters(path));
+        let find = |path: &str| self.router.find(request.method(), &without_parameters(path));
         let (routed, other) = (find(&path).ok()?, find(&read).ok()?);
-        let is_same = routed.place == other.place && routed.route().encoded_slashes;
+        let is_same = routed.index == other.index && routed.route().encoded_slashes;
         (is_same && !self.own.contains(&read.as_str())).then_some(path)
     }
 
@@ -268,7 +269,7 @@ fn below(hop: &Hop, request: &ServiceRequest) -> Option<String> {
 }
 
 /// Says in `headers` what is taken off the path, here and by a proxy that is trusted; nothing else.
-fn tell_prefix(routed: &Routed, hop: &Hop, request: &ServiceRequest, headers: &mut Headers) {
+fn tell_prefix(routed: &RoutedRequest, hop: &Hop, request: &ServiceRequest, headers: &mut Headers) {
     let stripped = routed.route().rewrite.as_ref().and_then(Rewrite::prefix);
     if stripped.is_none() && !headers.contains_key(FORWARDED_PREFIX) {
         return;

@@ -17,7 +17,7 @@ pub struct Condition {
 
 impl Condition {
     /// The conditions of `request`.
-    pub fn of(request: &HttpRequest) -> Self {
+    pub fn parse(request: &HttpRequest) -> Self {
         let header = |name: HeaderName| {
             // Several lines are one list. What is no text is no ETag, and meets none.
             let lines = request.headers().get_all(name);
@@ -66,7 +66,7 @@ impl FromRequest for Condition {
     type Future = Ready<Result<Self, Infallible>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Ok(Self::of(request)))
+        ready(Ok(Self::parse(request)))
     }
 }
 

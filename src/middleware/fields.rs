@@ -29,8 +29,8 @@ use crate::http1::lines::words;
 pub struct BodyLimit(pub usize);
 
 impl BodyLimit {
-    /// That of the edge which `request` has come through.
-    pub fn of(request: &HttpRequest) -> Self {
+    /// The limit that the middleware has set for `request`.
+    pub fn from_app_data(request: &HttpRequest) -> Self {
         request.app_data::<Self>().copied().unwrap_or(Self(0))
     }
 }
@@ -145,7 +145,7 @@ impl Fields {
         may_be_absent: bool,
     ) -> LocalBoxFuture<'static, Result<Self, Error>> {
         let (is_plain, is_json) = (check_coding(request), check_type(request));
-        let BodyLimit(limit) = BodyLimit::of(request);
+        let BodyLimit(limit) = BodyLimit::from_app_data(request);
         let content = web::Payload::from_request(request, payload);
         Box::pin(async move {
             let broken = |_| Error::new(Kind::Malformed, "the body broke off");
@@ -272,7 +272,7 @@ pub struct Query {
 
 impl Query {
     /// The query of `request`.
-    pub fn of(request: &HttpRequest) -> Self {
+    pub fn parse(request: &HttpRequest) -> Self {
         let pairs = url::form_urlencoded::parse(request.query_string().as_bytes());
         Self { pairs: pairs.into_owned().collect(), errors: Vec::new() }
     }
@@ -315,7 +315,7 @@ impl FromRequest for Query {
     type Future = Ready<Result<Self, Infallible>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Ok(Self::of(request)))
+        ready(Ok(Self::parse(request)))
     }
 }
 

@@ -89,9 +89,10 @@ impl Unread {
     /// 422 that names what it has; for a body also what [`Fields`] come to.
     pub(super) async fn check(self, request: &mut ServiceRequest) -> Result<(), Error> {
         if self.query && !request.query_string().is_empty() {
-            let outcome = Query::of(request.request()).finish(());
+            let outcome = Query::parse(request.request()).finish(());
             if outcome.is_err() {
-                let (content, limit) = (request.take_payload(), BodyLimit::of(request.request()));
+                let (content, limit) =
+                    (request.take_payload(), BodyLimit::from_app_data(request.request()));
                 discard(request.headers(), content, limit).await;
                 return outcome;
             }

@@ -110,12 +110,12 @@ pub struct Bounds {
 }
 
 /// What stands before a role's routes.
-pub trait Front: 'static {
+pub trait Interceptor: 'static {
     /// What it has found for a request that it answers itself.
     type Found;
 
     /// Looks at `request` before anything is done with it.
-    fn look(&self, request: &ServiceRequest) -> Look<Self::Found>;
+    fn lookup(&self, request: &ServiceRequest) -> RouteLookup<Self::Found>;
 
     /// The answer to a request for which it has found something.
     fn answer(
@@ -126,23 +126,23 @@ pub trait Front: 'static {
     ) -> impl Future<Output = Result<ServiceResponse<BoxBody>, actix_web::Error>> + 'static;
 }
 
-/// What a [`Front`] says of a request.
+/// What a [`Interceptor`] says of a request.
 #[derive(Debug)]
-pub struct Look<F> {
+pub struct RouteLookup<F> {
     /// Its bounds.
     pub bounds: Bounds,
-    /// What its route is called; nothing where the routes behind the front know that.
+    /// What its route is called; nothing where the routes behind the interceptor know that.
     pub name: Option<RouteName>,
-    /// Nothing where a route behind the front is to be looked for.
+    /// Nothing where a route behind the interceptor is to be looked for.
     pub found: Option<F>,
 }
 
 /// The same bounds for all requests, and nothing else.
-impl Front for Bounds {
+impl Interceptor for Bounds {
     type Found = Infallible;
 
-    fn look(&self, _: &ServiceRequest) -> Look<Infallible> {
-        Look { bounds: *self, name: None, found: None }
+    fn lookup(&self, _: &ServiceRequest) -> RouteLookup<Infallible> {
+        RouteLookup { bounds: *self, name: None, found: None }
     }
 
     fn answer(
@@ -206,15 +206,15 @@ impl Edge {
         self.app_behind(same, routes)
     }
 
-    /// The same, with `front` before the routes.
+    /// The same, with `interceptor` before the routes.
     pub fn app_behind(
         self,
-        front: impl Front,
+        interceptor: impl Interceptor,
         routes: impl FnOnce(&mut ServiceConfig),
     ) -> App<impl RoleService> {
         let meter = Meter::new(self.metrics.clone(), self.role);
         let edge = Rc::new(self);
-        let shared = Rc::new((front, meter));
+        let shared = Rc::new((interceptor, meter));
         App::new()
             .app_data(BodyLimit(edge.body_limit))
             .app_data(edge.guard.clone())
@@ -235,11 +235,11 @@ impl Edge {
         self: Rc<Self>,
         mut request: ServiceRequest,
         next: Next<B>,
-        shared: Rc<(impl Front, Meter)>,
+        shared: Rc<(impl Interceptor, Meter)>,
     ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-        let (front, meter) = &*shared;
+        let (interceptor, meter) = &*shared;
         let started = Instant::now();
-        let Look { bounds, name: named, found } = front.look(&request);
+        let RouteLookup { bounds, name: named, found } = interceptor.lookup(&request);
         let origin = Origin::take(&request);
         let is_mailbox = matches!(origin, Some(Origin::Mailbox(_)));
         let context = match origin {
@@ -277,7 +277,7 @@ impl Edge {
                 Err(Error::new(Kind::DeadlineExceeded, "no time was left to answer"))
             }
             (Ok(()), _, Some(found)) => {
-                let answer = front.answer(request, found, context.clone());
+                let answer = interceptor.answer(request, found, context.clone());
                 let ended = within(context.deadline, method.is_safe(), answer).await;
                 judge(ended, upload.as_ref())
             }
@@ -290,7 +290,7 @@ impl Edge {
         let (outcome, status, route) = match answered {
             Ok(response) => {
                 let response = self.finish(response, &context, &grant);
-                // What the front has found, or else the pattern of the path.
+                // What the interceptor has found, or else the pattern of the path.
                 let route = named.or_else(|| response.request().app_data::<RouteName>().cloned());
                 let status = response.status();
                 (Ok(response), status, route)
@@ -448,7 +448,7 @@ fn judge<B: MessageBody + 'static>(
 }
 
 async fn not_found(request: HttpRequest, content: web::Payload) -> Result<HttpResponse, Error> {
-    fields::discard(request.headers(), content, BodyLimit::of(&request)).await;
+    fields::discard(request.headers(), content, BodyLimit::from_app_data(&request)).await;
     Err(Error::not_found("path"))
 }
 

@@ -194,11 +194,11 @@ pub async fn admit(
     match admitted {
         Ok(caller) => Ok(caller),
         Err(Denied { error, user }) => {
-            let limit = BodyLimit::of(request.request());
+            let limit = BodyLimit::from_app_data(request.request());
             let content = request.take_payload();
             discard(request.headers(), content, limit).await;
             if let Kind::Unauthorized | Kind::Forbidden = error.kind() {
-                Audit::of(context).note("access_denied", user, &error.chain());
+                Audit::from_context(context).note("access_denied", user, &error.chain());
             }
             Err(error.header(CACHE_CONTROL, NO_STORE))
         }
@@ -227,7 +227,7 @@ impl HttpServiceFactory for Path {
         let otherwise = web::to(move |request: HttpRequest, content: web::Payload| {
             let methods = methods.clone();
             async move {
-                discard(request.headers(), content, BodyLimit::of(&request)).await;
+                discard(request.headers(), content, BodyLimit::from_app_data(&request)).await;
                 other_method(request.head(), &methods)
             }
         });

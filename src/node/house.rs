@@ -100,7 +100,7 @@ impl House {
             metrics,
             pulses: Pulses::default(),
             readiness: Readiness::new(draining.clone()),
-            guard: guard.of(access::hosts(&parts.settings, parts.mode)),
+            guard: guard.for_hosts(access::hosts(&parts.settings, parts.mode)),
             draining,
             calls: calls(running, &parts.settings).collect(),
             running: running.to_vec(),
@@ -123,7 +123,8 @@ impl House {
             peers: asked.iter().map(|(_, state)| state.report()).collect(),
         });
         // It has nothing that is the shop's, and is asked for by whatever name it has where that is looked after.
-        let mut edge = Edge { guard: self.guard.clone().of(Hosts::Any), ..self.edge("management") };
+        let mut edge =
+            Edge { guard: self.guard.clone().for_hosts(Hosts::Any), ..self.edge("management") };
         // Probes come every few seconds and are nobody's news.
         edge.access = Level::Debug;
         let pulses = self.pulses.clone();
@@ -279,7 +280,7 @@ fn reachable(
     options: &config::Transport,
     tls: Option<Arc<ClientConfig>>,
 ) -> Check {
-    let way = http::Way::new(&url, tls);
+    let connector = http::Connector::new(&url, tls);
     let patience = options.connect_timeout;
-    Check::optional(name, move || way.clone().probe(patience).err_into())
+    Check::optional(name, move || connector.clone().probe(patience).err_into())
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use actix_web::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
 
 use super::clock::{self, Elapsed};
-use super::loan::Loan;
+use super::replay::ReplayBody;
 use super::{Body, Context, Endpoint, PeerError, Reply, Request};
 
 /// What a write may depend on (RFC 9110, section 13.1; RFC 4918, section 10.4).
@@ -17,7 +17,7 @@ const CONDITIONS: [HeaderName; 4] =
 pub(super) struct Call {
     /// Without its content.
     request: Request,
-    content: Loan,
+    content: ReplayBody,
 }
 
 /// How one attempt at a [`Call`] goes.
@@ -35,7 +35,7 @@ pub(super) struct Attempt {
 impl Call {
     /// `request`, whose headers are end to end.
     pub(super) fn new(mut request: Request) -> Self {
-        let content = Loan::new(std::mem::replace(&mut request.body, Body::None));
+        let content = ReplayBody::new(std::mem::replace(&mut request.body, Body::None));
         Self { request, content }
     }
 
@@ -50,7 +50,7 @@ impl Call {
 
     /// Whether the request is here with all of its content, to be sent once more.
     pub(super) fn is_whole(&self) -> bool {
-        self.content.is_here()
+        self.content.is_available()
     }
 
     /// Sends the request to `endpoint` on behalf of `context`, and waits for the head of the reply, which the content
@@ -89,7 +89,7 @@ impl Call {
     ) -> Result<Reply, PeerError> {
         let Self { request, content } = self;
         let kept = kept && matches!(endpoint, Endpoint::Http(_));
-        let body = if kept { content.lend() } else { content.give() };
+        let body = if kept { content.for_attempt() } else { content.take() };
         let body = body.ok_or_else(|| PeerError::broken("sent before"))?;
         match endpoint {
             Endpoint::Http(peer) => {

@@ -26,7 +26,7 @@ pub struct RequestId(HeaderValue);
 
 impl RequestId {
     /// The client's id where it is sane, else a new one.
-    fn of(headers: &HeaderMap) -> Self {
+    fn from_headers(headers: &HeaderMap) -> Self {
         let sane = |value: &&HeaderValue| {
             let bytes = value.as_bytes();
             let letter = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
@@ -97,7 +97,7 @@ impl Context {
         let left = left.map_or(limit, |millis| Duration::from_millis(millis).min(limit));
         let hurried = left < limit;
         Self {
-            request_id: RequestId::of(headers),
+            request_id: RequestId::from_headers(headers),
             deadline: now + left,
             limit,
             client,
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_sane_request_id_is_taken_and_another_replaced() {
-        let id = |value| RequestId::of(&headers(&REQUEST_ID, value)).to_string();
+        let id = |value| RequestId::from_headers(&headers(&REQUEST_ID, value)).to_string();
         assert_eq!(id("order-7_a.B"), "order-7_a.B");
         for bad in ["", "two words", "a\tb", "\"", &"x".repeat(129)] {
             assert_eq!(id(bad).len(), 32, "{bad:?}");

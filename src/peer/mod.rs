@@ -9,9 +9,9 @@ mod call;
 pub mod clock;
 mod context;
 pub mod forwarded;
-mod loan;
 pub mod local;
 mod origin;
+mod replay;
 mod resilience;
 
 use std::str::FromStr;

@@ -30,7 +30,7 @@ struct Call {
 ///
 /// # Errors
 /// That of the call, or [`StoreError::Connection`] when there was no answer in time.
-pub async fn to_the_end<T: 'static>(
+pub async fn run_to_completion<T: 'static>(
     limits: &Limits,
     call: impl Future<Output = Result<T, StoreError>> + 'static,
 ) -> Result<T, StoreError> {
@@ -73,7 +73,7 @@ fn deadline_of(limits: &Limits) -> Instant {
     left.map_or(own, |left| own.min(now + left - (left / 8).min(2 * GRACE)))
 }
 
-/// The deadline of the call that this task makes; nothing outside of [`to_the_end`].
+/// The deadline of the call that this task makes; nothing outside of [`run_to_completion`].
 pub(super) fn deadline() -> Option<Instant> {
     CALL.try_with(|call| call.deadline).ok()
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use applied::{applied_migrations, expect_all};
 use call::CallDeadline;
-pub use call::{in_time, late, to_the_end, within};
+pub use call::{in_time, late, run_to_completion, within};
 pub use error::{SetupError, StoreError};
 pub use permits::{Access, Permit, Permits};
 pub use pool::{Lease, Poolable};

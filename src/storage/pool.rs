@@ -85,7 +85,7 @@ impl<C: Poolable> Pool<C> {
         Self { connections, permits: Permits::new(limits) }
     }
 
-    /// Waits for a connection for `access`. To be called within [`super::to_the_end`].
+    /// Waits for a connection for `access`. To be called within [`super::run_to_completion`].
     ///
     /// # Errors
     /// When none was free in time, or none can be opened.

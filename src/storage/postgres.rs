@@ -66,7 +66,7 @@ impl Pool {
         Self { connections, begin }
     }
 
-    /// Waits for a connection for `access`. To be called within [`super::to_the_end`], and to be finished.
+    /// Waits for a connection for `access`. To be called within [`super::run_to_completion`], and to be finished.
     ///
     /// # Errors
     /// When none was free in time, or none can be opened.

@@ -64,7 +64,7 @@ impl Pool {
         Self { readers, reads: Reads::default(), url, limits: limits.clone() }
     }
 
-    /// Waits for a connection that reads. To be called within [`super::to_the_end`].
+    /// Waits for a connection that reads. To be called within [`super::run_to_completion`].
     ///
     /// # Errors
     /// When none was free in time or the file cannot be opened.
@@ -72,7 +72,7 @@ impl Pool {
         self.readers.get(Access::Read).await
     }
 
-    /// Does `query` on a thread that may wait for the disk, once a connection is free. To be used within [`super::to_the_end`].
+    /// Does `query` on a thread that may wait for the disk, once a connection is free. To be used within [`super::run_to_completion`].
     ///
     /// # Errors
     /// Those of [`Self::get`], and that of the query.
@@ -104,7 +104,7 @@ impl Pool {
     }
 
     /// Runs `work` on the writer's thread of this process, in a transaction that is committed when this returns. It is
-    /// rolled back if `work` fails or the call's deadline has passed. To be called within [`super::to_the_end`].
+    /// rolled back if `work` fails or the call's deadline has passed. To be called within [`super::run_to_completion`].
     ///
     /// # Errors
     /// The error of `work`, or why it did not start or could not be committed.

@@ -74,7 +74,7 @@ pub async fn create(
         error => error.into(),
     })?;
     let (id, roles) = (record.id(), roles_to_text(&record.account.roles));
-    Audit::of_command().note("created", Some(id), &roles);
+    Audit::for_command().note("created", Some(id), &roles);
     Ok(id.to_string())
 }
 
@@ -92,7 +92,7 @@ pub async fn promote(options: &config::User, email: &str) -> Result<bool, Comman
     let roles = [vec![UserRole::Admin], account.roles].concat();
     let changes = Changes::rights(Some(&roles), None);
     change(&users, account.user.id, changes, Revoke::Tokens).await?;
-    Audit::of_command().note("rights_changed", Some(account.user.id), &roles_to_text(&roles));
+    Audit::for_command().note("rights_changed", Some(account.user.id), &roles_to_text(&roles));
     Ok(true)
 }
 
@@ -109,7 +109,7 @@ pub async fn enable(options: &config::User, email: &str) -> Result<bool, Command
     let changes = Changes::rights(None, Some(false));
     change(&users, account.user.id, changes, Revoke::Nothing).await?;
     let detail = format!("{}; enabled", roles_to_text(&account.roles));
-    Audit::of_command().note("rights_changed", Some(account.user.id), &detail);
+    Audit::for_command().note("rights_changed", Some(account.user.id), &detail);
     Ok(true)
 }
 
@@ -129,7 +129,7 @@ pub async fn set_password(
     let hash = hash(options, new_password(password)?, about(&username, &email)).await?;
     tell().map_err(CommandError::Untold)?;
     change(&users, id, Changes::password(hash), Revoke::Sessions { except: None }).await?;
-    Audit::of_command().note("password_changed", Some(id), "all sessions are over");
+    Audit::for_command().note("password_changed", Some(id), "all sessions are over");
     Ok(())
 }
 

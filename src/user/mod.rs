@@ -1,11 +1,11 @@
 //! The user role: accounts, sessions, tokens, and the dashboard.
 
-mod authority;
 mod commands;
 mod email;
 mod export;
 mod handlers;
 mod hashing;
+mod issuer;
 mod keys;
 mod model;
 mod store;
@@ -29,10 +29,10 @@ use crate::readiness::Check;
 use crate::role::{Parts, Role, Surroundings};
 use crate::storage::copy::{self, Copied, Existing, Progress};
 use crate::storage::{Preparing, SetupError, StoreError, StoreState, sqlite};
-use authority::Authority;
 pub use commands::{CommandError, create, enable, promote, set_password};
 use handlers::{accounts, dashboard, profile, sessions};
 use hashing::Hashing;
+use issuer::TokenIssuer;
 use keys::Keyring;
 pub use keys::rotate as rotate_keys;
 pub use model::{ProfilePatch, RightsPatch};
@@ -45,7 +45,7 @@ pub struct Accounts {
     options: config::User,
     mode: Mode,
     state: StoreState,
-    authority: Arc<Authority>,
+    issuer: Arc<TokenIssuer>,
     hashing: Hashing,
     tries: Counts,
 }
@@ -62,12 +62,12 @@ struct UserState {
 /// What verifiers need of the user role.
 struct InternalState {
     users: Store,
-    authority: Arc<Authority>,
+    issuer: Arc<TokenIssuer>,
 }
 
 impl InternalState {
     async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
-        self.users.revocations(self.authority.horizon()).await
+        self.users.revocations(self.issuer.horizon()).await
     }
 }
 
@@ -107,9 +107,9 @@ impl Role for Accounts {
         }
         let may_make = may_make_keys(&options, parts.mode);
         let keys = Keyring::open(&options, auth.access_ttl, may_make)?;
-        let authority = Authority::new(keys, parts.verifier.clone(), auth, &options);
+        let issuer = TokenIssuer::new(keys, parts.verifier.clone(), auth, &options);
         Ok(Self {
-            authority: Arc::new(authority),
+            issuer: Arc::new(issuer),
             hashing: Hashing::new(&options),
             tries: Counts::new(&options),
             mode: parts.mode,
@@ -166,12 +166,12 @@ impl Accounts {
     /// Gives the verifier of this process the keys and revocations.
     pub fn key_feed(&self) -> impl AsyncFn() -> Result<KeySet, Error> + use<> {
         let state = self.internal_state();
-        async move || Ok((state.authority.keys(), state.revocations().await?))
+        async move || Ok((state.issuer.keys(), state.revocations().await?))
     }
 
     fn internal_state(&self) -> InternalState {
         let users = Store::open(&self.options, self.state.clone());
-        InternalState { users, authority: self.authority.clone() }
+        InternalState { users, issuer: self.issuer.clone() }
     }
 
     async fn prepare(self) -> Result<(), SetupError> {

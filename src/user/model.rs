@@ -6,9 +6,9 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 use uuid::Uuid;
 
-use super::authority::RefreshToken;
 use super::email::{Email, KnownEmail, email_key};
 use super::hashing::{NewPassword, Password};
+use super::issuer::RefreshToken;
 use crate::auth::Mode;
 use crate::contract::{Account, User, UserRole, now};
 use crate::error::Error;

@@ -17,21 +17,21 @@ use crate::config::PeerUrl;
 /// An open connection: TCP, or TLS over it.
 pub(super) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-/// By what, and for which name, a certificate is judged; or why it cannot be.
+/// How, and for which name, a certificate is verified; or why it cannot be.
 type Secured = Result<(TlsConnector, ServerName<'static>), &'static str>;
 
-/// How a role is reached: by TCP, and by TLS over it where its URL says so; cheap to clone.
+/// Opens connections to a role: TCP, and TLS over it for an `https` URL; cheap to clone.
 #[derive(Clone)]
-pub struct Way {
+pub struct Connector {
     address: String,
     secured: Option<Secured>,
 }
 
-impl Way {
-    /// The way to `url`. The role's certificate is judged by `tls` and the host of the URL.
+impl Connector {
+    /// A connector to `url`. The role's certificate is verified with `tls` and the host of the URL.
     pub fn new(url: &PeerUrl, tls: Option<Arc<ClientConfig>>) -> Self {
         let secured = || {
-            let tls = tls.ok_or("this process has nothing to judge certificates by")?;
+            let tls = tls.ok_or("this process trusts no certificate authority")?;
             let name = ServerName::try_from(url.host().to_owned());
             Ok((TlsConnector::from(tls), name.map_err(|_| "no certificate can have that name")?))
         };

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::{PeerUrl, Transport};
 use crate::http1::{Body, Reply, Request};
-pub use connect::Way;
+pub use connect::Connector;
 use pool::Pool;
 use response::Received;
 
@@ -70,10 +70,10 @@ impl Peer {
     pub fn new(url: &PeerUrl, options: &Transport, tls: Option<Arc<ClientConfig>>) -> Self {
         let host = url.uri().authority().map_or("", |authority| authority.as_str()).into();
         let calls = Arc::new(Semaphore::new(options.pool_size));
-        Self { host, pool: Pool::new(Way::new(url, tls), options), calls }
+        Self { host, pool: Pool::new(Connector::new(url, tls), options), calls }
     }
 
-    /// The same way, on which an answer that has begun may pause for as long as `patience`.
+    /// The same connector, on which an answer that has begun may pause for as long as `patience`.
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { pool: self.pool.with_patience(patience), ..self }
     }
@@ -111,7 +111,7 @@ impl Peer {
         let pool = self.pool.clone();
         let following = match response::receive(answer?, is_head, connection, pool, permit) {
             Received::All(reply) => return Ok(reply),
-            // Boxed, as what is rare is all along the way: what is common does not carry it.
+            // Boxed, as what is rare is all along the connector: what is common does not carry it.
             Received::Some(reply, rest) => Box::pin(rest.follow(reply)),
         };
         following.await

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
 use super::Error;
-use super::connect::Way;
+use super::connect::Connector;
 use super::connection::Connection;
 use crate::config::Transport;
 
@@ -16,10 +16,10 @@ const LIFETIME: Duration = Duration::from_secs(600);
 
 /// One worker's connections to one peer; cheap to clone.
 #[derive(Clone)]
-pub(super) struct Pool(Rc<Shared>, Duration);
+pub(super) struct Pool(Rc<PoolInner>, Duration);
 
-struct Shared {
-    way: Way,
+struct PoolInner {
+    connector: Connector,
     connect_timeout: Duration,
     most_idle: Duration,
     /// The one that was used last is at the end.
@@ -27,10 +27,10 @@ struct Shared {
 }
 
 impl Pool {
-    /// Of the peer that `way` leads to. Gives up unused connections for as long as a clone is left.
-    pub(super) fn new(way: Way, options: &Transport) -> Self {
-        let shared = Rc::new(Shared {
-            way,
+    /// A pool of connections from `connector`. Closes idle connections as long as a clone exists.
+    pub(super) fn new(connector: Connector, options: &Transport) -> Self {
+        let shared = Rc::new(PoolInner {
+            connector,
             connect_timeout: options.connect_timeout,
             most_idle: options.pool_idle,
             kept: RefCell::default(),
@@ -69,7 +69,7 @@ impl Pool {
     /// # Errors
     /// [`Error::Unreachable`], when nobody takes it in time.
     pub(super) async fn open(&self) -> Result<Connection, Error> {
-        let opened = timeout(self.0.connect_timeout, self.0.way.open()).await;
+        let opened = timeout(self.0.connect_timeout, self.0.connector.open()).await;
         let opened = opened.map_err(|_| Error::Unreachable("timed out".into()))?;
         let stream = opened.map_err(|error| Error::Unreachable(error.to_string()))?;
         Ok(Connection::new(stream))
@@ -82,7 +82,7 @@ impl Pool {
 }
 
 /// Gives up connections that have been unused for too long.
-async fn sweep(pool: Weak<Shared>, most_idle: Duration) {
+async fn sweep(pool: Weak<PoolInner>, most_idle: Duration) {
     loop {
         sleep((most_idle / 2).max(Duration::from_millis(50))).await;
         let Some(pool) = pool.upgrade() else { return };

@@ -142,7 +142,7 @@ impl Peer {
             };
             let given = since.map(|since| until.saturating_duration_since(since));
             let fair = given.is_some_and(|given| given >= limit * 7 / 8);
-            let verdict = Verdict::of(&outcome, fair);
+            let verdict = Verdict::from_outcome(&outcome, fair);
             self.note(at, verdict, permit, ended);
             let again = kept && verdict.allows_retry(progress.idempotent) && call.is_whole();
             let Some(next) = again.then(|| self.next(&progress, ended)).flatten() else {

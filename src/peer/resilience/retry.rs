@@ -23,7 +23,7 @@ pub(super) enum Verdict {
 
 impl Verdict {
     /// The verdict on `outcome` of an attempt that had its `fair` time, or less.
-    pub(super) fn of(outcome: &Result<Reply, PeerError>, fair: bool) -> Self {
+    pub(super) fn from_outcome(outcome: &Result<Reply, PeerError>, fair: bool) -> Self {
         match outcome {
             Ok(reply) => match reply.status {
                 StatusCode::INTERNAL_SERVER_ERROR | StatusCode::BAD_GATEWAY => Self::Failed,
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn too_little_time_is_nobodys_failure() {
         let late = Err(PeerError::DeadlineExceeded);
-        assert_eq!(Verdict::of(&late, true), Verdict::Failed);
-        assert_eq!(Verdict::of(&late, false), Verdict::Unknown);
+        assert_eq!(Verdict::from_outcome(&late, true), Verdict::Failed);
+        assert_eq!(Verdict::from_outcome(&late, false), Verdict::Unknown);
     }
 }

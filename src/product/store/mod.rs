@@ -15,7 +15,7 @@ use crate::config::{DocumentUrl, Product as Options, hide_password};
 use crate::contract::{Money, Product, Version};
 use crate::error::Cause;
 use crate::storage::copy::Rows;
-use crate::storage::{Limits, SetupError, StoreError, StoreState, to_the_end};
+use crate::storage::{Limits, SetupError, StoreError, StoreState, run_to_completion};
 
 /// The catalogue's database, and whether it is prepared; shared by the threads of a process.
 #[derive(Clone, Debug)]
@@ -173,7 +173,7 @@ macro_rules! call_back_end {
 /// Calls a method of the back end within the limits.
 macro_rules! on_back_end {
     ($self:ident.$method:ident($($argument:expr),*)) => {
-        to_the_end(&$self.place.limits, call_back_end!($self.$method($($argument),*))).await
+        run_to_completion(&$self.place.limits, call_back_end!($self.$method($($argument),*))).await
     };
 }
 

@@ -9,18 +9,18 @@ use tokio::time::timeout_at;
 
 use super::Cache;
 use crate::deadline;
-use crate::storage::{Limits, StoreError, to_the_end};
+use crate::storage::{Limits, StoreError, run_to_completion};
 
 /// How long before a request's deadline the cache marks its entries as doubtful, so that it is done before the response.
 const MARGIN: Duration = Duration::from_millis(10);
 
-/// Runs a write as [`to_the_end`] does, and invalidates `cache` once the store has it and before the response leaves, so
+/// Runs a write as [`run_to_completion`] does, and invalidates `cache` once the store has it and before the response leaves, so
 /// that a client that has the response sees the write. If the outcome is unknown, because the answer is late, lost or an
 /// error, the cached entries become doubtful. Only a write that did not start, or found no space, changes nothing. Even
 /// "read-only" may be the answer to a second attempt.
 ///
 /// # Errors
-/// As [`to_the_end`].
+/// As [`run_to_completion`].
 pub(super) async fn carry_out<T: 'static>(
     limits: &Limits,
     cache: Cache,
@@ -29,7 +29,7 @@ pub(super) async fn carry_out<T: 'static>(
     let known = Rc::new(Cell::new(false));
     let caller = DoubtOnDrop { cache: cache.clone(), known: known.clone() };
     let writer = DoubtOnDrop { cache, known };
-    let outcome = to_the_end(limits, async move {
+    let outcome = run_to_completion(limits, async move {
         let outcome = call.await;
         match &outcome {
             Ok(_) => writer.cache.invalidate().await,

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::deadline;
 use crate::storage::sqlite::Pool;
-use crate::storage::{Limits, StoreState, to_the_end};
+use crate::storage::{Limits, StoreState, run_to_completion};
 
 const SECOND: Duration = Duration::from_secs(1);
 const BIG: usize = 1_000_000;
@@ -64,7 +64,7 @@ impl Shelf {
             let own = all.get_result::<Count>(connection).await?.count;
             Ok((own, titles(&path).len() as i64))
         };
-        to_the_end(&self.limits, async move { pool.write(write).await }).await
+        run_to_completion(&self.limits, async move { pool.write(write).await }).await
     }
 
     fn path(&self) -> String {

@@ -45,7 +45,7 @@ async fn write(
     actor: Actor,
     (done, revoke): (Write, Revoke),
 ) -> Result<Record, Error> {
-    let forgotten = state.role.authority.forgotten();
+    let forgotten = state.role.issuer.forgotten();
     let written = state.users.write(id, actor, done, revoke, forgotten).await;
     let record = written.map_err(|error| match error {
         WriteError::Store(error) => taken(error),
@@ -56,7 +56,7 @@ async fn write(
         }
     })?;
     if revoke != Revoke::Nothing {
-        state.role.authority.revoke(&record);
+        state.role.issuer.revoke(&record);
     }
     Ok(record)
 }

@@ -9,9 +9,9 @@ use crate::auth::{Audit, Caller};
 use crate::contract::{Account, now};
 use crate::error::{Error, FieldError};
 use crate::middleware::{Fields, MaybeFields};
-use crate::user::authority::AccessToken;
 use crate::user::export::{Export, ExportedSession};
 use crate::user::hashing::Password;
+use crate::user::issuer::AccessToken;
 use crate::user::model::{Erasure, PasswordChange, ProfilePatch, about};
 use crate::user::store::{Changes, Record, Revoke, Write};
 
@@ -96,7 +96,7 @@ pub(in crate::user) async fn change_password(
     let done = (Write::Change(Changes::password(hash)), revoke);
     let record = write(&state, &audit, user, owner(identity), done).await?;
     audit.note("password_changed", Some(user), "other sessions are over");
-    Ok(reply(&state.role.authority.access(&record, identity.session)?))
+    Ok(reply(&state.role.issuer.access(&record, identity.session)?))
 }
 
 /// Erases the caller's account and its sessions.

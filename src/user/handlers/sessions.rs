@@ -12,7 +12,7 @@ use crate::contract::{JwkSet, Timestamp, User, now};
 use crate::error::{Error, Kind};
 use crate::middleware::{Fields, NO_STORE};
 use crate::user::InternalState;
-use crate::user::authority::{RefreshToken, Tokens, disabled, not_good};
+use crate::user::issuer::{RefreshToken, Tokens, account_disabled, invalid_refresh_token};
 use crate::user::model::{Login, NewUser, Renewal};
 use crate::user::store::{Actor, Changes, Record, Revoke, Used, Write};
 use crate::user::throttle::placeholder_id;
@@ -93,9 +93,9 @@ pub(in crate::user) async fn login(
     };
     if record.account.disabled {
         audit.note("login_failed", Some(record.id()), "disabled");
-        return Err(disabled());
+        return Err(account_disabled());
     }
-    let (session, token) = state.role.authority.session(record.id())?;
+    let (session, token) = state.role.issuer.session(record.id())?;
     let (hash, most) = (hash.unwrap_or_default(), state.role.options.sessions_per_account);
     let begun = state.users.begin(&session, hash, most);
     // No session starts if the account was changed, disabled or erased in the meantime.
@@ -104,7 +104,7 @@ pub(in crate::user) async fn login(
         log::warn!(role = "user"; "sessions that have ended stay for now: {error}");
     }
     audit.note("login", Some(record.id()), "");
-    Ok(reply(&state.role.authority.tokens(&record, session.id, &token)?))
+    Ok(reply(&state.role.issuer.tokens(&record, session.id, &token)?))
 }
 
 /// 401 for a login, whatever was wrong.
@@ -134,12 +134,12 @@ pub(in crate::user) async fn refresh(
     audit: Audit,
 ) -> Result<impl Responder, Error> {
     if let Some(used) = Renewal::read(fields)? {
-        let (authority, at) = (&state.role.authority, now());
-        let token = authority.next(&used)?;
-        match state.users.rotate(used.hash(), token.hash(), at, authority.end(at)).await? {
+        let (issuer, at) = (&state.role.issuer, now());
+        let token = issuer.next(&used)?;
+        match state.users.rotate(used.hash(), token.hash(), at, issuer.end(at)).await? {
             Used::Good((record, session)) => {
                 audit.note("refreshed", Some(record.id()), "");
-                return Ok(reply(&authority.tokens(&record, session, &token)?));
+                return Ok(reply(&issuer.tokens(&record, session, &token)?));
             }
             Used::Before { user, session } => {
                 if let Some(tokens) = again(&state, &used, at).await? {
@@ -147,13 +147,13 @@ pub(in crate::user) async fn refresh(
                     return Ok(reply(&tokens));
                 }
                 end_family(&state, user, session, &audit).await?;
-                return Err(not_good());
+                return Err(invalid_refresh_token());
             }
             Used::Unknown => {}
         }
     }
     audit.note("refresh_failed", None, "");
-    Err(not_good())
+    Err(invalid_refresh_token())
 }
 
 /// The same tokens again for a token that was `used` shortly before `now`, as long as its successor is unused: for
@@ -163,15 +163,15 @@ async fn again(
     used: &RefreshToken,
     now: Timestamp,
 ) -> Result<Option<Tokens>, Error> {
-    let (authority, leeway) = (&state.role.authority, state.role.options.refresh_leeway);
+    let (issuer, leeway) = (&state.role.issuer, state.role.options.refresh_leeway);
     if leeway.is_zero() {
         return Ok(None);
     }
-    let next = authority.successors(used);
+    let next = issuer.successors(used);
     let digests = next.iter().map(RefreshToken::hash).collect();
     let found = state.users.rotated(digests, now - leeway, now).await?;
     let Some((record, session, place)) = found else { return Ok(None) };
-    next.get(place).map(|token| authority.tokens(&record, session, token)).transpose()
+    next.get(place).map(|token| issuer.tokens(&record, session, token)).transpose()
 }
 
 /// Ends a session whose token was used twice: nobody can tell which client is the owner's.
@@ -251,7 +251,7 @@ pub(in crate::user) async fn logout_all(
     responses((status = 200, description = "The keys", body = JwkSet))
 )]
 pub(in crate::user) async fn keys(state: Data<InternalState>) -> impl Responder {
-    let keys = state.authority.keys();
+    let keys = state.issuer.keys();
     HttpResponse::Ok().insert_header((CACHE_CONTROL, "public, max-age=60")).json(keys)
 }
 

@@ -9,7 +9,7 @@ use super::schema::{revocations, sessions, users};
 use super::{Record, Row, Store, revocation};
 use crate::contract::{Revocation, Timestamp, UserRole, now};
 use crate::storage::sql::{in_transaction, read};
-use crate::storage::{StoreError, to_the_end};
+use crate::storage::{StoreError, run_to_completion};
 use crate::user::email::email_key;
 use crate::user::model::{Filter, roles_to_text};
 
@@ -74,7 +74,7 @@ impl Store {
     pub(in crate::user) async fn insert(&self, record: &Record) -> Result<(), StoreError> {
         let row = Row::from(record);
         let pool = self.pool.clone();
-        to_the_end(&self.limits, async move {
+        run_to_completion(&self.limits, async move {
             let insert = diesel::insert_into(users::table).values(row);
             in_transaction!(&pool, StoreError, connection => {
                 insert.execute(connection).await?;
@@ -86,7 +86,7 @@ impl Store {
     /// The account with `id`, if there is one.
     pub(in crate::user) async fn find(&self, id: Uuid) -> Result<Option<Record>, StoreError> {
         let pool = self.pool.clone();
-        to_the_end(&self.limits, async move {
+        run_to_completion(&self.limits, async move {
             let found = users::table.find(id.to_string());
             let row = read!(&pool, found, first::<Row>, optional)?;
             row.map(Record::try_from).transpose()
@@ -110,7 +110,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<Record>, StoreError> {
         let pool = self.pool.clone();
-        to_the_end(&self.limits, async move {
+        run_to_completion(&self.limits, async move {
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let rows = read!(
                 &pool,
@@ -155,7 +155,7 @@ impl Store {
             Write::Change(changes) => (changes, false),
             Write::Delete => (Changes::default(), true),
         };
-        let written = to_the_end(&self.limits, async move {
+        let written = run_to_completion(&self.limits, async move {
             let written = in_transaction!(&pool, WriteError, connection => {
                 if actor.may_take_rights(deletes) {
                     connection.lock_rights().await?;
@@ -227,7 +227,7 @@ impl Store {
         horizon: Timestamp,
     ) -> Result<Vec<Revocation>, StoreError> {
         let pool = self.pool.clone();
-        to_the_end(&self.limits, async move {
+        run_to_completion(&self.limits, async move {
             let late = revocations::created_at.ge(horizon.naive_utc());
             let late = revocations::table.filter(late);
             let rows = read!(&pool, late, load::<_>)?;

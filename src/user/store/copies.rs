@@ -9,7 +9,7 @@ use super::{Record, Row, Store, revocation};
 use crate::contract::Revocation;
 use crate::storage::copy::{BATCH, Rows};
 use crate::storage::sql::{in_transaction, read};
-use crate::storage::{StoreError, to_the_end};
+use crate::storage::{StoreError, run_to_completion};
 use crate::user::model::Filter;
 
 impl Rows for Store {
@@ -17,7 +17,7 @@ impl Rows for Store {
 
     async fn count(&self) -> Result<u64, StoreError> {
         let pool = self.pool.clone();
-        to_the_end(&self.limits, async move {
+        run_to_completion(&self.limits, async move {
             let count = users::table.count();
             let count = read!(&pool, count, get_result::<i64>)?;
             Ok(count.unsigned_abs())
@@ -32,7 +32,7 @@ impl Rows for Store {
     async fn counterparts(&self, rows: &[Record]) -> Result<Vec<Record>, StoreError> {
         let pool = self.pool.clone();
         let ids = rows.iter().map(|record| record.id().to_string()).collect::<Vec<_>>();
-        to_the_end(&self.limits, async move {
+        run_to_completion(&self.limits, async move {
             let rows = users::table.filter(users::id.eq_any(ids));
             let rows = read!(&pool, rows, load::<Row>)?;
             rows.into_iter().map(Record::try_from).collect()
@@ -42,7 +42,7 @@ impl Rows for Store {
 
     async fn add(&self, rows: Vec<Record>) -> Result<u64, StoreError> {
         let pool = self.pool.clone();
-        to_the_end(&self.limits, async move {
+        run_to_completion(&self.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
                 let mut added = 0;
                 for record in &rows {
@@ -58,7 +58,7 @@ impl Rows for Store {
 
     async fn put(&self, rows: Vec<Record>) -> Result<(), StoreError> {
         let pool = self.pool.clone();
-        to_the_end(&self.limits, async move {
+        run_to_completion(&self.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
                 for record in &rows {
                     let row = Row::from(record);
@@ -79,7 +79,7 @@ impl Rows for Revocations<'_> {
 
     async fn count(&self) -> Result<u64, StoreError> {
         let pool = self.0.pool.clone();
-        to_the_end(&self.0.limits, async move {
+        run_to_completion(&self.0.limits, async move {
             let count = revocations::table.count();
             let count = read!(&pool, count, get_result::<i64>)?;
             Ok(count.unsigned_abs())
@@ -90,7 +90,7 @@ impl Rows for Revocations<'_> {
     async fn behind(&self, last: Option<&Revocation>) -> Result<Vec<Revocation>, StoreError> {
         let pool = self.0.pool.clone();
         let last = last.map_or_else(String::new, |last| last.user.to_string());
-        to_the_end(&self.0.limits, async move {
+        run_to_completion(&self.0.limits, async move {
             let batch = i64::try_from(BATCH).unwrap_or(i64::MAX);
             let rows = revocations::table.filter(revocations::user_id.gt(last));
             let rows = rows.order_by(revocations::user_id).limit(batch);
@@ -103,7 +103,7 @@ impl Rows for Revocations<'_> {
     async fn counterparts(&self, rows: &[Revocation]) -> Result<Vec<Revocation>, StoreError> {
         let pool = self.0.pool.clone();
         let ids = rows.iter().map(|row| row.user.to_string()).collect::<Vec<_>>();
-        to_the_end(&self.0.limits, async move {
+        run_to_completion(&self.0.limits, async move {
             let rows = revocations::table.filter(revocations::user_id.eq_any(ids));
             let rows = read!(&pool, rows, load::<_>)?;
             rows.into_iter().map(revocation).collect()
@@ -120,7 +120,7 @@ impl Rows for Revocations<'_> {
     /// A later one that is there already stays.
     async fn put(&self, rows: Vec<Revocation>) -> Result<(), StoreError> {
         let pool = self.0.pool.clone();
-        to_the_end(&self.0.limits, async move {
+        run_to_completion(&self.0.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
                 for Revocation { user, generation, at } in &rows {
                     let user = user.to_string();

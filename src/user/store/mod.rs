@@ -17,7 +17,9 @@ use crate::config::{SqlUrl, User as Options};
 use crate::contract::{Account, Revocation, User, UserRole};
 use crate::error::Cause;
 use crate::storage::sql::Pool;
-use crate::storage::{Limits, SetupError, StoreError, StoreState, postgres, sqlite, to_the_end};
+use crate::storage::{
+    Limits, SetupError, StoreError, StoreState, postgres, run_to_completion, sqlite,
+};
 
 pub(super) use accounts::{Changes, Revoke, Write};
 pub(super) use actor::{Actor, Refusal, WriteError};
@@ -129,9 +131,9 @@ impl Store {
     /// What is wrong with it, for the log.
     pub(super) async fn check(&self) -> Result<(), Cause> {
         let pool = self.pool.clone();
-        let ping = to_the_end(&self.limits, async move { pool.ping().await });
+        let ping = run_to_completion(&self.limits, async move { pool.ping().await });
         let pool = self.pool.clone();
-        let try_write = to_the_end(&self.limits, async move { pool.try_write().await });
+        let try_write = run_to_completion(&self.limits, async move { pool.try_write().await });
         self.limits.state.report(ping, try_write).await
     }
 }

@@ -9,7 +9,7 @@ use super::schema::{sessions, users};
 use super::{Record, Row, Store, uuid};
 use crate::contract::Timestamp;
 use crate::storage::sql::{in_transaction, on_either};
-use crate::storage::{StoreError, to_the_end};
+use crate::storage::{StoreError, run_to_completion};
 
 /// A time that a user logged in, and what goes on from it.
 #[derive(Clone, Debug)]
@@ -101,7 +101,7 @@ impl Store {
     ) -> Result<Option<Record>, StoreError> {
         let (pool, row) = (self.pool.clone(), SessionRow::from(session));
         let password_hash = password_hash.to_owned();
-        to_the_end(&self.limits, async move {
+        run_to_completion(&self.limits, async move {
             let user = in_transaction!(&pool, StoreError, connection => {
                 // Writing to the account keeps it as it is until the session is there.
                 let good = users::disabled.eq(false).and(users::password_hash.eq(&password_hash));
@@ -132,7 +132,7 @@ impl Store {
     /// same at the same time.
     pub(in crate::user) async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
         let pool = self.pool.clone();
-        to_the_end(&self.limits, async move {
+        run_to_completion(&self.limits, async move {
             let over = sessions::table.filter(sessions::expires_at.le(now.naive_utc()));
             let over = over.select(sessions::id).limit(SWEEP);
             let over = on_either!(&mut pool.get().await?, connection => {
@@ -158,7 +158,7 @@ impl Store {
         expires_at: Timestamp,
     ) -> Result<Used<(Record, Uuid)>, StoreError> {
         let (pool, family, now) = (self.pool.clone(), used.family.clone(), now.naive_utc());
-        let rotated = to_the_end(&self.limits, async move {
+        let rotated = run_to_completion(&self.limits, async move {
             let rotated = in_transaction!(&pool, StoreError, connection => {
                 let good = sessions::family.eq(&used.family).and(sessions::token_hash.eq(&used.secret));
                 let good = good.and(sessions::expires_at.gt(now));
@@ -194,7 +194,7 @@ impl Store {
             return Ok(None);
         };
         let pool = self.pool.clone();
-        to_the_end(&self.limits, async move {
+        run_to_completion(&self.limits, async move {
             let secrets = next.iter().map(|next| next.secret.clone()).collect::<Vec<_>>();
             let good = sessions::family.eq(family).and(sessions::token_hash.eq_any(secrets));
             let good = good.and(sessions::expires_at.gt(now.naive_utc()));
@@ -222,7 +222,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Used<Uuid>, StoreError> {
         let (pool, family) = (self.pool.clone(), used.family.clone());
-        let ended = to_the_end(&self.limits, async move {
+        let ended = run_to_completion(&self.limits, async move {
             let good = sessions::family.eq(used.family).and(sessions::token_hash.eq(used.secret));
             let user = in_transaction!(&pool, StoreError, connection => {
                 let delete = diesel::delete(sessions::table.filter(good));
@@ -244,7 +244,7 @@ impl Store {
         now: NaiveDateTime,
     ) -> Result<Used<T>, StoreError> {
         let pool = self.pool.clone();
-        to_the_end(&self.limits, async move {
+        run_to_completion(&self.limits, async move {
             let live = sessions::family.eq(family).and(sessions::expires_at.gt(now));
             let live = sessions::table.filter(live).select((sessions::id, sessions::user_id));
             let found = on_either!(&mut pool.get().await?, connection => {
@@ -261,7 +261,7 @@ impl Store {
     /// The sessions of `user`, in the order in which they began.
     pub(in crate::user) async fn sessions(&self, user: Uuid) -> Result<Vec<Session>, StoreError> {
         let pool = self.pool.clone();
-        to_the_end(&self.limits, async move {
+        run_to_completion(&self.limits, async move {
             let all = sessions::table.filter(sessions::user_id.eq(user.to_string()));
             let all = all.order_by(sessions::created_at);
             let rows = on_either!(&mut pool.get().await?, connection => {

@@ -1,4 +1,4 @@
-//! Which route a request takes, as the settings say: shared by all threads of a process.
+//! The route table, compiled from the settings and shared by all threads of a process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,22 +16,22 @@ use crate::limits::Policies;
 use crate::middleware::{Bounds, METHODS};
 use crate::peer::State;
 
-/// How long a connection may go on with another protocol where nothing is said.
+/// How long an upgraded connection may last by default.
 const UPGRADE: Duration = Duration::from_secs(3600);
 
-/// The routes and where they lead.
+/// The routes and their upstreams.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct RouteTable {
     /// Exact paths first, then the longest prefix.
     routes: Vec<Route>,
     pub(super) upstreams: Vec<Upstream>,
-    /// What was kept of a path may be another upstream's by another plan.
-    pub(super) answers: Cache,
-    /// By what certificates of upstreams are judged, if that is another matter than when the process began.
+    /// The cached responses; a table has its own, because a path may lead to another upstream.
+    pub(super) cache: Cache,
+    /// How certificates of upstreams are verified, if that has changed since the start.
     pub(super) tls: Option<Arc<ClientConfig>>,
 }
 
-/// Some requests, and what is done with them.
+/// A set of requests and where they go.
 #[derive(Debug)]
 pub(super) struct Route {
     pub(super) name: String,
@@ -42,29 +42,29 @@ pub(super) struct Route {
     pub(super) timeout: Option<Duration>,
     body_limit: Option<usize>,
     pub(super) limits: Policies,
-    /// Whether answers are kept that may be.
+    /// Whether responses are cached.
     pub(super) cache: bool,
-    /// What the upstream is asked for as Host, where that is another than the client's.
+    /// The Host header for the upstream; `None` keeps the client's.
     pub(super) host: Option<HeaderValue>,
-    /// What it is asked for as a path, where that is another.
+    /// Rewrites the path for the upstream.
     pub(super) rewrite: Option<Rewrite>,
-    /// Whether paths may have slashes by percent.
+    /// Whether paths may have encoded slashes.
     pub(super) encoded_slashes: bool,
-    /// How long an answer may pause, where that is said.
+    /// How long a response may pause, if that is set.
     pub(super) read_timeout: Option<Duration>,
-    /// How long a connection may go on with another protocol, if it may.
+    /// How long an upgraded connection may last; `None` refuses upgrades.
     pub(super) upgrade: Option<Duration>,
-    /// What answers say, or say no more.
+    /// Response headers to set or to remove.
     pub(super) response_headers: Vec<(HeaderName, Option<HeaderValue>)>,
-    /// Its place among the plan's.
+    /// Its index in the table.
     pub(super) upstream: usize,
 }
 
-/// Who answers.
+/// A role or a service behind the gateway.
 #[derive(Debug)]
 pub(super) struct Upstream {
     pub(super) name: String,
-    /// None is the role of that name.
+    /// Empty for the role of that name.
     pub(super) urls: Vec<PeerUrl>,
     options: Resilience,
     pub(super) state: Arc<State>,
@@ -80,7 +80,7 @@ impl Upstream {
         Self { name: name.to_owned(), urls, options, state }
     }
 
-    /// Goes on from `before`, where it is the same.
+    /// Takes over the state of `before`, if its settings are the same.
     fn inherit(&mut self, before: &Self) {
         let same = |all: &Self| (all.name.clone(), all.urls.clone(), all.options.clone());
         if same(self) == same(before) {
@@ -89,60 +89,60 @@ impl Upstream {
     }
 }
 
-/// What became of the search for a route.
+/// The result of the search for a route.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    /// Its place among the plan's.
+pub(super) enum RouteMatch {
+    /// Its index in the table.
     Route(usize),
-    /// None of the path's routes takes the method, but some take these.
+    /// The path has routes, but only for these methods.
     OtherMethods(Vec<Method>),
     Nothing,
 }
 
-impl Plan {
-    /// The plan of `options`, in a process that reaches `roles`.
+impl RouteTable {
+    /// Compiles `options`, in a process that reaches `roles`.
     ///
     /// # Errors
-    /// The setting that does not work, and what is wrong with it.
+    /// The setting that does not work.
     pub(super) fn compile(options: &config::Gateway, roles: &[&str]) -> Result<Self, SettingError> {
-        let answers = Cache::new(options.cache_size, options.cache_entry_limit);
-        let mut plan = Self { routes: Vec::new(), upstreams: Vec::new(), answers, tls: None };
+        let cache = Cache::new(options.cache_size, options.cache_entry_limit);
+        let mut table = Self { routes: Vec::new(), upstreams: Vec::new(), cache, tls: None };
         for (name, route) in &options.routes {
             let blame = |SettingError { key, problem }| {
                 SettingError::from((format!("gateway.routes.{name}.{key}"), problem))
             };
             let nowhere = route.upstream.is_empty();
             if nowhere && route.path.is_empty() && route.prefix.is_empty() {
-                // One of another name was meant.
-                let problem = "there is no such route, and none is made without an upstream";
+                // Probably a misspelt name.
+                let problem = "there is no such route, and a new one needs an upstream";
                 return Err(blame(("upstream", problem).into()));
             }
             if nowhere {
                 continue;
             }
-            let upstream = plan.upstream(&route.upstream, options, roles).map_err(blame)?;
+            let upstream = table.upstream(&route.upstream, options, roles).map_err(blame)?;
             let mut compiled = Route::compile(name, route, upstream).map_err(blame)?;
             if let Some(known) = options.upstreams.get(&route.upstream) {
                 compiled.inherit(known);
             }
-            plan.routes.push(compiled);
+            table.routes.push(compiled);
         }
-        plan.routes.sort_by(|one, other| {
+        table.routes.sort_by(|one, other| {
             let key = |route: &Route| (!route.exact, usize::MAX - route.path.len());
             key(one).cmp(&key(other)).then_with(|| one.path.cmp(&other.path))
         });
-        Ok(plan)
+        Ok(table)
     }
 
-    /// The place of the upstream `name`, which is added where it is new.
+    /// The index of the upstream `name`, which is added where it is new.
     fn upstream(
         &mut self,
         name: &str,
         options: &config::Gateway,
         roles: &[&str],
     ) -> Result<usize, SettingError> {
-        if let Some(place) = self.upstreams.iter().position(|upstream| upstream.name == name) {
-            return Ok(place);
+        if let Some(index) = self.upstreams.iter().position(|upstream| upstream.name == name) {
+            return Ok(index);
         }
         let known = options.upstreams.get(name);
         let urls = known.map(|upstream| upstream.urls.as_slice().to_vec()).unwrap_or_default();
@@ -158,7 +158,7 @@ impl Plan {
         Ok(self.upstreams.len() - 1)
     }
 
-    /// What is known of upstreams that are as they were in `before` is known on.
+    /// Takes over the state of upstreams whose settings are the same in `before`.
     pub(super) fn inherit(&mut self, before: &Self) {
         for upstream in &mut self.upstreams {
             before.upstreams.iter().for_each(|before| upstream.inherit(before));
@@ -173,22 +173,24 @@ impl Plan {
         &self.routes
     }
 
-    pub(super) fn route(&self, place: usize) -> &Route {
-        &self.routes[place]
+    pub(super) fn route(&self, index: usize) -> &Route {
+        &self.routes[index]
     }
 
-    /// The route of a request by `method` for `path`. The longest path that fits decides, an exact one first; then
-    /// its routes compete by method. No request falls through to a shorter path, which may ask for less.
-    pub(super) fn find(&self, method: &Method, path: &str) -> Found {
+    /// The route of a request with `method` for `path`. An exact path wins, then the longest prefix, then the method filter.
+    /// A request never falls through to a shorter path, which may require less.
+    pub(super) fn find(&self, method: &Method, path: &str) -> RouteMatch {
         let Some(first) = self.routes.iter().position(|route| route.fits(path)) else {
-            return Found::Nothing;
+            return RouteMatch::Nothing;
         };
-        // They stand side by side: routes are sorted by it.
+        // Routes are sorted by path, so those of one path are adjacent.
         let decided = &self.routes[first];
         let same = self.routes[first..].iter().take_while(|route| route.is_beside(decided));
         match same.clone().position(|route| route.takes(method)) {
-            Some(behind) => Found::Route(first + behind),
-            None => Found::OtherMethods(same.flat_map(|route| route.methods.clone()).collect()),
+            Some(behind) => RouteMatch::Route(first + behind),
+            None => {
+                RouteMatch::OtherMethods(same.flat_map(|route| route.methods.clone()).collect())
+            }
         }
     }
 }
@@ -200,7 +202,7 @@ impl Route {
             ("", path) => ("path", path, true),
             _ => return Err(("path", "there is a prefix as well; leave one of them empty").into()),
         };
-        // In the spelling that requests have when they are held against it.
+        // Canonical, like the paths that are compared with it.
         if !is_plain(path) || path.contains(['?', '#']) {
             return Err((field, not_plain(path)).into());
         }
@@ -233,22 +235,22 @@ impl Route {
         })
     }
 
-    /// Takes from `upstream` what it does not say itself.
+    /// Takes missing settings from `upstream`.
     fn inherit(&mut self, upstream: &config::Upstream) {
         let host = || upstream.host.as_ref().map(|host| host.0.clone());
         self.host = self.host.take().or_else(host);
         self.read_timeout = self.read_timeout.or(upstream.read_timeout);
     }
 
-    /// Its bounds, which are `others` where it says nothing.
-    pub(super) fn bounds(&self, others: Bounds) -> Bounds {
+    /// Its bounds, or those in `default`.
+    pub(super) fn bounds(&self, default: Bounds) -> Bounds {
         Bounds {
-            timeout: self.timeout.unwrap_or(others.timeout),
-            body_limit: self.body_limit.unwrap_or(others.body_limit),
+            timeout: self.timeout.unwrap_or(default.timeout),
+            body_limit: self.body_limit.unwrap_or(default.body_limit),
         }
     }
 
-    /// Whether it has the path of `other`, and fits as much.
+    /// Whether it has the same path as `other`.
     fn is_beside(&self, other: &Self) -> bool {
         self.exact == other.exact && self.path == other.path
     }
@@ -257,7 +259,7 @@ impl Route {
         self.methods.is_empty() || self.methods.contains(method)
     }
 
-    /// The methods that it takes, as far as the gateway knows.
+    /// The methods that it accepts, as far as the gateway knows.
     pub(super) fn allowed(&self) -> Vec<Method> {
         let any = || METHODS.to_vec();
         Some(self.methods.clone()).filter(|methods| !methods.is_empty()).unwrap_or_else(any)
@@ -286,11 +288,11 @@ mod tests {
         config::load(&sources).unwrap().0.gateway
     }
 
-    fn taken(plan: &Plan, method: Method, path: &str) -> String {
-        match plan.find(&method, path) {
-            Found::Route(place) => plan.route(place).name.clone(),
-            Found::OtherMethods(_) => "405".into(),
-            Found::Nothing => "404".into(),
+    fn taken(table: &RouteTable, method: Method, path: &str) -> String {
+        match table.find(&method, path) {
+            RouteMatch::Route(index) => table.route(index).name.clone(),
+            RouteMatch::OtherMethods(_) => "405".into(),
+            RouteMatch::Nothing => "404".into(),
         }
     }
 
@@ -307,7 +309,7 @@ mod tests {
             ("off", "prefix", "/products/off"),
             ("off", "upstream", ""),
         ]);
-        let plan = Plan::compile(&options, &["user", "product"]).unwrap();
+        let table = RouteTable::compile(&options, &["user", "product"]).unwrap();
         for (method, path, name) in [
             (Method::GET, "/products", "products"),
             (Method::GET, "/products/1", "products"),
@@ -320,7 +322,7 @@ mod tests {
             (Method::GET, "/products/new/one/more", "new"),
             (Method::GET, "/products/off", "products"),
         ] {
-            assert_eq!(taken(&plan, method, path), name, "{path}");
+            assert_eq!(taken(&table, method, path), name, "{path}");
         }
     }
 
@@ -345,7 +347,7 @@ mod tests {
             ("same", "upstream", "user"),
             ("same", "methods", "PATCH"),
         ]);
-        let plan = Plan::compile(&options, &["user", "product"]).unwrap();
+        let table = RouteTable::compile(&options, &["user", "product"]).unwrap();
         for (method, path, name) in [
             (Method::POST, "/up/admin", "405"),
             (Method::POST, "/up/admin/x", "405"),
@@ -362,20 +364,20 @@ mod tests {
             (Method::POST, "/up", "405"),
             (Method::PATCH, "/up", "same"),
         ] {
-            assert_eq!(taken(&plan, method, path), name, "{path}");
+            assert_eq!(taken(&table, method, path), name, "{path}");
         }
-        let found = plan.find(&Method::POST, "/up/admin/x");
+        let found = table.find(&Method::POST, "/up/admin/x");
         let allowed = vec![Method::GET, Method::HEAD, Method::PUT];
-        assert_eq!(found, Found::OtherMethods(allowed));
+        assert_eq!(found, RouteMatch::OtherMethods(allowed));
     }
 
     #[test]
     fn a_method_that_no_route_takes_is_told_which_would() {
         let options = options(&[("auth", "methods", "GET")]);
-        let plan = Plan::compile(&options, &["user", "product"]).unwrap();
-        let found = plan.find(&Method::PUT, "/auth/me");
-        assert_eq!(found, Found::OtherMethods(vec![Method::GET, Method::HEAD]));
-        assert_eq!(plan.find(&Method::GET, "/nowhere"), Found::Nothing);
+        let table = RouteTable::compile(&options, &["user", "product"]).unwrap();
+        let found = table.find(&Method::PUT, "/auth/me");
+        assert_eq!(found, RouteMatch::OtherMethods(vec![Method::GET, Method::HEAD]));
+        assert_eq!(table.find(&Method::GET, "/nowhere"), RouteMatch::Nothing);
     }
 
     #[test]
@@ -392,7 +394,7 @@ mod tests {
             ),
         ] {
             let options = options(&[("auth", field, value), ("products", "upstream", "")]);
-            let error = Plan::compile(&options, &["user"]).unwrap_err().to_string();
+            let error = RouteTable::compile(&options, &["user"]).unwrap_err().to_string();
             assert!(error.starts_with(problem), "{error}");
         }
     }

@@ -90,14 +90,14 @@ fn random_text() -> Result<String, Error> {
 
 /// Gives out tokens; one for all threads of a process.
 #[derive(Debug)]
-pub(super) struct Authority {
+pub(super) struct TokenIssuer {
     keys: Keyring,
     verifier: Arc<Verifier>,
     auth: Auth,
     refresh_ttl: Duration,
 }
 
-impl Authority {
+impl TokenIssuer {
     pub(super) fn new(keys: Keyring, verifier: Arc<Verifier>, auth: Auth, user: &Options) -> Self {
         Self { keys, verifier, auth, refresh_ttl: user.refresh_ttl }
     }
@@ -191,11 +191,11 @@ impl Authority {
 }
 
 /// 401 for a refresh token that is no good, whatever the reason.
-pub(super) fn not_good() -> Error {
+pub(super) fn invalid_refresh_token() -> Error {
     Error::unauthorized("the refresh token is invalid, expired or revoked", "Bearer")
 }
 
 /// 403 for who may not sign in.
-pub(super) fn disabled() -> Error {
+pub(super) fn account_disabled() -> Error {
     Error::new(Kind::Forbidden, "the account is disabled")
 }
