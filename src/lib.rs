@@ -1,11 +1,11 @@
 //! The shop back end: one executable, every role in one process or each in its own.
 //!
 //! ```text
-//! main ─▶ commands ─▶ node         cli: the command line      config: what can be set
+//! main ─▶ commands ─▶ node         cli: the command line      config: the settings
 //!                      │
 //!      ┌───────────────┼───────────────┐
 //!      ▼               ▼               ▼
-//!   gateway          user           product        one folder a role; no role names another
+//!   gateway          user           product        one folder per role; no role names another
 //!      │               │               │
 //!      └───────────────┼───────────────┘
 //!                      ▼
@@ -15,13 +15,14 @@
 //!                    peer                          Peer: another role or an upstream, behind its breaker;
 //!                      │                           Endpoint: one address of it, by http1 or here (local)
 //!                      ▼
-//!             http1, config, error                 the wire, what can be set, what can go wrong
+//!             http1, config, error                 the wire, the settings, the errors
 //! ```
 //!
 //! Beside the arrows: [`middleware`] is what every role does with a request before and after its handler,
-//! [`auth`] knows who asks and whether they may, [`storage`] opens pools, [`limits`] counts requests and logins, [`deadline`] says when a caller stops waiting, [`server`] listens and drains over [`http1`] and [`http2`], [`tls`] has the certificates, [`role`] says what a role is, [`readiness`] what it needs,
-//! [`single_flight`] has one ask for many, [`watched`] reads files again that change, and
-//! [`telemetry`] is what a process says of itself. `tests/architecture.rs` holds the arrows.
+//! [`auth`] verifies tokens and rules, [`storage`] opens pools, [`limits`] limits requests and logins, [`deadline`] says when
+//! a caller stops waiting, [`server`] listens and drains over [`http1`] and [`http2`], [`tls`] reads certificates, [`role`]
+//! defines what a role is, [`readiness`] checks dependencies, [`single_flight`] shares one call among callers, [`watched`]
+//! reads changed files again, and [`telemetry`] has logs and metrics. `tests/architecture.rs` checks the arrows.
 
 pub mod auth;
 pub mod cli;

@@ -1,4 +1,4 @@
-//! Parses the command line and hands over.
+//! Parses the command line and runs the command.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use app::commands;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Whoever speaks TLS finds it here; a second installation could only be of the same.
+    // The default provider for all TLS; installing it twice is harmless.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let args = std::env::args_os().collect::<Vec<_>>();
     let Cli { global, command } = match Cli::read(&args) {

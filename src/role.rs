@@ -1,4 +1,4 @@
-//! What a role is to the process that runs it.
+//! The interface between a role and the process that runs it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,37 +14,34 @@ use crate::middleware::{Edge, RoleService};
 use crate::peer::{Endpoint, Peer, State};
 use crate::readiness::Check;
 
-/// A role: what it is called, what it needs, and what it does. A process has one value of it, of which every worker thread
-/// takes a clone.
+/// A role. A process has one value of it, and every worker thread a clone.
 pub trait Role: Clone + Send + 'static {
-    /// What the command line, the settings and other roles call it.
+    /// Its name on the command line, in settings and for other roles.
     const NAME: &'static str;
-    /// What `--help` says of it.
+    /// Its description in `--help`.
     const ABOUT: &'static str;
-    /// Whether it answers clients. It listens even where every role is in one process, and shows them a certificate of
-    /// their own.
+    /// Whether it serves clients. It listens even if all roles run in one process, with the certificate for clients.
     const IS_PUBLIC: bool = false;
-    /// The setting that says where its store is.
+    /// The setting of its store.
     const STORE: &'static str = "";
-    /// The setting that says where it is asked when it runs in another process.
+    /// The setting of its URL in another process.
     const PEER: &'static str = "";
 
-    /// The roles that it asks; it starts after those that it asks in either mode.
+    /// The roles that it calls; it starts after those that it calls in either mode.
     fn asks(_mode: Mode) -> &'static [&'static str] {
         &[]
     }
 
-    /// Where it listens, and where a process whose first role it is answers `/readyz` and the like: the settings
-    /// `NAME.listen` and `NAME.management`.
+    /// The settings `NAME.listen` and `NAME.management`: its address, and the management address of a process whose first role
+    /// it is.
     fn addresses(settings: &Settings) -> (SocketAddr, SocketAddr);
 
-    /// What that setting says.
+    /// The value of [`Role::PEER`].
     fn url(_settings: &Settings) -> Option<&PeerUrl> {
         None
     }
 
-    /// Looks at its settings alone, whether it runs in this process or not; `behind` are the names of the roles that are
-    /// behind a public one.
+    /// Checks its settings, also if it does not run in this process; `behind` has the names of the roles behind a public one.
     ///
     /// # Errors
     /// The setting that does not work.
@@ -52,7 +49,7 @@ pub trait Role: Clone + Send + 'static {
         Ok(())
     }
 
-    /// Looks at what else stops [`Role::build`], and makes nothing.
+    /// Checks what else would make [`Role::build`] fail, without creating anything.
     ///
     /// # Errors
     /// The setting that does not work.
@@ -60,16 +57,16 @@ pub trait Role: Clone + Send + 'static {
         async { Ok(()) }
     }
 
-    /// The role, once what it needs of this process is there.
+    /// Builds the role.
     ///
     /// # Errors
     /// The setting that does not work.
     fn build(parts: &Parts) -> impl Future<Output = Result<Self, SettingError>>;
 
-    /// Brings its tables up to date; the migrations that were applied.
+    /// Migrates its database; returns the names of the migrations that were applied.
     ///
     /// # Errors
-    /// Why it could not, by the setting of its store.
+    /// The setting of its store, and why it failed.
     fn migrate(_settings: &Settings) -> impl Future<Output = Result<Vec<String>, SettingError>> {
         async { Ok(Vec::new()) }
     }
@@ -77,51 +74,51 @@ pub trait Role: Clone + Send + 'static {
     /// The application of one worker thread.
     fn app(self, surroundings: Surroundings) -> App<impl RoleService + use<Self>>;
 
-    /// What it needs to be ready, other roles excepted.
+    /// Checks of its dependencies, except other roles.
     fn checks(&self) -> Vec<Check>;
 
     /// Its part of the OpenAPI document.
     fn openapi(mode: Mode) -> OpenApi;
 
-    /// Ends what it owes to others, once it answers nobody any more.
+    /// Completes outstanding notifications of other processes, after it has stopped serving.
     fn settle(&self) -> impl Future<Output = ()> {
         async {}
     }
 }
 
-/// What roles are made of.
+/// What a role is built from.
 #[derive(Clone)]
 pub struct Parts {
     /// The settings.
     pub settings: Arc<Settings>,
-    /// Whether everybody is asked who they are.
+    /// Whether tokens are required.
     pub mode: Mode,
-    /// What verifies tokens in this process.
+    /// The verifier of tokens of this process.
     pub verifier: Arc<Verifier>,
     /// The names of the roles that are behind a public one.
     pub behind: Vec<&'static str>,
-    /// Makes the OpenAPI document of the whole shop: JSON, OpenAPI 3.1.
+    /// Generates the OpenAPI document of the whole shop: OpenAPI 3.1 in JSON.
     pub document: fn(Mode) -> Bytes,
 }
 
-/// What is around a role on one worker thread.
+/// The environment of a role on one worker thread.
 pub struct Surroundings {
-    /// What is done with each request before and after its handler.
+    /// The middleware.
     pub edge: Edge,
-    /// Where the roles are that it asks, by name.
+    /// The endpoints of the roles that it calls, by name.
     pub endpoints: Vec<(&'static str, Endpoint)>,
-    /// What is known of roles that are asked, by name.
+    /// The resilience state of those roles, by name.
     pub calls: Arc<[(&'static str, Arc<State>)]>,
-    /// Adds the route by which it tells other roles how it is.
+    /// Adds the route of its health.
     pub health: Box<dyn FnOnce(&mut ServiceConfig)>,
     /// The settings.
     pub settings: Arc<Settings>,
-    /// How what is at `https` is asked.
+    /// The TLS configuration of clients.
     pub tls: Option<Arc<ClientConfig>>,
 }
 
 impl Surroundings {
-    /// The application of a role whose routes are `routes`.
+    /// The application of a role with `routes`.
     pub fn app(self, routes: impl FnOnce(&mut ServiceConfig)) -> App<impl RoleService> {
         let health = self.health;
         self.edge.app(move |config| {
@@ -130,10 +127,10 @@ impl Surroundings {
         })
     }
 
-    /// The way to the role that is called `name`.
+    /// The peer of the role `name`.
     ///
     /// # Panics
-    /// When the role does not say that it asks it.
+    /// When [`Role::asks`] does not name it.
     pub fn peer(&self, name: &str) -> Peer {
         let endpoint = self.endpoints.iter().find(|(known, _)| *known == name);
         let calls = self.calls.iter().find(|(known, _)| *known == name);

@@ -1,7 +1,7 @@
-//! What a client says of itself, and what the gateway says of it.
+//! Headers that describe the client to upstreams.
 //!
-//! `Forwarded` is that of RFC 7239, `Via` that of RFC 9110, section 7.6.3; the `X-Forwarded-…` headers are what
-//! most services read. What a proxy says that is trusted is added to; what anybody else says is replaced.
+//! `Forwarded` is in RFC 7239, `Via` in RFC 9110, section 7.6.3; most services read the `X-Forwarded-…` headers. The gateway
+//! appends to the headers of a trusted proxy, and replaces those of others.
 
 use std::net::IpAddr;
 
@@ -15,14 +15,14 @@ use crate::peer::{FORWARDED_FOR, Headers, forwarded};
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// The way that a request has come so far.
+/// The hop from the client, or the proxy in front, to the gateway.
 #[derive(Debug)]
 pub(super) struct Hop {
-    /// The client, as far as those are believed who say so.
+    /// The client's address, by trusted proxies.
     pub(super) client: Option<IpAddr>,
-    /// Whoever the connection is from.
+    /// The address of the connection's other end.
     pub(super) peer: Option<IpAddr>,
-    /// Whether that is a proxy that is believed.
+    /// Whether that is a trusted proxy.
     pub(super) trusted: bool,
     /// The scheme of the connection.
     pub(super) scheme: &'static str,
@@ -30,17 +30,16 @@ pub(super) struct Hop {
     pub(super) version: Version,
 }
 
-/// Whether a client may say `name`, or a proxy for it that is `trusted`.
+/// Whether a client, or a `trusted` proxy, may send the header `name`.
 pub(super) fn may_pass(name: &HeaderName, trusted: bool) -> bool {
     !is_identity(name) && (trusted || !is_way(name))
 }
 
-/// Whether proxies tell services by `name` which way a request has come, or should take: the client's address, the host,
-/// the scheme, the path or the method of before.
+/// Whether proxies describe the original request by `name`: the client's address, host, scheme, path or method.
 fn is_way(name: &HeaderName) -> bool {
-    /// What names of content delivery networks and load balancers begin with.
+    /// Prefixes of headers of content delivery networks and load balancers.
     const FAMILIES: [&str; 5] = ["forwarded", "cf-", "cloudfront-", "fastly-", "akamai-"];
-    /// The same, behind `x-`.
+    /// The same, after `x-`.
     const EXPERIMENTAL: [&str; 15] = [
         "forward",
         "original-",
@@ -59,7 +58,7 @@ fn is_way(name: &HeaderName) -> bool {
         "arr-",
     ];
     let name = name.as_str();
-    // Every one that ends so names an address: True-Client-IP, CF-Connecting-IP, X-Cluster-Client-IP, Client-IP, …
+    // Headers with these endings have an address: True-Client-IP, CF-Connecting-IP, X-Cluster-Client-IP, Client-IP, …
     if name.ends_with("-ip") || name.ends_with("clientip") {
         return true;
     }
@@ -85,11 +84,11 @@ fn is_way(name: &HeaderName) -> bool {
     }
 }
 
-/// Whether nobody outside may say `name`: by it proxies tell services who a user is. No role believes one.
+/// Whether proxies tell services the user by `name`, which clients must not send. Roles ignore it.
 fn is_identity(name: &HeaderName) -> bool {
-    /// The beginnings of what single sign-on proxies and API gateways say.
+    /// Prefixes of headers of single sign-on proxies and API gateways.
     const FAMILIES: [&str; 4] = ["impersonate-", "remote-", "ssl-client-", "tailscale-user-"];
-    /// The same, behind `x-`.
+    /// The same, after `x-`.
     const EXPERIMENTAL: [&str; 16] = [
         "user-",
         "auth-request-",
@@ -109,7 +108,7 @@ fn is_identity(name: &HeaderName) -> bool {
         "ssl-client-",
     ];
     let name = name.as_str();
-    // Most names have no such beginning.
+    // Most names have no such prefix.
     let Some(name) = name.strip_prefix("x-") else {
         return FAMILIES.iter().any(|family| name.starts_with(family));
     };
@@ -130,7 +129,7 @@ fn is_identity(name: &HeaderName) -> bool {
     ) || EXPERIMENTAL.iter().any(|family| name.starts_with(family))
 }
 
-/// Says in `headers`, of which all [`may_pass`], where the client is and which way the request has come.
+/// Adds the client's address and this hop to `headers`, all of which [`may_pass`].
 pub(super) fn trace(headers: &mut Headers, hop: &Hop) {
     let peer = hop.peer.map(text);
     let host = headers.get(header::HOST).cloned();
@@ -158,8 +157,8 @@ pub(super) fn trace(headers: &mut Headers, hop: &Hop) {
     headers.append(header::VIA, HeaderValue::from_static(via));
 }
 
-/// What the client of `head` would go on with instead of HTTP (RFC 9110, section 7.8), if this is a version of HTTP in
-/// which that can be. Another version of HTTP is no such thing: requests that the gateway cannot see would follow.
+/// The protocol to which the client of `head` wants to upgrade (RFC 9110, section 7.8), if its version of HTTP allows that.
+/// Other versions of HTTP are not accepted: the gateway would not see the requests that follow.
 pub(super) fn upgrade(head: &RequestHead) -> Option<HeaderValue> {
     head.headers.get(header::UPGRADE)?;
     let connection = head.headers.get_all(header::CONNECTION).map(HeaderValue::as_bytes);
@@ -173,20 +172,20 @@ pub(super) fn upgrade(head: &RequestHead) -> Option<HeaderValue> {
     HeaderValue::from_bytes(&protocols).ok().filter(|protocols| !protocols.is_empty())
 }
 
-/// Whether the upgrade token `name` stands for a version of HTTP, or for TLS below it (RFC 2817); RFC 9113, section 3.1,
-/// takes `h2c` out of use.
+/// Whether the upgrade token `name` is a version of HTTP, or TLS below it (RFC 2817). RFC 9113, section 3.1, deprecates
+/// `h2c`.
 fn is_http(name: &[u8]) -> bool {
     let name = name.to_ascii_lowercase();
     [&b"h2c"[..], b"h2", b"http", b"tls"]
         .contains(&name.split(|byte| *byte == b'/').next().unwrap_or_default())
 }
 
-/// Whether a request may be passed on no more: its `Max-Forwards` is used up (RFC 9110, section 7.6.2).
+/// Whether `Max-Forwards` is 0, so that the request must not be passed on (RFC 9110, section 7.6.2).
 pub(super) fn ends_here(head: &RequestHead) -> bool {
     is_counted(&head.method) && forwards(head.headers.get(header::MAX_FORWARDS)) == Some(0)
 }
 
-/// Takes this hop off the `Max-Forwards` of `headers`, where it counts for `method`.
+/// Decrements `Max-Forwards` in `headers`, if it applies to `method`.
 pub(super) fn count_down(method: &Method, headers: &mut Headers) {
     if is_counted(method)
         && let Some(left) = forwards(headers.get(header::MAX_FORWARDS))
@@ -203,8 +202,7 @@ fn forwards(value: Option<&HeaderValue>) -> Option<u64> {
     digits(value?.as_bytes())
 }
 
-/// The client's address and those of the proxies behind it, each in its plainest form. What anybody may have written
-/// before is left out.
+/// The addresses of the client and of the proxies behind it, in canonical form, without untrusted ones in front.
 fn addresses(headers: &Headers, hop: &Hop) -> String {
     let said = (headers.get_all(FORWARDED_FOR), headers.get_all(header::FORWARDED));
     let nodes = forwarded::nodes(said.0, said.1);
@@ -232,17 +230,17 @@ fn element(hop: &Hop, peer: Option<&str>, host: Option<&HeaderValue>) -> String 
         _ => ("", ""),
     };
     let node = peer.unwrap_or("unknown");
-    // A host that would have to be escaped is none.
+    // A host that would need escaping is left out.
     let host = host.and_then(|host| host.to_str().ok());
     let host = host.filter(|host| !host.contains(['"', '\\']));
     let [name, host, end] = host.map_or([""; 3], |host| [";host=\"", host, "\""]);
     ["for=", before, node, after, ";proto=", hop.scheme, name, host, end].concat()
 }
 
-/// As `to_string`, without the long way of `fmt` for the addresses that most clients have.
+/// As `to_string`, but faster for IPv4, without `fmt`.
 fn text(address: IpAddr) -> String {
     let IpAddr::V4(address) = address else { return address.to_string() };
-    // Exactly as long as it becomes: what is longer has to be copied before it is a header's value.
+    // With the exact capacity: spare capacity would cost a copy in the header's value.
     let digits = |octet: u8| 1 + usize::from(octet > 9) + usize::from(octet > 99);
     let length = 3 + address.octets().map(digits).iter().sum::<usize>();
     let mut text = String::with_capacity(length);

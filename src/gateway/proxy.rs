@@ -1,4 +1,4 @@
-//! Passing a request on, and its answer back, content in a stream both ways.
+//! Passes requests on and responses back, with streamed bodies.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -30,7 +30,7 @@ use crate::middleware::{
 };
 use crate::peer::{Body, Context, Headers, Reply, Request, number};
 
-/// What the proxy of one worker thread works with.
+/// The proxy of one worker thread.
 #[derive(Debug)]
 pub(super) struct Proxy {
     pub(super) router: Router,
@@ -38,21 +38,21 @@ pub(super) struct Proxy {
     /// The paths that the gateway answers itself.
     pub(super) own: Vec<&'static str>,
     pub(super) compress: bool,
-    /// What clients speak here.
+    /// The clients' scheme.
     pub(super) scheme: &'static str,
     pub(super) trusted_proxies: Networks,
-    /// Those of a route that says nothing else.
+    /// The default bounds of routes.
     pub(super) bounds: Bounds,
 }
 
-/// What the edge has found, for the proxy to use.
+/// The route that was found for a request.
 pub(super) struct Search {
     routed: RoutedRequest,
-    /// The path, where its one spelling is another than the client's.
+    /// The canonical path, if the client's differs.
     path: Option<String>,
 }
 
-/// The methods that would have been taken where another was asked for.
+/// The methods of the path's routes, if none accepts the request's method.
 struct OtherMethods(Vec<Method>);
 
 impl Interceptor for Rc<Proxy> {
@@ -63,7 +63,7 @@ impl Interceptor for Rc<Proxy> {
         let path = canonical(request.path()).or_else(|| self.slashed(request));
         let is_own = path.as_deref().is_some_and(|path| self.own.contains(&path));
         let found = match &path {
-            // In whatever spelling, and whatever a route takes.
+            // In any spelling, even if a route matches it.
             _ if is_own => Err(RouteMatch::Nothing),
             Some(path) => self.router.find(request.method(), &without_parameters(path)),
             None => Err(RouteMatch::Nothing),
@@ -101,7 +101,7 @@ impl Interceptor for Rc<Proxy> {
     }
 }
 
-/// The answer to a request that is for nobody.
+/// The response to a request without a route.
 pub(super) async fn miss(mut request: ServiceRequest) -> Result<ServiceResponse, actix_web::Error> {
     let limit = BodyLimit::from_app_data(request.request());
     let content = request.take_payload();
@@ -138,7 +138,7 @@ impl Proxy {
     ) -> Result<HttpResponse, Error> {
         let route = routed.route();
         let admitted = admit(route.rule, request, context).await;
-        // Who is not let in has asked all the same.
+        // Refused requests count too.
         let user = admitted.as_ref().ok().and_then(Caller::user);
         let within = self.limiter.check(&route.limits, context.client, user).await;
         let within = match within {
@@ -153,7 +153,7 @@ impl Proxy {
         admitted?;
         let hop = self.hop(request, context);
         let mut reply = self.forward(&routed, request, path, (context, &hop)).await?;
-        // A service is told of it, and knows.
+        // A service gets the prefix in a header and uses it itself.
         let below = if routed.is_role() { below(&hop, request) } else { None };
         if routed.is_role() && (below.is_some() || route.rewrite.is_some()) {
             let rewrite = route.rewrite.as_ref();
@@ -181,7 +181,7 @@ impl Proxy {
         let upgrade = forwarding::upgrade(request.head());
         let total = routed.route().upgrade;
         if upgrade.is_some() && total.is_none() {
-            let detail = "no connection goes on with another protocol here; ask without Upgrade";
+            let detail = "protocol upgrades are not allowed here; send the request without Upgrade";
             return Err(Error::new(Kind::NotImplemented, detail));
         }
         let (content, overflow) = content(request, limit);
@@ -195,14 +195,14 @@ impl Proxy {
                 turn(way.route(), &mut request)?;
                 Ok(way.upstream().send(request, &kept).await?)
             };
-            // Boxed, as what is rare is all along the way: what is common does not carry it.
+            // Boxed, as all rare cases, to keep the common future small.
             Box::pin(routed.worker.table.cache.through(onward, context, fetch)).await
         } else {
             turn(routed.route(), &mut onward)?;
             routed.upstream().send(onward, context).await.map_err(Error::from)
         };
         if overflow.is_some_and(|overflow| overflow.get()) {
-            // Whatever the upstream made of half a body.
+            // Even if the upstream answered to half a body.
             return Err(too_large(limit));
         }
         match (reply, total) {
@@ -214,7 +214,7 @@ impl Proxy {
         }
     }
 
-    /// What is asked of the upstream.
+    /// The request for the upstream.
     fn onward(
         &self,
         routed: &RoutedRequest,
@@ -240,8 +240,7 @@ impl Proxy {
         Ok(onward)
     }
 
-    /// The path of `request`, which has slashes by percent, where its route lets them through. Whoever reads them as
-    /// slashes must come to the same route.
+    /// The path of `request` with encoded slashes, if its route allows them and the decoded path has the same route.
     fn slashed<'a>(&self, request: &'a ServiceRequest) -> Option<Cow<'a, str>> {
         let path = canonical_with_encoded(request.path()).filter(|path| has_encoded(path))?;
         let read = with_slashes(&path);
@@ -263,12 +262,12 @@ impl Proxy {
     }
 }
 
-/// The path below which a proxy that is trusted shows the shop.
+/// The path prefix under which a trusted proxy serves the shop.
 fn below(hop: &Hop, request: &ServiceRequest) -> Option<String> {
     hop.trusted.then(|| prefix(request.headers())).flatten()
 }
 
-/// Says in `headers` what is taken off the path, here and by a proxy that is trusted; nothing else.
+/// Sets the header with the prefix that was removed from the path, here and by a trusted proxy.
 fn tell_prefix(routed: &RoutedRequest, hop: &Hop, request: &ServiceRequest, headers: &mut Headers) {
     let stripped = routed.route().rewrite.as_ref().and_then(Rewrite::prefix);
     if stripped.is_none() && !headers.contains_key(FORWARDED_PREFIX) {
@@ -282,7 +281,7 @@ fn tell_prefix(routed: &RoutedRequest, hop: &Hop, request: &ServiceRequest, head
     }
 }
 
-/// Makes `request` what it is to the upstream of `route`: what clients ask for stays what answers are kept under.
+/// Rewrites `request` for the upstream of `route`, after the cache has used the client's version.
 fn turn(route: &Route, request: &mut Request) -> Result<(), Error> {
     if let Some(rewrite) = &route.rewrite {
         let path = rewrite.target(request.target.path());
@@ -303,7 +302,7 @@ fn target(mut path: String, query: Option<&str>) -> Result<Uri, Error> {
     path.try_into().map_err(Error::internal)
 }
 
-/// The content of `request`, if there is any: it breaks off behind `limit` bytes, which then is to be seen.
+/// The body of `request`, if any. It fails after `limit` bytes, and then sets the flag.
 fn content(request: &mut ServiceRequest, limit: usize) -> (Body, Option<Rc<Cell<bool>>>) {
     let (payload, is_safe) = (request.take_payload(), request.method().is_safe());
     let headers = request.headers();
@@ -311,8 +310,8 @@ fn content(request: &mut ServiceRequest, limit: usize) -> (Body, Option<Rc<Cell<
     if length.is_none() && !headers.contains_key(TRANSFER_ENCODING) {
         return (Body::None, None);
     }
-    // Some clients say so of every request. It is nothing that a response could depend on, or that is gone once it was
-    // sent; but an upload without content has a length all the same (RFC 9110, section 8.6).
+    // Some clients send `Content-Length: 0` with every request. For safe methods it means no content; an empty upload keeps
+    // its length (RFC 9110, section 8.6).
     if length == Some(0) {
         let body = if is_safe { Body::None } else { Body::Full(Bytes::new()) };
         return (body, None);

@@ -8,7 +8,7 @@ use actix_web::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
 use actix_web::{FromRequest, HttpRequest};
 use utoipa::IntoParams;
 
-/// What a client says of the version it has.
+/// The conditions of a request.
 #[derive(Debug)]
 pub struct Condition {
     if_match: Option<String>,
@@ -19,7 +19,7 @@ impl Condition {
     /// The conditions of `request`.
     pub fn parse(request: &HttpRequest) -> Self {
         let header = |name: HeaderName| {
-            // Several lines are one list. What is no text is no ETag, and meets none.
+            // Several lines are one list. A line that is not text matches no ETag.
             let lines = request.headers().get_all(name);
             let lines =
                 lines.map(|line| line.to_str().unwrap_or_default().trim()).collect::<Vec<_>>();
@@ -28,7 +28,7 @@ impl Condition {
         Self { if_match: header(IF_MATCH), if_none_match: header(IF_NONE_MATCH) }
     }
 
-    /// The tags of If-Match, as they are written; nothing where any version will do.
+    /// The tags of If-Match as they were sent; `None` if any version is accepted.
     pub fn if_match(&self) -> Option<Vec<&str>> {
         let tags = self.if_match.as_deref().filter(|tags| *tags != "*")?;
         Some(tags.split(',').map(str::trim).collect())
@@ -41,22 +41,22 @@ impl Condition {
     }
 }
 
-/// The header that asks for what is not known yet, for the OpenAPI document.
+/// If-None-Match, for the OpenAPI document.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "says what there is")]
 pub struct IfNoneMatch {
-    /// ETags of what the client has: it gets nothing but 304 where one of them is the present one.
+    /// ETags of the client's copies: the response is 304 if one of them is current.
     #[param(rename = "If-None-Match", value_type = String, required = false)]
     tags: Option<String>,
 }
 
-/// The header that names what may be written over, for the OpenAPI document.
+/// If-Match, for the OpenAPI document.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "says what there is")]
 pub struct IfMatch {
-    /// ETags of the versions that the client knows: another one stays, with 412.
+    /// ETags of the versions that the client expects: for any other one, the response is 412.
     #[param(rename = "If-Match", value_type = String, required = false)]
     tags: Option<String>,
 }

@@ -1,8 +1,7 @@
 //! What a browser lets scripts of other origins do (Fetch standard, section 3.2, the CORS protocol).
 //!
-//! It keeps a script from reading an answer, and not the request from being sent: who may do what is still for
-//! the token to say. The answers are the edge's own, so that every error carries them too, and a preflight
-//! reaches neither a guard nor a handler.
+//! CORS does not stop requests, only scripts from reading responses: access still depends on the token. The middleware adds
+//! the headers, so that errors have them too, and answers preflights before any guard or handler.
 
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use crate::error::{Error, Kind};
 /// What scripts of other origins may do.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The origins, as browsers write them, or with `*.` for any name below a host; nothing for any origin.
+    /// The origins as browsers write them, or with `*.` for any name below a host; `None` for any origin.
     pub origins: Option<Vec<HeaderValue>>,
     /// The methods.
     pub methods: Vec<Method>,
@@ -28,13 +27,13 @@ pub struct Options {
     pub headers: Vec<HeaderName>,
     /// The response headers.
     pub expose: Vec<HeaderName>,
-    /// Whether cookies and certificates come along; never with any origin.
+    /// Whether browsers send cookies and certificates; never with any origin.
     pub credentials: bool,
-    /// How long a browser remembers a preflight, in whole seconds.
+    /// How long browsers cache a preflight, in whole seconds.
     pub max_age: Duration,
 }
 
-/// [`Options`] as the headers that say so.
+/// [`Options`] as headers.
 #[derive(Clone, Debug)]
 pub struct Policy {
     origins: Option<Vec<Allowed>>,
@@ -47,7 +46,7 @@ pub struct Policy {
 enum Allowed {
     /// This one.
     One(HeaderValue),
-    /// Those whose host is one label or more below a name: what stands before the labels, and what behind.
+    /// Hosts one or more labels below a name: the text before the labels, and the text after them.
     Below(Vec<u8>, Vec<u8>),
 }
 
@@ -79,10 +78,10 @@ fn is_label(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(of_label)
 }
 
-/// Whom an answer is for: the value of Access-Control-Allow-Origin.
+/// The value of Access-Control-Allow-Origin.
 pub(super) type Grant = Option<HeaderValue>;
 
-/// Whether a browser asks what a script may do, before it sends what the script wants.
+/// Whether the request is a preflight.
 pub(super) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
     *method == Method::OPTIONS
         && headers.contains_key(ORIGIN)
@@ -90,7 +89,7 @@ pub(super) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
 }
 
 impl Policy {
-    /// Says what `options` allow.
+    /// A policy that allows `options`.
     pub fn new(options: &Options) -> Self {
         let methods = list(options.methods.iter().map(Method::as_str));
         let headers = list(options.headers.iter().map(HeaderName::as_str));
@@ -110,8 +109,7 @@ impl Policy {
         }
     }
 
-    /// Whom the answer to a request with `headers` is for; nothing where no script of another origin asks, or
-    /// one that may not.
+    /// The origin that may read the response to a request with `headers`; `None` without an allowed origin.
     pub(super) fn grant(&self, headers: &HeaderMap) -> Grant {
         let origin = headers.get(ORIGIN)?;
         match &self.origins {
@@ -123,13 +121,16 @@ impl Policy {
         }
     }
 
-    /// The answer to a preflight. It lists what is allowed; that the script keeps to it is for the browser to see.
+    /// The response to a preflight: the policy, which the browser enforces.
     ///
     /// # Errors
-    /// 403 for an origin that may not ask; browsers take no other answer for a yes.
+    /// 403 for an origin that is not allowed.
     pub(super) fn preflight(&self, grant: &Grant) -> Result<HttpResponse, Error> {
         if grant.is_none() {
-            return Err(Error::new(Kind::Forbidden, "scripts of this origin may not ask here"));
+            return Err(Error::new(
+                Kind::Forbidden,
+                "scripts of this origin may not call this shop",
+            ));
         }
         let mut response = HttpResponse::NoContent();
         for (name, value) in &self.on_preflight {
@@ -138,10 +139,10 @@ impl Policy {
         Ok(response.finish())
     }
 
-    /// Says in the `headers` of an answer whom it is for. What a handler says of that itself does not count.
+    /// Sets the CORS headers of a response. It overrides the handler's own.
     pub(super) fn write(&self, grant: &Grant, headers: &mut HeaderMap) {
         if self.origins.is_some() {
-            // Also where no origin asked: a cache must not hand that answer to one.
+            // Also without an origin, because a cache must not give that response to one.
             vary(headers, "origin");
         }
         headers.remove(ACCESS_CONTROL_ALLOW_ORIGIN);
@@ -154,10 +155,10 @@ impl Policy {
     }
 }
 
-/// The names by comma; nothing where there are none.
+/// The names, separated by commas; `None` without names.
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
     let names = names.collect::<Vec<_>>().join(", ");
-    // Names of methods and of headers are header values.
+    // Names of methods and headers are valid header values.
     HeaderValue::from_str(&names).ok().filter(|names| !names.is_empty())
 }
 

@@ -1,6 +1,6 @@
-//! A role's part of the OpenAPI document: what its handlers say of themselves, and what holds for them all.
+//! A role's part of the OpenAPI document: the descriptions of its handlers, and what all of them share.
 //!
-//! Who may ask, and which problems may come of it, follows from the routes; no handler writes it down.
+//! Access rules and possible problems come from the routes; handlers do not describe them.
 
 use std::collections::BTreeSet;
 
@@ -20,12 +20,12 @@ use super::{METHODS, Path};
 use crate::auth::{Access, Mode, Rule};
 use crate::error::{FieldError, Kind, PROBLEM_JSON, Problem};
 
-/// What the document calls the way to say who asks.
+/// The document's name for the authentication scheme.
 const TOKEN: &str = "token";
 
 const REQUEST_ID: &str = "X-Request-Id";
 
-/// The problems that any request may come to.
+/// The problems that any request may get.
 const ANY: [Kind; 7] = [
     Kind::Malformed,
     Kind::TooLarge,
@@ -36,8 +36,8 @@ const ANY: [Kind; 7] = [
     Kind::DeadlineExceeded,
 ];
 
-/// Adds to what handlers have `written` what their routes say in `mode`, and what every answer has. A problem
-/// of which a handler has only written when it comes gets its form here.
+/// Adds to the handlers' descriptions in `written` what their routes imply in `mode`, and what every response has. Problems
+/// that a handler only mentions get their schema here.
 pub fn document(mut written: OpenApi, paths: &[Path], mode: Mode) -> OpenApi {
     let mut bodies = BTreeSet::new();
     for path in paths {
@@ -46,7 +46,7 @@ pub fn document(mut written: OpenApi, paths: &[Path], mode: Mode) -> OpenApi {
             if let Some(operation) = slot(item, method).and_then(Option::as_mut) {
                 complete(operation, *rule, mode);
                 if *method != Method::GET {
-                    // Also where no body is asked for: what comes all the same is looked at.
+                    // Also without a body, because an unexpected one is checked.
                     add_problem(operation, Kind::UnsupportedMediaType);
                     add_problem(operation, Kind::InsufficientStorage);
                 }
@@ -68,7 +68,7 @@ pub fn document(mut written: OpenApi, paths: &[Path], mode: Mode) -> OpenApi {
     written
 }
 
-/// The names of the schemas of what a request of `operation` may have in its body.
+/// The names of the schemas of the request bodies of `operation`.
 fn body_schemas(operation: &Operation) -> Vec<String> {
     let contents = operation.request_body.iter().flat_map(|body| match body {
         RefOr::T(body) => body.content.values().collect(),
@@ -89,8 +89,7 @@ fn named(schema: &RefOr<Schema>) -> Option<String> {
     }
 }
 
-/// Says of the object that `components` have as `name`, and of those in it, that they have no other fields, as
-/// [`super::Fields`] does.
+/// Forbids other fields in the object `name` of `components`, and in objects inside it, as [`super::Fields`] does.
 fn close(components: &mut Components, name: &str) {
     let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(name) else { return };
     if object.properties.is_empty() || object.additional_properties.is_some() {
@@ -108,7 +107,7 @@ fn close(components: &mut Components, name: &str) {
     }
 }
 
-/// What the parts of all roles refer to: problems, the header that every answer has, and the way to say who asks.
+/// What all roles refer to: problems, the header of every response, and the authentication scheme.
 pub fn components() -> Components {
     let text =
         "That of the request, or one that was made for it: the log has under it what happened";
@@ -126,10 +125,10 @@ pub fn components() -> Components {
         .build()
 }
 
-/// Takes from `document` the parts that nothing in it refers to, and what those alone referred to.
+/// Removes the components that nothing in `document` refers to, directly or indirectly.
 pub fn prune(document: &mut OpenApi) {
     loop {
-        // It is maps, strings and numbers, which always serialise.
+        // Maps, strings and numbers always serialise.
         let text = serde_json::to_string(document).unwrap_or_default();
         let Some(components) = &mut document.components else { return };
         let count = |components: &Components| components.schemas.len() + components.responses.len();
@@ -144,8 +143,7 @@ pub fn prune(document: &mut OpenApi) {
     }
 }
 
-/// In words, every route of `paths` that `document` lacks, and every operation there that has no route. HEAD goes
-/// without saying beside GET.
+/// The differences between `paths` and `document`, for errors. HEAD is implied by GET.
 pub fn differences(document: &OpenApi, paths: &[Path]) -> Vec<String> {
     let routes = paths.iter().flat_map(|path| {
         let methods = path.operations().iter().filter(|(method, _)| *method != Method::HEAD);
@@ -196,13 +194,13 @@ fn complete(operation: &mut Operation, rule: Rule, mode: Mode) {
     }
     let mut kinds = problems(operation, access);
     if mode == Mode::Open {
-        // To a host that is not this machine.
+        // For a host that is not this machine.
         kinds.push(Kind::Forbidden);
     }
     kinds.into_iter().for_each(|kind| add_problem(operation, kind));
 }
 
-/// Says that a request of `operation` may come to the problem of `kind`.
+/// Adds the problem of `kind` to `operation`.
 fn add_problem(operation: &mut Operation, kind: Kind) {
     let status = kind.status().as_str().to_owned();
     let response = || RefOr::Ref(Ref::from_response_name(name(kind)));
@@ -212,13 +210,13 @@ fn add_problem(operation: &mut Operation, kind: Kind) {
 fn security(access: Access) -> Vec<SecurityRequirement> {
     let token = SecurityRequirement::new(TOKEN, [""; 0]);
     match access {
-        // Clients that are made of the document ask for a token where any is named, even one that may be left out.
+        // Generated clients require a token where the document names one, even an optional one.
         Access::Public | Access::Anyone => Vec::new(),
         Access::SignedIn | Access::Admin => vec![token],
     }
 }
 
-/// What a request may come to, by what it consists of and by whom it lets in.
+/// The problems of a request, by its parts and by the route's rule.
 fn problems(operation: &Operation, access: Access) -> Vec<Kind> {
     let mut kinds = ANY.to_vec();
     let parameters = operation.parameters.iter().flatten();
@@ -243,7 +241,7 @@ fn problems(operation: &Operation, access: Access) -> Vec<Kind> {
     kinds
 }
 
-/// Under which the document has the problem of `kind`.
+/// The status of the problem of `kind` in the document.
 fn name(kind: Kind) -> String {
     format!("{kind:?}")
 }
@@ -284,7 +282,7 @@ fn header(kind: Type, description: &str) -> Header {
     HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()
 }
 
-/// The same, as one that is always there; utoipa has no word for it.
+/// The same as a required header, which utoipa cannot express.
 fn always(mut header: Header) -> Header {
     header.extensions = Some(Extensions::from_iter([("required", true)]));
     header

@@ -1,5 +1,5 @@
-//! Reads a JSON object or a query field by field, so that one answer names all that is wrong, and all that nobody asked
-//! for: nothing that a client says is left out in silence.
+//! Reads a JSON object or a query field by field, so that one response names all invalid and all unknown fields. Nothing is
+//! ignored in silence.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -24,7 +24,7 @@ use super::too_large;
 use crate::error::{Error, FieldError, Kind};
 use crate::http1::lines::words;
 
-/// The largest body that the edge lets a handler read, in bytes.
+/// The largest body that a handler may read, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimit(pub usize);
 
@@ -35,7 +35,7 @@ impl BodyLimit {
     }
 }
 
-/// How many fields that nobody knows one answer names, and how much of each name.
+/// How many unknown fields a response names, and how many characters of each name.
 const NAMED: usize = 20;
 const NAME: usize = 64;
 
@@ -46,7 +46,7 @@ pub struct Fields {
     errors: Vec<FieldError>,
 }
 
-/// A JSON object, and the names that it has more than once.
+/// A JSON object, and its duplicate names.
 #[derive(Default)]
 struct Object {
     fields: Map<String, Value>,
@@ -78,7 +78,7 @@ impl<'de> Deserialize<'de> for Object {
 }
 
 impl Fields {
-    /// Takes the field `name`, whose type says what is valid; notes what is wrong with it.
+    /// Takes the required field `name`; records an error if it is missing or invalid.
     pub fn required<T: DeserializeOwned>(&mut self, name: &'static str) -> Option<T> {
         let mut unknown = Vec::new();
         let parsed = match self.object.shift_remove(name) {
@@ -92,8 +92,8 @@ impl Fields {
         parsed.map_err(|detail| self.errors.push(FieldError::new(name, detail))).ok()
     }
 
-    /// Takes the field `name` where it is there; notes what is wrong with it. In a JSON merge patch
-    /// (RFC 7396) null would remove what it names, and nothing here can be removed.
+    /// Takes the optional field `name`; records an error if it is invalid. Null is invalid: in a JSON merge patch (RFC 7396) it
+    /// would remove the field, and no field can be removed.
     pub fn optional<T: DeserializeOwned>(&mut self, name: &'static str) -> Option<T> {
         if !self.object.contains_key(name) {
             return None;
@@ -101,10 +101,10 @@ impl Fields {
         self.required(name)
     }
 
-    /// Gives back `value`, which was made of fields that were all valid, and all that there were.
+    /// Returns `value` if all fields were valid and none is left.
     ///
     /// # Errors
-    /// 422 with one entry a field that was not, or that nobody has taken.
+    /// 422 with one entry per invalid or unknown field.
     pub fn finish<T>(mut self, value: Option<T>) -> Result<T, Error> {
         refuse(&mut self.errors, self.object.into_iter().map(|(name, _)| name), UNKNOWN);
         match value {
@@ -123,7 +123,7 @@ impl FromRequest for Fields {
     }
 }
 
-/// The fields of a request that may come without a body, and then has none: of DELETE, where many clients send none.
+/// The fields of a request whose body is optional, such as DELETE.
 #[derive(Debug)]
 pub struct MaybeFields(pub Fields);
 
@@ -163,7 +163,7 @@ impl Fields {
 
     fn parse(body: &[u8]) -> Result<Self, Error> {
         let Object { fields, repeated } = serde_json::from_slice(body).map_err(|error| {
-            // What is no object is looked at to its end, which it may not have.
+            // Any other value is parsed to its end, to find syntax errors.
             let broken = match error.is_data() {
                 true => serde_json::from_slice::<IgnoredAny>(body).err(),
                 false => Some(error),
@@ -183,7 +183,7 @@ impl Fields {
 
 const UNKNOWN: &str = "is not known here";
 
-/// Adds the `names` to `errors`, as far as they are of use: who sends many learns of some of them.
+/// Adds the unknown `names` to `errors`, at most [`NAMED`] of them.
 fn refuse(
     errors: &mut Vec<FieldError>,
     names: impl IntoIterator<Item = String>,
@@ -200,11 +200,10 @@ fn refuse(
     errors.extend(names.into_iter().take(room).map(short));
 }
 
-/// Whether the content of `request` is as it was written (RFC 9110, section 8.4). All of several lines count, which are
-/// one list, and `identity` says nothing.
+/// Checks that the content of `request` has no coding except `identity` (RFC 9110, section 8.4). Several lines are one list.
 ///
 /// # Errors
-/// 415, which says what would have been understood (section 12.5.3).
+/// 415 with the accepted codings (section 12.5.3).
 fn check_coding(request: &HttpRequest) -> Result<(), Error> {
     let lines = request.headers().get_all(CONTENT_ENCODING);
     let mut codings = lines.flat_map(|line| words(line.as_bytes()));
@@ -216,11 +215,10 @@ fn check_coding(request: &HttpRequest) -> Result<(), Error> {
     Err(error.header(ACCEPT_ENCODING, HeaderValue::from_static("identity")))
 }
 
-/// Whether the body of `request` is said to be `application/json`, or a type built on it such as
-/// `application/merge-patch+json`.
+/// Checks that the body of `request` is `application/json`, or a type with the suffix `+json`.
 ///
 /// # Errors
-/// 415, which says what would have been understood (RFC 9110, section 15.5.16; RFC 5789, section 2.2).
+/// 415 with the accepted types (RFC 9110, section 15.5.16; RFC 5789, section 2.2).
 fn check_type(request: &HttpRequest) -> Result<(), Error> {
     const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
     if is_json(request) {
@@ -243,9 +241,8 @@ fn is_json(request: &HttpRequest) -> bool {
         || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-/// Reads what a handler is not interested in, at most `limit` bytes: an answer that leaves before the request is
-/// over can get lost on the way, because the connection is closed under whoever still sends. A client that waits to be
-/// asked for it, by the `headers` of its request, is not asked.
+/// Reads and drops the rest of a request, at most `limit` bytes: if the connection were closed while the client is still
+/// sending, the response could get lost. Does nothing for a client that waits for 100 Continue, by its `headers`.
 pub async fn discard<E>(
     headers: &HeaderMap,
     mut content: impl Stream<Item = Result<Bytes, E>> + Unpin,
@@ -277,7 +274,7 @@ impl Query {
         Self { pairs: pairs.into_owned().collect(), errors: Vec::new() }
     }
 
-    /// Takes the parameter `name` where it is given; notes what is wrong with it.
+    /// Takes the parameter `name` if it is there; records an error if it is invalid.
     pub fn optional<T: FromStr>(&mut self, name: &'static str) -> Option<T>
     where
         T::Err: ToString,
@@ -294,10 +291,10 @@ impl Query {
         parsed.map_err(|detail| self.errors.push(FieldError::new(name, detail))).ok()
     }
 
-    /// Gives back `value`, which was made of parameters that were all valid, and all that there were.
+    /// Returns `value` if all parameters were valid and none is left.
     ///
     /// # Errors
-    /// 422 with one entry a parameter that was not, or that nobody has taken.
+    /// 422 with one entry per invalid or unknown parameter.
     pub fn finish<T>(mut self, value: T) -> Result<T, Error> {
         let mut unknown = Vec::new();
         for (name, _) in self.pairs {

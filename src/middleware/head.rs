@@ -1,7 +1,7 @@
-//! What the head of a request must be, beyond what the parser asks for.
+//! Checks of request heads beyond those of the parser.
 //!
-//! What has two framings is refused there. Here goes what it lets through and another parser, behind us, could
-//! read in another way: more than one host, a target that is no path, a tunnel.
+//! The parser refuses ambiguous framing. These checks refuse what another parser behind this one might read differently:
+//! several hosts, a target that is not a path, a tunnel.
 
 use actix_web::dev::RequestHead;
 use actix_web::http::header::{self, HeaderValue};
@@ -10,14 +10,14 @@ use std::net::Ipv6Addr;
 
 use crate::error::{Error, Kind};
 
-/// The longest path and query, in bytes (RFC 9110, section 4.1, asks for 8,000 at the least).
+/// The longest path and query, in bytes (RFC 9110, section 4.1, requires at least 8,000).
 const TARGET: usize = 8192;
-/// The most header lines of a client; what the gateway adds must fit into what a role takes.
+/// The most header lines of a client. With those that the gateway adds, they must fit into a role's limit.
 const LINES: usize = 80;
-/// What the gateway adds to a head on its way to a role, in bytes and in lines.
+/// What the gateway adds to a head for a role, in bytes and in lines.
 const ADDED: (usize, usize) = (4096, 16);
 
-/// The most that the head of a request may be.
+/// The limits of request heads.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimit {
     bytes: usize,
@@ -25,21 +25,21 @@ pub struct HeadLimit {
 }
 
 impl HeadLimit {
-    /// For clients: names and values of `bytes` in all.
+    /// The limits for clients: names and values of `bytes` in total.
     pub fn of_clients(bytes: usize) -> Self {
         Self { bytes, lines: LINES }
     }
 
-    /// For what comes by way of a gateway that has this limit for its clients.
+    /// The limits for requests through a gateway that has these limits for its clients.
     pub fn behind(self) -> Self {
         Self { bytes: self.bytes + ADDED.0, lines: self.lines + ADDED.1 }
     }
 }
 
-/// Whether `request` may go on; takes from it the headers that nobody means to send.
+/// Checks `request`, and removes headers that no client sends on purpose.
 ///
 /// # Errors
-/// 400, 414 or 431. The connection must be closed behind it.
+/// 400, 414 or 431. The connection must be closed afterwards.
 pub(super) fn check(head: &mut RequestHead, limit: HeadLimit) -> Result<(), Error> {
     let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if target > TARGET {
@@ -59,7 +59,7 @@ pub(super) fn check(head: &mut RequestHead, limit: HeadLimit) -> Result<(), Erro
         return Err(Error::new(Kind::HeadTooLarge, detail));
     }
     if odd {
-        // CGI and its heirs see no difference between x_user and x-user.
+        // CGI and its successors do not distinguish x_user from x-user.
         head.headers.retain(|name, _| !name.as_str().contains('_'));
     }
     check_target(head)?;
@@ -67,7 +67,7 @@ pub(super) fn check(head: &mut RequestHead, limit: HeadLimit) -> Result<(), Erro
     if let Some(authority) =
         head.uri.authority().filter(|_| !head.headers.contains_key(header::HOST))
     {
-        // RFC 9112, section 3.2.2: whoever reads on finds it in one place.
+        // RFC 9112, section 3.2.2: the host of the target replaces the header.
         let host = HeaderValue::from_str(authority.as_str());
         head.headers.insert(header::HOST, host.map_err(Error::internal)?);
     }
@@ -78,12 +78,12 @@ fn refuse(detail: &'static str) -> Result<(), Error> {
     Err(Error::new(Kind::Malformed, detail))
 }
 
-/// Whether `*` is asked for: the server as a whole, of which OPTIONS alone can be asked (RFC 9110, section 9.3.7).
+/// Whether the target is `*`, the server as a whole, which is valid only for OPTIONS (RFC 9110, section 9.3.7).
 pub(super) fn asks_of_all(head: &RequestHead) -> bool {
     head.method == Method::OPTIONS && head.uri.path() == "*"
 }
 
-/// A path, a whole URL, or `*` where that is allowed (RFC 9112, section 3.2); the fourth form asks for a tunnel.
+/// A path, an absolute URL, or `*` for OPTIONS (RFC 9112, section 3.2). The fourth form is for tunnels.
 fn check_target(head: &RequestHead) -> Result<(), Error> {
     match head.uri.path().starts_with('/') {
         _ if head.method == Method::CONNECT => refuse("there are no tunnels here"),
@@ -93,7 +93,7 @@ fn check_target(head: &RequestHead) -> Result<(), Error> {
     }
 }
 
-/// One host, and the same one in a whole URL (RFC 9112, sections 3.2 and 3.2.2).
+/// One host, and the same one in an absolute URL (RFC 9112, sections 3.2 and 3.2.2).
 fn check_host(head: &RequestHead) -> Result<(), Error> {
     let mut hosts = head.headers.get_all(header::HOST).map(|host| host.as_bytes());
     let host = hosts.next();
@@ -109,7 +109,7 @@ fn check_host(head: &RequestHead) -> Result<(), Error> {
         (Some(host), Some(target)) if !host.eq_ignore_ascii_case(target.as_bytes()) => {
             refuse("the target and the host contradict each other")
         }
-        // Whatever the target says (RFC 9112, section 3.2).
+        // Even with an absolute URL (RFC 9112, section 3.2).
         (None, _) if head.version > Version::HTTP_10 => refuse("the host is missing"),
         _ => Ok(()),
     }
@@ -132,7 +132,7 @@ fn is_host(host: &[u8]) -> bool {
     is_name && is_port && (rest.is_empty() || rest.starts_with(':'))
 }
 
-/// What stands between brackets.
+/// The text between brackets.
 fn is_ip_literal(literal: &str) -> bool {
     let is_future = |text: &str| {
         let parts = text.split_once('.');
@@ -161,7 +161,7 @@ fn is_name(name: &[u8]) -> bool {
     !name.is_empty()
 }
 
-/// Unreserved, or a sub-delimiter; a comma, which HTTP reads as the end of a value, is none here.
+/// Unreserved, or a sub-delimiter except the comma, which ends a value in HTTP lists.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(&byte)
 }

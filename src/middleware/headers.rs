@@ -1,4 +1,4 @@
-//! Headers that keep browsers from guessing, framing and telling, on every answer to clients.
+//! Security headers on every response to clients.
 
 use std::time::Duration;
 
@@ -7,23 +7,22 @@ use actix_web::http::header::{
     STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 
-/// By which software announces itself.
+/// Headers by which software announces itself.
 const X_POWERED_BY: HeaderName = HeaderName::from_static("x-powered-by");
 
-/// The security headers of answers that leave the house.
+/// The security headers of responses to clients.
 #[derive(Clone, Debug)]
 pub struct SecurityHeaders {
     said: Vec<(HeaderName, HeaderValue)>,
-    /// Those that go.
+    /// The headers to remove.
     hidden: [HeaderName; 2],
 }
 
 impl SecurityHeaders {
-    /// How many there are at the most.
+    /// The most headers that are added.
     const MOST: usize = 4;
 
-    /// For content that is data and no page. With `hsts`, browsers that came over TLS come over nothing else for
-    /// that long, in whole seconds (RFC 6797).
+    /// Headers for data, not for pages. With `hsts`, browsers use only TLS for that long, in whole seconds (RFC 6797).
     pub fn new(hsts: Option<Duration>) -> Self {
         let policy = "default-src 'none'; frame-ancestors 'none'";
         let mut headers = vec![
@@ -32,17 +31,16 @@ impl SecurityHeaders {
             (CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy)),
         ];
         let hsts = hsts.map(|hsts| HeaderValue::from_str(&format!("max-age={}", hsts.as_secs())));
-        // A number is a header value.
+        // A number is a valid header value.
         headers.extend(hsts.and_then(Result::ok).map(|hsts| (STRICT_TRANSPORT_SECURITY, hsts)));
         Self { said: headers, hidden: [SERVER, X_POWERED_BY] }
     }
 
-    /// Adds to `headers` what they do not say themselves: a page knows its own policy. Takes out what tells an
-    /// attacker which software is behind the gateway.
+    /// Adds missing security headers: a page has its own policy. Removes headers that tell which software is behind the gateway.
     pub(super) fn write(&self, headers: &mut HeaderMap) {
         let mut is_said = [false; Self::MOST];
         let mut tells = false;
-        // One look at all there is costs less than to ask for each.
+        // One pass over all headers costs less than a lookup for each.
         for name in headers.keys() {
             tells |= self.hidden.contains(name);
             for (is_said, (known, _)) in is_said.iter_mut().zip(&self.said) {
@@ -58,7 +56,7 @@ impl SecurityHeaders {
     }
 }
 
-/// Says in `headers` that the answer depends on the request header `name`, in lower case, unless they do so.
+/// Adds the request header `name`, in lower case, to Vary, unless it is there.
 pub(super) fn vary(headers: &mut HeaderMap, name: &'static str) {
     let said = |line: &HeaderValue| {
         let line = line.to_str().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What handlers read of a request: a route refuses the rest of it by their arguments, without a word of its own.
+//! Which parts of a request a handler reads, by its arguments. A route refuses the other parts.
 
 use actix_web::dev::ServiceRequest;
 use actix_web::web::{self, Data};
@@ -44,7 +44,7 @@ impl Input for web::Payload {
 
 impl<T: ?Sized> Input for Data<T> {}
 impl<T> Input for web::Path<T> {}
-/// It may read of it what it likes.
+/// It may read all parts.
 impl Input for HttpRequest {
     const QUERY: bool = true;
 }
@@ -71,7 +71,7 @@ inputs!(A B C D);
 inputs!(A B C D E);
 inputs!(A B C D E F);
 
-/// What of a request no handler of its route reads, and nobody may send.
+/// The parts of a request that its handler does not read, and that must be empty.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unread {
     pub(super) query: bool,
@@ -83,10 +83,10 @@ impl Unread {
         !self.query && !self.body
     }
 
-    /// Whether `request` has nothing of it.
+    /// Checks that these parts of `request` are empty.
     ///
     /// # Errors
-    /// 422 that names what it has; for a body also what [`Fields`] come to.
+    /// 422 that names what the request has; for a body also the errors of [`Fields`].
     pub(super) async fn check(self, request: &mut ServiceRequest) -> Result<(), Error> {
         if self.query && !request.query_string().is_empty() {
             let outcome = Query::parse(request.request()).finish(());

@@ -1,5 +1,5 @@
-//! What every role does with a request before and after its handler, behind a socket and behind a
-//! mailbox alike: request id, deadline, limits, faults, problems, the access log.
+//! The middleware of every role, the same behind a socket and behind a mailbox: request id, deadline, limits, errors,
+//! problems, the access log.
 
 mod condition;
 pub mod cors;
@@ -52,16 +52,16 @@ use crate::peer::{Context, Origin, REQUEST_ID, RequestId, Trusted, number};
 use crate::telemetry::{Meter, Metrics};
 use upload::Upload;
 
-/// The target of the access log's lines, for `log.filter`.
+/// The log target of the access log, for `log.filter`.
 const ACCESS: &str = "access";
-/// What the paths begin with that are for other roles alone.
+/// The prefix of paths for other roles.
 const INTERNAL: &str = "/internal/";
 
-/// What is asked of the shop at one path or another.
+/// The methods that the shop uses.
 pub const METHODS: [Method; 6] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
-/// What an actix application of ours is made of; a name for the signatures of those who pass one on.
+/// The actix service of a role; a short name for signatures.
 pub trait RoleService:
     ServiceFactory<
         ServiceRequest,
@@ -84,12 +84,12 @@ impl<T> RoleService for T where
 {
 }
 
-/// Set once the process has been told to stop; shared by all its roles.
+/// Whether the process has been told to stop; shared by its roles.
 #[derive(Clone, Debug, Default)]
 pub struct Draining(Arc<AtomicBool>);
 
 impl Draining {
-    /// From now on.
+    /// Starts draining.
     pub fn begin(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -103,21 +103,21 @@ impl Draining {
 /// How long a request may take, and how large its body may be.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// The most time.
+    /// The most time that it may take.
     pub timeout: Duration,
-    /// In bytes.
+    /// The largest body, in bytes.
     pub body_limit: usize,
 }
 
-/// What stands before a role's routes.
+/// Handles requests before the role's routes do.
 pub trait Interceptor: 'static {
-    /// What it has found for a request that it answers itself.
+    /// Its result for a request that it answers itself.
     type Found;
 
-    /// Looks at `request` before anything is done with it.
+    /// Examines `request` first of all.
     fn lookup(&self, request: &ServiceRequest) -> RouteLookup<Self::Found>;
 
-    /// The answer to a request for which it has found something.
+    /// Answers a request for which it has `found` something.
     fn answer(
         &self,
         request: ServiceRequest,
@@ -126,18 +126,18 @@ pub trait Interceptor: 'static {
     ) -> impl Future<Output = Result<ServiceResponse<BoxBody>, actix_web::Error>> + 'static;
 }
 
-/// What a [`Interceptor`] says of a request.
+/// What an [`Interceptor`] knows about a request.
 #[derive(Debug)]
 pub struct RouteLookup<F> {
     /// Its bounds.
     pub bounds: Bounds,
-    /// What its route is called; nothing where the routes behind the interceptor know that.
+    /// The name of its route; `None` if the role's own routes know it.
     pub name: Option<RouteName>,
-    /// Nothing where a route behind the interceptor is to be looked for.
+    /// `None` if one of the role's own routes answers.
     pub found: Option<F>,
 }
 
-/// The same bounds for all requests, and nothing else.
+/// The same bounds for all requests, which the role's routes answer.
 impl Interceptor for Bounds {
     type Found = Infallible;
 
@@ -151,12 +151,12 @@ impl Interceptor for Bounds {
         _: Infallible,
         _: Context,
     ) -> impl Future<Output = Result<ServiceResponse<BoxBody>, actix_web::Error>> + 'static {
-        // Nothing is ever found.
+        // It never finds anything.
         pending()
     }
 }
 
-/// What a request's route is called in the log and in the metrics, such as `/products/{id}`.
+/// The name of a request's route in the log and in the metrics, such as `/products/{id}`.
 #[derive(Clone, Debug)]
 pub struct RouteName(pub Rc<str>);
 
@@ -170,7 +170,7 @@ impl Default for RouteName {
     }
 }
 
-/// The policy of one role's edge.
+/// The middleware of one role.
 #[derive(Clone, Debug)]
 pub struct Edge {
     /// The role's name in the log.
@@ -183,24 +183,24 @@ pub struct Edge {
     pub body_timeout: Duration,
     /// The largest head of a request.
     pub head_limit: HeadLimit,
-    /// While this is set, answers ask clients to open a new connection, which will be elsewhere.
+    /// While draining, responses close their connection, so that clients go elsewhere.
     pub draining: Draining,
     /// The level of the access log's lines.
     pub access: Level,
-    /// Knows who asks, and who may.
+    /// Checks tokens and rules.
     pub guard: Guard,
-    /// Who is believed in where a client is.
+    /// Whose headers about the client's address are trusted.
     pub trusted: Trusted,
     /// Where requests are counted.
     pub metrics: Metrics,
-    /// What every answer says to browsers; nothing where only other roles and operators ask.
+    /// The security headers; `None` where only other roles and operators call.
     pub security: Option<SecurityHeaders>,
-    /// What scripts of other origins may do; nothing where browsers let them do nothing.
+    /// The CORS policy, if any.
     pub cors: Option<cors::Policy>,
 }
 
 impl Edge {
-    /// The role's actix application: `routes` behind this edge.
+    /// The role's actix application: `routes` behind this middleware.
     pub fn app(self, routes: impl FnOnce(&mut ServiceConfig)) -> App<impl RoleService> {
         let same = self.bounds();
         self.app_behind(same, routes)
@@ -220,13 +220,13 @@ impl Edge {
             .app_data(edge.guard.clone())
             .default_service(web::to(not_found))
             .configure(routes)
-            // Boxed, so that what is around it does not move all of it about.
+            // Boxed, to keep the surrounding futures small.
             .wrap(from_fn(move |request, next| {
                 Box::pin(edge.clone().serve(request, next, shared.clone()))
             }))
     }
 
-    /// The bounds of a request of which nothing else is known.
+    /// The default bounds of requests.
     pub fn bounds(&self) -> Bounds {
         Bounds { timeout: self.request_timeout, body_limit: self.body_limit }
     }
@@ -256,7 +256,7 @@ impl Edge {
         let method = request.method().clone();
         let id = &context.request_id;
         let grant = self.cors.as_ref().and_then(|cors| cors.grant(request.headers()));
-        // What comes through a mailbox has come over a socket before, whose edge has seen to it.
+        // Requests from a mailbox were checked behind the socket that they came from.
         let (checked, upload) = match is_mailbox {
             true => (Ok(()), None),
             false => self.receive(&mut request, bounds.body_limit),
@@ -290,16 +290,16 @@ impl Edge {
         let (outcome, status, route) = match answered {
             Ok(response) => {
                 let response = self.finish(response, &context, &grant);
-                // What the interceptor has found, or else the pattern of the path.
+                // The interceptor's name, or the pattern of the path.
                 let route = named.or_else(|| response.request().app_data::<RouteName>().cloned());
                 let status = response.status();
                 (Ok(response), status, route)
             }
-            // The handler was cut off, and took the request with it.
+            // The handler was cut off and has dropped the request.
             Err(error) => {
                 self.report(&error, &context);
                 let status = error.status_code();
-                // Nobody has read the request to its end.
+                // The request was not read to its end.
                 let close = status.is_client_error() || self.draining.has_begun();
                 let edge = self.clone();
                 let cut = Rendered { error, id: id.clone(), edge, grant, close };
@@ -314,7 +314,7 @@ impl Edge {
         outcome
     }
 
-    /// Looks at what a client sends before anybody believes it.
+    /// Checks a client's request head.
     fn receive(
         &self,
         request: &mut ServiceRequest,
@@ -348,7 +348,7 @@ impl Edge {
         };
         let mut response = match rendered {
             Some(mut problem) => {
-                // The route knows whose business the answer is, whatever it says.
+                // The route decides whether the response is private, whatever the handler says.
                 if let Some(whose) = response.headers().get(CACHE_CONTROL) {
                     problem.headers_mut().insert(CACHE_CONTROL, whose.clone());
                 }
@@ -363,7 +363,7 @@ impl Edge {
         response
     }
 
-    /// Writes the headers that every answer has, whoever made it.
+    /// Adds the headers that every response has.
     fn sign(&self, headers: &mut HeaderMap, id: &RequestId, grant: &cors::Grant) {
         headers.insert(REQUEST_ID, id.header());
         if let Some(security) = &self.security {
@@ -379,7 +379,7 @@ impl Edge {
         error.render(Some(context.request_id.as_str()))
     }
 
-    /// The cause of a fault stands in the log, and only there. That a client has no patience is no fault.
+    /// Logs the cause of a server error. A short deadline of the client is not a server error.
     fn report(&self, error: &Error, context: &Context) {
         let own = matches!(self.trusted, Trusted::Everybody) || !context.hurried;
         let is_fault = error.status_code().is_server_error()
@@ -393,7 +393,7 @@ impl Edge {
 
     fn log(&self, line: &Line, id: &RequestId) {
         let (method, path) = (line.method.as_str(), line.path.as_str());
-        // What roles ask each other every few seconds is nobody's news, and that there is no answer is told by who asked.
+        // Frequent calls between roles are logged at debug level; the caller logs failures.
         let quiet = path.starts_with(INTERNAL) && !line.status.is_client_error();
         log::log!(
             target: ACCESS,
@@ -409,11 +409,11 @@ impl Edge {
     }
 }
 
-/// How a handler ended: in time, without a panic, and well, or not.
+/// The outcome of a handler: late, panicked, failed, or a response.
 type Ended<B> = Result<std::thread::Result<Result<ServiceResponse<B>, actix_web::Error>>, Elapsed>;
 
-/// Runs the `handler` until `deadline`. If it is not `safe`, it may write, and runs to its end even when nobody waits
-/// for it any longer. No `async fn`, which would take the room of the handler twice.
+/// Runs the `handler` until `deadline`. If it is not `safe`, it may write, and runs to its end even when the caller has
+/// left. Not an `async fn`, which would store the handler's future twice.
 fn within<B: MessageBody + 'static>(
     deadline: Instant,
     safe: bool,
@@ -423,13 +423,13 @@ fn within<B: MessageBody + 'static>(
     if safe {
         return Either::Left(clock::by(deadline, handler));
     }
-    // Not for ever: a store does not begin what nobody waits for.
+    // It ends, because a store does not start a call after its deadline.
     let handler = deadline::until(deadline, handler);
     let written = actix_rt::spawn(handler).map(|joined| joined.unwrap_or_else(panicked));
     Either::Right(clock::by(deadline, written))
 }
 
-/// What the client gets of what a handler came to.
+/// The client's response to the outcome of a handler.
 fn judge<B: MessageBody + 'static>(
     ended: Ended<B>,
     upload: Option<&Upload>,
@@ -470,14 +470,14 @@ pub fn too_large(limit: usize) -> Error {
     Error::new(Kind::TooLarge, format!("the body is larger than {limit} bytes"))
 }
 
-/// An error of the framework's own, as one of ours.
+/// An error of the framework as a problem.
 fn foreign(status: StatusCode, cause: &actix_web::Error) -> Error {
     let kind = Kind::from_status(status);
     let text = cause.to_string();
     if status.is_client_error() { Error::new(kind, text) } else { Error::internal(text) }
 }
 
-/// An error that leaves without its request.
+/// An error whose request is gone.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 struct Rendered {

@@ -1,8 +1,8 @@
-//! Pages of what is too long for one answer.
+//! Pages of long lists.
 
 use std::str::FromStr;
 
-/// How much a page has: 1 to 100, by default 20.
+/// The size of a page: 1 to 100, by default 20.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limit(u8);
 

@@ -1,28 +1,27 @@
-//! Texts that people write, and what the OpenAPI document says of them: the same in Rust and as regular expressions
-//! (ECMA-262).
+//! Rules for texts that people write, in Rust and as regular expressions (ECMA-262) for the OpenAPI document.
 
 use utoipa::openapi::{Object, ObjectBuilder, Type};
 
-/// What `char::is_whitespace` means.
+/// The characters of `char::is_whitespace`.
 const SPACE: &str = r"[\t-\r \u0085\u00A0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000]*";
-/// One line: first what cannot be seen, then something that can, then anything that a line may have, not ending in white
-/// space. [`INVISIBLE`] knows more than it, beyond the basic plane: not every engine can name those.
+/// One line: optional invisible characters, one visible character, then any characters of a line, not ending in white space.
+/// [`INVISIBLE`] has further characters beyond the basic plane, which not every engine supports.
 const LINE: &str = concat!(
-    // Nothing that can be seen: it begins with other than white space, and may have that as well.
+    // Invisible characters, beginning with other than white space.
     r"(?:[\u00AD\u034F\u061C\u115F\u1160\u17B4\u17B5\u180B-\u180F\u200B-\u200F\u202A-\u202E\u2060-\u206F\u2800\u3164",
     r"\uFDD0-\uFDEF\uFE00-\uFE0F\uFEFF\uFFA0\uFFF0-\uFFFB\uFFFE\uFFFF]",
     r"[ \u00A0\u1680\u2000-\u200A\u202F\u205F\u3000\u00AD\u034F\u061C\u115F\u1160\u17B4\u17B5\u180B-\u180F",
     r"\u200B-\u200F\u202A-\u202E\u2060-\u206F\u2800\u3164\uFDD0-\uFDEF\uFE00-\uFE0F\uFEFF\uFFA0\uFFF0-\uFFFB",
     r"\uFFFE\uFFFF]*)?",
-    // What can be seen.
+    // A visible character.
     r"[^\u0000-\u0020\u007F-\u00A0\u00AD\u034F\u061C\u115F\u1160\u1680\u17B4\u17B5\u180B-\u180F\u2000-\u200F",
     r"\u2028-\u202F\u205F-\u206F\u2800\u3000\u3164\uFDD0-\uFDEF\uFE00-\uFE0F\uFEFF\uFFA0\uFFF0-\uFFFB\uFFFE\uFFFF]",
-    // All that a line may have, and at its end no white space.
+    // Any characters of a line, without white space at the end.
     r"(?:[^\u0000-\u001F\u007F-\u009F\u2028\u2029]*",
     r"[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000])?",
 );
 
-/// What cannot be seen, beside white space: Unicode's `Default_Ignorable_Code_Point`, and what fonts draw as a blank.
+/// Invisible characters beside white space: Unicode's `Default_Ignorable_Code_Point`, and those that fonts draw as blanks.
 const INVISIBLE: [(char, char); 22] = [
     ('\u{AD}', '\u{AD}'),
     ('\u{34F}', '\u{34F}'),
@@ -48,28 +47,27 @@ const INVISIBLE: [(char, char); 22] = [
     ('\u{E0000}', '\u{E0FFF}'),
 ];
 
-/// Why a text is no line that somebody could read.
+/// Why a text is not a readable line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
-    /// There is nothing but white space.
+    /// It has only white space.
     #[error("must not be empty")]
     Empty,
-    /// Nothing in it can be seen.
+    /// It has no visible character.
     #[error("must have something that can be seen")]
     Invisible,
-    /// It is longer than that many characters.
+    /// It has more characters than this.
     #[error("must have at most {0} characters")]
     Long(usize),
-    /// It has what ends a line, or another control character.
+    /// It has line breaks or other control characters.
     #[error("must be one line, without control characters")]
     Control,
 }
 
-/// The line that `text` is once white space around it is taken off; `max` counts it as it was sent, as the document
-/// does, which knows nothing of trimming.
+/// The trimmed line in `text`. `max` limits the text before trimming, as the OpenAPI document does.
 ///
 /// # Errors
-/// What is wrong with it as a line.
+/// Why it is not a line.
 pub fn line(text: &str, max: usize) -> Result<&str, LineError> {
     let line = text.trim();
     if line.is_empty() {
@@ -85,22 +83,22 @@ pub fn line(text: &str, max: usize) -> Result<&str, LineError> {
     }
 }
 
-/// Control characters, among them those that end lines, and Unicode's own two of these.
+/// Control characters, and Unicode's line and paragraph separators.
 fn ends_lines(letter: char) -> bool {
     letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}')
 }
 
-/// Whether nobody sees `letter`, though it is no white space.
+/// Whether `letter` is invisible, but not white space.
 pub fn is_invisible(letter: char) -> bool {
     INVISIBLE.iter().any(|(first, last)| (*first..=*last).contains(&letter))
 }
 
-/// The schema of a text on one line, from which white space around it is taken off.
+/// The schema of a text on one line, which is trimmed.
 pub fn line_schema(description: &str, max: usize, example: &str) -> Object {
     text_schema(description, LINE, max, example)
 }
 
-/// The schema of a text that matches `pattern` once white space around it is taken off.
+/// The schema of a text that matches `pattern` after trimming.
 pub fn text_schema(description: &str, pattern: &str, max: usize, example: &str) -> Object {
     ObjectBuilder::new()
         .schema_type(Type::String)
@@ -116,7 +114,7 @@ fn trimmed(pattern: &str) -> String {
     format!("^{SPACE}{pattern}{SPACE}$")
 }
 
-/// Whether a text's schema allows `text`: the types that take texts are held against it.
+/// Whether a schema allows `text`, to compare it with the type.
 #[cfg(test)]
 pub(crate) fn allows<T: utoipa::PartialSchema>(text: &str) -> bool {
     let utoipa::openapi::RefOr::T(utoipa::openapi::Schema::Object(schema)) = T::schema() else {

@@ -1,4 +1,4 @@
-//! A path and its methods, with HEAD beside every GET and a 405 that says what would have worked.
+//! A path and its methods, with HEAD for every GET, and 405 with the allowed methods.
 
 use std::rc::Rc;
 
@@ -23,7 +23,7 @@ use crate::auth::{Audit, Caller, Denied, Guard, Rule};
 use crate::error::{Error, Kind, allow_header};
 use crate::peer::Context;
 
-/// What says that an answer is nobody else's (RFC 9111, section 5.2.2.5).
+/// Marks a response as private (RFC 9111, section 5.2.2.5).
 pub const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// A path of a role; made by [`path`].
@@ -34,7 +34,7 @@ pub struct Path {
     any_query: bool,
 }
 
-/// The path that `pattern` matches, as in `/products/{id}`, without any method yet.
+/// The path with `pattern`, as in `/products/{id}`, without methods yet.
 pub fn path(pattern: &'static str) -> Path {
     let name = RouteName(pattern.into());
     let resource = web::resource(pattern).app_data(name);
@@ -42,27 +42,27 @@ pub fn path(pattern: &'static str) -> Path {
 }
 
 impl Path {
-    /// What it matches, as in `/products/{id}`.
+    /// The pattern, as in `/products/{id}`.
     pub fn pattern(&self) -> &'static str {
         self.pattern
     }
 
-    /// Its methods, and whom each of them answers.
+    /// Its methods and their rules.
     pub(super) fn operations(&self) -> &[(Method, Rule)] {
         &self.operations
     }
 
-    /// Takes any query, and thinks nothing of it: for what people follow links to, that carry what others put there.
+    /// Ignores the query: links to pages may carry parameters of other sites.
     pub fn with_any_query(self) -> Self {
         Self { any_query: true, ..self }
     }
 
-    /// Whether it refuses a query that it does not know.
+    /// Whether it refuses unknown queries.
     pub(super) fn refuses_queries(&self) -> bool {
         !self.any_query
     }
 
-    /// Answers GET and HEAD of those whom `rule` lets.
+    /// Adds GET and HEAD with `rule`.
     pub fn get<F, Args>(self, rule: Rule, handler: F) -> Self
     where
         F: Handler<Args>,
@@ -73,7 +73,7 @@ impl Path {
         self.on(&[Method::GET, Method::HEAD], either, rule, handler)
     }
 
-    /// Answers POST of those whom `rule` lets.
+    /// Adds POST with `rule`.
     pub fn post<F, Args>(self, rule: Rule, handler: F) -> Self
     where
         F: Handler<Args>,
@@ -83,7 +83,7 @@ impl Path {
         self.on(&[Method::POST], guard::Post(), rule, handler)
     }
 
-    /// Answers PUT of those whom `rule` lets.
+    /// Adds PUT with `rule`.
     pub fn put<F, Args>(self, rule: Rule, handler: F) -> Self
     where
         F: Handler<Args>,
@@ -93,7 +93,7 @@ impl Path {
         self.on(&[Method::PUT], guard::Put(), rule, handler)
     }
 
-    /// Answers PATCH of those whom `rule` lets.
+    /// Adds PATCH with `rule`.
     pub fn patch<F, Args>(self, rule: Rule, handler: F) -> Self
     where
         F: Handler<Args>,
@@ -103,7 +103,7 @@ impl Path {
         self.on(&[Method::PATCH], guard::Patch(), rule, handler)
     }
 
-    /// Answers DELETE of those whom `rule` lets.
+    /// Adds DELETE with `rule`.
     pub fn delete<F, Args>(self, rule: Rule, handler: F) -> Self
     where
         F: Handler<Args>,
@@ -129,7 +129,7 @@ impl Path {
         let route = web::route().guard(guard).to(handler);
         let unread = Unread {
             query: !Args::QUERY && !self.any_query,
-            // What comes with GET means nothing (RFC 9110, section 9.3.1).
+            // The body of a GET has no meaning (RFC 9110, section 9.3.1).
             body: !Args::BODY && !methods.contains(&Method::GET),
         };
         self.resource = self.resource.route(guarded(rule, unread, route));
@@ -137,7 +137,7 @@ impl Path {
     }
 }
 
-/// `route`, for those whom `rule` lets and who send nothing of what it leaves `unread`.
+/// `route` behind `rule`, which refuses the parts that it leaves `unread`.
 fn guarded(rule: Rule, unread: Unread, route: Route) -> Route {
     match (rule.is_public(), unread.is_nothing()) {
         (true, true) => route,
@@ -153,7 +153,7 @@ fn guarded(rule: Rule, unread: Unread, route: Route) -> Route {
     }
 }
 
-/// Serves `request`, if `rule` lets whoever asks. What they are answered is theirs alone where somebody had to ask.
+/// Serves `request` if `rule` admits the caller. The response is private if the rule requires a user.
 async fn serve(
     rule: Rule,
     unread: Unread,
@@ -178,10 +178,10 @@ async fn serve(
     Ok(response)
 }
 
-/// Who asks with `request`, when `rule` lets them; else the body is read, and the audit log told.
+/// The caller of `request`, if `rule` admits it. Otherwise this reads the body and writes to the audit log.
 ///
 /// # Errors
-/// Those of [`Guard::admit`].
+/// The errors of [`Guard::admit`].
 pub async fn admit(
     rule: Rule,
     request: &mut ServiceRequest,
@@ -205,12 +205,10 @@ pub async fn admit(
     }
 }
 
-/// The answer to a method that is none of the `methods` of a path: which those are (RFC 9110, section 9.3.7), to
-/// whoever asks that and nothing more.
+/// The response to a method that is not one of `methods`: for OPTIONS, the list of methods (RFC 9110, section 9.3.7).
 ///
 /// # Errors
-/// 405, which says the same, to all others: what a script may do, which a browser asks by OPTIONS, is not for a path to
-/// say.
+/// 405 with the list of methods, for all other methods and for preflights of disallowed origins.
 pub fn other_method(head: &RequestHead, methods: &[Method]) -> Result<HttpResponse, Error> {
     let methods = allow_header(methods);
     if head.method != Method::OPTIONS || is_preflight(&head.method, &head.headers) {

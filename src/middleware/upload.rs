@@ -1,4 +1,4 @@
-//! The content of a request on its way from the client: whether it came to its end, and in time.
+//! Watches the body of a request as it arrives: whether it is complete and in time.
 
 use std::cell::Cell;
 use std::fmt;
@@ -18,22 +18,22 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::error::{Error, Kind};
 
-/// How a request's content stands.
+/// The state of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Nobody waits for more of it.
+    /// The handler does not read.
     Open,
-    /// Somebody waits for the client.
+    /// The handler waits for the client.
     Waiting,
-    /// It is all here.
+    /// The body is complete.
     Whole,
     /// The client took too long for the next piece.
     Late,
-    /// The client broke it off, or its framing is none.
+    /// The client broke it off, or its framing is invalid.
     Broken,
 }
 
-/// What is known of a request's content; cheap to clone.
+/// The state of a request's body; cheap to clone.
 #[derive(Clone)]
 pub(super) struct Upload(Rc<Cell<State>>);
 
@@ -44,8 +44,7 @@ impl fmt::Debug for Upload {
 }
 
 impl Upload {
-    /// Puts itself between `request` and its content, if there is any, of which each piece must come within
-    /// `limit` once somebody waits for it.
+    /// Wraps the body of `request`, if any. Each piece must arrive within `limit` once the handler waits for it.
     pub(super) fn watch(request: &mut ServiceRequest, limit: Duration) -> Option<Self> {
         let payload = request.take_payload();
         if matches!(payload, Payload::None) {
@@ -57,7 +56,7 @@ impl Upload {
         Some(upload)
     }
 
-    /// The client's fault, where that is why a handler answered with `status`.
+    /// The client's error, if it explains that a handler answered with `status`.
     pub(super) fn fault(&self, status: StatusCode) -> Option<Error> {
         match self.0.get() {
             State::Late if status.as_u16() >= 400 => Some(too_late()),
@@ -68,7 +67,7 @@ impl Upload {
         }
     }
 
-    /// The client's fault, where that is why the time for the request is over.
+    /// The client's error, if it explains that the deadline passed.
     pub(super) fn fault_at_deadline(&self) -> Option<Error> {
         matches!(self.0.get(), State::Waiting | State::Late).then(too_late)
     }
@@ -82,7 +81,7 @@ fn late() -> PayloadError {
     PayloadError::Io(io::ErrorKind::TimedOut.into())
 }
 
-/// The content as a handler reads it.
+/// The body as a handler reads it.
 struct Pieces {
     payload: Payload,
     upload: Upload,
