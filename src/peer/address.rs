@@ -1,4 +1,4 @@
-//! Where a request came from, beyond the proxies.
+//! The client's address behind proxies.
 
 use std::net::IpAddr;
 use std::sync::Once;
@@ -8,13 +8,13 @@ use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName};
 use super::forwarded;
 use crate::config::Networks;
 
-/// The addresses that a request came through, the client's first, as each proxy adds that of whoever asks it.
+/// The addresses that a request passed, the client's first: each proxy appends the address of its caller.
 pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Who is believed in what they say of where a request came from.
+/// Whose forwarding headers are trusted.
 #[derive(Clone, Debug)]
 pub enum Trusted {
-    /// Whoever reaches a role's own address: that is for the gateway and other roles.
+    /// Everybody's, at a role's own address, which only the gateway and other roles use.
     Everybody,
     /// These proxies.
     Proxies(Networks),
@@ -28,9 +28,9 @@ impl Trusted {
         }
     }
 
-    /// The client whose request came with `headers` over a connection from `peer`: from the back of the list, the first
-    /// address that is not a trusted proxy's. A stranger may have written what stands before it. An entry that is no
-    /// address is passed over: it hides one proxy or client, and not all that came before.
+    /// The client of a request with `headers` on a connection from `peer`: from the end of the list, the first address that is
+    /// not a trusted proxy's. Anybody may have written the entries before it. An entry that is not an address is skipped: it
+    /// hides one proxy or client, but not those before it.
     pub fn client(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
         if !self.believes(peer) {
             return peer;
@@ -51,7 +51,7 @@ impl Trusted {
     }
 }
 
-/// Says once that a proxy names `node`, which is no address: whoever hides all clients makes them one.
+/// Logs once that a proxy sends `node` instead of an address, so that its clients cannot be told apart.
 fn complain(node: &[u8]) {
     static SAID: Once = Once::new();
     SAID.call_once(|| {
@@ -64,7 +64,7 @@ fn complain(node: &[u8]) {
     });
 }
 
-/// What counts as one client: an IPv4 address, or the network of 2^64 addresses that a household gets by IPv6.
+/// The address that counts as one client: an IPv4 address, or an IPv6 /64 network.
 pub fn network(address: IpAddr) -> u128 {
     match address.to_canonical() {
         IpAddr::V4(address) => u32::from(address).into(),

@@ -1,4 +1,4 @@
-//! One request on its way, which can be sent again while nothing of its content was taken.
+//! A request to a peer, which can be sent again as long as nothing of its body was read.
 
 use std::time::Instant;
 
@@ -8,56 +8,55 @@ use super::clock::{self, Elapsed};
 use super::replay::ReplayBody;
 use super::{Body, Context, Endpoint, PeerError, Reply, Request};
 
-/// What a write may depend on (RFC 9110, section 13.1; RFC 4918, section 10.4).
+/// The headers of conditions (RFC 9110, section 13.1; RFC 4918, section 10.4).
 const CONDITIONS: [HeaderName; 4] =
     [IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, HeaderName::from_static("if")];
 
 /// A request that is ready to be sent.
 #[derive(Debug)]
 pub(super) struct Call {
-    /// Without its content.
+    /// The request without its body.
     request: Request,
     content: ReplayBody,
 }
 
-/// How one attempt at a [`Call`] goes.
+/// The limits of one attempt at a [`Call`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempt {
-    /// When it begins.
+    /// When it starts.
     pub(super) now: Instant,
-    /// When it must have ended, if that is before the end of the caller's time.
+    /// Its deadline, if it is before the caller's.
     pub(super) limit: Option<Instant>,
-    /// Whether the request is to be had for another attempt, if this one is in vain; that costs a little. A role in this
-    /// process keeps nothing: there is no elsewhere.
+    /// Whether to keep the request for another attempt, which costs a little. For a role in this process it is not kept,
+    /// because there is no other address.
     pub(super) kept: bool,
 }
 
 impl Call {
-    /// `request`, whose headers are end to end.
+    /// A call with `request`, which has only end-to-end headers.
     pub(super) fn new(mut request: Request) -> Self {
         let content = ReplayBody::new(std::mem::replace(&mut request.body, Body::None));
         Self { request, content }
     }
 
-    /// Whether the request may be sent again when its answer is lost, as far as it says itself. A write under a
-    /// condition may not, whatever its method: where the first has done it, the second meets what that has made, and
-    /// the client is told that it failed (RFC 9110, sections 9.2.2 and 13.1.1).
+    /// Whether the method allows to repeat the request if its response is lost. A conditional write must not be repeated: if the
+    /// first attempt succeeded, the condition of the second would fail, and the client would get an error (RFC 9110,
+    /// sections 9.2.2 and 13.1.1).
     pub(super) fn is_repeatable(&self) -> bool {
         let Request { method, headers, .. } = &self.request;
         let conditional = || CONDITIONS.iter().any(|name| headers.contains_key(name));
         method.is_safe() || method.is_idempotent() && !conditional()
     }
 
-    /// Whether the request is here with all of its content, to be sent once more.
+    /// Whether the request can be sent again with its whole body.
     pub(super) fn is_whole(&self) -> bool {
         self.content.is_available()
     }
 
-    /// Sends the request to `endpoint` on behalf of `context`, and waits for the head of the reply, which the content
-    /// follows in a stream.
+    /// Sends the request to `endpoint` on behalf of `context`, and waits for the head of the reply. Its body is a stream.
     ///
     /// # Errors
-    /// When there is no reply in time, or the request is gone, or any of its content; see [`PeerError`].
+    /// When there is no reply in time, or the request or a part of its body is gone; see [`PeerError`].
     pub(super) async fn send(
         &mut self,
         endpoint: &Endpoint,
@@ -93,7 +92,7 @@ impl Call {
         let body = body.ok_or_else(|| PeerError::broken("sent before"))?;
         match endpoint {
             Endpoint::Http(peer) => {
-                // Whoever keeps it repeats it, elsewhere where that is better.
+                // The caller may retry, at another address.
                 let may_repeat = !kept && request.method.is_safe() && matches!(body, Body::None);
                 Ok(peer.exchange(request, body, may_repeat, now).await?)
             }

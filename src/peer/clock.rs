@@ -1,7 +1,7 @@
-//! Deadlines that are hardly ever reached, for little: one timer of the runtime serves many calls.
+//! Cheap deadlines that are rarely reached: one timer of the runtime serves many calls.
 //!
-//! A timer that is not needed any more stays armed, for whoever comes next on its thread. It rings early for them, if
-//! at all, and is armed anew then; so it is not armed and disarmed with each call.
+//! After a call its timer stays armed for the next call on the thread. For that call it fires early, if at all, and is then
+//! armed again. So timers are not armed and disarmed with each call.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -10,18 +10,18 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Timers that a thread keeps for whoever comes next.
+/// How many timers a thread keeps for further calls.
 const SPARE: usize = 1024;
 
 thread_local! {
     static TIMERS: RefCell<Vec<Pin<Box<Sleep>>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The deadline came first.
+/// The deadline has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elapsed;
 
-/// What `future` comes to, if that is before the `deadline`; else it is dropped.
+/// Runs `future` until the `deadline`, and then drops it.
 pub fn by<F: Future>(deadline: std::time::Instant, future: F) -> By<F> {
     By { future, timer: Timer { deadline: deadline.into(), sleep: None } }
 }
@@ -78,7 +78,7 @@ impl Timer {
 impl Drop for Timer {
     fn drop(&mut self) {
         let Some(sleep) = self.sleep.take() else { return };
-        // Not at the end of the thread, when there is nothing left to keep it in.
+        // Fails at the end of the thread, when the storage is gone.
         let _ = TIMERS.try_with(|timers| {
             let mut timers = timers.borrow_mut();
             if timers.len() < SPARE {

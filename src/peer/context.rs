@@ -1,4 +1,4 @@
-//! What travels with a request from role to role: its id, its trace, and the time it has left.
+//! The context of a request, which travels from role to role: its id, its trace, and the remaining time.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,19 +13,19 @@ use uuid::{Builder, Uuid};
 use super::{Headers, number};
 use crate::error::Error;
 
-/// Names a request in every role's log and in the answer.
+/// The id of a request in every role's log and in the response.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The milliseconds that a request has left.
+/// The remaining time of a request, in milliseconds.
 pub const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
 /// The trace that a request is part of (W3C Trace Context).
 pub const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The name of a request: 1 to 128 letters, digits, `-`, `_` and `.`.
+/// The id of a request: 1 to 128 letters, digits, `-`, `_` and `.`.
 #[derive(Clone, Debug)]
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// The client's id where it is sane, else a new one.
+    /// The client's id if it is valid, otherwise a new one.
     fn from_headers(headers: &HeaderMap) -> Self {
         let sane = |value: &&HeaderValue| {
             let bytes = value.as_bytes();
@@ -37,20 +37,20 @@ impl RequestId {
 
     fn new() -> Self {
         let mut buffer = Uuid::encode_buffer();
-        // A name and no secret: whoever guesses it has nothing.
+        // It is not a secret, so it need not be hard to guess.
         let mut random = [0; 10];
         fastrand::fill(&mut random);
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let millis = u64::try_from(since.as_millis()).unwrap_or_default();
         let id = Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
         let text = id.simple().encode_lower(&mut buffer);
-        // Hexadecimal digits are a header value.
+        // Hexadecimal digits are a valid header value.
         Self(HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("-")))
     }
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
-        // Both constructors let nothing but ASCII in.
+        // Both constructors accept only ASCII.
         self.0.to_str().unwrap_or_default()
     }
 
@@ -66,27 +66,27 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// What a role knows of the request it answers, and passes on when it asks another role for it.
+/// What a role knows about a request, and passes on when it calls another role for it.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// Names the request.
+    /// The request's id.
     pub request_id: RequestId,
     /// When the caller stops waiting.
     pub deadline: Instant,
-    /// The most time that whoever asks gives by itself, whether its own caller has as much left or not.
+    /// The caller's own limit, whether or not its deadline allows it.
     pub(super) limit: Duration,
-    /// Where the client is, as far as those are believed who say so; nothing where only a test knows.
+    /// The client's address, by trusted proxies; `None` in tests.
     pub client: Option<IpAddr>,
     trace_parent: Option<HeaderValue>,
-    /// Whether whoever asks gives less time than there was.
+    /// Whether the caller's own limit is shorter than the remaining time.
     pub hurried: bool,
-    /// Whether whoever asks is cut off at the deadline anyway, so that a call need not look at the clock.
+    /// Whether the caller is cut off at the deadline anyway, so that calls need no timer.
     watched: bool,
 }
 
 impl Context {
-    /// The context of a request that came `now` over a socket, with `headers` and from `client`, and has at most `limit`
-    /// left.
+    /// The context of a request that arrived `now` over a socket, with `headers` and from `client`, and may take at most
+    /// `limit`.
     pub fn from_headers(
         headers: &HeaderMap,
         client: Option<IpAddr>,
@@ -107,12 +107,12 @@ impl Context {
         }
     }
 
-    /// The same, for a callee in this process that is given until `deadline`.
+    /// The context for a callee in this process, with a `deadline`.
     pub(super) fn until(&self, deadline: Instant) -> Self {
         Self { deadline, ..self.clone() }
     }
 
-    /// The caller's context as the callee's, which received the request `now` and gives it at most `limit`.
+    /// The callee's context from the caller's, for a request that arrived `now` and may take at most `limit`.
     pub fn received(self, limit: Duration, now: Instant) -> Self {
         let latest = now + limit;
         Self { deadline: self.deadline.min(latest), limit, hurried: self.deadline < latest, ..self }
@@ -123,22 +123,22 @@ impl Context {
         Self { watched: true, ..self }
     }
 
-    /// Whether somebody above sees to it that a call ends at the deadline.
+    /// Whether the middleware ends calls at the deadline.
     pub(super) fn is_watched(&self) -> bool {
         self.watched
     }
 
-    /// The same with at most `limit` left.
+    /// The same with a limit for calls.
     pub fn within(&self, limit: Duration) -> Self {
         let deadline = self.deadline.min(Instant::now() + limit);
         Self { deadline, limit: limit.min(self.limit), watched: false, ..self.clone() }
     }
 
-    /// Says in `headers` what the callee has to know who has so much time `left`.
+    /// Adds the context to the `headers` for a callee that has the time `left`.
     pub(super) fn write(&self, headers: &mut Headers, left: Duration) {
         let left = left.as_millis();
         headers.insert(REQUEST_ID, self.request_id.header());
-        // A deadline is seconds away; more than 2^64 ms is not.
+        // Far below 2^64 ms.
         headers.insert(REQUEST_TIMEOUT, HeaderValue::from(u64::try_from(left).unwrap_or(u64::MAX)));
         if let Some(trace) = &self.trace_parent {
             headers.insert(TRACE_PARENT, trace.clone());
@@ -146,7 +146,7 @@ impl Context {
     }
 }
 
-/// A handler takes the context that the edge has made.
+/// Handlers get the context that the middleware has made.
 impl FromRequest for Context {
     type Error = Error;
     type Future = Ready<Result<Self, Error>>;

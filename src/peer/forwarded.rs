@@ -1,7 +1,7 @@
-//! The way of a request as proxies write it down, in every form that is in use.
+//! Parses the forwarding headers of proxies.
 //!
-//! `X-Forwarded-For` has addresses by comma: plain, in brackets, with a port, or with both. `Forwarded` (RFC 7239) has
-//! elements, whose `for` is such a node, `unknown`, or a name that its proxy has made up.
+//! `X-Forwarded-For` has addresses separated by commas: plain, in brackets, with a port, or with both. `Forwarded` (RFC 7239)
+//! has elements, whose `for` is such a node, `unknown`, or an obfuscated name.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,7 +9,7 @@ use actix_web::http::header::HeaderValue;
 
 use crate::http1::lines::words;
 
-/// The nodes that the lines of `X-Forwarded-For` name, the client first; where there are none, those of `Forwarded`.
+/// The nodes in `X-Forwarded-For`, the client first; if there are none, those in `Forwarded`.
 pub fn nodes<'a>(
     addresses: impl Iterator<Item = &'a HeaderValue>,
     elements: impl Iterator<Item = &'a HeaderValue>,
@@ -25,8 +25,7 @@ pub fn nodes<'a>(
         .collect()
 }
 
-/// The address of a node, without its port; nothing where it names none. An IPv4 address that is written as one of IPv6
-/// is IPv4.
+/// The address of a node, without its port, if it has one. A mapped IPv6 address becomes IPv4.
 pub fn address(node: &[u8]) -> Option<IpAddr> {
     let node = std::str::from_utf8(node).ok()?;
     let node = node.strip_prefix('"').and_then(|node| node.strip_suffix('"')).unwrap_or(node);
@@ -36,7 +35,7 @@ pub fn address(node: &[u8]) -> Option<IpAddr> {
     }
     let address = match node.find(':') {
         None => node.parse::<Ipv4Addr>().ok()?.into(),
-        // One colon is that of a port, and two are an address of IPv6.
+        // One colon precedes a port; more than one are an IPv6 address.
         Some(at) => match node[..at].parse::<Ipv4Addr>() {
             Ok(address) if is_port(&node[at..]) => address.into(),
             Ok(_) => return None,
@@ -46,13 +45,13 @@ pub fn address(node: &[u8]) -> Option<IpAddr> {
     Some(address)
 }
 
-/// `address`, which may name the interface behind `%`.
+/// `address` without its zone after `%`.
 fn version6(address: &str) -> Option<IpAddr> {
     let address = address.split('%').next().unwrap_or(address);
     address.parse::<Ipv6Addr>().ok().map(|address| IpAddr::from(address).to_canonical())
 }
 
-/// `[ ":" node-port ]` (RFC 7239, section 6): digits, or a made-up name.
+/// `[ ":" node-port ]` (RFC 7239, section 6): digits, or an obfuscated name.
 fn is_port(text: &str) -> bool {
     let Some(port) = text.strip_prefix(':') else { return text.is_empty() };
     let digits = (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit());
@@ -64,7 +63,7 @@ fn is_port(text: &str) -> bool {
         })
 }
 
-/// `elements` of `Forwarded` with IPv4 addresses in their own form.
+/// `elements` of `Forwarded` with mapped addresses as IPv4.
 pub fn plain(elements: String) -> String {
     if !elements.to_ascii_lowercase().contains(":ffff:") {
         return elements;
@@ -98,7 +97,7 @@ fn pairs(element: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// The parts of `text` between separators that do not stand in quotes.
+/// The parts of `text` between unquoted separators.
 fn split(text: &[u8], separator: u8) -> Vec<&[u8]> {
     let (mut parts, mut start) = (Vec::new(), 0);
     let (mut is_quoted, mut is_escaped) = (false, false);

@@ -1,7 +1,7 @@
 //! A role on this thread: a bounded mailbox in front of the role's own actix `App`.
 //!
-//! Every middleware and extractor runs as it does behind a socket. A call that has begun runs to its
-//! end, whether its caller still waits or not.
+//! Every middleware and extractor runs as behind a socket. A call that has started runs to its end, even if its caller has
+//! left.
 
 use std::rc::Rc;
 
@@ -23,14 +23,14 @@ struct Envelope {
     answer: oneshot::Sender<Reply>,
 }
 
-/// The way to a role on this thread; cheap to clone.
+/// A role on this thread; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Peer {
     mailbox: mpsc::Sender<Envelope>,
 }
 
 impl Peer {
-    /// Starts `app` on this thread and gives the way to it. It ends with the last clone of the peer.
+    /// Starts `app` on this thread. It ends with the last clone of the peer.
     pub fn start<I, F, B>(app: I, options: &Transport) -> Self
     where
         I: IntoServiceFactory<F, HttpRequest> + 'static,
@@ -78,18 +78,18 @@ impl Peer {
     }
 }
 
-/// Takes letters while fewer than `concurrency` are being answered.
+/// Handles requests, at most `concurrency` at once.
 async fn serve<S, B>(service: Rc<S>, mut letters: mpsc::Receiver<Envelope>, concurrency: usize)
 where
     S: Service<HttpRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
     B: MessageBody + 'static,
 {
     let permits = std::sync::Arc::new(Semaphore::new(concurrency));
-    // Nobody closes the semaphore.
+    // The semaphore is never closed.
     while let Ok(permit) = permits.clone().acquire_owned().await {
         let Some(Envelope { request, answer }) = letters.recv().await else { return };
         if answer.is_closed() {
-            // The caller left before the work began.
+            // The caller left before the work started.
             continue;
         }
         let service = service.clone();
@@ -99,7 +99,7 @@ where
                 Ok(response) => response.into_parts().1.map_into_boxed_body(),
                 Err(error) => error.error_response(),
             };
-            // A caller that has left does not miss the answer.
+            // The caller may have left.
             let _ = answer.send(reply(response));
         });
     }
@@ -122,7 +122,7 @@ fn message(request: Request, context: Context) -> HttpRequest {
 }
 
 fn reply(response: HttpResponse<BoxBody>) -> Reply {
-    // The map stays where it is: the next response finds it with its room.
+    // Keeps the map's capacity for the next response.
     let mut headers = Headers::with_capacity(response.headers().len() + ADDED);
     for (name, value) in response.headers() {
         headers.append(name.clone(), value.clone());

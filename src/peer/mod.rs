@@ -1,8 +1,8 @@
 //! How one role calls another: HTTP as values, over a socket or over a mailbox.
 //!
-//! A [`Peer`] is another role, or an upstream of the gateway, with all of its addresses and what keeps its failures from
-//! spreading. An [`Endpoint`] is one address: it moves a [`Request`] there and a [`Reply`] back, whose headers are end to
-//! end. What could differ between its variants is decided once, in [`call`]: the request id, the trace, the deadline.
+//! A [`Peer`] is another role, or an upstream of the gateway, with all of its addresses and the resilience around them. An
+//! [`Endpoint`] is one address: it sends a [`Request`] and returns a [`Reply`], with end-to-end headers. What could differ
+//! between its variants is done once, in [`call`]: the request id, the trace, the deadline.
 
 mod address;
 mod call;
@@ -33,17 +33,16 @@ pub use crate::http1::{
 use crate::http1::{client, is_hop_by_hop, lines::words};
 use call::{Attempt, Call};
 
-/// For how many more headers a message that is passed on has room from the start.
+/// The spare capacity for headers of a message that is passed on.
 const ADDED: usize = 8;
 
 impl Request {
-    /// What `request` asks for, with `body` and with those of its end-to-end headers that `may` be passed on,
-    /// to be asked of another role.
+    /// A request for another role from `request`, with `body` and the end-to-end headers that `may` be passed on.
     pub fn forward(request: &HttpRequest, body: Body, may: impl Fn(&HeaderName) -> bool) -> Self {
         let head = request.head();
         let mut headers = Headers::with_capacity(head.headers.len_keys() + ADDED);
         for (name, value) in &head.headers {
-            // Connection stays until what it names has gone.
+            // Connection stays until the headers that it names are removed.
             if !is_hop_by_hop(name) && *name != header::CONTENT_LENGTH && may(name) {
                 headers.append(name.clone(), value.clone());
             }
@@ -73,10 +72,10 @@ impl Reply {
         }
     }
 
-    /// A problem becomes the error it tells of, and anything below 400 stays a reply.
+    /// The reply, if its status is below 400; otherwise the error in its problem.
     ///
     /// # Errors
-    /// The peer's own error, or one of kind [`Kind::BadGateway`] when its content broke off.
+    /// The peer's error, or [`Kind::BadGateway`] when its body broke off.
     pub async fn into_success(self) -> Result<Reply, Error> {
         if self.status.as_u16() < 400 {
             return Ok(self);
@@ -88,31 +87,31 @@ impl Reply {
     }
 }
 
-/// The bytes of a peer's problem that are read.
+/// The largest problem that is read, in bytes.
 const PROBLEM_LIMIT: usize = 64 * 1024;
 
 /// Why a call to another role gave no reply.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum PeerError {
-    /// So many calls have failed that none is sent; it is worth asking again in so many seconds.
+    /// The breaker is open; retry in this many seconds.
     #[error("the breaker is open")]
     BreakerOpen(u32),
-    /// As many calls as the peer may hold up are under way, and none has ended in time.
+    /// The bulkhead is full.
     #[error("the bulkhead is full")]
     BulkheadFull,
-    /// As many calls as the mailbox or the connections hold are under way.
+    /// The mailbox or the connection pool is full.
     #[error("too many calls are under way")]
     Busy,
     /// No connection could be opened.
     #[error("no connection: {0}")]
     Unreachable(String),
-    /// The caller's time is used up.
+    /// The deadline has passed.
     #[error("no answer within the time that was left")]
     DeadlineExceeded,
-    /// The connection or the reply's content broke off.
+    /// The connection or the reply's body broke off.
     #[error("broken off: {0}")]
     Broken(String),
-    /// The request's own content broke off, which is no fault of the peer's.
+    /// The request's body broke off, which is not the peer's failure.
     #[error("the request broke off: {0}")]
     Content(String),
 }
@@ -122,7 +121,7 @@ impl PeerError {
         Self::Broken(cause.to_string())
     }
 
-    /// The breaker is open for so many more `millis`.
+    /// The breaker is open for `millis` more.
     fn breaker_open(millis: u64) -> Self {
         let seconds = u32::try_from(millis.div_ceil(1_000)).unwrap_or(u32::MAX);
         Self::BreakerOpen(seconds.max(1))
@@ -146,7 +145,7 @@ impl From<PeerError> for Error {
     fn from(error: PeerError) -> Self {
         const AWAY: &str = "a part of the shop is not available, try again";
         match error {
-            // The log has it once for all of them.
+            // Logged once for all of these calls.
             PeerError::BreakerOpen(seconds) => {
                 Error::unavailable(AWAY, error).retry_after(seconds).logged()
             }
@@ -166,7 +165,7 @@ impl From<PeerError> for Error {
     }
 }
 
-/// One address of another role or of an upstream. One for each worker thread: neither variant may change threads.
+/// One address of another role or of an upstream. Each worker thread has its own, because neither variant is Send.
 #[derive(Clone, Debug)]
 pub enum Endpoint {
     /// In another process.
@@ -176,8 +175,8 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// Sends `request` once on behalf of `context`, whatever became of others, and waits for the head of the reply, which
-    /// the content follows in a stream.
+    /// Sends `request` once on behalf of `context`, without a breaker, and waits for the head of the reply. Its body is a
+    /// stream.
     ///
     /// # Errors
     /// When there is no reply within the time that `context` has left; see [`PeerError`].
@@ -188,13 +187,12 @@ impl Endpoint {
     }
 }
 
-/// The number that a header's `value` is; nothing where it is missing or none.
+/// The number in a header's `value`, if it is one.
 pub fn number<T: FromStr>(value: Option<&HeaderValue>) -> Option<T> {
     value?.to_str().ok()?.parse().ok()
 }
 
-/// Takes out the headers that concern one connection and not the message, and gives Content-Length, which from here on
-/// the body knows.
+/// Removes hop-by-hop headers, and Content-Length, which it returns: the body knows the length from here on.
 fn remove_of_connection(headers: &mut Headers) -> Option<u64> {
     let length = number(headers.get(header::CONTENT_LENGTH));
     remove_named(headers);
@@ -202,13 +200,13 @@ fn remove_of_connection(headers: &mut Headers) -> Option<u64> {
     length
 }
 
-/// Takes out Connection, and the headers that it names.
+/// Removes Connection and the headers that it names.
 fn remove_named(headers: &mut Headers) {
     let connection = headers.get_all(header::CONNECTION);
     let named = connection.flat_map(|line| words(line.as_bytes()));
     let mut named = named.filter_map(|name| HeaderName::from_bytes(name).ok()).collect::<Vec<_>>();
     if headers.contains_key(header::CONNECTION) {
-        // Whom the message is for is never a matter of one connection.
+        // Host is never hop-by-hop.
         named.retain(|name| name != header::HOST);
         headers.retain(|name| *name != header::CONNECTION && !named.contains(name));
     }

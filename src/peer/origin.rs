@@ -1,4 +1,4 @@
-//! Where a request came from: over a socket, or out of the mailbox of a role in this process.
+//! The origin of a request: a socket, or the mailbox of a role in this process.
 
 use std::net::IpAddr;
 
@@ -8,8 +8,8 @@ use actix_web::dev::ServiceRequest;
 
 use super::Context;
 
-/// Where a request came from. A stranger may have written anything that comes over a socket; what comes out of a mailbox
-/// has passed the checks of another role's middleware.
+/// The origin of a request. Anybody may send anything over a socket; a request in a mailbox has passed the checks of another
+/// role's middleware.
 #[derive(Clone, Debug)]
 pub enum Origin {
     /// A connection from this address.
@@ -22,8 +22,7 @@ pub enum Origin {
 struct Delivered(Context);
 
 impl Origin {
-    /// The origin of `request`; it can be taken once. A request that neither a listener nor a mailbox has made has none,
-    /// and must not be taken for either.
+    /// Takes the origin of `request`, once. `None` for a request that neither a listener nor a mailbox has made.
     pub fn take(request: &ServiceRequest) -> Option<Self> {
         match request.peer_addr() {
             Some(address) => Some(Self::Socket(address.ip())),
@@ -37,7 +36,7 @@ impl Origin {
 
 /// Marks `request` as one that a mailbox delivers on behalf of `context`.
 pub(super) fn deliver(request: &mut Request, context: Context) {
-    // Heads are used again, and this may have been one of a socket.
+    // Heads are reused, and this one may have been a socket's.
     request.head_mut().peer_addr = None;
     request.extensions_mut().insert(Delivered(context));
 }

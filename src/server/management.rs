@@ -1,4 +1,4 @@
-//! What a process tells those who run it, on a port of its own.
+//! The management port, for operators and monitoring.
 
 use std::sync::Arc;
 
@@ -36,19 +36,19 @@ pub fn routes(
     }
 }
 
-/// How those are that a process asks.
+/// The state of a process's upstreams and peers.
 #[derive(Clone, Debug, Default)]
 pub struct Called {
-    /// The upstreams of its gateway; nothing where it has none.
+    /// The upstreams of its gateway, if it has one.
     pub upstreams: Option<Vec<Report>>,
-    /// The roles that its roles ask.
+    /// The roles that its roles call.
     pub peers: Vec<Report>,
 }
 
-/// Tells how those are that a process asks.
+/// Reports that state.
 pub type Calls = Arc<dyn Fn() -> Called + Send + Sync>;
 
-/// The route by which `role`, which is one of `all`, tells other roles how it is: what it misses itself.
+/// The route of the health of `role`, one of `all`, for other roles.
 pub fn health_route(
     readiness: Readiness,
     role: &'static str,
@@ -68,7 +68,7 @@ struct Own {
 }
 
 impl Own {
-    /// Whether the role cannot do without what is called `name`, as in `user.database`, `peers.product`, `auth.keys`.
+    /// Whether the role needs the dependency `name`, as in `user.database`, `peers.product`, `auth.keys`.
     fn needs(&self, name: &str) -> bool {
         let owner = name.split('.').next().unwrap_or_default();
         !self.all.contains(&owner) || owner == self.role
@@ -81,7 +81,7 @@ async fn health(own: Data<Own>) -> impl Responder {
     let others = missing.iter().filter(|name| !own.needs(name)).count();
     let missing = missing.into_iter().filter(|name| own.needs(name)).map(str::to_owned);
     let missing = missing.collect::<Vec<_>>();
-    // What another role of this process misses is not this one's matter.
+    // Dependencies of another role of this process do not count.
     let state = match state {
         State::Degraded | State::Starting if missing.is_empty() && others > 0 => State::Ready,
         state => state,
@@ -99,7 +99,7 @@ async fn count(metrics: Data<Metrics>, calls: Data<Calls>) -> Result<impl Respon
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text))
 }
 
-/// `GET /livez`: 200 as long as every thread that serves does something.
+/// `GET /livez`: 200 unless a worker thread is stuck.
 async fn livez(pulses: Data<Pulses>) -> Result<impl Responder, Error> {
     let stuck = pulses.stuck();
     if !stuck.is_empty() {
@@ -109,7 +109,7 @@ async fn livez(pulses: Data<Pulses>) -> Result<impl Responder, Error> {
     Ok(HttpResponse::Ok().json(json!({ "status": "live" })))
 }
 
-/// `GET /readyz`: 200 when requests should come, else 503; names what is missing either way.
+/// `GET /readyz`: 200 if the process takes requests, otherwise 503; names missing dependencies either way.
 async fn readyz(readiness: Data<Readiness>, calls: Data<Calls>) -> impl Responder {
     let (state, missing): (State, _) = readiness.state();
     let status =
@@ -123,7 +123,7 @@ async fn readyz(readiness: Data<Readiness>, calls: Data<Calls>) -> impl Responde
     HttpResponse::build(status).json(body)
 }
 
-/// `GET /version`: what runs here.
+/// `GET /version`
 async fn version(roles: Data<Vec<&'static str>>) -> impl Responder {
     let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
     HttpResponse::Ok().json(json!({ "name": name, "version": version, "roles": **roles }))

@@ -1,4 +1,4 @@
-//! Listening and draining: one role on its socket, and the process's management port.
+//! Listeners and draining, for a role's socket and for the management port.
 
 mod management;
 mod pulse;
@@ -34,36 +34,35 @@ pub use management::{Called, Calls, health_route, routes as management_routes};
 pub use pulse::Pulses;
 pub use readiness::{Readiness, State};
 
-/// Connections that may wait to be accepted.
+/// The most connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// A socket that is bound and not yet served.
+/// A bound socket that is not served yet.
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
-    /// Where it listens; the port that was given when any would do.
+    /// Its address, with the actual port.
     pub address: SocketAddr,
     tls: Option<Arc<ServerConfig>>,
 }
 
 impl Listener {
-    /// The same, speaking TLS alone where there is `tls`.
+    /// The same, with TLS if there is `tls`.
     pub fn secured(self, tls: Option<Arc<ServerConfig>>) -> Self {
         Self { tls, ..self }
     }
 
-    /// The base URL of what is served here.
+    /// Its base URL.
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
 }
 
-/// Binds `address`, the value of the setting `key`. Needs a runtime. `[::]` is every address of the machine, of IPv4 as
-/// well.
+/// Binds `address`, the value of the setting `key`. Needs a runtime. `[::]` includes all IPv4 addresses.
 ///
 /// # Errors
-/// When the address is in use or not one of this machine's; the line names `key`.
+/// When the address is in use or not of this machine; the error names `key`.
 pub fn bind(
     key: &str,
     address: SocketAddr,
@@ -72,17 +71,17 @@ pub fn bind(
     listen(address).map_err(|error| effective.blame(key, cannot(address, &error)))
 }
 
-/// Looks whether `address`, the value of the setting `key`, is one at which [`bind`] could listen. One that is in use is
-/// in order: the shop may be running. Needs a runtime.
+/// Checks that [`bind`] can listen on `address`, the value of the setting `key`. An address in use is accepted: the shop may
+/// be running. Needs a runtime.
 ///
 /// # Errors
-/// When the address is not one of this machine's, or not for this user; the line names `key`.
+/// When the address is not of this machine, or not allowed for this user; the error names `key`.
 pub fn check_bind(
     key: &str,
     address: SocketAddr,
     effective: &Effective,
 ) -> Result<(), config::Error> {
-    // Only the first thousand ports are for some alone; of the others nobody shall lose one, be it for a moment.
+    // Only the privileged ports need a check; others are not bound even for a moment, because another program may want them.
     let port = if address.port() < 1024 { address.port() } else { 0 };
     match listen(SocketAddr::new(address.ip(), port)) {
         Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
@@ -94,7 +93,7 @@ pub fn check_bind(
 
 fn listen(address: SocketAddr) -> io::Result<Listener> {
     let (socket, address) = open(address, TcpSocket::new_v6)?;
-    // A restart must not wait for the connections of the process before.
+    // A restart must not wait for connections of the old process.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     let socket = socket.listen(BACKLOG)?.into_std()?;
@@ -108,8 +107,7 @@ fn cannot(address: SocketAddr, error: &io::Error) -> String {
     }
 }
 
-/// A socket for `address`, and where to bind it. A kernel that has no IPv6 gives none for `[::]`; there every address is
-/// one of IPv4.
+/// A socket for `address`, and the address to bind. On a kernel without IPv6, `[::]` becomes 0.0.0.0.
 fn open(
     address: SocketAddr,
     new_v6: fn() -> io::Result<TcpSocket>,
@@ -125,23 +123,23 @@ fn open(
     }
 }
 
-/// The threads that serve a listener.
+/// The worker threads of a listener.
 #[derive(Clone, Debug)]
 pub struct Threads {
-    /// How many there are.
+    /// The number of threads.
     pub workers: usize,
-    /// Where they show that they are not stuck.
+    /// Their heartbeats.
     pub pulses: Pulses,
 }
 
 impl Threads {
-    /// So many, whose pulses nobody feels.
+    /// The given number of threads, without heartbeats that others see.
     pub fn new(workers: usize) -> Self {
         Self { workers, pulses: Pulses::default() }
     }
 }
 
-/// Serves the application that `app` makes, once on each of `threads`, on `listener`.
+/// Serves `listener` with the application that `app` makes on each of `threads`.
 ///
 /// # Errors
 /// When the socket cannot be registered with the system.
@@ -178,7 +176,7 @@ where
     Ok(server.run())
 }
 
-/// What one thread does with each connection.
+/// The service of one thread, which handles connections.
 async fn worker<T: RoleService>(
     app: App<T>,
     acceptor: Option<TlsAcceptor>,
@@ -191,7 +189,7 @@ async fn worker<T: RoleService>(
     let worker = Rc::new(Worker { app, acceptor, options, shutdown });
     Ok(fn_service(move |tcp| {
         let worker = worker.clone();
-        // Boxed, for the server has room for it twice.
+        // Boxed, because the server stores the future twice.
         Box::pin(async move {
             worker.connection(tcp).await;
             Ok::<_, ()>(())
@@ -213,16 +211,16 @@ where
     /// Serves a connection until its end.
     async fn connection(&self, tcp: TcpStream) {
         let Self { app, acceptor, options, shutdown } = self;
-        // A connection that was reset before it was accepted comes from nowhere, and nobody waits for an answer.
+        // A connection that was reset before it was accepted has no address.
         let Ok(peer) = tcp.peer_addr() else { return };
-        // A client by IPv4 is the same one on a listener that takes both.
+        // An IPv4 client has the same address on a listener for both versions.
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        // Without it an answer's end would wait until its beginning is acknowledged.
+        // Otherwise the end of a response would wait until its beginning is acknowledged.
         let _ = tcp.set_nodelay(true);
         let Some(acceptor) = acceptor else {
             return http1::server::serve(tcp, peer, app, options, shutdown).await;
         };
-        // What TLS needs is not kept for those who do without.
+        // Boxed, to keep the future small without TLS.
         let secure = async {
             let Some(stream) = secure::accept(acceptor, tcp, peer, options.head_timeout).await
             else {
@@ -238,7 +236,7 @@ where
     }
 }
 
-/// The problem that a client gets whose head is not one, in bytes of HTTP/1.1.
+/// The response to an invalid request head, in bytes of HTTP/1.1.
 pub fn refuse(peer: SocketAddr, error: HeadError) -> String {
     let kind = match error {
         HeadError::Malformed(_) => Kind::Malformed,
@@ -252,7 +250,7 @@ pub fn refuse(peer: SocketAddr, error: HeadError) -> String {
     Error::new(kind, error.to_string()).bare()
 }
 
-/// In whole seconds, as actix wants it, and 0 would not wait at all: whoever stops the server looks at the clock.
+/// The timeout in whole seconds for actix, which does not wait at all for 0. The caller has its own limit.
 fn shutdown_timeout(options: &config::Server) -> u64 {
     options.drain_timeout.as_secs() + 1
 }

@@ -1,4 +1,4 @@
-//! Whether the threads that serve requests still do anything: each says so every second.
+//! Heartbeats of the worker threads, to find stuck ones.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 const EVERY: Duration = Duration::from_secs(1);
-/// How long a thread may be silent while another is not.
+/// How long a thread may miss heartbeats while another does not.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The pulses of a process's threads; cheap to clone.
+/// The heartbeats of a process's threads; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Pulses(Arc<All>);
 
@@ -24,7 +24,7 @@ struct All {
 #[derive(Debug)]
 struct Pulse {
     thread: String,
-    /// In milliseconds since the beginning.
+    /// The last heartbeat, in milliseconds since the start.
     last: AtomicU64,
 }
 
@@ -47,11 +47,10 @@ impl Pulses {
         });
     }
 
-    /// The names of the threads that do nothing any more. One that is held up is told from a process that was: in that
-    /// one, all are silent.
+    /// The names of stuck threads. If all threads are silent, the process itself was suspended, and none counts as stuck.
     pub fn stuck(&self) -> Vec<String> {
         let mut pulses = self.0.pulses.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those of threads that have ended go.
+        // Drops the heartbeats of threads that have ended.
         pulses.retain(|pulse| pulse.strong_count() > 0);
         let pulses = pulses.iter().filter_map(Weak::upgrade).collect::<Vec<_>>();
         let last = |pulse: &Arc<Pulse>| pulse.last.load(Relaxed);

@@ -1,4 +1,4 @@
-//! Whether the process should get requests, and what it misses.
+//! Whether the process is ready, and which dependencies are missing.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,19 +12,19 @@ use tokio::time::sleep;
 use crate::middleware::Draining;
 use crate::readiness::Check;
 
-/// How often the dependencies are asked: until the process is ready, and from then on.
+/// How often dependencies are checked: until the process is ready, and from then on.
 const STARTING: Duration = Duration::from_millis(50);
 const RUNNING: Duration = Duration::from_secs(2);
 
-/// What `/readyz` says in one word.
+/// The status in `/readyz`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// A required dependency has not been there yet.
+    /// A required dependency has not answered yet.
     Starting,
-    /// Everything is there.
+    /// Every dependency is there.
     Ready,
-    /// In service, but something is missing.
+    /// In service, but a dependency is missing.
     Degraded,
     /// Told to stop.
     Draining,
@@ -42,7 +42,7 @@ impl fmt::Display for State {
 }
 
 impl State {
-    /// Whether requests should come.
+    /// Whether the process takes requests.
     pub fn takes_requests(self) -> bool {
         matches!(self, Self::Ready | Self::Degraded)
     }
@@ -57,7 +57,7 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Of a process that has just begun.
+    /// The state of a process that has just started.
     pub fn new(draining: Draining) -> Self {
         Self { draining, missing: Arc::default(), ready: watch::Sender::new(false) }
     }
@@ -71,13 +71,13 @@ impl Readiness {
         }
     }
 
-    /// Returns once every required dependency has been there.
+    /// Waits until every required dependency has answered once.
     pub async fn ready(&self) {
         // The sender lives as long as self.
         let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
     }
 
-    /// The state, and the dependencies that were missing when they were last asked.
+    /// The state, and the dependencies that were missing at the last check.
     pub fn state(&self) -> (State, Vec<&'static str>) {
         let missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let state = match (self.draining.has_begun(), *self.ready.borrow()) {

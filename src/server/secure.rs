@@ -1,4 +1,4 @@
-//! A connection inside TLS, over which the client chooses the version of HTTP (ALPN, RFC 7301).
+//! Connections over TLS, on which the client chooses the version of HTTP (ALPN, RFC 7301).
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,17 +16,17 @@ use tokio_rustls::server::TlsStream;
 
 use crate::http1::socket::Socket;
 
-/// What a client may choose, the best first.
+/// The supported protocols, the best first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// Accepts connections as `tls` says, and either version of HTTP on them.
+/// An acceptor with the configuration `tls`, for either version of HTTP.
 pub(super) fn acceptor(tls: &ServerConfig) -> TlsAcceptor {
     let mut tls = tls.clone();
     tls.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
     TlsAcceptor::from(Arc::new(tls))
 }
 
-/// `tcp` inside TLS, if the client gets so far. It has `limit` for that.
+/// TLS over `tcp`, if the handshake succeeds within `limit`.
 pub(super) async fn accept(
     acceptor: &TlsAcceptor,
     tcp: TcpStream,
@@ -46,7 +46,7 @@ fn unwrap_error<T>(result: io::Result<T>) -> io::Error {
     result.err().unwrap_or_else(|| io::ErrorKind::Other.into())
 }
 
-/// Who tries without what it takes is news; who only looks whether somebody listens is not.
+/// Logs a failed handshake; at debug level if the client only closed the connection.
 fn report(peer: SocketAddr, error: &io::Error) {
     let gone =
         [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset].contains(&error.kind());
@@ -54,11 +54,11 @@ fn report(peer: SocketAddr, error: &io::Error) {
     log::log!(target: "tls", level, peer:% = peer; "no handshake: {error}");
 }
 
-/// Many clients end a connection without the word that TLS has for it; HTTP says where its messages end.
+/// A TLS stream that accepts an end without close_notify, as many clients do: HTTP frames its messages itself.
 pub(super) struct Stream(TlsStream<TcpStream>);
 
 impl Stream {
-    /// Whether the client has chosen HTTP/2.
+    /// Whether the client chose HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
         self.0.get_ref().1.alpn_protocol() == Some(PROTOCOLS[0])
     }

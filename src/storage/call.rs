@@ -1,5 +1,5 @@
-//! A call to a store has a deadline: what has not begun by then never does, and what is not committed by then is
-//! taken back, so that nothing is done behind the back of a caller who was told that it is not.
+//! Deadlines of calls to a store: a call that has not started by then never does, and a transaction that is not committed
+//! by then is rolled back, so that nothing happens after the caller got an error.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -10,17 +10,17 @@ use tokio::time::timeout_at;
 use super::{Limits, StoreError};
 use crate::deadline;
 
-/// How much longer than its deadline a call may take to tell what has become of it.
+/// How much longer than its deadline a call may take to report its outcome.
 const GRACE: Duration = Duration::from_millis(200);
 
 tokio::task_local! {
     static CALL: Call;
 }
 
-/// What is known of the call that a task makes.
+/// The call that a task makes.
 struct Call {
     deadline: Instant,
-    /// Whether it has asked to write.
+    /// Whether it writes.
     writes: Cell<bool>,
 }
 
@@ -56,7 +56,7 @@ pub async fn run_to_completion<T: 'static>(
     }
 }
 
-/// What a call comes to that has no answer in time.
+/// The outcome of a call without an answer in time.
 ///
 /// # Errors
 /// Always.
@@ -64,8 +64,7 @@ pub fn late<T>() -> Result<T, StoreError> {
     Err(StoreError::Connection("no answer in time".into()))
 }
 
-/// The last moment for a call that begins now. That of a request is a little before its own, so that its caller
-/// gets to know what has become of it.
+/// The deadline of a call that starts now. It is a little before the request's own, so that the client gets the outcome.
 fn deadline_of(limits: &Limits) -> Instant {
     let now = Instant::now();
     let own = now + limits.acquire + limits.statement;
@@ -78,32 +77,32 @@ pub(super) fn deadline() -> Option<Instant> {
     CALL.try_with(|call| call.deadline).ok()
 }
 
-/// `time` from now, or the call's deadline where that is sooner.
+/// `time` from now, or the call's deadline if that is sooner.
 pub fn within(time: Duration) -> Instant {
     let end = Instant::now() + time;
     deadline().map_or(end, |deadline| end.min(deadline))
 }
 
-/// Notes that the call of this task is about to write.
+/// Marks the call of this task as a write.
 pub(super) fn writes() {
-    // Commands that are no requests have no call.
+    // Commands of the command line have no call.
     let _ = CALL.try_with(|call| call.writes.set(true));
 }
 
-/// What keeps a transaction from being committed after its call's deadline. It can be asked on another thread.
+/// The deadline of a call, to be checked before a commit, also on another thread.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CallDeadline(Option<Instant>);
 
 impl CallDeadline {
-    /// For the call that this task makes.
+    /// The deadline of the call that this task makes.
     pub(super) fn of_call() -> Self {
         Self(deadline())
     }
 
-    /// To be asked as the last thing before a transaction is committed.
+    /// To be called last before a transaction is committed.
     ///
     /// # Errors
-    /// [`QueryError::RollbackTransaction`] when it is too late.
+    /// [`QueryError::RollbackTransaction`] when the deadline has passed.
     pub(super) fn check(self) -> Result<(), QueryError> {
         match self.0 {
             Some(deadline) if deadline <= Instant::now() => Err(QueryError::RollbackTransaction),

@@ -1,9 +1,8 @@
-//! Redis: one connection for each worker thread, on which calls need not wait for each other, and what the threads of
-//! a process know of the server together.
+//! Redis: one multiplexed connection per worker thread, and the state of the server that all threads share.
 //!
-//! A server that gives no answer in time, breaks off or refuses is *away*: it is not asked again before a task, of
-//! which a process has one, has read from it and written to it. So its absence costs requests nothing. One that is
-//! full, has become a replica or cannot save answers reads, and is away all the same.
+//! A server that does not answer in time, breaks off or refuses is *away*: it is not used until a task, of which a process
+//! has one, has read from it and written to it. So its absence costs requests nothing. A server that is full, has become a
+//! replica or cannot save its data answers reads, but is away all the same.
 
 use std::fmt;
 use std::rc::Rc;
@@ -20,27 +19,27 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
-/// How soon a server that is away is asked again: twice as long each time, up to [`REST`].
+/// The pause before a server that is away is tried again, doubled each time up to [`REST`].
 const RETRY: Duration = Duration::from_millis(50);
 const REST: Duration = Duration::from_millis(500);
 
-/// What a server is used for.
+/// How a server is used.
 #[derive(Clone, Debug)]
 pub struct Use {
-    /// What the log calls the server: as `/readyz` does.
+    /// The server's name in the log and in `/readyz`.
     pub name: &'static str,
-    /// How long it may take to answer before it is away.
+    /// How long it may take to answer before it counts as away.
     pub timeout: Duration,
-    /// What the keys begin with.
+    /// The prefix of keys.
     pub prefix: String,
-    /// The same with a hash tag: in a Redis Cluster it keeps all keys in one slot, so that a command may name several
+    /// The prefix with a hash tag, which keeps all keys of a Redis Cluster in one slot, so that commands may name several
     /// (Redis, "Cluster specification", hash tags).
     pub tagged: String,
-    /// A key that does not begin with the prefix.
+    /// A key without the prefix.
     pub other: Option<String>,
 }
 
-/// A server, as far as the threads of a process share what they know of it; cheap to clone.
+/// A server, shared by the threads of a process; cheap to clone.
 #[derive(Clone)]
 pub struct Server(Arc<ServerInner>);
 
@@ -48,10 +47,10 @@ struct ServerInner {
     connection: redis::ConnectionInfo,
     used: Use,
     away: AtomicBool,
-    /// Whether it is a cluster, which looks at the slots of keys.
+    /// Whether it is a cluster, which requires keys in one slot.
     is_cluster: AtomicBool,
     losses: AtomicU64,
-    /// Which run of a server the last connection was opened to.
+    /// The run id of the server of the last connection.
     run: Lock<Option<String>>,
 }
 
@@ -88,13 +87,13 @@ impl Server {
             })
         });
         let pool = Pool::builder(manager).max_size(1).post_create(meet).build();
-        // It has no timeouts, for which it would need a runtime.
+        // It has no timeouts, so it needs no runtime.
         let pool = pool.unwrap_or_else(|error| unreachable!("{error}"));
         Client { server: self.clone(), pool, current: Rc::default() }
     }
 
-    /// How often the server may have lost what it was told, or not heard it: calls without an answer, refusals,
-    /// connections that broke, and connections to another run of it.
+    /// How often the server may have lost writes: calls without an answer, refusals, broken connections, and connections to
+    /// another run of it.
     pub fn losses(&self) -> u64 {
         self.0.losses.load(Ordering::Acquire)
     }
@@ -103,8 +102,7 @@ impl Server {
         self.0.losses.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Takes note of the run of a server that a connection leads to. Another one than before, or one that cannot be
-    /// told, may lack what was acknowledged.
+    /// Remembers the run id of a connection's server. Another run, or an unknown one, may lack acknowledged writes.
     fn meet(&self, run: Option<String>) {
         let mut known = self.0.run.lock().unwrap_or_else(PoisonError::into_inner);
         if run.is_none() || *known != run {
@@ -113,19 +111,19 @@ impl Server {
         }
     }
 
-    /// Whether keys are tagged because of `error`, and were not before.
+    /// Switches to tagged keys if `error` requires it; returns whether that is new.
     fn tags_from_now_on(&self, error: &RedisError) -> bool {
         error.kind() == ErrorKind::Server(ServerErrorKind::CrossSlot)
             && !self.0.is_cluster.swap(true, Ordering::Relaxed)
     }
 }
 
-/// The way to a server for one worker thread; cheap to clone.
+/// A client for one worker thread; cheap to clone.
 #[derive(Clone)]
 pub struct Client {
     server: Server,
     pool: Pool,
-    /// Locked while it is opened, so that one is opened for all who wait for it.
+    /// Locked while it is opened, so that all callers wait for one connection.
     current: Rc<Mutex<Option<Connection>>>,
 }
 
@@ -136,8 +134,8 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// What `call` gives; nothing when the server is away. The call is made again on another connection where the
-    /// server has closed the one that was there, and with tagged keys where it turns out to be a cluster.
+    /// The result of `call`; `None` when the server is away. The call is repeated on a new connection if the server has closed
+    /// the old one, and with tagged keys if the server turns out to be a cluster.
     pub async fn ask<T>(
         &self,
         call: impl AsyncFn(&mut MultiplexedConnection) -> Result<T, RedisError>,
@@ -149,7 +147,7 @@ impl Client {
         outcome.inspect_err(|error| self.leave_alone(error)).ok()
     }
 
-    /// As [`Client::ask`], whether the server is away or not.
+    /// As [`Client::ask`], even if the server is away.
     ///
     /// # Errors
     /// That of the call, or that there was no answer in time.
@@ -162,20 +160,20 @@ impl Client {
         match &outcome {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::UnexpectedReturnType => {}
-            // Who refuses this may refuse other processes as well, and does not have what they wrote.
+            // A server that refuses this call may have refused other processes' writes.
             Err(_) => self.lose(),
         }
         outcome
     }
 
-    /// What a key is called on the server.
+    /// The full key on the server.
     pub fn key(&self, name: &str) -> String {
         let ServerInner { used, is_cluster, .. } = &*self.server.0;
         let is_cluster = is_cluster.load(Ordering::Relaxed);
         format!("{}:{name}", if is_cluster { &used.tagged } else { &used.prefix })
     }
 
-    /// Asks whether the server answers a read of several keys and takes a write, as this user and with these keys.
+    /// Checks that the server answers a read of several keys and takes a write, for this user and these keys.
     ///
     /// # Errors
     /// Why it does not.
@@ -192,9 +190,9 @@ impl Client {
         .await
     }
 
-    /// Counts a loss. The connection is not used any more: another may lead to a server that does what it is asked.
+    /// Counts a loss and drops the connection: a new one may lead to a working server.
     pub fn lose(&self) {
-        // Whoever holds the lock opens another one.
+        // The holder of the lock is opening a new one.
         if let Ok(mut current) = self.current.try_lock() {
             drop(current.take().map(Connection::take));
         }
@@ -207,7 +205,7 @@ impl Client {
     ) -> Result<T, RedisError> {
         let (mut connection, kept) = self.connection().await?;
         match call(&mut connection).await {
-            // The server has closed it since: it may have started again, or have closed it for being idle.
+            // The server has closed it: after a restart, or because it was idle.
             Err(error) if kept && error.is_unrecoverable_error() => {
                 self.lose();
                 call(&mut self.connection().await?.0).await
@@ -234,13 +232,13 @@ impl Client {
         Ok((connection, false))
     }
 
-    /// Asks the server nothing until it is there again.
+    /// Marks the server as away until it works again.
     fn leave_alone(&self, why: &RedisError) {
         if self.server.0.away.swap(true, Ordering::Relaxed) {
             return;
         }
         let name = self.server.0.used.name;
-        // Readiness warns, once a second at most.
+        // Readiness warns about it.
         log::info!("{name} is away, this process goes on without it: {why}");
         let (client, watch) = (self.clone(), Watch(self.server.clone()));
         actix_rt::spawn(async move {
@@ -251,7 +249,7 @@ impl Client {
     }
 }
 
-/// A task that waits for the server. Whatever ends it, requests ask again.
+/// Marks the running task; its drop makes requests use the server again.
 struct Watch(Server);
 
 impl Drop for Watch {
@@ -260,7 +258,7 @@ impl Drop for Watch {
     }
 }
 
-/// Makes `attempt` until one succeeds, less and less often.
+/// Repeats `attempt` until it succeeds, less and less often.
 pub async fn insist(attempt: impl AsyncFn() -> bool) {
     let mut pause = RETRY;
     while !attempt().await {
@@ -269,7 +267,7 @@ pub async fn insist(attempt: impl AsyncFn() -> bool) {
     }
 }
 
-/// Which run of a server a connection leads to; nothing where the server does not tell this user.
+/// The run id of a connection's server; `None` if this user may not see it.
 async fn run_of(connection: &mut MultiplexedConnection) -> Result<Option<String>, RedisError> {
     match redis::cmd("INFO").arg("server").query_async::<String>(connection).await {
         Ok(info) => {

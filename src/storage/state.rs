@@ -1,4 +1,4 @@
-//! What the threads of a process share of a store.
+//! The state of a store that the threads of a process share.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,18 +14,17 @@ use super::writer::Writer;
 use super::{SetupError, StoreError};
 use crate::error::Cause;
 
-/// How long a store may take to answer when it is asked how it is: less than the one who asks waits.
+/// How long a store may take to answer a check: less than the check's own timeout.
 const ANSWER: Duration = Duration::from_millis(800);
-/// How long after a write that failed for want of room a store counts as full, where no write says otherwise.
+/// How long a store counts as full after a failed write, unless another write succeeds.
 const MEMORY: Duration = Duration::from_secs(10);
-/// How often all connections are ended because the store behind them takes no writes.
+/// How often all connections are retired because the store takes no writes.
 const RETIREMENT: Duration = Duration::from_secs(1);
-/// For how long calls must have failed before it is said although the store answers when it is asked how it is,
-/// and how often it is said.
+/// How long calls must have failed before that is logged although checks succeed, and how often it is logged.
 const QUIET: Duration = Duration::from_secs(5);
 const REMINDER: Duration = Duration::from_secs(10);
 
-/// What a process knows of a store, and on SQLite what writes to it; shared by its threads.
+/// The state of a store and, on SQLite, its writer; shared by the threads of a process.
 #[derive(Clone, Debug)]
 pub struct StoreState(Arc<StateInner>);
 
@@ -41,13 +40,13 @@ struct StateInner {
 
 #[derive(Debug, Default)]
 struct Observations {
-    /// Why writes fail.
+    /// Why writes fail, if they do.
     refusal: Option<WriteRefusal>,
-    /// Connections that were opened before are not used any more.
+    /// Connections that were opened before this time are not used any more.
     retired_at: Option<Instant>,
-    /// Why no connection could be opened, the last time that one could not.
+    /// Why the last attempt to open a connection failed.
     connect_error: Option<String>,
-    /// Since when calls find no store, and when that was last said.
+    /// Since when calls fail, and when that was last logged.
     failing_since: Option<Instant>,
     reported_at: Option<Instant>,
 }
@@ -56,7 +55,7 @@ struct Observations {
 struct WriteRefusal {
     why: String,
     last: Instant,
-    /// Whether it has been reported, and whether a write went well since.
+    /// Whether it has been reported, and whether a write has succeeded since.
     reported: bool,
     over: bool,
 }
@@ -73,14 +72,14 @@ impl Default for StoreState {
 }
 
 impl StoreState {
-    /// Of a store whose tables are up to date.
+    /// The state of a prepared store.
     pub fn already_prepared() -> Self {
         let state = Self::default();
         state.set_prepared();
         state
     }
 
-    /// The tables are up to date from now on.
+    /// Marks the store as prepared.
     pub fn set_prepared(&self) {
         self.0.prepared.send_replace(true);
     }
@@ -104,7 +103,7 @@ impl StoreState {
         wait.await.ok().and_then(Result::ok).map(drop).ok_or_else(unprepared)
     }
 
-    /// What writes to the store's file; `start` starts it where it has not been needed before.
+    /// The writer of the store's file, which `start` starts when it is first needed.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -119,7 +118,7 @@ impl StoreState {
         Ok(self.0.writer.get_or_init(|| started))
     }
 
-    /// Learns from how a call ended.
+    /// Learns from the outcome of a call.
     pub(super) fn note<T>(&self, outcome: &Result<T, StoreError>, writes: bool) {
         match outcome {
             Ok(_) | Err(StoreError::Duplicate) => self.note_success(writes),
@@ -173,11 +172,10 @@ impl StoreState {
         }
     }
 
-    /// How the store is, by what it answers `ping`. Where writes have failed, `try_write` tells whether they work
-    /// again, or that it cannot be tried.
+    /// Checks the store by `ping`. If writes have failed, `try_write` shows whether they work again.
     ///
     /// # Errors
-    /// What is wrong, in words for the log.
+    /// What is wrong, for the log.
     pub async fn report(
         &self,
         ping: impl Future<Output = Result<(), StoreError>>,
@@ -197,11 +195,11 @@ impl StoreState {
         answer
     }
 
-    /// Whether writes still fail, for all that is known and `tried`.
+    /// Whether writes still fail, by what is known and was `tried`.
     fn still_refuses(&self, tried: Result<bool, StoreError>) -> Result<(), Cause> {
         let mut observations = self.observations();
         let Some(refusal) = observations.refusal.as_mut() else { return Ok(()) };
-        // Each is reported once, so that it stands in the log.
+        // Each failure is reported at least once, so that it is logged.
         let reported = std::mem::replace(&mut refusal.reported, true);
         let over = match tried {
             Ok(true) => true,
@@ -212,13 +210,12 @@ impl StoreState {
             return Err(refusal.why.clone().into());
         }
         observations.refusal = None;
-        // Connections may have learnt that it takes no writes.
+        // Open connections may still be read-only.
         observations.retired_at = Some(Instant::now());
         Ok(())
     }
 
-    /// Ends every connection that is open now, unless that was done a moment ago: they are to a server, or of a
-    /// kind, that takes no writes, and another may.
+    /// Retires all open connections, unless that was done a moment ago: new ones may lead to a server that takes writes.
     fn retire(&self) {
         let mut observations = self.observations();
         if observations.retired_at.is_none_or(|retired_at| retired_at.elapsed() > RETIREMENT) {
@@ -226,12 +223,12 @@ impl StoreState {
         }
     }
 
-    /// Whether a connection that was `opened` then may be used.
+    /// Whether a connection that was `opened` at this time may be used.
     pub(super) fn is_current(&self, opened: Instant) -> bool {
         self.observations().retired_at.is_none_or(|retired_at| opened > retired_at)
     }
 
-    /// Why no connection could be opened, for those who have waited for one.
+    /// Why no connection could be opened, for errors of callers that waited for one.
     pub(super) fn connect_error(&self) -> Option<String> {
         self.observations().connect_error.clone()
     }
@@ -246,7 +243,7 @@ impl StoreState {
     }
 }
 
-/// How long [`Preparing::look`] waits for the work to be done.
+/// How long [`Preparing::look`] waits for the outcome.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Brings a store's tables up to date in a task of its own: once at a time, however long it takes and however

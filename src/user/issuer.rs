@@ -1,4 +1,4 @@
-//! Says who a user is: in access tokens that every role believes, and in refresh tokens for itself alone.
+//! Issues tokens: access tokens, which every role verifies, and refresh tokens, which only this role knows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,22 +18,22 @@ use crate::config::{Auth, MAX_ACCESS_TTL, User as Options};
 use crate::contract::{JwkSet, Revocation, Timestamp, now};
 use crate::error::{Error, Kind};
 
-/// What signing in gives (RFC 6749, section 5.1, in this API's spelling).
+/// The tokens of a login (RFC 6749, section 5.1, in camelCase).
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Tokens {
     /// For `Authorization: Bearer`.
     access_token: String,
-    /// For the next access token.
+    /// For new tokens.
     refresh_token: String,
     /// `Bearer`.
     #[schema(value_type = String)]
     token_type: &'static str,
-    /// Seconds for which the access token is good.
+    /// How many seconds the access token is valid.
     expires_in: u64,
 }
 
-/// A new access token; the refresh token that the client has stays good.
+/// A new access token; the client's refresh token stays valid.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct AccessToken {
@@ -42,37 +42,37 @@ pub(super) struct AccessToken {
     /// `Bearer`.
     #[schema(value_type = String)]
     token_type: &'static str,
-    /// Seconds for which it is good.
+    /// How many seconds it is valid.
     expires_in: u64,
 }
 
-/// A refresh token: what all of its session have in common, and a secret of its own. Who knows the first has
-/// had one of them: it stands nowhere else.
+/// A refresh token: a part that all tokens of its session share, and a secret. Only clients that had a token of the session
+/// know the first part.
 pub(super) struct RefreshToken {
     family: String,
     secret: String,
 }
 
 impl RefreshToken {
-    /// The first one of a session.
+    /// The first token of a session.
     fn first() -> Result<Self, Error> {
         Ok(Self { family: random_text()?, secret: random_text()? })
     }
 
-    /// The one after this, by `key`: whoever has this one is given the same again, and nobody else can tell it.
+    /// The successor of this token, derived with `key`: always the same, and secret to everybody else.
     fn next(&self, key: &SigningKey) -> Self {
         let secret =
             hmac::sign(&key.secret_for("successors of refresh tokens"), self.text().as_bytes());
         Self { family: self.family.clone(), secret: URL_SAFE_NO_PAD.encode(secret) }
     }
 
-    /// Reads what a client sent. What is no refresh token is none that is known.
+    /// Parses a client's token; `None` if it is malformed.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (family, secret) = text.split_once('.')?;
         Some(Self { family: family.to_owned(), secret: secret.to_owned() })
     }
 
-    /// What is stored of it. Both parts are random, so that no more than a fast digest is needed.
+    /// The digests that are stored. Both parts are random, so a fast digest is enough.
     pub(super) fn hash(&self) -> TokenHash {
         let hash = |part: &str| URL_SAFE_NO_PAD.encode(digest(&SHA256, part.as_bytes()));
         TokenHash { family: hash(&self.family), secret: hash(&self.secret) }
@@ -88,7 +88,7 @@ fn random_text() -> Result<String, Error> {
     Ok(URL_SAFE_NO_PAD.encode(random().map_err(Error::internal)?))
 }
 
-/// Gives out tokens; one for all threads of a process.
+/// Issues tokens, for all threads of a process.
 #[derive(Debug)]
 pub(super) struct TokenIssuer {
     keys: Keyring,
@@ -102,12 +102,12 @@ impl TokenIssuer {
         Self { keys, verifier, auth, refresh_ttl: user.refresh_ttl }
     }
 
-    /// The keys that verify what it says.
+    /// The keys that verify its tokens.
     pub(super) fn keys(&self) -> JwkSet {
         self.keys.published()
     }
 
-    /// The time before which no token was made that is still good.
+    /// All valid tokens were issued after this time.
     pub(super) fn horizon(&self) -> Timestamp {
         now() - self.auth.access_ttl - MARGIN
     }
@@ -118,13 +118,13 @@ impl TokenIssuer {
         now() - MAX_ACCESS_TTL - MARGIN
     }
 
-    /// Makes the end of `record`'s tokens hold in this process at once; the others ask for it.
+    /// Revokes the tokens of `record` in this process at once; other processes fetch revocations.
     pub(super) fn revoke(&self, record: &Record) {
         let (user, generation) = (record.id(), record.generation);
         self.verifier.revoke(Revocation { user, generation, at: now() });
     }
 
-    /// A session of `user` from now on, and its first refresh token.
+    /// A new session of `user`, and its first refresh token.
     ///
     /// # Errors
     /// When the system has no random numbers.
@@ -135,7 +135,7 @@ impl TokenIssuer {
         Ok((session, token))
     }
 
-    /// The refresh token that follows the one that was `used`.
+    /// The successor of the refresh token that was `used`.
     ///
     /// # Errors
     /// As [`Keyring::signing`].
@@ -143,17 +143,17 @@ impl TokenIssuer {
         Ok(used.next(&self.keys.signing()?))
     }
 
-    /// Those of which one has followed the one that was `used`, whichever key signed then.
+    /// The possible successors of the refresh token that was `used`, one per key.
     pub(super) fn successors(&self, used: &RefreshToken) -> Vec<RefreshToken> {
         self.keys.all().iter().map(|key| used.next(key)).collect()
     }
 
-    /// When a refresh token of `at` ends.
+    /// When a refresh token that is issued `at` this time expires.
     pub(super) fn end(&self, at: Timestamp) -> Timestamp {
         at + self.refresh_ttl
     }
 
-    /// The tokens of `record`'s account in `session`, of which `refresh` is the one to come back with.
+    /// The tokens of `record` in `session`, with the refresh token `refresh`.
     ///
     /// # Errors
     /// When they cannot be signed.
@@ -167,7 +167,7 @@ impl TokenIssuer {
         Ok(Tokens { access_token, refresh_token: refresh.text(), token_type, expires_in })
     }
 
-    /// An access token of `record`'s account in `session`.
+    /// An access token of `record` in `session`.
     ///
     /// # Errors
     /// When it cannot be signed.
@@ -190,12 +190,12 @@ impl TokenIssuer {
     }
 }
 
-/// 401 for a refresh token that is no good, whatever the reason.
+/// 401 for an invalid refresh token, whatever the reason.
 pub(super) fn invalid_refresh_token() -> Error {
     Error::unauthorized("the refresh token is invalid, expired or revoked", "Bearer")
 }
 
-/// 403 for who may not sign in.
+/// 403 for a disabled account.
 pub(super) fn account_disabled() -> Error {
     Error::new(Kind::Forbidden, "the account is disabled")
 }

@@ -1,15 +1,15 @@
-//! The addresses of one callee: which of them gets a request, and which is left out.
+//! The addresses of one callee: balancing and ejection.
 //!
-//! The less loaded of two that chance picks comes close to the least loaded of all, and no two threads run
-//! after the same one (M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001).
+//! The less loaded of two random addresses comes close to the least loaded of all, and threads do not all pick the same one
+//! (M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001).
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use super::state::Names;
 use crate::config::Resilience;
 
-/// What a failure adds to an address's score, from which a success takes one off: an address that fails every
-/// other request is found too, where failures in a row would not find it (a CUSUM chart: E. S. Page, 1954).
+/// What a failure adds to an address's score; a success subtracts one. This also finds an address that fails every other
+/// request, unlike a count of consecutive failures (a CUSUM chart: E. S. Page, 1954).
 const FAILURE: u32 = 2;
 
 /// The addresses of one callee. Times are milliseconds since the owner began.
@@ -17,7 +17,7 @@ const FAILURE: u32 = 2;
 pub(super) struct Addresses {
     names: Names,
     list: Vec<Address>,
-    /// How many are sick, so that with none of them nobody looks at each.
+    /// How many are sick, to skip the search if none is.
     sick: AtomicUsize,
     limit: u32,
     pause: u64,
@@ -28,11 +28,11 @@ struct Address {
     name: String,
     in_flight: AtomicUsize,
     score: AtomicU32,
-    /// 0 while it is well; else it is left out until then, and sick until it succeeds after that.
+    /// 0 while it is healthy; otherwise the end of its ejection. It stays sick until it succeeds after that.
     out_until: AtomicU64,
 }
 
-/// The addresses that a request has been sent to, as far as they are among the first 64.
+/// The set of addresses that a request was sent to, of the first 64.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tried(u64);
 
@@ -67,13 +67,13 @@ impl Addresses {
         }
     }
 
-    /// How many there are.
+    /// The number of addresses.
     pub(super) fn count(&self) -> usize {
         self.list.len()
     }
 
-    /// The address for a request's next attempt: one that is not left out and was not tried, else one that is
-    /// not left out. `new` asks for one that was not tried, left out or not, else for none.
+    /// The address for the next attempt: one that is neither ejected nor tried, otherwise one that is not ejected. With `new`,
+    /// only an untried one, ejected or not.
     pub(super) fn choose(&self, now: u64, tried: Tried, new: bool) -> Option<usize> {
         if self.list.len() == 1 {
             return (!new || !tried.has(0)).then_some(0);
@@ -82,7 +82,7 @@ impl Addresses {
             return self.less_loaded(|_| true);
         }
         let out = self.ejected(now).count();
-        // With more than half of them out, the rest could not carry the load: then all are used.
+        // If more than half were ejected, the rest could not carry the load: then all are used.
         let in_use = |at: &usize| 2 * out > self.list.len() || !self.list[*at].is_out(now);
         let fresh = self.less_loaded(|at| in_use(at) && !tried.has(*at));
         fresh.or_else(|| match new {
@@ -91,7 +91,7 @@ impl Addresses {
         })
     }
 
-    /// The less loaded of two among those that `may` be chosen.
+    /// The less loaded of two random ones that `may` be chosen.
     fn less_loaded(&self, may: impl Fn(&usize) -> bool) -> Option<usize> {
         let all = || (0..self.list.len()).filter(&may);
         let count = all().count();
@@ -104,17 +104,17 @@ impl Addresses {
         Some(if load(second) < load(first) { second } else { first })
     }
 
-    /// A request is under way at an address.
+    /// Counts a request at an address.
     pub(super) fn begin(&self, at: usize) {
         self.list[at].in_flight.fetch_add(1, Relaxed);
     }
 
-    /// It is no longer.
+    /// Counts its end.
     pub(super) fn end(&self, at: usize) {
         self.list[at].in_flight.fetch_sub(1, Relaxed);
     }
 
-    /// An attempt has succeeded at an address.
+    /// Counts a success at an address.
     pub(super) fn succeeded(&self, at: usize, now: u64) {
         let address = &self.list[at];
         if address.score.load(Relaxed) == 0 {
@@ -122,14 +122,14 @@ impl Addresses {
         }
         let out_until = address.out_until.load(Relaxed);
         if out_until > now {
-            // This was sent before the address was left out, or while all are used.
+            // Sent before the ejection, or while all are used.
             return;
         }
         let lower = |score: u32| Some(score.saturating_sub(1));
-        // The closure always gives a value.
+        // The closure always returns a value.
         let _ = address.score.fetch_update(Relaxed, Relaxed, lower);
         if out_until > 0 && address.change(out_until, 0) {
-            // It is believed half: fewer failures than at first are enough to leave it out again.
+            // Only half of the score is reset, so that fewer failures eject it again.
             address.score.store(self.limit / 2, Relaxed);
             self.sick.fetch_sub(1, Relaxed);
             log::info!(
@@ -139,7 +139,7 @@ impl Addresses {
         }
     }
 
-    /// An attempt has failed at an address.
+    /// Counts a failure at an address.
     pub(super) fn failed(&self, at: usize, now: u64) {
         if self.list.len() == 1 || self.limit == 0 {
             return;
@@ -164,7 +164,7 @@ impl Addresses {
         }
     }
 
-    /// The addresses that are left out, unless that is more than half of them.
+    /// The ejected addresses, unless they are more than half.
     pub(super) fn ejected(&self, now: u64) -> impl Iterator<Item = &str> {
         let out = self.list.iter().filter(move |address| address.is_out(now));
         out.map(|address| address.name.as_str())
@@ -176,7 +176,7 @@ impl Address {
         self.out_until.load(Relaxed) > now
     }
 
-    /// Whether this thread is the one that changes it.
+    /// Whether this thread makes the change.
     fn change(&self, from: u64, to: u64) -> bool {
         self.out_until.compare_exchange(from, to, Relaxed, Relaxed).is_ok()
     }

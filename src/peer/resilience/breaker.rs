@@ -1,8 +1,7 @@
-//! The circuit breaker: a callee that fails most requests, or many in a row, is left alone for a while.
+//! The circuit breaker: it stops calls to a callee that fails most of them, or many in a row.
 //!
-//! Closed, it counts. Open, it lets nothing through. Half-open, it lets a few requests try (M. Nygard,
-//! "Release It!"). A crate that serves was looked for: recloser counts the last so many calls, however long
-//! ago, and lets any number of trials run at once.
+//! Closed, it counts. Open, it lets nothing through. Half-open, it lets a few trials through (M. Nygard, "Release It!"). The
+//! crate recloser does not fit: it counts the last calls, however old, and allows any number of trials at once.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,15 +12,15 @@ use super::state::Names;
 use super::window::Window;
 use crate::config::Resilience;
 
-/// What a breaker does with requests.
+/// The position of a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Position {
-    /// They pass.
+    /// Requests pass.
     Closed,
-    /// Some pass, to see whether all may.
+    /// Some trials pass.
     HalfOpen,
-    /// They are answered 503.
+    /// Requests get 503.
     Open,
 }
 
@@ -31,15 +30,15 @@ pub(super) struct Breaker {
     names: Names,
     failures: u64,
     volume: u64,
-    /// As many failures in a row open it too; 0 is never.
+    /// This many consecutive failures open it too; 0 means never.
     consecutive: u32,
     pause: u64,
     trials: u32,
-    /// The requests, and marked, those that failed.
+    /// The requests; failures are marked.
     recent: Window,
-    /// How many have failed since the last that did not.
+    /// The number of consecutive failures.
     in_a_row: AtomicU32,
-    /// Whether the phase is closed, for a look without the lock.
+    /// Whether the phase is closed, to check without the lock.
     closed: AtomicBool,
     phase: Mutex<Phase>,
 }
@@ -50,7 +49,7 @@ enum Phase {
     Open {
         until: u64,
     },
-    /// `round` tells late trials of an earlier time from those of now.
+    /// `round` identifies late trials of an earlier phase.
     HalfOpen {
         round: u64,
         given: u32,
@@ -97,7 +96,7 @@ impl Breaker {
                 *given += 1;
                 Ok(Permit::new(self, Some(*round)))
             }
-            // Trials that say nothing for that long keep nobody out: there are others, and all of them count.
+            // Trials without an outcome for that long do not block others; their outcomes still count.
             Phase::HalfOpen { round, given, passed, since } if now >= *since + self.pause => {
                 (*since, *given) = (now, *passed + 1);
                 Ok(Permit::new(self, Some(*round)))
@@ -106,7 +105,7 @@ impl Breaker {
         }
     }
 
-    /// What it does with requests at `now`.
+    /// Its position at `now`.
     pub(super) fn position(&self, now: u64) -> Position {
         match *self.phase() {
             Phase::Closed => Position::Closed,
@@ -115,15 +114,15 @@ impl Breaker {
         }
     }
 
-    /// A request that passed as every other has ended.
+    /// Counts the outcome of a request that passed while closed.
     fn count(&self, now: u64, failed: bool) {
-        // What began before the breaker opened has been counted enough.
+        // Requests from before the breaker opened do not count any more.
         if !self.closed.load(Relaxed) {
             return;
         }
         self.recent.add(now, 1, failed.into());
         if !failed {
-            // Without a write where there is nothing to change, which all threads would wait for.
+            // Writes only a change: a write makes all threads wait.
             if self.in_a_row.load(Relaxed) > 0 {
                 self.in_a_row.store(0, Relaxed);
             }
@@ -142,7 +141,7 @@ impl Breaker {
         }
     }
 
-    /// How many of how many requests have failed, the last `in_a_row`, where that is reason to open.
+    /// The failures and the requests, if they are reason to open.
     fn too_many(&self, now: u64, in_a_row: u32) -> Option<(u64, u64)> {
         let recent = self.recent.sum(now);
         let most = recent.all >= self.volume && recent.marked * 100 >= recent.all * self.failures;
@@ -153,7 +152,7 @@ impl Breaker {
         all.then(|| (in_a_row.into(), in_a_row.into()))
     }
 
-    /// A trial of `round` has ended; nothing is known of one that was given up.
+    /// Counts the outcome of a trial of `round`; an abandoned one has none.
     fn judge(&self, trial: u64, noted: Option<(u64, bool)>) {
         let mut phase = self.phase();
         let Phase::HalfOpen { round, given, passed, .. } = &mut *phase else { return };

@@ -1,25 +1,25 @@
-//! How many retries there may be: a share of the requests, so that a callee that fails everything does not
-//! get a multiple of its load on top (Google, "Site Reliability Engineering", chapter 21).
+//! The retry budget: a share of the requests, so that a callee that fails everything does not get a multiple of its load
+//! (Google, "Site Reliability Engineering", chapter 21).
 
 use std::time::Duration;
 
 use super::window::Window;
 
-/// What the share is of.
+/// The window in which requests count.
 const PERIOD: Duration = Duration::from_secs(10);
-/// Retries in that time that are allowed on top, so that quiet times may retry: three a second.
+/// Further retries in that window, so that a quiet callee may be retried: three per second.
 const FLOOR: u64 = 30;
 
 /// The retries of one callee.
 #[derive(Debug)]
 pub(super) struct Budget {
     percent: u64,
-    /// The requests, and marked, the retries.
+    /// The requests; retries are marked.
     recent: Window,
 }
 
 impl Budget {
-    /// Retries for `percent` of the requests.
+    /// A budget of `percent` of the requests.
     pub(super) fn new(percent: u32) -> Self {
         Self { percent: percent.into(), recent: Window::new(PERIOD) }
     }
@@ -29,10 +29,10 @@ impl Budget {
         self.recent.add(now, 1, 0);
     }
 
-    /// Whether there may be one more retry; counts it.
+    /// Takes a retry from the budget, if there is one.
     pub(super) fn withdraw(&self, now: u64) -> bool {
         let recent = self.recent.sum(now);
-        // Of several threads that ask at once, each may get the last one: that many are too many.
+        // Several threads may take the last one at once, which exceeds the budget slightly.
         let granted = self.percent > 0 && recent.marked < recent.all * self.percent / 100 + FLOOR;
         if granted {
             self.recent.add(now, 0, 1);

@@ -1,4 +1,4 @@
-//! The bulkhead: how many requests one callee may hold up, so that the others keep their room.
+//! The bulkhead: the most requests to one callee at once, so that it cannot use up the resources for others.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
@@ -8,10 +8,10 @@ use tokio::time::timeout;
 
 use crate::config::Resilience;
 
-/// The places of one callee, and the short queue before them, first come, first served.
+/// The places of one callee, and a short queue for them, first come, first served.
 #[derive(Debug)]
 pub(super) struct Bulkhead {
-    /// The places that are taken, and those that were given back to one that waits.
+    /// The taken places, and those that were passed to a waiting request.
     taken: AtomicUsize,
     given_back: Semaphore,
     concurrency: usize,
@@ -20,7 +20,7 @@ pub(super) struct Bulkhead {
     patience: Duration,
 }
 
-/// There was no place, and none came free in time.
+/// There was no free place in time.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
@@ -49,7 +49,7 @@ impl Bulkhead {
     /// Waits for a place.
     pub(super) async fn enter(&self) -> Result<(), Full> {
         let _waiting = Waiting::join(&self.waiting, self.queue)?;
-        // One may have left that did not see anybody wait.
+        // A request may have left without seeing this one wait.
         if self.try_enter() {
             return Ok(());
         }
@@ -58,12 +58,12 @@ impl Bulkhead {
                 place.forget();
                 Ok(())
             }
-            // Nobody closes the semaphore.
+            // The semaphore is never closed.
             Ok(Err(_)) | Err(_) => Err(Full),
         }
     }
 
-    /// Gives a place back. The semaphore has a lock, and is left alone while nobody waits.
+    /// Returns a place. It does not touch the semaphore, which has a lock, while nobody waits.
     pub(super) fn leave(&self) {
         self.taken.fetch_sub(1, SeqCst);
         if self.waiting.load(SeqCst) > 0 && self.take() {

@@ -1,4 +1,4 @@
-//! A call to another role or to an upstream, and what keeps a callee's failures from spreading to its callers.
+//! Calls to another role or an upstream, with the resilience that keeps its failures from spreading to callers.
 //!
 //! ```text
 //! breaker ─▶ bulkhead ─▶ endpoint ─▶ attempt ─▶ answer
@@ -6,7 +6,7 @@
 //!                           └─ backoff ─┘  where it is safe, the budget allows it and there is time
 //! ```
 //!
-//! [`State`] is what all threads know of a callee; [`Peer`] is one thread's way to it.
+//! [`State`] is shared by all threads; [`Peer`] is one thread's access to the callee.
 
 mod addresses;
 mod breaker;

@@ -1,4 +1,4 @@
-//! What an attempt says of an address, and whether another may follow.
+//! What the outcome of an attempt means for an address, and whether a retry is allowed.
 
 use std::time::Duration;
 
@@ -6,29 +6,29 @@ use actix_web::http::StatusCode;
 
 use super::super::{PeerError, Reply};
 
-/// What the outcome of an attempt says of where it went.
+/// The outcome of an attempt, as seen by the balancer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It works.
     Good,
-    /// It works, and says that it has too much to do or lacks something: another address may not.
+    /// It works, but is overloaded or lacks something; another address may not be.
     Declined,
-    /// It fails, and has got nothing of the request.
+    /// It failed without getting any of the request.
     Unreachable,
-    /// It fails, and may have done what was asked.
+    /// It failed, and may have processed the request.
     Failed,
-    /// Nothing: the fault is on this side, or it was given less time than is fair.
+    /// Unknown: the failure is on this side, or the attempt had too little time.
     Unknown,
 }
 
 impl Verdict {
-    /// The verdict on `outcome` of an attempt that had its `fair` time, or less.
+    /// The verdict on `outcome` of an attempt, which had a `fair` time or less.
     pub(super) fn from_outcome(outcome: &Result<Reply, PeerError>, fair: bool) -> Self {
         match outcome {
             Ok(reply) => match reply.status {
                 StatusCode::INTERNAL_SERVER_ERROR | StatusCode::BAD_GATEWAY => Self::Failed,
                 StatusCode::GATEWAY_TIMEOUT if fair => Self::Failed,
-                // It was told the time that is left, and kept to it.
+                // It knew the remaining time and kept to it.
                 StatusCode::GATEWAY_TIMEOUT => Self::Unknown,
                 StatusCode::SERVICE_UNAVAILABLE => Self::Declined,
                 _ => Self::Good,
@@ -40,7 +40,7 @@ impl Verdict {
         }
     }
 
-    /// Whether a request can be sent again without being done twice, where none of its content is gone.
+    /// Whether a request can be repeated safely, if its body is complete.
     pub(super) fn allows_retry(self, idempotent: bool) -> bool {
         match self {
             Self::Unreachable => true,
@@ -50,10 +50,9 @@ impl Verdict {
     }
 }
 
-/// How long to wait before the retry with this `number`, the first being 0: anything up to `base`, doubled
-/// each time. All of it is left to chance, so that those who failed together do not come back together;
-/// backon's jitter, which only adds, would leave them half of that ("Exponential Backoff And Jitter", AWS
-/// Architecture Blog, 2015).
+/// The pause before the retry with this `number`, from 0: random, up to `base` doubled each time. Full jitter spreads
+/// clients that failed together; backon's jitter only adds to the pause ("Exponential Backoff And Jitter", AWS Architecture
+/// Blog, 2015).
 pub(super) fn backoff(base: Duration, number: u32) -> Duration {
     base.saturating_mul(1 << number.min(16)).mul_f64(fastrand::f64())
 }

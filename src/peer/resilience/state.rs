@@ -1,4 +1,4 @@
-//! What all threads know of one callee.
+//! The state of one callee, shared by all threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,10 +14,10 @@ use super::budget::Budget;
 use super::bulkhead::Bulkhead;
 use crate::config::Resilience;
 
-/// How often it is said that requests are turned away.
+/// How often refused requests are logged.
 const REMINDER: Duration = Duration::from_secs(10);
 
-/// What all threads know of one callee.
+/// The state of one callee, shared by all threads.
 #[derive(Debug)]
 pub struct State {
     pub(super) options: Resilience,
@@ -27,7 +27,7 @@ pub struct State {
     pub(super) addresses: Addresses,
     names: Names,
     began: Instant,
-    /// Requests that found the bulkhead full since it was last said, and when that may be said again.
+    /// Requests that were refused since the last log line, and when the next one is due.
     shed: AtomicU64,
     reminder: AtomicU64,
 }
@@ -39,28 +39,27 @@ pub(super) struct Names {
     pub(super) callee: Arc<str>,
 }
 
-/// How an upstream or another role is, for `/readyz`.
+/// The state of an upstream or another role, for `/readyz`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// Who calls it.
+    /// The caller.
     #[serde(skip)]
     pub caller: &'static str,
     /// Its name.
     pub name: String,
-    /// What its breaker does.
+    /// The position of its breaker.
     pub breaker: Position,
-    /// Requests under way, up to the end of their answers.
+    /// Requests under way, until the end of their responses.
     pub in_flight: usize,
-    /// Requests that wait for one of those to end.
+    /// Requests that wait in the bulkhead's queue.
     pub waiting: usize,
-    /// Addresses that fail and are left out; all are used when that is more than half of them.
+    /// Ejected addresses; all are used if they are more than half.
     pub ejected: Vec<String>,
 }
 
 impl State {
-    /// Of what is called `callee` in logs and reports, is asked by `caller`, and has these `addresses`, at least one,
-    /// about which nothing bad is known yet.
+    /// The initial state of `callee`, which `caller` calls at one or more `addresses`.
     pub fn new(
         caller: &'static str,
         callee: &str,
@@ -81,7 +80,7 @@ impl State {
         }
     }
 
-    /// How the callee is now.
+    /// The current state as a report.
     pub fn report(&self) -> Report {
         let now = self.millis(Instant::now());
         Report {
@@ -94,12 +93,12 @@ impl State {
         }
     }
 
-    /// `now` as the parts count it, which is never 0.
+    /// `now` in milliseconds since the owner began, never 0.
     pub(super) fn millis(&self, now: Instant) -> u64 {
         super::millis(now.saturating_duration_since(self.began)).saturating_add(1)
     }
 
-    /// A request finds the bulkhead full. Says so in the log now and then.
+    /// Counts a request that found the bulkhead full, and logs that now and then.
     fn full(&self, now: u64) -> PeerError {
         self.shed.fetch_add(1, Relaxed);
         let due = self.reminder.load(Relaxed);
@@ -116,7 +115,7 @@ impl State {
     }
 }
 
-/// A request's place in the bulkhead and at an address, up to the end of its answer.
+/// A request's place in the bulkhead and at an address, until the end of its response.
 #[derive(Debug)]
 pub(super) struct Slot {
     state: Arc<State>,
@@ -129,13 +128,13 @@ impl Slot {
         state.bulkhead.try_enter().then(|| Self { state: state.clone(), at: None })
     }
 
-    /// Takes a place after a short wait.
+    /// Waits a moment for a place.
     pub(super) async fn wait(state: &Arc<State>, now: u64) -> Result<Self, PeerError> {
         state.bulkhead.enter().await.map_err(|_full| state.full(now))?;
         Ok(Self { state: state.clone(), at: None })
     }
 
-    /// The request goes to the address `at` now, and to no other.
+    /// Moves the request to the address `at`.
     pub(super) fn go_to(&mut self, at: usize) {
         if let Some(before) = self.at.replace(at) {
             self.state.addresses.end(before);

@@ -1,4 +1,4 @@
-//! Whose turn it is while a request's content goes out: no callee is to blame for a client that is slow.
+//! Tracks who is slow while a request's body is sent, so that a callee is not blamed for a slow client.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -11,21 +11,21 @@ use tokio::time::{Instant, sleep_until};
 
 use super::super::{Body, Chunks};
 
-/// Who is waited for.
+/// Who the upload waits for.
 #[derive(Clone, Copy, Debug)]
 enum Turn {
-    /// The client, for the next piece. The edge has a clock for that.
+    /// The client, for the next piece. The middleware limits that time.
     Client,
-    /// The callee, since then: for taking the next piece, or for its answer.
+    /// The callee, since this time: to take the next piece, or to answer.
     Callee(Instant),
 }
 
-/// What is known of content on its way, from attempt to attempt.
+/// The progress of an upload, over all attempts.
 #[derive(Debug)]
 pub(super) struct Upload(Rc<Cell<Turn>>);
 
 impl Upload {
-    /// Looks on as `body` is taken, if it is not all here.
+    /// Watches `body`, if it is a stream.
     pub(super) fn watch(body: &mut Body) -> Option<Self> {
         let Body::Stream(Chunks { stream, .. }) = body else { return None };
         let mut taken = std::mem::replace(stream, futures_util::stream::empty().boxed_local());
@@ -43,7 +43,7 @@ impl Upload {
         Some(upload)
     }
 
-    /// Since when it has been the callee's turn, in an attempt that `started` then; nothing while it is not.
+    /// Since when the upload has waited for the callee, in an attempt that `started` then; `None` while it does not.
     pub(super) fn since(&self, started: Instant) -> Option<Instant> {
         match self.0.get() {
             Turn::Client => None,
@@ -51,8 +51,8 @@ impl Upload {
         }
     }
 
-    /// Returns once it has been the callee's turn for `limit`, in an attempt that has just `started`, or at the
-    /// `deadline` of all attempts: whoever has nobody to answer any more must not hold the callee's place.
+    /// Returns when the upload has waited for the callee for `limit`, in an attempt that has just `started`, or at the `deadline`
+    /// of all attempts, so that an abandoned request does not hold its place.
     pub(super) async fn overdue(&self, started: Instant, limit: Duration, deadline: Instant) {
         let mut until = started + limit;
         loop {

@@ -1,24 +1,24 @@
-//! Counts of the recent past, in a ring of buckets that threads share without a lock.
+//! Counts within a sliding window, in a ring of buckets that threads share without a lock.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// How many buckets a window has: it forgets a tenth of itself at a time.
+/// The number of buckets of a window.
 const BUCKETS: u64 = 10;
 
-/// A bucket is one word: its turn in 24 bits, and two counts in 20 each, which stop at their end.
+/// A bucket is one word: its turn in 24 bits, and two saturating counts of 20 bits.
 const COUNT_BITS: u32 = 20;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
 const TURN: u64 = (1 << 24) - 1;
 
-/// What happened, and how much of it was marked.
+/// The number of events, and of marked events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) all: u64,
     pub(super) marked: u64,
 }
 
-/// The counts of the last while. Times are milliseconds since the owner began.
+/// The counts within the window. Times are milliseconds since the owner began.
 #[derive(Debug)]
 pub(super) struct Window {
     width: u64,
@@ -37,7 +37,7 @@ impl Window {
         let turn = now / self.width;
         let bucket = &self.buckets[(turn % BUCKETS) as usize];
         let turn = turn & TURN;
-        // What is told so late that its bucket has another turn is forgotten already.
+        // Its bucket has been reused already.
         let _ = bucket.fetch_update(Relaxed, Relaxed, |word| {
             let (then, before) = unpack(word);
             let before = match turn.wrapping_sub(then) & TURN {

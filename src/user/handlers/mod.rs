@@ -32,12 +32,12 @@ fn owner(identity: &Identity) -> Actor {
     Actor::Owner { generation: identity.generation }
 }
 
-/// Does `done` to an account by the right of `by`, ends what `revoke` says, and makes that hold in this process. Gives
-/// the account as it then is, or was.
+/// Writes to the account with `id` as `actor`, and applies `revoke` in the store and in this process. Returns the account
+/// after the write, or before its deletion.
 ///
 /// # Errors
-/// 401 when the token has ended by what is stored, whether this process knows or not; 404 for an account that is not
-/// there; 409 for an address that is taken, and for the last admin; those of the store.
+/// 401 when the store says that the token has ended; 404 for an unknown account; 409 for an address that is taken, and for
+/// the last admin; the store's errors.
 async fn write(
     state: &UserState,
     audit: &Audit,
