@@ -1,7 +1,7 @@
 //! The composition root: the only place that knows every role.
 
 mod access;
-mod chores;
+mod commands;
 mod document;
 mod examine;
 mod house;
@@ -31,7 +31,7 @@ pub use roles::Role;
 use roles::start_order;
 use tls::Tls;
 
-pub use chores::{
+pub use commands::{
     Existing, copy, create_user, enable_user, migrate, promote_user, rotate_keys, seed,
     set_password,
 };

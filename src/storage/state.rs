@@ -32,7 +32,7 @@ pub struct StoreState(Arc<StateInner>);
 struct StateInner {
     /// Whether tables and indexes are up to date.
     prepared: watch::Sender<bool>,
-    /// Whether `observations` say anything that a call that went well should correct, for a look without the lock.
+    /// Whether a successful call should update `observations`, to check without the lock.
     has_problem: AtomicBool,
     observations: Mutex<Observations>,
     writer: OnceLock<Writer>,
@@ -156,7 +156,7 @@ impl StoreState {
         self.0.has_problem.store(true, Ordering::Relaxed);
     }
 
-    /// Says so in the log when calls go on failing_since; that the store is away is said by the one who asks it how it is.
+    /// Logs that calls keep failing; readiness logs that the store is away.
     fn note_failure(&self, why: &str) {
         let mut observations = self.observations();
         self.0.has_problem.store(true, Ordering::Relaxed);

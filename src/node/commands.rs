@@ -1,4 +1,4 @@
-//! What is done to the stores of the roles beside serving them.
+//! What the commands do to the stores of the roles.
 
 use std::io;
 use std::time::Duration;
@@ -100,7 +100,7 @@ pub async fn set_password(
     Ok(user::set_password(&settings.user, email, password, tell).await?)
 }
 
-/// Makes an account an admin's; gives whether it was none before. See [`user::promote`].
+/// Makes an account an admin; returns whether that changed anything. See [`user::promote`].
 ///
 /// # Errors
 /// When there is no such account, or the store cannot be used.
@@ -108,7 +108,7 @@ pub async fn promote_user(settings: &Settings, email: &str) -> Result<bool, Fail
     Ok(user::promote(&settings.user, email).await?)
 }
 
-/// Lets in again whoever has an account; gives whether it was disabled before. See [`user::enable`].
+/// Enables an account; returns whether it was disabled before. See [`user::enable`].
 ///
 /// # Errors
 /// When there is no such account, or the store cannot be used.
