@@ -491,7 +491,7 @@ mod tests {
     fn credentials_are_for_origins_that_are_named() {
         let credentials = ("APP__GATEWAY__CORS_CREDENTIALS", "true");
         let line = error(&with(&[credentials, ("APP__GATEWAY__CORS_ORIGINS", "*")], &[]));
-        assert!(line.starts_with("gateway.cors_credentials: cannot go with"), "{line}");
+        assert!(line.starts_with("gateway.cors_credentials: cannot be used with"), "{line}");
         assert!(line.ends_with("(environment APP__GATEWAY__CORS_CREDENTIALS)"), "{line}");
         let named = ("APP__GATEWAY__CORS_ORIGINS", "https://shop.example");
         assert!(load(&with(&[credentials, named], &[])).is_ok());
