@@ -22,7 +22,7 @@
 //! [`auth`] verifies tokens and rules, [`storage`] opens pools, [`limits`] limits requests and logins, [`deadline`] says when
 //! a caller stops waiting, [`server`] listens and drains over [`http1`] and [`http2`], [`tls`] reads certificates, [`role`]
 //! defines what a role is, [`readiness`] checks dependencies, [`single_flight`] shares one call among callers, [`watched`]
-//! reads changed files again, and [`telemetry`] has logs and metrics. `tests/architecture.rs` checks the arrows.
+//! reads changed files again, [`tasks`] supervises background work, and [`telemetry`] has logs and metrics. `tests/architecture.rs` checks the arrows.
 
 pub mod auth;
 pub mod cli;
@@ -44,6 +44,7 @@ pub mod role;
 pub mod server;
 pub mod single_flight;
 pub mod storage;
+pub mod tasks;
 pub mod telemetry;
 pub mod tls;
 pub mod user;

@@ -80,6 +80,9 @@ pub trait Role: Clone + Send + 'static {
     /// Its part of the OpenAPI document.
     fn openapi(mode: Mode) -> OpenApi;
 
+    /// Starts its background tasks on this thread: those of which a process has one.
+    fn start_tasks(&self) {}
+
     /// Completes outstanding notifications of other processes, after it has stopped serving.
     fn settle(&self) -> impl Future<Output = ()> {
         async {}

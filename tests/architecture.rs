@@ -15,7 +15,7 @@ use syn::{
 };
 
 /// A module of the crate, and the modules that its code may name. `node` may name every one.
-const ARROWS: [(&str, &[&str]); 23] = [
+const ARROWS: [(&str, &[&str]); 24] = [
     ("main", &["cli", "commands"]),
     ("commands", &["node", "cli", "config", "contract", "telemetry", "tls"]),
     // The roles that can be named are those of the table.
@@ -34,23 +34,25 @@ const ARROWS: [(&str, &[&str]); 23] = [
             "http1",
             "http2",
             "readiness",
+            "tasks",
             "telemetry",
             "peer",
         ],
     ),
     ("contract", &["error", "peer"]),
-    ("middleware", &["auth", "deadline", "error", "http1", "telemetry", "peer"]),
+    ("middleware", &["auth", "deadline", "error", "http1", "tasks", "telemetry", "peer"]),
     ("auth", &["config", "contract", "error", "peer"]),
-    ("peer", &["config", "error", "http1"]),
-    ("http1", &["config"]),
+    ("peer", &["config", "error", "http1", "tasks"]),
+    ("http1", &["config", "tasks"]),
     ("http2", &["http1"]),
-    ("storage", &["config", "deadline", "error"]),
+    ("storage", &["config", "deadline", "error", "tasks"]),
     ("limits", &["config", "error", "peer", "readiness", "storage"]),
-    ("telemetry", &["config"]),
+    ("telemetry", &["config", "tasks"]),
     ("role", &["auth", "config", "middleware", "peer", "readiness"]),
     ("readiness", &["error"]),
     ("deadline", &[]),
     ("single_flight", &[]),
+    ("tasks", &[]),
     ("tls", &["watched"]),
     ("watched", &[]),
     ("config", &[]),
@@ -68,6 +70,7 @@ const ROLE: &[&str] = &[
     "role",
     "single_flight",
     "storage",
+    "tasks",
     "peer",
     "watched",
 ];
@@ -348,5 +351,164 @@ fn an_arrow_that_runs_back_is_found() {
         ("extra", "", "extra is no part of the layout; give it its arrows in this file"),
     ] {
         assert_eq!(violations(&[module], code), [wrong]);
+    }
+}
+
+/// What starts a task or a thread.
+const SPAWNS: [&str; 3] = ["spawn", "spawn_local", "spawn_blocking"];
+
+/// Where else than in `tasks` something is started that no set of tasks knows of, and why.
+const SPAWNERS: [(&str, &str); 7] = [
+    ("tasks.rs", "it is what starts tasks"),
+    ("node/watchdog.rs", "the thread ends a process whose tasks hang"),
+    ("telemetry/writer.rs", "the thread writes the log until the process is gone"),
+    ("storage/writer.rs", "the thread belongs to a file's queue, which ends and joins it"),
+    ("storage/sqlite.rs", "reading blocks; one of the calls that read waits"),
+    ("storage/postgres.rs", "migrating blocks; the task that asks for it waits"),
+    ("user/hashing.rs", "hashing blocks; the request that asks for it waits"),
+];
+
+/// Collects what starts a task or a thread by another way than `tasks`.
+#[derive(Default)]
+struct Spawns(Vec<String>);
+
+impl Spawns {
+    fn of(code: &str) -> Vec<String> {
+        let mut spawns = Self::default();
+        spawns.visit_file(&syn::parse_file(code).unwrap());
+        spawns.0
+    }
+
+    /// Takes note of `name`, which follows `before` in a path.
+    fn note(&mut self, before: &str, name: &str) {
+        if SPAWNS.contains(&name) && before != "tasks" {
+            self.0.push(format!("{before}::{name}"));
+        }
+    }
+
+    fn note_tree(&mut self, before: &str, tree: &UseTree) {
+        match tree {
+            UseTree::Path(part) => self.note_tree(&part.ident.to_string(), &part.tree),
+            UseTree::Group(group) => {
+                group.items.iter().for_each(|tree| self.note_tree(before, tree));
+            }
+            // Whatever is called so hides what it is.
+            UseTree::Rename(UseRename { ident, rename, .. }) => {
+                self.note(if rename == "tasks" { "" } else { before }, &ident.to_string());
+                if rename == "tasks" {
+                    self.0.push(format!("{ident} as tasks"));
+                }
+            }
+            UseTree::Name(UseName { ident, .. }) => self.note(before, &ident.to_string()),
+            UseTree::Glob(_) => {}
+        }
+    }
+
+    fn note_tokens(&mut self, tokens: TokenStream) {
+        let mut before = String::new();
+        for token in tokens {
+            match token {
+                TokenTree::Group(group) => {
+                    self.note_tokens(group.stream());
+                    before.clear();
+                }
+                TokenTree::Ident(name) => {
+                    self.note(&before, &name.to_string());
+                    before = name.to_string();
+                }
+                TokenTree::Punct(mark) if mark.as_char() == ':' => {}
+                TokenTree::Punct(_) | TokenTree::Literal(_) => before.clear(),
+            }
+        }
+    }
+}
+
+fn is_test(attributes: &[Attribute]) -> bool {
+    let of_tests = |attribute: &Attribute| {
+        attribute.path().is_ident("cfg") && attribute.to_token_stream().to_string().contains("test")
+    };
+    attributes.iter().any(of_tests)
+}
+
+impl<'ast> Visit<'ast> for Spawns {
+    fn visit_item_mod(&mut self, module: &'ast ItemMod) {
+        if !is_test(&module.attrs) {
+            visit::visit_item_mod(self, module);
+        }
+    }
+
+    fn visit_item_use(&mut self, item: &'ast ItemUse) {
+        self.note_tree("", &item.tree);
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let mut names = path.segments.iter().rev().map(|part| part.ident.to_string());
+        let (last, before) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
+        self.note(&before, &last);
+        visit::visit_path(self, path);
+    }
+
+    fn visit_expr_method_call(&mut self, call: &'ast syn::ExprMethodCall) {
+        self.note("", &call.method.to_string());
+        visit::visit_expr_method_call(self, call);
+    }
+
+    fn visit_macro(&mut self, item: &'ast syn::Macro) {
+        self.note_tokens(item.tokens.clone());
+    }
+}
+
+#[test]
+fn nothing_runs_in_the_background_that_is_not_supervised() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let mut spawners = BTreeSet::new();
+    for file in sources(&root) {
+        let inside = file.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+        // A module of tests that has a file of its own.
+        if file.file_stem().unwrap() == "tests" {
+            continue;
+        }
+        let spawns = Spawns::of(&fs::read_to_string(&file).unwrap());
+        match SPAWNERS.iter().find(|(name, _)| *name == inside) {
+            Some(_) if spawns.is_empty() => {}
+            Some((name, _)) => _ = spawners.insert(*name),
+            None => found.extend(spawns.iter().map(|what| format!("{inside}: {what}"))),
+        }
+    }
+    assert!(found.is_empty(), "not by crate::tasks:\n{}", found.join("\n"));
+    assert_eq!(spawners.len(), SPAWNERS.len(), "only these do: {spawners:?}");
+}
+
+#[test]
+fn a_bare_spawn_is_found_however_it_is_written() {
+    for code in [
+        "fn f() { actix_rt::spawn(async {}); }",
+        "fn f() { tokio::spawn(async {}); }",
+        "fn f() { tokio::task::spawn_local(async {}); }",
+        "fn f() { std::thread::spawn(|| ()); }",
+        "fn f() { thread::Builder::new().spawn(|| ()); }",
+        "fn f(set: LocalSet) { set.spawn_local(async {}); }",
+        "fn f() { actix_rt::task::spawn_blocking(|| ()); }",
+        "fn f() { futures.map(actix_rt::spawn); }",
+        "fn f() { futures.map(spawn); }",
+        "use tokio::task::spawn_local;",
+        "use tokio::{sync::mpsc, task::{self, spawn_local as start}};",
+        "use actix_rt as tasks;",
+        "fn f() { tokio::select! { () = actix_rt::spawn(a) => {} } }",
+        "macro_rules! start { ($task:expr) => { actix_rt::spawn($task) } }",
+        "fn f() { vec![set.spawn_local(a)] }",
+    ] {
+        assert_eq!(Spawns::of(code).len(), 1, "{code}: {:?}", Spawns::of(code));
+    }
+    for code in [
+        "use crate::tasks;\nfn f() { tasks::spawn(\"name\", async {}); }",
+        "fn f() { crate::tasks::supervise(\"name\", || async {}); futures.map(crate::tasks::spawn); }",
+        "fn f() { tokio::select! { _ = tasks::spawn(\"name\", a) => {} } }",
+        "fn f() { log::info!(\"tokio::spawn\"); }",
+        "// actix_rt::spawn\n/// See [`tokio::spawn`].\nfn spawn() {}",
+        "#[cfg(test)]\nmod tests { fn f() { actix_rt::spawn(async {}); } }",
+    ] {
+        assert_eq!(Spawns::of(code), [""; 0], "{code}");
     }
 }

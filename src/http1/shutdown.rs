@@ -1,7 +1,6 @@
 //! The shutdown of a process, as the connections of one thread hear of it.
 
 use std::cell::Cell;
-use std::rc::Rc;
 
 use tokio::sync::Notify;
 
@@ -13,17 +12,6 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Begins when `signal` is over.
-    pub fn on(signal: impl Future<Output = ()> + 'static) -> Rc<Self> {
-        let shutdown = Rc::<Self>::default();
-        let told = shutdown.clone();
-        actix_rt::spawn(async move {
-            signal.await;
-            told.begin();
-        });
-        shutdown
-    }
-
     /// Tells every connection.
     pub fn begin(&self) {
         self.has_begun.set(true);

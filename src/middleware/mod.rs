@@ -49,6 +49,7 @@ use crate::deadline;
 use crate::error::{Error, Kind};
 use crate::peer::clock::{self, Elapsed};
 use crate::peer::{Context, Origin, REQUEST_ID, RequestId, Trusted, number};
+use crate::tasks;
 use crate::telemetry::{Meter, Metrics};
 use upload::Upload;
 
@@ -425,7 +426,7 @@ fn within<B: MessageBody + 'static>(
     }
     // It ends, because a store does not start a call after its deadline.
     let handler = deadline::until(deadline, handler);
-    let written = actix_rt::spawn(handler).map(|joined| joined.unwrap_or_else(panicked));
+    let written = tasks::detach(handler).map(|joined| joined.unwrap_or_else(panicked));
     Either::Right(clock::by(deadline, written))
 }
 

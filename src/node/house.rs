@@ -200,6 +200,11 @@ impl House {
         }
     }
 
+    /// Starts the background tasks of the roles of this process, on this thread.
+    pub(super) fn start_tasks(&self) {
+        self.roles.start_tasks();
+    }
+
     /// Ends what the roles of this process owe to others, once they answer nobody any more.
     pub(super) async fn settle(&self) {
         self.roles.settle().await;

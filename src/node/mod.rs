@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::dev::{Server, ServerHandle};
-use futures_util::future::select_all;
+use futures_util::future::{join, select_all};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
@@ -24,6 +24,7 @@ use crate::auth::Mode;
 use crate::config::{self, Effective, Settings, Sources};
 use crate::server::{self, Listener, Readiness};
 use crate::storage::SetupError;
+use crate::tasks;
 use crate::user;
 use examine::{check_listeners, examine};
 use house::House;
@@ -42,6 +43,9 @@ const FILE_TOO_LARGE: i32 = 25;
 
 /// How long others may take to be told of the last writes; a fifth of it is left for that in any case.
 const LAST_WORD: Duration = Duration::from_secs(5);
+
+/// What background tasks have to end in any case: one that waits for something ends at once when it is cancelled.
+const LAST_TASKS: Duration = Duration::from_millis(200);
 
 /// Why the process could not start or go on, in one line.
 #[derive(Debug, thiserror::Error)]
@@ -86,8 +90,10 @@ pub async fn run(
     let house = House::build(&effective, roles, examined).await?;
     let readiness = house.readiness.clone();
     house.pulses.follow();
-    actix_rt::spawn(house.clone().follow_keys());
-    actix_rt::spawn(readiness.clone().watch(house.checks()));
+    let asking = house.clone();
+    tasks::supervise("keys", move || asking.clone().follow_keys());
+    readiness.follow(house.checks());
+    house.start_tasks();
 
     access::warn(mode, &listeners);
     announce(roles, &listeners);
@@ -97,20 +103,21 @@ pub async fn run(
         servers.push(house.serve(role, listener)?);
     }
     let management = house.serve_management(management, roles)?;
-    actix_rt::spawn(reload::follow(hangup, house.clone(), sources, effective));
+    reload::follow(hangup, house.clone(), sources, effective);
     let handles = servers.iter().map(Server::handle).collect::<Vec<_>>();
-    let mut running = select_all(servers.into_iter().map(actix_rt::spawn));
-    actix_rt::spawn(management);
+    let mut running = select_all(servers.into_iter().map(|server| tasks::spawn("server", server)));
+    tasks::spawn("management", async {
+        let ended = management.await;
+        log::error!("the management port is closed: {ended:?}");
+    });
 
     let stopped = tokio::select! {
         signal = told_to_stop(&mut signals) => Ok(signal),
         (outcome, ..) = &mut running => Err(outcome),
         () = report_ready(&readiness, started, address) => unreachable!("it reports, and waits for ever"),
     };
-    let signal = stopped.map_err(|outcome| {
-        let why = outcome.map_or_else(|error| error.to_string(), |end| format!("{end:?}"));
-        Failure::Other(format!("a listener stopped by itself: {why}"))
-    })?;
+    let signal = stopped
+        .map_err(|outcome| Failure::Other(format!("a listener stopped by itself: {outcome:?}")))?;
     house.draining.begin();
     // Whoever presses Ctrl-C has no load balancer to wait for.
     let options = &settings.server;
@@ -120,8 +127,8 @@ pub async fn run(
     Ok(())
 }
 
-/// Goes on for `delay`, and stops the servers in the reverse of their order, each once nothing is in flight, and then
-/// has the roles `settle` what they owe; gives up after `limit`, or when told again to stop.
+/// Goes on for `delay`, and stops the servers in the reverse of their order, each once nothing is in flight. Then it has
+/// the roles `settle` what they owe, and ends the background tasks. Gives up after `limit`, or when told again to stop.
 async fn drain(
     handles: &[ServerHandle],
     delay: Duration,
@@ -142,8 +149,13 @@ async fn drain(
             log::warn!("requests were still in flight after server.drain_timeout and are cut off");
         }
         let left = end.saturating_duration_since(Instant::now());
+        let tasks = tasks::drain(left.max(LAST_TASKS));
         let left = left.clamp(LAST_WORD / 5, LAST_WORD);
-        if timeout(left, settle).await.is_err() {
+        let (settled, hung) = join(timeout(left, settle), tasks).await;
+        if !hung.is_empty() {
+            log::warn!("background tasks did not end in time: {}", hung.join(", "));
+        }
+        if settled.is_err() {
             log::warn!(
                 "others could not be told of the last writes: a cache may be too old until the role starts again"
             );

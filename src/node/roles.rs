@@ -125,6 +125,13 @@ macro_rules! define {
                 checks
             }
 
+            /// Starts their background tasks.
+            pub(super) fn start_tasks(&self) {
+                $(if let Some(role) = &self.$field {
+                    role::Role::start_tasks(role);
+                })*
+            }
+
             /// Ends what they owe to others.
             pub(super) async fn settle(&self) {
                 $(if let Some(role) = &self.$field {

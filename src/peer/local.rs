@@ -17,6 +17,7 @@ use super::{
     ADDED, Body, Context, Headers, PeerError, Reply, Request, origin, remove_of_connection,
 };
 use crate::config::Transport;
+use crate::tasks;
 
 struct Envelope {
     request: HttpRequest,
@@ -45,7 +46,7 @@ impl Peer {
     {
         let (mailbox, letters) = mpsc::channel(options.mailbox_capacity.max(1));
         let concurrency = options.mailbox_concurrency.max(1);
-        actix_rt::spawn(async move {
+        tasks::spawn("mailbox", async move {
             let factory = map_config(app, |()| AppConfig::default());
             match factory.new_service(()).await {
                 Ok(service) => serve(Rc::new(service), letters, concurrency).await,
@@ -93,7 +94,7 @@ where
             continue;
         }
         let service = service.clone();
-        actix_rt::spawn(async move {
+        tasks::detach(async move {
             let _permit = permit;
             let response = match service.call(request).await {
                 Ok(response) => response.into_parts().1.map_into_boxed_body(),

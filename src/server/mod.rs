@@ -28,7 +28,7 @@ use crate::http1::head::HeadError;
 use crate::http1::server::Options;
 use crate::http1::shutdown::Shutdown;
 use crate::middleware::RoleService;
-use crate::{http1, http2};
+use crate::{http1, http2, tasks};
 
 pub use management::{Called, Calls, health_route, routes as management_routes};
 pub use pulse::Pulses;
@@ -185,8 +185,12 @@ async fn worker<T: RoleService>(
 ) -> Result<impl Service<TcpStream, Response = (), Error = ()>, ()> {
     let factory = map_config(app.into_factory(), |()| AppConfig::default());
     let app = factory.new_service(()).await?;
-    let shutdown = Shutdown::on(async move { signal.notified().await });
-    let worker = Rc::new(Worker { app, acceptor, options, shutdown });
+    let worker = Rc::new(Worker { app, acceptor, options, shutdown: Shutdown::default() });
+    let told = worker.clone();
+    tasks::spawn("shutdown", async move {
+        signal.notified().await;
+        told.shutdown.begin();
+    });
     Ok(fn_service(move |tcp| {
         let worker = worker.clone();
         // Boxed, because the server stores the future twice.
@@ -201,7 +205,7 @@ struct Worker<A> {
     app: A,
     acceptor: Option<TlsAcceptor>,
     options: Options,
-    shutdown: Rc<Shutdown>,
+    shutdown: Shutdown,
 }
 
 impl<A> Worker<A>

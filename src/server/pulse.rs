@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
+use crate::tasks;
+
 const EVERY: Duration = Duration::from_secs(1);
 /// How long a thread may miss heartbeats while another does not.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -39,10 +41,13 @@ impl Pulses {
     pub fn follow(&self) {
         let pulse = self.add(thread::current().name().unwrap_or("-"));
         let all = self.clone();
-        actix_rt::spawn(async move {
-            loop {
-                pulse.last.store(all.now(), Relaxed);
-                sleep(EVERY).await;
+        tasks::supervise("pulse", move || {
+            let (pulse, all) = (pulse.clone(), all.clone());
+            async move {
+                loop {
+                    pulse.last.store(all.now(), Relaxed);
+                    sleep(EVERY).await;
+                }
             }
         });
     }

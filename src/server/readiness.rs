@@ -1,6 +1,7 @@
 //! Whether the process is ready, and which dependencies are missing.
 
 use std::fmt;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::time::sleep;
 
 use crate::middleware::Draining;
 use crate::readiness::Check;
+use crate::tasks;
 
 /// How often dependencies are checked: until the process is ready, and from then on.
 const STARTING: Duration = Duration::from_millis(50);
@@ -62,8 +64,13 @@ impl Readiness {
         Self { draining, missing: Arc::default(), ready: watch::Sender::new(false) }
     }
 
-    /// Asks `checks` again and again, on this thread, without end.
-    pub async fn watch(self, checks: Vec<Check>) {
+    /// Has a task of this thread ask `checks` again and again.
+    pub fn follow(&self, checks: Vec<Check>) {
+        let (readiness, checks) = (self.clone(), Rc::<[Check]>::from(checks));
+        tasks::supervise("readiness", move || readiness.clone().watch(checks.clone()));
+    }
+
+    async fn watch(self, checks: Rc<[Check]>) {
         loop {
             self.ask(&checks).await;
             let ready = *self.ready.borrow();
@@ -93,8 +100,7 @@ impl Readiness {
         let answers = join_all(checks.iter().map(Check::ask)).await;
         let mut now = Vec::new();
         let mut blocked = false;
-        let before =
-            std::mem::take(&mut *self.missing.lock().unwrap_or_else(PoisonError::into_inner));
+        let before = self.missing.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (check, answer) in checks.iter().zip(answers) {
             match answer {
                 Ok(()) if before.contains(&check.name) => log::info!("{} is back", check.name),

@@ -8,7 +8,7 @@ use diesel::result::Error as QueryError;
 use tokio::time::timeout_at;
 
 use super::{Limits, StoreError};
-use crate::deadline;
+use crate::{deadline, tasks};
 
 /// How much longer than its deadline a call may take to report its outcome.
 const GRACE: Duration = Duration::from_millis(200);
@@ -49,7 +49,7 @@ pub async fn run_to_completion<T: 'static>(
         outcome
     });
     // Boxed: the runtime moves what it spawns several times.
-    match timeout_at((deadline + 2 * GRACE).into(), actix_rt::spawn(Box::pin(call))).await {
+    match timeout_at((deadline + 2 * GRACE).into(), tasks::detach(Box::pin(call))).await {
         Ok(Ok(done)) => done,
         Ok(Err(error)) => Err(StoreError::Failed(error.to_string())),
         Err(_) => late(),

@@ -19,6 +19,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
+use crate::tasks;
+
 /// The pause before a server that is away is tried again, doubled each time up to [`REST`].
 const RETRY: Duration = Duration::from_millis(50);
 const REST: Duration = Duration::from_millis(500);
@@ -241,7 +243,7 @@ impl Client {
         // Readiness warns about it.
         log::info!("{name} is away, this process goes on without it: {why}");
         let (client, watch) = (self.clone(), Watch(self.server.clone()));
-        actix_rt::spawn(async move {
+        tasks::spawn("redis_watch", async move {
             insist(async || client.trial().await.is_ok()).await;
             drop(watch);
             log::info!("{name} is asked again");

@@ -13,6 +13,7 @@ use tokio::time::{timeout, timeout_at};
 use super::writer::Writer;
 use super::{SetupError, StoreError};
 use crate::error::Cause;
+use crate::tasks;
 
 /// How long a store may take to answer a check: less than the check's own timeout.
 const ANSWER: Duration = Duration::from_millis(800);
@@ -251,7 +252,7 @@ const LOOK: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, Default)]
 pub struct Preparing(Rc<RefCell<Option<Work>>>);
 
-type Work = JoinHandle<Result<(), SetupError>>;
+type Work = JoinHandle<Option<Result<(), SetupError>>>;
 
 impl Preparing {
     /// Starts `prepare`, unless it is at work, and gives its outcome when there is one soon.
@@ -262,9 +263,11 @@ impl Preparing {
     where
         F: Future<Output = Result<(), SetupError>> + 'static,
     {
-        let mut task = self.0.take().unwrap_or_else(|| actix_rt::spawn(prepare()));
+        let mut task = self.0.take().unwrap_or_else(|| tasks::spawn("migration", prepare()));
         match timeout(LOOK, &mut task).await {
-            Ok(done) => done.map_err(SetupError::of_server)?,
+            Ok(done) => done.map_err(SetupError::of_server)?.unwrap_or_else(|| {
+                Err(SetupError::of_server("bringing the tables up to date was broken off"))
+            }),
             Err(_) => {
                 self.0.replace(Some(task));
                 let why = "its tables are being brought up to date, or it does not answer";

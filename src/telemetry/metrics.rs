@@ -6,11 +6,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 use super::writer::dropped_lines;
+use crate::tasks;
 
 /// Upper bounds of the durations that are told apart, in seconds: those of OpenTelemetry, and finer ones below.
 const BUCKETS: [f64; 17] = [
@@ -25,6 +26,7 @@ pub struct Metrics {
     requests: HistogramVec,
     dropped: IntCounter,
     breakers: IntGaugeVec,
+    panics: IntCounterVec,
 }
 
 impl Metrics {
@@ -41,11 +43,14 @@ impl Metrics {
         let dropped = IntCounter::new("log_lines_dropped_total", about)?;
         let about = "The breakers of those who are asked: 0 is closed, 1 half open, 2 open.";
         let breakers = IntGaugeVec::new(Opts::new("breaker_state", about), &["role", "peer"])?;
+        let about = "Background tasks that panicked, by name; each that was spawned is there.";
+        let panics = IntCounterVec::new(Opts::new("task_panics_total", about), &["task"])?;
         let registry = Registry::new();
+        registry.register(Box::new(panics.clone()))?;
         registry.register(Box::new(breakers.clone()))?;
         registry.register(Box::new(dropped.clone()))?;
         registry.register(Box::new(requests.clone()))?;
-        Ok(Self { registry, requests, dropped, breakers })
+        Ok(Self { registry, requests, dropped, breakers, panics })
     }
 
     /// The breakers there are now: who asks, who is asked, and whether that is closed (0), half open (1) or open (2).
@@ -62,6 +67,10 @@ impl Metrics {
     /// When it cannot be written, which memory always can.
     pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
         self.dropped.inc_by(dropped_lines().saturating_sub(self.dropped.get()));
+        for (task, panics) in tasks::panics() {
+            let counter = self.panics.with_label_values(&[task]);
+            counter.inc_by(panics.saturating_sub(counter.get()));
+        }
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)

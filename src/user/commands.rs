@@ -10,7 +10,7 @@ use super::prepared;
 use super::store::{Actor, Changes, Record, Refusal, Revoke, Store, Write, WriteError};
 use crate::auth::Audit;
 use crate::config;
-use crate::contract::{Account, Timestamp, User, UserRole};
+use crate::contract::{Account, User, UserRole};
 use crate::error::Error;
 use crate::storage::{SetupError, StoreError};
 
@@ -145,7 +145,7 @@ async fn change(
     revoke: Revoke,
 ) -> Result<(), CommandError> {
     let write = Write::Change(changes);
-    let written = users.write(id, Actor::Operator, write, revoke, Timestamp::UNIX_EPOCH).await;
+    let written = users.write(id, Actor::Operator, write, revoke).await;
     written.map(drop).map_err(|error| match error {
         WriteError::Refused(Refusal::Unknown) => CommandError::Erased,
         error => StoreError::from(error).into(),

@@ -9,6 +9,7 @@ mod issuer;
 mod keys;
 mod model;
 mod store;
+mod sweep;
 mod throttle;
 
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ use crate::readiness::Check;
 use crate::role::{Parts, Role, Surroundings};
 use crate::storage::copy::{self, Copied, Existing, Progress};
 use crate::storage::{Preparing, SetupError, StoreError, StoreState, sqlite};
+use crate::tasks;
 pub use commands::{CommandError, create, enable, promote, set_password};
 use handlers::{accounts, dashboard, profile, sessions};
 use hashing::Hashing;
@@ -147,6 +149,11 @@ impl Role for Accounts {
         };
         let tries = self.tries.limiter().readiness();
         std::iter::once(Check::required("user.database", ask)).chain(tries).collect()
+    }
+
+    fn start_tasks(&self) {
+        let role = self.clone();
+        tasks::supervise("session_sweep", move || role.clone().sweep());
     }
 
     fn openapi(mode: Mode) -> OpenApi {

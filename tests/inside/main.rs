@@ -9,4 +9,5 @@ mod stuck;
 #[expect(dead_code, unused_imports, reason = "the other binary needs the rest")]
 #[path = "../it/support/mod.rs"]
 mod support;
+mod tasks;
 mod transport;

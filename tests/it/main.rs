@@ -72,5 +72,6 @@ mod operation {
     mod process;
     mod rolling;
     mod stuck;
+    mod tasks;
     mod topologies;
 }

@@ -18,6 +18,7 @@ use super::{Cache, labelled, status};
 use crate::error::{Error, Kind};
 use crate::peer::{Body, Context, Headers, PeerError, Reply, Request};
 use crate::single_flight::Leader;
+use crate::tasks;
 
 /// The outcome of a flight.
 #[derive(Clone, Debug)]
@@ -94,7 +95,7 @@ impl Cache {
         F: AsyncFn(Request) -> Result<Reply, Error> + 'static,
     {
         let (cache, deadline) = (self.clone(), context.deadline);
-        actix_rt::spawn(async move {
+        tasks::spawn("gateway_cache_refresh", async move {
             match timeout_at(deadline.into(), cache.fill(miss, request, fetch)).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => {

@@ -10,6 +10,7 @@ use super::Error;
 use super::connect::Connector;
 use super::connection::Connection;
 use crate::config::Transport;
+use crate::tasks;
 
 /// A connection is given up after this long, so that a moved address is noticed.
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -35,7 +36,8 @@ impl Pool {
             most_idle: options.pool_idle,
             kept: RefCell::default(),
         });
-        actix_rt::spawn(sweep(Rc::downgrade(&shared), options.pool_idle));
+        let (pool, idle) = (Rc::downgrade(&shared), options.pool_idle);
+        tasks::supervise("connection_sweep", move || sweep(pool.clone(), idle));
         Self(shared, options.read_timeout)
     }
 

@@ -29,6 +29,7 @@ pub(super) use entry::{Entry, Key};
 use crate::config::{CacheUrl, Product as Options};
 use crate::error::{Error, Kind};
 use crate::single_flight::{Flight, SingleFlight};
+use crate::tasks;
 use entry::{Found, Stored};
 
 /// How long a process that fills an entry keeps others from doing so.
@@ -221,15 +222,13 @@ impl Cache {
     {
         let is_away = self.timed_out_at().is_some_and(|last| last.elapsed() < BACKOFF);
         let patience = if is_away { Duration::ZERO } else { PATIENCE };
-        let cache = self.clone();
-        // In a task of its own, so that it goes on for the next caller.
-        let filling = actix_rt::spawn(async move { cache.fill(generation, key, load).await });
-        match timeout(patience, filling).await {
-            Ok(Ok(Ok(stored))) => {
+        // A fill that has begun goes on for the next caller.
+        match timeout(patience, self.fill(generation, key, load)).await {
+            Ok(Ok(stored)) => {
                 *self.timed_out_at() = None;
                 return Ok((stored.entry, Origin::Miss));
             }
-            Ok(Ok(Err(error))) if error.kind() != Kind::Unavailable => return Err(error),
+            Ok(Err(error)) if error.kind() != Kind::Unavailable => return Err(error),
             Ok(outcome) => log::debug!(role = "product"; "serving a doubtful entry: {outcome:?}"),
             Err(_) => log::debug!(role = "product"; "serving a doubtful entry: no answer in time"),
         }
@@ -269,8 +268,7 @@ impl Cache {
             };
             let cache = self.clone();
             // In a task of its own, because others wait for it even if this caller leaves.
-            // Boxed: the runtime moves what it spawns several times.
-            let filling = actix_rt::spawn(Box::pin(async move {
+            let filling = tasks::spawn("cache_fill", async move {
                 let result = match cache.turn(generation, &key).await {
                     FillTurn::Filled(stored) => Ok(stored),
                     FillTurn::Ours(lock) => cache.load(generation, key, load, lock).await,
@@ -278,8 +276,9 @@ impl Cache {
                 let result = result.map_err(Arc::new);
                 leader.finish(result.clone());
                 result
-            }));
+            });
             let result = filling.await.map_err(Error::internal)?;
+            let result = result.ok_or_else(|| Error::internal("the cache was not filled"))?;
             return result.map_err(|error| Error::shared(&error));
         }
     }
@@ -355,7 +354,7 @@ impl Cache {
     {
         let Flight::Leader(leader) = self.shared.refreshing.join(key) else { return };
         let cache = self.clone();
-        actix_rt::spawn(async move {
+        tasks::spawn("cache_refresh", async move {
             // Ends the flight whatever happens.
             let _leader = leader;
             let lock = match (&cache.redis, generation) {

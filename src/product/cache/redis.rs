@@ -19,6 +19,7 @@ use super::entry::{Found, Key, Stored};
 use super::generation::GenerationToken;
 use crate::config::Product as Options;
 use crate::storage::redis::{Client, Server, Use, insist};
+use crate::tasks;
 
 /// What the threads of a process share about the server.
 #[derive(Debug)]
@@ -268,7 +269,7 @@ impl Entries {
             return;
         }
         let (entries, advancing) = (self.clone(), AdvanceGuard(self.state.clone()));
-        actix_rt::spawn(async move {
+        tasks::spawn("generation", async move {
             entries.settle().await;
             drop(advancing);
         });

@@ -45,9 +45,7 @@ async fn write(
     actor: Actor,
     (done, revoke): (Write, Revoke),
 ) -> Result<Record, Error> {
-    let forgotten = state.role.issuer.forgotten();
-    let written = state.users.write(id, actor, done, revoke, forgotten).await;
-    let record = written.map_err(|error| match error {
+    let record = state.users.write(id, actor, done, revoke).await.map_err(|error| match error {
         WriteError::Store(error) => taken(error),
         WriteError::Refused(Refusal::TokenEnded) => ended(audit, actor.user(id)),
         WriteError::Refused(Refusal::Unknown) => unknown(),

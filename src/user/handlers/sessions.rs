@@ -100,9 +100,6 @@ pub(in crate::user) async fn login(
     let begun = state.users.begin(&session, hash, most);
     // No session starts if the account was changed, disabled or erased in the meantime.
     let record = begun.await?.ok_or_else(|| wrong(&audit, Some(record.id())))?;
-    if let Err(error) = state.users.sweep(session.created_at).await {
-        log::warn!(role = "user"; "sessions that have ended stay for now: {error}");
-    }
     audit.note("login", Some(record.id()), "");
     Ok(reply(&state.role.issuer.tokens(&record, session.id, &token)?))
 }

@@ -4,7 +4,8 @@ use diesel::prelude::*;
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use uuid::Uuid;
 
-use super::actor::{ADMINS, Actor, Refusal, RightsLock as _, WriteError};
+use super::actor::{ADMINS, Actor, Refusal, WriteError};
+use super::locks::Locks as _;
 use super::schema::{revocations, sessions, users};
 use super::{Record, Row, Store, revocation};
 use crate::contract::{Revocation, Timestamp, UserRole, now};
@@ -137,8 +138,8 @@ impl Store {
         .await
     }
 
-    /// Does `write` to the account with `id` by the right of `by`, and ends what `revoke` says, all or nothing.
-    /// Gives the account as it then is, or was. Revocations of before `forgotten` are forgotten.
+    /// Does `write` to the account with `id` by the right of `actor`, and ends what `revoke` says, all or nothing.
+    /// Gives the account as it then is, or was.
     ///
     /// # Errors
     /// A [`Refusal`], by what is stored when it is written, or why the store gave no answer.
@@ -148,7 +149,6 @@ impl Store {
         actor: Actor,
         write: Write,
         revoke: Revoke,
-        forgotten: Timestamp,
     ) -> Result<Record, WriteError> {
         let pool = self.pool.clone();
         let (changes, deletes) = match write {
@@ -160,14 +160,9 @@ impl Store {
                 if actor.may_take_rights(deletes) {
                     connection.lock_rights().await?;
                 }
-                // Writing to the account keeps it as it is until the transaction is over.
                 if let Some(condition) = actor.condition(id) {
-                    let good = users::disabled.eq(false).and(users::generation.eq(condition.generation));
-                    let good = good.and(users::roles.like(condition.roles));
-                    let same = diesel::update(users::table.find(condition.user).filter(good));
-                    if same.set(users::disabled.eq(false)).execute(connection).await? == 0 {
-                        return Err(Refusal::TokenEnded.into());
-                    }
+                    let row = connection.lock_account(&condition.user).await?;
+                    row.filter(|row| condition.holds(row)).ok_or(Refusal::TokenEnded)?;
                 }
                 let id = id.to_string();
                 let step = i64::from(revoke != Revoke::Nothing);
@@ -200,8 +195,6 @@ impl Store {
                         diesel::delete(others).execute(connection).await?;
                     }
                 }
-                let old = revocations::created_at.lt(forgotten.naive_utc());
-                diesel::delete(revocations::table.filter(old)).execute(connection).await?;
                 let values = (
                     revocations::user_id.eq(&id),
                     revocations::generation.eq(row.generation),

@@ -2,13 +2,11 @@
 //! learns of tokens that have ended a moment later than the one that ended them, and nothing that lasts may come of it.
 
 use diesel::result::Error as QueryError;
-use diesel::sql_types::BigInt;
-use diesel_async::RunQueryDsl as _;
 use uuid::Uuid;
 
 use super::Row;
 use crate::contract::UserRole;
-use crate::storage::{StoreError, WriteConnection, postgres};
+use crate::storage::StoreError;
 use crate::user::model::roles_from_text;
 
 /// What the roles of admins are like, as they are stored.
@@ -36,9 +34,20 @@ pub(in crate::user) enum Actor {
 /// What must hold of the account of whoever writes.
 pub(super) struct ActorCondition {
     pub(super) user: String,
-    pub(super) generation: i64,
-    /// What its roles are like.
-    pub(super) roles: &'static str,
+    generation: i64,
+    is_admin: bool,
+}
+
+impl ActorCondition {
+    /// Whether it holds of `row`, which is the user's.
+    pub(super) fn holds(&self, row: &Row) -> bool {
+        let is_enabled = !row.disabled && row.generation == self.generation;
+        is_enabled && (!self.is_admin || is_admin(row))
+    }
+}
+
+fn is_admin(row: &Row) -> bool {
+    roles_from_text(&row.roles).is_some_and(|roles| roles.contains(&UserRole::Admin))
 }
 
 impl Actor {
@@ -52,12 +61,12 @@ impl Actor {
 
     /// What must hold of whoever writes to the account with `id`.
     pub(super) fn condition(self, id: Uuid) -> Option<ActorCondition> {
-        let (generation, roles) = match self {
+        let (generation, is_admin) = match self {
             Self::Operator => return None,
-            Self::Owner { generation } => (generation, "%"),
-            Self::Admin { generation, .. } => (generation, ADMINS),
+            Self::Owner { generation } => (generation, false),
+            Self::Admin { generation, .. } => (generation, true),
         };
-        Some(ActorCondition { user: self.user(id).to_string(), generation, roles })
+        Some(ActorCondition { user: self.user(id).to_string(), generation, is_admin })
     }
 
     /// Whether somebody may be an admin no more by a write of theirs, which `deletes` the account or not.
@@ -68,8 +77,7 @@ impl Actor {
     /// Whether whoever writes was an admin and is none from now on. `row` is what has become of the account, or what
     /// it was before the write `deletes` it. An admin who writes to others stays one.
     pub(super) fn takes_own_rights(self, row: &Row, deletes: bool) -> bool {
-        let roles = roles_from_text(&row.roles).unwrap_or_default();
-        let is_admin = roles.contains(&UserRole::Admin) && !row.disabled;
+        let is_admin = is_admin(row) && !row.disabled;
         match self {
             Self::Operator => false,
             Self::Owner { .. } => deletes && is_admin,
@@ -115,29 +123,5 @@ impl From<WriteError> for StoreError {
             WriteError::Refused(refusal) => Self::Failed(refusal.to_string()),
             WriteError::Store(error) => error,
         }
-    }
-}
-
-/// Names the lock that transactions take which may take rights: the bytes of "app admi".
-const RIGHTS_LOCK: i64 = 0x6170_7020_6164_6d69;
-
-/// A connection on which a transaction can wait until no other is about to take rights: two admins who each take the
-/// other for the one who stays would leave none.
-pub(super) trait RightsLock {
-    /// Waits for that. It then holds until the end of the transaction.
-    fn lock_rights(&mut self) -> impl Future<Output = Result<(), QueryError>> + Send;
-}
-
-impl RightsLock for WriteConnection {
-    async fn lock_rights(&mut self) -> Result<(), QueryError> {
-        // Whoever writes has the file to itself.
-        Ok(())
-    }
-}
-
-impl RightsLock for postgres::Connection {
-    async fn lock_rights(&mut self) -> Result<(), QueryError> {
-        let lock = diesel::sql_query("SELECT pg_advisory_xact_lock($1)");
-        lock.bind::<BigInt, _>(RIGHTS_LOCK).execute(self).await.map(drop)
     }
 }

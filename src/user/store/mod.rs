@@ -3,6 +3,7 @@
 mod accounts;
 mod actor;
 mod copies;
+mod locks;
 mod schema;
 mod sessions;
 

@@ -1,11 +1,15 @@
 //! Queries on sessions.
 
 use chrono::NaiveDateTime;
+use diesel::dsl::exists;
 use diesel::prelude::*;
+use diesel::query_builder::SqlQuery;
+use diesel::sql_types;
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use uuid::Uuid;
 
-use super::schema::{sessions, users};
+use super::locks::Locks as _;
+use super::schema::{revocations, sessions, users};
 use super::{Record, Row, Store, uuid};
 use crate::contract::Timestamp;
 use crate::storage::sql::{in_transaction, on_either};
@@ -84,8 +88,8 @@ pub(in crate::user) enum Used<T> {
     Unknown,
 }
 
-/// How many sessions of others that have ended a login clears away.
-const SWEEP: i64 = 10;
+/// How many rows of a table a sweep deletes in one transaction, for which others wait on SQLite.
+const SWEEP: i64 = 200;
 
 /// How many sessions of its own account a login ends at most: more than there may be is what an earlier setting left.
 const TRIM: i64 = 1000;
@@ -103,11 +107,9 @@ impl Store {
         let password_hash = password_hash.to_owned();
         run_to_completion(&self.limits, async move {
             let user = in_transaction!(&pool, StoreError, connection => {
-                // Writing to the account keeps it as it is until the session is there.
-                let good = users::disabled.eq(false).and(users::password_hash.eq(&password_hash));
-                let good = diesel::update(users::table.find(&row.user_id).filter(good));
-                let user = good.set(users::disabled.eq(false));
-                let user = user.get_result::<Row>(connection).await.optional()?;
+                let user = connection.lock_account(&row.user_id).await?.filter(|user| {
+                    !user.disabled && user.password_hash.as_ref() == Some(&password_hash)
+                });
                 if user.is_some() {
                     let over = sessions::user_id.eq(&row.user_id);
                     let over = over.and(sessions::expires_at.le(row.created_at));
@@ -128,22 +130,31 @@ impl Store {
         .await
     }
 
-    /// Clears away some of the sessions that have ended by `now`, one by one: a login of their users may do the
-    /// same at the same time.
-    pub(in crate::user) async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
-        let pool = self.pool.clone();
+    /// Deletes some of the sessions that have ended by `now` and some of the revocations of before `forgotten`, except
+    /// those that another transaction is about to delete. Gives whether there were any.
+    pub(in crate::user) async fn sweep(
+        &self,
+        now: Timestamp,
+        forgotten: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let (pool, now, forgotten) = (self.pool.clone(), now.naive_utc(), forgotten.naive_utc());
         run_to_completion(&self.limits, async move {
-            let over = sessions::table.filter(sessions::expires_at.le(now.naive_utc()));
-            let over = over.select(sessions::id).limit(SWEEP);
-            let over = on_either!(&mut pool.get().await?, connection => {
-                over.load::<String>(connection).await
+            // Where there is nothing to delete, nothing is written.
+            let ended = exists(sessions::table.filter(sessions::expires_at.le(now)));
+            let old = exists(revocations::table.filter(revocations::created_at.lt(forgotten)));
+            let is_any = on_either!(&mut pool.get().await?, connection => {
+                diesel::select(ended.or(old)).get_result::<bool>(connection).await
             })?;
-            for id in over {
-                in_transaction!(&pool, StoreError, connection => {
-                    diesel::delete(sessions::table.find(id)).execute(connection).await?;
-                })?;
+            if !is_any {
+                return Ok(false);
             }
-            Ok(())
+            in_transaction!(&pool, StoreError, connection => {
+                let lock = connection.skip_locked();
+                let ended = delete_some("sessions", "id", "expires_at <= $1", lock);
+                let ended = ended.bind::<sql_types::Timestamp, _>(now).execute(connection).await?;
+                let old = delete_some("revocations", "user_id", "created_at < $1", lock);
+                ended + old.bind::<sql_types::Timestamp, _>(forgotten).execute(connection).await? > 0
+            })
         })
         .await
     }
@@ -271,4 +282,10 @@ impl Store {
         })
         .await
     }
+}
+
+/// Deletes at most [`SWEEP`] of the rows of `table` with `condition`, whose keys it finds by a query that ends with `lock`.
+fn delete_some(table: &str, key: &str, condition: &str, lock: &str) -> SqlQuery {
+    let some = format!("SELECT {key} FROM {table} WHERE {condition} LIMIT {SWEEP} {lock}");
+    diesel::sql_query(format!("DELETE FROM {table} WHERE {key} IN ({some})"))
 }

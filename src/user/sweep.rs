@@ -1,0 +1,35 @@
+//! Deletes what has ended by itself, in the background.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::Accounts;
+use super::store::Store;
+use crate::contract::now;
+
+/// How long there is nothing to do once all that has ended is gone.
+const PERIOD: Duration = Duration::from_secs(60);
+/// How soon it is looked again whether the tables are there.
+const STARTING: Duration = Duration::from_secs(1);
+
+impl Accounts {
+    /// Deletes sessions and revocations that have ended, again and again. Any number of processes may do so at once.
+    pub(super) async fn sweep(self) {
+        while !self.state.is_prepared() {
+            sleep(STARTING).await;
+        }
+        let users = Store::open(&self.options, self.state.clone());
+        loop {
+            match users.sweep(now(), self.issuer.forgotten()).await {
+                // There may be more.
+                Ok(true) => {}
+                Ok(false) => sleep(PERIOD).await,
+                Err(error) => {
+                    log::warn!(role = "user"; "sessions that have ended stay for now: {error}");
+                    sleep(PERIOD).await;
+                }
+            }
+        }
+    }
+}
