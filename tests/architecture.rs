@@ -77,6 +77,8 @@ const ROLE: &[&str] = &[
 
 /// How what stands for the whole crate is called: a glob or an alias of it would hide what is named.
 const ALL: &str = "the whole crate";
+/// How the code of a file is called that stands elsewhere than its module.
+const ELSEWHERE: &str = "another module's file";
 
 /// Collects the modules at the crate's top that a file names, however it writes them.
 struct Names {
@@ -210,10 +212,16 @@ impl<'ast> Visit<'ast> for Names {
     }
 
     fn visit_macro(&mut self, item: &'ast syn::Macro) {
+        if item.path.segments.last().is_some_and(|name| name.ident == "include") {
+            self.found.insert(ELSEWHERE.to_owned());
+        }
         self.note_tokens(item.tokens.clone());
     }
 
     fn visit_attribute(&mut self, attribute: &'ast Attribute) {
+        if attribute.path().is_ident("path") {
+            self.found.insert(ELSEWHERE.to_owned());
+        }
         if !attribute.path().is_ident("doc") {
             self.note_tokens(attribute.to_token_stream());
         }
@@ -334,6 +342,11 @@ fn what_hides_what_is_named_is_found() {
         "macro_rules! m { () => { use crate as shop; } }",
     ] {
         assert_eq!(violations(&["user", "store"], code), ["user names the whole crate"], "{code}");
+    }
+    for code in
+        ["#[path = \"../product/model.rs\"] mod model;", "include!(\"../product/model.rs\");"]
+    {
+        assert_eq!(violations(&["user", "store"], code), ["user names another module's file"]);
     }
     assert_eq!(violations(&["main"], "use app::*;"), ["main names the whole crate"]);
     assert_eq!(violations(&["main"], "use app::node;"), ["main names node"]);
