@@ -139,7 +139,7 @@ def schemathesis(shop, document, who, examples, phases, seconds):
     known = {"WHO": who, "SHOP": shop.url, "ADMIN": shop.admin, "TOKEN": shop.token if who == "admin" else "", "SEEN": str(notes)}
     env = os.environ | known | {"SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(HERE)}
     # In the shop's folder, where it may leave what it likes.
-    run = subprocess.run(command, env=env, cwd=shop.folder, capture_output=True, text=True)
+    run = subprocess.run(command, env=env, cwd=shop.folder, capture_output=True, text=True, timeout=10 * seconds)
     seen = [line.split() for line in notes.read_text().splitlines()] if notes.exists() else []
     kept = [(operation, int(status)) for operation, mode, status in seen if mode == "positive"]
     wrong = sorted(set(unexpected(who, kept, document)))

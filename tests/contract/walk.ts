@@ -30,6 +30,7 @@ async function pages(): Promise<components["schemas"]["Product"][]> {
     all.push(...good(answer));
     cursor = /cursor=([^>&]+)>; rel="next"/.exec(answer.response.headers.get("link") ?? "")?.[1];
     if (cursor === undefined) return all;
+    if (all.length > 1000) throw new Error("a page leads on for ever");
   }
 }
 

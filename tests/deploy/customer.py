@@ -6,10 +6,14 @@ import secrets
 import threading
 import time
 
+from lab import Failure
+
 # Not one that could be guessed, and known to nobody: what it opens is gone with the run.
 PASSWORD = secrets.token_urlsafe(24)
 # Seconds that anything may take to come up, or back.
 PATIENCE = 60
+# What the clients of a load do, each one of it.
+KINDS = ("register", "add", "list", "look")
 
 
 class Answer:
@@ -103,10 +107,9 @@ class Load:
     def __init__(self, port):
         self.written, self.statuses = [], {}
         self.over = threading.Event()
-        kinds = (self.register, self.add, self.list, self.look)
         customer = Customer(port)
         self.dashboard = customer.register().headers.get("location", "/nothing")
-        self.threads = [threading.Thread(target=self.go_on, args=(kind, customer), daemon=True) for kind in kinds]
+        self.threads = [threading.Thread(target=self.go_on, args=(kind, customer), daemon=True) for kind in KINDS]
         for thread in self.threads:
             thread.start()
 
@@ -114,8 +117,7 @@ class Load:
         for number in range(100_000):
             if self.over.is_set():
                 return
-            answer = kind(customer, number)
-            self.statuses.setdefault(kind.__name__, []).append(answer)
+            self.statuses.setdefault(kind, []).append(getattr(self, kind)(customer, number))
             time.sleep(0.03)
 
     def register(self, customer, _number):
@@ -136,6 +138,10 @@ class Load:
         return answer.status
 
     def end(self):
+        """Ends it; gives the statuses of each kind. A client that broke has seen nothing since, and fails the run."""
+        broken = [kind for kind, thread in zip(KINDS, self.threads) if not thread.is_alive()]
+        if broken:
+            raise Failure(f"clients of the load broke: {', '.join(broken)}")
         self.over.set()
         for thread in self.threads:
             thread.join(30)
