@@ -11,3 +11,30 @@ mod stuck;
 mod support;
 mod tasks;
 mod transport;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use app::auth::{Guard, Mode, Verifier};
+use app::config::Settings;
+use app::middleware::{Draining, Edge, HeadLimit};
+use app::peer::Trusted;
+use app::telemetry::Metrics;
+
+/// What stands around the routes of a test, which takes content of up to `body_limit` bytes.
+fn edge(settings: &Settings, body_limit: usize) -> Edge {
+    Edge {
+        role: "test",
+        request_timeout: Duration::from_secs(30),
+        body_limit,
+        body_timeout: Duration::from_secs(10),
+        head_limit: HeadLimit::of_clients(settings.server.header_limit),
+        draining: Draining::default(),
+        access: log::Level::Info,
+        guard: Guard::new(Arc::new(Verifier::new(&settings.auth)), Mode::Open),
+        trusted: Trusted::Everybody,
+        metrics: Metrics::new().unwrap(),
+        security: None,
+        cors: None,
+    }
+}

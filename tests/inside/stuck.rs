@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use actix_web::{HttpResponse, rt};
-use app::auth::{Guard, Mode, Verifier, public};
+use app::auth::public;
 use app::config::Sources;
-use app::middleware::{Draining, Edge, HeadLimit, path};
-use app::peer::Trusted;
+use app::middleware::{Draining, path};
 use app::server::{self, Called, Calls, Pulses, Readiness, Threads};
 use app::telemetry::Metrics;
 
@@ -17,20 +16,7 @@ async fn a_worker_that_is_stuck_ends_the_good_report_of_livez() {
     let (settings, effective) = app::config::load(&Sources::default()).unwrap();
     let pulses = Pulses::default();
     let threads = Threads { workers: 1, pulses: pulses.clone() };
-    let edge = Edge {
-        role: "test",
-        request_timeout: Duration::from_secs(30),
-        body_limit: 1000,
-        body_timeout: Duration::from_secs(10),
-        head_limit: HeadLimit::of_clients(settings.server.header_limit),
-        draining: Draining::default(),
-        access: log::Level::Info,
-        guard: Guard::new(std::sync::Arc::new(Verifier::new(&settings.auth)), Mode::Open),
-        trusted: Trusted::Everybody,
-        metrics: Metrics::new().unwrap(),
-        security: None,
-        cors: None,
-    };
+    let edge = crate::edge(&settings, 1000);
     let bind = || server::bind("test", "127.0.0.1:0".parse().unwrap(), &effective).unwrap();
     let (listener, management) = (bind(), bind());
     let (url, told_at) = (listener.url(), management.url());

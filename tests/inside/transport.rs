@@ -11,13 +11,12 @@ use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, Bytes, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, rt};
-use app::auth::{Guard, Mode, Verifier, public};
+use app::auth::public;
 use app::config::{Settings, Sources};
 use app::error::{Error, Kind};
-use app::middleware::{Draining, Edge, HeadLimit, path};
-use app::peer::{Body, Context, Endpoint, PeerError, Request, Trusted, http, local};
+use app::middleware::{Edge, HeadLimit, path};
+use app::peer::{Body, Context, Endpoint, PeerError, Reply, Request, http, local};
 use app::server;
-use app::telemetry::Metrics;
 use app::tls::{self, Mutual};
 use futures_util::{StreamExt as _, stream};
 
@@ -156,20 +155,8 @@ fn settings() -> Settings {
 }
 
 fn edge() -> Edge {
-    Edge {
-        role: "test",
-        request_timeout: Duration::from_secs(30),
-        body_limit: 2 * LARGE,
-        body_timeout: Duration::from_secs(10),
-        head_limit: HeadLimit::of_clients(16384).behind(),
-        draining: Draining::default(),
-        access: log::Level::Info,
-        guard: Guard::new(Arc::new(Verifier::new(&settings().auth)), Mode::Open),
-        trusted: Trusted::Everybody,
-        metrics: Metrics::new().unwrap(),
-        security: None,
-        cors: None,
-    }
+    let head_limit = HeadLimit::of_clients(16384).behind();
+    Edge { head_limit, ..crate::edge(&settings(), 2 * LARGE) }
 }
 
 /// The same role behind a mailbox, behind a socket, and behind one on which both sides know each other.
@@ -378,7 +365,7 @@ async fn an_upload_that_breaks_off_is_never_taken_for_whole() {
 
 #[actix_rt::test]
 async fn a_full_queue_is_an_answer_and_not_a_wait() {
-    for Bench { name, peer, .. } in ways() {
+    for Bench { name, peer, deeds } in ways() {
         let turned_away = Rc::new(RefCell::new(Vec::new()));
         for _ in 0..20 {
             let (peer, turned_away) = (peer.clone(), turned_away.clone());
@@ -390,10 +377,20 @@ async fn a_full_queue_is_an_answer_and_not_a_wait() {
         }
         // Two run and two wait in the mailbox; or five have connections.
         until("those too many are turned away", async || turned_away.borrow().len() >= 15).await;
+        let running = if name == "local" { 2 } else { 5 };
+        until("others run", async || deeds.waiting.load(Ordering::Relaxed) == running).await;
         for error in turned_away.take() {
             assert!(matches!(error, PeerError::Busy), "{name}: {error}");
             assert_eq!(Error::from(error).kind(), Kind::Unavailable);
         }
+    }
+}
+
+/// Why a call came to nothing: here, or by what the other side says, whoever looks at the clock first.
+async fn failure(outcome: Result<Reply, PeerError>) -> Error {
+    match outcome {
+        Ok(reply) => reply.into_success().await.unwrap_err(),
+        Err(error) => error.into(),
     }
 }
 
@@ -404,19 +401,11 @@ async fn the_deadline_ends_the_wait_here_and_the_work_there() {
         let outcome = peer.send(get("/wait"), &context(Duration::from_millis(80))).await;
         let after = start.elapsed();
         assert!(after >= Duration::from_millis(80) && after < Duration::from_secs(5), "{name}");
-        // Whoever looks at the clock first says so.
-        let error = match outcome {
-            Ok(reply) => reply.into_success().await.unwrap_err(),
-            Err(error) => error.into(),
-        };
-        assert_eq!(error.kind(), Kind::DeadlineExceeded, "{name}");
+        assert_eq!(failure(outcome).await.kind(), Kind::DeadlineExceeded, "{name}");
         // The callee has given up too: there is room for more than may run at once.
         for _ in 0..6 {
-            let error = match peer.send(get("/wait"), &context(Duration::from_millis(30))).await {
-                Ok(reply) => reply.into_success().await.unwrap_err(),
-                Err(error) => error.into(),
-            };
-            assert_eq!(error.kind(), Kind::DeadlineExceeded, "{name}");
+            let late = peer.send(get("/wait"), &context(Duration::from_millis(30))).await;
+            assert_eq!(failure(late).await.kind(), Kind::DeadlineExceeded, "{name}");
         }
         until("all have begun", async || deeds.waiting.load(Ordering::Relaxed) == 7).await;
         assert!(peer.send(get("/teapot"), &patient()).await.is_ok(), "{name}");
@@ -438,7 +427,8 @@ async fn a_caller_that_goes_away_cancels_nothing_that_has_begun_to_write() {
 
         // A deadline that passes is a caller that goes away.
         let hurried = context(Duration::from_millis(30));
-        let _ = peer.send(request(Method::POST, "/write", Body::None), &hurried).await;
+        let late = peer.send(request(Method::POST, "/write", Body::None), &hurried).await;
+        assert_eq!(failure(late).await.kind(), Kind::DeadlineExceeded, "{name}");
         until(name, async || deeds.written.load(Ordering::Relaxed) == 2).await;
     }
 }

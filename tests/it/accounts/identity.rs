@@ -723,8 +723,7 @@ async fn a_role_that_has_learnt_no_key_yet_serves_what_needs_none() {
     let answer = signed_in.post("/products", "{}").await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, "1"));
     until("/readyz says so", async || {
-        let missing = product.client("management").get("/readyz").await.json()["missing"].clone();
-        missing.as_array().unwrap().contains(&json!("auth.keys"))
+        product.missing().await.as_array().unwrap().contains(&json!("auth.keys"))
     })
     .await;
 }

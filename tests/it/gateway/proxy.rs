@@ -45,40 +45,6 @@ fn answering(bytes: impl Into<Vec<u8>>) -> Upstream {
 }
 
 #[actix_rt::test]
-async fn a_client_that_is_gone_leaves_its_place_to_others() {
-    blocking(|| {
-        let (arrives, arrived) = std::sync::mpsc::channel();
-        let upstream = Upstream::start(move |line| match line.request() {
-            Some(request) if request.head.contains("/slow") => {
-                arrives.send(()).unwrap();
-                line.wait_for_end();
-            }
-            _ => line.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"),
-        });
-        let settings = [
-            ("APP__GATEWAY__RESILIENCE__CONCURRENCY", "1"),
-            ("APP__GATEWAY__RESILIENCE__QUEUE", "0"),
-        ];
-        let (gateway, _folder) = upstream.gateway(&settings);
-        let ask = |path: &str, more: &str| {
-            let mut client = Raw::connect(&gateway);
-            client.send(format!("GET /products/{path} HTTP/1.1\r\nhost: shop\r\n{more}\r\n"));
-            client
-        };
-        let close = "connection: close\r\n";
-        let slow = ask("slow", "");
-        arrived.recv_timeout(PATIENCE).unwrap();
-        assert!(ask("next", close).rest().starts_with("HTTP/1.1 503 "));
-        slow.reset();
-        let start = Instant::now();
-        while !ask("next", close).rest().starts_with("HTTP/1.1 200 ") {
-            assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-        }
-    })
-    .await;
-}
-
-#[actix_rt::test]
 async fn a_client_that_waits_for_100_gets_it_and_the_upstream_never_hears_of_it() {
     blocking(|| {
         let upstream = Upstream::obliging();
@@ -253,46 +219,44 @@ async fn half_an_answer_ends_in_a_reset_where_its_end_would_tell_nothing() {
     .await;
 }
 
-#[actix_rt::test]
-async fn a_client_that_closes_leaves_its_place_to_others_before_its_answer_and_within_it() {
-    blocking(|| {
+each_case!(a_client_that_goes_leaves_its_place_to_others:
+    by_a_reset("silent", Raw::reset),
+    // An end like any other, without a reset.
+    by_an_end_before_its_answer("silent", drop),
+    by_an_end_within_its_answer("stalls", drop),
+);
+async fn a_client_that_goes_leaves_its_place_to_others(path: &'static str, go: fn(Raw)) {
+    blocking(move || {
         let (arrives, arrived) = std::sync::mpsc::channel();
         let upstream = Upstream::start(move |line| match line.request() {
-            Some(request) if request.head.contains("/silent") => {
+            // Others look whether somebody listens.
+            None => {}
+            Some(request) if request.head.contains("/next") => line.send(OK),
+            Some(_) => {
                 arrives.send(()).unwrap();
+                if path == "stalls" {
+                    line.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n");
+                }
                 line.wait_for_end();
             }
-            Some(request) if request.head.contains("/stalls") => {
-                arrives.send(()).unwrap();
-                line.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n");
-                line.wait_for_end();
-            }
-            _ => line.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"),
         });
         let settings = [
             ("APP__GATEWAY__RESILIENCE__CONCURRENCY", "1"),
             ("APP__GATEWAY__RESILIENCE__QUEUE", "0"),
         ];
         let (gateway, _folder) = upstream.gateway(&settings);
-        let ask = |path: &str, more: &str| {
-            let mut client = Raw::connect(&gateway);
-            client.send(format!("GET /products/{path} HTTP/1.1\r\nhost: shop\r\n{more}\r\n"));
-            client
-        };
-        let close = "connection: close\r\n";
-        for path in ["silent", "stalls"] {
-            let mut slow = ask(path, "");
-            if path == "stalls" {
-                slow.until("half\r\n");
-            }
-            arrived.recv_timeout(PATIENCE).unwrap();
-            assert!(ask("next", close).rest().starts_with("HTTP/1.1 503 "));
-            // An end like any other, without a reset.
-            drop(slow);
-            let start = Instant::now();
-            while !ask("next", close).rest().starts_with("HTTP/1.1 200 ") {
-                assert!(start.elapsed() < Duration::from_secs(1), "{path}: {:?}", start.elapsed());
-            }
+        let mut slow = Raw::connect(&gateway);
+        slow.send(GET.replace("/products", &format!("/products/{path}")));
+        if path == "stalls" {
+            slow.until("half\r\n");
+        }
+        arrived.recv_timeout(PATIENCE).unwrap();
+        let next = || ask(&gateway, &LAST.replace("/products", "/products/next"));
+        assert!(next().starts_with("HTTP/1.1 503 "));
+        go(slow);
+        let start = Instant::now();
+        while !next().starts_with("HTTP/1.1 200 ") {
+            assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
         }
     })
     .await;
@@ -460,15 +424,18 @@ async fn an_answer_that_breaks_off_is_never_taken_for_whole() {
             }
         });
         let (gateway, _folder) = upstream.gateway(&[]);
+        let mut begun = 0;
         for number in 0..2 * cases.len() {
             let what = (cases[number / 2].0, number % 2);
             let answer = ask(&gateway, &LAST.replace("/products", &format!("/products/{number}")));
             let whole = answer.ends_with("\r\n0\r\n\r\n") || answer.len() >= 100_000;
             assert!(!whole, "{what:?}: {} bytes", answer.len());
             // Nothing at all, when it breaks off before the head has left.
-            let begun = answer.is_empty() || answer.starts_with("HTTP/1.1 200 ");
-            assert!(begun || problem(&answer) == 502, "{what:?}");
+            let is_begun = answer.starts_with("HTTP/1.1 200 ");
+            assert!(answer.is_empty() || is_begun || problem(&answer) == 502, "{what:?}");
+            begun += usize::from(is_begun);
         }
+        assert!(begun >= cases.len() / 2, "most answers begin before they break off: {begun}");
     })
     .await;
 }
@@ -520,7 +487,8 @@ async fn an_upstream_that_hangs_is_a_504_and_one_that_refuses_a_503() {
         let start = Instant::now();
         assert_eq!(problem(&ask(&gateway, LAST)), 504);
         assert_eq!(problem(&ask(&gateway, POST)), 504);
-        assert!(start.elapsed() < Duration::from_secs(5));
+        let after = start.elapsed().as_millis();
+        assert!((500..5000).contains(&after), "{after} ms for two");
 
         let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let url = format!("http://{nobody}");
@@ -686,7 +654,8 @@ async fn an_answer_that_stalls_is_given_up() {
         client.send("GET /products HTTP/1.1\r\nhost: shop\r\n\r\n");
         let answer = client.rest();
         assert!(answer.contains("hello") && !answer.ends_with("0\r\n\r\n"), "{answer:?}");
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        let after = start.elapsed().as_millis();
+        assert!((250..5000).contains(&after), "{after} ms");
     })
     .await;
 }

@@ -108,8 +108,7 @@ async fn a_service_is_added_without_code() {
         assert_eq!(answer.header("allow"), if status == 405 { "GET, POST, HEAD" } else { "" });
     }
     assert_eq!(client.with_token("no.such.token").get("/reviews").await.status, 401);
-    let metrics = shop.client("management").get("/metrics").await;
-    let text = String::from_utf8(metrics.body).unwrap();
+    let text = shop.metrics().await;
     for route in ["reviews", "-"] {
         assert!(text.contains(&format!(r#"http_route="{route}""#)), "{text}");
     }
@@ -196,8 +195,7 @@ async fn a_route_for_everything_leaves_the_gateway_its_own_paths() {
         assert!(answer.json()["service"].is_null(), "{path}");
     }
     assert_eq!(client.post("/health", "{}").await.status, 405);
-    let counted = shop.client("management").get("/metrics").await;
-    let counted = String::from_utf8(counted.body).unwrap();
+    let counted = shop.metrics().await;
     assert!(counted.contains("http_route=\"/health\"") && counted.contains("http_route=\"all\""));
 }
 
@@ -397,8 +395,7 @@ async fn two_gateways_share_their_limits_on_redis_and_count_on_without_it() {
     until("both reach Redis", async || {
         let mut ready = true;
         for gateway in &gateways {
-            let state = gateway.client("management").get("/readyz").await.json();
-            ready &= state["missing"] == json!([]);
+            ready &= gateway.missing().await == json!([]);
         }
         ready
     })

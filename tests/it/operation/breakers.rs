@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use actix_rt::task::JoinHandle;
 use awc::http::Method;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -18,12 +19,15 @@ struct Dashboard {
 }
 
 /// Clients that ask for a dashboard again and again.
-struct Load(Rc<RefCell<Vec<Dashboard>>>);
+struct Load {
+    answers: Rc<RefCell<Vec<Dashboard>>>,
+    clients: Vec<JoinHandle<()>>,
+}
 
 impl Load {
     fn start(shop: &Shop, path: &str) -> Self {
         let answers = Rc::new(RefCell::new(Vec::new()));
-        for _ in 0..12 {
+        let clients = (0..12).map(|_| {
             let (client, path, answers) = (shop.gateway(), path.to_owned(), answers.clone());
             actix_rt::spawn(async move {
                 loop {
@@ -35,9 +39,22 @@ impl Load {
                     answers.borrow_mut().push(Dashboard { at, took, is_degraded });
                     actix_rt::time::sleep(Duration::from_millis(40)).await;
                 }
-            });
+            })
+        });
+        let clients = clients.collect();
+        Self { answers, clients }
+    }
+
+    /// Ends it.
+    ///
+    /// # Panics
+    /// When a client has ended by itself: it got no answer, or another than it should.
+    async fn end(self) {
+        for client in self.clients {
+            client.abort();
+            let end = client.await.unwrap_err();
+            assert!(end.is_cancelled(), "a client of the load ended: {end}");
         }
-        Self(answers)
     }
 
     /// Whether the last of many answers since `then` were all whole.
@@ -54,7 +71,7 @@ impl Load {
     }
 
     fn last(&self, then: Instant) -> Option<[(bool, Duration); 50]> {
-        let answers = self.0.borrow();
+        let answers = self.answers.borrow();
         let since = answers.iter().filter(|answer| answer.at > then);
         let since = since.map(|answer| (answer.is_degraded, answer.took)).collect::<Vec<_>>();
         since.last_chunk().copied()
@@ -63,13 +80,7 @@ impl Load {
 
 /// What `/readyz` of `process` says of the breaker of the peer `name`.
 async fn breaker(process: &Process, name: &str) -> Value {
-    let ready = process.client("management").get("/readyz").await.json();
-    let peer = ready["peers"].as_array().unwrap().iter().find(|peer| peer["name"] == name);
-    peer.unwrap_or_else(|| panic!("{name}: {ready}"))["breaker"].clone()
-}
-
-async fn metrics(process: &Process) -> String {
-    String::from_utf8(process.client("management").get("/metrics").await.body).unwrap()
+    process.callee("peers", name).await["breaker"].clone()
 }
 
 async fn dashboard(client: &Client) -> String {
@@ -91,7 +102,7 @@ async fn dashboards_do_without_a_product_role_that_hangs_and_have_it_again_soon(
     assert!(stopped.elapsed() < Duration::from_secs(2), "{:?}", stopped.elapsed());
     assert_eq!(breaker(user, "product").await, "open");
     let open = "breaker_state{peer=\"product\",role=\"user\"} 2";
-    assert!(metrics(user).await.contains(open), "{}", metrics(user).await);
+    assert!(user.metrics().await.contains(open), "{}", user.metrics().await);
     // Long enough for trials, which are in vain.
     actix_rt::time::sleep(Duration::from_secs(4)).await;
     let later = Instant::now();
@@ -100,9 +111,10 @@ async fn dashboards_do_without_a_product_role_that_hangs_and_have_it_again_soon(
     let resumed = Instant::now();
     until("dashboards are whole again", async || load.is_whole(resumed)).await;
     assert!(resumed.elapsed() < Duration::from_secs(5), "{:?}", resumed.elapsed());
+    load.end().await;
     assert_eq!(breaker(user, "product").await, "closed");
     let closed = "breaker_state{peer=\"product\",role=\"user\"} 0";
-    assert!(metrics(user).await.contains(closed), "{}", metrics(user).await);
+    assert!(user.metrics().await.contains(closed), "{}", user.metrics().await);
     let gateway = shop.process("gateway").client("management").get("/readyz").await.json();
     assert_eq!(gateway["upstreams"][0]["name"], "user");
     assert_eq!(gateway["upstreams"][0]["breaker"], "closed", "it never failed");
@@ -169,7 +181,7 @@ async fn roles_of_one_process_have_breakers_too() {
     let ready = shop.process("gateway").client("management").get("/readyz").await.json();
     let peer = |name| json!({ "name": name, "breaker": "closed", "inFlight": 0, "waiting": 0, "ejected": [] });
     assert_eq!(ready["peers"], json!([peer("product")]));
-    let metrics = metrics(shop.process("gateway")).await;
+    let metrics = shop.process("gateway").metrics().await;
     for labels in ["peer=\"product\",role=\"gateway\"", "peer=\"product\",role=\"user\""] {
         assert!(metrics.contains(&format!("breaker_state{{{labels}}} 0")), "{metrics}");
     }

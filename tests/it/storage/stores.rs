@@ -379,12 +379,9 @@ async fn redis_is_spoken_to_over_tls_and_believed_by_its_authority() {
         ];
         environment.extend(trusted.map(|path| ("SSL_CERT_FILE", path)));
         let shop = Shop::start_with(Topology::OneProcess, &environment);
-        let (client, management) = (shop.gateway(), shop.process("gateway").client("management"));
+        let (client, process) = (shop.gateway(), shop.process("gateway"));
         client.add_product("Lamp", 1.0).await;
-        until("/readyz says so", async || {
-            management.get("/readyz").await.json()["missing"] == missing
-        })
-        .await;
+        until("/readyz says so", async || process.missing().await == missing).await;
         // The first of these may be the one that fills the cache; without Redis a process has none.
         until("it is answered so", async || {
             let page = client.get("/products").await;

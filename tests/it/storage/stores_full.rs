@@ -22,10 +22,6 @@ fn lamp() -> Value {
     json!({ "name": "Lamp".repeat(30), "price": 1 })
 }
 
-async fn missing(process: &Process) -> Value {
-    process.client("management").get("/readyz").await.json()["missing"].clone()
-}
-
 fn is_full(answer: &Answer) -> bool {
     assert!(answer.status == 507 || answer.status == 201, "{answer:?}");
     answer.status == 507 && answer.problem().0 == "/problems/insufficient-storage"
@@ -80,7 +76,7 @@ async fn a_file_that_may_not_grow_is_507_and_reads_go_on() {
     assert_eq!(cached(&client).await.0, 200);
     assert_eq!(client.get(&format!("/auth/dashboard/{user}")).await.status, 200);
     until("/readyz names both", async || {
-        missing(process).await == json!(["user.database", "product.database"])
+        process.missing().await == json!(["user.database", "product.database"])
     })
     .await;
     assert_eq!(process.client("management").get("/readyz").await.status, 200, "reads go on");
@@ -88,7 +84,7 @@ async fn a_file_that_may_not_grow_is_507_and_reads_go_on() {
     let back = Instant::now();
     client.add_product("Lamp", 1.0).await;
     client.register("trinity").await;
-    until("/readyz names none", async || missing(process).await == json!([])).await;
+    until("/readyz names none", async || process.missing().await == json!([])).await;
     assert!(back.elapsed() < RECOVERY, "{:?}", back.elapsed());
     assert_eq!(complaints(process, "product.database"), 1);
     assert_eq!(complaints(process, "user.database"), 1);
@@ -128,11 +124,11 @@ async fn a_file_that_takes_no_writes_is_503_until_it_does() {
     })
     .await;
     assert_eq!(breakers(&process).await, ["closed", "closed"]);
-    until("/readyz names it", async || missing(&process).await == json!(["product.database"]))
+    until("/readyz names it", async || process.missing().await == json!(["product.database"]))
         .await;
     allow(0o600);
     let back = Instant::now();
-    until("/readyz names none", async || missing(&process).await == json!([])).await;
+    until("/readyz names none", async || process.missing().await == json!([])).await;
     client.add_product("Lamp", 1.0).await;
     assert!(back.elapsed() < RECOVERY, "{:?}", back.elapsed());
     let log = process.log();
@@ -163,12 +159,12 @@ async fn a_mongodb_that_cannot_write_says_so_once() {
         // That another server takes writes may be the answer to a second attempt: the first may have been done.
         let label = if full { "HIT" } else { "MISS" };
         assert_eq!(cached(&client).await, (200, label.into()));
-        until("/readyz names it", async || missing(process).await == json!(["product.database"]))
+        until("/readyz names it", async || process.missing().await == json!(["product.database"]))
             .await;
         proxy.release();
         let back = Instant::now();
         until("it is written", async || client.post("/products", lamp()).await.status == 201).await;
-        until("/readyz names none", async || missing(process).await == json!([])).await;
+        until("/readyz names none", async || process.missing().await == json!([])).await;
         assert!(back.elapsed() < RECOVERY, "{:?}", back.elapsed());
         assert_eq!(client.get("/products").await.status, 200);
         assert_eq!(complaints(process, "product.database"), round + 1);
@@ -201,16 +197,16 @@ async fn postgresql_that_is_read_only_for_a_while_is_written_again_soon() {
     let user = client.register("neo").await;
     let dashboard = format!("/auth/dashboard/{user}");
     fail_over(&shop, true).await;
-    until("it is read-only", async || missing(process).await == json!(["user.database"])).await;
+    until("it is read-only", async || process.missing().await == json!(["user.database"])).await;
     for n in 0..MANY {
         assert!(is_read_only(&client.post("/auth/register", account(n)).await));
         assert_eq!(client.get(&dashboard).await.status, 200);
     }
     assert_eq!(breakers(process).await, ["closed", "closed"]);
-    assert_eq!(missing(process).await, json!(["user.database"]));
+    assert_eq!(process.missing().await, json!(["user.database"]));
     fail_over(&shop, false).await;
     let back = Instant::now();
-    until("/readyz names none", async || missing(process).await == json!([])).await;
+    until("/readyz names none", async || process.missing().await == json!([])).await;
     for answer in join_all((100..110).map(|n| client.post("/auth/register", account(n)))).await {
         assert_eq!(answer.status, 201, "{answer:?}");
     }
@@ -248,7 +244,7 @@ async fn postgresql_that_goes_and_comes_back_is_told_once() {
     }
     shop.server(Kind::Postgres).resume();
     let process = shop.process("gateway");
-    until("/readyz names none", async || missing(process).await == json!([])).await;
+    until("/readyz names none", async || process.missing().await == json!([])).await;
     let warned = lines(process, "warn");
     assert!(warned.len() == 1 && warned[0].contains("user.database is missing: "), "{warned:#?}");
     assert!(warned[0].contains("onnection refused"), "{warned:#?}");
@@ -305,7 +301,7 @@ async fn a_redis_that_cannot_write_is_named_and_missed_once() {
         };
         assert_eq!(run(&mut shop, broken).trim(), "OK");
         until("/readyz names it", async || {
-            missing(shop.process("gateway")).await
+            shop.process("gateway").missing().await
                 == json!(["gateway.limits", "user.limits", "product.cache"])
         })
         .await;
@@ -324,7 +320,7 @@ async fn a_redis_that_cannot_write_is_named_and_missed_once() {
         assert_eq!(run(&mut shop, mended).trim(), "OK");
         let back = Instant::now();
         let process = shop.process("gateway");
-        until("/readyz names none", async || missing(process).await == json!([])).await;
+        until("/readyz names none", async || process.missing().await == json!([])).await;
         assert!(back.elapsed() < RECOVERY, "{:?}", back.elapsed());
     }
 }

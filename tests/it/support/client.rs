@@ -30,6 +30,10 @@ impl Answer {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
+    pub(crate) fn text(&self) -> &str {
+        str::from_utf8(&self.body).unwrap()
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&self.body)))
@@ -157,8 +161,7 @@ impl Client {
 
     /// POSTs `json`, which may be malformed.
     pub(crate) async fn post(&self, path: &str, json: impl ToString) -> Answer {
-        self.send(Method::POST, path, &[("content-type", "application/json")], json.to_string())
-            .await
+        self.write(Method::POST, path, json).await
     }
 
     /// PUTs, PATCHes or whatever, `json`.
@@ -189,17 +192,14 @@ impl Client {
     /// Registers an account and gives its id.
     pub(crate) async fn register(&self, name: &str) -> String {
         let email = format!("{name}@example.com");
-        let answer = self
-            .post("/auth/register", serde_json::json!({ "username": name, "email": email }))
-            .await;
+        let answer = self.post("/auth/register", json!({ "username": name, "email": email })).await;
         assert_eq!(answer.status, 201, "{answer:?}");
         answer.json()["id"].as_str().unwrap().to_owned()
     }
 
     /// Adds a product and gives its id.
     pub(crate) async fn add_product(&self, name: &str, price: f64) -> String {
-        let answer =
-            self.post("/products", serde_json::json!({ "name": name, "price": price })).await;
+        let answer = self.post("/products", json!({ "name": name, "price": price })).await;
         assert_eq!(answer.status, 201, "{answer:?}");
         answer.json()["id"].as_str().unwrap().to_owned()
     }

@@ -14,7 +14,7 @@ pub(crate) use check::{check, start};
 pub(crate) use client::{Answer, Client};
 pub(crate) use mongo_proxy::MongoProxy;
 pub(crate) use process::{Process, Shop, Storage, Topology};
-pub(crate) use servers::{Kind, Server, free_port, postgres};
+pub(crate) use servers::{Kind, Server, free_port, postgres, run};
 pub(crate) use upstream::{Line, Raw, Upstream, ask};
 
 use std::process::Output;

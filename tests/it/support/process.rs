@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::servers::free_port;
@@ -87,6 +88,23 @@ impl Process {
 
     pub(crate) fn client(&self, name: &str) -> Client {
         Client::new(self.urls[name].clone())
+    }
+
+    /// What it says at `/readyz` that it lacks.
+    pub(crate) async fn missing(&self) -> Value {
+        self.client("management").get("/readyz").await.json()["missing"].clone()
+    }
+
+    /// What it says at `/readyz` of `name`, one of its `upstreams` or `peers`.
+    pub(crate) async fn callee(&self, kind: &str, name: &str) -> Value {
+        let ready = self.client("management").get("/readyz").await.json();
+        let callee = ready[kind].as_array().unwrap().iter().find(|callee| callee["name"] == name);
+        callee.unwrap_or_else(|| panic!("no {name}: {ready}")).clone()
+    }
+
+    /// What it says at `/metrics`.
+    pub(crate) async fn metrics(&self) -> String {
+        self.client("management").get("/metrics").await.text().to_owned()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -362,7 +362,8 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
-fn run(command: &mut Command) {
+/// Runs `command`, which must succeed.
+pub(crate) fn run(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

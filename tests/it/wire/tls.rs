@@ -96,11 +96,8 @@ async fn three_processes_that_know_each_other_serve_the_tour() {
     let dashboard = client.get(neo.header("location")).await.json();
     assert_eq!(dashboard["recommendedProducts"][0]["name"], "Docker Super Computer");
     for role in ROLES {
-        let management = shop.process(role).client("management");
-        until("it misses nothing", async || {
-            management.get("/readyz").await.json()["missing"] == json!([])
-        })
-        .await;
+        let process = shop.process(role);
+        until("it misses nothing", async || process.missing().await == json!([])).await;
         let log = shop.process(role).log();
         assert!(!log.contains("no handshake"), "{role}: {log}");
     }
@@ -317,11 +314,8 @@ async fn a_role_that_shows_the_wrong_certificate_is_not_asked() {
         });
         let answer = shop.gateway().await.get("/products").await;
         assert_eq!(answer.status, 503, "{wrong}");
-        let management = shop.process("gateway").client("management");
-        until("it is missed", async || {
-            management.get("/readyz").await.json()["missing"] == json!(["peers.product"])
-        })
-        .await;
+        let gateway = shop.process("gateway");
+        until("it is missed", async || gateway.missing().await == json!(["peers.product"])).await;
         let log = shop.process("gateway").log();
         assert!(log.contains("invalid peer certificate"), "{log}");
     }

@@ -149,9 +149,7 @@ async fn an_upstream_that_does_not_agree_answers_as_ever() {
 
 /// How many requests the upstream `up` has under way.
 async fn in_flight(gateway: &Process) -> u64 {
-    let ready = gateway.client("management").get("/readyz").await.json();
-    let all = ready["upstreams"].as_array().unwrap().clone();
-    all.iter().find(|one| one["name"] == "up").unwrap()["inFlight"].as_u64().unwrap()
+    gateway.callee("upstreams", "up").await["inFlight"].as_u64().unwrap()
 }
 
 #[actix_rt::test]
@@ -167,8 +165,7 @@ async fn it_counts_as_under_way_until_the_client_is_gone() {
     assert_eq!(in_flight(&gateway).await, 1);
     drop(client);
     crate::support::until("it is over", async || in_flight(&gateway).await == 0).await;
-    let metrics = gateway.client("management").get("/metrics").await;
-    let metrics = String::from_utf8(metrics.body).unwrap();
+    let metrics = gateway.metrics().await;
     assert!(metrics.contains("http_response_status_code=\"101\",http_route=\"up\""), "{metrics}");
 }
 
@@ -176,22 +173,23 @@ async fn it_counts_as_under_way_until_the_client_is_gone() {
 async fn silence_and_time_end_it() {
     blocking(|| {
         let upstream = echo();
-        for (key, value, talks) in [
-            ("APP__GATEWAY__ROUTES__UP__READ_TIMEOUT", "500ms", false),
-            ("APP__GATEWAY__ROUTES__UP__UPGRADE_TIMEOUT", "1s", true),
+        // It ends so long after the last word, or after all.
+        for (key, value, talk, least) in [
+            ("APP__GATEWAY__ROUTES__UP__READ_TIMEOUT", "500ms", 8, 1250),
+            ("APP__GATEWAY__ROUTES__UP__UPGRADE_TIMEOUT", "1s", 0, 950),
         ] {
             let (gateway, _folder) = gateway(&upstream, &[(key, value)]);
             let (mut client, _) = upgraded(&gateway);
             let start = Instant::now();
             // Longer than silence may be.
-            let talk = if talks { 0 } else { 8 };
             for _ in 0..talk {
                 std::thread::sleep(Duration::from_millis(100));
                 client.send("x");
                 assert_eq!(client.until("xx"), "xx");
             }
-            client.everything();
-            assert!(start.elapsed() < PATIENCE / 2, "{key} {:?}", start.elapsed());
+            assert!(client.everything().1, "{key}: it ends");
+            let after = start.elapsed();
+            assert!(after.as_millis() >= least && after < PATIENCE / 2, "{key} {after:?}");
         }
     })
     .await;
@@ -207,7 +205,7 @@ async fn a_process_that_stops_ends_it() {
         let (mut client, _) = upgraded(&gateway);
         let start = Instant::now();
         gateway.signal(Signal::SIGTERM);
-        client.everything();
+        assert!(client.everything().1, "it ends");
         assert!(gateway.wait().success());
         assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     })
