@@ -560,23 +560,36 @@ async fn the_audit_log_tells_what_happened_and_no_log_tells_a_secret(storage: St
 
 #[actix_rt::test]
 async fn each_event_of_the_audit_log_says_who_from_where_and_by_which_request() {
-    let limits = [("APP__USER__LOGINS_PER_ACCOUNT", "6"), ("APP__USER__REFRESH_LEEWAY", "0s")];
+    let limits = [("APP__USER__LOGINS_PER_ACCOUNT", "6")];
     let shop = enforced(Topology::OneProcess, &limits);
     let client = shop.gateway();
     let email = "neo@example.com";
-    let user = client.sign_up("neo").await["id"].as_str().unwrap().to_owned();
+    let id = |account: Value| account["id"].as_str().unwrap().to_owned();
+    let user = id(client.sign_up("neo").await);
+    let barred = id(client.sign_up("smith").await);
+    let disabled = json!({ "disabled": true });
+    let rights = format!("/auth/users/{barred}");
+    let answer = shop.admin().await.write(Method::PATCH, &rights, disabled).await;
+    assert_eq!(answer.status, 200);
+    is_told(&shop, "rights_changed", &barred, answer.header("x-request-id"));
     let tokens = client.log_in(email, PASSWORD).await.json();
     let neo = client.with_token(tokens["accessToken"].as_str().unwrap());
     let wrong = json!({ "currentPassword": "swordfish swordfish" });
     let another = json!({ "email": "n@example.com", "currentPassword": "swordfish swordfish" });
     let login = json!({ "email": email, "password": "swordfish swordfish" });
     let unknown = json!({ "email": "nobody@example.com", "password": "swordfish swordfish" });
-    let user = user.as_str();
+    let right = json!({ "email": "smith@example.com", "password": PASSWORD });
+    let used = json!({ "refreshToken": tokens["refreshToken"] });
+    let (user, barred) = (user.as_str(), barred.as_str());
     for (who, method, path, body, status, event, about) in [
         (&neo, Method::GET, "/auth/users", json!({}), 403, "access_denied", user),
         (&client, Method::GET, "/auth/me", json!({}), 401, "access_denied", "-"),
         (&client, Method::POST, "/auth/login", login.clone(), 401, "login_failed", user),
         (&client, Method::POST, "/auth/login", unknown, 401, "login_failed", "-"),
+        (&client, Method::POST, "/auth/login", right, 403, "login_failed", barred),
+        (&client, Method::POST, "/auth/refresh", used.clone(), 200, "refreshed", user),
+        // Whose answer got lost asks again.
+        (&client, Method::POST, "/auth/refresh", used, 200, "refreshed", user),
         (
             &client,
             Method::POST,
@@ -623,8 +636,12 @@ async fn commands_and_new_keys_are_in_the_audit_log() {
     // No key is given: the file is made, and may change.
     let environment = [("APP__AUTH__MODE", "enforced"), ("APP__AUTH__REFRESH_INTERVAL", "100ms")];
     let shop = Shop::start_with(Topology::OneProcess, &environment);
-    let create = ["user", "create", "--admin", "--username", "T", "--email", "t@example.com"];
-    for (args, event) in [(&create[..], "created"), (&["keys", "rotate"], "keys_rotated")] {
+    for (args, event) in [
+        (&["user", "create", "--username", "T", "--email", "t@example.com"][..], "created"),
+        (&["user", "promote", "t@example.com"], "rights_changed"),
+        (&["user", "password", "t@example.com"], "password_changed"),
+        (&["keys", "rotate"], "keys_rotated"),
+    ] {
         let output = shop.run(args);
         let said = String::from_utf8(output.stderr).unwrap();
         let lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());

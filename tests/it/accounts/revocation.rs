@@ -76,6 +76,7 @@ async fn writes_nothing(pair: &Pair, token: &str, case: &str) {
     let proof = json!({ "currentPassword": PASSWORD });
     let password = json!({ "currentPassword": PASSWORD, "newPassword": "there is no spoon, Neo" });
     let email = json!({ "email": "thief@example.com", "currentPassword": PASSWORD });
+    let mut refused = Vec::new();
     for (method, path, body) in [
         (Method::PATCH, "/auth/me", json!({ "username": "Thief" })),
         (Method::PATCH, "/auth/me", json!({})),
@@ -89,6 +90,12 @@ async fn writes_nothing(pair: &Pair, token: &str, case: &str) {
         let answer = thief.write(method.clone(), path, &body).await;
         assert_eq!(answer.status, 401, "{case}: {method} {path} {body}: {answer:?}");
         assert_eq!(answer.header("www-authenticate"), r#"Bearer error="invalid_token""#);
+        refused.push(answer.header("x-request-id").to_owned());
+    }
+    let log = pair.shop.process("user").log();
+    for id in refused {
+        let told = log.lines().filter(|line| line.contains(&id) && line.contains("access_denied"));
+        assert_eq!(told.count(), 1, "{case}: {id} in the audit log");
     }
 }
 

@@ -39,9 +39,7 @@ impl Moody {
 
 /// What /readyz says of the upstream `up`.
 async fn up(gateway: &Process) -> Value {
-    let answer = gateway.client("management").get("/readyz").await.json();
-    let upstreams = answer["upstreams"].as_array().unwrap();
-    upstreams.iter().find(|upstream| upstream["name"] == "up").unwrap().clone()
+    gateway.callee("upstreams", "up").await
 }
 
 /// The keys of `[gateway.resilience]`, with their values.
@@ -155,18 +153,21 @@ async fn an_address_that_fails_is_left_out_and_comes_back() {
     assert!(log.contains("fails and is left out") && log.contains(" is back"), "{log}");
 }
 
-/// How often an upstream that always fails is asked for `count` requests of `method`.
-async fn attempts(method: &str, count: usize, keys: &[(&str, &str)]) -> usize {
-    let moody = Moody::start();
-    moody.fail(true);
+/// How often the `addresses` of an upstream, which all fail, are asked for `count` requests of `method`.
+async fn attempts(method: &str, count: usize, addresses: usize, keys: &[(&str, &str)]) -> usize {
+    let all = (0..addresses).map(|_| Moody::start()).collect::<Vec<_>>();
+    all.iter().for_each(|moody| moody.fail(true));
+    let urls = all.iter().map(|moody| moody.upstream.url.as_str()).collect::<Vec<_>>().join(", ");
     let settings = resilience(&[&[("RETRY_BACKOFF", "1ms")], keys].concat());
-    let (gateway, _folder) = moody.upstream.gateway_at_up(&[], &borrowed(&settings));
+    let environment =
+        [borrowed(&settings), vec![("APP__GATEWAY__UPSTREAMS__UP__URLS", urls.as_str())]].concat();
+    let (gateway, _folder) = all[0].upstream.gateway_at_up(&[], &environment);
     let client = gateway.client("gateway");
     for _ in 0..count {
         let method = method.parse().unwrap();
         assert_eq!(client.send(method, "/up", &[], "").await.status, 500);
     }
-    moody.asked()
+    all.iter().map(Moody::asked).sum()
 }
 
 #[actix_rt::test]
@@ -174,14 +175,17 @@ async fn what_can_be_done_twice_is_tried_again_as_often_as_is_set() {
     for (method, retries, asked) in
         [("GET", "2", 3), ("DELETE", "2", 3), ("GET", "0", 1), ("POST", "2", 1), ("PATCH", "2", 1)]
     {
-        assert_eq!(attempts(method, 1, &[("RETRIES", retries)]).await, asked, "{method} {retries}");
+        for addresses in [1, 2] {
+            let attempts = attempts(method, 1, addresses, &[("RETRIES", retries)]).await;
+            assert_eq!(attempts, asked, "{method} {retries} at {addresses}");
+        }
     }
 }
 
 #[actix_rt::test]
 async fn retries_are_a_share_of_the_requests_and_thirty_besides() {
-    assert_eq!(attempts("GET", 20, &[("RETRIES", "2"), ("RETRY_BUDGET", "0")]).await, 20);
-    let asked = attempts("GET", 200, &[("RETRIES", "2"), ("RETRY_BUDGET", "20")]).await;
+    assert_eq!(attempts("GET", 20, 1, &[("RETRIES", "2"), ("RETRY_BUDGET", "0")]).await, 20);
+    let asked = attempts("GET", 200, 1, &[("RETRIES", "2"), ("RETRY_BUDGET", "20")]).await;
     // All within ten seconds, and 20 in a hundred of 200.
     assert!((260..=270).contains(&asked), "{asked} attempts of 200 requests");
 }

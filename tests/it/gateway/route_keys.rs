@@ -194,7 +194,8 @@ async fn an_answer_may_pause_as_long_as_its_route_says() {
             let answer = get(&gateway, &format!("/up/{pause}"), "");
             assert!(answer.contains("5\r\nfirst\r\n"), "{keys:?} {answer}");
             assert_eq!(answer.ends_with("4\r\nlast\r\n0\r\n\r\n"), whole, "{keys:?} {answer}");
-            assert!(whole || start.elapsed() < Duration::from_millis(pause), "{keys:?}");
+            let after = start.elapsed().as_millis();
+            assert!(whole || (250..pause).contains(&after), "{keys:?}: {after} ms");
         }
     })
     .await;

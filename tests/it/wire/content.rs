@@ -3,7 +3,7 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_rt::task::spawn_blocking;
 use actix_web::web::Bytes;
@@ -72,10 +72,8 @@ impl Front {
 
     /// Fails if the breaker of the product upstream has seen a failure too many.
     async fn is_closed(&self, what: &str) {
-        let ready = self.process().client("management").get("/readyz").await.json();
-        let upstreams = ready["upstreams"].as_array().unwrap();
-        let product = upstreams.iter().find(|upstream| upstream["name"] == "product").unwrap();
-        assert_eq!(product["breaker"], "closed", "after {what}: {ready}");
+        let product = self.process().callee("upstreams", "product").await;
+        assert_eq!(product["breaker"], "closed", "after {what}: {product}");
     }
 }
 
@@ -252,8 +250,13 @@ async fn a_connection_that_is_reset_before_it_is_accepted_asks_for_nothing(topol
         for _ in 0..20 {
             assert_eq!(shop.client(role).get("/nowhere").await.status, 404);
         }
+        let mut client = Raw::from(TcpStream::connect(url.trim_start_matches("http://")).unwrap());
+        client.send(LOGIN);
+        let answer = spawn_blocking(move || client.rest()).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "one that stays: {answer}");
         let log = shop.process(role).log();
-        let asked = log.lines().filter(|line| line.contains("/auth/login"));
+        let asked = log.lines().filter(|line| line.contains("/auth/login")).collect::<Vec<_>>();
+        assert!(!asked.is_empty(), "that of the one that stayed");
         for line in asked {
             assert!(line.contains("\"status\":400"), "{line}");
         }
@@ -263,7 +266,10 @@ async fn a_connection_that_is_reset_before_it_is_accepted_asks_for_nothing(topol
 #[actix_rt::test]
 async fn nobody_waits_long_for_the_end_of_a_body() {
     let front = Front::start(Behind::Socket, true);
-    let (answer, _content) = begin(&front.http2().await, Method::POST).await;
+    let client = front.http2().await;
+    let start = Instant::now();
+    let (answer, _content) = begin(&client, Method::POST).await;
     let answer = actix_rt::time::timeout(Duration::from_secs(3), answer).await.unwrap();
     assert_eq!(answer.unwrap().status(), 408);
+    assert!(start.elapsed() >= Duration::from_millis(180), "{:?}", start.elapsed());
 }

@@ -64,9 +64,10 @@ async fn what_stands_half_behind_a_request_does_not_hold_the_connection() {
         for begin in [format!("{GET}G"), GET.to_owned()] {
             let start = Instant::now();
             let mut client = Raw::connect(&gateway);
-            client.send(begin);
+            client.send(&begin);
             assert!(client.rest().starts_with("HTTP/1.1 200 "));
-            assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+            let after = start.elapsed().as_millis();
+            assert!((250..3000).contains(&after), "{after} ms for {begin:?}");
         }
     })
     .await;
@@ -91,7 +92,7 @@ async fn a_body_that_stops_or_drips_is_a_408_and_the_end_of_the_connection() {
         for (begin, piece) in [(&length, "x"), (&chunked, "1\r\nx\r\n"), (&nowhere, "1\r\nx\r\n")] {
             let (answer, after) = drip(&gateway, begin, piece);
             assert!(answer.starts_with("HTTP/1.1 408 "), "{begin:?}: {answer:?}");
-            assert!(after < Duration::from_secs(5), "{begin:?}: {after:?}");
+            assert!((1800..5000).contains(&after.as_millis()), "{begin:?}: {after:?}");
         }
         assert!(upstream.take().0.is_empty(), "no half request was taken for a whole one");
     })
@@ -107,9 +108,11 @@ async fn an_upstream_that_is_slow_is_not_the_clients_fault() {
         // A little haste of the client's is not why.
         for line in ["", "x-request-timeout-ms: 1999\r\n"] {
             let before = gateway.log().matches("\"level\":\"error\"").count();
+            let start = Instant::now();
             let mut client = Raw::connect(&gateway);
             client.send(format!("{POST}{line}connection: close\r\ncontent-length: 5\r\n\r\nhello"));
             assert!(client.rest().starts_with("HTTP/1.1 504 "));
+            assert!(start.elapsed() >= Duration::from_millis(950), "{:?}", start.elapsed());
             assert_eq!(gateway.log().matches("\"level\":\"error\"").count(), before + 1);
         }
     })
@@ -176,15 +179,18 @@ async fn a_client_that_does_not_read_is_cut_off() {
     blocking(|| {
         let (gone, is_gone) = std::sync::mpsc::channel();
         let upstream = Upstream::start(move |line| {
-            let _ = line.request();
+            // Others look whether somebody listens.
+            let Some(_) = line.request() else { return };
             line.send("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n");
             while line.try_send(&[7; 65536]) {}
             gone.send(()).unwrap();
         });
         let (gateway, _folder) = upstream.gateway(&SHORT);
         let mut client = Raw::connect(&gateway);
+        let start = Instant::now();
         client.send(GET);
         is_gone.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert!(start.elapsed() >= Duration::from_millis(250), "{:?}", start.elapsed());
         drop(client);
     })
     .await;
