@@ -26,8 +26,7 @@ fn process(url: &str) -> Counts {
     let set = |key: &str, value: &str| (format!("gateway.limits_{key}"), value.to_owned());
     let timeout = humantime::format_duration(TIMEOUT).to_string();
     let overrides = vec![set("url", url), set("timeout", &timeout)];
-    let directory = Some(std::env::temp_dir());
-    let sources = Sources { directory, overrides, ..Sources::default() };
+    let sources = Sources { overrides, ..Sources::default() };
     Counts::new(&config::load(&sources).unwrap().0.gateway)
 }
 

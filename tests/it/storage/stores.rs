@@ -423,6 +423,9 @@ async fn a_call_waits_for_a_connection_and_for_an_answer_as_long_as_is_set() {
     for time in times {
         assert!(time >= acquire && time < acquire + slack, "a connection: {time:?}");
     }
+    // The server itself has ended it: it would wait for the lock beyond the client's patience.
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    assert_eq!(other.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0), 0);
     other.batch_execute("ROLLBACK").await.unwrap();
     client.register("trinity").await;
 }
