@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use log::Level;
 use tokio::time::sleep;
 
 use super::Accounts;
 use super::store::Store;
 use crate::contract::now;
+use crate::storage::StoreError;
 
 /// How long there is nothing to do once all that has ended is gone.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -26,7 +28,12 @@ impl Accounts {
                 Ok(true) => {}
                 Ok(false) => sleep(PERIOD).await,
                 Err(error) => {
-                    log::warn!(role = "user"; "sessions that have ended stay for now: {error}");
+                    // Readiness logs that the store is away, full or read-only.
+                    let level = match error {
+                        StoreError::Failed(_) => Level::Warn,
+                        _ => Level::Debug,
+                    };
+                    log::log!(level, role = "user"; "sessions that have ended stay for now: {error}");
                     sleep(PERIOD).await;
                 }
             }
