@@ -20,7 +20,7 @@
 //!
 //! Beside the arrows: [`middleware`] is what every role does with a request before and after its handler,
 //! [`auth`] verifies tokens and rules, [`storage`] opens pools, [`limits`] limits requests and logins, [`deadline`] says when
-//! a caller stops waiting, [`server`] listens and drains over [`http1`] and [`http2`], [`tls`] reads certificates, [`role`]
+//! a caller stops waiting, [`files`] reads files that settings name, [`server`] listens and drains over [`http1`] and [`http2`], [`tls`] reads certificates, [`role`]
 //! defines what a role is, [`readiness`] checks dependencies, [`single_flight`] shares one call among callers, [`watched`]
 //! reads changed files again, [`tasks`] supervises background work, and [`telemetry`] has logs and metrics. `tests/architecture.rs` checks the arrows.
 
@@ -31,6 +31,7 @@ pub mod config;
 pub mod contract;
 pub mod deadline;
 pub mod error;
+pub mod files;
 pub mod gateway;
 pub mod http1;
 pub mod http2;

@@ -15,11 +15,11 @@ use syn::{
 };
 
 /// A module of the crate, and the modules that its code may name. `node` may name every one.
-const ARROWS: [(&str, &[&str]); 24] = [
+const ARROWS: [(&str, &[&str]); 25] = [
     ("main", &["cli", "commands"]),
     ("commands", &["node", "cli", "config", "contract", "telemetry", "tls"]),
     // The roles that can be named are those of the table.
-    ("cli", &["node"]),
+    ("cli", &["config", "node"]),
     ("gateway", ROLE),
     ("user", ROLE),
     ("product", ROLE),
@@ -53,9 +53,10 @@ const ARROWS: [(&str, &[&str]); 24] = [
     ("deadline", &[]),
     ("single_flight", &[]),
     ("tasks", &[]),
-    ("tls", &["watched"]),
+    ("tls", &["files", "watched"]),
     ("watched", &[]),
-    ("config", &[]),
+    ("config", &["files"]),
+    ("files", &[]),
 ];
 const ROLE: &[&str] = &[
     "auth",
@@ -65,6 +66,7 @@ const ROLE: &[&str] = &[
     "limits",
     "middleware",
     "error",
+    "files",
     "http1",
     "readiness",
     "role",

@@ -233,9 +233,7 @@ mod tests {
     use crate::contract::UserRole;
 
     fn options() -> Auth {
-        // A folder without files: the tests run where ./config is the built-in one.
-        let directory = Some(std::env::temp_dir());
-        config::load(&Sources { directory, ..Sources::default() }).unwrap().0.auth
+        config::load(&Sources::default()).unwrap().0.auth
     }
 
     fn token(key: &SigningKey, user: Uuid, generation: i64) -> String {

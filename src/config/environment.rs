@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _};
 
-use super::layers::{Assignment, Error};
+use super::layers::{Assignment, Error, Leaves};
 use super::redact;
 
 /// Short names for `APP__SECTION__KEY`; one may set several keys.
@@ -33,17 +33,20 @@ struct Variable<'a> {
     from_file: bool,
 }
 
-/// The settings in the environment, each key once.
+/// The settings in the environment, each key once, of those that are `known`.
 ///
 /// # Errors
 /// When a variable with a setting cannot be read or is misspelt, or two variables set the same key.
-pub(super) fn assignments(environment: &[(OsString, OsString)]) -> Result<Vec<Assignment>, Error> {
+pub(super) fn assignments(
+    environment: &[(OsString, OsString)],
+    known: &Leaves,
+) -> Result<Vec<Assignment>, Error> {
     let mut variables = environment.iter().collect::<Vec<_>>();
     variables.sort();
     let mut set_by = BTreeMap::new();
     let mut assignments = Vec::new();
     for (name, value) in variables {
-        let Some(variable) = variable(name)? else { continue };
+        let Some(variable) = variable(name, known)? else { continue };
         let Variable { name, keys, from_file } = variable;
         let origin = format!("environment {name}");
         for key in keys {
@@ -61,11 +64,17 @@ pub(super) fn assignments(environment: &[(OsString, OsString)]) -> Result<Vec<As
 }
 
 /// The variable `name`, if it has settings.
-fn variable(name: &OsStr) -> Result<Option<Variable<'_>>, Error> {
+fn variable<'a>(name: &'a OsStr, known: &Leaves) -> Result<Option<Variable<'a>>, Error> {
     let Some(text) = name.to_str() else {
         let lossy = name.to_string_lossy();
         let is_setting = lossy.starts_with(PREFIX);
-        let refuse = || Error::new(redact::key(&lossy), "its name is not UTF-8", "environment");
+        let refuse = || {
+            Error::new(
+                redact::key(&lossy.replace('\u{fffd}', "")),
+                "its name is not UTF-8",
+                "environment",
+            )
+        };
         return if is_setting { Err(refuse()) } else { Ok(None) };
     };
     let (stem, from_file) = match text.strip_suffix(FROM_FILE) {
@@ -79,20 +88,28 @@ fn variable(name: &OsStr) -> Result<Option<Variable<'_>>, Error> {
             meant.map(|(_, key)| (*key).to_owned()).collect()
         }
     };
-    if let Some(meant) = misspelt(text) {
+    if let Some(meant) = misspelt(text, known) {
         let problem = format!("no such variable; did you mean {meant}?");
         return Err(Error::new(redact::key(text), problem, "environment"));
     }
     Ok(Some(Variable { name: text, keys, from_file }).filter(|variable| !variable.keys.is_empty()))
 }
 
-/// The probable meaning of a misspelt `name`. A single underscore is not misspelt: Kubernetes sets such variables for
-/// services.
-fn misspelt(name: &str) -> Option<String> {
+/// The probable meaning of a misspelt `name`. A single underscore is misspelt in front of a section, unless it is how
+/// Kubernetes names services: `APP_USER_SERVICE_HOST` is of one with the name `app-user`.
+fn misspelt(name: &str, known: &Leaves) -> Option<String> {
     let path =
         name.get(..4).filter(|start| start.eq_ignore_ascii_case("app_")).map(|_| &name[4..])?;
-    if name.starts_with(PREFIX) || !path.contains("__") && !path.starts_with('_') {
+    if name.starts_with(PREFIX) {
         return None;
+    }
+    if !path.contains("__") && !path.starts_with('_') {
+        let (section, key) = path.split_once('_')?;
+        let is_section = |known: &str| known.split('.').next() == Some(&section.to_lowercase());
+        let is_of_service = name.ends_with("_PORT")
+            || ["_PORT_", "_SERVICE_"].iter().any(|mark| name.contains(mark));
+        let is_meant = known.keys().any(|known| is_section(known)) && !is_of_service;
+        return is_meant.then(|| redact::key(&format!("{PREFIX}{section}__{key}")).to_uppercase());
     }
     let path = redact::key(path.trim_start_matches('_')).to_uppercase();
     Some(format!("{PREFIX}{path}"))
@@ -127,7 +144,9 @@ mod tests {
 
     fn set(variables: &[(&str, &str)]) -> Result<BTreeMap<String, String>, String> {
         let own = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-        let found = assignments(&own.collect::<Vec<_>>()).map_err(|error| error.to_string())?;
+        let known = ["auth.mode", "user.pool_size"].map(|key| (key.to_owned(), Default::default()));
+        let found = assignments(&own.collect::<Vec<_>>(), &known.into())
+            .map_err(|error| error.to_string())?;
         Ok(found.into_iter().map(|assignment| (assignment.key, assignment.value)).collect())
     }
 
@@ -157,6 +176,8 @@ mod tests {
             "app__user__pool_size",
             "APP___USER__POOL_SIZE",
             "App__user__pool_size",
+            "APP_USER_POOL_SIZE",
+            "app_user_pool_size",
         ] {
             let told = set(&[(name, "1")]);
             let told = match told {
@@ -169,9 +190,19 @@ mod tests {
                 "{told}"
             );
         }
-        for name in
-            ["APP_PORT_80_TCP_ADDR", "APP_ROLE", "APP_CONFIG", "PATH", "APPLE__X", "éapp__x"]
-        {
+        for name in [
+            "APP_PORT_80_TCP_ADDR",
+            "APP_USER_PORT",
+            "APP_USER_PORT_80_TCP_ADDR",
+            "APP_USER_DB_SERVICE_HOST",
+            "APP_ROLE",
+            "APP_CONFIG",
+            "APP_BINARY",
+            "APP_TEST_MONGODB_URL",
+            "PATH",
+            "APPLE__X",
+            "éapp__x",
+        ] {
             assert_eq!(set(&[(name, "1")]), Ok(BTreeMap::new()), "{name}");
         }
     }
@@ -180,12 +211,14 @@ mod tests {
     fn what_is_not_utf_8_is_refused_where_it_is_a_setting() {
         let broken = || OsString::from_vec(b"postgres://\xff".to_vec());
         for name in ["DATABASE_URL", "DATABASE_URL_FILE", "APP__AUTH__MODE"] {
-            let told = assignments(&[(name.into(), broken())]).unwrap_err().to_string();
+            let told =
+                assignments(&[(name.into(), broken())], &Leaves::new()).unwrap_err().to_string();
             assert!(told.contains("not UTF-8") && told.contains(name), "{told}");
         }
         let name = OsString::from_vec(b"APP__AUTH__MODE\xff".to_vec());
-        assert!(assignments(&[(name, "enforced".into())]).is_err());
-        assert!(assignments(&[("OTHER".into(), broken()), (broken(), "x".into())]).is_ok());
+        assert!(assignments(&[(name, "enforced".into())], &Leaves::new()).is_err());
+        let others = [("OTHER".into(), broken()), (broken(), "x".into())];
+        assert!(assignments(&others, &Leaves::new()).is_ok());
     }
 
     #[test]

@@ -35,11 +35,16 @@ impl Source for Layer {
     }
 }
 
-/// Reads the files of `directory`, or of `./config` where it exists.
+/// Whether `./config` exists. A broken link does: it was meant to be read.
+pub(super) fn is_default_there() -> bool {
+    Path::new(DEFAULT).symlink_metadata().is_ok()
+}
+
+/// Reads the files of `directory`, or of `./config` where it exists, or has to because it did before.
 ///
 /// # Errors
-/// When the folder or a file cannot be read, or a file has an unknown name.
-pub(super) fn read(directory: Option<&Path>) -> Result<Vec<Layer>, Error> {
+/// When the folder or a file cannot be read, a file has an unknown name, or `directory` has no file to read.
+pub(super) fn read(directory: Option<&Path>, must_exist: bool) -> Result<Vec<Layer>, Error> {
     let name = if directory.is_some() { "--config" } else { "./config" };
     let directory = directory.unwrap_or(Path::new(DEFAULT));
     let wrong =
@@ -47,9 +52,7 @@ pub(super) fn read(directory: Option<&Path>) -> Result<Vec<Layer>, Error> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // A broken link was meant to be read.
-            let is_there = directory.symlink_metadata().is_ok();
-            if name == "--config" || is_there {
+            if name == "--config" || must_exist || is_default_there() {
                 return Err(wrong("no such directory"));
             }
             return Ok(Vec::new());
@@ -61,7 +64,14 @@ pub(super) fn read(directory: Option<&Path>) -> Result<Vec<Layer>, Error> {
         known(&entry.path())?;
     }
     let paths = BUILT_IN.iter().map(|(name, _)| directory.join(name));
-    paths.filter(|path| path.symlink_metadata().is_ok()).map(|path| read_file(&path)).collect()
+    let paths = paths.filter(|path| path.symlink_metadata().is_ok()).collect::<Vec<_>>();
+    if name == "--config" && paths.is_empty() {
+        return Err(wrong(&format!(
+            "no file of the configuration is in it; there are {}",
+            names()
+        )));
+    }
+    paths.iter().map(|path| read_file(path)).collect()
 }
 
 /// Refuses a file that looks like configuration but would not be read.
@@ -81,11 +91,15 @@ fn known(path: &Path) -> Result<(), Error> {
     if is_copy || !is_meant || OTHERS.contains(&&*name) {
         return Ok(());
     }
-    let names = BUILT_IN.map(|(name, _)| name).join(", ");
     let hint =
-        if is_close { format!("did you mean {close}?") } else { format!("there are {names}") };
+        if is_close { format!("did you mean {close}?") } else { format!("there are {}", names()) };
     let file = path.display().to_string();
     Err(Error::new(file, format!("no such file of the configuration; {hint}"), "--config"))
+}
+
+/// The names of the files that are read.
+fn names() -> String {
+    BUILT_IN.map(|(name, _)| name).join(", ")
 }
 
 fn read_file(path: &Path) -> Result<Layer, Error> {
@@ -171,7 +185,7 @@ mod tests {
     }
 
     fn problem(folder: &tempfile::TempDir) -> String {
-        read(Some(folder.path())).unwrap_err().to_string()
+        read(Some(folder.path()), false).unwrap_err().to_string()
     }
 
     #[test]
@@ -213,7 +227,7 @@ mod tests {
     #[test]
     fn a_byte_order_mark_is_no_fault() {
         let folder = folder(&[("user.toml", "\u{feff}[user]\npool_size = 3\n")]);
-        assert_eq!(read(Some(folder.path())).unwrap().len(), 1);
+        assert_eq!(read(Some(folder.path()), false).unwrap().len(), 1);
     }
 
     #[test]
@@ -231,7 +245,18 @@ mod tests {
         }
         for name in ["diesel.toml", "README.md", ".user.toml.swp", "user.toml~", "gateway.toml.bak"]
         {
-            assert!(read(Some(folder(&[(name, "=")]).path())).is_ok(), "{name}");
+            let folder = folder(&[(name, "="), ("user.toml", "")]);
+            assert!(read(Some(folder.path()), false).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_named_has_a_file() {
+        for name in ["README.md", "diesel.toml", ".user.toml.swp"] {
+            let folder = folder(&[(name, "")]);
+            let line = problem(&folder);
+            assert!(line.starts_with("--config: no file of the configuration is in it"), "{line}");
+            assert!(line.contains(&folder.path().display().to_string()), "{line}");
         }
     }
 
@@ -243,10 +268,10 @@ mod tests {
         fs::remove_dir(folder.path().join("gateway.toml")).unwrap();
         std::os::unix::fs::symlink("nowhere", folder.path().join("gateway.toml")).unwrap();
         assert!(problem(&folder).contains("gateway.toml: cannot read it: No such file"));
-        let line = read(Some(&folder.path().join("gateway.toml"))).unwrap_err().to_string();
+        let line = read(Some(&folder.path().join("gateway.toml")), false).unwrap_err().to_string();
         assert!(line.starts_with("--config: no such directory"), "{line}");
         fs::write(folder.path().join("file"), "").unwrap();
-        let line = read(Some(&folder.path().join("file"))).unwrap_err().to_string();
+        let line = read(Some(&folder.path().join("file")), false).unwrap_err().to_string();
         assert!(line.starts_with("--config: cannot read it: Not a directory"), "{line}");
     }
 }

@@ -22,6 +22,8 @@ const LONGEST: usize = 1000;
 pub struct Sources {
     /// `--config DIR`; without it `./config` is read where it exists.
     pub directory: Option<PathBuf>,
+    /// `./config` was there when the process began, and may not be gone when it is read again.
+    pub is_default_there: bool,
     /// The process environment.
     pub environment: Vec<(OsString, OsString)>,
     /// `--set KEY=VALUE`, in order.
@@ -31,7 +33,8 @@ pub struct Sources {
 impl Sources {
     /// The sources of this process.
     pub fn of_process(directory: Option<PathBuf>, overrides: Vec<(String, String)>) -> Self {
-        Self { directory, environment: std::env::vars_os().collect(), overrides }
+        let is_default_there = files::is_default_there();
+        Self { directory, is_default_there, environment: std::env::vars_os().collect(), overrides }
     }
 }
 
@@ -152,10 +155,10 @@ pub fn load(sources: &Sources) -> Result<(Settings, Effective), Error> {
     let defaults = built_in()?;
     let known = leaves(&collect(&defaults)?);
     let mut builder = Config::builder().add_source(defaults);
-    for layer in files::read(sources.directory.as_deref())? {
+    for layer in files::read(sources.directory.as_deref(), sources.is_default_there)? {
         builder = builder.add_source(layer);
     }
-    for assignment in environment::assignments(&sources.environment)? {
+    for assignment in environment::assignments(&sources.environment, &known)? {
         builder = builder.add_source(assignment.checked(&known)?);
     }
     for assignment in flags(&sources.overrides) {
@@ -213,7 +216,7 @@ fn built_in() -> Result<Config, Error> {
     builder.build().map_err(unreadable)
 }
 
-type Leaves = BTreeMap<String, (String, String)>;
+pub(super) type Leaves = BTreeMap<String, (String, String)>;
 
 fn no_such(key: &str, origin: &str, known: &Leaves) -> Error {
     let close = known.keys().max_by_key(|name| similarity(name, key));
@@ -330,11 +333,9 @@ mod tests {
     use crate::config::{CacheUrl, SqlUrl};
 
     fn with(environment: &[(&str, &str)], overrides: &[(&str, &str)]) -> Sources {
-        // A folder without files: the tests run where ./config is the built-in one.
-        let directory = Some(std::env::temp_dir());
         let environment = environment.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         let overrides = overrides.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
-        Sources { directory, environment, overrides }
+        Sources { environment, overrides, ..Sources::default() }
     }
 
     fn file(settings: &Settings) -> &str {
@@ -350,7 +351,10 @@ mod tests {
 
     #[test]
     fn the_built_in_files_are_complete() {
-        let (settings, effective) = load(&with(&[], &[])).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("default.toml"), "").unwrap();
+        let directory = Some(folder.path().to_owned());
+        let (settings, effective) = load(&Sources { directory, ..Sources::default() }).unwrap();
         assert_eq!(settings.gateway.listen.port(), 8000);
         assert_eq!(effective.origin("gateway.listen"), "built in");
     }

@@ -26,6 +26,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::files::resolve;
+
 pub use cors::{List, Origins};
 pub use gateway::{Gateway, Route, Tokens, Upstream};
 pub use layers::{Effective, Error, SettingError, Sources, ValueError, load};
@@ -74,6 +76,16 @@ impl Settings {
         if self.gateway.cors_credentials && self.gateway.cors_origins == Origins::Any {
             let problem = "cannot be used with gateway.cors_origins=*; name the origins";
             return Err(effective.blame("gateway.cors_credentials", problem));
+        }
+        let stores = (&self.user.database_url, &self.product.database_url);
+        if let (SqlUrl::Sqlite(accounts), DocumentUrl::Sqlite(catalogue)) = stores
+            && resolve(accounts) == resolve(catalogue)
+        {
+            let mut keys = ["user.database_url", "product.database_url"];
+            // The one that was set is the one to change.
+            keys.sort_by_key(|key| effective.origin(key) == "built in");
+            let problem = format!("is the file of {}, too; each role has one of its own", keys[1]);
+            return Err(effective.blame(keys[0], problem));
         }
         Ok(())
     }

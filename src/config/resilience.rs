@@ -114,9 +114,7 @@ mod tests {
 
     fn with(overrides: &[(&str, &str)]) -> Result<Settings, Error> {
         let overrides = overrides.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
-        // A folder without files: the tests run where ./config is the built-in one.
-        let directory = Some(std::env::temp_dir());
-        load(&Sources { directory, overrides, ..Sources::default() }).map(|(settings, _)| settings)
+        load(&Sources { overrides, ..Sources::default() }).map(|(settings, _)| settings)
     }
 
     #[test]

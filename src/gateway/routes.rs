@@ -276,7 +276,6 @@ mod tests {
 
     fn options(routes: &[(&str, &str, &str)]) -> config::Gateway {
         let sources = config::Sources {
-            directory: Some(std::env::temp_dir()),
             overrides: routes
                 .iter()
                 .map(|(name, field, value)| {

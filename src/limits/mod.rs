@@ -239,8 +239,7 @@ mod tests {
 
     fn counts(keys: &str) -> Counts {
         let overrides = vec![("gateway.limits_keys".to_owned(), keys.to_owned())];
-        let directory = Some(std::env::temp_dir());
-        let sources = Sources { directory, overrides, ..Sources::default() };
+        let sources = Sources { overrides, ..Sources::default() };
         let (Settings { gateway, .. }, _) = load(&sources).unwrap();
         Counts::new(&gateway)
     }

@@ -73,7 +73,7 @@ mod tests {
 
     #[actix_rt::test]
     async fn a_limit_is_for_one_account_and_says_how_long_to_wait() {
-        let sources = Sources { directory: Some(std::env::temp_dir()), ..Sources::default() };
+        let sources = Sources::default();
         let options = load(&sources).unwrap().0.user;
         let options = Options { logins_per_account: 6, logins_per_address: 0, ..options };
         let throttle = Throttle::new(&options, Counts::new(&options).limiter());

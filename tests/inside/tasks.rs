@@ -50,6 +50,7 @@ async fn a_task_that_panics_is_logged_and_counted_and_goes_on() {
     log::set_max_level(LevelFilter::Info);
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("config")).unwrap();
+    fs::write(folder.path().join("config/default.toml"), "").unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let [listen, management] = [free_port(), free_port()].map(|port| format!("127.0.0.1:{port}"));
     let overrides = [

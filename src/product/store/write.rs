@@ -97,9 +97,7 @@ mod tests {
     const KEY: Key = Key::Product(bson::oid::ObjectId::from_bytes([7; 12]));
 
     fn cache() -> Cache {
-        let directory = Some(std::env::temp_dir());
-        let sources = Sources { directory, ..Sources::default() };
-        ProcessCache::new(&config::load(&sources).unwrap().0.product).open()
+        ProcessCache::new(&config::load(&Sources::default()).unwrap().0.product).open()
     }
 
     fn limits() -> Limits {

@@ -234,6 +234,26 @@ async fn what_used_to_pass_and_not_to_run_is_refused_by_both() {
 }
 
 #[actix_rt::test]
+async fn two_roles_on_one_file_are_refused_however_it_is_spelt() {
+    let folder = TempDir::new().unwrap();
+    fs::create_dir(folder.path().join("linked")).unwrap();
+    symlink("../data/product.db", folder.path().join("linked/user.db")).unwrap();
+    let whole = format!("{}/data/product.db", folder.path().display());
+    for path in ["data/product.db", "data/../data/product.db", "linked/user.db", &whole] {
+        let set = format!("user.database_url=sqlite://{path}");
+        let checked = check(&folder, &["--set", &set]).unwrap_err();
+        assert!(checked.starts_with("app: user.database_url: "), "{checked}");
+        assert!(checked.contains("product.database_url"), "{checked}");
+        assert_eq!(checked.lines().count(), 1, "{checked}");
+        assert_eq!(start(&folder, &["--set", &set]).unwrap_err(), checked);
+        assert!(!folder.path().join("data").exists());
+    }
+    let other = ["--set", "product.database_url=sqlite://data/user.db"];
+    let checked = check(&folder, &other).unwrap_err();
+    assert!(checked.starts_with("app: product.database_url: "), "{checked}");
+}
+
+#[actix_rt::test]
 async fn a_look_at_the_configuration_does_not_mind_a_shop_that_runs() {
     let folder = TempDir::new().unwrap();
     let shop = Process::start(folder.path(), Process::command(folder.path()));
@@ -241,6 +261,32 @@ async fn a_look_at_the_configuration_does_not_mind_a_shop_that_runs() {
     assert_eq!(check(&folder, &["--set", &listen]), Ok(()));
     let elsewhere = ["--set", "gateway.listen=192.0.2.1:80", "--set", "auth.mode=enforced"];
     assert!(check(&folder, &elsewhere).unwrap_err().starts_with("app: gateway.listen: cannot"));
+}
+
+#[actix_rt::test]
+async fn a_reload_without_the_folder_of_the_start_is_refused() {
+    for flags in [vec![], vec!["--config", "config"]] {
+        let file = "[gateway.routes.auth]\ntimeout = \"9s\"\n";
+        let folder = configured(&[("gateway.toml", file)]);
+        let shop = Process::start(folder.path(), command(&folder, &flags, &[]));
+        fs::rename(folder.path().join("config"), folder.path().join("moved")).unwrap();
+        shop.signal(Signal::SIGHUP);
+        until("the reload is refused", async || shop.log().contains("stays as it is")).await;
+        let log = shop.log();
+        assert!(log.contains("config: no such directory") && !log.contains("read again"), "{log}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_variable_with_one_underscore_too_few_stops_the_start() {
+    let folder = TempDir::new().unwrap();
+    for args in [vec![], vec!["check-config"]] {
+        let line = complaint(command(&folder, &args, &[("APP_AUTH_MODE", "enforced")]), 1);
+        assert!(
+            line.contains("APP_AUTH_MODE: no such variable; did you mean APP__AUTH__MODE?"),
+            "{line}"
+        );
+    }
 }
 
 #[actix_rt::test]
