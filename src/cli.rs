@@ -8,6 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::config::hide;
 use crate::node::Role;
 
 /// The shop back end: every role in one process, or each in its own.
@@ -215,17 +216,17 @@ impl Cli {
 
 /// What is wrong, on one line: clap's own text has several lines, and values.
 fn usage(error: &clap::Error, args: &[OsString]) -> String {
-    let text = error.render().to_string();
-    let head = text.split("\n\n").next().unwrap_or_default();
-    let mut line = one_line(head);
-    if let Some(rest) = line.strip_prefix("error: ") {
-        line = rest.to_owned();
-    }
+    let mut text = error.render().to_string();
     for (kind, value) in error.context() {
         let ContextValue::String(value) = value else { continue };
-        if is_value(error, kind, value) {
-            line = line.replace(&one_line(value), "***");
+        if !value.is_empty() && is_value(error, kind, value) {
+            // Only where it is quoted: a short value is a part of words, too.
+            text = text.replace(&format!("'{value}'"), "'***'");
         }
+    }
+    let mut line = one_line(text.split("\n\n").next().unwrap_or_default());
+    if let Some(rest) = line.strip_prefix("error: ") {
+        line = rest.to_owned();
     }
     // Names the environment variable if the value came from one.
     for (option, variable, shown) in OPTIONS {
@@ -254,6 +255,7 @@ const OPTIONS: [(&str, &str, &str); 2] =
 /// option with a fixed list of values.
 fn is_value(error: &clap::Error, kind: ContextKind, value: &str) -> bool {
     match kind {
+        ContextKind::InvalidSubcommand => hide(value) != value,
         ContextKind::InvalidValue => {
             error.get(ContextKind::ValidValue).is_none() && !is_number(value)
                 || value.contains("://")
@@ -299,6 +301,29 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_value_is_not_told_and_leaves_the_words_as_they_are() {
+        let told = |args: &[&str]| {
+            let args = ["app"].iter().chain(args).map(OsString::from).collect::<Vec<_>>();
+            match Cli::read(&args).unwrap_err() {
+                CliError::Usage(line) => line,
+                CliError::Help(_) => panic!("no help was asked for"),
+            }
+        };
+        let wanted = "for '--delay <DURATION>': must be a duration of at most 365d, such as 2m; \
+                      app --help tells more";
+        for value in ["a", "i", "*", "invalid", "'", "s3\n\ncret", "s3 cret", "s3'cret"] {
+            let line = told(&["keys", "rotate", "--delay", value]);
+            assert_eq!(line, format!("invalid value '***' {wanted}"));
+        }
+        let line = told(&["keys", "rotate", "--delay", ""]);
+        assert!(line.ends_with(wanted) && line.contains("invalid value ''"), "{line}");
+        let line = told(&["user", "promote", "neo@example.com", "e"]);
+        assert!(line.starts_with("unexpected argument '***' found"), "{line}");
+        let line = told(&["postgres://u:s3cret@h/d"]);
+        assert!(line.starts_with("unrecognized subcommand '***'"), "{line}");
     }
 
     #[test]

@@ -129,7 +129,7 @@ pub(super) fn parse(text: &str, name: &str) -> Result<Layer, Error> {
     })?;
     table.values_mut().for_each(|value| stamp(value, name));
     match leaves(&table).keys().find(|key| !key.chars().all(redact::is_of_key)) {
-        Some(key) => Err(Error::new(key, "no such setting", name)),
+        Some(key) => Err(Error::new(redact::key(key), "no such setting", name)),
         None => Ok(Layer(table)),
     }
 }
@@ -214,6 +214,21 @@ mod tests {
             );
             assert!(!line.contains("s3cret"), "{line}");
             assert!(line.split_once(": ").unwrap().1.len() > 30, "no reason: {line}");
+        }
+    }
+
+    #[test]
+    fn a_value_in_the_place_of_a_key_is_not_told() {
+        for text in [
+            "[user]\n\"postgres://u:s3cret@h/d\" = 1",
+            "[\"s3cret/d\"]\nlisten = 1",
+            "[user.\"s3cret=\"]\na = 1",
+            "\"s3cret/\" = 1\n\"s3cret/\" = 2",
+            "[\"s3cret/\"]\na = 1\n[\"s3cret/\"]\na = 2",
+        ] {
+            let folder = folder(&[("user.toml", text)]);
+            let line = problem(&folder);
+            assert!(line.contains("user.toml") && !line.contains("s3cret"), "{line}");
         }
     }
 

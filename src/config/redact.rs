@@ -48,7 +48,21 @@ pub fn hide_password(url: &SecretString, text: &str) -> String {
     let password =
         user.and_then(|(user, _)| user.split_once(':')).map_or("", |(_, password)| password);
     let text = text.replace(url, &hide(url));
-    if password.is_empty() { text } else { text.replace(password, HIDDEN) }
+    if password.is_empty() { text } else { hide_word(&text, password) }
+}
+
+/// `text` without `word`, unless it is a part of a longer one: a short password is a part of many.
+fn hide_word(text: &str, word: &str) -> String {
+    let is_whole = |at: usize| {
+        let (before, after) = (&text[..at], &text[at + word.len()..]);
+        !before.ends_with(char::is_alphanumeric) && !after.starts_with(char::is_alphanumeric)
+    };
+    let (mut told, mut end) = (String::new(), 0);
+    for (at, _) in text.match_indices(word).filter(|(at, _)| is_whole(*at)) {
+        told = told + &text[end..at] + HIDDEN;
+        end = at + word.len();
+    }
+    told + &text[end..]
 }
 
 /// `text` without the secrets of `value`, which it may quote.
@@ -83,13 +97,10 @@ pub(super) fn quote(text: &str) -> String {
     }
 }
 
-/// `key` up to the first character that is invalid in a key: it may be a value by mistake.
-pub(super) fn key(key: &str) -> Cow<'_, str> {
-    match key.find(|c| !is_of_key(c)) {
-        Some(end) => format!("{}…", &key[..end]).into(),
-        None if is_key(key) => HIDDEN.into(),
-        None => key.into(),
-    }
+/// `key`, unless it is not like one: it may be a value by mistake.
+pub(super) fn key(key: &str) -> &str {
+    let is_like_one = key.chars().all(is_of_key) && !is_key(key);
+    if is_like_one { key } else { HIDDEN }
 }
 
 /// Whether keys of settings may have this character.
@@ -169,12 +180,17 @@ mod tests {
         let url = SecretString::from("mongodb://shop:s3cret@db/shop".to_owned());
         let told = hide_password(&url, "mongodb://shop:s3cret@db/shop: \"s3cret\" is not a host");
         assert_eq!(told, "mongodb://shop:***@db/shop: \"***\" is not a host");
+        let url = SecretString::from("mongodb://shop:a@db/shop".to_owned());
+        let told = hide_password(&url, "a database has no host \"a\", and a: b, or a");
+        assert_eq!(told, "*** database has no host \"***\", and ***: b, or ***");
     }
 
     #[test]
     fn a_value_in_the_place_of_a_key_is_not_told() {
         assert_eq!(key("user.pool_sise"), "user.pool_sise");
-        assert_eq!(key("user.database_url:postgres://u:s3cret@h/db?x"), "user.database_url…");
+        for value in ["user.database_url:postgres://u:s3cret@h/db?x", "user.s3/cret", "s3 cret"] {
+            assert_eq!(key(value), "***");
+        }
         assert_eq!(key(&"a".repeat(64)), "***");
     }
 }
