@@ -14,7 +14,7 @@ use super::limits::Limits;
 use super::resilience::Resilience;
 use super::route::{HostName, ResponseHeaders, Strip};
 use super::values::{
-    CacheUrl, Methods, Networks, PeerUrls, between, file, optional, optional_between, within,
+    CacheUrl, Methods, Networks, PeerUrls, between, file, optional, optional_between, within, words,
 };
 
 /// `[gateway]`
@@ -121,9 +121,11 @@ pub struct Route {
     pub response_headers: ResponseHeaders,
 }
 
+words!(Tokens: "ignored" Ignored, "checked" Checked, "required" Required, "admin" Admin);
+
 /// What a route requires of a request's token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub enum Tokens {
     /// Nothing.
     Ignored,

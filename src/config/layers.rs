@@ -478,10 +478,14 @@ mod tests {
             ),
             (("APP__GATEWAY__CORS_METHODS", "GET, P@ST"), "gateway.cors_methods: \"P@ST\" is no"),
             (("APP__GATEWAY__CORS_EXPOSE", "*"), "gateway.cors_expose: \"*\" is no"),
-            (("APP__AUTH__MODE", "shut"), "auth.mode: "),
+            (("APP__AUTH__MODE", "Open"), "auth.mode: must be one of auto, open, enforced ("),
+            (
+                ("APP__GATEWAY__ROUTES__AUTH__TOKENS", "none"),
+                "gateway.routes.auth.tokens: must be one of ignored, checked, required, admin (",
+            ),
             (("DATABASE_URL", "mysql://x"), "user.database_url: mysql:// is not a back end"),
             (("PRODUCT_URL", "product"), "peers.product: not a URL"),
-            (("LOG_FORMAT", "xml"), "log.format: "),
+            (("LOG_FORMAT", "xml"), "log.format: must be one of auto, human, json ("),
         ];
         for ((name, value), start) in cases {
             let line = error(&with(&[(name, value)], &[]));

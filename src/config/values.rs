@@ -184,9 +184,32 @@ pub(super) fn file<'de, D: Deserializer<'de>>(input: D) -> Result<Option<PathBuf
     Ok(Some(text).filter(|text| !text.is_empty()).map(PathBuf::from))
 }
 
+/// Reads `$name` from one of the words of its variants.
+macro_rules! words {
+    ($name:ident: $($word:literal $variant:ident),*) => {
+        impl TryFrom<String> for $name {
+            type Error = $crate::config::ValueError;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                match text.as_str() {
+                    $($word => Ok(Self::$variant),)*
+                    _ => {
+                        let words = [$($word),*].join(", ");
+                        Err($crate::config::layers::value_error!("must be one of {words}"))
+                    }
+                }
+            }
+        }
+    };
+}
+pub(super) use words;
+
+words!(LogFormat: "auto" Auto, "human" Human, "json" Json);
+words!(AuthMode: "auto" Auto, "open" Open, "enforced" Enforced);
+
 /// `auto`, `human` or `json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub enum LogFormat {
     /// Human on a terminal, JSON elsewhere.
     Auto,
@@ -198,7 +221,7 @@ pub enum LogFormat {
 
 /// `auto`, `open` or `enforced`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub enum AuthMode {
     /// Open where all roles run in this process and the gateway listens on loopback, behind no proxy; else enforced.
     Auto,
