@@ -45,7 +45,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
     ("peer", &["config", "error", "http1", "tasks"]),
     ("http1", &["config", "tasks"]),
     ("http2", &["http1"]),
-    ("storage", &["config", "deadline", "error", "tasks"]),
+    ("storage", &["config", "deadline", "error", "files", "tasks"]),
     ("limits", &["config", "error", "peer", "readiness", "storage"]),
     ("telemetry", &["config", "tasks"]),
     ("role", &["auth", "config", "middleware", "peer", "readiness"]),

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{self, Read as _};
 
 use super::layers::{Assignment, Error, Leaves};
 use super::redact;
+use crate::files;
 
 /// Short names for `APP__SECTION__KEY`; one may set several keys.
 const SHORT_NAMES: [(&str, &str); 9] = [
@@ -23,8 +22,6 @@ const SHORT_NAMES: [(&str, &str); 9] = [
 
 const PREFIX: &str = "APP__";
 const FROM_FILE: &str = "_FILE";
-/// The largest secret file, in bytes.
-const SECRET_LIMIT: u64 = 1024 * 1024;
 
 /// An environment variable with settings.
 struct Variable<'a> {
@@ -120,15 +117,7 @@ fn secret(path: &str, key: &str, origin: &str) -> Result<String, Error> {
     let wrong = |problem: &dyn std::fmt::Display| {
         Error::new(key, format!("cannot read {}: {problem}", redact::hide(path)), origin)
     };
-    let read = || -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        File::open(path)?.take(SECRET_LIMIT + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes = read().map_err(|error| wrong(&error))?;
-    if bytes.len() as u64 > SECRET_LIMIT {
-        return Err(wrong(&"it is larger than 1 MiB"));
-    }
+    let bytes = files::read(path.as_ref()).map_err(|error| wrong(&error))?;
     let text = String::from_utf8(bytes).map_err(|_| wrong(&"it is not UTF-8"))?;
     match text.trim_end_matches(['\r', '\n']) {
         "" => Err(wrong(&"it is empty")),

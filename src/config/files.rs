@@ -106,10 +106,7 @@ fn read_file(path: &Path) -> Result<Layer, Error> {
     let name = path.display().to_string();
     let wrong = |problem: String| Error::new(&*name, problem, "a file of the configuration");
     let cannot = |error: io::Error| wrong(format!("cannot read it: {error}"));
-    if !fs::metadata(path).map_err(cannot)?.is_file() {
-        return Err(wrong("cannot read it: it is not a file".into()));
-    }
-    let bytes = fs::read(path).map_err(cannot)?;
+    let bytes = crate::files::read(path).map_err(cannot)?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;

@@ -20,10 +20,10 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 use crate::files::resolve;
@@ -77,17 +77,33 @@ impl Settings {
             let problem = "cannot be used with gateway.cors_origins=*; name the origins";
             return Err(effective.blame("gateway.cors_credentials", problem));
         }
-        let stores = (&self.user.database_url, &self.product.database_url);
-        if let (SqlUrl::Sqlite(accounts), DocumentUrl::Sqlite(catalogue)) = stores
-            && resolve(accounts) == resolve(catalogue)
-        {
-            let mut keys = ["user.database_url", "product.database_url"];
+        let files = self.own_files().map(|(key, path)| (key, resolve(path))).collect::<Vec<_>>();
+        for (n, (key, path)) in files.iter().enumerate() {
+            let Some((other, _)) = files[..n].iter().find(|(_, other)| other == path) else {
+                continue;
+            };
+            let mut keys = [*other, *key];
             // The one that was set is the one to change.
             keys.sort_by_key(|key| effective.origin(key) == "built in");
-            let problem = format!("is the file of {}, too; each role has one of its own", keys[1]);
+            let problem = format!("is the file of {}, too; each has one of its own", keys[1]);
             return Err(effective.blame(keys[0], problem));
         }
         Ok(())
+    }
+
+    /// The files that the program writes, and the settings that name them.
+    fn own_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let accounts = match &self.user.database_url {
+            SqlUrl::Sqlite(path) => Some(("user.database_url", &**path)),
+            SqlUrl::Postgres(_) => None,
+        };
+        let catalogue = match &self.product.database_url {
+            DocumentUrl::Sqlite(path) => Some(("product.database_url", &**path)),
+            DocumentUrl::Mongo(_) => None,
+        };
+        let has_file = self.user.signing_keys.expose_secret().is_empty();
+        let keys = has_file.then_some(("user.signing_keys_path", &*self.user.signing_keys_path));
+        [accounts, catalogue, keys].into_iter().flatten()
     }
 }
 

@@ -2,19 +2,23 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use actix_web::http::uri::Authority;
 use actix_web::http::{Method, Uri};
 use ipnet::{IpNet, Ipv4Net};
 use mongodb::options::ReadPreference;
 use rustls::pki_types::DnsName;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de};
+use tokio_postgres::config::Host;
 
 use super::layers::{ValueError, value_error};
-use super::redact::{hide, is_scheme, quote};
+use super::redact::{is_scheme, quote};
+use crate::files::is_of_file;
 
 /// Parses `30s`, `1m 30s`, `250ms`.
 fn duration<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
@@ -377,9 +381,14 @@ impl TryFrom<String> for SqlUrl {
             Some("sqlite") => sqlite_path(&text).map(Self::Sqlite),
             Some("postgres" | "postgresql") => {
                 let (text, prepared_statements) = prepared_statements(&text)?;
-                let parsed = text.parse::<tokio_postgres::Config>();
-                parsed
+                let parsed = text
+                    .parse::<tokio_postgres::Config>()
                     .map_err(|error| unreadable("PostgreSQL", POSTGRES, &text, &causes(&error)))?;
+                let is_empty = |host: &Host| matches!(host, Host::Tcp(name) if name.is_empty());
+                let (hosts, addresses) = (parsed.get_hosts(), parsed.get_hostaddrs());
+                if hosts.iter().any(is_empty) || hosts.is_empty() && addresses.is_empty() {
+                    return Err(value_error!("names no host; use {POSTGRES}"));
+                }
                 Ok(Self::Postgres(PostgresUrl { url: text.into(), prepared_statements }))
             }
             other => Err(unknown_scheme(other, &format!("sqlite://PATH or {POSTGRES}"))),
@@ -522,6 +531,9 @@ fn sqlite_path(text: &str) -> Result<PathBuf, ValueError> {
         path if path.split('/').next().is_some_and(|first| first.contains('@') && first.contains(':')) => {
             Err("sqlite:// is a file of this machine, which has no user, password or host".into())
         }
+        path if !is_of_file(path.as_ref()) => {
+            Err("sqlite:// needs the path of a file, as in sqlite://data/shop.db".into())
+        }
         path => Ok(PathBuf::from(path)),
     }
 }
@@ -568,8 +580,19 @@ impl FromStr for PeerUrl {
         let wanted = "use http://host:port or https://host:port";
         let uri: Uri = text.parse().map_err(|_| value_error!("not a URL; {wanted}"))?;
         let bare = uri.path_and_query().is_none_or(|rest| rest.as_str() == "/");
+        // The library drops it.
+        let bare = bare && !text.contains('#');
+        let authority = uri.authority().map_or("", Authority::as_str);
+        let host = uri.host().filter(|host| !host.is_empty());
+        let port = host.and_then(|host| authority.strip_prefix(host)).unwrap_or_default();
         match uri.scheme_str() {
-            Some("http" | "https") if bare && uri.host().is_some() => Ok(Self(uri)),
+            Some("http" | "https") if authority.contains('@') => {
+                Err(value_error!("must have no user and no password; {wanted}"))
+            }
+            Some("http" | "https") if !is_port(port) => {
+                Err(value_error!("must have a port from 1 to 65535, or none; {wanted}"))
+            }
+            Some("http" | "https") if bare && host.is_some() => Ok(Self(uri)),
             Some("http" | "https") => {
                 Err(value_error!("must be a base URL without a path; {wanted}"))
             }
@@ -581,10 +604,15 @@ impl FromStr for PeerUrl {
     }
 }
 
-/// A password in it is hidden.
+/// Whether `text`, which stands behind a host, is a port or nothing.
+fn is_port(text: &str) -> bool {
+    let port = text.strip_prefix(':').and_then(|port| port.parse::<NonZeroU16>().ok());
+    text.is_empty() || port.is_some() && !text.contains('+')
+}
+
 impl fmt::Display for PeerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hide(&self.0.to_string()))
+        self.0.fmt(f)
     }
 }
 
@@ -601,7 +629,25 @@ mod tests {
         assert_eq!(address("https://product"), "product:443");
         assert_eq!(address("https://[::1]:3002"), "[::1]:3002");
         assert_eq!("https://[::1]:3002".parse::<PeerUrl>().unwrap().host(), "::1");
-        for bad in ["", "product:3002", "http://x/api", "ftp://x", "http://", "http://x?y"] {
+        for bad in [
+            "",
+            "product:3002",
+            "http://x/api",
+            "ftp://x",
+            "http://",
+            "http://x?y",
+            "http://x#y",
+            "http://x/#",
+            "http://x:0",
+            "http://x:65536",
+            "http://x:99999999999",
+            "http://x:",
+            "http://[::1]:",
+            "http://[::1]:0",
+            "http://:80",
+            "http://u@x",
+            "http://u:p@x:80",
+        ] {
             assert!(bad.parse::<PeerUrl>().is_err(), "{bad}");
         }
     }
@@ -623,8 +669,19 @@ mod tests {
             "mongodb://x",
             "data/user.db",
             "postgres://db:port/x",
+            "postgres://",
+            "postgres://u:p@/d",
+            "postgres:///d",
+            "sqlite://data/",
+            "sqlite://data/.",
+            "sqlite://..",
+            "sqlite:///",
         ] {
             assert!(sql(bad).is_err(), "{bad}");
+        }
+        for good in ["postgres:///d?host=/run/postgresql", "postgres://a,b/d", "postgres://[::1]/d"]
+        {
+            assert!(sql(good).is_ok(), "{good}");
         }
         let document = |text: &str| DocumentUrl::try_from(text.to_owned());
         assert!(matches!(

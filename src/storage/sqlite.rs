@@ -19,6 +19,7 @@ use futures_util::FutureExt as _;
 use super::reader::Reads;
 use super::writer::{WriteConnection, Writer};
 use super::{Access, Lease, Limits, SetupError, StoreError, call, pool};
+use crate::files::expect_file;
 
 /// A connection that reads. Its statements run on the blocking pool.
 pub type Connection = SyncConnectionWrapper<SqliteConnection>;
@@ -192,6 +193,12 @@ pub fn migrate(path: &Path, migrations: EmbeddedMigrations) -> Result<Vec<String
 /// # Errors
 /// Why it cannot.
 pub fn check(path: &Path) -> Result<(), SetupError> {
+    // Before it is opened: a pipe would be waited for.
+    if let Err(error) = expect_file(path)
+        && error.kind() != ErrorKind::NotFound
+    {
+        return Err(SetupError::of_file("open", path)(error));
+    }
     match OpenOptions::new().read(true).write(true).open(path) {
         Ok(file) => {
             let mut begin = Vec::new();

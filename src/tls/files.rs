@@ -1,7 +1,6 @@
 //! Reads certificates and keys from files.
 
 use std::fmt;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 
 use super::provider;
+use crate::files;
 
 /// One of the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,5 +124,5 @@ fn certificates(file: File, path: &Path) -> Result<Vec<CertificateDer<'static>>,
 
 fn content(file: File, path: &Path) -> Result<Vec<u8>, Problem> {
     let wrong = |error| Problem::new(file, format!("cannot read {}: {error}", path.display()));
-    fs::read(path).map_err(wrong)
+    files::read(path).map_err(wrong)
 }

@@ -130,12 +130,19 @@ pub(super) enum KeysError {
     Time,
 }
 
+impl KeysError {
+    /// The file at `path` cannot be read.
+    pub(super) fn of(path: &Path, error: &io::Error) -> Self {
+        Self::Unreadable { path: path.to_owned(), why: error.to_string() }
+    }
+}
+
 pub(super) fn read(path: &Path) -> Result<Vec<Key>, KeysError> {
     let (path, text) = (path.to_owned(), fs::read_to_string(path));
     match text.map(|text| parse(&text)) {
         Ok(Ok(keys)) => Ok(keys),
         Ok(Err(error)) => Err(KeysError::InFile { path, error: Box::new(error) }),
-        Err(error) => Err(KeysError::Unreadable { path, why: error.to_string() }),
+        Err(error) => Err(KeysError::of(&path, &error)),
     }
 }
 

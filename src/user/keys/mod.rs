@@ -15,6 +15,7 @@ use crate::auth::{AUDIT, MARGIN, SigningKey};
 use crate::config::{SettingError, User as Options};
 use crate::contract::JwkSet;
 use crate::error::Error;
+use crate::files;
 use crate::storage::sqlite;
 use crate::watched::Watched;
 
@@ -74,10 +75,16 @@ impl Keyring {
         let path = &options.signing_keys_path;
         match given(options)? {
             Some(_) => Ok(()),
+            None if !files::is_of_file(path) => {
+                Err((PATH, "must be the path of a file, as in data/signing-keys").into())
+            }
             None if may_make && is_missing(path) => {
                 Ok(sqlite::check_folder(path).map_err(|error| (PATH, error))?)
             }
-            None => read(path).map(drop).map_err(|problem| unreadable(path, problem)),
+            None => {
+                let plain = files::expect_plain(path).map_err(|error| KeysError::of(path, &error));
+                plain.and_then(|()| read(path)).map(drop).map_err(|error| unreadable(path, error))
+            }
         }
     }
 

@@ -202,7 +202,9 @@ async fn what_used_to_pass_and_not_to_run_is_refused_by_both() {
     fs::write(folder.path().join("text.db"), "this is no database of anybody's").unwrap();
     let secret = "5".repeat(63);
     let cut_off = format!("user.signing_keys={secret}");
-    let cases: [(&str, Vec<&str>); 14] = [
+    fs::write(folder.path().join("large"), vec![b'#'; 1024 * 1024 + 1]).unwrap();
+    assert!(Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap().success());
+    let cases: [(&str, Vec<&str>); 30] = [
         ("user.acquire_timeout", vec!["user.acquire_timeout=0s"]),
         ("server.workers", vec!["server.workers=600"]),
         ("product.cache_ttl", vec!["product.cache_ttl=1000y"]),
@@ -211,6 +213,25 @@ async fn what_used_to_pass_and_not_to_run_is_refused_by_both() {
         ("user.signing_keys", vec![&cut_off]),
         ("user.signing_keys_path", vec!["user.signing_keys_path=keys"]),
         ("user.signing_keys_path", vec!["user.signing_keys_path=/dev/null/keys"]),
+        ("user.signing_keys_path", vec!["user.signing_keys_path="]),
+        ("user.signing_keys_path", vec!["user.signing_keys_path=."]),
+        ("user.signing_keys_path", vec!["user.signing_keys_path=nowhere/"]),
+        ("user.signing_keys_path", vec!["user.signing_keys_path=keys/below"]),
+        ("user.signing_keys_path", vec!["user.signing_keys_path=data/user.db"]),
+        ("user.signing_keys_path", vec!["user.signing_keys_path=data/../data/product.db"]),
+        ("user.signing_keys_path", vec!["user.signing_keys_path=/dev/zero"]),
+        ("user.signing_keys_path", vec!["user.signing_keys_path=pipe"]),
+        ("user.signing_keys_path", vec!["user.signing_keys_path=large"]),
+        ("user.database_url", vec!["user.database_url=sqlite://data/"]),
+        ("user.database_url", vec!["user.database_url=sqlite:///dev/null"]),
+        ("product.database_url", vec!["product.database_url=sqlite://pipe"]),
+        ("user.database_url", vec!["user.database_url=postgres://u:p@/d"]),
+        ("gateway.upstreams.x.urls", vec!["gateway.upstreams.x.urls=http://h:70000"]),
+        ("gateway.upstreams.x.urls", vec!["gateway.upstreams.x.urls=http://u:p@h"]),
+        (
+            "gateway.tls_certificate",
+            vec!["gateway.tls_certificate=/dev/zero", "gateway.tls_key=/dev/zero"],
+        ),
         ("mtls.authority", broken.iter().map(String::as_str).collect()),
         ("gateway.tls_certificate", tls.to_vec()),
         ("log.filter", vec!["log.filter=inof"]),
