@@ -127,6 +127,44 @@ proptest! {
     }
 }
 
+/// What of `edge` as the value of each key is taken together.
+fn taken(edge: &str) -> Vec<(String, String)> {
+    let folder = TempDir::new().unwrap();
+    let system = actix_rt::System::new();
+    let roles = Cli::try_parse_from(["app"]).unwrap().global.roles();
+    let store = |name: &str| format!("sqlite://{}/{name}.db", folder.path().display());
+    let own = ["user", "product"].map(|name| (format!("{name}.database_url"), store(name)));
+    let mut taken = Vec::new();
+    // A thread for each worker takes its time, and memory.
+    for key in keys().into_iter().filter(|key| key != "server.workers") {
+        taken.push((key, edge.to_owned()));
+        let overrides = own.iter().chain(&taken).cloned().collect();
+        let loaded = app::config::load(&Sources { overrides, ..Sources::default() });
+        let runs = loaded.is_ok_and(|(settings, effective)| {
+            system.block_on(app::node::check(settings, &effective, &roles)).is_ok()
+        });
+        if !runs {
+            taken.pop();
+        }
+    }
+    taken
+}
+
+#[test]
+fn every_edge_runs_as_whatever_takes_it() {
+    let mut found = 0;
+    for edge in EDGES {
+        let set = taken(edge);
+        found += set.len();
+        let sets = set.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
+        let args = sets.iter().flat_map(|set| ["--set", set]).collect::<Vec<_>>();
+        let folder = TempDir::new().unwrap();
+        assert_eq!(check(&folder, &args), Ok(()), "{set:?}");
+        assert_eq!(start(&folder, &args), Ok(()), "{set:?}");
+    }
+    assert!(found >= 300, "{found}");
+}
+
 #[test]
 fn nothing_that_is_looked_at_panics() {
     let folder = TempDir::new().unwrap();
