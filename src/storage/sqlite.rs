@@ -171,6 +171,7 @@ pub fn migrate(path: &Path, migrations: EmbeddedMigrations) -> Result<Vec<String
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(SetupError::of_file("create", folder))?;
     }
+    expect_file_or_nothing(path)?;
     // Only for this user; SQLite's files beside it get the same mode.
     let mut file = OpenOptions::new();
     let file = file.write(true).create(true).truncate(false).mode(0o600).open(path);
@@ -193,12 +194,7 @@ pub fn migrate(path: &Path, migrations: EmbeddedMigrations) -> Result<Vec<String
 /// # Errors
 /// Why it cannot.
 pub fn check(path: &Path) -> Result<(), SetupError> {
-    // Before it is opened: a pipe would be waited for.
-    if let Err(error) = expect_file(path)
-        && error.kind() != ErrorKind::NotFound
-    {
-        return Err(SetupError::of_file("open", path)(error));
-    }
+    expect_file_or_nothing(path)?;
     match OpenOptions::new().read(true).write(true).open(path) {
         Ok(file) => {
             let mut begin = Vec::new();
@@ -212,6 +208,16 @@ pub fn check(path: &Path) -> Result<(), SetupError> {
         }
         Err(error) if error.kind() == ErrorKind::NotFound => check_folder(path),
         Err(error) => Err(SetupError::of_file("open", path)(error)),
+    }
+}
+
+/// To be asked before a file is opened: a pipe would be waited for.
+fn expect_file_or_nothing(path: &Path) -> Result<(), SetupError> {
+    match expect_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(SetupError::of_file("open", path)(error))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -240,7 +246,7 @@ pub fn tables(path: &Path) -> Result<Vec<String>, SetupError> {
 
 /// The result of `query` on the file at `path`, which must exist.
 fn names(path: &Path, query: SqlLiteral<Text>) -> Result<Vec<String>, SetupError> {
-    std::fs::metadata(path).map_err(SetupError::of_file("read", path))?;
+    expect_file(path).map_err(SetupError::of_file("read", path))?;
     let mut connection = SqliteConnection::establish(&path.display().to_string())
         .map_err(SetupError::of_file("read", path))?;
     diesel::RunQueryDsl::load(query, &mut connection).map_err(SetupError::of_file("read", path))

@@ -12,6 +12,7 @@ use tempfile::NamedTempFile;
 use super::{Key, PATH, delta, in_use, is_missing, random};
 use crate::auth::{AUDIT, SigningKey};
 use crate::config::{SettingError, User as Options};
+use crate::files::expect_plain;
 
 /// Adds a new key to the file that `options` name, and removes keys that no valid token needs. The new key signs after
 /// `delay`, by which time all verifiers have it. Returns its name, after passing it to `tell` before the file changes.
@@ -68,7 +69,7 @@ fn add(
     delay: Duration,
     tell: impl FnOnce(&str) -> io::Result<()>,
 ) -> Result<String, SettingError> {
-    let old = read(path).map_err(|error| (PATH, error))?;
+    let old = read_plain(path).map_err(|error| (PATH, error))?;
     let since = Utc::now().checked_add_signed(delta(delay));
     let since = since.ok_or((PATH, "the delay is too long"))?;
     let seed = hex::encode(random().map_err(|error| (PATH, error))?);
@@ -132,9 +133,15 @@ pub(super) enum KeysError {
 
 impl KeysError {
     /// The file at `path` cannot be read.
-    pub(super) fn of(path: &Path, error: &io::Error) -> Self {
+    fn of(path: &Path, error: &io::Error) -> Self {
         Self::Unreadable { path: path.to_owned(), why: error.to_string() }
     }
+}
+
+/// As [`read`], of a file that has an end.
+pub(super) fn read_plain(path: &Path) -> Result<Vec<Key>, KeysError> {
+    expect_plain(path).map_err(|error| KeysError::of(path, &error))?;
+    read(path)
 }
 
 pub(super) fn read(path: &Path) -> Result<Vec<Key>, KeysError> {

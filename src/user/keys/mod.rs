@@ -20,7 +20,7 @@ use crate::storage::sqlite;
 use crate::watched::Watched;
 
 pub use file::rotate;
-use file::{KeysError, make, parse, read};
+use file::{KeysError, make, parse, read, read_plain};
 
 /// The setting that names the file.
 const PATH: &str = "user.signing_keys_path";
@@ -81,10 +81,7 @@ impl Keyring {
             None if may_make && is_missing(path) => {
                 Ok(sqlite::check_folder(path).map_err(|error| (PATH, error))?)
             }
-            None => {
-                let plain = files::expect_plain(path).map_err(|error| KeysError::of(path, &error));
-                plain.and_then(|()| read(path)).map(drop).map_err(|error| unreadable(path, error))
-            }
+            None => read_plain(path).map(drop).map_err(|problem| unreadable(path, problem)),
         }
     }
 

@@ -275,6 +275,23 @@ async fn two_roles_on_one_file_are_refused_however_it_is_spelt() {
 }
 
 #[actix_rt::test]
+async fn no_command_waits_for_a_pipe() {
+    let folder = TempDir::new().unwrap();
+    assert!(Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap().success());
+    for args in [
+        vec!["--set", "user.signing_keys_path=pipe", "keys", "rotate"],
+        vec!["--set", "user.database_url=sqlite://pipe", "migrate"],
+        vec!["--set", "product.database_url=sqlite://pipe", "seed"],
+        vec!["copy", "--from", "sqlite://pipe", "--to", "sqlite://x.db"],
+    ] {
+        let line = complaint(command(&folder, &args, &[]), 1);
+        assert!(line.contains("pipe: it is not a file"), "{line}");
+    }
+    let line = complaint(command(&folder, &[], &[("DATABASE_URL_FILE", "pipe")]), 1);
+    assert!(line.contains("cannot read pipe: it is not a file"), "{line}");
+}
+
+#[actix_rt::test]
 async fn a_look_at_the_configuration_does_not_mind_a_shop_that_runs() {
     let folder = TempDir::new().unwrap();
     let shop = Process::start(folder.path(), Process::command(folder.path()));
