@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix_web::http::uri::Authority;
 use actix_web::http::{Method, Uri};
 use ipnet::{IpNet, Ipv4Net};
-use mongodb::options::ReadPreference;
+use mongodb::options::{Acknowledgment, ReadPreference, WriteConcern};
 use rustls::pki_types::DnsName;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de};
@@ -434,6 +434,7 @@ impl TryFrom<String> for DocumentUrl {
                     unreadable("MongoDB", MONGO, &text, &error.kind.to_string())
                 })?;
                 expect_primary(parsed.read_preference.as_ref())?;
+                expect_acknowledgment(parsed.write_concern.as_ref())?;
                 Ok(Self::Mongo(text.into()))
             }
             other => Err(unknown_scheme(other, &format!("sqlite://PATH or {MONGO}"))),
@@ -455,6 +456,16 @@ fn expect_primary(preference: Option<&ReadPreference>) -> Result<(), ValueError>
         "readPreference={mode} may read from a secondary, which can lag behind an acknowledged write, and the cache \
          would keep that; leave it out"
     ))
+}
+
+/// Writes whose outcome nobody tells could not be answered.
+fn expect_acknowledgment(concern: Option<&WriteConcern>) -> Result<(), ValueError> {
+    match concern.and_then(|concern| concern.w.as_ref()) {
+        Some(Acknowledgment::Nodes(0)) => {
+            Err("w=0 leaves writes unacknowledged, so that one that failed would count as done; leave it out".into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Where answers are cached, or requests counted; the scheme picks the back end.
@@ -693,6 +704,13 @@ mod tests {
             let url = format!("mongodb://db/shop?readPreference={mode}");
             let why = document(&url).unwrap_err().to_string();
             assert!(why.contains(&format!("readPreference={mode} may read from")), "{why}");
+        }
+        for query in ["w=0", "W=0", "w=0&journal=false", "w=0&wtimeoutMS=5"] {
+            let why = document(&format!("mongodb://db/shop?{query}")).unwrap_err().to_string();
+            assert!(why.starts_with("w=0 leaves writes unacknowledged"), "{query}: {why}");
+        }
+        for query in ["w=1", "w=2", "w=majority", "w=racks", "journal=false"] {
+            assert!(document(&format!("mongodb://db/shop?{query}")).is_ok(), "{query}");
         }
         for bad in ["postgres://x", "mongodb://", "mongodb://db:port"] {
             assert!(document(bad).is_err(), "{bad}");
