@@ -130,14 +130,23 @@ impl Verifier {
         Some(Ok(identity.clone()))
     }
 
+    /// Forgets keys that are not in `keys`.
+    pub fn withdraw_all_but(&self, keys: &JwkSet) {
+        let stays = |name: &String| keys.keys.iter().any(|jwk| jwk.kid == *name);
+        if !self.read().keys.keys().all(stays) {
+            let mut known = self.write();
+            known.keys.retain(|name, _| stays(name));
+            known.withdrawals += 1;
+        }
+    }
+
     /// Replaces the keys, adds the revocations, and drops old ones.
     pub fn learn(&self, keys: &JwkSet, revocations: impl IntoIterator<Item = Revocation>) {
+        self.withdraw_all_but(keys);
         let keys = keys.keys.iter();
         let keys = keys.filter_map(|jwk| Some((jwk.kid.clone(), decoding_key(jwk)?)));
         let keys = keys.collect::<HashMap<_, _>>();
         let mut known = self.write();
-        let withdrawn = known.keys.keys().any(|name| !keys.contains_key(name));
-        known.withdrawals += u64::from(withdrawn);
         known.keys = keys;
         known.complete = true;
         let horizon = Utc::now() - self.memory;

@@ -102,9 +102,11 @@ impl TokenIssuer {
         Self { keys, verifier, auth, refresh_ttl: user.refresh_ttl }
     }
 
-    /// The keys that verify its tokens.
+    /// The keys that verify its tokens. Whoever is told them knows no sooner than this process which ones are withdrawn.
     pub(super) fn keys(&self) -> JwkSet {
-        self.keys.published()
+        let keys = self.keys.published();
+        self.verifier.withdraw_all_but(&keys);
+        keys
     }
 
     /// All valid tokens were issued after this time.

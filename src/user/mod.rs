@@ -173,7 +173,11 @@ impl Accounts {
     /// Gives the verifier of this process the keys and revocations.
     pub fn key_feed(&self) -> impl AsyncFn() -> Result<KeySet, Error> + use<> {
         let state = self.internal_state();
-        async move || Ok((state.issuer.keys(), state.revocations().await?))
+        async move || {
+            let revocations = state.revocations().await?;
+            // Last, so that keys withdrawn while the store answered are not learned again.
+            Ok((state.issuer.keys(), revocations))
+        }
     }
 
     fn internal_state(&self) -> InternalState {

@@ -651,6 +651,11 @@ async fn a_key_that_signs_no_more_leaves_when_its_tokens_have_ended(topology: To
             assert_eq!(before.get("/products").await.status, 200, "{topology:?}");
         }
     }
+    assert_eq!(
+        before.get("/auth/me").await.status,
+        401,
+        "{topology:?}: who tells the keys knows them"
+    );
     until("its tokens are refused", async || before.get("/products").await.status == 401).await;
     let after = client.signed_in("neo@example.com", PASSWORD).await;
     for path in ["/products", "/auth/me"] {
