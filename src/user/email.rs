@@ -68,7 +68,7 @@ impl FromStr for KnownEmail {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let address = text.trim();
         let email = Email::try_from(text.to_owned()).map(|email| Self(email.0));
-        email.or_else(|problem| match is_bare_literal(address) {
+        email.or_else(|problem| match is_of_before(address) {
             true => Ok(Self(address.to_owned())),
             false => Err(problem),
         })
@@ -76,11 +76,8 @@ impl FromStr for KnownEmail {
 }
 
 /// The same text for every spelling of an address: it ignores case, Unicode composition, and whether the domain is in
-/// Unicode or in punycode. In ASCII it is the address in lower case.
+/// Unicode or in punycode, and how an address literal is written. In ASCII it is the address in lower case.
 pub(super) fn email_key(email: &str) -> String {
-    if email.is_ascii() {
-        return email.to_lowercase();
-    }
     match parse(email) {
         Some((local, domain)) => {
             let local = local.to_lowercase().nfc().collect::<String>();
@@ -90,13 +87,19 @@ pub(super) fn email_key(email: &str) -> String {
     }
 }
 
-/// The part before the `@`, and the domain in ASCII; `None` for an invalid address.
+/// The part before the `@`, and the domain in ASCII or the plainest literal; `None` for an invalid address.
 fn parse(address: &str) -> Option<(&str, Cow<'_, str>)> {
     let (local, domain) = address.split_once('@')?;
-    let is_local = !local.is_empty() && local.len() <= LONGEST_LOCAL && local.chars().all(of_local);
-    let domain = if domain.is_ascii() { domain.into() } else { to_ascii(domain)? };
+    let domain = match in_brackets(domain) {
+        Some(literal) => plainest(literal)?.into(),
+        None => to_ascii(domain)?,
+    };
     let fits = local.len() + 1 + domain.len() <= LONGEST;
-    (is_local && fits && (is_domain(&domain) || is_literal(&domain))).then_some((local, domain))
+    (is_local(local) && fits).then_some((local, domain))
+}
+
+fn is_local(local: &str) -> bool {
+    !local.is_empty() && local.len() <= LONGEST_LOCAL && local.chars().all(of_local)
 }
 
 /// Whether a local part may have `letter`: by HTML in ASCII, and by RFC 6531 if it is visible.
@@ -120,26 +123,23 @@ fn is_domain(domain: &str) -> bool {
     })
 }
 
-/// `[192.0.2.1]` or `[IPv6:2001:db8::1]`.
-fn is_literal(domain: &str) -> bool {
-    let Some(inner) = in_brackets(domain) else { return false };
-    match inner.split_at_checked(5) {
+/// `[192.0.2.1]` or `[IPv6:2001:db8::1]`, whose inside is given, as RFC 5952 writes it.
+fn plainest(literal: &str) -> Option<String> {
+    match literal.split_at_checked(5) {
         Some((tag, address)) if tag.eq_ignore_ascii_case("ipv6:") => {
-            address.parse::<Ipv6Addr>().is_ok()
+            Some(format!("[IPv6:{}]", address.parse::<Ipv6Addr>().ok()?))
         }
-        _ => inner.parse::<Ipv4Addr>().is_ok(),
+        _ => Some(format!("[{}]", literal.parse::<Ipv4Addr>().ok()?)),
     }
 }
 
-/// Whether the domain of `address` is an address literal as earlier versions accepted it: without the tag `IPv6:`.
-fn is_bare_literal(address: &str) -> bool {
-    let parts = address.split_once('@');
+/// Whether earlier versions accepted `address`, which is in ASCII: they took an address literal without the tag `IPv6:`,
+/// and a domain that looks like punycode and is none.
+fn is_of_before(address: &str) -> bool {
+    let parts = address.split_once('@').filter(|_| address.len() <= LONGEST && address.is_ascii());
     parts.is_some_and(|(local, domain)| {
         let is_machine = in_brackets(domain).is_some_and(|inner| inner.parse::<IpAddr>().is_ok());
-        is_machine
-            && local.len() <= LONGEST_LOCAL
-            && local.is_ascii()
-            && local.chars().all(of_local)
+        is_local(local) && (is_machine || is_domain(domain))
     })
 }
 
@@ -187,6 +187,11 @@ mod tests {
             "neo@[]",
             "neo@[::1%eth0]",
             "neo@[192.0.2.256]",
+            "neo@xn--a.example",
+            "neo@mail.xn--a.example",
+            "neo@XN--A.example",
+            "neo@xn--.example",
+            &format!("neo@{}.com", "a".repeat(64)),
         ] {
             assert!(!is_email(bad), "{bad:?}");
         }
@@ -242,6 +247,9 @@ mod tests {
             ("neo@ｍatrix.com", "neo@matrix.com"),
             ("Jose\u{301}@example.com", "JOSÉ@example.com"),
             ("neo@faß.de", "neo@xn--fa-hia.de"),
+            ("neo@[IPv6:2001:db8::1]", "Neo@[ipv6:2001:0DB8:0:0::1]"),
+            ("neo@[IPv6:::ffff:192.0.2.1]", "neo@[IPv6:::ffff:c000:201]"),
+            ("josé@[IPv6:2001:db8::1]", "JOSÉ@[IPv6:2001:db8:0::1]"),
         ] {
             assert_eq!(email_key(one), email_key(other), "{one} {other}");
         }
@@ -256,7 +264,15 @@ mod tests {
         let bare = "neo@[2001:db8::1]".to_owned();
         assert_eq!(known(" neo@[2001:db8::1] "), Some(bare));
         assert_eq!(known("neo@münchen.de"), Some("neo@münchen.de".to_owned()));
-        for bad in ["", "neo", "ne\0o@[2001:db8::1]", "nö@[2001:db8::1]", "neo@matrix\0.com"] {
+        assert_eq!(known("neo@xn--a.example"), Some("neo@xn--a.example".to_owned()));
+        for bad in [
+            "",
+            "neo",
+            "@xn--a.example",
+            "ne\0o@[2001:db8::1]",
+            "nö@[2001:db8::1]",
+            "neo@matrix\0.com",
+        ] {
             assert_eq!(known(bad), None, "{bad:?}");
         }
     }
