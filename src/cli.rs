@@ -94,18 +94,21 @@ pub enum Command {
         overwrite: bool,
     },
     /// Manage accounts, and create the first admin
+    #[command(arg_required_else_help = false)]
     User {
         /// The command
         #[command(subcommand)]
         action: UserAction,
     },
     /// Manage the keys that sign access tokens
+    #[command(arg_required_else_help = false)]
     Keys {
         /// The command
         #[command(subcommand)]
         action: KeysAction,
     },
     /// Create certificates
+    #[command(arg_required_else_help = false)]
     Certs {
         /// The command
         #[command(subcommand)]

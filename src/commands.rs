@@ -159,9 +159,22 @@ pub fn user(global: &Global, action: UserAction) -> Result<(), Failure> {
     }
 }
 
-/// Writes `text` to standard output. A closed pipe is not an error.
+/// `app --help` and `app --version`
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn help(text: &clap::Error) -> Result<(), Failure> {
+    told(text.print().and_then(|()| io::stdout().flush()))
+}
+
+/// Writes `text` to standard output.
 fn say(text: &str) -> Result<(), Failure> {
-    match write(text) {
+    told(write(text))
+}
+
+/// The failure of writing to standard output. A closed pipe is none.
+fn told(written: io::Result<()>) -> Result<(), Failure> {
+    match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         outcome => outcome.map_err(|error| {
             Failure::Other(format!("it is done, but cannot be written to standard output: {error}"))
@@ -176,12 +189,14 @@ fn write(text: &str) -> io::Result<()> {
 }
 
 /// The first line of standard input if the password is `given`; otherwise 122 random bits.
-fn password(given: bool) -> io::Result<String> {
+fn password(given: bool) -> Result<String, Failure> {
     if !given {
         return Ok(uuid::Uuid::new_v4().simple().to_string());
     }
     let mut line = String::new();
-    io::stdin().read_line(&mut line)?;
+    io::stdin().read_line(&mut line).map_err(|error| {
+        Failure::Other(format!("cannot read the password from standard input: {error}"))
+    })?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 

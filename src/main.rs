@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let args = std::env::args_os().collect::<Vec<_>>();
     let Cli { global, command } = match Cli::read(&args) {
         Ok(cli) => cli,
-        Err(CliError::Help(help)) => help.exit(),
+        Err(CliError::Help(help)) => return commands::conclude(commands::help(&help)),
         Err(CliError::Usage(line)) => {
             commands::say_last(&line);
             return ExitCode::from(2);

@@ -126,9 +126,32 @@ async fn a_reader_that_has_seen_enough_is_no_failure() {
         let text = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success() && text.is_empty(), "{args:?}: {text}");
     }
-    for args in [&["check-config"][..], &["migrate"]] {
+    for args in [&["check-config"][..], &["migrate"], &["--help"], &["user", "-h"], &["--version"]]
+    {
         assert!(complaint(full(command(folder.path(), args))).contains("standard output"));
     }
+}
+
+#[actix_rt::test]
+async fn a_command_that_lacks_its_subcommand_says_which_there_are() {
+    let folder = TempDir::new().unwrap();
+    for (name, action) in [("user", "promote"), ("keys", "rotate"), ("certs", "dev")] {
+        let line = complaint(command(folder.path(), &[name]));
+        let said = format!("'app {name}' requires a subcommand");
+        assert!(line.contains(&said) && line.contains(action), "{line}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_password_that_is_no_text_is_said_to_come_from_standard_input() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("password");
+    fs::write(&path, b"\xff\xfe follow the white rabbit\n").unwrap();
+    let mut set =
+        command(folder.path(), &["user", "password", "neo@example.com", "--password-stdin"]);
+    set.stdin(File::open(&path).unwrap());
+    let line = complaint(set);
+    assert!(line.contains("cannot read the password from standard input"), "{line}");
 }
 
 /// A server that answers each connection with `bytes`, and then holds it open or not.
