@@ -7,7 +7,7 @@ use super::{Failure, Role};
 use crate::config::{self, Effective, Settings, SqlUrl, ValueError, hide};
 use crate::contract::UserRole;
 pub use crate::storage::copy::Existing;
-use crate::storage::copy::{Copied, Progress};
+use crate::storage::copy::{Copied, Progress, of_source, of_target};
 use crate::storage::sqlite;
 use crate::{product, user};
 
@@ -53,7 +53,9 @@ pub async fn copy(
     existing: Existing,
     progress: impl Progress,
 ) -> Result<(&'static str, Copied), Failure> {
-    if copies_products(from, to)? {
+    let products = copies_products(from, to)?;
+    expect_room(to, products)?;
+    if products {
         let at = |side: &str, url: &str| {
             let database_url = parse(side, url)?;
             let statement_timeout = BATCH_TIMEOUT;
@@ -145,7 +147,7 @@ fn copies_products(from: &str, to: &str) -> Result<bool, Failure> {
         return Ok(products);
     }
     let SqlUrl::Sqlite(path) = parse::<SqlUrl>("--from", from)? else { return Ok(false) };
-    let tables = sqlite::tables(&path)?;
+    let tables = sqlite::tables(&path).map_err(of_source)?;
     let has = |name: &str| tables.iter().any(|table| table == name);
     match (has("users") && !products, has("products") && !accounts) {
         (false, true) => Ok(true),
@@ -155,6 +157,22 @@ fn copies_products(from: &str, to: &str) -> Result<bool, Failure> {
             path.display(),
             hide(to)
         ))),
+    }
+}
+
+/// Refuses a target that is a file of the other kind.
+fn expect_room(to: &str, products: bool) -> Result<(), Failure> {
+    if !to.starts_with("sqlite://") {
+        return Ok(());
+    }
+    let (what, other) = if products { ("products", "users") } else { ("accounts", "products") };
+    match parse::<SqlUrl>("--to", to)? {
+        SqlUrl::Sqlite(path) if path.exists() => {
+            let tables = sqlite::tables(&path).map_err(of_target)?;
+            let why = || Failure::Other(format!("--to: {} is no store of {what}", path.display()));
+            if tables.iter().any(|table| table == other) { Err(why()) } else { Ok(()) }
+        }
+        _ => Ok(()),
     }
 }
 

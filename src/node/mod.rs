@@ -24,6 +24,7 @@ use crate::auth::Mode;
 use crate::config::{self, Effective, Settings, Sources};
 use crate::server::{self, Listener, Readiness};
 use crate::storage::SetupError;
+use crate::storage::copy::CopyError;
 use crate::tasks;
 use crate::user;
 use examine::{check_listeners, examine};
@@ -59,6 +60,9 @@ pub enum Failure {
     /// A command on accounts failed.
     #[error(transparent)]
     Accounts(#[from] user::CommandError),
+    /// A side of a copy failed.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// A store cannot be used.
     #[error(transparent)]
     Store(#[from] SetupError),

@@ -18,7 +18,7 @@ use crate::config::{self, PeerUrl, SettingError, Settings};
 use crate::middleware::{self, Path, RoleService, path};
 use crate::readiness::Check;
 use crate::role::{Parts, Role, Surroundings};
-use crate::storage::copy::{self, Copied, Existing, Progress};
+use crate::storage::copy::{self, Copied, CopyError, Existing, Progress, of_source, of_target};
 use crate::storage::{Preparing, SetupError};
 use cache::Cache;
 use store::{Database, Store};
@@ -138,11 +138,13 @@ pub async fn copy(
     to: &config::Product,
     existing: Existing,
     progress: impl Progress,
-) -> Result<Copied, SetupError> {
-    let (from, to) = (Database::find(from).await?, Database::find(to).await?);
-    from.expect_migrated()?;
-    to.prepare().await?;
-    Ok(copy::copy(&from.open_as_it_is()?, &to.open()?, existing, progress).await?)
+) -> Result<Copied, CopyError> {
+    let from = Database::find(from).await.map_err(of_source)?;
+    let to = Database::find(to).await.map_err(of_target)?;
+    from.expect_migrated().map_err(of_source)?;
+    to.prepare().await.map_err(of_target)?;
+    let from = from.open_as_it_is().map_err(of_source)?;
+    copy::copy(&from, &to.open().map_err(of_target)?, existing, progress).await
 }
 
 /// Every route of the role, and who may call it.

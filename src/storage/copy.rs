@@ -6,7 +6,7 @@
 
 use std::fmt::Debug;
 
-use super::{StoreError, digest};
+use super::{SetupError, StoreError, digest};
 
 /// How many rows are read and written together.
 pub const BATCH: usize = 500;
@@ -56,6 +56,25 @@ pub struct Summary {
     pub checksum: u128,
 }
 
+/// Why a copy failed, and on which side.
+#[derive(Debug, thiserror::Error)]
+#[error("{side}: {error}")]
+pub struct CopyError {
+    side: &'static str,
+    /// Why.
+    pub error: SetupError,
+}
+
+/// The `error` of the store that is read.
+pub fn of_source(error: impl Into<SetupError>) -> CopyError {
+    CopyError { side: "--from", error: error.into() }
+}
+
+/// The `error` of the store that is written.
+pub fn of_target(error: impl Into<SetupError>) -> CopyError {
+    CopyError { side: "--to", error: error.into() }
+}
+
 /// The result of a copy.
 #[derive(Clone, Copy, Debug)]
 pub struct Copied {
@@ -82,27 +101,29 @@ pub async fn copy<R: Clone + Debug + PartialEq>(
     to: &impl Rows<Row = R>,
     existing: Existing,
     progress: impl Progress,
-) -> Result<Copied, StoreError> {
-    let all = from.count().await?;
+) -> Result<Copied, CopyError> {
+    let all = from.count().await.map_err(of_source)?;
     let (mut written, mut kept, mut looked_at, mut last) = (0, 0, 0, None);
     loop {
-        let batch = from.behind(last.as_ref()).await?;
+        let batch = from.behind(last.as_ref()).await.map_err(of_source)?;
         let Some(end) = batch.last().cloned() else { break };
         looked_at += batch.len() as u64;
-        let there = to.counterparts(&batch).await?;
+        let there = to.counterparts(&batch).await.map_err(of_target)?;
         let different = batch.into_iter().filter(|row| !there.contains(row)).collect::<Vec<_>>();
         let all_different = different.len() as u64;
         let added = match existing {
-            _ if different.is_empty() => 0,
-            Existing::Keep => to.add(different).await?,
-            Existing::Overwrite => to.put(different).await.map(|()| all_different)?,
+            _ if different.is_empty() => Ok(0),
+            Existing::Keep => to.add(different).await,
+            Existing::Overwrite => to.put(different).await.map(|()| all_different),
         };
+        let added = added.map_err(of_target)?;
         written += added;
         kept += all_different - added;
         last = Some(end);
         progress(looked_at, all);
     }
-    Ok(Copied { written, kept, from: summary(from).await?, to: summary(to).await? })
+    let from = summary(from).await.map_err(of_source)?;
+    Ok(Copied { written, kept, from, to: summary(to).await.map_err(of_target)? })
 }
 
 async fn summary<R: Clone + Debug + PartialEq>(

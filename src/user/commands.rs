@@ -12,6 +12,7 @@ use crate::auth::Audit;
 use crate::config;
 use crate::contract::{Account, User, UserRole};
 use crate::error::Error;
+use crate::storage::copy::CopyError;
 use crate::storage::{SetupError, StoreError};
 
 /// Why a command on accounts failed.
@@ -38,6 +39,9 @@ pub enum CommandError {
     /// The password cannot be hashed.
     #[error("{}", .0.chain())]
     Hashing(Error),
+    /// A side of a copy failed.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// The store cannot be opened.
     #[error(transparent)]
     Setup(#[from] SetupError),

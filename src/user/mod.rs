@@ -28,7 +28,7 @@ use crate::limits::Counts;
 use crate::middleware::{self, Path, RoleService, path};
 use crate::readiness::Check;
 use crate::role::{Parts, Role, Surroundings};
-use crate::storage::copy::{self, Copied, Existing, Progress};
+use crate::storage::copy::{self, Copied, Existing, Progress, of_source, of_target};
 use crate::storage::{Preparing, SetupError, StoreError, StoreState, sqlite};
 use crate::tasks;
 pub use commands::{CommandError, create, enable, promote, set_password};
@@ -208,14 +208,14 @@ pub async fn copy(
     existing: Existing,
     progress: impl Progress,
 ) -> Result<Copied, CommandError> {
-    store::expect_migrated(from).await?;
-    let to = prepared(to).await?;
+    store::expect_migrated(from).await.map_err(of_source)?;
+    let to = prepared(to).await.map_err(of_target)?;
     let from = Store::open(from, StoreState::already_prepared());
     // Revocations come first, so that a copy that is cut off leaves no account without them.
     copy::copy(&Revocations(&from), &Revocations(&to), Existing::Keep, |_, _| {}).await?;
-    copy::copy(&from, &to, existing, progress).await.map_err(|error| match error {
-        StoreError::Duplicate => CommandError::TakenInTarget,
-        error => error.into(),
+    copy::copy(&from, &to, existing, progress).await.map_err(|failed| match failed.error {
+        SetupError::Store(StoreError::Duplicate) => CommandError::TakenInTarget,
+        _ => failed.into(),
     })
 }
 

@@ -165,10 +165,32 @@ async fn a_copy_of_accounts_that_need_migrations_says_so() {
 #[actix_rt::test]
 async fn what_cannot_be_copied_says_why() {
     let folder = tempfile::TempDir::new().unwrap();
+    let mut migrate = Process::command(folder.path());
+    migrate.arg("migrate");
+    assert!(Process::run(migrate).status.success());
     for (from, to, why) in [
         ("postgres://x", "mongodb://x", "neither can be copied to the other"),
-        ("sqlite://nowhere.db", "sqlite://x.db", "cannot read nowhere.db"),
-        ("sqlite://nowhere.db", "mongodb://127.0.0.1:1/x", "cannot read nowhere.db"),
+        ("sqlite://nowhere.db", "sqlite://x.db", "--from: cannot read nowhere.db"),
+        ("sqlite://nowhere.db", "mongodb://127.0.0.1:1/x", "--from: cannot read nowhere.db"),
+        ("postgres://127.0.0.1:1/x", "sqlite://x.db", "app: --from: "),
+        ("mongodb://127.0.0.1:1/x", "sqlite://x.db", "app: --from: "),
+        ("sqlite://data/user.db", "postgres://127.0.0.1:1/x", "app: --to: "),
+        ("sqlite://data/product.db", "mongodb://127.0.0.1:1/x", "app: --to: "),
+        (
+            "sqlite://data/user.db",
+            "sqlite://data/product.db",
+            "--to: data/product.db is no store of accounts",
+        ),
+        (
+            "sqlite://data/product.db",
+            "sqlite://data/user.db",
+            "--to: data/user.db is no store of products",
+        ),
+        (
+            "postgres://x",
+            "sqlite://data/product.db",
+            "--to: data/product.db is no store of accounts",
+        ),
         ("mysql://x", "postgres://x", "mysql:// is not a back end"),
         ("mongodb://x/?readPreference=secondary", "sqlite://x.db", "can lag behind"),
     ] {
