@@ -59,18 +59,21 @@ pub(super) fn compress(request: &RequestHead, mut reply: Reply) -> HttpResponse 
 }
 
 /// Gives a 304 the headers that its 200 would have: Vary, and a weak tag (RFC 9110, section 15.4.5). Some responses tell
-/// the length of their 200; otherwise the client's own tag decides.
+/// the type or the length of their 200; otherwise the client's own tag decides: where its 200 would have been compressed
+/// if it could be, a strong tag is of one that could not. A Vary too many is harmless.
 fn confirm(request: &RequestHead, reply: &mut Reply) {
     let (headers, length) = (&reply.headers, reply.body.length());
     let is_other = headers.get(CONTENT_TYPE).is_some_and(|value| !is_text(value));
     if is_other || matches!(length, Some(1..WORTHWHILE)) || is_fixed(headers) {
         return;
     }
-    let is_weak = matches!(length, Some(WORTHWHILE..))
-        && request.headers.contains_key(ACCEPT_ENCODING)
+    let takes_coding = request.headers.contains_key(ACCEPT_ENCODING)
         && negotiate(&request.headers, is_short(&reply.body)).is_some();
-    if is_weak || knows_weak(request, headers) {
+    let is_long = matches!(length, Some(WORTHWHILE..));
+    if (is_long && takes_coding) || knows(request, headers, b"W/") {
         weaken(&mut reply.headers);
+    } else if takes_coding && knows(request, headers, b"") {
+        return;
     }
     vary(&mut reply.headers);
 }
@@ -87,12 +90,12 @@ fn is_short(body: &Body) -> bool {
     body.length().is_some_and(|length| length <= SMALL as u64)
 }
 
-/// Whether the client of `request` knows the tag in `headers` as a weak one.
-fn knows_weak(request: &RequestHead, headers: &Headers) -> bool {
-    let Some(tag) = headers.get(ETAG).map(|tag| tag.as_bytes()) else { return false };
+/// Whether the client of `request` knows the strong tag in `headers` with this `prefix`: `W/`, or none.
+fn knows(request: &RequestHead, headers: &Headers, prefix: &[u8]) -> bool {
+    let tag = headers.get(ETAG).map(|tag| tag.as_bytes()).filter(|tag| tag.starts_with(b"\""));
     let lines = request.headers.get_all(IF_NONE_MATCH);
     let mut known = lines.flat_map(|line| words(line.as_bytes()));
-    known.any(|known| known.strip_prefix(b"W/") == Some(tag))
+    tag.is_some_and(|tag| known.any(|known| known.strip_prefix(prefix) == Some(tag)))
 }
 
 /// Makes the tags of If-Match strong, so that a client that got a compressed response can use its tag in a conditional
@@ -370,6 +373,37 @@ mod tests {
             let told = compress(&request, told);
             for name in [ETAG, VARY] {
                 assert_eq!(header(&told, name.clone()), header(&full, name), "{length:?} {known}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_304_of_what_is_not_compressed_has_no_vary() {
+        let strong = HeaderValue::from_static("\"7\"");
+        for (kind, length) in [
+            (Some("image/png"), LONG),
+            (None, LONG),
+            (Some("application/json"), 1023),
+            (Some("application/json"), 0),
+        ] {
+            let of = |status, body, kind: Option<&'static str>| {
+                let mut reply = Reply { status, ..answer(body) };
+                reply.headers.remove(CONTENT_TYPE);
+                kind.into_iter().for_each(|kind| {
+                    reply.headers.append(CONTENT_TYPE, HeaderValue::from_static(kind));
+                });
+                reply
+            };
+            let mut request = asking(Method::GET, "gzip");
+            let full = compress(&request, of(StatusCode::OK, BoxBody::new(text(length)), kind));
+            request.headers.insert(IF_NONE_MATCH, HeaderValue::from_static("\"6\", \"7\""));
+            for kind in [None, kind] {
+                let told = of(StatusCode::NOT_MODIFIED, BoxBody::new(body::None::new()), kind);
+                let told = compress(&request, told);
+                for response in [&full, &told] {
+                    assert_eq!(response.headers().get(VARY), None, "{kind:?} {length}");
+                    assert_eq!(response.headers().get(ETAG), Some(&strong), "{kind:?} {length}");
+                }
             }
         }
     }
