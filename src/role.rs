@@ -100,8 +100,8 @@ pub struct Parts {
     pub verifier: Arc<Verifier>,
     /// The names of the roles that are behind a public one.
     pub behind: Vec<&'static str>,
-    /// Generates the OpenAPI document of the whole shop: OpenAPI 3.1 in JSON.
-    pub document: fn(Mode) -> Bytes,
+    /// Generates the OpenAPI document of the whole shop, which clients see below a path: OpenAPI 3.1 in JSON.
+    pub document: fn(Mode, &str) -> Bytes,
 }
 
 /// The environment of a role on one worker thread.

@@ -1,15 +1,21 @@
 //! The OpenAPI document, and a page that shows it.
 
-use std::sync::{Arc, LazyLock};
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::sync::{Arc, OnceLock};
 
+use actix_web::dev::Payload;
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::web::{Bytes, Data};
-use actix_web::{HttpResponse, Responder};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, Responder};
 
-use crate::middleware::{Condition, IfNoneMatch};
+use super::prefix::prefix;
+use crate::auth::Mode;
+use crate::config::Networks;
+use crate::middleware::{Condition, IfNoneMatch, Input};
 use crate::storage::digest;
 
 /// The page loads only its own script and style, and the document; it cannot be framed.
@@ -54,32 +60,68 @@ impl Text {
 /// The document and the page; cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Docs {
-    /// Generated on the first request: most processes get none.
-    document: Arc<LazyLock<Text, Box<dyn FnOnce() -> Text + Send>>>,
+    /// Generates the document of a shop of this mode, which is served below a path.
+    generate: (fn(Mode, &str) -> Bytes, Mode),
+    /// The document for clients that see the shop at `/`, generated on the first request: most processes get none.
+    document: Arc<OnceLock<Text>>,
+    trusted_proxies: Networks,
     page: Text,
     script: Text,
     style: Text,
 }
 
 impl Docs {
-    /// For the API that `document` describes in JSON.
-    pub(super) fn new(document: impl FnOnce() -> Bytes + Send + 'static) -> Self {
+    /// For the API that `generate` describes in JSON, behind `trusted_proxies`.
+    pub(super) fn new(
+        generate: (fn(Mode, &str) -> Bytes, Mode),
+        trusted_proxies: Networks,
+    ) -> Self {
         let of = |content_type, body: &'static str| {
             Text::new(content_type, Bytes::from_static(body.as_bytes()))
         };
-        let make = move || Text::new("application/json", document());
         Self {
-            document: Arc::new(LazyLock::new(Box::new(make))),
+            generate,
+            document: Arc::default(),
+            trusted_proxies,
             page: of("text/html; charset=utf-8", include_str!("docs/page.html")),
             script: of("text/javascript; charset=utf-8", include_str!("docs/page.js")),
             style: of("text/css; charset=utf-8", include_str!("docs/page.css")),
         }
     }
+
+    /// The document for a client that sees the shop below this path.
+    fn document(&self, Below(path): &Below) -> Text {
+        let (generate, mode) = self.generate;
+        let text = |below: &str| Text::new("application/json", generate(mode, below));
+        match path {
+            Some(path) => text(path),
+            None => self.document.get_or_init(|| text("/")).clone(),
+        }
+    }
 }
+
+/// The path of a trusted proxy's own below which it serves the shop, if there is one.
+pub(super) struct Below(Option<String>);
+
+impl FromRequest for Below {
+    type Error = Infallible;
+    type Future = Ready<Result<Self, Infallible>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let peer = request.peer_addr().map(|address| address.ip());
+        let docs = request.app_data::<Data<Docs>>();
+        let is_trusted =
+            docs.zip(peer).is_some_and(|(docs, peer)| docs.trusted_proxies.contain(peer));
+        ready(Ok(Self(is_trusted.then(|| prefix(request.headers())).flatten())))
+    }
+}
+
+impl Input for Below {}
 
 /// Describes the API: this document.
 ///
-/// It is the same in every process, whatever roles run there.
+/// It is the same in every process, whatever roles run there. Its server is the path below which a trusted proxy serves
+/// the shop.
 #[utoipa::path(
     get,
     path = "/openapi.json",
@@ -95,8 +137,12 @@ impl Docs {
         )),
     )
 )]
-pub(super) async fn document(docs: Data<Docs>, condition: Condition) -> impl Responder {
-    docs.document.answer(&condition)
+pub(super) async fn document(
+    docs: Data<Docs>,
+    below: Below,
+    condition: Condition,
+) -> impl Responder {
+    docs.document(&below).answer(&condition)
 }
 
 /// Shows the document as a page.

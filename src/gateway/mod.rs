@@ -78,7 +78,6 @@ impl Role for Gateway {
         let options = &parts.settings.gateway;
         let table = RwLock::new(Arc::new(RouteTable::compile(options, &parts.behind)?));
         let current = Arc::new(Current { version: AtomicU64::new(0), table });
-        let (mode, document) = (parts.mode, parts.document);
         Ok(Self {
             behind: parts.behind.clone(),
             trusted_proxies: options.trusted_proxies.clone(),
@@ -86,7 +85,7 @@ impl Role for Gateway {
             compress: options.compress,
             scheme: if options.tls_certificate.is_some() { "https" } else { "http" },
             current,
-            docs: Docs::new(move || document(mode)),
+            docs: Docs::new((parts.document, parts.mode), options.trusted_proxies.clone()),
         })
     }
 

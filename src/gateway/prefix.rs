@@ -6,23 +6,27 @@ use actix_web::http::header::{
 };
 
 use super::path::{is_of_path, is_plain};
+use crate::http1::lines::words;
 use crate::peer::Headers;
 
 /// The prefix that the proxy has removed from the path.
 pub(super) const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-/// The longest prefix that is accepted, in bytes.
+/// The longest prefix that is accepted, in bytes, of all proxies together.
 const LIMIT: usize = 256;
 
-/// The prefix in `headers`, as in `/shop`; `None` unless it is a canonical path, so that a link cannot lead elsewhere.
+/// The prefix in `headers`, as in `/shop`. Each of several proxies removes its own, and adds it behind those before it, as
+/// in `/shop, /v1`. `None` unless each is a canonical path, so that a link cannot lead elsewhere.
 pub(super) fn prefix(headers: &HeaderMap) -> Option<String> {
-    let mut lines = headers.get_all(&FORWARDED_PREFIX);
-    let (said, None) = (lines.next()?, lines.next()) else { return None };
-    let said = said.to_str().ok().filter(|said| said.len() <= LIMIT)?.trim();
-    // A comma would separate several prefixes.
-    let of_path = |byte: u8| is_of_path(byte) && byte != b',';
-    let is_prefix = is_plain(said) && said.bytes().all(of_path);
-    let plain = said.trim_end_matches('/');
-    Some(plain.to_owned()).filter(|plain| is_prefix && !plain.is_empty())
+    let mut whole = String::new();
+    let lines = headers.get_all(&FORWARDED_PREFIX);
+    for said in lines.flat_map(|line| words(line.as_bytes())).filter(|said| !said.is_empty()) {
+        let said = str::from_utf8(said).ok().filter(|said| is_plain(said))?;
+        if !said.bytes().all(is_of_path) || whole.len() + said.len() > LIMIT {
+            return None;
+        }
+        whole.push_str(said.trim_end_matches('/'));
+    }
+    Some(whole).filter(|whole| !whole.is_empty())
 }
 
 /// Rewrites the links in `headers` that are paths of this host with `outside`.
@@ -112,15 +116,28 @@ mod tests {
             "/shop?x",
             "/shop#x",
             "/shop>; rel=\"x\"",
-            "/a, /b",
+            "/a, //b",
+            "/a, b",
+            "/a, /..",
             "/a;b",
             "/shöp",
             &format!("/{}", "x".repeat(256)),
         ] {
             assert_eq!(said(&[bad]), None, "{bad}");
         }
-        assert_eq!(said(&["/a", "/b"]), None);
         assert_eq!(said(&[]), None);
+    }
+
+    #[test]
+    fn proxies_behind_one_another_add_their_prefixes() {
+        for lines in [&["/a/, /b"][..], &["/a", "/b"], &["/a,", "", "/, /b/"]] {
+            assert_eq!(said(lines).as_deref(), Some("/a/b"), "{lines:?}");
+        }
+        for bad in [&["/a", "//evil.example"][..], &["/a, https://evil.example"]] {
+            assert_eq!(said(bad), None, "{bad:?}");
+        }
+        let long = format!("/{}", "x".repeat(128));
+        assert_eq!(said(&[&long, &long]), None);
     }
 
     #[test]

@@ -14,13 +14,14 @@ const ABOUT: &str = "Accounts and a catalogue behind one address. An error is a 
     [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) with a stable `type`. A field or a parameter that is not \
     known here is refused: 422 names it. Every GET also answers HEAD.";
 
-/// The document of a shop whose `auth.mode` is `mode`, whichever of its roles run here: JSON, OpenAPI 3.1.
-pub(super) fn document(mode: Mode) -> Bytes {
+/// The document of a shop whose `auth.mode` is `mode`, whichever of its roles run here, and which clients see below the
+/// path `server`: JSON, OpenAPI 3.1.
+pub(super) fn document(mode: Mode, server: &str) -> Bytes {
     // It is maps, strings and numbers, which always serialise.
-    serde_json::to_vec(&openapi(mode)).unwrap_or_default().into()
+    serde_json::to_vec(&openapi(mode, server)).unwrap_or_default().into()
 }
 
-fn openapi(mode: Mode) -> OpenApi {
+fn openapi(mode: Mode, server: &str) -> OpenApi {
     let mut license = License::new(LICENSE);
     license.identifier = Some(LICENSE.to_owned());
     let info = InfoBuilder::new()
@@ -31,7 +32,7 @@ fn openapi(mode: Mode) -> OpenApi {
         .license(Some(license))
         .build();
     let mut document = OpenApi::new(info, Paths::new());
-    document.servers = Some(vec![Server::new("/")]);
+    document.servers = Some(vec![Server::new(server)]);
     document.components = Some(middleware::components());
     for role in Role::ALL {
         document.merge(role.openapi(mode));

@@ -34,6 +34,11 @@ async fn links_lead_to_where_the_proxy_shows_the_shop(topology: Topology) {
     let made = client.send(Method::POST, "/auth/register", &headers, neo).await;
     assert!(made.header("location").starts_with("/a/shop/auth/dashboard/"), "{made:?}");
 
+    for (said, server) in [("/shop", "/shop"), ("/shop/, /v1", "/shop/v1"), ("//evil", "/")] {
+        let document = get(&client, "/openapi.json", said).await;
+        assert_eq!(document.json()["servers"], json!([{ "url": server }]), "{topology:?} {said}");
+    }
+
     for bad in ["//evil.example", "https://evil.example", "/../x", "/a%2fb", "shop", "/"] {
         let page = get(&client, "/products?limit=1", bad).await;
         assert!(page.next().unwrap().starts_with("/products?"), "{bad}: {page:?}");
@@ -49,6 +54,8 @@ async fn nobody_else_says_where_links_lead() {
     }
     let page = get(&client, "/products?limit=1", "/shop").await;
     assert!(page.next().unwrap().starts_with("/products?"), "{page:?}");
+    let document = get(&client, "/openapi.json", "/shop").await;
+    assert_eq!(document.json()["servers"], json!([{ "url": "/" }]));
 }
 
 #[actix_rt::test]
