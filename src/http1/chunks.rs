@@ -120,7 +120,8 @@ fn size(line: &[u8]) -> Result<u64, ChunkError> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let blanks = line[digits..].iter().take_while(|byte| b" \t".contains(byte)).count();
     let rest = &line[digits + blanks..];
-    if digits == 0 || digits > 16 || !(rest.is_empty() || rest.starts_with(b";")) {
+    let is_extension = rest.starts_with(b";") && is_visible(rest);
+    if digits == 0 || digits > 16 || !(rest.is_empty() || is_extension) {
         return Err(ChunkError("invalid chunk size"));
     }
     // Digits are ASCII, and sixteen of them fit.
@@ -132,7 +133,12 @@ fn size(line: &[u8]) -> Result<u64, ChunkError> {
 fn is_field(line: &[u8]) -> bool {
     let colon = line.iter().position(|byte| *byte == b':');
     let Some((name, value)) = colon.map(|at| (&line[..at], &line[at + 1..])) else { return false };
-    is_token(name) && value.iter().all(|byte| *byte == b'\t' || !byte.is_ascii_control())
+    is_token(name) && is_visible(value)
+}
+
+/// Whether `text` has no control characters but tabs.
+fn is_visible(text: &[u8]) -> bool {
+    text.iter().all(|byte| *byte == b'\t' || !byte.is_ascii_control())
 }
 
 /// Adds `data`, which is not empty, to `output` as a chunk.
@@ -173,7 +179,7 @@ mod tests {
         let mut bytes = BytesMut::new();
         put(&mut bytes, b"hello ");
         bytes.extend_from_slice(
-            b"00a;x=\"y\" \r\nhere it is\r\n0 \t\r\nx: y\r\nlength: 3\r\n\r\nmore",
+            b"00a;x=\"y\t\xe9\" \r\nhere it is\r\n0 \t\r\nx: y\r\nlength: 3\r\n\r\nmore",
         );
         for step in [1, 2, 7, 1000] {
             let (content, rest) = decode(&bytes, step).unwrap();
@@ -197,6 +203,10 @@ mod tests {
             "4\r\nhello\r\n0\r\n\r\n",
             "5\r\nhello\r\n0\r\n\n",
             "10000000000000005\r\nhello",
+            "5;\0\r\nhello\r\n0\r\n\r\n",
+            "5;x=\"\x1b\"\r\nhello\r\n0\r\n\r\n",
+            "5;\x7f\r\nhello\r\n0\r\n\r\n",
+            "5\r\nhello\r\n0;\0\r\n\r\n",
             "5\x0c\r\nhello\r\n0\r\n\r\n",
             "5\r\nhello\r\n0\r\nnonsense\r\n\r\n",
             "5\r\nhello\r\n0\r\nx y: z\r\n\r\n",

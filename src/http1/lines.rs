@@ -66,6 +66,15 @@ pub fn says<'a>(values: impl Iterator<Item = &'a [u8]>, word: &str) -> bool {
     values.flat_map(words).any(|said| said.eq_ignore_ascii_case(word.as_bytes()))
 }
 
+/// Whether `host` and `other` of URIs of `scheme` are the same (RFC 9110, section 4.2.3): in whatever letters, and with or
+/// without the port that is the usual one.
+pub fn is_same_host(scheme: Option<&str>, host: &[u8], other: &[u8]) -> bool {
+    let usual: &[u8] = if scheme == Some("https") { b":443" } else { b":80" };
+    let [host, other] = [host, other]
+        .map(|host| host.strip_suffix(usual).or_else(|| host.strip_suffix(b":")).unwrap_or(host));
+    host.eq_ignore_ascii_case(other)
+}
+
 /// The words of a list.
 pub fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)

@@ -9,6 +9,7 @@ use actix_web::http::{Method, Version};
 use std::net::Ipv6Addr;
 
 use crate::error::{Error, Kind};
+use crate::http1::lines::is_same_host;
 
 /// The longest path and query, in bytes (RFC 9110, section 4.1, requires at least 8,000).
 const TARGET: usize = 8192;
@@ -106,7 +107,9 @@ fn check_host(head: &RequestHead) -> Result<(), Error> {
     }
     match (host, target) {
         (Some(host), _) if !is_host(host) => refuse("the host is none"),
-        (Some(host), Some(target)) if !host.eq_ignore_ascii_case(target.as_bytes()) => {
+        (Some(host), Some(target))
+            if !is_same_host(head.uri.scheme_str(), host, target.as_bytes()) =>
+        {
             refuse("the target and the host contradict each other")
         }
         // Even with an absolute URL (RFC 9112, section 3.2).
@@ -259,6 +262,21 @@ mod tests {
         assert_eq!(kind("/", &[("host", "shop"), ("host", "shop")]), Some(Kind::Malformed));
         assert_eq!(kind("http://shop/", &[]), Some(Kind::Malformed));
         assert_eq!(kind("http://SHOP/", &[("host", "shop")]), None);
+        for (target, host) in [
+            ("http://shop:80/", "shop"),
+            ("http://shop/", "Shop:80"),
+            ("http://shop:/", "shop:80"),
+            ("https://[::1]:443/", "[::1]"),
+        ] {
+            assert_eq!(kind(target, &[("host", host)]), None, "{target} {host}");
+        }
+        for (target, host) in [
+            ("http://shop:443/", "shop"),
+            ("https://shop/", "shop:80"),
+            ("http://shop:8080/", "shop"),
+        ] {
+            assert_eq!(kind(target, &[("host", host)]), Some(Kind::Malformed), "{target} {host}");
+        }
         assert_eq!(kind("http://other/", &[("host", "shop")]), Some(Kind::Malformed));
         assert_eq!(kind("http://me@shop/", &[("host", "shop")]), Some(Kind::Malformed));
     }
