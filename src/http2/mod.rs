@@ -33,7 +33,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::http1::DISCONNECT;
-use crate::http1::lines::digits;
+use crate::http1::lines::{digits, is_same_host};
 use crate::http1::server::Options;
 use frames::{Frames, Watched};
 
@@ -136,7 +136,8 @@ async fn abort<IO: AsyncRead + AsyncWrite + Unpin>(connection: &mut Connection<I
 }
 
 /// Whether `request` is one that h2 should not have let through: its content is as long as every Content-Length says
-/// (RFC 9113, section 8.1.1; what follows the head, h2 counts), and no value begins or ends with blanks (8.2.1).
+/// (RFC 9113, section 8.1.1; what follows the head, h2 counts), no value begins or ends with blanks (8.2.1), and no Host
+/// differs from the authority (8.3.1).
 fn is_well_formed(request: &http::Request<RecvStream>) -> bool {
     let mut lengths = request.headers().get_all(header::CONTENT_LENGTH).iter();
     let length = lengths.next();
@@ -149,7 +150,14 @@ fn is_well_formed(request: &http::Request<RecvStream>) -> bool {
     let is_trimmed = |value: &http::HeaderValue| {
         !is_blank(value.as_bytes().first()) && !is_blank(value.as_bytes().last())
     };
+    let (scheme, authority) = (request.uri().scheme_str(), request.uri().authority());
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let is_host = authority.is_none_or(|authority| {
+        let authority = authority.as_str().as_bytes();
+        hosts.all(|host| is_same_host(scheme, host.as_bytes(), authority))
+    });
     is_length
+        && is_host
         && lengths.all(|other| Some(other) == length)
         && request.headers().values().all(is_trimmed)
 }

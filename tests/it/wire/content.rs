@@ -170,6 +170,14 @@ async fn content_that_is_not_as_long_as_it_says_is_a_stream_error_over_http_2() 
                 front.is_closed(&format!("{behind:?}: {method} {headers:?} {body:?}")).await;
             }
         }
+        // One host, by whichever of its names.
+        let authority = client.base.trim_start_matches("https://");
+        for host in ["evil.example", "", &format!("{authority}0")] {
+            let sent = client.try_send(Method::GET, "/products", &[("host", host)], "").await;
+            assert_eq!(sent.unwrap_err().reason(), Some(Reason::PROTOCOL_ERROR), "{host:?}");
+        }
+        let host = [("host", &*authority.to_uppercase())];
+        assert!(client.try_send(Method::GET, "/products", &host, "").await.is_ok());
         // Blanks at either end of a value, of either kind; and what is right is let through.
         for value in ["x ", " x", "\tx", "x\t", " "] {
             let sent = client.try_send(Method::GET, "/products", &[("x-padded", value)], "").await;
