@@ -65,12 +65,13 @@ impl Guard {
         Self { hosts, ..self }
     }
 
-    /// Checks that a request with `headers` is for a host that this listener serves.
+    /// Checks that a request with `headers`, whose forwarding headers are believed if that `is_believed`, is for a host
+    /// that this listener serves.
     ///
     /// # Errors
     /// 403, which names the settings that would allow it.
-    pub fn check_host(&self, headers: &HeaderMap) -> Result<(), Error> {
-        self.hosts.check(headers)
+    pub fn check_host(&self, headers: &HeaderMap, is_believed: bool) -> Result<(), Error> {
+        self.hosts.check(headers, is_believed)
     }
 
     /// The verifier.

@@ -2,9 +2,10 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use actix_web::http::header::{HOST, HeaderMap};
+use actix_web::http::header::{HOST, HeaderMap, HeaderValue};
 
 use crate::error::{Error, Kind};
+use crate::peer::forwarded;
 
 /// The hosts that requests may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,17 +17,20 @@ pub enum Hosts {
 }
 
 impl Hosts {
-    /// Checks the Host header. A request without one does not come from a browser.
+    /// Checks the Host header, and the hosts that a proxy says it was asked for, if that `is_believed`. A request that
+    /// names none does not come from a browser.
     ///
     /// # Errors
     /// 403, which names the settings that would allow it.
-    pub(super) fn check(self, headers: &HeaderMap) -> Result<(), Error> {
+    pub(super) fn check(self, headers: &HeaderMap, is_believed: bool) -> Result<(), Error> {
         if self == Self::Any {
             return Ok(());
         }
-        match headers.get(HOST) {
-            Some(host) if !is_loopback(host.as_bytes()) => Err(Error::new(Kind::Forbidden, DETAIL)),
-            _ => Ok(()),
+        let hosts = headers.get_all(HOST).map(HeaderValue::as_bytes);
+        let told = is_believed.then(|| forwarded::hosts(headers)).into_iter().flatten();
+        match hosts.chain(told).all(is_loopback) {
+            true => Ok(()),
+            false => Err(Error::new(Kind::Forbidden, DETAIL)),
         }
     }
 }
@@ -61,6 +65,8 @@ fn is_port(text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::header::HeaderName;
+
     use super::*;
 
     #[test]
@@ -106,5 +112,31 @@ mod tests {
             assert!(!is_loopback(host.as_bytes()), "{host}");
         }
         assert!(!is_loopback(b"\xff"));
+    }
+
+    #[test]
+    fn a_proxy_that_is_believed_is_asked_for_the_same_names() {
+        let checked = |name: &'static str, value: &'static str, is_believed| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, HeaderValue::from_static("127.0.0.1:8000"));
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            Hosts::Loopback.check(&headers, is_believed).map_err(|error| error.kind())
+        };
+        for (name, value) in [
+            ("x-forwarded-host", "evil.example"),
+            ("x-forwarded-host", "localhost, evil.example:8000"),
+            ("forwarded", "for=192.0.2.7;host=evil.example"),
+            ("forwarded", "host=localhost, for=192.0.2.7;Host=\"evil.example:8000\""),
+        ] {
+            assert_eq!(checked(name, value, true), Err(Kind::Forbidden), "{name}: {value}");
+            assert_eq!(checked(name, value, false), Ok(()), "{name}: {value}");
+        }
+        for (name, value) in [
+            ("x-forwarded-host", "localhost:8000, 127.0.0.1"),
+            ("forwarded", "for=192.0.2.7;host=\"[::1]:8000\", by=evil.example"),
+            ("x-forwarded-for", "evil.example"),
+        ] {
+            assert_eq!(checked(name, value, true), Ok(()), "{name}: {value}");
+        }
     }
 }

@@ -10,9 +10,9 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{Method, Version};
 
 use crate::http1::lines::{digits, says, words};
-use crate::peer::{FORWARDED_FOR, Headers, forwarded};
+use crate::peer::forwarded::{self, FORWARDED_HOST};
+use crate::peer::{FORWARDED_FOR, Headers};
 
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The hop from the client, or the proxy in front, to the gateway.

@@ -322,8 +322,9 @@ impl Edge {
         body_limit: usize,
     ) -> (Result<(), Error>, Option<Upload>) {
         let upload = Upload::watch(request, self.body_timeout);
+        let is_believed = request.peer_addr().is_some_and(|peer| self.trusted.believes(peer.ip()));
         let checked = head::check(request.head_mut(), self.head_limit).and_then(|()| {
-            self.guard.check_host(request.headers())?;
+            self.guard.check_host(request.headers(), is_believed)?;
             let length = number::<u64>(request.headers().get(CONTENT_LENGTH));
             match length.is_some_and(|length| length > body_limit as u64) {
                 true => Err(too_large(body_limit)),

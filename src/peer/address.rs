@@ -21,7 +21,8 @@ pub enum Trusted {
 }
 
 impl Trusted {
-    fn believes(&self, address: IpAddr) -> bool {
+    /// Whether the forwarding headers of `address` are trusted.
+    pub fn believes(&self, address: IpAddr) -> bool {
         match self {
             Self::Everybody => true,
             Self::Proxies(networks) => networks.contain(address),

@@ -5,9 +5,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use actix_web::http::header::HeaderValue;
+use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
 use crate::http1::lines::words;
+
+/// The host that the client asked for.
+pub const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// The nodes in `X-Forwarded-For`, the client first; if there are none, those in `Forwarded`.
 pub fn nodes<'a>(
@@ -25,10 +28,22 @@ pub fn nodes<'a>(
         .collect()
 }
 
+/// The hosts in `X-Forwarded-Host` and in `Forwarded`: those that proxies were asked for.
+pub fn hosts(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let named = headers.get_all(FORWARDED_HOST).flat_map(|line| words(line.as_bytes()));
+    let elements = headers.get_all(FORWARDED).flat_map(|line| split(line.as_bytes(), b','));
+    let pairs = elements.flat_map(pairs).filter(|(name, _)| name.eq_ignore_ascii_case(b"host"));
+    named.chain(pairs.map(|(_, host)| unquoted(host)))
+}
+
+/// `text` without the quotes around it.
+fn unquoted(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).unwrap_or(text)
+}
+
 /// The address of a node, without its port, if it has one. A mapped IPv6 address becomes IPv4.
 pub fn address(node: &[u8]) -> Option<IpAddr> {
-    let node = std::str::from_utf8(node).ok()?;
-    let node = node.strip_prefix('"').and_then(|node| node.strip_suffix('"')).unwrap_or(node);
+    let node = std::str::from_utf8(unquoted(node)).ok()?;
     if let Some(bracketed) = node.strip_prefix('[') {
         let (address, rest) = bracketed.split_once(']')?;
         return is_port(rest).then(|| version6(address)).flatten();

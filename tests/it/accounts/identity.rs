@@ -822,6 +822,21 @@ async fn what_is_open_for_this_machine_alone_answers_to_its_names_alone(topology
 }
 
 #[actix_rt::test]
+async fn what_is_open_for_this_machine_alone_hears_from_proxies_whom_they_were_asked_for() {
+    let alone = ("APP__AUTH__OPEN_BEYOND_LOOPBACK", "false");
+    let proxy = ("APP__GATEWAY__TRUSTED_PROXIES", "127.0.0.1");
+    let shop = Shop::start_with(Topology::OneProcess, &[alone, proxy]);
+    for (name, value, status) in [
+        ("x-forwarded-host", "evil.example", 403),
+        ("x-forwarded-host", "localhost:8000", 200),
+        ("forwarded", "for=192.0.2.7;host=evil.example", 403),
+    ] {
+        let answer = shop.gateway().send(Method::GET, "/products", &[(name, value)], "").await;
+        assert_eq!(answer.status, status, "{name}: {value}");
+    }
+}
+
+#[actix_rt::test]
 async fn what_asks_everybody_or_is_open_to_all_answers_any_host() {
     let alone = ("APP__AUTH__OPEN_BEYOND_LOOPBACK", "false");
     // Whoever asks everybody who they are, or says that it is open to all, answers any host.
