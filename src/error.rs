@@ -362,8 +362,8 @@ impl ResponseError for Error {
 }
 
 /// `GET, HEAD, POST`: the value of an `Allow` header.
-pub fn allow_header(methods: &[Method]) -> String {
-    methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")
+pub fn allow_header<'a>(methods: impl Iterator<Item = &'a Method>) -> String {
+    methods.map(Method::as_str).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

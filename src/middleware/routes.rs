@@ -210,12 +210,13 @@ pub async fn admit(
 /// # Errors
 /// 405 with the list of methods, for all other methods and for preflights of disallowed origins.
 pub fn other_method(head: &RequestHead, methods: &[Method]) -> Result<HttpResponse, Error> {
-    let methods = allow_header(methods);
+    // Every path that is there answers OPTIONS.
+    let options = Some(&Method::OPTIONS).filter(|options| !methods.contains(options));
+    let allow = allow_header(methods.iter().chain(options));
     if head.method != Method::OPTIONS || is_preflight(&head.method, &head.headers) {
-        return Err(Error::method_not_allowed(methods));
+        return Err(Error::method_not_allowed(allow));
     }
-    let allow = [&*methods, if methods.is_empty() { "" } else { ", " }, Method::OPTIONS.as_str()];
-    Ok(HttpResponse::NoContent().insert_header((ALLOW, allow.concat())).finish())
+    Ok(HttpResponse::NoContent().insert_header((ALLOW, allow)).finish())
 }
 
 impl HttpServiceFactory for Path {

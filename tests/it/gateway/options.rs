@@ -27,7 +27,7 @@ async fn every_path_that_is_there_says_what_it_allows(topology: Topology) {
             assert_eq!((answer.status, answer.header("allow")), (404, ""), "{path}");
         }
         let answer = shop.gateway().send(Method::POST, "/", &[], "").await;
-        assert_eq!((answer.status, answer.header("allow")), (405, "GET, HEAD"));
+        assert_eq!((answer.status, answer.header("allow")), (405, "GET, HEAD, OPTIONS"));
         let management = shop.process("gateway").client("management");
         assert_eq!(management.send(Method::OPTIONS, "/readyz", &[], "").await.status, 204);
     }

@@ -105,7 +105,8 @@ async fn a_service_is_added_without_code() {
         let answer = client.send(method, path, &[], body).await;
         assert_eq!(answer.status, status, "{path}: {answer:?}");
         answer.problem();
-        assert_eq!(answer.header("allow"), if status == 405 { "GET, POST, HEAD" } else { "" });
+        let allow = if status == 405 { "GET, POST, HEAD, OPTIONS" } else { "" };
+        assert_eq!(answer.header("allow"), allow);
     }
     assert_eq!(client.with_token("no.such.token").get("/reviews").await.status, 401);
     let text = shop.metrics().await;
@@ -167,7 +168,7 @@ async fn a_method_that_a_route_does_not_take_is_nobody_elses() {
             assert_eq!(answer.status, 405, "{method} {path}: {answer:?}");
             let mut allowed = answer.header("allow").split(", ").collect::<Vec<_>>();
             allowed.sort_unstable();
-            assert_eq!(allowed, ["GET", "HEAD", "PUT"]);
+            assert_eq!(allowed, ["GET", "HEAD", "OPTIONS", "PUT"]);
         }
         // The gateway itself says what there is.
         assert_eq!(client.send(Method::OPTIONS, path, &[], "").await.status, 204, "{path}");

@@ -56,6 +56,7 @@ async fn every_path_takes_the_methods_that_the_document_says_and_no_other(topolo
         if methods.iter().any(|method| method == "GET") {
             methods.push("HEAD".to_owned());
         }
+        methods.push("OPTIONS".to_owned());
         methods.sort_unstable();
         let mut allowed = allowed.into_iter().map(str::to_owned).collect::<Vec<_>>();
         allowed.sort_unstable();
