@@ -80,13 +80,15 @@ impl Interceptor for Rc<Proxy> {
                 };
                 let bounds = routed.route().bounds(self.bounds);
                 let name = RouteName(routed.worker.names[routed.index].clone());
-                RouteLookup { bounds, name: Some(name), found: Some(Search { routed, path }) }
+                let aborts = !routed.is_role();
+                let found = Some(Search { routed, path });
+                RouteLookup { bounds, name: Some(name), aborts, found }
             }
             Err(missed) => {
                 if let RouteMatch::OtherMethods(methods) = missed {
                     request.extensions_mut().insert(OtherMethods(methods));
                 }
-                RouteLookup { bounds: self.bounds, name: None, found: None }
+                RouteLookup { bounds: self.bounds, name: None, aborts: false, found: None }
             }
         }
     }

@@ -9,6 +9,7 @@ pub mod chunks;
 pub mod client;
 pub mod content;
 pub mod date;
+mod disconnect;
 pub mod head;
 mod headers;
 mod interim;
@@ -22,6 +23,7 @@ mod upgrade;
 use std::time::Duration;
 
 pub use body::{Body, ChunkStream, Chunks};
+pub use disconnect::AbortOnDisconnect;
 pub use headers::{Headers, is_hop_by_hop};
 pub use interim::{Interim, InterimSender, Interims};
 pub use message::{Reply, Request};

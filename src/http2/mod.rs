@@ -3,7 +3,8 @@
 //!
 //! actix has this too, but lets a client open any number of streams with heads of 16 MiB, waits without end for one
 //! that takes no answer, and does not say when the process is going to stop.
-//! h2 itself has no clock for the head of a request, and counts no frames that are empty; [`frames`] does.
+//! h2 itself has no clock for the head of a request, and counts no frames that are empty; [`frames`] does. It cannot send
+//! interim responses (RFC 9110, section 15.2), so those of services reach clients of HTTP/1.1 alone.
 
 mod frames;
 mod response;
@@ -18,13 +19,13 @@ use std::time::Duration;
 
 use actix_http::{Payload, Request};
 use actix_service::Service;
-use actix_web::HttpResponse;
 use actix_web::body::BoxBody;
 use actix_web::dev::ServiceResponse;
 use actix_web::error::PayloadError;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::http::{ConnectionType, Method, Uri};
 use actix_web::web::Bytes;
+use actix_web::{HttpMessage as _, HttpResponse};
 use futures_util::stream::{self, FuturesUnordered, Stream, StreamExt as _};
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
@@ -32,9 +33,9 @@ use http::request::Parts;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use crate::http1::DISCONNECT;
 use crate::http1::lines::{digits, is_same_host};
 use crate::http1::server::Options;
+use crate::http1::{AbortOnDisconnect, DISCONNECT};
 use frames::{Frames, Watched};
 
 /// Requests of one connection that may be under way at once.
@@ -177,12 +178,16 @@ where
     let (parts, content) = request.into_parts();
     let content = Rc::new(RefCell::new(content));
     let is_safe = parts.method.is_safe();
-    let mut answer = pin!(app.call(message(parts, &content, peer)));
+    let (request, abort) = (message(parts, &content, peer), AbortOnDisconnect::default());
+    if !is_safe {
+        request.extensions_mut().insert(abort.clone());
+    }
+    let mut answer = pin!(app.call(request));
     let answer = tokio::select! {
         answer = &mut answer => answer,
         _ = poll_fn(|cx| respond.poll_reset(cx)) => {
-            // What may write runs on, and so it counts and is told of.
-            if !is_safe {
+            // What may write runs on unless it allows otherwise, and so it counts and is told of.
+            if !is_safe && !abort.is_allowed() {
                 let _ = answer.await;
             }
             return ConnectionType::KeepAlive;

@@ -47,6 +47,7 @@ pub use routes::{NO_STORE, Path, admit, other_method, path};
 use crate::auth::Guard;
 use crate::deadline;
 use crate::error::{Error, Kind};
+use crate::http1::AbortOnDisconnect;
 use crate::peer::clock::{self, Elapsed};
 use crate::peer::{Context, Origin, REQUEST_ID, RequestId, Trusted, number};
 use crate::tasks;
@@ -134,6 +135,9 @@ pub struct RouteLookup<F> {
     pub bounds: Bounds,
     /// The name of its route; `None` if the role's own routes know it.
     pub name: Option<RouteName>,
+    /// Whether a request that may write ends when its client goes, as one that does not: it is for a service, which sees
+    /// its own client go.
+    pub aborts: bool,
     /// `None` if one of the role's own routes answers.
     pub found: Option<F>,
 }
@@ -143,7 +147,7 @@ impl Interceptor for Bounds {
     type Found = Infallible;
 
     fn lookup(&self, _: &ServiceRequest) -> RouteLookup<Infallible> {
-        RouteLookup { bounds: *self, name: None, found: None }
+        RouteLookup { bounds: *self, name: None, aborts: false, found: None }
     }
 
     fn answer(
@@ -240,7 +244,7 @@ impl Edge {
     ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
         let (interceptor, meter) = &*shared;
         let started = Instant::now();
-        let RouteLookup { bounds, name: named, found } = interceptor.lookup(&request);
+        let RouteLookup { bounds, name: named, aborts, found } = interceptor.lookup(&request);
         let origin = Origin::take(&request);
         let is_mailbox = matches!(origin, Some(Origin::Mailbox(_)));
         let context = match origin {
@@ -257,6 +261,9 @@ impl Edge {
         let method = request.method().clone();
         let id = &context.request_id;
         let grant = self.cors.as_ref().and_then(|cors| cors.grant(request.headers()));
+        if aborts && let Some(abort) = request.extensions().get::<AbortOnDisconnect>() {
+            abort.allow();
+        }
         // Requests from a mailbox were checked behind the socket that they came from.
         let (checked, upload) = match is_mailbox {
             true => (Ok(()), None),
@@ -279,7 +286,7 @@ impl Edge {
             }
             (Ok(()), _, Some(found)) => {
                 let answer = interceptor.answer(request, found, context.clone());
-                let ended = within(context.deadline, method.is_safe(), answer).await;
+                let ended = within(context.deadline, aborts || method.is_safe(), answer).await;
                 judge(ended, upload.as_ref())
             }
             (Ok(()), _, None) => {
@@ -414,15 +421,15 @@ impl Edge {
 /// The outcome of a handler: late, panicked, failed, or a response.
 type Ended<B> = Result<std::thread::Result<Result<ServiceResponse<B>, actix_web::Error>>, Elapsed>;
 
-/// Runs the `handler` until `deadline`. If it is not `safe`, it may write, and runs to its end even when the caller has
-/// left. Not an `async fn`, which would store the handler's future twice.
+/// Runs the `handler` until `deadline`. Unless it `ends` with its caller, it may write, and runs to its end even when the
+/// caller has left. Not an `async fn`, which would store the handler's future twice.
 fn within<B: MessageBody + 'static>(
     deadline: Instant,
-    safe: bool,
+    ends: bool,
     handler: impl Future<Output = Result<ServiceResponse<B>, actix_web::Error>> + 'static,
 ) -> impl Future<Output = Ended<B>> {
     let handler = AssertUnwindSafe(handler).catch_unwind();
-    if safe {
+    if ends {
         return Either::Left(clock::by(deadline, handler));
     }
     // It ends, because a store does not start a call after its deadline.

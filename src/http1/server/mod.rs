@@ -35,7 +35,7 @@ use tokio::time::sleep;
 use super::head::{HeadError, RequestHead};
 use super::shutdown::Shutdown;
 use super::socket::Socket;
-use super::{DISCONNECT, Interims, Upgraded, content::Framing};
+use super::{AbortOnDisconnect, DISCONNECT, Interims, Upgraded, content::Framing};
 use connection::{End, ServerConnection};
 use response::Client;
 
@@ -146,9 +146,13 @@ where
     } else {
         connection.borrow_mut().next_request();
     }
-    // A handler that may write runs on when the client is gone; that a client goes while it sends content is seen by
-    // reading it.
+    // A handler that may write runs on when the client is gone, unless it allows otherwise; that a client goes while it
+    // sends content is seen by reading it.
     let goes_on = !head.request.method().is_safe() || has_content;
+    let abort = goes_on.then(AbortOnDisconnect::default);
+    if let Some(abort) = &abort {
+        head.request.extensions_mut().insert(abort.clone());
+    }
     if !client.is_old {
         head.request.extensions_mut().insert(interims.next_request());
     }
@@ -164,7 +168,9 @@ where
             match interims.poll_next(cx) {
                 Poll::Ready(interim) => Poll::Ready(Ok(Some(interim))),
                 Poll::Pending if answered.is_some() => Poll::Ready(Ok(None)),
-                Poll::Pending if goes_on => Poll::Pending,
+                Poll::Pending if abort.as_ref().is_some_and(|abort| !abort.is_allowed()) => {
+                    Poll::Pending
+                }
                 Poll::Pending => connection.borrow_mut().poll_gone(cx).map(Err),
             }
         });

@@ -220,13 +220,26 @@ async fn half_an_answer_ends_in_a_reset_where_its_end_would_tell_nothing() {
 }
 
 each_case!(a_client_that_goes_leaves_its_place_to_others:
-    by_a_reset("silent", Raw::reset),
+    by_a_reset("GET /hang/silent", "", Raw::reset),
     // An end like any other, without a reset.
-    by_an_end_before_its_answer("silent", drop),
-    by_an_end_within_its_answer("stalls", drop),
+    by_an_end_before_its_answer("GET /products/silent", "", drop),
+    by_an_end_within_its_answer("GET /products/stalls", "", drop),
+    by_the_end_of_a_write("POST /hang/silent", "", drop),
+    by_the_end_of_a_write_behind_content("PUT /hang/silent", "content-length: 5\r\n\r\nhello", drop),
+    by_the_end_of_a_write_behind_chunks(
+        "POST /hang/silent",
+        "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        Raw::reset
+    ),
 );
-async fn a_client_that_goes_leaves_its_place_to_others(path: &'static str, go: fn(Raw)) {
+async fn a_client_that_goes_leaves_its_place_to_others(
+    line: &'static str,
+    rest: &'static str,
+    go: fn(Raw),
+) {
     blocking(move || {
+        let stalls = line.ends_with("/stalls");
+        let prefix = line.rsplit_once('/').and_then(|(line, _)| line.split_once(' ')).unwrap().1;
         let (arrives, arrived) = std::sync::mpsc::channel();
         let upstream = Upstream::start(move |line| match line.request() {
             // Others look whether somebody listens.
@@ -234,7 +247,7 @@ async fn a_client_that_goes_leaves_its_place_to_others(path: &'static str, go: f
             Some(request) if request.head.contains("/next") => line.send(OK),
             Some(_) => {
                 arrives.send(()).unwrap();
-                if path == "stalls" {
+                if stalls {
                     line.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n");
                 }
                 line.wait_for_end();
@@ -243,15 +256,19 @@ async fn a_client_that_goes_leaves_its_place_to_others(path: &'static str, go: f
         let settings = [
             ("APP__GATEWAY__RESILIENCE__CONCURRENCY", "1"),
             ("APP__GATEWAY__RESILIENCE__QUEUE", "0"),
+            ("APP__GATEWAY__ROUTES__HANG__PREFIX", "/hang"),
+            ("APP__GATEWAY__ROUTES__HANG__UPSTREAM", "hang"),
+            ("APP__GATEWAY__UPSTREAMS__HANG__URLS", &*upstream.url),
         ];
         let (gateway, _folder) = upstream.gateway(&settings);
         let mut slow = Raw::connect(&gateway);
-        slow.send(GET.replace("/products", &format!("/products/{path}")));
-        if path == "stalls" {
+        let end = if rest.is_empty() { "\r\n" } else { rest };
+        slow.send(format!("{line} HTTP/1.1\r\nhost: shop\r\n{end}"));
+        if stalls {
             slow.until("half\r\n");
         }
         arrived.recv_timeout(PATIENCE).unwrap();
-        let next = || ask(&gateway, &LAST.replace("/products", "/products/next"));
+        let next = || ask(&gateway, &LAST.replace("/products", &format!("{prefix}/next")));
         assert!(next().starts_with("HTTP/1.1 503 "));
         go(slow);
         let start = Instant::now();

@@ -228,6 +228,44 @@ async fn content_that_breaks_off_or_stalls_over_http_2_opens_no_breaker() {
     }
 }
 
+#[actix_rt::test]
+async fn a_write_whose_stream_is_reset_leaves_its_place_to_others() {
+    let folder = TempDir::new().unwrap();
+    let certificates = Certificates::make(folder.path().join("certs"));
+    let (arrives, arrived) = std::sync::mpsc::channel();
+    let upstream = Upstream::start(move |line| match line.request() {
+        None => {}
+        Some(request) if request.head.starts_with("GET ") => {
+            line.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        }
+        Some(_) => {
+            arrives.send(()).unwrap();
+            line.wait_for_end();
+        }
+    });
+    let own = certificates.environment("gateway").into_iter();
+    let own = own.filter(|(name, _)| name.contains("GATEWAY__TLS")).collect::<Vec<_>>();
+    let own = own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let settings = [
+        ("APP__GATEWAY__RESILIENCE__CONCURRENCY", "1"),
+        ("APP__GATEWAY__RESILIENCE__QUEUE", "0"),
+        ("APP__GATEWAY__ROUTES__HANG__PREFIX", "/hang"),
+        ("APP__GATEWAY__ROUTES__HANG__UPSTREAM", "hang"),
+        ("APP__GATEWAY__UPSTREAMS__HANG__URLS", &*upstream.url),
+    ];
+    let (gateway, _folder) = upstream.gateway(&settings.into_iter().chain(own).collect::<Vec<_>>());
+    let client = Http2::open(&gateway.urls["gateway"], certificates.client(None)).await;
+    let slow = client.clone();
+    let slow = actix_rt::spawn(async move { slow.post("/hang", "{}").await });
+    spawn_blocking(move || arrived.recv_timeout(Duration::from_secs(10))).await.unwrap().unwrap();
+    assert_eq!(client.get("/hang").await.status, 503);
+    slow.abort();
+    let start = Instant::now();
+    while client.get("/hang").await.status != 200 {
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    }
+}
+
 type Begun = (h2::client::ResponseFuture, h2::SendStream<Bytes>);
 
 /// A request whose content is still to come.
