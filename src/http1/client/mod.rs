@@ -73,7 +73,7 @@ impl Peer {
         Self { host, pool: Pool::new(Connector::new(url, tls), options), calls }
     }
 
-    /// The same connector, on which an answer that has begun may pause for as long as `patience`.
+    /// The same peer, whose answers may pause for as long as `patience` once they have begun.
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { pool: self.pool.with_patience(patience), ..self }
     }
@@ -111,7 +111,7 @@ impl Peer {
         let pool = self.pool.clone();
         let following = match response::receive(answer?, is_head, connection, pool, permit) {
             Received::All(reply) => return Ok(reply),
-            // Boxed, as what is rare is all along the connector: what is common does not carry it.
+            // Boxed, as every rare case is: the common one does not carry its room.
             Received::Some(reply, rest) => Box::pin(rest.follow(reply)),
         };
         following.await

@@ -172,7 +172,7 @@ impl<S: Socket> ServerConnection<S> {
 
     /// Returns once the client has given its connection up, while it waits for an answer. One that has closed looks
     /// like one that only sends no more, which gets what comes soon. If it sends more, there is room for so much. While
-    /// it still sends content, whoever reads that sees that it is gone.
+    /// its content is not over, the read of that fails when it is gone.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         if !self.incoming.as_ref().is_some_and(Decoder::is_over) {
             return Poll::Pending;

@@ -86,7 +86,7 @@ impl RedisState {
 
     /// Requests an era after an acknowledged write.
     fn request_era(&self) {
-        // The era first: whoever writes the generation must know that it starts an era.
+        // The era first: the process that writes the generation must know that it starts an era.
         self.requested_eras.fetch_add(1, Ordering::AcqRel);
         self.requested.fetch_add(1, Ordering::AcqRel);
     }

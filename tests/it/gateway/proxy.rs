@@ -220,14 +220,14 @@ async fn half_an_answer_ends_in_a_reset_where_its_end_would_tell_nothing() {
 }
 
 each_case!(a_client_that_goes_leaves_its_place_to_others:
-    by_a_reset("GET /hang/silent", "", Raw::reset),
+    by_a_reset("GET /up/silent", "", Raw::reset),
     // An end like any other, without a reset.
     by_an_end_before_its_answer("GET /products/silent", "", drop),
     by_an_end_within_its_answer("GET /products/stalls", "", drop),
-    by_the_end_of_a_write("POST /hang/silent", "", drop),
-    by_the_end_of_a_write_behind_content("PUT /hang/silent", "content-length: 5\r\n\r\nhello", drop),
+    by_the_end_of_a_write("POST /up/silent", "", drop),
+    by_the_end_of_a_write_behind_content("PUT /up/silent", "content-length: 5\r\n\r\nhello", drop),
     by_the_end_of_a_write_behind_chunks(
-        "POST /hang/silent",
+        "POST /up/silent",
         "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         Raw::reset
     ),
@@ -256,11 +256,8 @@ async fn a_client_that_goes_leaves_its_place_to_others(
         let settings = [
             ("APP__GATEWAY__RESILIENCE__CONCURRENCY", "1"),
             ("APP__GATEWAY__RESILIENCE__QUEUE", "0"),
-            ("APP__GATEWAY__ROUTES__HANG__PREFIX", "/hang"),
-            ("APP__GATEWAY__ROUTES__HANG__UPSTREAM", "hang"),
-            ("APP__GATEWAY__UPSTREAMS__HANG__URLS", &*upstream.url),
         ];
-        let (gateway, _folder) = upstream.gateway(&settings);
+        let (gateway, _folder) = upstream.gateway_at_up(&[], &settings);
         let mut slow = Raw::connect(&gateway);
         let end = if rest.is_empty() { "\r\n" } else { rest };
         slow.send(format!("{line} HTTP/1.1\r\nhost: shop\r\n{end}"));

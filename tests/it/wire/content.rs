@@ -246,22 +246,18 @@ async fn a_write_whose_stream_is_reset_leaves_its_place_to_others() {
     let own = certificates.environment("gateway").into_iter();
     let own = own.filter(|(name, _)| name.contains("GATEWAY__TLS")).collect::<Vec<_>>();
     let own = own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let settings = [
-        ("APP__GATEWAY__RESILIENCE__CONCURRENCY", "1"),
-        ("APP__GATEWAY__RESILIENCE__QUEUE", "0"),
-        ("APP__GATEWAY__ROUTES__HANG__PREFIX", "/hang"),
-        ("APP__GATEWAY__ROUTES__HANG__UPSTREAM", "hang"),
-        ("APP__GATEWAY__UPSTREAMS__HANG__URLS", &*upstream.url),
-    ];
-    let (gateway, _folder) = upstream.gateway(&settings.into_iter().chain(own).collect::<Vec<_>>());
+    let settings =
+        [("APP__GATEWAY__RESILIENCE__CONCURRENCY", "1"), ("APP__GATEWAY__RESILIENCE__QUEUE", "0")];
+    let settings = settings.into_iter().chain(own).collect::<Vec<_>>();
+    let (gateway, _folder) = upstream.gateway_at_up(&[], &settings);
     let client = Http2::open(&gateway.urls["gateway"], certificates.client(None)).await;
     let slow = client.clone();
-    let slow = actix_rt::spawn(async move { slow.post("/hang", "{}").await });
+    let slow = actix_rt::spawn(async move { slow.post("/up", "{}").await });
     spawn_blocking(move || arrived.recv_timeout(Duration::from_secs(10))).await.unwrap().unwrap();
-    assert_eq!(client.get("/hang").await.status, 503);
+    assert_eq!(client.get("/up").await.status, 503);
     slow.abort();
     let start = Instant::now();
-    while client.get("/hang").await.status != 200 {
+    while client.get("/up").await.status != 200 {
         assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     }
 }
