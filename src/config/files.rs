@@ -6,16 +6,10 @@ use std::path::Path;
 
 use config::{Config, ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
 
+use super::BUILT_IN;
 use super::layers::{Error, leaves, similarity};
 use super::redact;
 
-/// The files of the configuration folder, as built in.
-pub(super) const BUILT_IN: [(&str, &str); 4] = [
-    ("default.toml", include_str!("../../config/default.toml")),
-    ("gateway.toml", include_str!("../../config/gateway.toml")),
-    ("user.toml", include_str!("../../config/user.toml")),
-    ("product.toml", include_str!("../../config/product.toml")),
-];
 /// Files of other programs in the same folder.
 const OTHERS: [&str; 1] = ["diesel.toml"];
 /// The folder that is read if it exists and no other is given.
@@ -99,7 +93,7 @@ fn known(path: &Path) -> Result<(), Error> {
 
 /// The names of the files that are read.
 fn names() -> String {
-    BUILT_IN.map(|(name, _)| name).join(", ")
+    BUILT_IN.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }
 
 fn read_file(path: &Path) -> Result<Layer, Error> {

@@ -210,7 +210,7 @@ fn is_header(key: &str) -> bool {
 
 fn built_in() -> Result<Config, Error> {
     let mut builder = Config::builder();
-    for (_, text) in files::BUILT_IN {
+    for (_, text) in super::BUILT_IN {
         builder = builder.add_source(File::from_str(text, FileFormat::Toml));
     }
     builder.build().map_err(unreadable)

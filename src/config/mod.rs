@@ -41,6 +41,14 @@ pub use values::{
 };
 use values::{between, file, filter, optional, within};
 
+/// The files of the configuration folder, as built in.
+const BUILT_IN: &[(&str, &str)] = &[
+    ("default.toml", include_str!("../../config/default.toml")),
+    ("gateway.toml", include_str!("../../config/gateway.toml")),
+    ("user.toml", include_str!("../../config/user.toml")),
+    ("product.toml", include_str!("../../config/product.toml")),
+];
+
 /// All settings, checked and typed.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
