@@ -1,6 +1,7 @@
 //! The interface between a role and the process that runs it.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::App;
@@ -24,7 +25,7 @@ pub trait Role: Clone + Send + 'static {
     const IS_PUBLIC: bool = false;
     /// The setting of its store.
     const STORE: &'static str = "";
-    /// The setting of its URL in another process.
+    /// The setting of its URLs in other processes.
     const PEER: &'static str = "";
 
     /// The roles that it calls; it starts after those that it calls in either mode.
@@ -37,15 +38,15 @@ pub trait Role: Clone + Send + 'static {
     fn addresses(settings: &Settings) -> (SocketAddr, SocketAddr);
 
     /// The value of [`Role::PEER`].
-    fn url(_settings: &Settings) -> Option<&PeerUrl> {
-        None
+    fn urls(_settings: &Settings) -> &[PeerUrl] {
+        &[]
     }
 
-    /// Checks its settings, also if it does not run in this process; `behind` has the names of the roles behind a public one.
+    /// Checks its settings, also if it does not run in this process; `behind` has the roles behind a public one.
     ///
     /// # Errors
     /// The setting that does not work.
-    fn validate(_settings: &Settings, _behind: &[&'static str]) -> Result<(), SettingError> {
+    fn validate(_settings: &Settings, _behind: &[Behind]) -> Result<(), SettingError> {
         Ok(())
     }
 
@@ -89,6 +90,15 @@ pub trait Role: Clone + Send + 'static {
     }
 }
 
+/// A role behind a public one.
+#[derive(Clone, Debug)]
+pub struct Behind {
+    /// Its name.
+    pub name: &'static str,
+    /// Its URLs; its name where it runs in the same process.
+    pub addresses: Vec<String>,
+}
+
 /// What a role is built from.
 #[derive(Clone)]
 pub struct Parts {
@@ -98,8 +108,8 @@ pub struct Parts {
     pub mode: Mode,
     /// The verifier of tokens of this process.
     pub verifier: Arc<Verifier>,
-    /// The names of the roles that are behind a public one.
-    pub behind: Vec<&'static str>,
+    /// The roles behind a public one.
+    pub behind: Vec<Behind>,
     /// Generates the OpenAPI document of the whole shop, which clients see below a path: OpenAPI 3.1 in JSON.
     pub document: fn(Mode, &str) -> Bytes,
 }
@@ -108,8 +118,8 @@ pub struct Parts {
 pub struct Surroundings {
     /// The middleware.
     pub edge: Edge,
-    /// The endpoints of the roles that it calls, by name.
-    pub endpoints: Vec<(&'static str, Endpoint)>,
+    /// The endpoints of the roles that it calls, by name: one for each address.
+    pub endpoints: Vec<(&'static str, Rc<[Endpoint]>)>,
     /// The resilience state of those roles, by name.
     pub calls: Arc<[(&'static str, Arc<State>)]>,
     /// Adds the route of its health.
@@ -135,11 +145,11 @@ impl Surroundings {
     /// # Panics
     /// When [`Role::asks`] does not name it.
     pub fn peer(&self, name: &str) -> Peer {
-        let endpoint = self.endpoints.iter().find(|(known, _)| *known == name);
+        let endpoints = self.endpoints.iter().find(|(known, _)| *known == name);
         let calls = self.calls.iter().find(|(known, _)| *known == name);
-        let peer = calls
-            .zip(endpoint)
-            .map(|((_, calls), (_, endpoint))| Peer::new(calls.clone(), [endpoint.clone()]));
+        let peer = calls.zip(endpoints);
+        let peer =
+            peer.map(|((_, calls), (_, endpoints))| Peer::new(calls.clone(), endpoints.clone()));
         peer.unwrap_or_else(|| unreachable!("{name} is not asked"))
     }
 }

@@ -39,7 +39,7 @@ pub use values::{
     AuthMode, CacheUrl, CertificateNames, DocumentUrl, LogFormat, Methods, Networks, PeerUrl,
     PeerUrls, PostgresUrl, SqlUrl,
 };
-use values::{between, file, filter, optional, within};
+use values::{between, file, filter, within};
 
 /// The files of the configuration folder, as built in.
 const BUILT_IN: &[(&str, &str)] = &[
@@ -187,12 +187,10 @@ pub struct Transport {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Peers {
-    /// The user role's base URL, unless it runs in this process.
-    #[serde(deserialize_with = "optional")]
-    pub user: Option<PeerUrl>,
-    /// The product role's base URL, unless it runs in this process.
-    #[serde(deserialize_with = "optional")]
-    pub product: Option<PeerUrl>,
+    /// The base URLs of the user role, unless it runs in this process.
+    pub user: PeerUrls,
+    /// The base URLs of the product role, unless it runs in this process.
+    pub product: PeerUrls,
     /// `[peers.resilience.NAME]`: refines `[resilience]` for one role.
     pub resilience: BTreeMap<String, Resilience>,
 }

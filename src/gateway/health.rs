@@ -1,6 +1,7 @@
 //! The health of the shop, role by role, for external monitors.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -18,7 +19,7 @@ use crate::peer::{Context, Endpoint};
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The roles behind the gateway, by name.
-pub(super) struct Roles(pub(super) Vec<(&'static str, Endpoint)>);
+pub(super) struct Roles(pub(super) Vec<(&'static str, Rc<[Endpoint]>)>);
 
 /// The status in `/health`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -55,15 +56,20 @@ struct Shop {
 )]
 pub(super) async fn show(roles: Data<Roles>, context: Context) -> impl Responder {
     let context = context.within(PATIENCE);
-    let answers = join_all(roles.0.iter().map(|(_, role)| health(role, &context))).await;
-    let answers = answers.into_iter().map(|answer| answer.unwrap_or_else(|_| away()));
-    let answers = answers.collect::<Vec<_>>();
+    let answers = join_all(roles.0.iter().map(|(_, role)| best(role, &context))).await;
     let overall = overall(&answers);
     let status =
         if overall == Overall::Down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let names = roles.0.iter().map(|(name, _)| *name);
     let body = Shop { status: overall, roles: names.zip(answers).collect() };
     HttpResponse::build(status).insert_header((CACHE_CONTROL, "no-store")).json(body)
+}
+
+/// The health of the role at `endpoints`: that of the process that is best off.
+async fn best(endpoints: &[Endpoint], context: &Context) -> Health {
+    let answers = join_all(endpoints.iter().map(|endpoint| health(endpoint, context))).await;
+    let answers = answers.into_iter().flatten();
+    answers.max_by_key(|health| health.status == "ready").unwrap_or_else(away)
 }
 
 fn away() -> Health {

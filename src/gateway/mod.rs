@@ -31,7 +31,7 @@ use crate::limits::Counts;
 use crate::middleware::{self, Edge, HeadLimit, Path, RoleService, SecurityHeaders, cors, path};
 use crate::peer::{Report, Trusted};
 use crate::readiness::Check;
-use crate::role::{Parts, Role, Surroundings};
+use crate::role::{Behind, Parts, Role, Surroundings};
 use docs::Docs;
 use health::Roles;
 use proxy::{Proxy, miss};
@@ -42,7 +42,7 @@ use routes::RouteTable;
 #[derive(Clone, Debug)]
 pub struct Gateway {
     /// The roles behind the gateway.
-    behind: Vec<&'static str>,
+    behind: Vec<Behind>,
     trusted_proxies: Networks,
     counts: Counts,
     compress: bool,
@@ -70,7 +70,7 @@ impl Role for Gateway {
         (settings.gateway.listen, settings.gateway.management)
     }
 
-    fn validate(settings: &Settings, behind: &[&'static str]) -> Result<(), SettingError> {
+    fn validate(settings: &Settings, behind: &[Behind]) -> Result<(), SettingError> {
         RouteTable::compile(&settings.gateway, behind).map(drop)
     }
 

@@ -47,7 +47,7 @@ impl RoutedRequest {
 /// The router of a worker thread, which follows the gateway's route table.
 pub(super) struct Router {
     gateway: Gateway,
-    roles: Vec<(&'static str, Endpoint)>,
+    roles: Vec<(&'static str, Rc<[Endpoint]>)>,
     transport: Transport,
     tls: Option<Arc<ClientConfig>>,
     current: RefCell<Rc<WorkerRoutes>>,
@@ -63,7 +63,7 @@ impl Router {
     /// The router of `gateway`, with the endpoints of `roles`.
     pub(super) fn new(
         gateway: Gateway,
-        roles: Vec<(&'static str, Endpoint)>,
+        roles: Vec<(&'static str, Rc<[Endpoint]>)>,
         transport: Transport,
         tls: Option<Arc<ClientConfig>>,
     ) -> Self {
@@ -99,7 +99,7 @@ impl Router {
 fn build(
     version: u64,
     table: Arc<RouteTable>,
-    roles: &[(&'static str, Endpoint)],
+    roles: &[(&'static str, Rc<[Endpoint]>)],
     transport: &Transport,
     tls: &Option<Arc<ClientConfig>>,
 ) -> WorkerRoutes {
@@ -107,12 +107,12 @@ fn build(
         if upstream.urls.is_empty() {
             // RouteTable::compile has seen that there is one.
             let role = roles.iter().find(|(name, _)| *name == upstream.name);
-            return role.map(|(_, endpoint)| endpoint.clone()).into_iter().collect();
+            return role.map(|(_, endpoints)| endpoints.clone()).unwrap_or_else(|| Rc::new([]));
         }
         let tls = table.tls.as_ref().or(tls.as_ref());
         let endpoint = |url| Endpoint::Http(http::Peer::new(url, transport, tls.cloned()));
         let endpoints = upstream.urls.iter().map(endpoint);
-        endpoints.collect::<Vec<_>>()
+        endpoints.collect::<Rc<_>>()
     });
     let endpoints = endpoints.collect::<Vec<_>>();
     let peer = |route: &Route| {

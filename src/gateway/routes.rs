@@ -15,6 +15,7 @@ use crate::config::{self, PeerUrl, Resilience, Route as Options, SettingError, T
 use crate::limits::Policies;
 use crate::middleware::{Bounds, METHODS};
 use crate::peer::State;
+use crate::role::Behind;
 
 /// How long an upgraded connection may last by default.
 const UPGRADE: Duration = Duration::from_secs(3600);
@@ -71,11 +72,12 @@ pub(super) struct Upstream {
 }
 
 impl Upstream {
-    fn new(name: &str, urls: Vec<PeerUrl>, options: Resilience) -> Self {
-        let mut addresses = urls.iter().map(PeerUrl::to_string).collect::<Vec<_>>();
-        if addresses.is_empty() {
-            addresses.push(name.to_owned());
-        }
+    /// At `urls`, or where `role` is if there are none.
+    fn new(name: &str, urls: Vec<PeerUrl>, role: Option<&Behind>, options: Resilience) -> Self {
+        let addresses = match role {
+            Some(role) if urls.is_empty() => role.addresses.clone(),
+            _ => urls.iter().map(PeerUrl::to_string).collect(),
+        };
         let state = Arc::new(State::new("gateway", name, addresses, options.clone()));
         Self { name: name.to_owned(), urls, options, state }
     }
@@ -104,7 +106,10 @@ impl RouteTable {
     ///
     /// # Errors
     /// The setting that does not work.
-    pub(super) fn compile(options: &config::Gateway, roles: &[&str]) -> Result<Self, SettingError> {
+    pub(super) fn compile(
+        options: &config::Gateway,
+        roles: &[Behind],
+    ) -> Result<Self, SettingError> {
         let cache = Cache::new(options.cache_size, options.cache_entry_limit);
         let mut table = Self { routes: Vec::new(), upstreams: Vec::new(), cache, tls: None };
         for (name, route) in &options.routes {
@@ -139,22 +144,23 @@ impl RouteTable {
         &mut self,
         name: &str,
         options: &config::Gateway,
-        roles: &[&str],
+        roles: &[Behind],
     ) -> Result<usize, SettingError> {
         if let Some(index) = self.upstreams.iter().position(|upstream| upstream.name == name) {
             return Ok(index);
         }
         let known = options.upstreams.get(name);
         let urls = known.map(|upstream| upstream.urls.as_slice().to_vec()).unwrap_or_default();
-        if urls.is_empty() && !roles.contains(&name) {
-            let roles = roles.join(", ");
+        let role = roles.iter().find(|role| role.name == name);
+        if urls.is_empty() && role.is_none() {
+            let roles = roles.iter().map(|role| role.name).collect::<Vec<_>>().join(", ");
             let problem = format!(
                 "{name:?} is not a role ({roles}), and gateway.upstreams.{name}.urls names no address"
             );
             return Err(("upstream", problem).into());
         }
         let resilience = known.map_or(&options.resilience, |known| &known.resilience);
-        self.upstreams.push(Upstream::new(name, urls, resilience.clone()));
+        self.upstreams.push(Upstream::new(name, urls, role, resilience.clone()));
         Ok(self.upstreams.len() - 1)
     }
 
@@ -287,6 +293,11 @@ mod tests {
         config::load(&sources).unwrap().0.gateway
     }
 
+    fn behind(names: &[&'static str]) -> Vec<Behind> {
+        let role = |name: &&'static str| Behind { name, addresses: vec![(*name).to_owned()] };
+        names.iter().map(role).collect()
+    }
+
     fn taken(table: &RouteTable, method: Method, path: &str) -> String {
         match table.find(&method, path) {
             RouteMatch::Route(index) => table.route(index).name.clone(),
@@ -308,7 +319,7 @@ mod tests {
             ("off", "prefix", "/products/off"),
             ("off", "upstream", ""),
         ]);
-        let table = RouteTable::compile(&options, &["user", "product"]).unwrap();
+        let table = RouteTable::compile(&options, &behind(&["user", "product"])).unwrap();
         for (method, path, name) in [
             (Method::GET, "/products", "products"),
             (Method::GET, "/products/1", "products"),
@@ -346,7 +357,7 @@ mod tests {
             ("same", "upstream", "user"),
             ("same", "methods", "PATCH"),
         ]);
-        let table = RouteTable::compile(&options, &["user", "product"]).unwrap();
+        let table = RouteTable::compile(&options, &behind(&["user", "product"])).unwrap();
         for (method, path, name) in [
             (Method::POST, "/up/admin", "405"),
             (Method::POST, "/up/admin/x", "405"),
@@ -373,7 +384,7 @@ mod tests {
     #[test]
     fn a_method_that_no_route_takes_is_told_which_would() {
         let options = options(&[("auth", "methods", "GET")]);
-        let table = RouteTable::compile(&options, &["user", "product"]).unwrap();
+        let table = RouteTable::compile(&options, &behind(&["user", "product"])).unwrap();
         let found = table.find(&Method::PUT, "/auth/me");
         assert_eq!(found, RouteMatch::OtherMethods(vec![Method::GET, Method::HEAD]));
         assert_eq!(table.find(&Method::GET, "/nowhere"), RouteMatch::Nothing);
@@ -393,7 +404,7 @@ mod tests {
             ),
         ] {
             let options = options(&[("auth", field, value), ("products", "upstream", "")]);
-            let error = RouteTable::compile(&options, &["user"]).unwrap_err().to_string();
+            let error = RouteTable::compile(&options, &behind(&["user"])).unwrap_err().to_string();
             assert!(error.starts_with(problem), "{error}");
         }
     }

@@ -38,7 +38,7 @@ pub(super) async fn examine(
         settings: settings.clone(),
         mode,
         verifier: Arc::new(Verifier::new(&settings.auth)),
-        behind: roles::behind(),
+        behind: roles::behind(running, settings),
         document: document::document,
     };
     for role in roles::start_order().iter().filter(|role| running.contains(role)) {

@@ -1,11 +1,13 @@
 //! The roles of one process, and the ways from one to the other.
 
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::App;
 use actix_web::dev::Server;
-use futures_util::TryFutureExt as _;
+use futures_util::future::select_ok;
+use futures_util::{FutureExt as _, TryFutureExt as _};
 use log::Level;
 use rustls::ClientConfig;
 
@@ -23,6 +25,9 @@ use crate::readiness::Check;
 use crate::role::{self, Parts, Surroundings};
 use crate::server::{self, Called, Calls, Listener, Pulses, Readiness, Threads};
 use crate::telemetry::Metrics;
+
+/// The endpoints of a role, and its name.
+type NamedEndpoints = (&'static str, Rc<[Endpoint]>);
 
 /// The roles of this process. Every worker thread makes its own services of it.
 #[derive(Clone)]
@@ -60,18 +65,19 @@ macro_rules! serve {
             }
         }
 
-        /// Where `role` is for this thread: the role itself, which asks others at `endpoints`, or its URL.
-        fn endpoint(&self, role: Role, endpoints: &[(&'static str, Endpoint)]) -> Option<Endpoint> {
+        /// The endpoints of `role` for this thread: the role itself, which calls others at `known`, or one for each URL.
+        fn endpoints_of(&self, role: Role, known: &[NamedEndpoints]) -> Rc<[Endpoint]> {
             let transport = &self.parts.settings.transport;
             match role {
                 $(Role::$variant if self.roles.$field.is_some() => {
                     let role = built(self.roles.$field.as_ref());
-                    let app = self.app(role, endpoints.to_vec());
-                    Some(Endpoint::Local(local::Peer::start(app, transport)))
+                    let app = self.app(role, known.to_vec());
+                    Rc::new([Endpoint::Local(local::Peer::start(app, transport))])
                 })*
                 _ => {
-                    let url = role.url(&self.parts.settings)?;
-                    Some(Endpoint::Http(http::Peer::new(url, transport, self.tls.client())))
+                    let urls = role.urls(&self.parts.settings).iter();
+                    let peer = |url| http::Peer::new(url, transport, self.tls.client());
+                    urls.map(|url| Endpoint::Http(peer(url))).collect()
                 }
             }
         }
@@ -139,7 +145,7 @@ impl House {
     fn app<R: role::Role>(
         &self,
         role: R,
-        endpoints: Vec<(&'static str, Endpoint)>,
+        endpoints: Vec<NamedEndpoints>,
     ) -> App<impl RoleService + use<R>> {
         let all = Role::ALL.iter().map(|role| role.name()).collect();
         role.app(Surroundings {
@@ -153,7 +159,7 @@ impl House {
     }
 
     /// Where the roles are for this thread that `role` asks, and that these ask in turn, each after those that it asks.
-    fn endpoints(&self, role: Role) -> Vec<(&'static str, Endpoint)> {
+    fn endpoints(&self, role: Role) -> Vec<NamedEndpoints> {
         let mut asking = vec![role];
         for other in start_order().into_iter().rev() {
             if asking.iter().any(|role| role.asks(Mode::Open).any(|asked| asked == other)) {
@@ -162,8 +168,10 @@ impl House {
         }
         let mut endpoints = Vec::new();
         for asked in asking.into_iter().skip(1).rev() {
-            let endpoint = self.endpoint(asked, &endpoints);
-            endpoints.extend(endpoint.map(|endpoint| (asked.name(), endpoint)));
+            let found = self.endpoints_of(asked, &endpoints);
+            if !found.is_empty() {
+                endpoints.push((asked.name(), found));
+            }
         }
         endpoints
     }
@@ -194,8 +202,9 @@ impl House {
             return auth::follow(self.guard.verifier(), interval, user.key_feed()).await;
         }
         let calls = self.calls.iter().find(|(name, _)| *name == Role::User.name());
-        if let Some(((_, calls), endpoint)) = calls.zip(self.endpoint(Role::User, &[])) {
-            let users = UserClient::new(Peer::new(calls.clone(), [endpoint]));
+        if let Some((_, calls)) = calls {
+            let endpoints = self.endpoints_of(Role::User, &[]);
+            let users = UserClient::new(Peer::new(calls.clone(), endpoints));
             auth::follow(self.guard.verifier(), interval, async || auth::ask(&users).await).await;
         }
     }
@@ -231,8 +240,9 @@ impl House {
     pub(super) fn checks(&self) -> Vec<Check> {
         let settings = &self.parts.settings;
         let away = asks_away(&self.running, self.guard.mode()).filter_map(|role| {
-            let url = role.url(settings)?.clone();
-            Some(reachable(role.peer_key(), url, &settings.transport, self.tls.client()))
+            let urls = role.urls(settings);
+            let check = || reachable(role.peer_key(), urls, &settings.transport, self.tls.client());
+            (!urls.is_empty()).then(check)
         });
         self.roles.checks().into_iter().chain(self.keys_check()).chain(away).collect()
     }
@@ -249,10 +259,10 @@ impl House {
                 }
             }
         };
-        match (&self.roles.user, Role::User.url(&self.parts.settings)) {
-            (Some(_), _) => Some(Check::required("auth.keys", ask)),
-            (None, Some(_)) => Some(Check::optional("auth.keys", ask)),
-            (None, None) => None,
+        let is_away = !Role::User.urls(&self.parts.settings).is_empty();
+        match &self.roles.user {
+            Some(_) => Some(Check::required("auth.keys", ask)),
+            None => is_away.then(|| Check::optional("auth.keys", ask)),
         }
     }
 }
@@ -266,26 +276,31 @@ fn calls(
     Role::ALL.iter().filter_map(move |asked| {
         let asks =
             |role: &&Role| !role.is_public() && role.asks(Mode::Open).any(|role| role == *asked);
-        let is_away = !running.contains(asked) && asked.url(settings).is_some();
+        let is_away = !running.contains(asked) && !asked.urls(settings).is_empty();
         let for_keys = *asked == Role::User && is_away;
         let caller = running.iter().find(asks).map(|role| role.name());
         let caller = caller.or(for_keys.then_some("auth"))?;
         let name = asked.name();
         let options = settings.peers.resilience.get(name).unwrap_or(&settings.resilience).clone();
-        let address = asked.url(settings).map_or_else(|| name.to_owned(), ToString::to_string);
-        Some((name, Arc::new(State::new(caller, name, vec![address], options))))
+        let addresses = asked.called_at(running, settings);
+        Some((name, Arc::new(State::new(caller, name, addresses, options))))
     })
 }
 
-/// Whether something listens at `url`, and is the right one where that shows. Optional: what does not ask that role
-/// goes on.
+/// Whether something listens at one of `urls`, and is the right one where that shows. Optional: what does not ask that
+/// role goes on.
 fn reachable(
     name: &'static str,
-    url: PeerUrl,
+    urls: &[PeerUrl],
     options: &config::Transport,
     tls: Option<Arc<ClientConfig>>,
 ) -> Check {
-    let connector = http::Connector::new(&url, tls);
+    let connectors = urls.iter().map(|url| http::Connector::new(url, tls.clone()));
+    let connectors = connectors.collect::<Vec<_>>();
     let patience = options.connect_timeout;
-    Check::optional(name, move || connector.clone().probe(patience).err_into())
+    Check::optional(name, move || {
+        let probes =
+            connectors.iter().map(|connector| connector.clone().probe(patience).boxed_local());
+        select_ok(probes).map_ok(|_| ()).err_into()
+    })
 }

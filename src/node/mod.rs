@@ -208,7 +208,7 @@ fn check_peers(
 ) -> Result<(), config::Error> {
     for role in roles {
         let mut away = role.asks(mode).filter(|asked| !roles.contains(asked));
-        if let Some(asked) = away.find(|asked| asked.url(settings).is_none()) {
+        if let Some(asked) = away.find(|asked| asked.urls(settings).is_empty()) {
             let variable = asked.name().to_uppercase();
             let problem = format!(
                 "the {role} role asks the {asked} role, which does not run in this process; \

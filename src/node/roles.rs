@@ -9,7 +9,7 @@ use utoipa::openapi::OpenApi;
 
 use crate::auth::Mode;
 use crate::config::{PeerUrl, SettingError, Settings};
-use crate::role::{self, Parts};
+use crate::role::{self, Behind, Parts};
 
 /// The table: what a role is in this module, and what it is. Whatever else enumerates roles is derived from it.
 macro_rules! table {
@@ -73,15 +73,16 @@ macro_rules! define {
                 match self { $(Self::$variant => <$role as role::Role>::addresses(settings),)* }
             }
 
-            /// Where it is asked when it runs in another process.
-            pub(super) fn url(self, settings: &Settings) -> Option<&PeerUrl> {
-                match self { $(Self::$variant => <$role as role::Role>::url(settings),)* }
+            /// Where it is asked when it runs in other processes.
+            pub(super) fn urls(self, settings: &Settings) -> &[PeerUrl] {
+                match self { $(Self::$variant => <$role as role::Role>::urls(settings),)* }
             }
 
             /// Looks at its settings alone.
             pub(super) fn validate(self, settings: &Settings) -> Result<(), SettingError> {
+                let behind = behind(&[], settings);
                 match self {
-                    $(Self::$variant => <$role as role::Role>::validate(settings, &behind()),)*
+                    $(Self::$variant => <$role as role::Role>::validate(settings, &behind),)*
                 }
             }
 
@@ -152,6 +153,16 @@ impl Role {
         Self::ALL.iter().copied().filter(move |role| names.contains(&role.name()))
     }
 
+    /// The addresses at which a process that runs `running` calls it: its name in the same process, else its URLs.
+    pub(super) fn called_at(self, running: &[Self], settings: &Settings) -> Vec<String> {
+        match self.urls(settings) {
+            urls if !urls.is_empty() && !running.contains(&self) => {
+                urls.iter().map(PeerUrl::to_string).collect()
+            }
+            _ => vec![self.name().to_owned()],
+        }
+    }
+
     /// Where it listens, and the setting that says so.
     pub(super) fn listen_address(self, settings: &Settings) -> (String, SocketAddr) {
         (format!("{}.listen", self.name()), self.addresses(settings).0)
@@ -163,10 +174,12 @@ impl Role {
     }
 }
 
-/// The names of the roles that are behind a public one.
-pub(super) fn behind() -> Vec<&'static str> {
+/// The roles behind a public one, for a process that runs `running`.
+pub(super) fn behind(running: &[Role], settings: &Settings) -> Vec<Behind> {
     let behind = Role::ALL.iter().filter(|role| !role.is_public());
-    behind.map(|role| role.name()).collect()
+    let behind = behind
+        .map(|role| Behind { name: role.name(), addresses: role.called_at(running, settings) });
+    behind.collect()
 }
 
 /// The roles, each after those that it asks however it is asked who somebody is; they stop in the reverse.

@@ -32,8 +32,9 @@ impl Tls {
     ) -> Result<Self, config::Error> {
         let gateway = gateway(settings, effective)?;
         let peers = asks_away(roles, mode);
-        let peers =
-            peers.filter_map(|role| Some((role.peer_key().to_owned(), role.url(settings)?)));
+        let peers = peers.flat_map(|role| {
+            role.urls(settings).iter().map(move |url| (role.peer_key().to_owned(), url))
+        });
         let peers = peers.collect::<Vec<_>>();
         let Some(mutual) = mutual(settings, effective)? else {
             let others = upstreams(settings).filter(|_| roles.iter().any(|role| role.is_public()));

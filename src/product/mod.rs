@@ -58,8 +58,8 @@ impl Role for Catalogue {
         (settings.product.listen, settings.product.management)
     }
 
-    fn url(settings: &Settings) -> Option<&PeerUrl> {
-        settings.peers.product.as_ref()
+    fn urls(settings: &Settings) -> &[PeerUrl] {
+        settings.peers.product.as_slice()
     }
 
     async fn check(parts: &Parts) -> Result<(), SettingError> {

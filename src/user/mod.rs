@@ -87,8 +87,8 @@ impl Role for Accounts {
         (settings.user.listen, settings.user.management)
     }
 
-    fn url(settings: &Settings) -> Option<&PeerUrl> {
-        settings.peers.user.as_ref()
+    fn urls(settings: &Settings) -> &[PeerUrl] {
+        settings.peers.user.as_slice()
     }
 
     async fn check(parts: &Parts) -> Result<(), SettingError> {

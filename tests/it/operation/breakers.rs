@@ -8,6 +8,7 @@ use actix_rt::task::JoinHandle;
 use awc::http::Method;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::support::{Client, Process, Shop, Topology, until};
 
@@ -185,4 +186,59 @@ async fn roles_of_one_process_have_breakers_too() {
     for labels in ["peer=\"product\",role=\"gateway\"", "peer=\"product\",role=\"user\""] {
         assert!(metrics.contains(&format!("breaker_state{{{labels}}} 0")), "{metrics}");
     }
+}
+
+/// Starts a process of `role` that keeps its data in `folder`.
+fn start(folder: &TempDir, role: &str, environment: &[(&str, &str)]) -> Process {
+    let mut command = Process::command(folder.path());
+    command.args(["--role", role]).envs(environment.iter().copied());
+    Process::start(folder.path(), command)
+}
+
+/// How many requests for the list `process` has answered.
+async fn lists(process: &Process) -> u64 {
+    let metrics = process.metrics().await;
+    let line = metrics.lines().find(|line| {
+        line.starts_with("http_server_request_duration_seconds_count{")
+            && line.contains("\"/products\"")
+    });
+    line.map_or(0, |line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
+}
+
+#[actix_rt::test]
+async fn a_role_at_two_addresses_goes_on_with_one_for_the_gateway_and_for_other_roles() {
+    let folder = TempDir::new().unwrap();
+    let mut products = [start(&folder, "product", &[]), start(&folder, "product", &[])];
+    let addresses = products.each_ref().map(|process| process.urls["product"].clone());
+    let product_urls = addresses.join(", ");
+    let user = start(&folder, "user", &[("PRODUCT_URL", &product_urls)]);
+    let urls = [("PRODUCT_URL", &*product_urls), ("USER_URL", &*user.urls["user"])];
+    let gateway = start(&folder, "gateway", &urls);
+    let client = gateway.client("gateway");
+    client.add_product("Chair", 1.0).await;
+    let path = dashboard(&client).await;
+    for _ in 0..20 {
+        assert_eq!(client.get("/products").await.status, 200);
+        assert_eq!(client.get(&path).await.json()["recommendedProducts"][0]["name"], "Chair");
+    }
+    for process in &products {
+        assert!(lists(process).await >= 10, "{}", process.metrics().await);
+    }
+    products[0].signal(Signal::SIGKILL);
+    products[0].wait();
+    for _ in 0..50 {
+        assert_eq!(client.get("/products").await.status, 200);
+        let answer = client.get(&path).await;
+        assert_eq!((answer.status, &answer.json()["degraded"]), (200, &Value::Null));
+    }
+    for (process, kind) in [(&gateway, "upstreams"), (&user, "peers")] {
+        let callee = process.callee(kind, "product").await;
+        assert_eq!(callee["breaker"], "closed");
+        assert_eq!(callee["ejected"][0].as_str().unwrap().trim_end_matches('/'), addresses[0]);
+        assert_eq!(process.missing().await, json!([]), "one of them answers");
+    }
+    assert_eq!(client.get("/health").await.json()["roles"]["product"]["status"], "ready");
+    products[1].signal(Signal::SIGKILL);
+    until("both are missed", async || user.missing().await == json!(["peers.product"])).await;
+    assert_eq!(client.get("/health").await.json()["roles"]["product"]["status"], "away");
 }
