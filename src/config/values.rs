@@ -571,17 +571,6 @@ impl PeerUrl {
     pub fn is_secure(&self) -> bool {
         self.0.scheme_str() == Some("https")
     }
-
-    /// The host, without the brackets that an IPv6 address has in a URL.
-    pub fn host(&self) -> &str {
-        self.0.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
-    }
-
-    /// `host:port`.
-    pub fn address(&self) -> String {
-        let port = self.0.port_u16().unwrap_or(if self.is_secure() { 443 } else { 80 });
-        format!("{}:{port}", self.0.host().unwrap_or_default())
-    }
 }
 
 impl FromStr for PeerUrl {
@@ -635,11 +624,6 @@ mod tests {
     fn a_peer_is_a_scheme_a_host_and_a_port() {
         assert!("http://127.0.0.1:3001".parse::<PeerUrl>().is_ok());
         assert!("http://product:3002/".parse::<PeerUrl>().is_ok());
-        let address = |text: &str| text.parse::<PeerUrl>().unwrap().address();
-        assert_eq!(address("http://product"), "product:80");
-        assert_eq!(address("https://product"), "product:443");
-        assert_eq!(address("https://[::1]:3002"), "[::1]:3002");
-        assert_eq!("https://[::1]:3002".parse::<PeerUrl>().unwrap().host(), "::1");
         for bad in [
             "",
             "product:3002",

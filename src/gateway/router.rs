@@ -9,7 +9,7 @@ use rustls::ClientConfig;
 
 use super::Gateway;
 use super::routes::{Route, RouteMatch, RouteTable};
-use crate::config::Transport;
+use crate::config::{PeerUrl, Transport};
 use crate::peer::{Endpoint, Peer, http};
 
 /// A route table with one thread's peers.
@@ -110,8 +110,8 @@ fn build(
             return role.map(|(_, endpoints)| endpoints.clone()).unwrap_or_else(|| Rc::new([]));
         }
         let tls = table.tls.as_ref().or(tls.as_ref());
-        let endpoint = |url| Endpoint::Http(http::Peer::new(url, transport, tls.cloned()));
-        let endpoints = upstream.urls.iter().map(endpoint);
+        let client = |url: &PeerUrl| http::Peer::new(url.uri(), transport, tls.cloned());
+        let endpoints = upstream.urls.iter().map(client).map(Endpoint::Http);
         endpoints.collect::<Rc<_>>()
     });
     let endpoints = endpoints.collect::<Vec<_>>();

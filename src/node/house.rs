@@ -76,7 +76,7 @@ macro_rules! serve {
                 })*
                 _ => {
                     let urls = role.urls(&self.parts.settings).iter();
-                    let peer = |url| http::Peer::new(url, transport, self.tls.client());
+                    let peer = |url: &PeerUrl| http::Peer::new(url.uri(), transport, self.tls.client());
                     urls.map(|url| Endpoint::Http(peer(url))).collect()
                 }
             }
@@ -295,7 +295,7 @@ fn reachable(
     options: &config::Transport,
     tls: Option<Arc<ClientConfig>>,
 ) -> Check {
-    let connectors = urls.iter().map(|url| http::Connector::new(url, tls.clone()));
+    let connectors = urls.iter().map(|url| http::Connector::new(url.uri(), tls.clone()));
     let connectors = connectors.collect::<Vec<_>>();
     let patience = options.connect_timeout;
     Check::optional(name, move || {

@@ -25,6 +25,7 @@ pub use context::{Context, REQUEST_ID, REQUEST_TIMEOUT, RequestId, TRACE_PARENT}
 pub use origin::Origin;
 pub use resilience::{Peer, Position, Report, State};
 
+use crate::config::Transport;
 use crate::error::{Error, Kind};
 pub use crate::http1::{
     Body, Chunks, Headers, Interim, InterimSender, Interims, Reply, Request, Upgraded,
@@ -125,6 +126,13 @@ impl PeerError {
     fn breaker_open(millis: u64) -> Self {
         let seconds = u32::try_from(millis.div_ceil(1_000)).unwrap_or(u32::MAX);
         Self::BreakerOpen(seconds.max(1))
+    }
+}
+
+impl From<&Transport> for client::Options {
+    fn from(transport: &Transport) -> Self {
+        let &Transport { pool_size, pool_idle, connect_timeout, read_timeout, .. } = transport;
+        Self { pool_size, pool_idle, connect_timeout, read_timeout }
     }
 }
 

@@ -1,9 +1,10 @@
-//! Opening a connection to a role in another process.
+//! Opens connections to a server.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::http::Uri;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -12,15 +13,13 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use crate::config::PeerUrl;
-
 /// An open connection: TCP, or TLS over it.
 pub(super) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-/// How, and for which name, a certificate is verified; or why it cannot be.
+/// The TLS connector and the name that the server's certificate must have, or why there is none.
 type Secured = Result<(TlsConnector, ServerName<'static>), &'static str>;
 
-/// Opens connections to a role: TCP, and TLS over it for an `https` URL; cheap to clone.
+/// Opens connections to a server: TCP, and TLS over it for an `https` URI; cheap to clone.
 #[derive(Clone)]
 pub struct Connector {
     address: String,
@@ -28,23 +27,25 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// A connector to `url`. The role's certificate is verified with `tls` and the host of the URL.
-    pub fn new(url: &PeerUrl, tls: Option<Arc<ClientConfig>>) -> Self {
+    /// A connector to the server of `uri`. With `https`, `tls` verifies the server's certificate for the URI's host.
+    pub fn new(uri: &Uri, tls: Option<Arc<ClientConfig>>) -> Self {
+        let is_secure = uri.scheme_str() == Some("https");
+        let host = uri.host().unwrap_or_default();
+        let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
         let secured = || {
             let tls = tls.ok_or("this process trusts no certificate authority")?;
-            let name = ServerName::try_from(url.host().to_owned());
-            Ok((TlsConnector::from(tls), name.map_err(|_| "no certificate can have that name")?))
+            Ok((TlsConnector::from(tls), certificate_name(host)?))
         };
-        Self { address: url.address(), secured: url.is_secure().then(secured) }
+        Self { address: format!("{host}:{port}"), secured: is_secure.then(secured) }
     }
 
-    /// Opens a connection within `patience`, and closes it.
+    /// Opens a connection within `limit`, and closes it.
     ///
     /// # Errors
-    /// Why it cannot be opened, in words.
-    pub async fn probe(self, patience: Duration) -> io::Result<()> {
+    /// Why the connection could not be opened.
+    pub async fn probe(self, limit: Duration) -> io::Result<()> {
         let late = |_| io::Error::other(format!("{} does not answer in time", self.address));
-        timeout(patience, self.open()).await.map_err(late)?.map(drop)
+        timeout(limit, self.open()).await.map_err(late)?.map(drop)
     }
 
     /// Opens a connection.
@@ -60,5 +61,28 @@ impl Connector {
             }
             Some(Err(problem)) => Err(io::Error::other(*problem)),
         }
+    }
+}
+
+/// The name in the certificate of `host`; an IPv6 address has brackets in a URI, and none in a certificate.
+fn certificate_name(host: &str) -> Result<ServerName<'static>, &'static str> {
+    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
+    name.map_err(|_| "no certificate can have that name")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheme_of_a_uri_decides_on_port_and_tls() {
+        let connector = |uri: &str| Connector::new(&uri.parse().unwrap(), None);
+        assert_eq!(connector("http://product").address, "product:80");
+        assert_eq!(connector("https://product").address, "product:443");
+        assert_eq!(connector("https://[::1]:3002").address, "[::1]:3002");
+        assert!(connector("http://product").secured.is_none());
+        assert!(matches!(connector("https://product").secured, Some(Err(_))), "no authority");
+        assert_eq!(certificate_name("[::1]").unwrap().to_str(), "::1");
+        assert_eq!(certificate_name("product").unwrap().to_str(), "product");
     }
 }

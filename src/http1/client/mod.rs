@@ -19,7 +19,6 @@ use actix_web::http::{Method, Uri};
 use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 
-use crate::config::{PeerUrl, Transport};
 use crate::http1::{Body, Reply, Request};
 pub use connect::Connector;
 use pool::Pool;
@@ -51,7 +50,20 @@ impl Error {
     }
 }
 
-/// The way to a role in another process; cheap to clone, and bound to its thread.
+/// How a client uses its connections.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The most calls under way at once, and so the most connections.
+    pub pool_size: usize,
+    /// How long an idle connection is kept.
+    pub pool_idle: Duration,
+    /// How long opening a connection may take.
+    pub connect_timeout: Duration,
+    /// How long a response may pause after it has begun.
+    pub read_timeout: Duration,
+}
+
+/// A client of one server; cheap to clone, and bound to its thread.
 #[derive(Clone)]
 pub struct Peer {
     host: Arc<str>,
@@ -66,11 +78,12 @@ impl std::fmt::Debug for Peer {
 }
 
 impl Peer {
-    /// The role at `url`, with `tls` where that is `https`. Opens no connection yet.
-    pub fn new(url: &PeerUrl, options: &Transport, tls: Option<Arc<ClientConfig>>) -> Self {
-        let host = url.uri().authority().map_or("", |authority| authority.as_str()).into();
+    /// A client of the server of `uri`, over TLS with `tls` if that is `https`. Opens no connection yet.
+    pub fn new(uri: &Uri, options: impl Into<Options>, tls: Option<Arc<ClientConfig>>) -> Self {
+        let options = options.into();
+        let host = uri.authority().map_or("", |authority| authority.as_str()).into();
         let calls = Arc::new(Semaphore::new(options.pool_size));
-        Self { host, pool: Pool::new(Connector::new(url, tls), options), calls }
+        Self { host, pool: Pool::new(Connector::new(uri, tls), &options), calls }
     }
 
     /// The same peer, whose answers may pause for as long as `patience` once they have begun.

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
-use super::Error;
 use super::connect::Connector;
 use super::connection::Connection;
-use crate::config::Transport;
+use super::{Error, Options};
 use crate::tasks;
 
 /// A connection is given up after this long, so that a moved address is noticed.
@@ -29,7 +28,7 @@ struct PoolInner {
 
 impl Pool {
     /// A pool of connections from `connector`. Closes idle connections as long as a clone exists.
-    pub(super) fn new(connector: Connector, options: &Transport) -> Self {
+    pub(super) fn new(connector: Connector, options: &Options) -> Self {
         let shared = Rc::new(PoolInner {
             connector,
             connect_timeout: options.connect_timeout,
