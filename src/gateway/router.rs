@@ -119,7 +119,9 @@ fn build(
         let state = table.upstreams[route.upstream].state.clone();
         let endpoints = endpoints[route.upstream].iter().cloned();
         let endpoints = endpoints.map(|endpoint| match (endpoint, route.read_timeout) {
-            (Endpoint::Http(peer), Some(patience)) => Endpoint::Http(peer.with_patience(patience)),
+            (Endpoint::Http(peer), Some(patience)) => {
+                Endpoint::Http(peer.with_read_timeout(patience))
+            }
             (endpoint, _) => endpoint,
         });
         Peer::new(state, endpoints.collect::<Rc<_>>())

@@ -55,7 +55,7 @@ impl Body {
     }
 
     /// A response's content.
-    pub fn of_response(body: BoxBody) -> Self {
+    pub fn from_response(body: BoxBody) -> Self {
         let length = match body.size() {
             BodySize::None => return Self::None,
             BodySize::Sized(length) => Some(length),
@@ -72,19 +72,19 @@ impl Body {
 
     /// The same content, which keeps `companion` until it has ended or is dropped. Content that is here needs
     /// no companion, and lets it go at once.
-    pub fn keeping<T: 'static>(self, companion: T) -> Self {
+    pub fn keeping<T: 'static>(self, guard: T) -> Self {
         let (length, mut stream) = match self {
             Self::Stream(Chunks { length, stream }) => (length, stream),
             Self::Upgraded(upgraded) => {
-                return Self::Upgraded(Box::new(upgraded.keeping(companion)));
+                return Self::Upgraded(Box::new(upgraded.keeping(guard)));
             }
             here => return here,
         };
-        let mut companion = Some(companion);
+        let mut guard = Some(guard);
         let stream = stream::poll_fn(move |cx| {
             let next = ready!(stream.poll_next_unpin(cx));
             if !matches!(next, Some(Ok(_))) {
-                drop(companion.take());
+                drop(guard.take());
             }
             Poll::Ready(next)
         });

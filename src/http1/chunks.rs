@@ -8,17 +8,17 @@ use memchr::memchr;
 use super::lines::is_token;
 
 /// The longest line of a size and its extensions, and all trailers together, in bytes.
-const LINE: usize = 4096;
-const TRAILERS: usize = 16 * 1024;
+const MAX_LINE: usize = 4096;
+const MAX_TRAILERS: usize = 16 * 1024;
 
 /// Where in the content the next byte is.
 #[derive(Debug, Default)]
-enum At {
+enum Next {
     #[default]
     Size,
     Data(u64),
     /// The line break behind the data.
-    Break,
+    DataEnd,
     /// So many bytes into the trailers.
     Trailers(usize),
     End,
@@ -26,7 +26,7 @@ enum At {
 
 /// Reads content in chunks, from its beginning.
 #[derive(Debug, Default)]
-pub struct Chunked(At);
+pub struct ChunkedDecoder(Next);
 
 /// What was read.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,10 +36,10 @@ pub enum Piece {
     /// There is no more.
     End,
     /// More bytes are wanted.
-    Wanting,
+    Incomplete,
 }
 
-impl Chunked {
+impl ChunkedDecoder {
     /// Takes what there is of the content from `input`.
     ///
     /// # Errors
@@ -47,41 +47,41 @@ impl Chunked {
     pub fn take(&mut self, input: &mut BytesMut) -> Result<Piece, ChunkError> {
         loop {
             match self.0 {
-                At::Size => {
-                    let Some(line) = line(input, LINE)? else { return Ok(Piece::Wanting) };
+                Next::Size => {
+                    let Some(line) = line(input, MAX_LINE)? else { return Ok(Piece::Incomplete) };
                     self.0 = match size(&line)? {
-                        0 => At::Trailers(0),
-                        size => At::Data(size),
+                        0 => Next::Trailers(0),
+                        size => Next::Data(size),
                     };
                 }
-                At::Data(_) if input.is_empty() => return Ok(Piece::Wanting),
-                At::Data(left) => {
+                Next::Data(_) if input.is_empty() => return Ok(Piece::Incomplete),
+                Next::Data(left) => {
                     let mut left = left;
-                    let data = up_to(&mut left, input);
-                    self.0 = if left == 0 { At::Break } else { At::Data(left) };
+                    let data = take_up_to(&mut left, input);
+                    self.0 = if left == 0 { Next::DataEnd } else { Next::Data(left) };
                     return Ok(Piece::Data(data));
                 }
-                At::Break => match line(input, 2)? {
-                    None => return Ok(Piece::Wanting),
-                    Some(empty) if empty.is_empty() => self.0 = At::Size,
+                Next::DataEnd => match line(input, 2)? {
+                    None => return Ok(Piece::Incomplete),
+                    Some(empty) if empty.is_empty() => self.0 = Next::Size,
                     Some(_) => return Err(ChunkError("a chunk is longer than it says")),
                 },
-                At::Trailers(before) => match line(input, TRAILERS - before)? {
-                    None => return Ok(Piece::Wanting),
-                    Some(empty) if empty.is_empty() => self.0 = At::End,
+                Next::Trailers(before) => match line(input, MAX_TRAILERS - before)? {
+                    None => return Ok(Piece::Incomplete),
+                    Some(empty) if empty.is_empty() => self.0 = Next::End,
                     Some(trailer) if !is_field(&trailer) => {
                         return Err(ChunkError("invalid trailer"));
                     }
-                    Some(trailer) => self.0 = At::Trailers(before + trailer.len() + 2),
+                    Some(trailer) => self.0 = Next::Trailers(before + trailer.len() + 2),
                 },
-                At::End => return Ok(Piece::End),
+                Next::End => return Ok(Piece::End),
             }
         }
     }
 
     /// Whether the last chunk and the trailers were taken.
     pub fn is_over(&self) -> bool {
-        matches!(self.0, At::End)
+        matches!(self.0, Next::End)
     }
 }
 
@@ -91,7 +91,7 @@ impl Chunked {
 pub struct ChunkError(&'static str);
 
 /// Takes what there is of `left` bytes from `input`, and leaves the number of those that are missing.
-pub fn up_to(left: &mut u64, input: &mut BytesMut) -> Bytes {
+pub fn take_up_to(left: &mut u64, input: &mut BytesMut) -> Bytes {
     let most = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
     *left -= most as u64;
     input.split_to(most).freeze()
@@ -158,7 +158,8 @@ mod tests {
 
     /// What `bytes` say, when `step` of them come at a time, and what stands behind it.
     fn decode(bytes: &[u8], step: usize) -> Result<(Vec<u8>, BytesMut), ChunkError> {
-        let (mut decoder, mut input, mut all) = (Chunked::default(), BytesMut::new(), Vec::new());
+        let (mut decoder, mut input, mut all) =
+            (ChunkedDecoder::default(), BytesMut::new(), Vec::new());
         let mut steps = bytes.chunks(step);
         loop {
             match decoder.take(&mut input)? {
@@ -167,7 +168,7 @@ mod tests {
                     steps.for_each(|rest| input.extend_from_slice(rest));
                     return Ok((all, input));
                 }
-                Piece::Wanting => {
+                Piece::Incomplete => {
                     input.extend_from_slice(steps.next().ok_or(ChunkError("it breaks off"))?)
                 }
             }
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_become_bytes_however_they_come() {
+    fn chunks_are_decoded_however_they_are_split() {
         let mut bytes = BytesMut::new();
         put(&mut bytes, b"hello ");
         bytes.extend_from_slice(
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_an_error() {
+    fn malformed_chunks_are_an_error() {
         for bad in [
             "+5\r\nhello\r\n0\r\n\r\n",
             "0x5\r\nhello\r\n0\r\n\r\n",
@@ -221,9 +222,9 @@ mod tests {
                 assert!(decode(bad.as_bytes(), step).is_err(), "{bad:?}");
             }
         }
-        let long = format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(LINE));
+        let long = format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(MAX_LINE));
         assert!(decode(long.as_bytes(), 1000).is_err());
-        let trailers = format!("0\r\n{}\r\n", "x: y\r\n".repeat(TRAILERS));
+        let trailers = format!("0\r\n{}\r\n", "x: y\r\n".repeat(MAX_TRAILERS));
         assert!(decode(trailers.as_bytes(), 1000).is_err());
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use actix_web::web::{Bytes, BytesMut};
 
-use super::chunks::{self, Chunked, Piece};
+use super::chunks::{self, ChunkedDecoder, Piece};
 use super::lines::line;
 
 /// Where content ends.
@@ -38,7 +38,7 @@ pub enum Decoder {
     /// So many bytes are still to come.
     Length(u64),
     /// Chunks.
-    Chunks(Chunked),
+    Chunks(ChunkedDecoder),
     /// Everything there is.
     Close,
 }
@@ -48,7 +48,7 @@ impl Decoder {
     pub fn new(framing: Framing) -> Self {
         match framing {
             Framing::Length(length) => Self::Length(length),
-            Framing::Chunks => Self::Chunks(Chunked::default()),
+            Framing::Chunks => Self::Chunks(ChunkedDecoder::default()),
             Framing::Close => Self::Close,
         }
     }
@@ -61,8 +61,8 @@ impl Decoder {
         match self {
             Self::Length(0) => Ok(Piece::End),
             Self::Chunks(chunks) => chunks.take(input),
-            _ if input.is_empty() => Ok(Piece::Wanting),
-            Self::Length(left) => Ok(Piece::Data(chunks::up_to(left, input))),
+            _ if input.is_empty() => Ok(Piece::Incomplete),
+            Self::Length(left) => Ok(Piece::Data(chunks::take_up_to(left, input))),
             Self::Close => Ok(Piece::Data(input.split().freeze())),
         }
     }

@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_a_date_of_http() {
+    fn the_text_is_an_http_date() {
         let text = with_now(|now| String::from_utf8_lossy(now).into_owned());
         let time = SystemTime::from(text.parse::<HttpDate>().unwrap());
         assert!(time.elapsed().unwrap() < Duration::from_secs(5), "{text}");

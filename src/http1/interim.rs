@@ -27,26 +27,26 @@ pub struct Interims(Rc<Queue>);
 #[derive(Default)]
 struct Queue {
     /// Is another with each request.
-    turn: Cell<u32>,
+    epoch: Cell<u32>,
     waiting: RefCell<VecDeque<Interim>>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue").field("turn", &self.turn.get()).finish_non_exhaustive()
+        f.debug_struct("Queue").field("epoch", &self.epoch.get()).finish_non_exhaustive()
     }
 }
 
 impl Interims {
     /// Takes the interim answers to the next request, once those to the one before are [closed](Self::close).
     pub fn next_request(&self) -> InterimSender {
-        InterimSender { queue: self.0.clone(), turn: self.0.turn.get() }
+        InterimSender { queue: self.0.clone(), epoch: self.0.epoch.get() }
     }
 
     /// Takes no more for this request.
     pub fn close(&self) {
-        self.0.turn.set(self.0.turn.get().wrapping_add(1));
+        self.0.epoch.set(self.0.epoch.get().wrapping_add(1));
         self.0.waiting.borrow_mut().clear();
     }
 
@@ -67,13 +67,13 @@ impl Interims {
 #[derive(Clone, Debug)]
 pub struct InterimSender {
     queue: Rc<Queue>,
-    turn: u32,
+    epoch: u32,
 }
 
 impl InterimSender {
     /// Sends `interim` to the client, if it still waits for this answer.
     pub fn send(&self, interim: Interim) {
-        if self.turn == self.queue.turn.get() {
+        if self.epoch == self.queue.epoch.get() {
             self.queue.waiting.borrow_mut().push_back(interim);
             if let Some(waker) = self.queue.waker.borrow_mut().take() {
                 waker.wake();

@@ -20,7 +20,7 @@ impl Lines {
         let lines = headers.iter().map(|header| {
             let name = HeaderName::from_bytes(header.name.as_bytes());
             let name = name.map_err(|_| HeadError::Malformed("invalid header name"))?;
-            Ok((name, place(header.value, input)))
+            Ok((name, range_in(header.value, input)))
         });
         lines.collect::<Result<_, _>>().map(Self)
     }
@@ -37,19 +37,19 @@ impl Lines {
         head: &'a [u8],
     ) -> impl Iterator<Item = &'a [u8]> {
         let lines = self.0.iter().filter(move |(said, _)| *said == name);
-        lines.map(|(_, place)| &head[place.clone()])
+        lines.map(|(_, range)| &head[range.clone()])
     }
 
     /// Those that are `wanted`, or that a value is not valid. Values are cut out of `head`, which is that input, and
     /// not copied.
-    pub fn cut(
+    pub fn into_headers(
         self,
         head: &Bytes,
         wanted: impl Fn(&HeaderName) -> bool,
     ) -> impl Iterator<Item = Result<(HeaderName, HeaderValue), HeadError>> {
         let wanted = self.0.into_iter().filter(move |(name, _)| wanted(name));
-        wanted.map(|(name, place)| {
-            let value = HeaderValue::from_maybe_shared(head.slice(place));
+        wanted.map(|(name, range)| {
+            let value = HeaderValue::from_maybe_shared(head.slice(range));
             Ok((name, value.map_err(|_| HeadError::Malformed("invalid header value"))?))
         })
     }
@@ -104,7 +104,7 @@ pub fn header(head: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
 }
 
 /// Where in `input` its `part` is.
-pub(super) fn place(part: &[u8], input: &[u8]) -> Range<usize> {
+pub(super) fn range_in(part: &[u8], input: &[u8]) -> Range<usize> {
     if part.is_empty() {
         return 0..0;
     }

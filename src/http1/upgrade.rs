@@ -32,7 +32,7 @@ pub struct Upgraded {
     /// How long it may go on at all.
     total: Option<Duration>,
     /// Is let go with the connection.
-    companions: Vec<Box<dyn Any>>,
+    guards: Vec<Box<dyn Any>>,
 }
 
 impl fmt::Debug for Upgraded {
@@ -51,12 +51,12 @@ impl Upgraded {
         idle: Duration,
     ) -> Self {
         let stream = Box::new(stream);
-        Self { protocol, stream, early, idle, total: None, companions: Vec::new() }
+        Self { protocol, stream, early, idle, total: None, guards: Vec::new() }
     }
 
     /// The same, which keeps `companion` to its end.
-    pub fn keeping<T: 'static>(mut self, companion: T) -> Self {
-        self.companions.push(Box::new(companion));
+    pub fn keeping<T: 'static>(mut self, guard: T) -> Self {
+        self.guards.push(Box::new(guard));
         self
     }
 
@@ -70,15 +70,15 @@ impl Upgraded {
     ///
     /// # Errors
     /// Those of either connection, and when the time was over.
-    pub async fn join(self, client: impl Duplex, sent: Bytes) -> io::Result<()> {
-        let Self { stream, early, idle, total, companions, .. } = self;
-        let seen = Rc::new(Cell::new(Instant::now()));
-        let mut client = Watched { stream: client, early: sent, seen: seen.clone() };
-        let mut peer = Watched { stream, early, seen: seen.clone() };
+    pub async fn tunnel(self, client: impl Duplex, sent: Bytes) -> io::Result<()> {
+        let Self { stream, early, idle, total, guards, .. } = self;
+        let last_active = Rc::new(Cell::new(Instant::now()));
+        let mut client = Tracked { stream: client, early: sent, last_active: last_active.clone() };
+        let mut peer = Tracked { stream, early, last_active: last_active.clone() };
         let over = async {
             let last = total.map(|total| Instant::now() + total);
             loop {
-                let silent = seen.get() + idle;
+                let silent = last_active.get() + idle;
                 let until = last.map_or(silent, |last| last.min(silent));
                 if until <= Instant::now() {
                     return;
@@ -90,19 +90,19 @@ impl Upgraded {
             joined = copy_bidirectional(&mut client, &mut peer) => joined.map(drop),
             () = over => Err(io::ErrorKind::TimedOut.into()),
         };
-        drop(companions);
+        drop(guards);
         joined
     }
 }
 
 /// A connection of which it is seen when something last came over it.
-struct Watched<S> {
+struct Tracked<S> {
     stream: S,
     early: Bytes,
-    seen: Rc<Cell<Instant>>,
+    last_active: Rc<Cell<Instant>>,
 }
 
-impl<S: Duplex> AsyncRead for Watched<S> {
+impl<S: Duplex> AsyncRead for Tracked<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -117,13 +117,13 @@ impl<S: Duplex> AsyncRead for Watched<S> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            self.seen.set(Instant::now());
+            self.last_active.set(Instant::now());
         }
         polled
     }
 }
 
-impl<S: Duplex> AsyncWrite for Watched<S> {
+impl<S: Duplex> AsyncWrite for Tracked<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -170,28 +170,28 @@ mod tests {
             client.read_to_string(&mut answered).await.unwrap();
             (said, answered)
         };
-        let (joined, said) = tokio::join!(upgraded.join(stream, Bytes::new()), talk);
+        let (joined, said) = tokio::join!(upgraded.tunnel(stream, Bytes::new()), talk);
         assert!(joined.is_ok());
         assert_eq!(said, ("ping".into(), "early pong".into()));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_and_time_have_an_end() {
+    async fn a_tunnel_ends_after_silence_or_its_total_time() {
         for (total, ends) in [(None, 90), (Some(Duration::from_secs(45)), 45)] {
             let (mut upgraded, peer) = upgraded(b"");
             upgraded.total = total;
-            let companion = Rc::new(());
-            let upgraded = upgraded.keeping(companion.clone());
+            let guard = Rc::new(());
+            let upgraded = upgraded.keeping(guard.clone());
             let (stream, mut client) = duplex(64);
             let start = Instant::now();
             let talk = async {
                 tokio::time::sleep(Duration::from_secs(30)).await;
                 client.write_all(b"x").await.unwrap();
             };
-            let (joined, ()) = tokio::join!(upgraded.join(stream, Bytes::new()), talk);
+            let (joined, ()) = tokio::join!(upgraded.tunnel(stream, Bytes::new()), talk);
             assert_eq!(joined.unwrap_err().kind(), io::ErrorKind::TimedOut);
             assert_eq!(start.elapsed().as_secs(), ends, "{total:?}");
-            assert_eq!(Rc::strong_count(&companion), 1);
+            assert_eq!(Rc::strong_count(&guard), 1);
             drop(peer);
         }
     }

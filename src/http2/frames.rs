@@ -26,19 +26,19 @@ const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 
 /// The most frames in a row that should bring something and bring nothing (CVE-2019-9518).
-const EMPTY: u32 = 100;
-/// The most frames in a `WINDOW` that are about the connection alone: pings, settings, priorities, and what nobody
+const MAX_EMPTY: u32 = 100;
+/// The most frames in a `CONTROL_WINDOW` that are about the connection alone: pings, settings, priorities, and what nobody
 /// knows (CVE-2019-9512, -9513 and -9515).
-const CONTROL: u32 = 10_000;
-const WINDOW: Duration = Duration::from_secs(10);
+const MAX_CONTROL: u32 = 10_000;
+const CONTROL_WINDOW: Duration = Duration::from_secs(10);
 
 /// The bytes of a connection, and what is known of the frames in them.
-pub(super) struct Watched<IO> {
+pub(super) struct Inspected<IO> {
     io: IO,
     frames: Rc<RefCell<Frames>>,
 }
 
-impl<IO> Watched<IO> {
+impl<IO> Inspected<IO> {
     /// `io` from its beginning, and what is known of its frames.
     pub(super) fn new(io: IO) -> (Self, Rc<RefCell<Frames>>) {
         let frames = Rc::<RefCell<Frames>>::default();
@@ -61,7 +61,7 @@ pub(super) struct Frames {
     /// Whether a header block goes on behind this frame.
     in_block: bool,
     /// Since when something is incomplete that has no other clock.
-    begun: Option<Instant>,
+    incomplete_since: Option<Instant>,
     empty: u32,
     control: (u32, Option<Instant>),
     flooded: bool,
@@ -77,7 +77,7 @@ impl Default for Frames {
             flags: 0,
             padding: false,
             in_block: false,
-            begun: None,
+            incomplete_since: None,
             empty: 0,
             control: (0, None),
             flooded: false,
@@ -93,15 +93,15 @@ impl Frames {
 
     /// Is ready once a header block takes longer than `limit`, from its first byte to its last; `clock` is for that
     /// alone. Has to be polled whenever something may have come.
-    pub(super) fn poll_late(
+    pub(super) fn poll_timeout(
         &self,
         mut clock: Pin<&mut Sleep>,
         limit: Duration,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        let Some(begun) = self.begun else { return Poll::Pending };
-        if clock.deadline() != begun + limit {
-            clock.as_mut().reset(begun + limit);
+        let Some(incomplete_since) = self.incomplete_since else { return Poll::Pending };
+        if clock.deadline() != incomplete_since + limit {
+            clock.as_mut().reset(incomplete_since + limit);
         }
         clock.poll(cx)
     }
@@ -119,7 +119,7 @@ impl Frames {
                 continue;
             }
             if std::mem::take(&mut self.padding) && self.left == usize::from(*first) + 1 {
-                self.brings_nothing();
+                self.count_empty();
             }
             let (some, rest) = bytes.split_at(bytes.len().min(self.left));
             (self.left, bytes) = (self.left - some.len(), rest);
@@ -131,9 +131,9 @@ impl Frames {
         let is_content = self.kind == DATA && self.left > 0;
         let is_whole = self.left == 0 && self.filled == 0;
         if self.in_block || !(is_whole || is_content) {
-            self.begun.get_or_insert_with(Instant::now);
+            self.incomplete_since.get_or_insert_with(Instant::now);
         } else {
-            self.begun = None;
+            self.incomplete_since = None;
         }
     }
 
@@ -148,11 +148,11 @@ impl Frames {
             _ => END_HEADERS,
         };
         match kind {
-            DATA | HEADERS | CONTINUATION if self.left == 0 => self.brings_nothing(),
+            DATA | HEADERS | CONTINUATION if self.left == 0 => self.count_empty(),
             DATA | HEADERS | CONTINUATION if flags & ends != 0 => self.empty = 0,
             DATA if !self.padding => self.empty = 0,
             DATA | HEADERS | CONTINUATION | RST_STREAM | WINDOW_UPDATE => {}
-            _ => self.controls(),
+            _ => self.count_control(),
         }
         if self.left == 0 {
             self.end();
@@ -167,31 +167,31 @@ impl Frames {
             _ => self.in_block = false,
         }
         if !self.in_block {
-            self.begun = None;
+            self.incomplete_since = None;
         }
     }
 
     /// A frame that should, and does not. What ends something brings that.
-    fn brings_nothing(&mut self) {
+    fn count_empty(&mut self) {
         let ends = if self.kind == DATA { END_STREAM } else { END_HEADERS };
         if self.flags & ends == 0 {
             self.empty += 1;
-            self.flooded |= self.empty > EMPTY;
+            self.flooded |= self.empty > MAX_EMPTY;
         }
     }
 
-    fn controls(&mut self) {
+    fn count_control(&mut self) {
         let now = Instant::now();
         let (count, since) = self.control;
         self.control = match since {
-            Some(since) if now - since < WINDOW => (count + 1, Some(since)),
+            Some(since) if now - since < CONTROL_WINDOW => (count + 1, Some(since)),
             _ => (1, Some(now)),
         };
-        self.flooded |= self.control.0 > CONTROL;
+        self.flooded |= self.control.0 > MAX_CONTROL;
     }
 }
 
-impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
+impl<IO: AsyncRead + Unpin> AsyncRead for Inspected<IO> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -208,7 +208,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Inspected<IO> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -261,13 +261,14 @@ mod tests {
     }
 
     #[test]
-    fn a_header_block_has_begun_until_its_last_byte() {
+    fn a_header_block_is_incomplete_until_its_last_byte() {
         let whole = frame(HEADERS, END_HEADERS, b"block");
         let half = frame(HEADERS, END_STREAM, b"block");
         let rest = frame(CONTINUATION, END_HEADERS, b"rest");
         let settings = frame(4, 0, &[0; 6]);
         for step in [1, 2, 9, 1000] {
-            let is_late = |parts: &[&[u8]]| frames(&parts.concat(), step).begun.is_some();
+            let is_late =
+                |parts: &[&[u8]]| frames(&parts.concat(), step).incomplete_since.is_some();
             assert!(!is_late(&[&settings, &whole]));
             assert!(is_late(&[&settings, &whole[..3]]), "half of a frame's head");
             assert!(is_late(&[&whole[..10]]), "half of a frame");
@@ -280,19 +281,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_block_has_the_same_time() {
+    async fn each_header_block_has_the_same_time() {
         let (whole, half) = (frame(HEADERS, END_HEADERS, b"block"), frame(HEADERS, 0, b"block"));
         let mut frames = frames(&half, 9);
         let mut clock = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         tokio::time::sleep(Duration::from_secs(4)).await;
         frames.read(&[frame(CONTINUATION, END_HEADERS, b""), whole, half].concat());
         let start = Instant::now();
-        std::future::poll_fn(|cx| frames.poll_late(clock.as_mut(), LIMIT, cx)).await;
+        std::future::poll_fn(|cx| frames.poll_timeout(clock.as_mut(), LIMIT, cx)).await;
         assert_eq!(start.elapsed().as_secs(), 5);
     }
 
     #[test]
-    fn frames_that_bring_nothing_are_counted() {
+    fn empty_and_control_frames_are_counted() {
         let all = |frame: Vec<u8>, count| frames(&frame.repeat(count), 7).flooded();
         let empty: [Vec<u8>; 3] =
             [frame(DATA, 0, b""), frame(DATA, PADDED, &[2, 0, 0]), frame(CONTINUATION, 0, b"")];

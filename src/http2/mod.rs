@@ -36,12 +36,12 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use crate::http1::lines::{digits, is_same_host};
 use crate::http1::server::Options;
 use crate::http1::{AbortOnDisconnect, DISCONNECT};
-use frames::{Frames, Watched};
+use frames::{Frames, Inspected};
 
 /// Requests of one connection that may be under way at once.
-const STREAMS: u32 = 128;
+const MAX_STREAMS: u32 = 128;
 /// The largest head of a request, in bytes, as section 6.5.2 counts them; a larger one is answered 431.
-const HEAD: u32 = 64 * 1024;
+const MAX_HEADER_LIST: u32 = 64 * 1024;
 /// Content that a client may send before it is read, in bytes: of one request, and of all of a connection.
 const WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -58,10 +58,10 @@ pub async fn serve<IO, A>(
     IO: AsyncRead + AsyncWrite + Unpin,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
 {
-    let (io, frames) = Watched::new(io);
+    let (io, frames) = Inspected::new(io);
     let opening = Builder::new()
-        .max_concurrent_streams(STREAMS)
-        .max_header_list_size(HEAD)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_LIST)
         .initial_window_size(WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .handshake::<_, Bytes>(io);
@@ -70,18 +70,18 @@ pub async fn serve<IO, A>(
     let mut shutdown = pin!(shutdown);
     let mut idle = pin!(sleep(options.keep_alive));
     let mut head = pin!(sleep(Duration::ZERO));
-    let mut is_last = false;
+    let mut is_draining = false;
     loop {
-        let may_go = tokio::select! {
+        let goes_away = tokio::select! {
             biased;
-            Some(kind) = exchanges.next() => {
-                let rest = if is_last { DISCONNECT } else { options.keep_alive };
+            Some(connection_type) = exchanges.next() => {
+                let rest = if is_draining { DISCONNECT } else { options.keep_alive };
                 idle.as_mut().reset(Instant::now() + rest);
-                kind == ConnectionType::Close
+                connection_type == ConnectionType::Close
             }
             accepted = connection.accept() => match accepted {
                 // As many again may run on behind a reset. A client may send this one once more.
-                Some(Ok((_, mut respond))) if exchanges.len() >= 2 * STREAMS as usize => {
+                Some(Ok((_, mut respond))) if exchanges.len() >= 2 * MAX_STREAMS as usize => {
                     respond.send_reset(Reason::REFUSED_STREAM);
                     false
                 }
@@ -100,16 +100,16 @@ pub async fn serve<IO, A>(
                 abort(&mut connection).await;
                 break;
             }
-            () = &mut shutdown, if !is_last => true,
+            () = &mut shutdown, if !is_draining => true,
             () = &mut idle, if exchanges.is_empty() => {
-                if is_last {
+                if is_draining {
                     break;
                 }
                 true
             }
         };
-        if may_go && !is_last {
-            is_last = true;
+        if goes_away && !is_draining {
+            is_draining = true;
             connection.graceful_shutdown();
             idle.as_mut().reset(Instant::now() + DISCONNECT);
         }
@@ -127,7 +127,7 @@ fn poll_abuse(
     cx: &mut Context<'_>,
 ) -> Poll<()> {
     let frames = frames.borrow();
-    if frames.flooded() { Poll::Ready(()) } else { frames.poll_late(clock, limit, cx) }
+    if frames.flooded() { Poll::Ready(()) } else { frames.poll_timeout(clock, limit, cx) }
 }
 
 /// Ends the `connection` of a client that is a burden, and says so.
@@ -169,7 +169,7 @@ async fn exchange<A>(
     request: http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     peer: SocketAddr,
-    patience: Duration,
+    write_timeout: Duration,
 ) -> ConnectionType
 where
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
@@ -178,7 +178,7 @@ where
     let (parts, content) = request.into_parts();
     let content = Rc::new(RefCell::new(content));
     let is_safe = parts.method.is_safe();
-    let (request, abort) = (message(parts, &content, peer), AbortOnDisconnect::default());
+    let (request, abort) = (to_http1(parts, &content, peer), AbortOnDisconnect::default());
     if !is_safe {
         request.extensions_mut().insert(abort.clone());
     }
@@ -197,22 +197,22 @@ where
         Ok(response) => response.into_parts().1,
         Err(error) => error.error_response(),
     };
-    let kind = response.head().connection_type();
-    response::send(response, respond, is_head, patience).await;
+    let connection_type = response.head().connection_type();
+    response::send(response, respond, is_head, write_timeout).await;
     // Some clients do not see an answer behind which they are told to send no more. A handler that goes on is not
     // robbed of what it reads.
     if let Some(rest) = Rc::into_inner(content) {
         let mut rest = chunks(Rc::new(rest));
         let _ = timeout(DISCONNECT, async { while let Some(Ok(_)) = rest.next().await {} }).await;
     }
-    kind
+    connection_type
 }
 
 /// What a client sends behind the head of a request; the client may send more as it is taken.
 type Content = Rc<RefCell<RecvStream>>;
 
 /// The request as HTTP/1.1 would have it.
-fn message(parts: Parts, content: &Content, peer: SocketAddr) -> Request {
+fn to_http1(parts: Parts, content: &Content, peer: SocketAddr) -> Request {
     let is_empty = content.borrow().is_end_stream();
     let payload = match is_empty {
         true => Payload::None,
@@ -242,9 +242,9 @@ fn message(parts: Parts, content: &Content, peer: SocketAddr) -> Request {
 
 /// A client may send cookies one by one, which HTTP/1.1 does not know (section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
-    let crumbs = headers.get_all(header::COOKIE).map(HeaderValue::as_bytes).collect::<Vec<_>>();
-    if crumbs.len() > 1
-        && let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    let cookies = headers.get_all(header::COOKIE).map(HeaderValue::as_bytes).collect::<Vec<_>>();
+    if cookies.len() > 1
+        && let Ok(whole) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
     {
         headers.insert(header::COOKIE, whole);
     }

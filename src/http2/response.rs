@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use crate::http1::date;
 
 /// Headers of the connection, which HTTP/2 forbids (RFC 9113, section 8.2.2).
-const OF_THE_CONNECTION: [HeaderName; 5] = [
+const CONNECTION_HEADERS: [HeaderName; 5] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -28,14 +28,14 @@ const OF_THE_CONNECTION: [HeaderName; 5] = [
 ];
 
 /// Why an answer is not sent to its end: how the stream is, or that it is reset for a reason.
-enum Broken {
-    Already,
-    For(Reason),
+enum SendError {
+    Closed,
+    Reset(Reason),
 }
 
-impl From<h2::Error> for Broken {
+impl From<h2::Error> for SendError {
     fn from(_: h2::Error) -> Self {
-        Self::Already
+        Self::Closed
     }
 }
 
@@ -44,27 +44,28 @@ pub(super) async fn send(
     response: HttpResponse,
     mut respond: SendResponse<Bytes>,
     is_head: bool,
-    patience: Duration,
+    write_timeout: Duration,
 ) {
     let (head, body) = response.into_parts();
     let size = body.size();
-    let is_bare = [StatusCode::NOT_MODIFIED, StatusCode::NO_CONTENT].contains(&head.status());
-    let ends_here = is_head || is_bare || size.is_eof();
-    let Ok(mut stream) = respond.send_response(head_of(&head, size), ends_here) else { return };
+    let has_no_content =
+        [StatusCode::NOT_MODIFIED, StatusCode::NO_CONTENT].contains(&head.status());
+    let ends_here = is_head || has_no_content || size.is_eof();
+    let Ok(mut stream) = respond.send_response(to_http2(&head, size), ends_here) else { return };
     if ends_here {
         return;
     }
-    if let Err(Broken::For(reason)) = content(body, size, &mut stream, patience).await {
+    if let Err(SendError::Reset(reason)) = content(body, size, &mut stream, write_timeout).await {
         stream.send_reset(reason);
     }
 }
 
-fn head_of(response: &HttpResponse<()>, size: BodySize) -> http::Response<()> {
+fn to_http2(response: &HttpResponse<()>, size: BodySize) -> http::Response<()> {
     let mut head = http::Response::new(());
     *head.status_mut() = response.status();
     *head.version_mut() = Version::HTTP_2;
     let headers = head.headers_mut();
-    let kept = |name: &HeaderName| !OF_THE_CONNECTION.contains(name);
+    let kept = |name: &HeaderName| !CONNECTION_HEADERS.contains(name);
     for (name, value) in response.headers().iter().filter(|(name, _)| kept(name)) {
         headers.append(name, value.clone());
     }
@@ -89,8 +90,8 @@ async fn content(
     mut body: BoxBody,
     size: BodySize,
     stream: &mut SendStream<Bytes>,
-    patience: Duration,
-) -> Result<(), Broken> {
+    write_timeout: Duration,
+) -> Result<(), SendError> {
     let mut left = match size {
         BodySize::Sized(length) => Some(length),
         _ => None,
@@ -98,17 +99,17 @@ async fn content(
     loop {
         let next = tokio::select! {
             next = next(&mut body) => next,
-            _ = poll_fn(|cx| stream.poll_reset(cx)) => return Err(Broken::Already),
+            _ = poll_fn(|cx| stream.poll_reset(cx)) => return Err(SendError::Closed),
         };
         let Some(chunk) = next else { break };
         // What the client has got of it is not all there is.
-        let mut chunk = chunk.map_err(|_| Broken::For(Reason::INTERNAL_ERROR))?;
+        let mut chunk = chunk.map_err(|_| SendError::Reset(Reason::INTERNAL_ERROR))?;
         while !chunk.is_empty() {
-            let room = room(stream, chunk.len(), patience).await?;
-            let part = chunk.split_to(room.min(chunk.len()));
+            let capacity = capacity(stream, chunk.len(), write_timeout).await?;
+            let part = chunk.split_to(capacity.min(chunk.len()));
             left = left.map(|left| left.saturating_sub(part.len() as u64));
             // An upload may still go on beside an answer whose length is known.
-            let is_end = left == Some(0) && is_over(&mut body).await;
+            let is_end = left == Some(0) && has_ended(&mut body).await;
             stream.send_data(part, is_end)?;
             if is_end {
                 return Ok(());
@@ -117,13 +118,13 @@ async fn content(
     }
     match left {
         // Less than was promised.
-        Some(1..) => Err(Broken::For(Reason::INTERNAL_ERROR)),
+        Some(1..) => Err(SendError::Reset(Reason::INTERNAL_ERROR)),
         _ => Ok(stream.send_data(Bytes::new(), true)?),
     }
 }
 
 /// Whether nothing more comes of `body`, of which everything is here.
-async fn is_over(body: &mut BoxBody) -> bool {
+async fn has_ended(body: &mut BoxBody) -> bool {
     let end = poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_next(cx)));
     matches!(end.await, Poll::Ready(None))
 }
@@ -133,16 +134,16 @@ async fn next(body: &mut BoxBody) -> Option<Result<Bytes, Box<dyn std::error::Er
 }
 
 /// Waits until the client takes some of `wanted` bytes; gives how many.
-async fn room(
+async fn capacity(
     stream: &mut SendStream<Bytes>,
     wanted: usize,
-    patience: Duration,
-) -> Result<usize, Broken> {
+    write_timeout: Duration,
+) -> Result<usize, SendError> {
     stream.reserve_capacity(wanted);
-    let waiting = timeout(patience, poll_fn(|cx| stream.poll_capacity(cx)));
+    let waiting = timeout(write_timeout, poll_fn(|cx| stream.poll_capacity(cx)));
     match waiting.await {
-        Ok(Some(room)) => Ok(room?),
-        Ok(None) => Err(Broken::Already),
-        Err(_elapsed) => Err(Broken::For(Reason::CANCEL)),
+        Ok(Some(capacity)) => Ok(capacity?),
+        Ok(None) => Err(SendError::Closed),
+        Err(_elapsed) => Err(SendError::Reset(Reason::CANCEL)),
     }
 }

@@ -128,5 +128,5 @@ fn reply(response: HttpResponse<BoxBody>) -> Reply {
     for (name, value) in response.headers() {
         headers.append(name.clone(), value.clone());
     }
-    Reply { status: response.status(), headers, body: Body::of_response(response.into_body()) }
+    Reply { status: response.status(), headers, body: Body::from_response(response.into_body()) }
 }

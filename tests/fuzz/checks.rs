@@ -13,7 +13,7 @@ use actix_web::test::TestRequest;
 use actix_web::web::{self, BytesMut, Payload};
 use actix_web::{App, FromRequest as _, HttpResponse};
 use app::gateway::path::{canonical, canonical_with_encoded, with_slashes, without_parameters};
-use app::http1::chunks::{self, Chunked, Piece};
+use app::http1::chunks::{self, ChunkedDecoder, Piece};
 use app::http1::content::{Decoder, Framing};
 use app::http1::head::{RequestHead, ResponseHead};
 use app::http1::server::{Options, serve};
@@ -77,7 +77,7 @@ pub fn requests(bytes: &[u8]) -> Vec<Message> {
             messages.pop();
             break;
         }
-        if !head.keeps {
+        if !head.keep_alive {
             break;
         }
     }
@@ -104,7 +104,7 @@ fn content(framing: Framing, input: &mut BytesMut) -> Option<Vec<u8>> {
         match decoder.take(input).ok()? {
             Piece::Data(data) => content.extend_from_slice(&data),
             Piece::End => return Some(content),
-            Piece::Wanting => return (framing == Framing::Close).then_some(content),
+            Piece::Incomplete => return (framing == Framing::Close).then_some(content),
         }
     }
 }
@@ -132,7 +132,7 @@ pub fn request_head(bytes: &[u8]) {
     }
     in_pieces(bytes, |input| {
         let head = RequestHead::take(input).map_err(drop)?;
-        Ok(head.map(|head| (head.request.uri().clone(), head.framing, head.keeps)))
+        Ok(head.map(|head| (head.request.uri().clone(), head.framing, head.keep_alive)))
     });
 }
 
@@ -152,7 +152,7 @@ pub fn response_head(bytes: &[u8]) {
     }
     in_pieces(bytes, |input| {
         let head = ResponseHead::take(input, false).map_err(drop)?;
-        Ok(head.map(|head| (head.status, head.framing, head.keeps)))
+        Ok(head.map(|head| (head.status, head.framing, head.keep_alive)))
     });
 }
 
@@ -234,13 +234,14 @@ pub fn chunked(bytes: &[u8]) {
 }
 
 fn unchunk(bytes: &[u8], step: usize) -> Option<Vec<u8>> {
-    let (mut decoder, mut input, mut content) = (Chunked::default(), BytesMut::new(), Vec::new());
+    let (mut decoder, mut input, mut content) =
+        (ChunkedDecoder::default(), BytesMut::new(), Vec::new());
     let mut steps = bytes.chunks(step);
     loop {
         match decoder.take(&mut input).ok()? {
             Piece::Data(data) => content.extend_from_slice(&data),
             Piece::End => return Some(content),
-            Piece::Wanting => input.extend_from_slice(steps.next()?),
+            Piece::Incomplete => input.extend_from_slice(steps.next()?),
         }
     }
 }
@@ -288,7 +289,7 @@ fn all_requests(bytes: &[u8]) -> usize {
             break;
         }
         count += 1;
-        if !head.keeps {
+        if !head.keep_alive {
             break;
         }
     }

@@ -247,7 +247,7 @@ mod tests {
         let mut headers = Headers::new();
         headers.append(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.append(ETAG, HeaderValue::from_static("\"7\""));
-        Reply { status: StatusCode::OK, headers, body: Body::of_response(BoxBody::new(body)) }
+        Reply { status: StatusCode::OK, headers, body: Body::from_response(BoxBody::new(body)) }
     }
 
     fn header(response: &HttpResponse, name: HeaderName) -> &str {

@@ -24,7 +24,7 @@ use crate::http1::{Body, Chunks, Interim, InterimSender, Upgraded};
 pub(super) const BUFFER: usize = 32 * 1024;
 const HEAD: usize = 8 * 1024;
 /// The most interim answers to one request.
-const INTERIM: usize = 8;
+const MAX_INTERIM: usize = 8;
 
 /// An open connection, over which nothing is under way.
 #[derive(Debug)]
@@ -60,10 +60,10 @@ impl Connection {
         outgoing: Outgoing,
         is_head: bool,
         interims: Option<&InterimSender>,
-    ) -> Result<(ResponseHead, Option<Sending>), Error> {
+    ) -> Result<(ResponseHead, Option<RequestWriter>), Error> {
         self.sent = false;
         let may_upgrade = outgoing.may_upgrade;
-        let mut sending = Sending::new(outgoing);
+        let mut sending = RequestWriter::new(outgoing);
         let mut interim = 0;
         let head = poll_fn(|cx| {
             // A peer that reads no more may still have answered.
@@ -78,7 +78,7 @@ impl Connection {
                         Some(head) if may_upgrade && head.protocol.is_some() => {
                             return Poll::Ready(Ok(head));
                         }
-                        Some(head) if head.status.as_u16() == 101 || interim == INTERIM => {
+                        Some(head) if head.status.as_u16() == 101 || interim == MAX_INTERIM => {
                             return Poll::Ready(Err(Error::broken("an interim answer too many")));
                         }
                         Some(ResponseHead { status, headers, .. }) => {
@@ -92,15 +92,15 @@ impl Connection {
                         None => {}
                     }
                 }
-                let nothing_yet = self.input.is_empty() && interim == 0;
+                let is_silent = self.input.is_empty() && interim == 0;
                 match self.poll_fill(cx, HEAD) {
                     Poll::Ready(Ok(0)) => {
                         let end = io::ErrorKind::UnexpectedEof.into();
-                        return Poll::Ready(Err(failure(nothing_yet, sent, end)));
+                        return Poll::Ready(Err(read_failure(is_silent, sent, end)));
                     }
                     Poll::Ready(Ok(_)) => {}
                     Poll::Ready(Err(error)) => {
-                        return Poll::Ready(Err(failure(nothing_yet, sent, error)));
+                        return Poll::Ready(Err(read_failure(is_silent, sent, error)));
                     }
                     Poll::Pending => match sent {
                         Poll::Ready(Err(failure @ (Error::Broken(_) | Error::Content(_)))) => {
@@ -112,13 +112,13 @@ impl Connection {
             }
         })
         .await?;
-        let goes_on = !self.sent && !sending.refused && head.status.is_success();
-        Ok((head, goes_on.then_some(sending)))
+        let still_sending = !self.sent && !sending.refused && head.status.is_success();
+        Ok((head, still_sending.then_some(sending)))
     }
 
     /// The connection, once its peer goes on with `protocol`, with silence of up to `patience`.
-    pub(super) fn upgraded(self, protocol: HeaderValue, patience: Duration) -> Upgraded {
-        Upgraded::new(protocol, self.stream, self.input.freeze(), patience)
+    pub(super) fn upgraded(self, protocol: HeaderValue, read_timeout: Duration) -> Upgraded {
+        Upgraded::new(protocol, self.stream, self.input.freeze(), read_timeout)
     }
 
     /// Sends more of what goes out beside an answer; whether that is over. It is if the peer takes no more.
@@ -127,7 +127,7 @@ impl Connection {
     /// When the content breaks off.
     pub(super) fn poll_send(
         &mut self,
-        sending: &mut Sending,
+        sending: &mut RequestWriter,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         match ready!(sending.poll(&mut self.stream, cx)) {
@@ -151,40 +151,40 @@ impl Connection {
 }
 
 /// What it means that nothing more can be read.
-fn failure(nothing_yet: bool, sent: Poll<Result<(), Error>>, error: io::Error) -> Error {
+fn read_failure(is_silent: bool, sent: Poll<Result<(), Error>>, error: io::Error) -> Error {
     match sent {
         Poll::Ready(Err(failure)) => failure,
-        _ if nothing_yet => Error::Closed(error),
+        _ if is_silent => Error::Closed(error),
         _ => Error::broken(error),
     }
 }
 
 /// What of a request has not left yet.
-pub(super) struct Sending {
+pub(super) struct RequestWriter {
     /// How many bytes have left.
-    pub(super) gone: u64,
+    pub(super) written: u64,
     output: BytesMut,
     /// Content that goes out as it is, behind the output.
-    whole: Bytes,
+    uncopied: Bytes,
     body: Option<Chunks>,
     encoder: Encoder,
     /// Whether the peer takes no more.
     refused: bool,
 }
 
-impl Sending {
+impl RequestWriter {
     fn new(outgoing: Outgoing) -> Self {
         let Outgoing { head, body, framing, .. } = outgoing;
         let encoder = Encoder::new(framing);
-        let (mut output, mut whole, mut chunks) = (head, Bytes::new(), None);
+        let (mut output, mut uncopied, mut chunks) = (head, Bytes::new(), None);
         match body {
             Body::None | Body::Upgraded(_) => {}
             // One packet, if it fits.
             Body::Full(bytes) if bytes.len() < BUFFER => output.extend_from_slice(&bytes),
-            Body::Full(bytes) => whole = bytes,
+            Body::Full(bytes) => uncopied = bytes,
             Body::Stream(stream) => chunks = Some(stream),
         }
-        Self { gone: 0, output, whole, body: chunks, encoder, refused: false }
+        Self { written: 0, output, uncopied, body: chunks, encoder, refused: false }
     }
 
     /// Sends what there is; is ready when all has left or nothing more can. An error that is
@@ -195,7 +195,7 @@ impl Sending {
                 return Poll::Ready(Err(Error::Closed(io::ErrorKind::BrokenPipe.into())));
             }
             // What is there goes out at once, and a short body with its head.
-            while self.whole.is_empty() && self.output.len() < BUFFER {
+            while self.uncopied.is_empty() && self.output.len() < BUFFER {
                 let Some(body) = &mut self.body else { break };
                 match Pin::new(&mut body.stream).poll_next(cx) {
                     Poll::Ready(Some(Ok(chunk))) => self.put(chunk)?,
@@ -206,7 +206,7 @@ impl Sending {
                     Poll::Pending => break,
                 }
             }
-            let next = if self.output.is_empty() { &self.whole[..] } else { &self.output[..] };
+            let next = if self.output.is_empty() { &self.uncopied[..] } else { &self.output[..] };
             if next.is_empty() {
                 // TLS may hold back some of what it has taken.
                 if ready!(Pin::new(&mut *stream).poll_flush(cx)).is_err() {
@@ -218,9 +218,9 @@ impl Sending {
             match ready!(Pin::new(&mut *stream).poll_write(cx, next)) {
                 Ok(0) | Err(_) => self.refused = true,
                 Ok(length) => {
-                    self.gone += length as u64;
+                    self.written += length as u64;
                     if self.output.is_empty() {
-                        self.whole.advance(length);
+                        self.uncopied.advance(length);
                     } else {
                         self.output.advance(length);
                     }
@@ -236,9 +236,9 @@ impl Sending {
 
     fn put(&mut self, chunk: Bytes) -> Result<(), Error> {
         if chunk.len() >= BUFFER
-            && let Some(whole) = self.encoder.plain(&chunk).map_err(Error::Content)?
+            && let Some(uncopied) = self.encoder.plain(&chunk).map_err(Error::Content)?
         {
-            self.whole = whole;
+            self.uncopied = uncopied;
             return Ok(());
         }
         self.encoder.put(&mut self.output, &chunk).map_err(Error::Content)

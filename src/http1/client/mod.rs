@@ -87,8 +87,8 @@ impl Peer {
     }
 
     /// The same peer, whose answers may pause for as long as `patience` once they have begun.
-    pub fn with_patience(self, patience: Duration) -> Self {
-        Self { pool: self.pool.with_patience(patience), ..self }
+    pub fn with_read_timeout(self, read_timeout: Duration) -> Self {
+        Self { pool: self.pool.with_read_timeout(read_timeout), ..self }
     }
 
     /// Sends `request` with `body`, `now`, and waits for the head of the reply.
@@ -108,13 +108,13 @@ impl Peer {
         let permit = self.calls.clone().try_acquire_owned().map_err(|_| Error::Busy)?;
         let outgoing = outgoing::Outgoing::new(request, &self.host, body);
         let is_head = request.method == Method::HEAD;
-        let (mut connection, was_kept) = match self.pool.take(now) {
+        let (mut connection, was_idle) = match self.pool.take(now) {
             Some(connection) => (connection, true),
             None => (Box::pin(self.pool.open()).await?, false),
         };
         let interims = request.interims.as_ref();
         let answer = match connection.exchange(outgoing, is_head, interims).await {
-            Err(Error::Closed(_)) if was_kept && may_repeat => {
+            Err(Error::Closed(_)) if was_idle && may_repeat => {
                 connection = Box::pin(self.pool.open()).await?;
                 let again = outgoing::Outgoing::new(request, &self.host, Body::None);
                 connection.exchange(again, is_head, interims).await
@@ -123,9 +123,9 @@ impl Peer {
         };
         let pool = self.pool.clone();
         let following = match response::receive(answer?, is_head, connection, pool, permit) {
-            Received::All(reply) => return Ok(reply),
+            Received::Complete(reply) => return Ok(reply),
             // Boxed, as every rare case is: the common one does not carry its room.
-            Received::Some(reply, rest) => Box::pin(rest.follow(reply)),
+            Received::Incomplete(reply, rest) => Box::pin(rest.complete(reply)),
         };
         following.await
     }

@@ -21,9 +21,9 @@ pub(super) struct Pool(Rc<PoolInner>, Duration);
 struct PoolInner {
     connector: Connector,
     connect_timeout: Duration,
-    most_idle: Duration,
+    pool_idle: Duration,
     /// The one that was used last is at the end.
-    kept: RefCell<Vec<(Connection, Instant)>>,
+    idle: RefCell<Vec<(Connection, Instant)>>,
 }
 
 impl Pool {
@@ -32,8 +32,8 @@ impl Pool {
         let shared = Rc::new(PoolInner {
             connector,
             connect_timeout: options.connect_timeout,
-            most_idle: options.pool_idle,
-            kept: RefCell::default(),
+            pool_idle: options.pool_idle,
+            idle: RefCell::default(),
         });
         let (pool, idle) = (Rc::downgrade(&shared), options.pool_idle);
         tasks::supervise("connection_sweep", move || sweep(pool.clone(), idle));
@@ -41,12 +41,12 @@ impl Pool {
     }
 
     /// The same connections, over which the next piece of an answer may take as long as `patience`.
-    pub(super) fn with_patience(self, patience: Duration) -> Self {
-        Self(self.0, patience)
+    pub(super) fn with_read_timeout(self, read_timeout: Duration) -> Self {
+        Self(self.0, read_timeout)
     }
 
     /// How long the next piece of an answer may take.
-    pub(super) fn patience(&self) -> Duration {
+    pub(super) fn read_timeout(&self) -> Duration {
         self.1
     }
 
@@ -54,10 +54,10 @@ impl Pool {
     pub(super) fn take(&self, now: Instant) -> Option<Connection> {
         loop {
             // The last one first: so the others grow old, and there are no more than it takes.
-            let (mut connection, since) = self.0.kept.borrow_mut().pop()?;
+            let (mut connection, since) = self.0.idle.borrow_mut().pop()?;
             let young = now.saturating_duration_since(connection.opened) < LIFETIME;
             if young
-                && now.saturating_duration_since(since) < self.0.most_idle
+                && now.saturating_duration_since(since) < self.0.pool_idle
                 && connection.is_usable()
             {
                 return Some(connection);
@@ -78,15 +78,15 @@ impl Pool {
 
     /// Keeps `connection`, whose answer is over.
     pub(super) fn keep(&self, connection: Connection) {
-        self.0.kept.borrow_mut().push((connection, Instant::now()));
+        self.0.idle.borrow_mut().push((connection, Instant::now()));
     }
 }
 
 /// Gives up connections that have been unused for too long.
-async fn sweep(pool: Weak<PoolInner>, most_idle: Duration) {
+async fn sweep(pool: Weak<PoolInner>, pool_idle: Duration) {
     loop {
-        sleep((most_idle / 2).max(Duration::from_millis(50))).await;
+        sleep((pool_idle / 2).max(Duration::from_millis(50))).await;
         let Some(pool) = pool.upgrade() else { return };
-        pool.kept.borrow_mut().retain(|(_, since)| since.elapsed() < most_idle);
+        pool.idle.borrow_mut().retain(|(_, since)| since.elapsed() < pool_idle);
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit as Permit;
 use tokio::time::{Sleep, sleep};
 
 use super::Error;
-use super::connection::{BUFFER, Connection, Sending};
+use super::connection::{BUFFER, Connection, RequestWriter};
 use super::pool::Pool;
 use crate::http1::chunks::Piece;
 use crate::http1::content::{Decoder, Framing};
@@ -19,40 +19,48 @@ use crate::http1::head::ResponseHead;
 use crate::http1::{Body, Reply};
 
 /// Content up to this many bytes is read whole before the reply is handed on.
-const SMALL: u64 = 64 * 1024;
+const MAX_BUFFERED: u64 = 64 * 1024;
 
 /// A reply, as far as it has come.
 pub(super) enum Received {
     /// Enough of it to be handed on.
-    All(Reply),
+    Complete(Reply),
     /// Without its content, which is short and worth waiting for.
-    Some(Reply, Rest),
+    Incomplete(Reply, ResponseBody),
 }
 
 /// The reply that begins with `head`, to a HEAD if `is_head`, beside which what is in `sending` goes out; `permit` is
 /// given back with the end of its content.
 pub(super) fn receive(
-    (head, sending): (ResponseHead, Option<Sending>),
+    (head, sending): (ResponseHead, Option<RequestWriter>),
     is_head: bool,
     connection: Connection,
     pool: Pool,
     permit: Permit,
 ) -> Received {
-    let ResponseHead { status, headers, declared, protocol, framing, keeps } = head;
+    let ResponseHead { status, headers, declared, protocol, framing, keep_alive } = head;
     if let Some(protocol) = protocol {
-        let upgraded = connection.upgraded(*protocol, pool.patience()).keeping(permit);
+        let upgraded = connection.upgraded(*protocol, pool.read_timeout()).keeping(permit);
         let body = Body::Upgraded(Box::new(upgraded));
-        return Received::All(Reply { status, headers, body });
+        return Received::Complete(Reply { status, headers, body });
     }
     let length = match framing {
         Framing::Length(length) => Some(length),
         Framing::Chunks | Framing::Close => None,
     };
     let decoder = Decoder::new(framing);
-    let goes_on = sending.is_some();
+    let still_sending = sending.is_some();
     let sending = sending.map(|sending| (Box::new(sending), 0));
     let connection = Some(connection);
-    let mut rest = Rest { clock: None, connection, sending, decoder, keeps, pool, _permit: permit };
+    let mut rest = ResponseBody {
+        timer: None,
+        connection,
+        sending,
+        decoder,
+        keep_alive,
+        pool,
+        _permit: permit,
+    };
     let body = match length {
         Some(0) => {
             let body = match declared {
@@ -63,47 +71,51 @@ pub(super) fn receive(
                 Some(_) => Body::Full(Bytes::new()),
                 None => Body::None,
             };
-            if goes_on {
-                return Received::Some(Reply { status, headers, body }, rest);
+            if still_sending {
+                return Received::Incomplete(Reply { status, headers, body }, rest);
             }
             rest.finish();
             body
         }
-        Some(length) if length <= SMALL && !goes_on => match rest.whole(length) {
-            Some(content) => Body::Full(content),
-            None => return Received::Some(Reply { status, headers, body: Body::None }, rest),
-        },
+        Some(length) if length <= MAX_BUFFERED && !still_sending => {
+            match rest.take_buffered(length) {
+                Some(content) => Body::Full(content),
+                None => {
+                    return Received::Incomplete(Reply { status, headers, body: Body::None }, rest);
+                }
+            }
+        }
         _ => Body::stream(length, rest),
     };
-    Received::All(Reply { status, headers, body })
+    Received::Complete(Reply { status, headers, body })
 }
 
 /// What of an answer's content is still to come.
-pub(super) struct Rest {
+pub(super) struct ResponseBody {
     /// Rings when the peer has sent nothing for too long.
-    clock: Option<Pin<Box<Sleep>>>,
+    timer: Option<Pin<Box<Sleep>>>,
     /// Nothing once it is over.
     connection: Option<Connection>,
     /// What of the request goes out beside it, and how much of that had left when the clock was last looked at.
-    sending: Option<(Box<Sending>, u64)>,
+    sending: Option<(Box<RequestWriter>, u64)>,
     decoder: Decoder,
-    keeps: bool,
+    keep_alive: bool,
     pool: Pool,
     _permit: Permit,
 }
 
-impl Rest {
+impl ResponseBody {
     /// The connection is done with this answer.
     fn finish(&mut self) {
         if let Some(connection) =
-            self.connection.take().filter(|connection| self.keeps && connection.sent)
+            self.connection.take().filter(|connection| self.keep_alive && connection.sent)
         {
             self.pool.keep(connection);
         }
     }
 
     /// All of it, which is `length` bytes, if it has come.
-    fn whole(&mut self, length: u64) -> Option<Bytes> {
+    fn take_buffered(&mut self, length: u64) -> Option<Bytes> {
         let input = &mut self.connection.as_mut()?.input;
         let length = usize::try_from(length).ok().filter(|length| *length <= input.len())?;
         let bytes = input.split_to(length).freeze();
@@ -115,10 +127,10 @@ impl Rest {
     ///
     /// # Errors
     /// When it breaks off.
-    pub(super) async fn follow(mut self, reply: Reply) -> Result<Reply, Error> {
+    pub(super) async fn complete(mut self, reply: Reply) -> Result<Reply, Error> {
         if self.sending.is_some() {
             let sent = std::future::poll_fn(|cx| match self.poll_send(cx) {
-                Poll::Pending => self.poll_silence(cx).map(Err),
+                Poll::Pending => self.poll_timeout(cx).map(Err),
                 sent => sent,
             });
             sent.await.map_err(Error::Content)?;
@@ -135,7 +147,7 @@ impl Rest {
             if read.map_err(Error::broken)? == 0 {
                 break;
             }
-            if let Some(content) = self.whole(length) {
+            if let Some(content) = self.take_buffered(length) {
                 return Ok(Reply { body: Body::Full(content), ..reply });
             }
         }
@@ -149,9 +161,9 @@ impl Rest {
             return Poll::Ready(Ok(()));
         };
         let polled = connection.poll_send(sending, cx);
-        if std::mem::replace(before, sending.gone) != sending.gone {
+        if std::mem::replace(before, sending.written) != sending.written {
             // What takes is not silent.
-            self.clock = None;
+            self.timer = None;
         }
         if polled.is_ready() {
             self.sending = None;
@@ -160,10 +172,10 @@ impl Rest {
     }
 
     /// Is ready once the peer has neither sent nor taken anything for too long.
-    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let patience = self.pool.patience();
-        let clock = self.clock.get_or_insert_with(|| Box::pin(sleep(patience)));
-        clock.as_mut().poll(cx).map(|()| io::ErrorKind::TimedOut.into())
+    fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let read_timeout = self.pool.read_timeout();
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(read_timeout)));
+        timer.as_mut().poll(cx).map(|()| io::ErrorKind::TimedOut.into())
     }
 
     /// The next piece of what has been received.
@@ -173,7 +185,7 @@ impl Rest {
     }
 }
 
-impl Stream for Rest {
+impl Stream for ResponseBody {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -188,7 +200,7 @@ impl Stream for Rest {
                 Piece::Data(data) => return Poll::Ready(Some(Ok(data))),
                 // The answer is all here, and the peer still listens.
                 Piece::End if sent.is_pending() => {
-                    let error = ready!(this.poll_silence(cx));
+                    let error = ready!(this.poll_timeout(cx));
                     this.connection = None;
                     return Poll::Ready(Some(Err(error)));
                 }
@@ -196,15 +208,15 @@ impl Stream for Rest {
                     this.finish();
                     return Poll::Ready(None);
                 }
-                Piece::Wanting => {}
+                Piece::Incomplete => {}
             }
             let Some(connection) = &mut this.connection else { return Poll::Ready(None) };
             let Poll::Ready(filled) = connection.poll_fill(cx, BUFFER) else {
-                let error = ready!(this.poll_silence(cx));
+                let error = ready!(this.poll_timeout(cx));
                 this.connection = None;
                 return Poll::Ready(Some(Err(error)));
             };
-            this.clock = None;
+            this.timer = None;
             match (filled, &this.decoder) {
                 (Ok(0), Decoder::Close) => this.connection = None,
                 (Ok(0), _) => {

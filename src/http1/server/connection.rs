@@ -27,16 +27,16 @@ use crate::http1::socket::Socket;
 /// What is read at once, in bytes.
 const BUFFER: usize = 16 * 1024;
 /// How long a client gets an answer that sends no more, unless the answer flows.
-const PARTING: Duration = Duration::from_millis(300);
+const HALF_CLOSED: Duration = Duration::from_millis(300);
 /// The most empty lines before a request.
-const EMPTY_LINES: u32 = 64;
+const MAX_EMPTY_LINES: u32 = 64;
 /// Content that was all read.
-const WHOLE: Decoder = Decoder::Length(0);
+const COMPLETE: Decoder = Decoder::Length(0);
 /// The interim response to a client that waits for it before it sends content.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 thread_local! {
-    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
+    static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
 }
 
 /// A connection to a client.
@@ -45,28 +45,28 @@ pub(super) struct ServerConnection<S> {
     /// What has come and is not read yet.
     pub(super) input: BytesMut,
     /// How much of it is known not to be a whole head.
-    looked_at: usize,
+    scanned: usize,
     /// How many empty lines came before it.
     empty_lines: u32,
     /// What is still to come of a request's content; nothing where it broke off.
     incoming: Option<Decoder>,
     /// Whether the client waits for [`CONTINUE`] before it sends content, and what of that has not been written.
-    expects: bool,
-    unsent: &'static [u8],
+    expects_continue: bool,
+    continue_left: &'static [u8],
     /// Is another with each request, and behind it.
-    turn: u32,
+    epoch: u32,
     options: Options,
     /// Whether the system ends a connection whose client takes nothing.
     limits_writes: bool,
     /// Rings when a client that sends no more is taken for one that is gone.
-    parting: Option<Pin<Box<Sleep>>>,
+    half_closed: Option<Pin<Box<Sleep>>>,
     clock: Pin<Box<Sleep>>,
     /// Whether the clock's bell wakes the task of this connection.
-    heard: bool,
+    clock_is_armed: bool,
     /// The turn when the clock was last looked at, and when it was first seen to be over.
-    quiet: (u32, Instant),
+    idle_since: (u32, Instant),
     /// When the head began that is not complete yet.
-    begun: Option<Instant>,
+    head_begun: Option<Instant>,
 }
 
 impl<S: Socket> ServerConnection<S> {
@@ -75,20 +75,20 @@ impl<S: Socket> ServerConnection<S> {
         let now = Instant::now();
         Self {
             limits_writes: stream.limit_writes(options.write_timeout),
-            parting: None,
+            half_closed: None,
             stream,
             input: BytesMut::new(),
-            looked_at: 0,
+            scanned: 0,
             empty_lines: 0,
-            incoming: Some(WHOLE),
-            expects: false,
-            unsent: b"",
-            turn: 0,
+            incoming: Some(COMPLETE),
+            expects_continue: false,
+            continue_left: b"",
+            epoch: 0,
             options,
             clock: Box::pin(sleep_until(now + options.head_timeout)),
-            heard: false,
-            quiet: (0, now),
-            begun: Some(now),
+            clock_is_armed: false,
+            idle_since: (0, now),
+            head_begun: Some(now),
         }
     }
 
@@ -99,7 +99,7 @@ impl<S: Socket> ServerConnection<S> {
 
     /// Whether it has never begun one.
     pub(super) fn is_fresh(&self) -> bool {
-        self.turn == 0
+        self.epoch == 0
     }
 
     /// Waits for the next head; there is none when the client closes or is idle for too long.
@@ -117,7 +117,7 @@ impl<S: Socket> ServerConnection<S> {
             match self.poll_fill(cx) {
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(_) => return Poll::Ready(Ok(None)),
-                Poll::Pending if self.is_late(cx) => {
+                Poll::Pending if self.is_timed_out(cx) => {
                     // A client that has asked for nothing waits for no response.
                     let is_idle = self.is_idle();
                     return Poll::Ready(if is_idle { Ok(None) } else { Err(HeadError::Slow) });
@@ -137,33 +137,33 @@ impl<S: Socket> ServerConnection<S> {
     fn take_head(&mut self) -> Result<Option<RequestHead>, HeadError> {
         self.skip_empty_lines()?;
         let length = self.input.len();
-        if length == self.looked_at {
+        if length == self.scanned {
             return Ok(None);
         }
         // What drips is not read from its beginning with each drop.
-        let from = self.looked_at.saturating_sub(3);
-        let may_end = length >= 2 * self.looked_at || head::may_end(&self.input[from..]);
+        let from = self.scanned.saturating_sub(3);
+        let may_end = length >= 2 * self.scanned || head::may_end(&self.input[from..]);
         if may_end && let Some(head) = RequestHead::take(&mut self.input)? {
-            (self.looked_at, self.begun, self.empty_lines) = (0, None, 0);
+            (self.scanned, self.head_begun, self.empty_lines) = (0, None, 0);
             return Ok(Some(head));
         }
-        if head::has_bare_line_feed(&self.input, self.looked_at) {
+        if head::has_bare_line_feed(&self.input, self.scanned) {
             return Err(head::BARE_LINE_FEED);
         }
         // Half of an empty line is looked at again, or a flood of them would be read from its beginning with each byte.
         if self.input[..] != b"\r"[..] {
-            self.looked_at = length;
+            self.scanned = length;
         }
-        self.begun.get_or_insert_with(Instant::now);
+        self.head_begun.get_or_insert_with(Instant::now);
         Ok(None)
     }
 
     /// Drops empty lines before a head, which some clients send behind the content before (RFC 9112, section 2.2).
     fn skip_empty_lines(&mut self) -> Result<(), HeadError> {
-        while self.looked_at == 0 && self.input.starts_with(b"\r\n") {
+        while self.scanned == 0 && self.input.starts_with(b"\r\n") {
             self.input.advance(2);
             self.empty_lines += 1;
-            if self.empty_lines > EMPTY_LINES {
+            if self.empty_lines > MAX_EMPTY_LINES {
                 return Err(HeadError::Malformed("too many empty lines before a request"));
             }
         }
@@ -173,42 +173,42 @@ impl<S: Socket> ServerConnection<S> {
     /// Returns once the client has given its connection up, while it waits for an answer. One that has closed looks
     /// like one that only sends no more, which gets what comes soon. If it sends more, there is room for so much. While
     /// its content is not over, the read of that fails when it is gone.
-    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+    pub(super) fn poll_disconnect(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         if !self.incoming.as_ref().is_some_and(Decoder::is_over) {
             return Poll::Pending;
         }
-        while self.parting.is_none() && self.input.len() < BUFFER {
+        while self.half_closed.is_none() && self.input.len() < BUFFER {
             match self.poll_fill(cx) {
                 Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(Ok(0)) => self.parting = Some(Box::pin(sleep(PARTING))),
+                Poll::Ready(Ok(0)) => self.half_closed = Some(Box::pin(sleep(HALF_CLOSED))),
                 Poll::Ready(Err(error)) => return Poll::Ready(error),
                 Poll::Pending => break,
             }
         }
-        let Some(parting) = &mut self.parting else { return Poll::Pending };
-        parting.as_mut().poll(cx).map(|()| io::ErrorKind::ConnectionAborted.into())
+        let Some(half_closed) = &mut self.half_closed else { return Poll::Pending };
+        half_closed.as_mut().poll(cx).map(|()| io::ErrorKind::ConnectionAborted.into())
     }
 
     /// Whether the client's time is over; if not, sees to it that the task is woken when that could be.
-    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.heard && !self.clock.is_elapsed() {
+    fn is_timed_out(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.clock_is_armed && !self.clock.is_elapsed() {
             return false;
         }
         loop {
             let now = Instant::now();
-            if self.quiet.0 != self.turn {
-                self.quiet = (self.turn, now);
+            if self.idle_since.0 != self.epoch {
+                self.idle_since = (self.epoch, now);
             }
-            let deadline = match self.begun {
-                Some(begun) => begun + self.options.head_timeout,
-                None => self.quiet.1 + self.options.keep_alive,
+            let deadline = match self.head_begun {
+                Some(head_begun) => head_begun + self.options.head_timeout,
+                None => self.idle_since.1 + self.options.keep_alive,
             };
             if deadline <= now {
                 return true;
             }
             // In time for a head that begins meanwhile.
             self.clock.as_mut().reset(deadline.min(now + self.options.head_timeout));
-            self.heard = true;
+            self.clock_is_armed = true;
             // A task that has done much is refused by what counts that, and would not be woken.
             if pin!(unconstrained(self.clock.as_mut())).poll(cx).is_pending() {
                 return false;
@@ -218,25 +218,30 @@ impl<S: Socket> ServerConnection<S> {
 
     /// A request without content.
     pub(super) fn next_request(&mut self) {
-        self.turn = self.turn.wrapping_add(1);
-        self.incoming = Some(WHOLE);
+        self.epoch = self.epoch.wrapping_add(1);
+        self.incoming = Some(COMPLETE);
     }
 
     /// A request with content, before which the client waits if it `expects` to hear from us. Gives its turn.
-    pub(super) fn next_content(&mut self, framing: Framing, expects: bool) -> u32 {
+    pub(super) fn next_request_with_content(
+        &mut self,
+        framing: Framing,
+        expects_continue: bool,
+    ) -> u32 {
         self.next_request();
         self.incoming = Some(Decoder::new(framing));
-        (self.expects, self.unsent) = (expects, if expects { CONTINUE } else { b"" });
-        self.turn
+        (self.expects_continue, self.continue_left) =
+            (expects_continue, if expects_continue { CONTINUE } else { b"" });
+        self.epoch
     }
 
     /// The next piece of the content of the request whose turn it was.
     pub(super) fn poll_content(
         &mut self,
-        turn: u32,
+        epoch: u32,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, PayloadError>>> {
-        if turn != self.turn {
+        if epoch != self.epoch {
             // A handler that reads on behind its response.
             return Poll::Ready(Some(Err(PayloadError::Incomplete(None))));
         }
@@ -244,10 +249,10 @@ impl<S: Socket> ServerConnection<S> {
             match self.take_content() {
                 Ok(Piece::Data(data)) => return Poll::Ready(Some(Ok(data))),
                 Ok(Piece::End) => return Poll::Ready(None),
-                Ok(Piece::Wanting) => {}
+                Ok(Piece::Incomplete) => {}
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }
-            let filled = match self.poll_ask(cx) {
+            let filled = match self.poll_send_continue(cx) {
                 Poll::Ready(Ok(())) => ready!(self.poll_fill(cx)),
                 Poll::Ready(Err(error)) => Err(error),
                 Poll::Pending => return Poll::Pending,
@@ -274,42 +279,42 @@ impl<S: Socket> ServerConnection<S> {
     }
 
     /// Asks for content, if the client waits for that (RFC 9110, section 10.1.1).
-    fn poll_ask(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.input.is_empty() && self.unsent.len() == CONTINUE.len() {
+    fn poll_send_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.input.is_empty() && self.continue_left.len() == CONTINUE.len() {
             // It did not wait.
-            self.expects = false;
+            self.expects_continue = false;
         }
-        if !self.expects {
+        if !self.expects_continue {
             return Poll::Ready(Ok(()));
         }
-        while !self.unsent.is_empty() {
-            ready!(self.poll_continue(cx))?;
+        while !self.continue_left.is_empty() {
+            ready!(self.poll_write_continue(cx))?;
         }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     /// Writes some of [`CONTINUE`].
-    fn poll_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, self.unsent))?;
-        self.unsent = &self.unsent[written..];
+    fn poll_write_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, self.continue_left))?;
+        self.continue_left = &self.continue_left[written..];
         let error = || Err(io::ErrorKind::WriteZero.into());
         Poll::Ready(if written == 0 { error() } else { Ok(()) })
     }
 
     /// Before an answer leaves: asks for no content any more.
-    pub(super) fn stop_asking(&mut self) {
-        self.expects = false;
-        if self.unsent.len() == CONTINUE.len() {
-            self.unsent = b"";
+    pub(super) fn cancel_continue(&mut self) {
+        self.expects_continue = false;
+        if self.continue_left.len() == CONTINUE.len() {
+            self.continue_left = b"";
         }
     }
 
     /// Before a response leaves: drops what has come of content that was not read; whether that was all of it. A handler
     /// that reads on gets an error.
-    pub(super) fn settle(&mut self) -> bool {
-        self.stop_asking();
+    pub(super) fn discard_content(&mut self) -> bool {
+        self.cancel_continue();
         while let Ok(Piece::Data(_)) = self.take_content() {}
-        self.turn = self.turn.wrapping_add(1);
+        self.epoch = self.epoch.wrapping_add(1);
         self.incoming.as_ref().is_some_and(Decoder::is_over)
     }
 
@@ -320,7 +325,7 @@ impl<S: Socket> ServerConnection<S> {
 
     /// Reads more; 0 bytes at the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        READ.with_borrow_mut(|buffer| {
+        READ_BUFFER.with_borrow_mut(|buffer| {
             let mut read = ReadBuf::new(buffer);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
             self.input.extend_from_slice(read.filled());
@@ -338,16 +343,18 @@ pub(super) async fn write<S: Socket>(
     bytes: impl AsRef<[u8]>,
 ) -> io::Result<()> {
     let mut rest = bytes.as_ref();
-    let mut stalled = None;
+    let mut stall_timer = None;
     poll_fn(|cx| {
         let connection = &mut *connection.borrow_mut();
         loop {
             let polled = match rest.is_empty() {
                 // The rest of an interim response comes before the response.
-                _ if !connection.unsent.is_empty() => match connection.poll_continue(cx) {
-                    Poll::Ready(Ok(())) => continue,
-                    polled => polled.map_ok(|()| 0),
-                },
+                _ if !connection.continue_left.is_empty() => {
+                    match connection.poll_write_continue(cx) {
+                        Poll::Ready(Ok(())) => continue,
+                        polled => polled.map_ok(|()| 0),
+                    }
+                }
                 // TLS may hold back some of what it has taken.
                 true => Pin::new(&mut connection.stream).poll_flush(cx).map_ok(|()| 0),
                 false => Pin::new(&mut connection.stream).poll_write(cx, rest),
@@ -355,13 +362,13 @@ pub(super) async fn write<S: Socket>(
             match polled {
                 Poll::Ready(Ok(0)) if rest.is_empty() => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(written)) => (rest, stalled) = (&rest[written..], None),
+                Poll::Ready(Ok(written)) => (rest, stall_timer) = (&rest[written..], None),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending if connection.limits_writes => return Poll::Pending,
                 Poll::Pending => {
                     let until =
                         || Box::pin(sleep_until(Instant::now() + connection.options.write_timeout));
-                    let clock = stalled.get_or_insert_with(until);
+                    let clock = stall_timer.get_or_insert_with(until);
                     ready!(clock.as_mut().poll(cx));
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
@@ -387,7 +394,7 @@ pub(super) async fn close<S: Socket>(
     end: End,
     shutdown: &Shutdown,
 ) {
-    let patience = connection.borrow().options.write_timeout;
+    let write_timeout = connection.borrow().options.write_timeout;
     let shut = poll_fn(|cx| {
         let connection = &mut *connection.borrow_mut();
         connection.incoming = None;
@@ -405,5 +412,5 @@ pub(super) async fn close<S: Socket>(
         })
     };
     let rest = async { while let Ok(Ok(1..)) = timeout(DISCONNECT, more()).await {} };
-    let _ = timeout(if shutdown.has_begun() { DISCONNECT } else { patience }, rest).await;
+    let _ = timeout(if shutdown.has_begun() { DISCONNECT } else { write_timeout }, rest).await;
 }

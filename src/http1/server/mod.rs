@@ -65,7 +65,7 @@ pub async fn serve<S, A>(
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
 {
     let connection = Rc::new(RefCell::new(ServerConnection::new(stream, *options)));
-    let mut told = pin!(async {
+    let mut drained = pin!(async {
         shutdown.begun().await;
         // A client that has just connected has something to ask.
         if connection.borrow().is_fresh() {
@@ -73,15 +73,15 @@ pub async fn serve<S, A>(
         }
     });
     let interims = Interims::default();
-    let mut listens = false;
+    let mut is_registered = false;
     let end = loop {
         let next = poll_fn(|cx| {
             let polled = connection.borrow_mut().poll_head(cx);
             let is_idle = polled.is_pending() && connection.borrow().is_idle();
-            if is_idle && (shutdown.has_begun() || !listens) {
+            if is_idle && (shutdown.has_begun() || !is_registered) {
                 // The bell wakes this task ever after.
-                listens = true;
-                return told.as_mut().poll(cx).map(|()| Ok(None));
+                is_registered = true;
+                return drained.as_mut().poll(cx).map(|()| Ok(None));
             }
             polled
         });
@@ -136,24 +136,24 @@ where
 {
     head.request.head_mut().peer_addr = Some(peer);
     let client = Client {
-        is_old: head.request.version() == Version::HTTP_10,
-        asks_for_head: head.request.method() == Method::HEAD,
+        is_http10: head.request.version() == Version::HTTP_10,
+        is_head: head.request.method() == Method::HEAD,
     };
     let has_content = head.framing != Framing::Length(0);
     if has_content {
-        let content = request_body(connection, head.framing, head.expects);
+        let content = request_body(connection, head.framing, head.expects_continue);
         *head.request.payload() = Payload::Stream { payload: Box::pin(content) };
     } else {
         connection.borrow_mut().next_request();
     }
     // A handler that may write runs on when the client is gone, unless it allows otherwise; that a client goes while it
     // sends content is seen by reading it.
-    let goes_on = !head.request.method().is_safe() || has_content;
-    let abort = goes_on.then(AbortOnDisconnect::default);
+    let may_write = !head.request.method().is_safe() || has_content;
+    let abort = may_write.then(AbortOnDisconnect::default);
     if let Some(abort) = &abort {
         head.request.extensions_mut().insert(abort.clone());
     }
-    if !client.is_old {
+    if !client.is_http10 {
         head.request.extensions_mut().insert(interims.next_request());
     }
     let mut answer = pin!(app.call(head.request));
@@ -171,7 +171,7 @@ where
                 Poll::Pending if abort.as_ref().is_some_and(|abort| !abort.is_allowed()) => {
                     Poll::Pending
                 }
-                Poll::Pending => connection.borrow_mut().poll_gone(cx).map(Err),
+                Poll::Pending => connection.borrow_mut().poll_disconnect(cx).map(Err),
             }
         });
         match next.await? {
@@ -188,11 +188,12 @@ where
     let upgraded = response.extensions_mut().remove::<Upgraded>();
     if let Some(upgraded) = upgraded {
         // However it ends, this connection speaks HTTP no more.
-        let _ = Box::pin(upgrade::go_on(connection, &response, upgraded, shutdown)).await;
+        let _ =
+            Box::pin(upgrade::switch_protocols(connection, &response, upgraded, shutdown)).await;
         return Err(io::ErrorKind::ConnectionAborted.into());
     }
-    let keeps = head.keeps && !shutdown.has_begun() && response.head().keep_alive();
-    response::send(connection, response, client, keeps).await
+    let keep_alive = head.keep_alive && !shutdown.has_begun() && response.head().keep_alive();
+    response::send(connection, response, client, keep_alive).await
 }
 
 /// The content of the request whose head was read last, which a handler reads when it wants to: what it does not take,
@@ -200,15 +201,15 @@ where
 fn request_body<S: Socket>(
     connection: &Rc<RefCell<ServerConnection<S>>>,
     framing: Framing,
-    expects: bool,
+    expects_continue: bool,
 ) -> impl Stream<Item = Result<Bytes, PayloadError>> + use<S> {
-    let turn = connection.borrow_mut().next_content(framing, expects);
+    let epoch = connection.borrow_mut().next_request_with_content(framing, expects_continue);
     let (connection, mut is_over) = (connection.clone(), false);
     stream::poll_fn(move |cx| {
         if is_over {
             return Poll::Ready(None);
         }
-        let polled = connection.borrow_mut().poll_content(turn, cx);
+        let polled = connection.borrow_mut().poll_content(epoch, cx);
         is_over = matches!(polled, Poll::Ready(None | Some(Err(_))));
         polled
     })

@@ -17,7 +17,7 @@ use super::connection::{self, ServerConnection};
 use crate::http1::Interim;
 use crate::http1::content::{Encoder, Framing};
 use crate::http1::date;
-use crate::http1::head::is_bare;
+use crate::http1::head::never_has_content;
 use crate::http1::lines::{header, line, status_line};
 use crate::http1::socket::Socket;
 
@@ -28,26 +28,26 @@ const HEAD: usize = 1024;
 
 thread_local! {
     /// What the last answer was put together in, for the next one.
-    static OUTPUT: Cell<BytesMut> = Cell::default();
+    static OUTPUT_BUFFER: Cell<BytesMut> = Cell::default();
 }
 
 /// What of a client decides how it is answered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Client {
     /// Whether it speaks HTTP/1.0, in which there are no chunks.
-    pub(super) is_old: bool,
-    pub(super) asks_for_head: bool,
+    pub(super) is_http10: bool,
+    pub(super) is_head: bool,
 }
 
 impl Client {
     /// How the end of a response's content is told; nothing where there is no content.
     fn framing(self, status: StatusCode, size: BodySize) -> Option<Framing> {
         match size {
-            _ if is_bare(status) => None,
-            BodySize::None if self.asks_for_head => None,
+            _ if never_has_content(status) => None,
+            BodySize::None if self.is_head => None,
             BodySize::None => Some(Framing::Length(0)),
             BodySize::Sized(length) => Some(Framing::Length(length)),
-            BodySize::Stream if self.is_old => Some(Framing::Close),
+            BodySize::Stream if self.is_http10 => Some(Framing::Close),
             BodySize::Stream => Some(Framing::Chunks),
         }
     }
@@ -61,25 +61,25 @@ pub(super) async fn send<S: Socket>(
     connection: &Rc<RefCell<ServerConnection<S>>>,
     response: HttpResponse,
     client: Client,
-    keeps: bool,
+    keep_alive: bool,
 ) -> io::Result<bool> {
     let (head, body) = response.into_parts();
     let framing = client.framing(head.status(), body.size());
-    let content = framing.filter(|framing| !client.asks_for_head && *framing != Framing::Length(0));
+    let content = framing.filter(|framing| !client.is_head && *framing != Framing::Length(0));
     let body = body.try_into_bytes();
     // Some answer while they still read: an upload goes on beside its answer.
     let reads_on = content.is_some() && body.is_err() && Rc::strong_count(connection) > 1;
     let is_read = match reads_on {
         true => {
-            connection.borrow_mut().stop_asking();
+            connection.borrow_mut().cancel_continue();
             false
         }
-        false => connection.borrow_mut().settle(),
+        false => connection.borrow_mut().discard_content(),
     };
-    let keeps = keeps && is_read && (framing != Some(Framing::Close) || client.asks_for_head);
-    let mut output = OUTPUT.take();
+    let keep_alive = keep_alive && is_read && (framing != Some(Framing::Close) || client.is_head);
+    let mut output = OUTPUT_BUFFER.take();
     output.reserve(HEAD);
-    write_head(&mut output, &head, framing, client, keeps);
+    write_head(&mut output, &head, framing, client, keep_alive);
     // The head's memory is used again.
     drop(head);
     let mut rest = Bytes::new();
@@ -93,17 +93,17 @@ pub(super) async fn send<S: Socket>(
                 if sent.is_err() && framing == Framing::Close {
                     connection.borrow().reset_at_end();
                 }
-                return sent.map(|()| keeps);
+                return sent.map(|()| keep_alive);
             }
         }
     }
     connection::write(connection, &output).await?;
     output.clear();
-    OUTPUT.set(output);
+    OUTPUT_BUFFER.set(output);
     if !rest.is_empty() {
         connection::write(connection, rest).await?;
     }
-    Ok(keeps)
+    Ok(keep_alive)
 }
 
 /// Sends an interim answer, behind which another comes.
@@ -131,14 +131,14 @@ fn write_head(
     response: &HttpResponse<()>,
     framing: Option<Framing>,
     client: Client,
-    keeps: bool,
+    keep_alive: bool,
 ) {
     let status = response.status();
     status_line(output, status, response.head().reason());
     if let Some(framing) = framing {
         framing.write(output);
     }
-    match (keeps, client.is_old) {
+    match (keep_alive, client.is_http10) {
         (false, _) => line(output, &[b"connection: close"]),
         (true, true) => line(output, &[b"connection: keep-alive"]),
         (true, false) => {}
@@ -185,7 +185,7 @@ async fn stream<S: Socket>(
                         return Poll::Ready(encoder.end(&mut output));
                     }
                     Poll::Pending if output.is_empty() => {
-                        return connection.borrow_mut().poll_gone(cx).map(Err);
+                        return connection.borrow_mut().poll_disconnect(cx).map(Err);
                     }
                     Poll::Pending => break,
                 }

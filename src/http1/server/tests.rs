@@ -84,14 +84,14 @@ impl Client {
 }
 
 #[actix_rt::test]
-async fn a_client_that_sends_nothing_is_left_without_a_word() {
+async fn a_client_that_sends_nothing_is_disconnected_without_a_response() {
     tokio::time::pause();
     let mut client = Client::connect(4096).await;
     assert_eq!(client.rest().await, (String::new(), 5));
 }
 
 #[actix_rt::test]
-async fn one_that_sends_a_byte_now_and_then_is_told() {
+async fn a_client_that_sends_its_head_too_slowly_gets_408() {
     tokio::time::pause();
     let mut client = Client::connect(4096).await;
     for byte in GET.bytes().take(4) {
@@ -103,7 +103,7 @@ async fn one_that_sends_a_byte_now_and_then_is_told() {
 }
 
 #[actix_rt::test]
-async fn the_next_head_has_its_own_time_and_an_answer_as_long_as_it_takes() {
+async fn each_head_has_its_own_timeout_and_a_handler_has_none() {
     tokio::time::pause();
     let mut client = Client::connect(4096).await;
     client.send(GET.replace("/ ", "/slow ")).await;
@@ -116,7 +116,7 @@ async fn the_next_head_has_its_own_time_and_an_answer_as_long_as_it_takes() {
 }
 
 #[actix_rt::test]
-async fn an_idle_client_is_left_without_a_word() {
+async fn an_idle_client_is_disconnected_without_a_response() {
     tokio::time::pause();
     let mut client = Client::connect(4096).await;
     client.send(GET).await;
@@ -126,7 +126,7 @@ async fn an_idle_client_is_left_without_a_word() {
 }
 
 #[actix_rt::test]
-async fn a_client_that_does_not_read_is_left() {
+async fn a_client_that_does_not_read_is_disconnected() {
     tokio::time::pause();
     let client = &mut Client::connect(1024).await;
     client.send(GET.replace("/ ", "/large ")).await;
@@ -139,7 +139,7 @@ async fn a_client_that_does_not_read_is_left() {
 }
 
 #[actix_rt::test]
-async fn many_requests_at_once_do_not_stop_the_clock() {
+async fn many_pipelined_requests_do_not_stop_the_timeout() {
     tokio::time::pause();
     for count in 120..135 {
         let mut client = Client::connect(64 * 1024).await;
@@ -155,7 +155,7 @@ async fn many_requests_at_once_do_not_stop_the_clock() {
 }
 
 #[actix_rt::test]
-async fn whoever_is_refused_may_finish_what_they_say() {
+async fn a_client_that_is_refused_may_finish_sending() {
     tokio::time::pause();
     let mut client = Client::connect(1024).await;
     let head = "POST /read HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n";
@@ -172,7 +172,7 @@ async fn whoever_is_refused_may_finish_what_they_say() {
 }
 
 #[actix_rt::test]
-async fn content_that_nobody_reads_is_not_asked_for() {
+async fn no_100_continue_is_sent_for_content_that_is_not_read() {
     tokio::time::pause();
     let head =
         "POST /deaf HTTP/1.1\r\nhost: shop\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
@@ -188,7 +188,7 @@ async fn content_that_nobody_reads_is_not_asked_for() {
 }
 
 #[actix_rt::test]
-async fn content_that_is_here_and_not_read_does_not_end_the_connection() {
+async fn unread_content_that_has_arrived_does_not_end_the_connection() {
     tokio::time::pause();
     let mut client = Client::connect(4096).await;
     let head = "POST /deaf HTTP/1.1\r\nhost: shop\r\ncontent-length: 5\r\n\r\nhello";
@@ -198,7 +198,7 @@ async fn content_that_is_here_and_not_read_does_not_end_the_connection() {
 }
 
 #[actix_rt::test]
-async fn whoever_leaves_answers_what_is_on_its_way() {
+async fn a_shutdown_answers_requests_in_flight() {
     tokio::time::pause();
     // A client that is idle is left at once,
     let mut idle = Client::connect(4096).await;

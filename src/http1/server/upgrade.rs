@@ -19,7 +19,7 @@ use crate::http1::socket::Socket;
 
 /// Tells the client by `response` that its connection goes on, and carries bytes between it and the one that was
 /// `upgraded`, until that is over or the process shuts down: a client that is cut off then finds another.
-pub(super) async fn go_on<S: Socket + 'static>(
+pub(super) async fn switch_protocols<S: Socket + 'static>(
     connection: &Rc<RefCell<ServerConnection<S>>>,
     response: &HttpResponse,
     upgraded: Upgraded,
@@ -37,15 +37,15 @@ pub(super) async fn go_on<S: Socket + 'static>(
     connection::write(connection, &head).await?;
     let sent = connection.borrow_mut().input.split().freeze();
     tokio::select! {
-        joined = upgraded.join(Raw(connection.clone()), sent) => joined,
+        ended = upgraded.tunnel(RawStream(connection.clone()), sent) => ended,
         () = shutdown.begun() => Ok(()),
     }
 }
 
 /// The bytes of a connection as they are.
-struct Raw<S>(Rc<RefCell<ServerConnection<S>>>);
+struct RawStream<S>(Rc<RefCell<ServerConnection<S>>>);
 
-impl<S: Socket> AsyncRead for Raw<S> {
+impl<S: Socket> AsyncRead for RawStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -55,7 +55,7 @@ impl<S: Socket> AsyncRead for Raw<S> {
     }
 }
 
-impl<S: Socket> AsyncWrite for Raw<S> {
+impl<S: Socket> AsyncWrite for RawStream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
