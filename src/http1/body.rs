@@ -1,4 +1,4 @@
-//! Content that is here, content that comes in chunks, or none.
+//! The content of a message: in memory, as a stream, or none.
 
 use std::fmt;
 use std::io;
@@ -14,24 +14,24 @@ use futures_util::stream::{self, LocalBoxStream, Stream};
 use super::Upgraded;
 use super::content::Framing;
 
-/// The content of a request or a reply.
+/// The content of a request or a response.
 #[derive(Debug)]
 pub enum Body {
-    /// No content, and nothing said of its length.
+    /// No content, and no statement of its length.
     None,
-    /// All of it.
+    /// All content, in memory.
     Full(Bytes),
-    /// Chunk by chunk, each asked for when the one before has been taken.
+    /// A stream, whose next chunk is polled once the last one is taken.
     Stream(Chunks),
-    /// None, for the connection goes on with another protocol.
+    /// No content: the connection switches to another protocol.
     Upgraded(Box<Upgraded>),
 }
 
-/// Content that comes in chunks.
+/// Streamed content.
 pub struct Chunks {
-    /// How many bytes there are, where that is known.
+    /// The length in bytes, if known.
     pub length: Option<u64>,
-    /// The chunks themselves.
+    /// The chunks.
     pub stream: LocalBoxStream<'static, io::Result<Bytes>>,
 }
 
@@ -45,7 +45,7 @@ impl fmt::Debug for Chunks {
 }
 
 impl Body {
-    /// Content of `length` bytes, where that is known, that comes in chunks.
+    /// Streamed content of `length` bytes, if that is known.
     pub fn stream<E: fmt::Display>(
         length: Option<u64>,
         chunks: impl Stream<Item = Result<Bytes, E>> + 'static,
@@ -54,7 +54,7 @@ impl Body {
         Self::Stream(Chunks { length, stream: stream.boxed_local() })
     }
 
-    /// A response's content.
+    /// The content of an actix response.
     pub fn from_response(body: BoxBody) -> Self {
         let length = match body.size() {
             BodySize::None => return Self::None,
@@ -70,15 +70,14 @@ impl Body {
         }
     }
 
-    /// The same content, which keeps `companion` until it has ended or is dropped. Content that is here needs
-    /// no companion, and lets it go at once.
+    /// The same content, which holds `guard` until it ends or is dropped. Content in memory drops the guard at once.
     pub fn keeping<T: 'static>(self, guard: T) -> Self {
         let (length, mut stream) = match self {
             Self::Stream(Chunks { length, stream }) => (length, stream),
             Self::Upgraded(upgraded) => {
                 return Self::Upgraded(Box::new(upgraded.keeping(guard)));
             }
-            here => return here,
+            in_memory => return in_memory,
         };
         let mut guard = Some(guard);
         let stream = stream::poll_fn(move |cx| {
@@ -91,7 +90,7 @@ impl Body {
         Self::Stream(Chunks { length, stream: stream.boxed_local() })
     }
 
-    /// How many bytes there are, where that is known.
+    /// The length in bytes, if known.
     pub fn length(&self) -> Option<u64> {
         match self {
             Self::None | Self::Upgraded(_) => None,
@@ -100,7 +99,7 @@ impl Body {
         }
     }
 
-    /// How its end is told; nothing where there is no content.
+    /// The framing of the content; `None` without content.
     pub(super) fn framing(&self) -> Option<Framing> {
         match (self, self.length()) {
             (Self::None | Self::Upgraded(_), _) => None,
@@ -109,10 +108,10 @@ impl Body {
         }
     }
 
-    /// All of it in one piece.
+    /// Reads all content into memory.
     ///
     /// # Errors
-    /// When it breaks off, or is longer than `limit` bytes.
+    /// When the stream fails, or the content is longer than `limit` bytes.
     pub async fn read(self, limit: usize) -> io::Result<Bytes> {
         let mut stream = match self {
             Self::None | Self::Upgraded(_) => return Ok(Bytes::new()),
@@ -131,7 +130,7 @@ impl Body {
         Ok(whole.freeze())
     }
 
-    /// As the body of a message that is written to a socket.
+    /// The content as the body of an actix response.
     pub(crate) fn into_box_body(self) -> BoxBody {
         match self {
             Self::None | Self::Upgraded(_) => BoxBody::new(body::None::new()),
@@ -143,7 +142,7 @@ impl Body {
         }
     }
 
-    /// As the content of a request that is put into a mailbox.
+    /// The content as the payload of an actix request.
     pub fn into_payload(self) -> Payload {
         match self {
             Self::None | Self::Upgraded(_) => Payload::None,
@@ -155,8 +154,8 @@ impl Body {
         }
     }
 
-    /// The empty content of an answer to a HEAD, which tells what a GET would have said of its length:
-    /// the `declared` one, or else that of this content.
+    /// The empty content of a response to HEAD. It states the length that a response to GET would have: `declared`, or
+    /// else the length of this content.
     pub fn into_head(self, declared: Option<u64>) -> Self {
         match declared.or(self.length()) {
             Some(length) => Self::stream(Some(length), stream::empty::<io::Result<Bytes>>()),

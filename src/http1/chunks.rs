@@ -1,4 +1,4 @@
-//! Content in chunks (RFC 9112, section 7.1): to bytes and back. Extensions and trailers are read and dropped.
+//! The chunked coding (RFC 9112, section 7.1). Extensions and trailers are validated and dropped.
 
 use std::fmt::Write as _;
 
@@ -7,43 +7,43 @@ use memchr::memchr;
 
 use super::lines::is_token;
 
-/// The longest line of a size and its extensions, and all trailers together, in bytes.
+/// The limits of a chunk's size line with its extensions, and of all trailers together, in bytes.
 const MAX_LINE: usize = 4096;
 const MAX_TRAILERS: usize = 16 * 1024;
 
-/// Where in the content the next byte is.
+/// What the decoder expects next.
 #[derive(Debug, Default)]
 enum Next {
     #[default]
     Size,
     Data(u64),
-    /// The line break behind the data.
+    /// The line break after the data.
     DataEnd,
-    /// So many bytes into the trailers.
+    /// A trailer, or the empty line after them; with the bytes of trailers so far.
     Trailers(usize),
     End,
 }
 
-/// Reads content in chunks, from its beginning.
+/// Decodes chunked content.
 #[derive(Debug, Default)]
 pub struct ChunkedDecoder(Next);
 
-/// What was read.
+/// A decoded part of the content.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Piece {
-    /// Some of the content.
+    /// Content.
     Data(Bytes),
-    /// There is no more.
+    /// The end of the content.
     End,
-    /// More bytes are wanted.
+    /// The input has to grow first.
     Incomplete,
 }
 
 impl ChunkedDecoder {
-    /// Takes what there is of the content from `input`.
+    /// Takes the next piece of content from `input`.
     ///
     /// # Errors
-    /// When it is not in chunks, or has lines beyond measure.
+    /// When the input is not chunked, or a line or the trailers are too long.
     pub fn take(&mut self, input: &mut BytesMut) -> Result<Piece, ChunkError> {
         loop {
             match self.0 {
@@ -64,7 +64,7 @@ impl ChunkedDecoder {
                 Next::DataEnd => match line(input, 2)? {
                     None => return Ok(Piece::Incomplete),
                     Some(empty) if empty.is_empty() => self.0 = Next::Size,
-                    Some(_) => return Err(ChunkError("a chunk is longer than it says")),
+                    Some(_) => return Err(ChunkError("chunk longer than its size")),
                 },
                 Next::Trailers(before) => match line(input, MAX_TRAILERS - before)? {
                     None => return Ok(Piece::Incomplete),
@@ -79,43 +79,43 @@ impl ChunkedDecoder {
         }
     }
 
-    /// Whether the last chunk and the trailers were taken.
+    /// Whether the last chunk and the trailers are decoded.
     pub fn is_over(&self) -> bool {
         matches!(self.0, Next::End)
     }
 }
 
-/// Why bytes are not chunks.
+/// Why input is not chunked content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ChunkError(&'static str);
 
-/// Takes what there is of `left` bytes from `input`, and leaves the number of those that are missing.
+/// Takes at most `left` bytes from `input`, and subtracts their number from `left`.
 pub fn take_up_to(left: &mut u64, input: &mut BytesMut) -> Bytes {
     let most = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
     *left -= most as u64;
     input.split_to(most).freeze()
 }
 
-/// A line without its CRLF, at most `limit` bytes with it; nothing while it is not all there.
+/// Takes a line, at most `limit` bytes with its CRLF, and returns it without; `None` while it is incomplete.
 fn line(input: &mut BytesMut, limit: usize) -> Result<Option<BytesMut>, ChunkError> {
     let Some(end) = memchr(b'\n', &input[..limit.min(input.len())]) else {
-        let too_long = ChunkError("a line of the chunks is too long");
+        let too_long = ChunkError("chunk line too long");
         return if input.len() < limit { Ok(None) } else { Err(too_long) };
     };
     let mut line = input.split_to(end + 1);
     line.truncate(end);
     if line.last() != Some(&b'\r') {
-        return Err(ChunkError("a line of the chunks ends in a bare line feed"));
+        return Err(ChunkError("bare line feed in a chunk line"));
     }
     line.truncate(end - 1);
     if line.contains(&b'\r') {
-        return Err(ChunkError("a line of the chunks has a bare carriage return"));
+        return Err(ChunkError("bare carriage return in a chunk line"));
     }
     Ok(Some(line))
 }
 
-/// `1*HEXDIG`, with blanks or extensions behind it.
+/// Parses `1*HEXDIG`, which blanks and extensions may follow.
 fn size(line: &[u8]) -> Result<u64, ChunkError> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let blanks = line[digits..].iter().take_while(|byte| b" \t".contains(byte)).count();
@@ -124,39 +124,39 @@ fn size(line: &[u8]) -> Result<u64, ChunkError> {
     if digits == 0 || digits > 16 || !(rest.is_empty() || is_extension) {
         return Err(ChunkError("invalid chunk size"));
     }
-    // Digits are ASCII, and sixteen of them fit.
+    // Hexadecimal digits are ASCII, and sixteen fit into 64 bits.
     let text = std::str::from_utf8(&line[..digits]).unwrap_or_default();
     u64::from_str_radix(text, 16).map_err(|_| ChunkError("invalid chunk size"))
 }
 
-/// Whether `line` is that of a field (RFC 9112, section 5): a name, a colon, and a value of what is visible and blanks.
+/// Whether `line` is a field line (RFC 9112, section 5): a name, a colon, and a value without control characters.
 fn is_field(line: &[u8]) -> bool {
     let colon = line.iter().position(|byte| *byte == b':');
     let Some((name, value)) = colon.map(|at| (&line[..at], &line[at + 1..])) else { return false };
     is_token(name) && is_visible(value)
 }
 
-/// Whether `text` has no control characters but tabs.
+/// Whether `text` has no control characters except tabs.
 fn is_visible(text: &[u8]) -> bool {
     text.iter().all(|byte| *byte == b'\t' || !byte.is_ascii_control())
 }
 
-/// Adds `data`, which is not empty, to `output` as a chunk.
+/// Appends `data`, which must not be empty, to `output` as a chunk.
 pub fn put(output: &mut BytesMut, data: &[u8]) {
-    // Writing into memory cannot fail.
+    // Writing to memory cannot fail.
     let _ = write!(output, "{:x}\r\n", data.len());
     output.extend_from_slice(data);
     output.extend_from_slice(b"\r\n");
 }
 
-/// The chunk behind the last.
+/// The last chunk, with no trailers.
 pub const LAST: &[u8] = b"0\r\n\r\n";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What `bytes` say, when `step` of them come at a time, and what stands behind it.
+    /// Decodes `bytes`, which arrive `step` at a time; returns the content and the rest of the input.
     fn decode(bytes: &[u8], step: usize) -> Result<(Vec<u8>, BytesMut), ChunkError> {
         let (mut decoder, mut input, mut all) =
             (ChunkedDecoder::default(), BytesMut::new(), Vec::new());
@@ -169,7 +169,7 @@ mod tests {
                     return Ok((all, input));
                 }
                 Piece::Incomplete => {
-                    input.extend_from_slice(steps.next().ok_or(ChunkError("it breaks off"))?)
+                    input.extend_from_slice(steps.next().ok_or(ChunkError("unexpected end"))?)
                 }
             }
         }

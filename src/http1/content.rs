@@ -1,4 +1,4 @@
-//! Where the content of a message ends (RFC 9112, section 6.3), and the content from bytes and to bytes.
+//! The framing of content (RFC 9112, section 6.3), with a decoder and an encoder for it.
 
 use std::io;
 
@@ -7,19 +7,19 @@ use actix_web::web::{Bytes, BytesMut};
 use super::chunks::{self, ChunkedDecoder, Piece};
 use super::lines::line;
 
-/// Where content ends.
+/// How the end of content is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// After so many bytes.
+    /// After this number of bytes.
     Length(u64),
-    /// With the last chunk.
+    /// At the last chunk.
     Chunks,
-    /// With the connection.
+    /// At the end of the connection.
     Close,
 }
 
 impl Framing {
-    /// Adds the header that says so to `head`.
+    /// Appends the framing header to `head`.
     pub(super) fn write(self, head: &mut BytesMut) {
         match self {
             Self::Length(length) => {
@@ -32,19 +32,19 @@ impl Framing {
     }
 }
 
-/// Reads content as its framing says.
+/// Decodes content by its framing.
 #[derive(Debug)]
 pub enum Decoder {
-    /// So many bytes are still to come.
+    /// This number of bytes is still to come.
     Length(u64),
-    /// Chunks.
+    /// Chunked content.
     Chunks(ChunkedDecoder),
-    /// Everything there is.
+    /// Everything up to the end of the connection.
     Close,
 }
 
 impl Decoder {
-    /// Reads content from its beginning.
+    /// A decoder at the beginning of content.
     pub fn new(framing: Framing) -> Self {
         match framing {
             Framing::Length(length) => Self::Length(length),
@@ -53,10 +53,10 @@ impl Decoder {
         }
     }
 
-    /// Takes what there is of the content from `input`.
+    /// Takes the next piece of content from `input`.
     ///
     /// # Errors
-    /// When it should come in chunks, and does not.
+    /// When content that should be chunked is not.
     pub fn take(&mut self, input: &mut BytesMut) -> Result<Piece, chunks::ChunkError> {
         match self {
             Self::Length(0) => Ok(Piece::End),
@@ -67,7 +67,7 @@ impl Decoder {
         }
     }
 
-    /// Whether all of it was taken.
+    /// Whether all content is decoded.
     pub fn is_over(&self) -> bool {
         match self {
             Self::Length(left) => *left == 0,
@@ -77,7 +77,7 @@ impl Decoder {
     }
 }
 
-/// Writes content as its framing says; holds it to the length that was promised.
+/// Encodes content by its framing, and checks it against the declared length.
 #[derive(Debug)]
 pub(super) struct Encoder(Framing);
 
@@ -86,10 +86,10 @@ impl Encoder {
         Self(framing)
     }
 
-    /// Adds `data` to `output`.
+    /// Appends `data` to `output`.
     ///
     /// # Errors
-    /// When that is more than was promised.
+    /// When the content is longer than declared.
     pub(super) fn put(&mut self, output: &mut BytesMut, data: &[u8]) -> io::Result<()> {
         match self.0 {
             Framing::Chunks if data.is_empty() => {}
@@ -102,7 +102,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// `data` if it can leave as it is, beside an output.
+    /// `data` if it can be sent unchanged, without a copy to an output.
     ///
     /// # Errors
     /// Those of [`put`](Self::put).
@@ -116,18 +116,18 @@ impl Encoder {
     fn count(&mut self, length: usize) -> io::Result<()> {
         if let Framing::Length(left) = &mut self.0 {
             let rest = left.checked_sub(length as u64);
-            *left = rest.ok_or_else(|| io::Error::other("the body is longer than it says"))?;
+            *left = rest.ok_or_else(|| io::Error::other("body longer than Content-Length"))?;
         }
         Ok(())
     }
 
-    /// Adds what ends the content to `output`.
+    /// Appends the end of the content to `output`.
     ///
     /// # Errors
-    /// When there was less than was promised.
+    /// When the content is shorter than declared.
     pub(super) fn end(&self, output: &mut BytesMut) -> io::Result<()> {
         match self.0 {
-            Framing::Length(1..) => Err(io::Error::other("the body is shorter than it says")),
+            Framing::Length(1..) => Err(io::Error::other("body shorter than Content-Length")),
             Framing::Chunks => {
                 output.extend_from_slice(chunks::LAST);
                 Ok(())

@@ -1,4 +1,4 @@
-//! The time of an answer (RFC 9110, section 6.6.1), written down once a second.
+//! The Date header (RFC 9110, section 6.6.1), formatted once per second.
 
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,7 +9,7 @@ thread_local! {
     static LAST: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
 }
 
-/// Gives `take` the time as `Date` has it.
+/// Calls `take` with the current time in the format of `Date`.
 pub fn with_now<T>(take: impl FnOnce(&[u8]) -> T) -> T {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
     LAST.with_borrow_mut(|(second, text)| {

@@ -1,20 +1,20 @@
-//! What becomes of a request whose client has closed its connection, or has reset its stream.
+//! What happens to a request whose client closes its connection or resets its stream.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// Whether a request that may write ends with its client. A server gives it to the handler with the request, and looks
-/// at it while the answer is awaited; unless the handler allows it, the request runs on.
+/// Whether a handler that may write is aborted when its client disconnects. The server passes it with the request, and
+/// reads it while the handler runs; unless the handler allows the abort, it runs on.
 #[derive(Clone, Debug, Default)]
 pub struct AbortOnDisconnect(Rc<Cell<bool>>);
 
 impl AbortOnDisconnect {
-    /// Lets the request end with its client.
+    /// Allows the abort.
     pub fn allow(&self) {
         self.0.set(true);
     }
 
-    /// Whether it may.
+    /// Whether the handler has allowed it.
     pub fn is_allowed(&self) -> bool {
         self.0.get()
     }

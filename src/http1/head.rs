@@ -1,4 +1,4 @@
-//! The heads of requests and of responses (RFC 9112, sections 2 to 6): one parser for both.
+//! The heads of requests and responses (RFC 9112, sections 2 to 6): one parser for both.
 
 use std::mem::MaybeUninit;
 
@@ -14,29 +14,28 @@ use super::content::Framing;
 use super::headers::{Headers, is_hop_by_hop};
 use super::lines::{Lines, digits, is_token, range_in, says, words};
 
-/// The largest head of a request and of a response, in bytes. The middleware takes less of a request, and says so under
-/// the request's own id.
+/// The largest head of a request and of a response, in bytes. The application may have a lower limit for requests.
 const MAX_REQUEST: usize = 128 * 1024;
 const MAX_RESPONSE: usize = 64 * 1024;
-/// The most header lines in a head.
+/// The most header lines of a head.
 const MAX_LINES: usize = 128;
 
-/// Why bytes are not the head of a message.
+/// Why input is not the head of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
-    /// HTTP/1.1 does not allow it, or two readers could take it for two things.
+    /// HTTP/1.1 does not allow it, or two parsers could read it differently.
     #[error("{0}")]
     Malformed(&'static str),
     /// It has too many bytes or lines.
     #[error("the head is too large")]
     TooLarge,
-    /// A request's target is longer than any URI here.
+    /// The request target is longer than a `Uri` can be.
     #[error("the target is too long")]
     TargetTooLong,
-    /// The content is in a transfer coding that is not understood here (section 6.1).
-    #[error("the transfer coding is unknown")]
+    /// The transfer coding is not implemented (section 6.1).
+    #[error("unknown transfer coding")]
     UnknownCoding,
-    /// It did not come in time.
+    /// The head was not complete in time.
     #[error("the request came too slowly")]
     Slow,
 }
@@ -44,21 +43,21 @@ pub enum HeadError {
 /// A request without its content.
 #[derive(Debug)]
 pub struct RequestHead {
-    /// Its method, target, version and headers.
+    /// The method, target, version and headers.
     pub request: Request,
-    /// Where its content ends.
+    /// The framing of its content.
     pub framing: Framing,
-    /// Whether another may come over this connection.
+    /// Whether the client may send another request over this connection.
     pub keep_alive: bool,
     /// Whether the client waits for `100 Continue` before it sends content.
     pub expects_continue: bool,
 }
 
 impl RequestHead {
-    /// Takes the head of a request from `input`; nothing while it is not all there.
+    /// Takes the head of a request from `input`; `None` while it is incomplete.
     ///
     /// # Errors
-    /// When it is not one. Nobody can tell what comes behind it.
+    /// When it is malformed. The rest of the connection cannot be parsed then.
     pub fn take(input: &mut BytesMut) -> Result<Option<Self>, HeadError> {
         let mut lines = [const { MaybeUninit::uninit() }; MAX_LINES];
         let mut parsed = httparse::Request::new(&mut []);
@@ -83,7 +82,7 @@ impl RequestHead {
             return Err(HeadError::TargetTooLong);
         }
         let framing = framing(&lines, &bytes, is_http10)?.unwrap_or(Framing::Length(0));
-        // A client of HTTP/1.0 does not wait.
+        // A client of HTTP/1.0 does not wait for it (RFC 9110, section 10.1.1).
         let expects_continue = !is_http10 && says(lines.get_all(EXPECT, &bytes), "100-continue");
         let keep_alive = keep_alive(&lines, &bytes, is_http10);
         let uri = Uri::from_maybe_shared(bytes.slice(target));
@@ -103,25 +102,25 @@ impl RequestHead {
 /// A response without its content.
 #[derive(Debug)]
 pub struct ResponseHead {
-    /// Its status.
+    /// The status.
     pub status: StatusCode,
-    /// Those that are end to end, without Content-Length.
+    /// The end-to-end headers, without Content-Length.
     pub headers: Headers,
-    /// Content-Length, which of a response without content is that of what is not sent.
+    /// Content-Length; of a response to HEAD and a 304, the length of the content that is not sent.
     pub declared: Option<u64>,
-    /// What the peer goes on with, if it does.
+    /// The protocol that the peer switches to, if it does.
     pub protocol: Option<Box<HeaderValue>>,
-    /// Where its content ends.
+    /// The framing of its content.
     pub framing: Framing,
-    /// Whether the connection may be used again when the content is over.
+    /// Whether the connection may be used again after the content.
     pub keep_alive: bool,
 }
 
 impl ResponseHead {
-    /// Takes the head of a response, to a HEAD if `is_head`, from `input`; nothing while it is not all there.
+    /// Takes the head of a response, to HEAD if `is_head`, from `input`; `None` while it is incomplete.
     ///
     /// # Errors
-    /// When it is not one, or says in two ways where its content ends.
+    /// When it is malformed or its framing is ambiguous.
     pub fn take(input: &mut BytesMut, is_head: bool) -> Result<Option<Self>, HeadError> {
         let mut lines = [const { MaybeUninit::uninit() }; MAX_LINES];
         let mut parsed = httparse::Response::new(&mut []);
@@ -167,7 +166,7 @@ pub(super) fn never_has_content(status: StatusCode) -> bool {
     status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// The `lines` that are end to end, without Content-Length.
+/// The end-to-end headers of `lines`, without Content-Length.
 fn end_to_end_headers(lines: Lines, bytes: &Bytes) -> Result<Headers, HeadError> {
     let options = lines.get_all(CONNECTION, bytes).flat_map(words);
     let is_usual = |option: &&[u8]| {
@@ -189,7 +188,7 @@ fn end_to_end_headers(lines: Lines, bytes: &Bytes) -> Result<Headers, HeadError>
     Ok(headers)
 }
 
-/// The length of the head that httparse has found in `input`, at most `limit`; nothing while it is not all there.
+/// The length of the head that httparse found in `input`, at most `limit`; `None` while it is incomplete.
 fn head_length(
     parsed: httparse::Result<usize>,
     input: &[u8],
@@ -203,15 +202,15 @@ fn head_length(
     }
 }
 
-/// Whether the connection may go on behind a message with these `lines` (section 9.3).
+/// Whether the connection persists after a message with these `lines` (section 9.3).
 fn keep_alive(lines: &Lines, bytes: &[u8], is_http10: bool) -> bool {
     let says = |word| says(lines.get_all(CONNECTION, bytes), word);
     (!is_http10 || says("keep-alive")) && !says("close")
 }
 
-/// What `lines` in `bytes` say of where content ends, in a message of HTTP/1.0 if that `is_http10`.
+/// The framing that `lines` in `bytes` state, if any.
 ///
-/// Refuses what section 6.3 lets be an error: what two could read in two ways.
+/// Refuses all that section 6.3 allows to refuse because two parsers could read it differently.
 fn framing(lines: &Lines, bytes: &[u8], is_http10: bool) -> Result<Option<Framing>, HeadError> {
     let mut codings = lines.get_all(TRANSFER_ENCODING, bytes);
     let mut lengths = lines.get_all(CONTENT_LENGTH, bytes);
@@ -221,7 +220,7 @@ fn framing(lines: &Lines, bytes: &[u8], is_http10: bool) -> Result<Option<Framin
     }
     match (coding, length) {
         (Some(_), Some(_)) => Err(AMBIGUOUS_LENGTH),
-        (Some(_), None) if is_http10 => Err(HeadError::Malformed("HTTP/1.0 knows no codings")),
+        (Some(_), None) if is_http10 => Err(HeadError::Malformed("Transfer-Encoding in HTTP/1.0")),
         (Some(coding), None) => check_codings(coding).map(|()| Some(Framing::Chunks)),
         (None, Some(length)) => match digits(length) {
             Some(length) => Ok(Some(Framing::Length(length))),
@@ -231,9 +230,9 @@ fn framing(lines: &Lines, bytes: &[u8], is_http10: bool) -> Result<Option<Framin
     }
 }
 
-const AMBIGUOUS_LENGTH: HeadError = HeadError::Malformed("the length is said in two ways");
+const AMBIGUOUS_LENGTH: HeadError = HeadError::Malformed("ambiguous content length");
 
-/// Whether `value` of Transfer-Encoding is what alone is understood here.
+/// Checks that `value` of Transfer-Encoding is `chunked`, the only coding that is implemented.
 fn check_codings(value: &[u8]) -> Result<(), HeadError> {
     let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
     if is_chunked(value) {
@@ -243,23 +242,23 @@ fn check_codings(value: &[u8]) -> Result<(), HeadError> {
     if !codings.iter().all(|coding| is_token(coding)) {
         return Err(HeadError::Malformed("invalid Transfer-Encoding"));
     }
-    // Chunks end the content, so they are the last, once (section 7.1).
+    // Only the last coding may be chunked (section 7.1).
     let (_, before) = codings.split_last().unwrap_or((&value, &[]));
     if before.iter().any(|coding| is_chunked(coding)) {
-        return Err(HeadError::Malformed("chunks within another transfer coding"));
+        return Err(HeadError::Malformed("chunked is not the last transfer coding"));
     }
     Err(HeadError::UnknownCoding)
 }
 
-/// Reads the version of the message that begins in `input` as HTTP/1.1 where its minor number is higher (RFC 9110,
-/// section 2.5). The parser calls it for a version that it does not know; any other is an error.
+/// Overwrites a minor version above 1 in the message at the start of `input`, which is then read as HTTP/1.1 (RFC 9110,
+/// section 2.5). Any other unknown version is an error.
 fn lower_version(input: &mut [u8]) -> Result<(), HeadError> {
     const NAME: &[u8] = b"HTTP/1.";
     let from = input.iter().take_while(|byte| b"\r\n".contains(byte)).count();
     let line = &input[from..];
     let line = line[..memchr(b'\n', line).unwrap_or(line.len())].trim_ascii_end();
     let minor = match line.strip_prefix(NAME) {
-        // A response says its version first, and a request last.
+        // A status line begins with the version, and a request line ends with it.
         Some([_] | [_, b' ', ..]) => from + NAME.len(),
         Some(_) => return Err(NOT_HTTP1),
         None => {
@@ -277,16 +276,16 @@ fn lower_version(input: &mut [u8]) -> Result<(), HeadError> {
     Ok(())
 }
 
-const NOT_HTTP1: HeadError = HeadError::Malformed("not a message of HTTP/1.1");
+const NOT_HTTP1: HeadError = HeadError::Malformed("not an HTTP/1.1 message");
 
-/// Whether a head may end in `bytes`.
+/// Whether `bytes` have the end of a head.
 pub(super) fn may_end(bytes: &[u8]) -> bool {
-    let mut behind = memchr_iter(b'\n', bytes).map(|at| &bytes[at + 1..]);
-    behind.any(|rest| rest.starts_with(b"\n") || rest.starts_with(b"\r\n"))
+    let mut rests = memchr_iter(b'\n', bytes).map(|at| &bytes[at + 1..]);
+    rests.any(|rest| rest.starts_with(b"\n") || rest.starts_with(b"\r\n"))
 }
 
-/// Whether a line of `head` ends without a carriage return, at `from` or behind it. Some take it for the end of a line,
-/// and others do not (section 2.2).
+/// Whether a line of `head` ends in a line feed without a carriage return, at `from` or later. Some parsers take that for
+/// the end of a line, and others do not (section 2.2).
 pub(super) fn has_bare_line_feed(head: &[u8], from: usize) -> bool {
     let mut feeds = memchr_iter(b'\n', &head[from..]);
     feeds.any(|at| (from + at).checked_sub(1).is_none_or(|before| head[before] != b'\r'))
@@ -308,7 +307,7 @@ mod tests {
         matches!(taken, Err(HeadError::Malformed(_)))
     }
 
-    /// The head of a POST with these lines.
+    /// The head of a POST with `lines`.
     fn post(version: &str, lines: &str) -> Option<RequestHead> {
         read(&format!("POST / HTTP/1.{version}\r\n{lines}\r\n")).ok()?
     }
@@ -380,7 +379,7 @@ mod tests {
             assert!(has_bare_line_feed(bad.as_bytes(), 0), "{bad:?}");
         }
         assert!(!has_bare_line_feed(b"\r\nGET / HTTP/1.1\r\n\r\n", 0));
-        assert!(!has_bare_line_feed(b"x\r\n", 2), "it began before");
+        assert!(!has_bare_line_feed(b"x\r\n", 2), "the carriage return is before `from`");
         assert_eq!(read("GET / HTTP/1.1\nhost: a\n\n").err(), Some(BARE_LINE_FEED));
         assert!(read("GET / HTTP/1.1\r\nhost: a\r\n\r\nbody\n").unwrap().is_some());
     }

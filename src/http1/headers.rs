@@ -1,33 +1,32 @@
-//! The headers of a message on its way.
+//! The headers of a message that is passed on.
 
 use std::slice;
 
 use actix_web::http::header::{HeaderName, HeaderValue};
 
-/// The lines of a head, in their order.
+/// Header lines, in order.
 ///
-/// There are a dozen, and to look through them costs less than to hash them: a request that is passed on has them
-/// built, looked at and written once.
+/// A message has about a dozen, and is built, read and written once: a linear search costs less than hashing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(HeaderName, HeaderValue)>);
 
 impl Headers {
-    /// None.
+    /// No headers.
     pub const fn new() -> Self {
         Self(Vec::new())
     }
 
-    /// None, with room for so many.
+    /// No headers, with capacity for this number of lines.
     pub fn with_capacity(lines: usize) -> Self {
         Self(Vec::with_capacity(lines))
     }
 
-    /// How many lines there are.
+    /// The number of lines.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no lines.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -54,7 +53,7 @@ impl Headers {
         lines.map(|(_, value)| value)
     }
 
-    /// Whether a line says `name`.
+    /// Whether there is a line of `name`.
     pub fn contains_key<N>(&self, name: N) -> bool
     where
         HeaderName: PartialEq<N>,
@@ -62,18 +61,18 @@ impl Headers {
         self.get(name).is_some()
     }
 
-    /// Adds a line.
+    /// Appends a line.
     pub fn append(&mut self, name: HeaderName, value: HeaderValue) {
         self.0.push((name, value));
     }
 
-    /// Says `value` in place of whatever else the lines of `name` say.
+    /// Replaces all lines of `name` by one of `value`.
     pub fn insert(&mut self, name: HeaderName, value: HeaderValue) {
         self.remove(&name);
         self.append(name, value);
     }
 
-    /// Takes out the lines of `name`.
+    /// Removes the lines of `name`.
     pub fn remove<N>(&mut self, name: N)
     where
         HeaderName: PartialEq<N>,
@@ -81,9 +80,9 @@ impl Headers {
         self.retain(|said| *said != name);
     }
 
-    /// Takes out the lines whose names shall not `stay`.
+    /// Removes the lines whose names do not `stay`.
     pub fn retain(&mut self, stay: impl Fn(&HeaderName) -> bool) {
-        // Mostly there are none.
+        // In most cases there are no such lines.
         if let Some(first) = self.0.iter().position(|(name, _)| !stay(name)) {
             self.0.remove(first);
             self.0.retain(|(name, _)| stay(name));
@@ -115,10 +114,9 @@ impl FromIterator<(HeaderName, HeaderValue)> for Headers {
     }
 }
 
-/// Whether a header concerns one connection and not the message (RFC 9110, section 7.6.1); Connection is another
-/// one.
+/// Whether a header is hop-by-hop (RFC 9110, section 7.6.1). Connection is too, but is not among these.
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
-    // The caller's server has answered Expect already: the content is on its way.
+    // Expect is, because the server that received the request has answered it already.
     matches!(
         name.as_str(),
         "expect"

@@ -1,5 +1,5 @@
-//! Interim answers (RFC 9110, section 15.2) on their way from an upstream to the client that waits: a proxy passes on
-//! those that it has not asked for itself.
+//! Interim responses (RFC 9110, section 15.2) on their way from an upstream to the client: a proxy forwards those that it
+//! has not asked for itself.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -11,22 +11,22 @@ use actix_web::http::StatusCode;
 
 use super::Headers;
 
-/// An interim answer, whose headers are end to end.
+/// An interim response.
 #[derive(Debug)]
 pub struct Interim {
-    /// A status from 102 on; 100 is between two neighbours, and 101 is not one of these.
+    /// The status, from 102 on: 100 is hop-by-hop, and 101 switches protocols.
     pub status: StatusCode,
-    /// Its headers.
+    /// The end-to-end headers.
     pub headers: Headers,
 }
 
-/// The interim answers for the client of one connection.
+/// The interim responses for the client of one connection.
 #[derive(Debug, Default)]
 pub struct Interims(Rc<Queue>);
 
 #[derive(Default)]
 struct Queue {
-    /// Is another with each request.
+    /// Changes with each request, so that late responses to an earlier one are dropped.
     epoch: Cell<u32>,
     waiting: RefCell<VecDeque<Interim>>,
     waker: RefCell<Option<Waker>>,
@@ -39,18 +39,18 @@ impl fmt::Debug for Queue {
 }
 
 impl Interims {
-    /// Takes the interim answers to the next request, once those to the one before are [closed](Self::close).
+    /// The sender for the next request; those of the previous one are [closed](Self::close) by then.
     pub fn next_request(&self) -> InterimSender {
         InterimSender { queue: self.0.clone(), epoch: self.0.epoch.get() }
     }
 
-    /// Takes no more for this request.
+    /// Drops what is queued for this request and what comes later.
     pub fn close(&self) {
         self.0.epoch.set(self.0.epoch.get().wrapping_add(1));
         self.0.waiting.borrow_mut().clear();
     }
 
-    /// The next interim answer to this request.
+    /// The next interim response to this request.
     pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Interim> {
         if let Some(interim) = self.0.waiting.borrow_mut().pop_front() {
             return Poll::Ready(interim);
@@ -63,7 +63,7 @@ impl Interims {
     }
 }
 
-/// Where the interim answers to one request go; cheap to clone.
+/// Sends the interim responses to one request; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct InterimSender {
     queue: Rc<Queue>,
@@ -71,7 +71,7 @@ pub struct InterimSender {
 }
 
 impl InterimSender {
-    /// Sends `interim` to the client, if it still waits for this answer.
+    /// Sends `interim` to the client, if it still waits for the response.
     pub fn send(&self, interim: Interim) {
         if self.epoch == self.queue.epoch.get() {
             self.queue.waiting.borrow_mut().push_back(interim);

@@ -1,4 +1,4 @@
-//! The lines of a head, as a parser finds them, as the program has them, and as they are written.
+//! Header lines: parsed, validated, and written.
 
 use std::ops::Range;
 
@@ -8,14 +8,14 @@ use actix_web::web::{Bytes, BytesMut};
 
 use super::head::HeadError;
 
-/// The lines of a head that is still in the bytes it came in.
+/// The header lines of a head: their names, and where in the input their values are.
 pub struct Lines(Vec<(HeaderName, Range<usize>)>);
 
 impl Lines {
-    /// The lines that httparse has found in `input`.
+    /// The lines that httparse found in `input`.
     ///
     /// # Errors
-    /// When a name is not valid.
+    /// When a name is invalid.
     pub fn new(headers: &[httparse::Header<'_>], input: &[u8]) -> Result<Self, HeadError> {
         let lines = headers.iter().map(|header| {
             let name = HeaderName::from_bytes(header.name.as_bytes());
@@ -25,12 +25,12 @@ impl Lines {
         lines.collect::<Result<_, _>>().map(Self)
     }
 
-    /// How many there are.
+    /// The number of lines.
     pub fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// The values of `name` in `head`, which is that input.
+    /// The values of `name` in `head`, the same input.
     pub fn get_all<'a>(
         &'a self,
         name: HeaderName,
@@ -40,8 +40,8 @@ impl Lines {
         lines.map(|(_, range)| &head[range.clone()])
     }
 
-    /// Those that are `wanted`, or that a value is not valid. Values are cut out of `head`, which is that input, and
-    /// not copied.
+    /// The headers whose names are `wanted`, or an error for an invalid value. Values are slices of `head`, the same input,
+    /// not copies.
     pub fn into_headers(
         self,
         head: &Bytes,
@@ -61,26 +61,26 @@ pub fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(of_token)
 }
 
-/// Whether the list `values` has the `word`, in whatever letters.
+/// Whether the comma-separated lists `values` have `word`, in any case.
 pub fn says<'a>(values: impl Iterator<Item = &'a [u8]>, word: &str) -> bool {
     values.flat_map(words).any(|said| said.eq_ignore_ascii_case(word.as_bytes()))
 }
 
-/// Whether `host` and `other` of URIs of `scheme` are the same (RFC 9110, section 4.2.3): in whatever letters, and with or
-/// without the port that is the usual one.
+/// Whether `host` and `other` of URIs of `scheme` are the same (RFC 9110, section 4.2.3): case does not count, nor does
+/// the default port.
 pub fn is_same_host(scheme: Option<&str>, host: &[u8], other: &[u8]) -> bool {
-    let usual: &[u8] = if scheme == Some("https") { b":443" } else { b":80" };
+    let default: &[u8] = if scheme == Some("https") { b":443" } else { b":80" };
     let [host, other] = [host, other]
-        .map(|host| host.strip_suffix(usual).or_else(|| host.strip_suffix(b":")).unwrap_or(host));
+        .map(|host| host.strip_suffix(default).or_else(|| host.strip_suffix(b":")).unwrap_or(host));
     host.eq_ignore_ascii_case(other)
 }
 
-/// The words of a list.
+/// The elements of a comma-separated list.
 pub fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
-/// Adds a line that is these `parts` to `head`.
+/// Appends a line of `parts` to `head`.
 pub fn line(head: &mut BytesMut, parts: &[&[u8]]) {
     for part in parts {
         head.extend_from_slice(part);
@@ -88,12 +88,12 @@ pub fn line(head: &mut BytesMut, parts: &[&[u8]]) {
     head.extend_from_slice(b"\r\n");
 }
 
-/// Adds the status line of a response to `head`.
+/// Appends a status line to `head`.
 pub fn status_line(head: &mut BytesMut, status: StatusCode, reason: &str) {
     line(head, &[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason.as_bytes()]);
 }
 
-/// Adds the line of a header to `head`.
+/// Appends a header line to `head`.
 pub fn header(head: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
     let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
     head.reserve(name.len() + value.len() + 4);
@@ -103,7 +103,7 @@ pub fn header(head: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
     head.extend_from_slice(b"\r\n");
 }
 
-/// Where in `input` its `part` is.
+/// The range of `part` in `input`, of which it is a slice.
 pub(super) fn range_in(part: &[u8], input: &[u8]) -> Range<usize> {
     if part.is_empty() {
         return 0..0;
@@ -112,7 +112,7 @@ pub(super) fn range_in(part: &[u8], input: &[u8]) -> Range<usize> {
     start..start + part.len()
 }
 
-/// The number that `text` is, of digits alone: `parse` would take a sign too.
+/// Parses `text`, which may have digits only: `parse` would accept a sign.
 pub fn digits(text: &[u8]) -> Option<u64> {
     let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()

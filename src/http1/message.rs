@@ -1,4 +1,4 @@
-//! Requests and replies as values: what a client sends and what comes back.
+//! Requests and responses as values.
 
 use actix_web::http::header::HeaderValue;
 use actix_web::http::{Method, StatusCode, Uri};
@@ -16,9 +16,9 @@ pub struct Request {
     pub headers: Headers,
     /// The content.
     pub body: Body,
-    /// Where interim responses go; where nobody wants them they are dropped.
+    /// Receives interim responses; without it they are dropped.
     pub interims: Option<InterimSender>,
-    /// What the client would go on with instead of HTTP; only over HTTP/1.1, and without content.
+    /// The protocols that the client offers to switch to; only over HTTP/1.1, and without content.
     pub upgrade: Option<Box<HeaderValue>>,
 }
 

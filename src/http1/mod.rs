@@ -1,8 +1,8 @@
-//! HTTP/1.1 (RFC 9110 and 9112): one parser and one codec, for a server and for a client. Nothing in here knows of a
-//! shop.
+//! HTTP/1.1 (RFC 9110 and 9112): one parser and one codec, for a server and for a client. Nothing here knows the shop:
+//! of the crate, only `tasks` is named, which supervises the pool's sweep and knows nothing of the shop either.
 //!
-//! [`head`] reads heads, [`lines`] their header lines, [`content`] what follows them, [`chunks`] the chunked coding.
-//! [`server`] and [`client`] are what drives them over a connection.
+//! [`head`] parses heads, [`lines`] their header lines, [`content`] the content, [`chunks`] the chunked coding.
+//! [`server`] and [`client`] drive them over a connection.
 
 mod body;
 pub mod chunks;
@@ -29,5 +29,5 @@ pub use interim::{Interim, InterimSender, Interims};
 pub use message::{Reply, Request};
 pub use upgrade::Upgraded;
 
-/// How long the end of a connection may take.
+/// How long closing a connection may take.
 pub const DISCONNECT: Duration = Duration::from_secs(1);

@@ -1,10 +1,10 @@
-//! The shutdown of a process, as the connections of one thread hear of it.
+//! Tells the connections of one thread that the process shuts down.
 
 use std::cell::Cell;
 
 use tokio::sync::Notify;
 
-/// See the module.
+/// Whether the shutdown has begun, and a signal for when it does.
 #[derive(Debug, Default)]
 pub struct Shutdown {
     has_begun: Cell<bool>,
@@ -12,18 +12,18 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Tells every connection.
+    /// Begins the shutdown, and signals every connection.
     pub fn begin(&self) {
         self.has_begun.set(true);
         self.bell.notify_waiters();
     }
 
-    /// Whether it has begun.
+    /// Whether the shutdown has begun.
     pub fn has_begun(&self) -> bool {
         self.has_begun.get()
     }
 
-    /// Is over when it begins, or has begun.
+    /// Waits until the shutdown begins; returns at once if it has.
     pub async fn begun(&self) {
         let bell = self.bell.notified();
         if !self.has_begun() {

@@ -1,4 +1,4 @@
-//! What a server wants of a connection beside its bytes.
+//! What a server needs of a connection besides reading and writing.
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use tokio::net::TcpStream;
 
 /// A connection to a client.
 pub trait Socket: AsyncRead + AsyncWrite + Unpin {
-    /// Has the system end the connection when the client takes nothing of what is sent for as long as `limit`; whether
-    /// it will. The system sees every byte that the client takes, and a program only when there is room for many.
+    /// Has the system end the connection when the client takes no byte for `limit`; returns whether it will. The system
+    /// sees every byte that the client takes, the program only that its send buffer has space again.
     fn limit_writes(&self, limit: Duration) -> bool;
 
-    /// Sees to it that the connection ends in a reset, for a client to which its end would be that of an answer.
+    /// Makes the connection end in a reset, for a client that would take a normal end for the end of the response.
     fn reset_at_end(&self);
 }
 
 impl Socket for TcpStream {
     fn limit_writes(&self, limit: Duration) -> bool {
-        // TCP_USER_TIMEOUT (RFC 5482); the system counts milliseconds, of which none would be for ever.
+        // TCP_USER_TIMEOUT (RFC 5482), in milliseconds; 0 would mean no limit.
         SockRef::from(self).set_tcp_user_timeout(Some(limit.max(Duration::from_millis(1)))).is_ok()
     }
 
     fn reset_at_end(&self) {
-        // Without that, there is nothing better than the end.
+        // If that fails, the connection ends normally.
         let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
 }

@@ -1,5 +1,5 @@
-//! Connections that go on with another protocol than HTTP (RFC 9110, section 7.8), such as WebSocket: from then on there
-//! are bytes both ways, and nobody here knows what they mean.
+//! Connections that switch to another protocol (RFC 9110, section 7.8), such as WebSocket: from then on bytes are copied
+//! both ways, uninterpreted.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -15,23 +15,23 @@ use actix_web::web::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::time::{Instant, sleep_until};
 
-/// A connection that bytes go over both ways.
+/// A bidirectional connection.
 pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
-/// The connection to a peer that goes on with another protocol.
+/// The connection to a peer that has switched to another protocol.
 pub struct Upgraded {
-    /// What the peer has agreed to.
+    /// The protocol that the peer agreed to.
     pub protocol: HeaderValue,
     stream: Box<dyn Duplex>,
-    /// What it has sent behind its answer.
+    /// What the peer sent right after its response.
     early: Bytes,
-    /// How long nothing may come from either side.
+    /// How long both sides may be silent.
     idle: Duration,
-    /// How long it may go on at all.
+    /// How long the connection may last.
     total: Option<Duration>,
-    /// Is let go with the connection.
+    /// Are dropped with the connection.
     guards: Vec<Box<dyn Any>>,
 }
 
@@ -42,8 +42,8 @@ impl fmt::Debug for Upgraded {
 }
 
 impl Upgraded {
-    /// `stream`, whose peer has agreed to go on with `protocol`, and has begun with what came `early`. It ends when
-    /// nothing has come from either side for as long as `idle`.
+    /// `stream`, whose peer has agreed to `protocol` and has sent `early` already. It ends when both sides are silent for
+    /// `idle`.
     pub fn new(
         protocol: HeaderValue,
         stream: impl Duplex + 'static,
@@ -54,7 +54,7 @@ impl Upgraded {
         Self { protocol, stream, early, idle, total: None, guards: Vec::new() }
     }
 
-    /// The same, which keeps `companion` to its end.
+    /// The same, which holds `guard` to its end.
     pub fn keeping<T: 'static>(mut self, guard: T) -> Self {
         self.guards.push(Box::new(guard));
         self
@@ -65,11 +65,11 @@ impl Upgraded {
         Self { total: Some(total), ..self }
     }
 
-    /// Carries what each side sends to the other, beginning with what the `client` has `sent` already, until both have
-    /// ended, nothing has come for too long, or the time is over.
+    /// Copies bytes both ways, beginning with what the `client` has `sent` already, until both sides have ended or a limit
+    /// is reached.
     ///
     /// # Errors
-    /// Those of either connection, and when the time was over.
+    /// Those of either connection, and `TimedOut` at a limit.
     pub async fn tunnel(self, client: impl Duplex, sent: Bytes) -> io::Result<()> {
         let Self { stream, early, idle, total, guards, .. } = self;
         let last_active = Rc::new(Cell::new(Instant::now()));
@@ -95,7 +95,7 @@ impl Upgraded {
     }
 }
 
-/// A connection of which it is seen when something last came over it.
+/// A connection that records when it last received bytes.
 struct Tracked<S> {
     stream: S,
     early: Bytes,

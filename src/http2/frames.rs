@@ -1,5 +1,5 @@
-//! Watches the frames that a client sends, on their way to h2: how long a header block takes, and how many frames bring
-//! nothing. h2 has a limit for neither.
+//! Inspects the frames of a client on their way to h2, which limits neither the duration of a header block nor the number
+//! of frames without content.
 
 use std::cell::RefCell;
 use std::io;
@@ -11,11 +11,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// What comes before the first frame, in bytes (RFC 9113, section 3.4).
+/// The length of the connection preface, in bytes (RFC 9113, section 3.4).
 const PREFACE: usize = 24;
-/// The head of a frame, in bytes (section 4.1).
+/// The length of a frame's header, in bytes (section 4.1).
 const HEAD: usize = 9;
-/// Types of frames, and their flags (section 6).
+/// Frame types, and their flags (section 6).
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -25,42 +25,42 @@ const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 
-/// The most frames in a row that should bring something and bring nothing (CVE-2019-9518).
+/// The most consecutive empty frames (CVE-2019-9518).
 const MAX_EMPTY: u32 = 100;
-/// The most frames in a `CONTROL_WINDOW` that are about the connection alone: pings, settings, priorities, and what nobody
-/// knows (CVE-2019-9512, -9513 and -9515).
+/// The most control frames in a `CONTROL_WINDOW`: pings, settings, priorities, and unknown types (CVE-2019-9512, -9513 and
+/// -9515).
 const MAX_CONTROL: u32 = 10_000;
 const CONTROL_WINDOW: Duration = Duration::from_secs(10);
 
-/// The bytes of a connection, and what is known of the frames in them.
+/// A connection whose frames are inspected as it is read.
 pub(super) struct Inspected<IO> {
     io: IO,
     frames: Rc<RefCell<Frames>>,
 }
 
 impl<IO> Inspected<IO> {
-    /// `io` from its beginning, and what is known of its frames.
+    /// Wraps `io`, which is at its beginning; also returns the state of its frames.
     pub(super) fn new(io: IO) -> (Self, Rc<RefCell<Frames>>) {
         let frames = Rc::<RefCell<Frames>>::default();
         (Self { io, frames: frames.clone() }, frames)
     }
 }
 
-/// What is known of a client's frames so far.
+/// The state of a client's frames.
 #[derive(Debug)]
 pub(super) struct Frames {
-    /// What has come of the head of the next frame.
+    /// The header of the next frame, of which `filled` bytes have been received.
     head: [u8; HEAD],
     filled: usize,
-    /// Bytes that are still to come of the frame, or of the preface.
+    /// The bytes of the frame, or of the preface, that are still to come.
     left: usize,
     kind: u8,
     flags: u8,
-    /// Whether the next byte says how much of the frame is padding.
+    /// Whether the next byte is the length of the padding.
     padding: bool,
-    /// Whether a header block goes on behind this frame.
+    /// Whether a header block continues after this frame.
     in_block: bool,
-    /// Since when something is incomplete that has no other clock.
+    /// Since when a frame or header block is incomplete that has no other timeout.
     incomplete_since: Option<Instant>,
     empty: u32,
     control: (u32, Option<Instant>),
@@ -86,27 +86,27 @@ impl Default for Frames {
 }
 
 impl Frames {
-    /// Whether there have been too many frames that bring nothing.
+    /// Whether there have been too many empty or control frames.
     pub(super) fn flooded(&self) -> bool {
         self.flooded
     }
 
-    /// Is ready once a header block takes longer than `limit`, from its first byte to its last; `clock` is for that
-    /// alone. Has to be polled whenever something may have come.
+    /// Is ready once a header block takes longer than `limit`, from its first byte to its last. `timer` must serve nothing
+    /// else. Must be polled whenever bytes may have been received.
     pub(super) fn poll_timeout(
         &self,
-        mut clock: Pin<&mut Sleep>,
+        mut timer: Pin<&mut Sleep>,
         limit: Duration,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let Some(incomplete_since) = self.incomplete_since else { return Poll::Pending };
-        if clock.deadline() != incomplete_since + limit {
-            clock.as_mut().reset(incomplete_since + limit);
+        if timer.deadline() != incomplete_since + limit {
+            timer.as_mut().reset(incomplete_since + limit);
         }
-        clock.poll(cx)
+        timer.poll(cx)
     }
 
-    /// Takes note of what has come.
+    /// Inspects received `bytes`.
     fn read(&mut self, mut bytes: &[u8]) {
         while let Some(first) = bytes.first() {
             if self.left == 0 {
@@ -127,7 +127,7 @@ impl Frames {
                 self.end();
             }
         }
-        // Content has a clock for each of its pieces, which looks at what a handler gets.
+        // Content has a timeout of its own, for each piece that a handler reads.
         let is_content = self.kind == DATA && self.left > 0;
         let is_whole = self.left == 0 && self.filled == 0;
         if self.in_block || !(is_whole || is_content) {
@@ -137,7 +137,7 @@ impl Frames {
         }
     }
 
-    /// A frame whose head is here.
+    /// Begins a frame, whose header is complete.
     fn begin(&mut self) {
         let [a, b, c, kind, flags, ..] = self.head;
         self.left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
@@ -159,11 +159,11 @@ impl Frames {
         }
     }
 
-    /// A frame that is all here.
+    /// Ends a frame, which is complete.
     fn end(&mut self) {
         match self.kind {
             HEADERS | CONTINUATION => self.in_block = self.flags & END_HEADERS == 0,
-            // Nothing else may come within a block; h2 ends the connection.
+            // No other frame is allowed within a header block; h2 ends the connection.
             _ => self.in_block = false,
         }
         if !self.in_block {
@@ -171,7 +171,7 @@ impl Frames {
         }
     }
 
-    /// A frame that should, and does not. What ends something brings that.
+    /// Counts a frame without content, unless it ends a stream or a header block.
     fn count_empty(&mut self) {
         let ends = if self.kind == DATA { END_STREAM } else { END_HEADERS };
         if self.flags & ends == 0 {
@@ -198,7 +198,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Inspected<IO> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.frames.borrow().flooded {
-            // Nobody reads on; the connection's task, which has polled this, is about to see why.
+            // Stops reading; the connection's task, which has polled this, checks `flooded` next.
             return Poll::Pending;
         }
         let before = buf.filled().len();
@@ -252,7 +252,7 @@ mod tests {
         frame
     }
 
-    /// What is known after a preface and `bytes`, so many at a time.
+    /// The state after a preface and `bytes`, which arrive `step` at a time.
     fn frames(bytes: &[u8], step: usize) -> Frames {
         let mut frames = Frames::default();
         frames.read(&[b'P'; PREFACE]);
@@ -276,7 +276,7 @@ mod tests {
             assert!(is_late(&[&half, &rest[..12]]), "half of what follows it");
             assert!(!is_late(&[&half, &rest]));
             assert!(!is_late(&[&half, &rest, &whole, &settings]));
-            assert!(!is_late(&[&frame(DATA, 0, &[0; 99])[..50]]), "content has its own clock");
+            assert!(!is_late(&[&frame(DATA, 0, &[0; 99])[..50]]), "content has its own timer");
         }
     }
 
@@ -284,11 +284,11 @@ mod tests {
     async fn each_header_block_has_the_same_time() {
         let (whole, half) = (frame(HEADERS, END_HEADERS, b"block"), frame(HEADERS, 0, b"block"));
         let mut frames = frames(&half, 9);
-        let mut clock = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+        let mut timer = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         tokio::time::sleep(Duration::from_secs(4)).await;
         frames.read(&[frame(CONTINUATION, END_HEADERS, b""), whole, half].concat());
         let start = Instant::now();
-        std::future::poll_fn(|cx| frames.poll_timeout(clock.as_mut(), LIMIT, cx)).await;
+        std::future::poll_fn(|cx| frames.poll_timeout(timer.as_mut(), LIMIT, cx)).await;
         assert_eq!(start.elapsed().as_secs(), 5);
     }
 

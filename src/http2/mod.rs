@@ -1,10 +1,10 @@
-//! HTTP/2 (RFC 9113) on a connection that is open. To the rest of the program a request is what it would be in
-//! HTTP/1.1; only its version tells.
+//! The server side of HTTP/2 (RFC 9113), on an open connection. The application gets each request as in HTTP/1.1; only its
+//! version differs.
 //!
-//! actix has this too, but lets a client open any number of streams with heads of 16 MiB, waits without end for one
-//! that takes no answer, and does not say when the process is going to stop.
-//! h2 itself has no clock for the head of a request, and counts no frames that are empty; [`frames`] does. It cannot send
-//! interim responses (RFC 9110, section 15.2), so those of services reach clients of HTTP/1.1 alone.
+//! actix's own lets a client open any number of streams with heads of 16 MiB, waits without limit for a client that takes
+//! no response, and does not announce a shutdown.
+//! h2 has no timeout for the head of a request and no limit for empty frames; [`frames`] has. h2 cannot send interim
+//! responses (RFC 9110, section 15.2), so those of services reach clients of HTTP/1.1 only.
 
 mod frames;
 mod response;
@@ -38,16 +38,16 @@ use crate::http1::server::Options;
 use crate::http1::{AbortOnDisconnect, DISCONNECT};
 use frames::{Frames, Inspected};
 
-/// Requests of one connection that may be under way at once.
+/// The most concurrent requests of one connection.
 const MAX_STREAMS: u32 = 128;
-/// The largest head of a request, in bytes, as section 6.5.2 counts them; a larger one is answered 431.
+/// The largest header list of a request, in bytes as section 6.5.2 counts them; a larger one is answered 431.
 const MAX_HEADER_LIST: u32 = 64 * 1024;
-/// Content that a client may send before it is read, in bytes: of one request, and of all of a connection.
+/// The flow-control windows, in bytes: of a request, and of a connection.
 const WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// Serves `io` until its end with `app`. Once `shutdown` is over, and after an answer that says so, the client is asked
-/// to go elsewhere with what comes next.
+/// Serves the requests on `io` with `app` until the connection ends. Once `shutdown` is ready, and after a response with
+/// `Connection: close`, it sends GOAWAY.
 pub async fn serve<IO, A>(
     io: IO,
     peer: SocketAddr,
@@ -80,7 +80,7 @@ pub async fn serve<IO, A>(
                 connection_type == ConnectionType::Close
             }
             accepted = connection.accept() => match accepted {
-                // As many again may run on behind a reset. A client may send this one once more.
+                // Handlers may run on after a reset, up to MAX_STREAMS of them. A refused request may be retried.
                 Some(Ok((_, mut respond))) if exchanges.len() >= 2 * MAX_STREAMS as usize => {
                     respond.send_reset(Reason::REFUSED_STREAM);
                     false
@@ -95,7 +95,7 @@ pub async fn serve<IO, A>(
                 }
                 Some(Err(_)) | None => break,
             },
-            // Behind what accepts, which has read what there is.
+            // After `accept`, which has read what there is.
             () = poll_fn(|cx| poll_abuse(&frames, head.as_mut(), options.head_timeout, cx)) => {
                 abort(&mut connection).await;
                 break;
@@ -114,30 +114,30 @@ pub async fn serve<IO, A>(
             idle.as_mut().reset(Instant::now() + DISCONNECT);
         }
     }
-    // With the connection go all who wait for an answer; what may write runs on.
+    // Requests end with the connection; those that may write run on.
     drop(connection);
     while exchanges.next().await.is_some() {}
 }
 
-/// Is ready once the client floods the connection, or takes too long for the head of a request.
+/// Is ready once the client floods the connection or is too slow with the head of a request.
 fn poll_abuse(
     frames: &RefCell<Frames>,
-    clock: Pin<&mut Sleep>,
+    timer: Pin<&mut Sleep>,
     limit: Duration,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
     let frames = frames.borrow();
-    if frames.flooded() { Poll::Ready(()) } else { frames.poll_timeout(clock, limit, cx) }
+    if frames.flooded() { Poll::Ready(()) } else { frames.poll_timeout(timer, limit, cx) }
 }
 
-/// Ends the `connection` of a client that is a burden, and says so.
+/// Ends the `connection` of an abusive client with ENHANCE_YOUR_CALM.
 async fn abort<IO: AsyncRead + AsyncWrite + Unpin>(connection: &mut Connection<IO, Bytes>) {
     connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
     let _ = timeout(DISCONNECT, poll_fn(|cx| connection.poll_closed(cx))).await;
 }
 
-/// Whether `request` is one that h2 should not have let through: its content is as long as every Content-Length says
-/// (RFC 9113, section 8.1.1; what follows the head, h2 counts), no value begins or ends with blanks (8.2.1), and no Host
+/// Whether `request` passes what h2 does not check: all Content-Length lines are valid, equal, and 0 if no content follows
+/// (RFC 9113, section 8.1.1; h2 counts the bytes of content), no value begins or ends with blanks (8.2.1), and no Host
 /// differs from the authority (8.3.1).
 fn is_well_formed(request: &http::Request<RecvStream>) -> bool {
     let mut lengths = request.headers().get_all(header::CONTENT_LENGTH).iter();
@@ -163,7 +163,7 @@ fn is_well_formed(request: &http::Request<RecvStream>) -> bool {
         && request.headers().values().all(is_trimmed)
 }
 
-/// Answers one request, as long as the client wants it. Gives what the answer says of the connection.
+/// Answers one request, unless the client resets it. Returns what the response says about the connection.
 async fn exchange<A>(
     app: &A,
     request: http::Request<RecvStream>,
@@ -186,7 +186,7 @@ where
     let answer = tokio::select! {
         answer = &mut answer => answer,
         _ = poll_fn(|cx| respond.poll_reset(cx)) => {
-            // What may write runs on unless it allows otherwise, and so it counts and is told of.
+            // A handler that may write runs on, with its metrics and log lines, unless it allows the abort.
             if !is_safe && !abort.is_allowed() {
                 let _ = answer.await;
             }
@@ -199,8 +199,8 @@ where
     };
     let connection_type = response.head().connection_type();
     response::send(response, respond, is_head, write_timeout).await;
-    // Some clients do not see an answer behind which they are told to send no more. A handler that goes on is not
-    // robbed of what it reads.
+    // Some clients miss a response that is followed by a reset of their upload, so that is drained for a while, unless
+    // the handler still reads it.
     if let Some(rest) = Rc::into_inner(content) {
         let mut rest = chunks(Rc::new(rest));
         let _ = timeout(DISCONNECT, async { while let Some(Ok(_)) = rest.next().await {} }).await;
@@ -208,10 +208,10 @@ where
     connection_type
 }
 
-/// What a client sends behind the head of a request; the client may send more as it is taken.
+/// The content of a request. Reading it widens the client's flow-control window.
 type Content = Rc<RefCell<RecvStream>>;
 
-/// The request as HTTP/1.1 would have it.
+/// The request as it would be in HTTP/1.1.
 fn to_http1(parts: Parts, content: &Content, peer: SocketAddr) -> Request {
     let is_empty = content.borrow().is_end_stream();
     let payload = match is_empty {
@@ -240,7 +240,7 @@ fn to_http1(parts: Parts, content: &Content, peer: SocketAddr) -> Request {
     message
 }
 
-/// A client may send cookies one by one, which HTTP/1.1 does not know (section 8.2.3).
+/// Joins cookies that a client sends in several lines, which HTTP/1.1 does not allow (section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let cookies = headers.get_all(header::COOKIE).map(HeaderValue::as_bytes).collect::<Vec<_>>();
     if cookies.len() > 1
@@ -250,7 +250,7 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// `content` until it ends or breaks off.
+/// The chunks of `content`.
 fn chunks(content: Content) -> impl Stream<Item = Result<Bytes, PayloadError>> {
     stream::poll_fn(move |cx| {
         let mut content = content.borrow_mut();

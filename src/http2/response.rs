@@ -1,4 +1,4 @@
-//! An answer on its stream.
+//! Writes a response to its stream.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::http1::date;
 
-/// Headers of the connection, which HTTP/2 forbids (RFC 9113, section 8.2.2).
+/// Connection-specific headers, which HTTP/2 forbids (RFC 9113, section 8.2.2).
 const CONNECTION_HEADERS: [HeaderName; 5] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -27,7 +27,7 @@ const CONNECTION_HEADERS: [HeaderName; 5] = [
     UPGRADE,
 ];
 
-/// Why an answer is not sent to its end: how the stream is, or that it is reset for a reason.
+/// Why a response is not sent completely: the stream has ended, or is to be reset.
 enum SendError {
     Closed,
     Reset(Reason),
@@ -39,7 +39,7 @@ impl From<h2::Error> for SendError {
     }
 }
 
-/// Sends `response`; a client that takes nothing of it for as long as `patience` goes without the rest.
+/// Sends `response`; resets the stream when the client takes no byte for `write_timeout`.
 pub(super) async fn send(
     response: HttpResponse,
     mut respond: SendResponse<Bytes>,
@@ -70,7 +70,7 @@ fn to_http2(response: &HttpResponse<()>, size: BodySize) -> http::Response<()> {
         headers.append(name, value.clone());
     }
     match size {
-        // Whatever is said of a length is that of what is not sent (RFC 9110, section 8.6).
+        // A stated length is that of the content that is not sent (RFC 9110, section 8.6).
         _ if response.status() == StatusCode::NOT_MODIFIED => {}
         BodySize::Sized(length) if response.status() != StatusCode::NO_CONTENT => {
             _ = headers.insert(CONTENT_LENGTH, HeaderValue::from(length))
@@ -102,13 +102,13 @@ async fn content(
             _ = poll_fn(|cx| stream.poll_reset(cx)) => return Err(SendError::Closed),
         };
         let Some(chunk) = next else { break };
-        // What the client has got of it is not all there is.
+        // A reset shows the client that the content is incomplete.
         let mut chunk = chunk.map_err(|_| SendError::Reset(Reason::INTERNAL_ERROR))?;
         while !chunk.is_empty() {
             let capacity = capacity(stream, chunk.len(), write_timeout).await?;
             let part = chunk.split_to(capacity.min(chunk.len()));
             left = left.map(|left| left.saturating_sub(part.len() as u64));
-            // An upload may still go on beside an answer whose length is known.
+            // A body may still be reading an upload after its last byte.
             let is_end = left == Some(0) && has_ended(&mut body).await;
             stream.send_data(part, is_end)?;
             if is_end {
@@ -117,13 +117,13 @@ async fn content(
         }
     }
     match left {
-        // Less than was promised.
+        // Fewer bytes than declared.
         Some(1..) => Err(SendError::Reset(Reason::INTERNAL_ERROR)),
         _ => Ok(stream.send_data(Bytes::new(), true)?),
     }
 }
 
-/// Whether nothing more comes of `body`, of which everything is here.
+/// Whether `body`, of which every byte has been read, has ended.
 async fn has_ended(body: &mut BoxBody) -> bool {
     let end = poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_next(cx)));
     matches!(end.await, Poll::Ready(None))
@@ -133,7 +133,7 @@ async fn next(body: &mut BoxBody) -> Option<Result<Bytes, Box<dyn std::error::Er
     poll_fn(|cx| Pin::new(&mut *body).poll_next(cx)).await
 }
 
-/// Waits until the client takes some of `wanted` bytes; gives how many.
+/// Waits until the client's window allows some of `wanted` bytes; returns how many.
 async fn capacity(
     stream: &mut SendStream<Bytes>,
     wanted: usize,

@@ -1,4 +1,4 @@
-//! One connection to a peer: a request goes out while its answer may already come in.
+//! One connection to a server: sends a request while its response may already arrive.
 
 use std::future::poll_fn;
 use std::io;
@@ -20,38 +20,38 @@ use crate::http1::content::Encoder;
 use crate::http1::head::ResponseHead;
 use crate::http1::{Body, Chunks, Interim, InterimSender, Upgraded};
 
-/// What is sent or received at once, in bytes, and what is received of a head and what follows it closely.
+/// The size of a write or read, and of a read while a head is expected, in bytes.
 pub(super) const BUFFER: usize = 32 * 1024;
 const HEAD: usize = 8 * 1024;
-/// The most interim answers to one request.
+/// The most interim responses to one request.
 const MAX_INTERIM: usize = 8;
 
-/// An open connection, over which nothing is under way.
+/// An open connection.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Stream,
     pub(super) input: BytesMut,
-    /// Whether all of the last request has left.
+    /// Whether the last request was sent completely.
     pub(super) sent: bool,
     pub(super) opened: Instant,
 }
 
 impl Connection {
-    /// `stream`, just opened.
+    /// A connection over `stream`, which has just been opened.
     pub(super) fn new(stream: Stream) -> Self {
         Self { stream, input: BytesMut::new(), sent: true, opened: Instant::now() }
     }
 
-    /// Whether the next request may go over it: the last one is over, and the peer has neither sent more than its
-    /// answer nor closed.
+    /// Whether another request may be sent: the last one is complete, and the server has neither sent more than its
+    /// response nor closed.
     pub(super) fn is_usable(&mut self) -> bool {
         let mut cx = Context::from_waker(noop_waker_ref());
         self.sent && self.input.is_empty() && self.poll_fill(&mut cx, HEAD).is_pending()
     }
 
-    /// Sends `outgoing` and waits for the head of its answer, before which there may be interim ones. If that comes
-    /// before everything is sent, and is a success, the rest is to be sent while the answer's content is read; else the
-    /// rest stays here, and the connection is of no further use.
+    /// Sends `outgoing` and waits for the head of its response. If a success arrives before everything is sent, the rest is
+    /// returned, to be sent while the response's content is read; after any other early response the rest is dropped, and
+    /// the connection cannot be used again.
     ///
     /// # Errors
     /// See [`Error`].
@@ -66,7 +66,7 @@ impl Connection {
         let mut sending = RequestWriter::new(outgoing);
         let mut interim = 0;
         let head = poll_fn(|cx| {
-            // A peer that reads no more may still have answered.
+            // A server that reads no more may still have responded.
             let sent = sending.poll(&mut self.stream, cx);
             self.sent = matches!(sent, Poll::Ready(Ok(())));
             loop {
@@ -79,11 +79,11 @@ impl Connection {
                             return Poll::Ready(Ok(head));
                         }
                         Some(head) if head.status.as_u16() == 101 || interim == MAX_INTERIM => {
-                            return Poll::Ready(Err(Error::broken("an interim answer too many")));
+                            return Poll::Ready(Err(Error::broken("unexpected interim response")));
                         }
                         Some(ResponseHead { status, headers, .. }) => {
                             interim += 1;
-                            // Nobody has asked for 100, or waits for it.
+                            // This client never expects 100.
                             if let Some(interims) = interims.filter(|_| status.as_u16() > 101) {
                                 interims.send(Interim { status, headers });
                             }
@@ -116,15 +116,15 @@ impl Connection {
         Ok((head, still_sending.then_some(sending)))
     }
 
-    /// The connection, once its peer goes on with `protocol`, with silence of up to `patience`.
+    /// The connection after the switch to `protocol`; both sides may be silent for `read_timeout`.
     pub(super) fn upgraded(self, protocol: HeaderValue, read_timeout: Duration) -> Upgraded {
         Upgraded::new(protocol, self.stream, self.input.freeze(), read_timeout)
     }
 
-    /// Sends more of what goes out beside an answer; whether that is over. It is if the peer takes no more.
+    /// Sends more of a request whose response has begun; is ready when it is sent or the server takes no more of it.
     ///
     /// # Errors
-    /// When the content breaks off.
+    /// When the request's content fails.
     pub(super) fn poll_send(
         &mut self,
         sending: &mut RequestWriter,
@@ -139,7 +139,7 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads about `most` bytes more; 0 at the end.
+    /// Reads about `most` more bytes; 0 at the end.
     pub(super) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
@@ -150,7 +150,7 @@ impl Connection {
     }
 }
 
-/// What it means that nothing more can be read.
+/// The error when the connection cannot be read, by how far the request was sent.
 fn read_failure(is_silent: bool, sent: Poll<Result<(), Error>>, error: io::Error) -> Error {
     match sent {
         Poll::Ready(Err(failure)) => failure,
@@ -159,16 +159,16 @@ fn read_failure(is_silent: bool, sent: Poll<Result<(), Error>>, error: io::Error
     }
 }
 
-/// What of a request has not left yet.
+/// Sends the rest of a request.
 pub(super) struct RequestWriter {
-    /// How many bytes have left.
+    /// The number of bytes written.
     pub(super) written: u64,
     output: BytesMut,
-    /// Content that goes out as it is, behind the output.
+    /// Content that is sent after `output`, without a copy to it.
     uncopied: Bytes,
     body: Option<Chunks>,
     encoder: Encoder,
-    /// Whether the peer takes no more.
+    /// Whether the server takes no more bytes.
     refused: bool,
 }
 
@@ -179,7 +179,7 @@ impl RequestWriter {
         let (mut output, mut uncopied, mut chunks) = (head, Bytes::new(), None);
         match body {
             Body::None | Body::Upgraded(_) => {}
-            // One packet, if it fits.
+            // One packet together with the head, if it fits.
             Body::Full(bytes) if bytes.len() < BUFFER => output.extend_from_slice(&bytes),
             Body::Full(bytes) => uncopied = bytes,
             Body::Stream(stream) => chunks = Some(stream),
@@ -187,14 +187,14 @@ impl RequestWriter {
         Self { written: 0, output, uncopied, body: chunks, encoder, refused: false }
     }
 
-    /// Sends what there is; is ready when all has left or nothing more can. An error that is
-    /// [`Error::Closed`] is the peer's, who may have answered all the same.
+    /// Sends what there is; is ready when all is sent or nothing more can be. After [`Error::Closed`] there may still be a
+    /// response.
     fn poll(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             if self.refused {
                 return Poll::Ready(Err(Error::Closed(io::ErrorKind::BrokenPipe.into())));
             }
-            // What is there goes out at once, and a short body with its head.
+            // Sends what there is at once, and a short body together with its head.
             while self.uncopied.is_empty() && self.output.len() < BUFFER {
                 let Some(body) = &mut self.body else { break };
                 match Pin::new(&mut body.stream).poll_next(cx) {
@@ -208,7 +208,7 @@ impl RequestWriter {
             }
             let next = if self.output.is_empty() { &self.uncopied[..] } else { &self.output[..] };
             if next.is_empty() {
-                // TLS may hold back some of what it has taken.
+                // TLS may have buffered some of it.
                 if ready!(Pin::new(&mut *stream).poll_flush(cx)).is_err() {
                     self.refused = true;
                     continue;

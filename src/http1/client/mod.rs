@@ -1,9 +1,8 @@
-//! The client: a peer in another process, over HTTP/1.1 with connections that are kept, inside TLS where its URL says
-//! so.
+//! The client side of HTTP/1.1: pooled connections to one server, over TLS for an `https` URI.
 //!
-//! It is our own, over sockets and httparse. awc takes an interim answer (103) for the answer and leaves
-//! the real one to the request that uses the connection next; it reads nothing until it has sent everything, so an early
-//! answer is lost; and an answer that ends with its connection is empty to it.
+//! It does not use awc, which takes an interim response (103) for the final one and leaves that to the next request on the
+//! connection; reads nothing until it has sent everything, and so loses an early response; and takes the content of a
+//! response that ends with its connection for empty.
 
 mod connect;
 mod connection;
@@ -27,19 +26,19 @@ use response::Received;
 /// Why there was no response.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// As many calls are under way as there may be.
+    /// The limit of concurrent calls is reached.
     #[error("too many calls are under way")]
     Busy,
     /// No connection could be opened.
     #[error("no connection: {0}")]
     Unreachable(String),
-    /// The connection ended before the first byte of a response.
+    /// The connection ended before the first byte of the response.
     #[error("{0}")]
     Closed(io::Error),
-    /// Anything else; asking again would not help.
+    /// Any other failure; a retry would not help.
     #[error("{0}")]
     Broken(String),
-    /// What was to be sent broke off.
+    /// The content of the request failed.
     #[error("{0}")]
     Content(io::Error),
 }
@@ -86,15 +85,14 @@ impl Peer {
         Self { host, pool: Pool::new(Connector::new(uri, tls), &options), calls }
     }
 
-    /// The same peer, whose answers may pause for as long as `patience` once they have begun.
+    /// The same client with another [`Options::read_timeout`].
     pub fn with_read_timeout(self, read_timeout: Duration) -> Self {
         Self { pool: self.pool.with_read_timeout(read_timeout), ..self }
     }
 
-    /// Sends `request` with `body`, `now`, and waits for the head of the reply.
+    /// Sends `request` with `body` at the time `now`, and waits for the head of the response.
     ///
-    /// A kept connection may turn out to be closed just when it is used; a request that may be
-    /// repeated is then sent once more, over a new one.
+    /// A pooled connection may close just when it is used; a request that `may_repeat` is then sent again over a new one.
     ///
     /// # Errors
     /// See [`Error`].
@@ -124,14 +122,14 @@ impl Peer {
         let pool = self.pool.clone();
         let following = match response::receive(answer?, is_head, connection, pool, permit) {
             Received::Complete(reply) => return Ok(reply),
-            // Boxed, as every rare case is: the common one does not carry its room.
+            // Boxed, so that the common case does not need the space of a rare one.
             Received::Incomplete(reply, rest) => Box::pin(rest.complete(reply)),
         };
         following.await
     }
 }
 
-/// The path and query of `target`, which is never empty.
+/// The path and query of `target`, `/` if empty (RFC 9112, section 3.2.1).
 fn origin_form(target: &Uri) -> &str {
     target.path_and_query().map_or("/", |target| target.as_str())
 }

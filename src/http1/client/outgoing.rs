@@ -1,4 +1,4 @@
-//! A request on its way out.
+//! Writes the head of a request.
 
 use actix_web::http::header::{HOST, UPGRADE};
 use actix_web::web::BytesMut;
@@ -8,17 +8,17 @@ use crate::http1::content::Framing;
 use crate::http1::lines::{header, line};
 use crate::http1::{Body, Request};
 
-/// A request, whose head is written.
+/// A request with its head written.
 pub(super) struct Outgoing {
     pub(super) head: BytesMut,
     pub(super) body: Body,
     pub(super) framing: Framing,
-    /// Whether the peer may go on with another protocol.
+    /// Whether the server may switch to another protocol.
     pub(super) may_upgrade: bool,
 }
 
 impl Outgoing {
-    /// `request` with `body`, to the server of `host`.
+    /// Writes the head of `request` with `body`, to the server `host`.
     pub(super) fn new(request: &Request, host: &str, body: Body) -> Self {
         let mut head = BytesMut::with_capacity(1024);
         let target = origin_form(&request.target);

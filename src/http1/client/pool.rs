@@ -1,4 +1,4 @@
-//! The connections to a peer that are kept for the next request.
+//! The pool of idle connections to a server.
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
@@ -11,10 +11,10 @@ use super::connection::Connection;
 use super::{Error, Options};
 use crate::tasks;
 
-/// A connection is given up after this long, so that a moved address is noticed.
+/// How old a connection may become, so that a change of the server's address is noticed.
 const LIFETIME: Duration = Duration::from_secs(600);
 
-/// One worker's connections to one peer; cheap to clone.
+/// One worker thread's connections to one server, and the read timeout; cheap to clone.
 #[derive(Clone)]
 pub(super) struct Pool(Rc<PoolInner>, Duration);
 
@@ -22,12 +22,12 @@ struct PoolInner {
     connector: Connector,
     connect_timeout: Duration,
     pool_idle: Duration,
-    /// The one that was used last is at the end.
+    /// With the time of their last use, which is in ascending order.
     idle: RefCell<Vec<(Connection, Instant)>>,
 }
 
 impl Pool {
-    /// A pool of connections from `connector`. Closes idle connections as long as a clone exists.
+    /// A pool of connections from `connector`. A background task closes idle ones until the last clone is dropped.
     pub(super) fn new(connector: Connector, options: &Options) -> Self {
         let shared = Rc::new(PoolInner {
             connector,
@@ -40,20 +40,20 @@ impl Pool {
         Self(shared, options.read_timeout)
     }
 
-    /// The same connections, over which the next piece of an answer may take as long as `patience`.
+    /// The same connections with another read timeout.
     pub(super) fn with_read_timeout(self, read_timeout: Duration) -> Self {
         Self(self.0, read_timeout)
     }
 
-    /// How long the next piece of an answer may take.
+    /// How long a response may pause.
     pub(super) fn read_timeout(&self) -> Duration {
         self.1
     }
 
-    /// A kept connection that can be used `now`, if there is one.
+    /// Takes an idle connection that is usable at the time `now`, if there is one.
     pub(super) fn take(&self, now: Instant) -> Option<Connection> {
         loop {
-            // The last one first: so the others grow old, and there are no more than it takes.
+            // The most recently used first, so that those that are not needed become old and are closed.
             let (mut connection, since) = self.0.idle.borrow_mut().pop()?;
             let young = now.saturating_duration_since(connection.opened) < LIFETIME;
             if young
@@ -65,10 +65,10 @@ impl Pool {
         }
     }
 
-    /// Opens a new one.
+    /// Opens a connection.
     ///
     /// # Errors
-    /// [`Error::Unreachable`], when nobody takes it in time.
+    /// [`Error::Unreachable`], also when the connect timeout passes.
     pub(super) async fn open(&self) -> Result<Connection, Error> {
         let opened = timeout(self.0.connect_timeout, self.0.connector.open()).await;
         let opened = opened.map_err(|_| Error::Unreachable("timed out".into()))?;
@@ -76,13 +76,13 @@ impl Pool {
         Ok(Connection::new(stream))
     }
 
-    /// Keeps `connection`, whose answer is over.
+    /// Keeps `connection` for another request; its response is complete.
     pub(super) fn keep(&self, connection: Connection) {
         self.0.idle.borrow_mut().push((connection, Instant::now()));
     }
 }
 
-/// Gives up connections that have been unused for too long.
+/// Closes connections that have been idle for too long.
 async fn sweep(pool: Weak<PoolInner>, pool_idle: Duration) {
     loop {
         sleep((pool_idle / 2).max(Duration::from_millis(50))).await;

@@ -1,4 +1,4 @@
-//! The content of an answer, behind which its connection goes back into the pool.
+//! Reads the content of a response, after which its connection returns to the pool.
 
 use std::io;
 use std::pin::Pin;
@@ -18,19 +18,19 @@ use crate::http1::content::{Decoder, Framing};
 use crate::http1::head::ResponseHead;
 use crate::http1::{Body, Reply};
 
-/// Content up to this many bytes is read whole before the reply is handed on.
-const MAX_BUFFERED: u64 = 64 * 1024;
+/// Content of up to this number of bytes is read completely before the reply is returned.
+const SHORT: u64 = 64 * 1024;
 
-/// A reply, as far as it has come.
+/// A reply as far as it has been received.
 pub(super) enum Received {
-    /// Enough of it to be handed on.
+    /// A reply that can be returned.
     Complete(Reply),
-    /// Without its content, which is short and worth waiting for.
+    /// A reply whose content is short enough to wait for, or whose request is still being sent.
     Incomplete(Reply, ResponseBody),
 }
 
-/// The reply that begins with `head`, to a HEAD if `is_head`, beside which what is in `sending` goes out; `permit` is
-/// given back with the end of its content.
+/// The reply of `head`, to HEAD if `is_head`, while `sending` still sends the request. `permit` is released at the end of
+/// the content.
 pub(super) fn receive(
     (head, sending): (ResponseHead, Option<RequestWriter>),
     is_head: bool,
@@ -64,7 +64,7 @@ pub(super) fn receive(
     let body = match length {
         Some(0) => {
             let body = match declared {
-                // Of what is not sent (RFC 9110, section 8.6).
+                // The length of the content that is not sent (RFC 9110, section 8.6).
                 _ if is_head || status == StatusCode::NOT_MODIFIED => {
                     Body::None.into_head(declared)
                 }
@@ -77,26 +77,22 @@ pub(super) fn receive(
             rest.finish();
             body
         }
-        Some(length) if length <= MAX_BUFFERED && !still_sending => {
-            match rest.take_buffered(length) {
-                Some(content) => Body::Full(content),
-                None => {
-                    return Received::Incomplete(Reply { status, headers, body: Body::None }, rest);
-                }
-            }
-        }
+        Some(length) if length <= SHORT && !still_sending => match rest.take_buffered(length) {
+            Some(content) => Body::Full(content),
+            None => return Received::Incomplete(Reply { status, headers, body: Body::None }, rest),
+        },
         _ => Body::stream(length, rest),
     };
     Received::Complete(Reply { status, headers, body })
 }
 
-/// What of an answer's content is still to come.
+/// The content of a response that is still to come.
 pub(super) struct ResponseBody {
-    /// Rings when the peer has sent nothing for too long.
+    /// Fires when the server has been silent for too long.
     timer: Option<Pin<Box<Sleep>>>,
-    /// Nothing once it is over.
+    /// `None` once the response is complete or has failed.
     connection: Option<Connection>,
-    /// What of the request goes out beside it, and how much of that had left when the clock was last looked at.
+    /// The rest of the request, and how many bytes of it were written when the timer was last checked.
     sending: Option<(Box<RequestWriter>, u64)>,
     decoder: Decoder,
     keep_alive: bool,
@@ -105,7 +101,7 @@ pub(super) struct ResponseBody {
 }
 
 impl ResponseBody {
-    /// The connection is done with this answer.
+    /// Returns the connection to the pool, if it may be used again.
     fn finish(&mut self) {
         if let Some(connection) =
             self.connection.take().filter(|connection| self.keep_alive && connection.sent)
@@ -114,7 +110,7 @@ impl ResponseBody {
         }
     }
 
-    /// All of it, which is `length` bytes, if it has come.
+    /// All `length` bytes of content, if they have been received.
     fn take_buffered(&mut self, length: u64) -> Option<Bytes> {
         let input = &mut self.connection.as_mut()?.input;
         let length = usize::try_from(length).ok().filter(|length| *length <= input.len())?;
@@ -123,10 +119,11 @@ impl ResponseBody {
         Some(bytes)
     }
 
-    /// `reply` with this content, once it has come, which is short; or without any, once the request has left.
+    /// Waits for the short content and returns `reply` with it; or, if the request is still being sent, waits for its end
+    /// and returns `reply` as it is.
     ///
     /// # Errors
-    /// When it breaks off.
+    /// When either fails or times out.
     pub(super) async fn complete(mut self, reply: Reply) -> Result<Reply, Error> {
         if self.sending.is_some() {
             let sent = std::future::poll_fn(|cx| match self.poll_send(cx) {
@@ -141,7 +138,7 @@ impl ResponseBody {
             (&mut self.connection, &self.decoder)
         {
             let length = *length;
-            // Not more than SMALL.
+            // At most SHORT.
             let most = length as usize;
             let read = std::future::poll_fn(|cx| connection.poll_fill(cx, most)).await;
             if read.map_err(Error::broken)? == 0 {
@@ -154,7 +151,7 @@ impl ResponseBody {
         Err(Error::broken(io::Error::from(io::ErrorKind::UnexpectedEof)))
     }
 
-    /// Sends more of the request; whether all of it has left, or nothing more can.
+    /// Sends more of the request; is ready when it is sent or the server takes no more of it.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (Some((sending, before)), Some(connection)) = (&mut self.sending, &mut self.connection)
         else {
@@ -162,7 +159,7 @@ impl ResponseBody {
         };
         let polled = connection.poll_send(sending, cx);
         if std::mem::replace(before, sending.written) != sending.written {
-            // What takes is not silent.
+            // A server that takes bytes is not silent.
             self.timer = None;
         }
         if polled.is_ready() {
@@ -171,14 +168,14 @@ impl ResponseBody {
         polled
     }
 
-    /// Is ready once the peer has neither sent nor taken anything for too long.
+    /// Is ready when the server has neither sent nor taken bytes for the read timeout.
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let read_timeout = self.pool.read_timeout();
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(read_timeout)));
         timer.as_mut().poll(cx).map(|()| io::ErrorKind::TimedOut.into())
     }
 
-    /// The next piece of what has been received.
+    /// Takes the next piece of content that has been received.
     fn received(&mut self) -> io::Result<Piece> {
         let Some(connection) = &mut self.connection else { return Ok(Piece::End) };
         self.decoder.take(&mut connection.input).map_err(io::Error::other)
@@ -198,7 +195,7 @@ impl Stream for ResponseBody {
         loop {
             match this.received()? {
                 Piece::Data(data) => return Poll::Ready(Some(Ok(data))),
-                // The answer is all here, and the peer still listens.
+                // The response is complete, and the server still takes the request.
                 Piece::End if sent.is_pending() => {
                     let error = ready!(this.poll_timeout(cx));
                     this.connection = None;

@@ -1,7 +1,7 @@
-//! The bytes of a connection, and its timeouts: a client that is too slow is cut off.
+//! Reading and writing a connection, with timeouts that cut off a slow client.
 //!
-//! One clock goes with each connection, looked at when it rings and not with every request. While a client is idle
-//! nothing is kept for what it may send: the thread's one buffer takes that.
+//! Each connection has one timer, checked when it fires and not with every request. An idle connection has no read
+//! buffer: reads go through one buffer per thread.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -24,15 +24,15 @@ use crate::http1::head::{self, HeadError, RequestHead};
 use crate::http1::shutdown::Shutdown;
 use crate::http1::socket::Socket;
 
-/// What is read at once, in bytes.
+/// The size of a read, in bytes.
 const BUFFER: usize = 16 * 1024;
-/// How long a client gets an answer that sends no more, unless the answer flows.
+/// How long a client that has closed its sending side is served, unless its response flows.
 const HALF_CLOSED: Duration = Duration::from_millis(300);
-/// The most empty lines before a request.
+/// The most empty lines before a request line.
 const MAX_EMPTY_LINES: u32 = 64;
-/// Content that was all read.
+/// A decoder whose content is all read.
 const COMPLETE: Decoder = Decoder::Length(0);
-/// The interim response to a client that waits for it before it sends content.
+/// The interim response that asks a client for its content.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 thread_local! {
@@ -42,35 +42,35 @@ thread_local! {
 /// A connection to a client.
 pub(super) struct ServerConnection<S> {
     pub(super) stream: S,
-    /// What has come and is not read yet.
+    /// What has been received and is not parsed yet.
     pub(super) input: BytesMut,
-    /// How much of it is known not to be a whole head.
+    /// How many bytes of the input are known to have no complete head.
     scanned: usize,
-    /// How many empty lines came before it.
+    /// How many empty lines came before the head.
     empty_lines: u32,
-    /// What is still to come of a request's content; nothing where it broke off.
+    /// Decodes the content of the current request; `None` after an error.
     incoming: Option<Decoder>,
-    /// Whether the client waits for [`CONTINUE`] before it sends content, and what of that has not been written.
+    /// Whether the client waits for [`CONTINUE`] before it sends content, and what of that is not written yet.
     expects_continue: bool,
     continue_left: &'static [u8],
-    /// Is another with each request, and behind it.
+    /// Changes with each request and at its end, so that reading the content of an earlier one fails.
     epoch: u32,
     options: Options,
-    /// Whether the system ends a connection whose client takes nothing.
+    /// Whether the system enforces the write timeout.
     limits_writes: bool,
-    /// Rings when a client that sends no more is taken for one that is gone.
+    /// Fires when a client that has closed its sending side counts as disconnected.
     half_closed: Option<Pin<Box<Sleep>>>,
-    clock: Pin<Box<Sleep>>,
-    /// Whether the clock's bell wakes the task of this connection.
-    clock_is_armed: bool,
-    /// The turn when the clock was last looked at, and when it was first seen to be over.
+    timer: Pin<Box<Sleep>>,
+    /// Whether the timer wakes the task of this connection.
+    timer_is_armed: bool,
+    /// The epoch when the timer was last checked, and when a check first saw it.
     idle_since: (u32, Instant),
-    /// When the head began that is not complete yet.
+    /// When the head that is incomplete began.
     head_begun: Option<Instant>,
 }
 
 impl<S: Socket> ServerConnection<S> {
-    /// `stream`, whose client has just connected.
+    /// A connection that has just been accepted.
     pub(super) fn new(stream: S, options: Options) -> Self {
         let now = Instant::now();
         Self {
@@ -85,27 +85,27 @@ impl<S: Socket> ServerConnection<S> {
             continue_left: b"",
             epoch: 0,
             options,
-            clock: Box::pin(sleep_until(now + options.head_timeout)),
-            clock_is_armed: false,
+            timer: Box::pin(sleep_until(now + options.head_timeout)),
+            timer_is_armed: false,
             idle_since: (0, now),
             head_begun: Some(now),
         }
     }
 
-    /// Whether the client has not begun another request.
+    /// Whether no further request has begun.
     pub(super) fn is_idle(&self) -> bool {
         self.input.is_empty()
     }
 
-    /// Whether it has never begun one.
+    /// Whether there has been no request yet.
     pub(super) fn is_fresh(&self) -> bool {
         self.epoch == 0
     }
 
-    /// Waits for the next head; there is none when the client closes or is idle for too long.
+    /// Waits for the next head; `None` when the client closes or is idle for too long.
     ///
     /// # Errors
-    /// When the head is malformed or comes too slowly; the connection ends behind the refusal.
+    /// When the head is malformed or too slow; the connection ends after the refusal.
     pub(super) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
@@ -118,13 +118,13 @@ impl<S: Socket> ServerConnection<S> {
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(_) => return Poll::Ready(Ok(None)),
                 Poll::Pending if self.is_timed_out(cx) => {
-                    // A client that has asked for nothing waits for no response.
+                    // Without a request there is no response.
                     let is_idle = self.is_idle();
                     return Poll::Ready(if is_idle { Ok(None) } else { Err(HeadError::Slow) });
                 }
                 Poll::Pending => {
                     if self.is_idle() {
-                        // What is behind it may be large.
+                        // Frees what may be a large buffer.
                         self.input = BytesMut::new();
                     }
                     return Poll::Pending;
@@ -133,14 +133,14 @@ impl<S: Socket> ServerConnection<S> {
         }
     }
 
-    /// The next head, if it is all here.
+    /// Takes the next head, if it is complete.
     fn take_head(&mut self) -> Result<Option<RequestHead>, HeadError> {
         self.skip_empty_lines()?;
         let length = self.input.len();
         if length == self.scanned {
             return Ok(None);
         }
-        // What drips is not read from its beginning with each drop.
+        // A head that arrives in small parts is not parsed from its start with each part.
         let from = self.scanned.saturating_sub(3);
         let may_end = length >= 2 * self.scanned || head::may_end(&self.input[from..]);
         if may_end && let Some(head) = RequestHead::take(&mut self.input)? {
@@ -150,7 +150,7 @@ impl<S: Socket> ServerConnection<S> {
         if head::has_bare_line_feed(&self.input, self.scanned) {
             return Err(head::BARE_LINE_FEED);
         }
-        // Half of an empty line is looked at again, or a flood of them would be read from its beginning with each byte.
+        // Half of an empty line stays unscanned: `skip_empty_lines` drops and counts it once it is complete.
         if self.input[..] != b"\r"[..] {
             self.scanned = length;
         }
@@ -158,7 +158,7 @@ impl<S: Socket> ServerConnection<S> {
         Ok(None)
     }
 
-    /// Drops empty lines before a head, which some clients send behind the content before (RFC 9112, section 2.2).
+    /// Drops empty lines before a head, which some clients send after content (RFC 9112, section 2.2).
     fn skip_empty_lines(&mut self) -> Result<(), HeadError> {
         while self.scanned == 0 && self.input.starts_with(b"\r\n") {
             self.input.advance(2);
@@ -170,9 +170,9 @@ impl<S: Socket> ServerConnection<S> {
         Ok(())
     }
 
-    /// Returns once the client has given its connection up, while it waits for an answer. One that has closed looks
-    /// like one that only sends no more, which gets what comes soon. If it sends more, there is room for so much. While
-    /// its content is not over, the read of that fails when it is gone.
+    /// Returns once the client has disconnected, while a response is pending. A client that has closed both directions
+    /// looks like one that has closed its sending side only, and that one gets a response that comes soon. Pipelined
+    /// requests are buffered up to `BUFFER` bytes. While content is still to come, reading that shows the disconnect.
     pub(super) fn poll_disconnect(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         if !self.incoming.as_ref().is_some_and(Decoder::is_over) {
             return Poll::Pending;
@@ -189,9 +189,9 @@ impl<S: Socket> ServerConnection<S> {
         half_closed.as_mut().poll(cx).map(|()| io::ErrorKind::ConnectionAborted.into())
     }
 
-    /// Whether the client's time is over; if not, sees to it that the task is woken when that could be.
+    /// Whether the client has timed out; if not, arms the timer to wake the task when it may have.
     fn is_timed_out(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.clock_is_armed && !self.clock.is_elapsed() {
+        if self.timer_is_armed && !self.timer.is_elapsed() {
             return false;
         }
         loop {
@@ -206,28 +206,24 @@ impl<S: Socket> ServerConnection<S> {
             if deadline <= now {
                 return true;
             }
-            // In time for a head that begins meanwhile.
-            self.clock.as_mut().reset(deadline.min(now + self.options.head_timeout));
-            self.clock_is_armed = true;
-            // A task that has done much is refused by what counts that, and would not be woken.
-            if pin!(unconstrained(self.clock.as_mut())).poll(cx).is_pending() {
+            // Early enough for a head that begins meanwhile.
+            self.timer.as_mut().reset(deadline.min(now + self.options.head_timeout));
+            self.timer_is_armed = true;
+            // A task that has used up its cooperative budget would not be registered with the timer.
+            if pin!(unconstrained(self.timer.as_mut())).poll(cx).is_pending() {
                 return false;
             }
         }
     }
 
-    /// A request without content.
+    /// Begins a request without content.
     pub(super) fn next_request(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
         self.incoming = Some(COMPLETE);
     }
 
-    /// A request with content, before which the client waits if it `expects` to hear from us. Gives its turn.
-    pub(super) fn next_request_with_content(
-        &mut self,
-        framing: Framing,
-        expects_continue: bool,
-    ) -> u32 {
+    /// Begins a request with content; returns its epoch.
+    pub(super) fn next_content(&mut self, framing: Framing, expects_continue: bool) -> u32 {
         self.next_request();
         self.incoming = Some(Decoder::new(framing));
         (self.expects_continue, self.continue_left) =
@@ -235,14 +231,14 @@ impl<S: Socket> ServerConnection<S> {
         self.epoch
     }
 
-    /// The next piece of the content of the request whose turn it was.
+    /// The next piece of the content of the request of `epoch`.
     pub(super) fn poll_content(
         &mut self,
         epoch: u32,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, PayloadError>>> {
         if epoch != self.epoch {
-            // A handler that reads on behind its response.
+            // A handler that reads on after its response.
             return Poll::Ready(Some(Err(PayloadError::Incomplete(None))));
         }
         loop {
@@ -267,7 +263,7 @@ impl<S: Socket> ServerConnection<S> {
         }
     }
 
-    /// What has come of the content.
+    /// Takes the next piece of content that has been received.
     fn take_content(&mut self) -> Result<Piece, PayloadError> {
         let Some(incoming) = &mut self.incoming else {
             return Err(PayloadError::Incomplete(None));
@@ -278,10 +274,10 @@ impl<S: Socket> ServerConnection<S> {
         })
     }
 
-    /// Asks for content, if the client waits for that (RFC 9110, section 10.1.1).
+    /// Sends [`CONTINUE`], if the client waits for it (RFC 9110, section 10.1.1).
     fn poll_send_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.input.is_empty() && self.continue_left.len() == CONTINUE.len() {
-            // It did not wait.
+            // The client did not wait.
             self.expects_continue = false;
         }
         if !self.expects_continue {
@@ -301,7 +297,7 @@ impl<S: Socket> ServerConnection<S> {
         Poll::Ready(if written == 0 { error() } else { Ok(()) })
     }
 
-    /// Before an answer leaves: asks for no content any more.
+    /// Before a response is sent: sends no [`CONTINUE`] that has not begun.
     pub(super) fn cancel_continue(&mut self) {
         self.expects_continue = false;
         if self.continue_left.len() == CONTINUE.len() {
@@ -309,8 +305,8 @@ impl<S: Socket> ServerConnection<S> {
         }
     }
 
-    /// Before a response leaves: drops what has come of content that was not read; whether that was all of it. A handler
-    /// that reads on gets an error.
+    /// Before a response is sent: drops content that was received and not read; returns whether all content has been
+    /// received. A handler that reads on gets an error.
     pub(super) fn discard_content(&mut self) -> bool {
         self.cancel_continue();
         while let Ok(Piece::Data(_)) = self.take_content() {}
@@ -318,12 +314,12 @@ impl<S: Socket> ServerConnection<S> {
         self.incoming.as_ref().is_some_and(Decoder::is_over)
     }
 
-    /// Has the client see that what it got is not all.
+    /// Shows the client that the response is incomplete.
     pub(super) fn reset_at_end(&self) {
         self.stream.reset_at_end();
     }
 
-    /// Reads more; 0 bytes at the end.
+    /// Reads more input; 0 bytes at the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         READ_BUFFER.with_borrow_mut(|buffer| {
             let mut read = ReadBuf::new(buffer);
@@ -337,7 +333,7 @@ impl<S: Socket> ServerConnection<S> {
 /// Writes all of `bytes`.
 ///
 /// # Errors
-/// Those of the connection, and when the client takes nothing for too long.
+/// Those of the connection, and `TimedOut` when the client takes no byte for too long.
 pub(super) async fn write<S: Socket>(
     connection: &RefCell<ServerConnection<S>>,
     bytes: impl AsRef<[u8]>,
@@ -355,7 +351,7 @@ pub(super) async fn write<S: Socket>(
                         polled => polled.map_ok(|()| 0),
                     }
                 }
-                // TLS may hold back some of what it has taken.
+                // TLS may have buffered some of it.
                 true => Pin::new(&mut connection.stream).poll_flush(cx).map_ok(|()| 0),
                 false => Pin::new(&mut connection.stream).poll_write(cx, rest),
             };
@@ -368,8 +364,8 @@ pub(super) async fn write<S: Socket>(
                 Poll::Pending => {
                     let until =
                         || Box::pin(sleep_until(Instant::now() + connection.options.write_timeout));
-                    let clock = stall_timer.get_or_insert_with(until);
-                    ready!(clock.as_mut().poll(cx));
+                    let timer = stall_timer.get_or_insert_with(until);
+                    ready!(timer.as_mut().poll(cx));
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
             }
@@ -381,14 +377,14 @@ pub(super) async fn write<S: Socket>(
 /// Why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// Behind a response, which the client should get to see even if it is still sending.
+    /// After a response, which the client should receive even if it is still sending.
     Response,
-    /// Because the client asked for nothing more.
+    /// Because the client sent no further request.
     Idle,
 }
 
-/// Closes the connection. What a client sends in vain is read for a while, or its system would throw away the answer
-/// (RFC 9112, section 9.6).
+/// Closes the connection. What the client still sends is read for a while, or a reset could make its system drop the
+/// response (RFC 9112, section 9.6).
 pub(super) async fn close<S: Socket>(
     connection: &RefCell<ServerConnection<S>>,
     end: End,

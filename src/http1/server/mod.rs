@@ -1,8 +1,7 @@
-//! HTTP/1.1 (RFC 9112) on a connection that is open.
+//! The server side of HTTP/1.1 (RFC 9112), on an open connection.
 //!
-//! actix has this too, but keeps sixteen kilobytes for a client that is idle, has no clock for the second head of a
-//! connection and none for a client that does not read, asks for content (`100 Continue`) that will be refused, and says
-//! nothing but a status to a head that it cannot read.
+//! actix's own keeps 16 kB for an idle client, has no timeout for the second head of a connection or for a client that does
+//! not read, asks for content (`100 Continue`) that will be refused, and answers a malformed head with a bare status.
 
 mod connection;
 mod response;
@@ -39,21 +38,21 @@ use super::{AbortOnDisconnect, DISCONNECT, Interims, Upgraded, content::Framing}
 use connection::{End, ServerConnection};
 use response::Client;
 
-/// How a server treats its clients.
+/// The limits that a server sets its clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How long the head of a request may take from its first byte to its last; of the first request, from the beginning.
+    /// How long the head of a request may take from its first byte to its last; for the first request, from the connect.
     pub head_timeout: Duration,
-    /// How long a client may be idle; at most as much as `head_timeout` is added.
+    /// How long a client may be idle; the server may notice up to `head_timeout` later.
     pub keep_alive: Duration,
-    /// How long a client may take nothing of a response.
+    /// How long a client may take no byte of a response.
     pub write_timeout: Duration,
-    /// The response to a client whose head is not one, behind which its connection ends.
+    /// The response to a head that is malformed or too slow, after which the connection ends.
     pub refuse: fn(SocketAddr, HeadError) -> String,
 }
 
-/// Serves `stream` until its end with `app`, one request after the other. Once the process begins its `shutdown`,
-/// a client that is idle is left, and another behind its response.
+/// Serves the requests on `stream` with `app`, one after the other, until the connection ends. Once the `shutdown` begins,
+/// it closes an idle connection at once, and any other after its response.
 pub async fn serve<S, A>(
     stream: S,
     peer: SocketAddr,
@@ -65,9 +64,9 @@ pub async fn serve<S, A>(
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
 {
     let connection = Rc::new(RefCell::new(ServerConnection::new(stream, *options)));
-    let mut drained = pin!(async {
+    let mut closing = pin!(async {
         shutdown.begun().await;
-        // A client that has just connected has something to ask.
+        // A client that has just connected is about to send a request.
         if connection.borrow().is_fresh() {
             Box::pin(sleep(DISCONNECT)).await;
         }
@@ -79,13 +78,13 @@ pub async fn serve<S, A>(
             let polled = connection.borrow_mut().poll_head(cx);
             let is_idle = polled.is_pending() && connection.borrow().is_idle();
             if is_idle && (shutdown.has_begun() || !is_registered) {
-                // The bell wakes this task ever after.
+                // The shutdown wakes this task from now on.
                 is_registered = true;
-                return drained.as_mut().poll(cx).map(|()| Ok(None));
+                return closing.as_mut().poll(cx).map(|()| Ok(None));
             }
             polled
         });
-        // Boxed, as all is that is not yet to come: a client that is idle does not take the room of one that is not.
+        // Boxed, so that an idle connection has no memory for an exchange.
         let exchange = match next.await {
             Ok(Some(head)) => Either::Left(Box::pin(exchange(
                 &connection,
@@ -109,20 +108,20 @@ pub async fn serve<S, A>(
     Box::pin(connection::close(&connection, end, shutdown)).await;
 }
 
-/// Says why there is no request; there will be no other.
+/// Sends `refusal`; no request follows it.
 async fn refuse<S>(connection: &RefCell<ServerConnection<S>>, refusal: String) -> io::Result<bool>
 where
     S: Socket,
 {
-    // A client that does not take it goes without.
+    // The connection ends either way.
     let _ = connection::write(connection, refusal).await;
     Ok(false)
 }
 
-/// Answers one request; whether there may be another.
+/// Answers one request; returns whether the connection persists.
 ///
 /// # Errors
-/// When the client is gone, or must not take what it has got for the whole answer.
+/// When the client has disconnected, or must not take what it has received for a complete response.
 async fn exchange<S, A>(
     connection: &Rc<RefCell<ServerConnection<S>>>,
     app: &A,
@@ -146,8 +145,8 @@ where
     } else {
         connection.borrow_mut().next_request();
     }
-    // A handler that may write runs on when the client is gone, unless it allows otherwise; that a client goes while it
-    // sends content is seen by reading it.
+    // A handler that may write runs on when the client disconnects, unless it allows the abort. While a client sends
+    // content, reading that shows the disconnect.
     let may_write = !head.request.method().is_safe() || has_content;
     let abort = may_write.then(AbortOnDisconnect::default);
     if let Some(abort) = &abort {
@@ -180,14 +179,14 @@ where
         }
     };
     interims.close();
-    let Some(answered) = answered else { unreachable!("the loop ends with an answer") };
+    let Some(answered) = answered else { unreachable!("the loop ends with a response") };
     let mut response: HttpResponse = match answered {
         Ok(response) => response.into_parts().1,
         Err(error) => error.error_response(),
     };
     let upgraded = response.extensions_mut().remove::<Upgraded>();
     if let Some(upgraded) = upgraded {
-        // However it ends, this connection speaks HTTP no more.
+        // However it ends, the connection is no longer HTTP.
         let _ =
             Box::pin(upgrade::switch_protocols(connection, &response, upgraded, shutdown)).await;
         return Err(io::ErrorKind::ConnectionAborted.into());
@@ -196,14 +195,14 @@ where
     response::send(connection, response, client, keep_alive).await
 }
 
-/// The content of the request whose head was read last, which a handler reads when it wants to: what it does not take,
-/// the client cannot send.
+/// The content of the request whose head was parsed last. The connection is read as the handler polls, which is the
+/// client's back-pressure.
 fn request_body<S: Socket>(
     connection: &Rc<RefCell<ServerConnection<S>>>,
     framing: Framing,
     expects_continue: bool,
 ) -> impl Stream<Item = Result<Bytes, PayloadError>> + use<S> {
-    let epoch = connection.borrow_mut().next_request_with_content(framing, expects_continue);
+    let epoch = connection.borrow_mut().next_content(framing, expects_continue);
     let (connection, mut is_over) = (connection.clone(), false);
     stream::poll_fn(move |cx| {
         if is_over {

@@ -1,4 +1,4 @@
-//! A response in HTTP/1.1.
+//! Writes responses.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -21,26 +21,26 @@ use crate::http1::head::never_has_content;
 use crate::http1::lines::{header, line, status_line};
 use crate::http1::socket::Socket;
 
-/// What is sent at once, in bytes, if there is as much.
+/// The size of a write while there is enough content, in bytes.
 const BUFFER: usize = 32 * 1024;
-/// Room for a head.
+/// The capacity for a head, in bytes.
 const HEAD: usize = 1024;
 
 thread_local! {
-    /// What the last answer was put together in, for the next one.
+    /// The buffer of the last response, for the next one.
     static OUTPUT_BUFFER: Cell<BytesMut> = Cell::default();
 }
 
-/// What of a client decides how it is answered.
+/// What a response depends on in its request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Client {
-    /// Whether it speaks HTTP/1.0, in which there are no chunks.
+    /// Whether the client speaks HTTP/1.0, which has no chunked coding.
     pub(super) is_http10: bool,
     pub(super) is_head: bool,
 }
 
 impl Client {
-    /// How the end of a response's content is told; nothing where there is no content.
+    /// The framing of a response's content; `None` where the head states none.
     fn framing(self, status: StatusCode, size: BodySize) -> Option<Framing> {
         match size {
             _ if never_has_content(status) => None,
@@ -53,10 +53,11 @@ impl Client {
     }
 }
 
-/// Sends `response`; whether another request may come behind it, as far as `keeps` says so.
+/// Sends `response`; returns whether the connection persists, which it does only if `keep_alive`.
 ///
 /// # Errors
-/// When the client is gone, takes nothing for too long, or got what it must not take for the whole answer.
+/// When the client has disconnected, takes no byte for too long, or must not take what it has received for a complete
+/// response.
 pub(super) async fn send<S: Socket>(
     connection: &Rc<RefCell<ServerConnection<S>>>,
     response: HttpResponse,
@@ -67,7 +68,7 @@ pub(super) async fn send<S: Socket>(
     let framing = client.framing(head.status(), body.size());
     let content = framing.filter(|framing| !client.is_head && *framing != Framing::Length(0));
     let body = body.try_into_bytes();
-    // Some answer while they still read: an upload goes on beside its answer.
+    // A handler may send a response while it still reads the request's content.
     let reads_on = content.is_some() && body.is_err() && Rc::strong_count(connection) > 1;
     let is_read = match reads_on {
         true => {
@@ -80,7 +81,7 @@ pub(super) async fn send<S: Socket>(
     let mut output = OUTPUT_BUFFER.take();
     output.reserve(HEAD);
     write_head(&mut output, &head, framing, client, keep_alive);
-    // The head's memory is used again.
+    // Returns the head to actix's pool.
     drop(head);
     let mut rest = Bytes::new();
     if let Some(framing) = content {
@@ -88,7 +89,7 @@ pub(super) async fn send<S: Socket>(
             Ok(bytes) if bytes.len() <= BUFFER => output.extend_from_slice(&bytes),
             Ok(bytes) => rest = bytes,
             Err(body) => {
-                // Boxed, so that an answer that is all here does not take its room.
+                // Boxed, so that a response in memory does not need its space.
                 let sent = Box::pin(stream(connection, output, body, framing)).await;
                 if sent.is_err() && framing == Framing::Close {
                     connection.borrow().reset_at_end();
@@ -106,7 +107,7 @@ pub(super) async fn send<S: Socket>(
     Ok(keep_alive)
 }
 
-/// Sends an interim answer, behind which another comes.
+/// Sends an interim response.
 ///
 /// # Errors
 /// Those of [`send`].
@@ -115,7 +116,7 @@ pub(super) async fn interim<S: Socket>(
     interim: Interim,
 ) -> io::Result<()> {
     let (status, mut output) = (interim.status, BytesMut::new());
-    // RFC 8297, which is younger than the list.
+    // RFC 8297; the `http` crate does not have it.
     let unknown = if status.as_u16() == 103 { "Early Hints" } else { "" };
     let reason = status.canonical_reason().unwrap_or(unknown);
     status_line(&mut output, status, reason);
@@ -146,10 +147,10 @@ fn write_head(
     let headers: &HeaderMap = response.headers();
     let mut is_dated = false;
     for (name, value) in headers {
-        // A length that nothing follows is that of what is not sent.
         if *name == CONNECTION || *name == TRANSFER_ENCODING {
             continue;
         }
+        // Without a framing, Content-Length is that of the content that is not sent.
         if *name == CONTENT_LENGTH && (framing.is_some() || status == StatusCode::NO_CONTENT) {
             continue;
         }
@@ -162,7 +163,7 @@ fn write_head(
     output.extend_from_slice(b"\r\n");
 }
 
-/// Sends what is in `output`, and `body` as it comes.
+/// Sends `output`, then `body` as it arrives.
 async fn stream<S: Socket>(
     connection: &Rc<RefCell<ServerConnection<S>>>,
     mut output: BytesMut,
@@ -172,7 +173,7 @@ async fn stream<S: Socket>(
     let mut encoder = Encoder::new(framing);
     let mut is_over = false;
     while !is_over {
-        // What is there goes out at once, and a short body with its head.
+        // Sends what there is at once, and a short body together with its head.
         let gathered = poll_fn(|cx| {
             while output.len() < BUFFER {
                 match Pin::new(&mut body).poll_next(cx) {
@@ -193,7 +194,7 @@ async fn stream<S: Socket>(
             Poll::Ready(Ok(()))
         });
         let gathered = gathered.await;
-        // What has come before it broke off is the client's.
+        // The client gets what came before an error.
         connection::write(connection, &output).await?;
         gathered?;
         output.clear();

@@ -1,4 +1,4 @@
-//! Connections over a pipe in memory, on a clock that stands until all wait for it.
+//! Connections over an in-memory pipe, with tokio's clock paused.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::*;
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: shop\r\n\r\n";
 
-/// A client's end of a connection.
+/// The client side of a connection.
 struct Client {
     pipe: DuplexStream,
     served: JoinHandle<()>,
@@ -23,8 +23,8 @@ struct Client {
 }
 
 impl Client {
-    /// With `room` for bytes that are under way; 5 s for a head, 75 s between requests, 10 s to read.
-    async fn connect(room: usize) -> Self {
+    /// A client over a pipe of `capacity` bytes. Timeouts: 5 s for a head, 75 s idle, 10 s for a write.
+    async fn connect(capacity: usize) -> Self {
         let options = Options {
             head_timeout: Duration::from_secs(5),
             keep_alive: Duration::from_secs(75),
@@ -34,7 +34,7 @@ impl Client {
                 format!("HTTP/1.1 {status} \r\nconnection: close\r\n\r\n{error}")
             },
         };
-        let (pipe, stream) = duplex(room);
+        let (pipe, stream) = duplex(capacity);
         let shutdown = Rc::<Shutdown>::default();
         let told = shutdown.clone();
         let slow = async || {
@@ -59,21 +59,21 @@ impl Client {
         self.pipe.write_all(text.as_ref()).await.unwrap();
     }
 
-    /// What has come once `count` bytes have.
+    /// The next `count` bytes.
     async fn receive(&mut self, count: usize) -> String {
         let mut bytes = vec![0; count];
         self.pipe.read_exact(&mut bytes).await.unwrap();
         String::from_utf8(bytes).unwrap()
     }
 
-    /// Everything up to the end, and after how many seconds that came.
+    /// Everything up to the end, and the seconds from the connect until then.
     async fn rest(&mut self) -> (String, u64) {
         let mut text = String::new();
         self.pipe.read_to_string(&mut text).await.unwrap();
         (text, self.start.elapsed().as_secs())
     }
 
-    /// The next answer, whose content is `content`.
+    /// The next response, whose content is `content`.
     async fn answer(&mut self, content: &str) -> String {
         let mut text = String::new();
         while !text.ends_with(&format!("\r\n\r\n{content}")) {
@@ -143,7 +143,7 @@ async fn many_pipelined_requests_do_not_stop_the_timeout() {
     tokio::time::pause();
     for count in 120..135 {
         let mut client = Client::connect(64 * 1024).await;
-        // Its bell rings while the request is under way.
+        // The timer fires while the request is in flight.
         client.send("POST /read HTTP/1.1\r\nhost: shop\r\ncontent-length: 1\r\n\r\n").await;
         sleep(Duration::from_secs(7)).await;
         client.send(format!("x{}GET", GET.repeat(count))).await;
@@ -166,7 +166,7 @@ async fn a_client_that_is_refused_may_finish_sending() {
         client.send([b'x'; 4000]).await;
     }
     let (answer, _) = client.rest().await;
-    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("in two ways"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("ambiguous"), "{answer}");
     sleep(Duration::from_secs(2)).await;
     assert!(client.served.is_finished());
 }
@@ -200,24 +200,24 @@ async fn unread_content_that_has_arrived_does_not_end_the_connection() {
 #[actix_rt::test]
 async fn a_shutdown_answers_requests_in_flight() {
     tokio::time::pause();
-    // A client that is idle is left at once,
+    // An idle client is disconnected at once,
     let mut idle = Client::connect(4096).await;
     idle.send(GET).await;
     idle.answer("hello").await;
     idle.shutdown.begin();
     assert_eq!(idle.rest().await, (String::new(), 0));
-    // one that has just connected may ask,
+    // a client that has just connected may send a request,
     let mut fresh = Client::connect(4096).await;
     fresh.shutdown.begin();
     sleep(Duration::from_millis(500)).await;
     fresh.send(GET).await;
     let (answer, _) = fresh.rest().await;
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"));
-    // if it does not wait for long,
+    // for one second,
     let mut silent = Client::connect(4096).await;
     silent.shutdown.begin();
     assert_eq!(silent.rest().await, (String::new(), 1));
-    // and one that waits for an answer gets it.
+    // and a client that waits for a response gets it.
     let mut waiting = Client::connect(4096).await;
     waiting.send(GET.replace("/ ", "/slow ")).await;
     sleep(Duration::from_secs(1)).await;
@@ -248,7 +248,7 @@ async fn a_few_empty_lines_are_skipped_and_a_flood_of_them_is_not() {
     }
     client.answer("hello").await;
     client.answer("hello").await;
-    // It is idle, and not half in a request.
+    // An empty line does not begin a request: the client is idle.
     client.send("\r\n").await;
     assert_eq!(client.rest().await, (String::new(), 75));
     let mut client = Client::connect(4096).await;
@@ -256,7 +256,7 @@ async fn a_few_empty_lines_are_skipped_and_a_flood_of_them_is_not() {
         client.send("\r\n").await;
     }
     assert!(client.rest().await.0.starts_with("HTTP/1.1 400 "));
-    // Nor is one that comes a byte at a time.
+    // A flood that arrives byte by byte is refused too.
     let mut client = Client::connect(4096).await;
     for byte in "\r\n".repeat(65).bytes() {
         client.send([byte]).await;

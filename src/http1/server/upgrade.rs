@@ -1,4 +1,4 @@
-//! A client whose connection goes on with another protocol (RFC 9110, section 7.8).
+//! Switches a client's connection to another protocol (RFC 9110, section 7.8).
 
 use std::cell::RefCell;
 use std::io;
@@ -17,8 +17,8 @@ use crate::http1::lines::{header, line, status_line};
 use crate::http1::shutdown::Shutdown;
 use crate::http1::socket::Socket;
 
-/// Tells the client by `response` that its connection goes on, and carries bytes between it and the one that was
-/// `upgraded`, until that is over or the process shuts down: a client that is cut off then finds another.
+/// Sends `response`, and tunnels between the client's connection and `upgraded` until that ends or the process shuts
+/// down: the client can then connect to another one.
 pub(super) async fn switch_protocols<S: Socket + 'static>(
     connection: &Rc<RefCell<ServerConnection<S>>>,
     response: &HttpResponse,
@@ -42,7 +42,7 @@ pub(super) async fn switch_protocols<S: Socket + 'static>(
     }
 }
 
-/// The bytes of a connection as they are.
+/// The uninterpreted bytes of a connection.
 struct RawStream<S>(Rc<RefCell<ServerConnection<S>>>);
 
 impl<S: Socket> AsyncRead for RawStream<S> {
