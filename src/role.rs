@@ -11,7 +11,7 @@ use utoipa::openapi::OpenApi;
 
 use crate::auth::{Mode, Verifier};
 use crate::config::{PeerUrl, SettingError, Settings};
-use crate::middleware::{Edge, RoleService};
+use crate::middleware::{Middleware, RoleService};
 use crate::peer::{Endpoint, Peer, State};
 use crate::readiness::Check;
 
@@ -117,7 +117,7 @@ pub struct Parts {
 /// The environment of a role on one worker thread.
 pub struct Surroundings {
     /// The middleware.
-    pub edge: Edge,
+    pub middleware: Middleware,
     /// The endpoints of the roles that it calls, by name: one for each address.
     pub endpoints: Vec<(&'static str, Rc<[Endpoint]>)>,
     /// The resilience state of those roles, by name.
@@ -134,7 +134,7 @@ impl Surroundings {
     /// The application of a role with `routes`.
     pub fn app(self, routes: impl FnOnce(&mut ServiceConfig)) -> App<impl RoleService> {
         let health = self.health;
-        self.edge.app(move |config| {
+        self.middleware.app(move |config| {
             health(config);
             routes(config);
         })

@@ -28,7 +28,9 @@ use utoipa::{OpenApi as _, ToSchema};
 use crate::auth::{Mode, anyone, public};
 use crate::config::{self, Networks, Origins, SettingError, Settings};
 use crate::limits::Counts;
-use crate::middleware::{self, Edge, HeadLimit, Path, RoleService, SecurityHeaders, cors, path};
+use crate::middleware::{
+    self, HeadLimit, Middleware, Path, RoleService, SecurityHeaders, cors, path,
+};
 use crate::peer::{Report, Trusted};
 use crate::readiness::Check;
 use crate::role::{Behind, Parts, Role, Surroundings};
@@ -90,14 +92,14 @@ impl Role for Gateway {
     }
 
     fn app(self, surroundings: Surroundings) -> App<impl RoleService + use<>> {
-        let Surroundings { edge, endpoints, settings, tls, .. } = surroundings;
+        let Surroundings { middleware, endpoints, settings, tls, .. } = surroundings;
         let options = &settings.gateway;
-        let edge = Edge {
+        let middleware = Middleware {
             head_limit: HeadLimit::of_clients(settings.server.header_limit),
             security: Some(SecurityHeaders::new(options.hsts)),
             cors: cors_policy(options),
             trusted: Trusted::Proxies(self.trusted_proxies.clone()),
-            ..edge
+            ..middleware
         };
         let proxy = Rc::new(Proxy {
             router: Router::new(self.clone(), endpoints.clone(), settings.transport.clone(), tls),
@@ -106,10 +108,10 @@ impl Role for Gateway {
             compress: self.compress,
             scheme: self.scheme,
             trusted_proxies: self.trusted_proxies,
-            bounds: edge.bounds(),
+            bounds: middleware.bounds(),
         });
         let roles = Data::new(Roles(endpoints));
-        edge.app_behind(proxy, |routes| configure(routes, roles, self.docs))
+        middleware.app_behind(proxy, |routes| configure(routes, roles, self.docs))
     }
 
     fn checks(&self) -> Vec<Check> {

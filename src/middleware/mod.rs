@@ -8,13 +8,13 @@ mod fields;
 mod head;
 mod headers;
 mod inputs;
+mod interceptor;
 mod page;
 mod patterns;
 mod routes;
 mod upload;
 
-use std::convert::Infallible;
-use std::future::pending;
+use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,6 +38,7 @@ pub use fields::{BodyLimit, Fields, MaybeFields, Query, discard};
 pub use head::HeadLimit;
 pub use headers::SecurityHeaders;
 pub use inputs::Input;
+pub use interceptor::{Bounds, Interceptor, RouteLookup, RouteName};
 pub use page::Limit;
 #[cfg(test)]
 pub(crate) use patterns::allows;
@@ -102,82 +103,9 @@ impl Draining {
     }
 }
 
-/// How long a request may take, and how large its body may be.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// The most time that it may take.
-    pub timeout: Duration,
-    /// The largest body, in bytes.
-    pub body_limit: usize,
-}
-
-/// Handles requests before the role's routes do.
-pub trait Interceptor: 'static {
-    /// Its result for a request that it answers itself.
-    type Found;
-
-    /// Examines `request` first of all.
-    fn lookup(&self, request: &ServiceRequest) -> RouteLookup<Self::Found>;
-
-    /// Answers a request for which it has `found` something.
-    fn answer(
-        &self,
-        request: ServiceRequest,
-        found: Self::Found,
-        context: Context,
-    ) -> impl Future<Output = Result<ServiceResponse<BoxBody>, actix_web::Error>> + 'static;
-}
-
-/// What an [`Interceptor`] knows about a request.
-#[derive(Debug)]
-pub struct RouteLookup<F> {
-    /// Its bounds.
-    pub bounds: Bounds,
-    /// The name of its route; `None` if the role's own routes know it.
-    pub name: Option<RouteName>,
-    /// Whether a request that may write ends when its client goes, as one that does not: it is for a service, which sees
-    /// its own client go.
-    pub aborts: bool,
-    /// `None` if one of the role's own routes answers.
-    pub found: Option<F>,
-}
-
-/// The same bounds for all requests, which the role's routes answer.
-impl Interceptor for Bounds {
-    type Found = Infallible;
-
-    fn lookup(&self, _: &ServiceRequest) -> RouteLookup<Infallible> {
-        RouteLookup { bounds: *self, name: None, aborts: false, found: None }
-    }
-
-    fn answer(
-        &self,
-        _: ServiceRequest,
-        _: Infallible,
-        _: Context,
-    ) -> impl Future<Output = Result<ServiceResponse<BoxBody>, actix_web::Error>> + 'static {
-        // It never finds anything.
-        pending()
-    }
-}
-
-/// The name of a request's route in the log and in the metrics, such as `/products/{id}`.
-#[derive(Clone, Debug)]
-pub struct RouteName(pub Rc<str>);
-
-thread_local! {
-    static NO_ROUTE: RouteName = RouteName("-".into());
-}
-
-impl Default for RouteName {
-    fn default() -> Self {
-        NO_ROUTE.with(Clone::clone)
-    }
-}
-
 /// The middleware of one role.
 #[derive(Clone, Debug)]
-pub struct Edge {
+pub struct Middleware {
     /// The role's name in the log.
     pub role: &'static str,
     /// The most time a request may take.
@@ -204,7 +132,7 @@ pub struct Edge {
     pub cors: Option<cors::Policy>,
 }
 
-impl Edge {
+impl Middleware {
     /// The role's actix application: `routes` behind this middleware.
     pub fn app(self, routes: impl FnOnce(&mut ServiceConfig)) -> App<impl RoleService> {
         let same = self.bounds();
@@ -218,16 +146,16 @@ impl Edge {
         routes: impl FnOnce(&mut ServiceConfig),
     ) -> App<impl RoleService> {
         let meter = Meter::new(self.metrics.clone(), self.role);
-        let edge = Rc::new(self);
+        let middleware = Rc::new(self);
         let shared = Rc::new((interceptor, meter));
         App::new()
-            .app_data(BodyLimit(edge.body_limit))
-            .app_data(edge.guard.clone())
+            .app_data(BodyLimit(middleware.body_limit))
+            .app_data(middleware.guard.clone())
             .default_service(web::to(not_found))
             .configure(routes)
             // Boxed, to keep the surrounding futures small.
             .wrap(from_fn(move |request, next| {
-                Box::pin(edge.clone().serve(request, next, shared.clone()))
+                Box::pin(middleware.clone().serve(request, next, shared.clone()))
             }))
     }
 
@@ -236,6 +164,7 @@ impl Edge {
         Bounds { timeout: self.request_timeout, body_limit: self.body_limit }
     }
 
+    /// Takes a request through the stages, in this order.
     async fn serve<B: MessageBody + 'static>(
         self: Rc<Self>,
         mut request: ServiceRequest,
@@ -244,91 +173,86 @@ impl Edge {
     ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
         let (interceptor, meter) = &*shared;
         let started = Instant::now();
-        let RouteLookup { bounds, name: named, aborts, found } = interceptor.lookup(&request);
-        let origin = Origin::take(&request);
-        let is_mailbox = matches!(origin, Some(Origin::Mailbox(_)));
-        let context = match origin {
-            Some(Origin::Mailbox(context)) => context.received(bounds.timeout, started),
-            Some(Origin::Socket(peer)) => {
-                let client = self.trusted.client(request.headers(), peer);
-                Context::from_headers(request.headers(), Some(client), bounds.timeout, started)
+        let RouteLookup { bounds, name, aborts, found } = interceptor.lookup(&request);
+        let exchange = self.receive(&mut request, bounds.timeout, started)?;
+        let ends = exchange.ends_with_client(&request, aborts);
+        let deadline = exchange.context.deadline;
+        let answered = match (self.admit(request, &exchange, bounds.body_limit), found) {
+            (ControlFlow::Break(answered), _) => answered,
+            (ControlFlow::Continue(request), Some(found)) => {
+                let answer = interceptor.answer(request, found, exchange.context.clone());
+                conclude(within(deadline, ends, answer).await, exchange.upload.as_ref())
             }
-            None => return Err(Error::internal("a request without an origin").into()),
-        };
-        let context = context.watched();
-        let line =
-            log::log_enabled!(target: ACCESS, self.access).then(|| request.path().to_owned());
-        let method = request.method().clone();
-        let id = &context.request_id;
-        let grant = self.cors.as_ref().and_then(|cors| cors.grant(request.headers()));
-        if aborts && let Some(abort) = request.extensions().get::<AbortOnDisconnect>() {
-            abort.allow();
-        }
-        // Requests from a mailbox were checked behind the socket that they came from.
-        let (checked, upload) = match is_mailbox {
-            true => (Ok(()), None),
-            false => self.receive(&mut request, bounds.body_limit),
-        };
-        let answered = match (checked, &self.cors, found) {
-            (Err(error), ..) => Err(error),
-            (Ok(()), Some(cors), _) if cors::is_preflight(request.method(), request.headers()) => {
-                Ok(match cors.preflight(&grant) {
-                    Ok(allowed) => request.into_response(allowed),
-                    Err(error) => request.error_response(error),
-                })
-            }
-            (Ok(()), ..) if head::asks_of_all(request.head()) => {
-                let allowed = other_method(request.head(), &METHODS);
-                allowed.map(|allowed| request.into_response(allowed))
-            }
-            _ if context.deadline <= started => {
-                Err(Error::new(Kind::DeadlineExceeded, "no time was left to answer"))
-            }
-            (Ok(()), _, Some(found)) => {
-                let answer = interceptor.answer(request, found, context.clone());
-                let ended = within(context.deadline, aborts || method.is_safe(), answer).await;
-                judge(ended, upload.as_ref())
-            }
-            (Ok(()), _, None) => {
-                request.extensions_mut().insert(context.clone());
-                let ended = within(context.deadline, method.is_safe(), next.call(request)).await;
-                judge(ended, upload.as_ref())
+            (ControlFlow::Continue(request), None) => {
+                request.extensions_mut().insert(exchange.context.clone());
+                let answer = next.call(request);
+                conclude(within(deadline, ends, answer).await, exchange.upload.as_ref())
             }
         };
-        let (outcome, status, route) = match answered {
-            Ok(response) => {
-                let response = self.finish(response, &context, &grant);
-                // The interceptor's name, or the pattern of the path.
-                let route = named.or_else(|| response.request().app_data::<RouteName>().cloned());
-                let status = response.status();
-                (Ok(response), status, route)
-            }
-            // The handler was cut off and has dropped the request.
-            Err(error) => {
-                self.report(&error, &context);
-                let status = error.status_code();
-                // The request was not read to its end.
-                let close = status.is_client_error() || self.draining.has_begun();
-                let edge = self.clone();
-                let cut = Rendered { error, id: id.clone(), edge, grant, close };
-                (Err(cut.into()), status, named)
-            }
-        };
-        let (route, duration) = (route.unwrap_or_default(), started.elapsed());
-        meter.count(&route.0, method.as_str(), status.as_u16(), duration);
-        if let Some(path) = line {
-            self.log(&Line { method, path, route, status, duration }, id);
-        }
+        let outcome = self.render(answered, &exchange);
+        self.record(&outcome, name, &exchange, meter);
         outcome
     }
 
-    /// Checks a client's request head.
+    /// Receives a request: finds out who sent it and by when it is to be answered, and watches its body. Requests from a
+    /// mailbox were checked and are watched behind the socket that they came from.
     fn receive(
         &self,
         request: &mut ServiceRequest,
+        timeout: Duration,
+        started: Instant,
+    ) -> Result<Exchange, Error> {
+        let (context, upload, is_checked) = match Origin::take(request) {
+            Some(Origin::Mailbox(context)) => (context.received(timeout, started), None, true),
+            Some(Origin::Socket(peer)) => {
+                let headers = request.headers();
+                let client = self.trusted.client(headers, peer);
+                let context = Context::from_headers(headers, Some(client), timeout, started);
+                (context, Upload::watch(request, self.body_timeout), false)
+            }
+            None => return Err(Error::internal("a request without an origin")),
+        };
+        let is_logged = log::log_enabled!(target: ACCESS, self.access);
+        Ok(Exchange {
+            started,
+            context: context.watched(),
+            is_checked,
+            upload,
+            method: request.method().clone(),
+            path: is_logged.then(|| request.path().to_owned()),
+            grant: self.cors.as_ref().and_then(|cors| cors.grant(request.headers())),
+        })
+    }
+
+    /// Checks the head of a request, and answers those that need no handler.
+    fn admit(
+        &self,
+        request: ServiceRequest,
+        exchange: &Exchange,
         body_limit: usize,
-    ) -> (Result<(), Error>, Option<Upload>) {
-        let upload = Upload::watch(request, self.body_timeout);
+    ) -> ControlFlow<Answered, ServiceRequest> {
+        let request = self.check(request, exchange, body_limit)?;
+        let request = self.answer_preflight(request, exchange)?;
+        let request = answer_server_options(request)?;
+        match exchange.context.deadline > exchange.started {
+            true => ControlFlow::Continue(request),
+            false => ControlFlow::Break(Err(Error::new(
+                Kind::DeadlineExceeded,
+                "no time was left to answer",
+            ))),
+        }
+    }
+
+    /// Checks the head of a client's request.
+    fn check(
+        &self,
+        mut request: ServiceRequest,
+        exchange: &Exchange,
+        body_limit: usize,
+    ) -> ControlFlow<Answered, ServiceRequest> {
+        if exchange.is_checked {
+            return ControlFlow::Continue(request);
+        }
         let is_believed = request.peer_addr().is_some_and(|peer| self.trusted.believes(peer.ip()));
         let checked = head::check(request.head_mut(), self.head_limit).and_then(|()| {
             self.guard.check_host(request.headers(), is_believed)?;
@@ -338,7 +262,77 @@ impl Edge {
                 false => Ok(()),
             }
         });
-        (checked, upload)
+        match checked {
+            Ok(()) => ControlFlow::Continue(request),
+            Err(error) => ControlFlow::Break(Err(error)),
+        }
+    }
+
+    /// Answers a preflight by the CORS policy.
+    fn answer_preflight(
+        &self,
+        request: ServiceRequest,
+        exchange: &Exchange,
+    ) -> ControlFlow<Answered, ServiceRequest> {
+        match &self.cors {
+            Some(cors) if cors::is_preflight(request.method(), request.headers()) => {
+                ControlFlow::Break(Ok(match cors.preflight(&exchange.grant) {
+                    Ok(allowed) => request.into_response(allowed),
+                    Err(error) => request.error_response(error),
+                }))
+            }
+            _ => ControlFlow::Continue(request),
+        }
+    }
+
+    /// Makes the client's response of what was answered.
+    fn render(
+        self: &Rc<Self>,
+        answered: Answered,
+        exchange: &Exchange,
+    ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+        match answered {
+            Ok(response) => Ok(self.finish(response, &exchange.context, &exchange.grant)),
+            // The handler was cut off and has dropped the request.
+            Err(error) => {
+                self.report(&error, &exchange.context);
+                // The request was not read to its end.
+                let close = error.status_code().is_client_error() || self.draining.has_begun();
+                let (id, grant) = (exchange.context.request_id.clone(), exchange.grant.clone());
+                Err(Rendered { error, id, middleware: self.clone(), grant, close }.into())
+            }
+        }
+    }
+
+    /// Counts a request, and writes its line of the access log. `name` is the interceptor's for its route.
+    fn record(
+        &self,
+        outcome: &Result<ServiceResponse<BoxBody>, actix_web::Error>,
+        name: Option<RouteName>,
+        exchange: &Exchange,
+        meter: &Meter,
+    ) {
+        let (status, pattern) = match outcome {
+            Ok(response) => (response.status(), response.request().app_data::<RouteName>()),
+            Err(error) => (error.as_response_error().status_code(), None),
+        };
+        let route = name.or_else(|| pattern.cloned()).unwrap_or_default();
+        let (method, duration) = (exchange.method.as_str(), exchange.started.elapsed());
+        meter.count(&route.0, method, status.as_u16(), duration);
+        let Some(path) = exchange.path.as_deref() else { return };
+        // Frequent calls between roles are logged at debug level; the caller logs failures.
+        let quiet = path.starts_with(INTERNAL) && !status.is_client_error();
+        log::log!(
+            target: ACCESS,
+            if quiet { Level::Debug } else { self.access },
+            role = self.role,
+            requestId = exchange.context.request_id.as_str(),
+            method,
+            route = &*route.0,
+            status = status.as_u16(),
+            durationMs = duration.as_micros() as f64 / 1000.0;
+            "{method} {path}"
+        );
     }
 
     /// Turns an error into its problem, and adds the headers that every response has.
@@ -399,27 +393,38 @@ impl Edge {
             log::error!(role = self.role, requestId = id; "{}", error.chain());
         }
     }
+}
 
-    fn log(&self, line: &Line, id: &RequestId) {
-        let (method, path) = (line.method.as_str(), line.path.as_str());
-        // Frequent calls between roles are logged at debug level; the caller logs failures.
-        let quiet = path.starts_with(INTERNAL) && !line.status.is_client_error();
-        log::log!(
-            target: ACCESS,
-            if quiet { Level::Debug } else { self.access },
-            role = self.role,
-            requestId = id.as_str(),
-            method,
-            route = &*line.route.0,
-            status = line.status.as_u16(),
-            durationMs = line.duration.as_micros() as f64 / 1000.0;
-            "{method} {path}"
-        );
+/// A request under way.
+struct Exchange {
+    started: Instant,
+    context: Context,
+    /// Whether its head was checked before it came here.
+    is_checked: bool,
+    /// The state of its body, if it has one and came over a socket.
+    upload: Option<Upload>,
+    method: Method,
+    /// The path for the access log; `None` if that is off.
+    path: Option<String>,
+    grant: cors::Grant,
+}
+
+impl Exchange {
+    /// Whether its handler ends when the client goes: always for a safe method, otherwise if the route `aborts`.
+    fn ends_with_client(&self, request: &ServiceRequest, aborts: bool) -> bool {
+        if aborts && let Some(abort) = request.extensions().get::<AbortOnDisconnect>() {
+            abort.allow();
+        }
+        aborts || self.method.is_safe()
     }
 }
 
+/// A response or an error, before the middleware adds to it.
+type Answered = Result<ServiceResponse<BoxBody>, Error>;
+
 /// The outcome of a handler: late, panicked, failed, or a response.
-type Ended<B> = Result<std::thread::Result<Result<ServiceResponse<B>, actix_web::Error>>, Elapsed>;
+type Outcome<B> =
+    Result<std::thread::Result<Result<ServiceResponse<B>, actix_web::Error>>, Elapsed>;
 
 /// Runs the `handler` until `deadline`. Unless it `ends` with its caller, it may write, and runs to its end even when the
 /// caller has left. Not an `async fn`, which would store the handler's future twice.
@@ -427,7 +432,7 @@ fn within<B: MessageBody + 'static>(
     deadline: Instant,
     ends: bool,
     handler: impl Future<Output = Result<ServiceResponse<B>, actix_web::Error>> + 'static,
-) -> impl Future<Output = Ended<B>> {
+) -> impl Future<Output = Outcome<B>> {
     let handler = AssertUnwindSafe(handler).catch_unwind();
     if ends {
         return Either::Left(clock::by(deadline, handler));
@@ -438,12 +443,18 @@ fn within<B: MessageBody + 'static>(
     Either::Right(clock::by(deadline, written))
 }
 
-/// The client's response to the outcome of a handler.
-fn judge<B: MessageBody + 'static>(
-    ended: Ended<B>,
-    upload: Option<&Upload>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
-    match ended {
+/// Answers `OPTIONS *`, which asks about the server as a whole.
+fn answer_server_options(request: ServiceRequest) -> ControlFlow<Answered, ServiceRequest> {
+    if !head::asks_of_all(request.head()) {
+        return ControlFlow::Continue(request);
+    }
+    let allowed = other_method(request.head(), &METHODS);
+    ControlFlow::Break(allowed.map(|allowed| request.into_response(allowed)))
+}
+
+/// The answer that the outcome of a handler comes to.
+fn conclude<B: MessageBody + 'static>(outcome: Outcome<B>, upload: Option<&Upload>) -> Answered {
+    match outcome {
         Ok(Ok(Ok(response))) => match upload.and_then(|upload| upload.fault(response.status())) {
             Some(fault) => Err(fault),
             None => Ok(response.map_into_boxed_body()),
@@ -459,15 +470,6 @@ fn judge<B: MessageBody + 'static>(
 async fn not_found(request: HttpRequest, content: web::Payload) -> Result<HttpResponse, Error> {
     fields::discard(request.headers(), content, BodyLimit::from_app_data(&request)).await;
     Err(Error::not_found("path"))
-}
-
-/// A line of the access log.
-struct Line {
-    method: Method,
-    path: String,
-    route: RouteName,
-    status: StatusCode,
-    duration: Duration,
 }
 
 fn panicked<T>(_: tokio::task::JoinError) -> Result<T, Box<dyn std::any::Any + Send>> {
@@ -492,7 +494,7 @@ fn foreign(status: StatusCode, cause: &actix_web::Error) -> Error {
 struct Rendered {
     error: Error,
     id: RequestId,
-    edge: Rc<Edge>,
+    middleware: Rc<Middleware>,
     grant: cors::Grant,
     /// Whether the connection must not be used again.
     close: bool,
@@ -505,7 +507,7 @@ impl ResponseError for Rendered {
 
     fn error_response(&self) -> HttpResponse {
         let mut response = self.error.render(Some(self.id.as_str()));
-        self.edge.sign(response.headers_mut(), &self.id, &self.grant);
+        self.middleware.sign(response.headers_mut(), &self.id, &self.grant);
         if self.close {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }

@@ -19,7 +19,7 @@ use crate::auth::{self, Guard, Hosts, Mode};
 use crate::config::{self, Effective, PeerUrl, Settings};
 use crate::contract::UserClient;
 use crate::gateway::Gateway;
-use crate::middleware::{Draining, Edge, HeadLimit, RoleService};
+use crate::middleware::{Draining, HeadLimit, Middleware, RoleService};
 use crate::peer::{Endpoint, Peer, State, Trusted, http, local};
 use crate::readiness::Check;
 use crate::role::{self, Parts, Surroundings};
@@ -129,15 +129,17 @@ impl House {
             peers: asked.iter().map(|(_, state)| state.report()).collect(),
         });
         // It has nothing that is the shop's, and is asked for by whatever name it has where that is looked after.
-        let mut edge =
-            Edge { guard: self.guard.clone().for_hosts(Hosts::Any), ..self.edge("management") };
+        let mut middleware = Middleware {
+            guard: self.guard.clone().for_hosts(Hosts::Any),
+            ..self.middleware("management")
+        };
         // Probes come every few seconds and are nobody's news.
-        edge.access = Level::Debug;
+        middleware.access = Level::Debug;
         let pulses = self.pulses.clone();
         let threads = Threads { workers: 1, pulses: pulses.clone() };
         server::serve(listener, threads, &self.parts.settings.server, move || {
             let told = (readiness.clone(), pulses.clone(), metrics.clone());
-            edge.clone().app(server::management_routes(told, roles.clone(), calls.clone()))
+            middleware.clone().app(server::management_routes(told, roles.clone(), calls.clone()))
         })
     }
 
@@ -149,7 +151,7 @@ impl House {
     ) -> App<impl RoleService + use<R>> {
         let all = Role::ALL.iter().map(|role| role.name()).collect();
         role.app(Surroundings {
-            edge: self.edge(R::NAME),
+            middleware: self.middleware(R::NAME),
             endpoints,
             calls: self.calls.clone(),
             health: Box::new(server::health_route(self.readiness.clone(), R::NAME, all)),
@@ -176,9 +178,9 @@ impl House {
         endpoints
     }
 
-    fn edge(&self, role: &'static str) -> Edge {
+    fn middleware(&self, role: &'static str) -> Middleware {
         let options = &self.parts.settings.server;
-        Edge {
+        Middleware {
             role,
             request_timeout: options.request_timeout,
             body_limit: options.body_limit,

@@ -153,7 +153,7 @@ impl FromRequest for Context {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let context = request.extensions().get::<Context>().cloned();
-        ready(context.ok_or_else(|| Error::internal("the edge made no context")))
+        ready(context.ok_or_else(|| Error::internal("the middleware made no context")))
     }
 }
 

@@ -11,7 +11,7 @@ use actix_web::web::{self, Bytes, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, rt};
 use app::auth::public;
 use app::config::Sources;
-use app::middleware::{Draining, Edge, path};
+use app::middleware::{Draining, Middleware, path};
 use app::server::{self, Threads};
 use app::telemetry::Metrics;
 use awc::http::{Method, StatusCode};
@@ -147,10 +147,11 @@ impl Bench {
         let listener = listener.secured(Some(tls));
         let (url, draining) = (listener.url(), Draining::default());
         let running = Arc::<AtomicUsize>::default();
-        let edge = Edge { draining: draining.clone(), ..crate::edge(&settings, LARGE) };
+        let middleware =
+            Middleware { draining: draining.clone(), ..crate::middleware(&settings, LARGE) };
         let served = Arc::clone(&running);
-        let metrics = edge.metrics.clone();
-        let app = move || edge.clone().app(routes(served.clone()));
+        let metrics = middleware.metrics.clone();
+        let app = move || middleware.clone().app(routes(served.clone()));
         let server = server::serve(listener, Threads::new(1), &settings.server, app).unwrap();
         let handle = server.handle();
         rt::spawn(server);

@@ -17,13 +17,13 @@ use std::time::Duration;
 
 use app::auth::{Guard, Mode, Verifier};
 use app::config::Settings;
-use app::middleware::{Draining, Edge, HeadLimit};
+use app::middleware::{Draining, HeadLimit, Middleware};
 use app::peer::Trusted;
 use app::telemetry::Metrics;
 
 /// What stands around the routes of a test, which takes content of up to `body_limit` bytes.
-fn edge(settings: &Settings, body_limit: usize) -> Edge {
-    Edge {
+fn middleware(settings: &Settings, body_limit: usize) -> Middleware {
+    Middleware {
         role: "test",
         request_timeout: Duration::from_secs(30),
         body_limit,

@@ -16,7 +16,7 @@ async fn a_worker_that_is_stuck_ends_the_good_report_of_livez() {
     let (settings, effective) = app::config::load(&Sources::default()).unwrap();
     let pulses = Pulses::default();
     let threads = Threads { workers: 1, pulses: pulses.clone() };
-    let edge = crate::edge(&settings, 1000);
+    let middleware = crate::middleware(&settings, 1000);
     let bind = || server::bind("test", "127.0.0.1:0".parse().unwrap(), &effective).unwrap();
     let (listener, management) = (bind(), bind());
     let (url, told_at) = (listener.url(), management.url());
@@ -24,7 +24,7 @@ async fn a_worker_that_is_stuck_ends_the_good_report_of_livez() {
         std::thread::sleep(Duration::from_secs(13));
         HttpResponse::Ok().finish()
     };
-    let own = edge.clone();
+    let own = middleware.clone();
     let app = move || {
         own.clone().app(move |routes| _ = routes.service(path("/stuck").get(public(), stuck)))
     };
@@ -33,7 +33,7 @@ async fn a_worker_that_is_stuck_ends_the_good_report_of_livez() {
     let told = move || {
         let readiness = Readiness::new(Draining::default());
         let told = (readiness, pulses.clone(), Metrics::new().unwrap());
-        edge.clone().app(server::management_routes(told, vec!["test"], calls.clone()))
+        middleware.clone().app(server::management_routes(told, vec!["test"], calls.clone()))
     };
     rt::spawn(server::serve(management, threads, &settings.server, told).unwrap());
     let (client, management) = (Client::new(url), Client::new(told_at));

@@ -14,7 +14,7 @@ use actix_web::{HttpRequest, HttpResponse, rt};
 use app::auth::public;
 use app::config::{Settings, Sources};
 use app::error::{Error, Kind};
-use app::middleware::{Edge, HeadLimit, path};
+use app::middleware::{HeadLimit, Middleware, path};
 use app::peer::{Body, Context, Endpoint, PeerError, Reply, Request, http, local};
 use app::server;
 use app::tls::{self, Mutual};
@@ -154,16 +154,16 @@ fn settings() -> Settings {
     app::config::load(&Sources { overrides, ..Sources::default() }).unwrap().0
 }
 
-fn edge() -> Edge {
+fn middleware() -> Middleware {
     let head_limit = HeadLimit::of_clients(16384).behind();
-    Edge { head_limit, ..crate::edge(&settings(), 2 * LARGE) }
+    Middleware { head_limit, ..crate::middleware(&settings(), 2 * LARGE) }
 }
 
 /// The same role behind a mailbox, behind a socket, and behind one on which both sides know each other.
 fn ways() -> [Bench; 3] {
     let settings = settings();
     let deeds = Deeds::default();
-    let local = local::Peer::start(edge().app(routes(deeds.clone())), &settings.transport);
+    let local = local::Peer::start(middleware().app(routes(deeds.clone())), &settings.transport);
     let local = Bench { name: "local", peer: Endpoint::Local(local), deeds };
 
     let folder = tempfile::tempdir().unwrap();
@@ -182,7 +182,7 @@ fn over(scheme: &'static str, settings: &Settings, known: Option<Mutual>) -> Ben
     let url = listener.url().parse().unwrap();
     let deeds = Deeds::default();
     let served = deeds.clone();
-    let app = move || edge().app(routes(served.clone()));
+    let app = move || middleware().app(routes(served.clone()));
     rt::spawn(server::serve(listener, server::Threads::new(1), &settings.server, app).unwrap());
     let client = known.map(|known| known.client().unwrap());
     let http = http::Peer::new(&url, &settings.transport, client);

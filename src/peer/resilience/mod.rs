@@ -37,7 +37,7 @@ use retry::Verdict;
 use state::Slot;
 use upload::Upload;
 
-/// How much longer than the edge an attempt waits for a client's content.
+/// How much longer than the middleware an attempt waits for a client's content.
 const GRACE: Duration = Duration::from_millis(100);
 
 /// One worker thread's way to another role or to an upstream; cheap to clone.
@@ -125,7 +125,7 @@ impl Peer {
                     call.send(endpoint, context, Attempt { now, limit, kept }).await
                 }
                 Some(upload) => {
-                    // The callee's time begins when the client has had its own. The edge first: it knows whose fault
+                    // The callee's time begins when the client has had its own. The middleware first: it knows whose fault
                     // that is.
                     let deadline = (progress.deadline + GRACE).into();
                     let overdue = upload.overdue(started, limit, deadline);

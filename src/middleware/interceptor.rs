@@ -1,0 +1,84 @@
+//! What answers requests before a role's routes do, and what it says of each of them.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+
+use crate::peer::Context;
+
+/// How long a request may take, and how large its body may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// The most time that it may take.
+    pub timeout: Duration,
+    /// The largest body, in bytes.
+    pub body_limit: usize,
+}
+
+/// Handles requests before the role's routes do.
+pub trait Interceptor: 'static {
+    /// Its result for a request that it answers itself.
+    type Found;
+
+    /// Examines `request` first of all.
+    fn lookup(&self, request: &ServiceRequest) -> RouteLookup<Self::Found>;
+
+    /// Answers a request for which it has `found` something.
+    fn answer(
+        &self,
+        request: ServiceRequest,
+        found: Self::Found,
+        context: Context,
+    ) -> impl Future<Output = Result<ServiceResponse<BoxBody>, actix_web::Error>> + 'static;
+}
+
+/// What an [`Interceptor`] knows about a request.
+#[derive(Debug)]
+pub struct RouteLookup<F> {
+    /// Its bounds.
+    pub bounds: Bounds,
+    /// The name of its route; `None` if the role's own routes know it.
+    pub name: Option<RouteName>,
+    /// Whether a request that may write ends when its client goes, as one that does not: it is for a service, which sees
+    /// its own client go.
+    pub aborts: bool,
+    /// `None` if one of the role's own routes answers.
+    pub found: Option<F>,
+}
+
+/// The same bounds for all requests, which the role's routes answer.
+impl Interceptor for Bounds {
+    type Found = Infallible;
+
+    fn lookup(&self, _: &ServiceRequest) -> RouteLookup<Infallible> {
+        RouteLookup { bounds: *self, name: None, aborts: false, found: None }
+    }
+
+    fn answer(
+        &self,
+        _: ServiceRequest,
+        _: Infallible,
+        _: Context,
+    ) -> impl Future<Output = Result<ServiceResponse<BoxBody>, actix_web::Error>> + 'static {
+        // It never finds anything.
+        pending()
+    }
+}
+
+/// The name of a request's route in the log and in the metrics, such as `/products/{id}`.
+#[derive(Clone, Debug)]
+pub struct RouteName(pub Rc<str>);
+
+thread_local! {
+    static NO_ROUTE: RouteName = RouteName("-".into());
+}
+
+impl Default for RouteName {
+    fn default() -> Self {
+        NO_ROUTE.with(Clone::clone)
+    }
+}
