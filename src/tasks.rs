@@ -1,7 +1,7 @@
 //! The background tasks of a process: each has a name, and all belong to one set, which the drain cancels and awaits.
 //!
-//! The set is one per process, as the log is: tasks are spawned in every layer, and most layers know nothing of the node.
-//! A panic in a task is logged with its name, and counted for `/metrics`.
+//! There is one set per process, because tasks are spawned in every layer and most layers know nothing of the node. A
+//! panic in a task is logged with its name, and counted for `/metrics`.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -15,15 +15,14 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The pause before a task starts again after a panic. It doubles with each panic up to the longest, and is the first
-/// again once a task has run for longer than that.
+/// The pause before a supervised task restarts after a panic. It doubles with each panic up to the longest, and is reset
+/// once a task has run for longer than that.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 static PROCESS: LazyLock<Tasks> = LazyLock::new(Tasks::default);
 
-/// Spawns a task on this thread that ends with a panic. Gives what it comes to; nothing when it panicked or was
-/// cancelled.
+/// Spawns a task on this thread, which a panic ends. Gives its output; `None` when it panicked or was cancelled.
 pub fn spawn<T: 'static>(
     name: &'static str,
     task: impl Future<Output = T> + 'static,
@@ -31,7 +30,7 @@ pub fn spawn<T: 'static>(
     PROCESS.spawn(name, task)
 }
 
-/// Spawns a task on this thread that is started again after a panic. It has done its work when it returns.
+/// Spawns a task on this thread that restarts after a panic. It is done when it returns.
 pub fn supervise<F>(name: &'static str, start: impl FnMut() -> F + 'static)
 where
     F: Future<Output = ()> + 'static,
@@ -39,18 +38,18 @@ where
     PROCESS.supervise(name, start);
 }
 
-/// Runs a piece of one request to its end, whether its caller still waits or not. The set does not know of it: it costs
-/// no more than a bare spawn, ends by the request's deadline, and a panic is its caller's.
+/// Runs a piece of one request to completion, whether its caller still waits or not. It is not in the set: it costs no more
+/// than a bare spawn, ends by the request's deadline, and its caller handles a panic.
 pub fn detach<T: 'static>(piece: impl Future<Output = T> + 'static) -> JoinHandle<T> {
     tokio::task::spawn_local(piece)
 }
 
-/// How often tasks of each name have panicked, of all names that were spawned so far.
+/// The number of panics of each task name spawned so far.
 pub fn panics() -> Vec<(&'static str, u64)> {
     PROCESS.counts().iter().map(|(name, counts)| (*name, counts.panics)).collect()
 }
 
-/// Cancels every task of the process and waits until all have ended, at most for `limit`. Gives the names of those that
+/// Cancels every task of the process and waits until all have ended, at most for `limit`. Returns the names of those that
 /// have not.
 pub async fn drain(limit: Duration) -> Vec<&'static str> {
     PROCESS.drain(limit).await
@@ -77,11 +76,11 @@ impl Tasks {
         name: &'static str,
         task: impl Future<Output = T> + 'static,
     ) -> JoinHandle<Option<T>> {
-        // Boxed: what is around it and the runtime move it several times.
+        // Boxed, because the wrappers and the runtime move it several times.
         let (running, task) = (Running::new(self, name), Box::pin(task));
         self.tracker.spawn_local(async move {
             let outcome = running.run(task).await?;
-            let ends = |panic: &String| log::error!(task = name; "the task {name} panicked and ends: {panic}");
+            let ends = |panic: &Panic| log::error!(task = name; "the task {name} panicked and ends: {panic}");
             outcome.inspect_err(ends).ok()
         })
     }
@@ -138,13 +137,13 @@ impl Running {
         Self { tasks, name }
     }
 
-    /// What `task` comes to, or the text of its panic; nothing when it is cancelled.
-    async fn run<T>(&self, task: impl Future<Output = T>) -> Option<Result<T, String>> {
+    /// The outcome of `task`, which may be its panic; `None` when it is cancelled.
+    async fn run<T>(&self, task: impl Future<Output = T>) -> Option<Result<T, Panic>> {
         let task = AssertUnwindSafe(task).catch_unwind();
         let outcome = self.tasks.shutdown.run_until_cancelled(task).await?;
         Some(outcome.map_err(|panic| {
             self.tasks.counts().entry(self.name).or_default().panics += 1;
-            text(&*panic)
+            Panic::new(&*panic)
         }))
     }
 }
@@ -155,10 +154,18 @@ impl Drop for Running {
     }
 }
 
-/// What a panic says.
-fn text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no text".into())
+/// A panic of a task.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Panic(String);
+
+impl Panic {
+    /// The panic with the given `payload`, of which only a text is kept.
+    fn new(payload: &(dyn Any + Send)) -> Self {
+        let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+        Self(text.unwrap_or_else(|| "no text".into()))
+    }
 }
 
 #[cfg(test)]
@@ -219,7 +226,7 @@ mod tests {
         assert_eq!(bad.await.unwrap(), None::<()>);
         assert_eq!(["good", "bad"].map(|name| tasks.counts()[name].panics), [0, 1]);
         assert_eq!(
-            text(&*std::panic::catch_unwind(|| panic!("out of luck")).unwrap_err()),
+            Panic::new(&*std::panic::catch_unwind(|| panic!("out of luck")).unwrap_err()).0,
             "out of luck"
         );
         assert_eq!(tasks.drain(Duration::ZERO).await, [""; 0]);

@@ -1,11 +1,7 @@
 //! Conditional requests (RFC 9110, section 13).
 
-use std::convert::Infallible;
-use std::future::{Ready, ready};
-
-use actix_web::dev::Payload;
+use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
-use actix_web::{FromRequest, HttpRequest};
 use utoipa::IntoParams;
 
 /// The conditions of a request.
@@ -59,15 +55,6 @@ pub struct IfMatch {
     /// ETags of the versions that the client expects: for any other one, the response is 412.
     #[param(rename = "If-Match", value_type = String, required = false)]
     tags: Option<String>,
-}
-
-impl FromRequest for Condition {
-    type Error = Infallible;
-    type Future = Ready<Result<Self, Infallible>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Ok(Self::parse(request)))
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a browser lets scripts of other origins do (Fetch standard, section 3.2, the CORS protocol).
+//! CORS: what browsers allow scripts of other origins (Fetch standard, section 3.2).
 //!
 //! CORS does not stop requests, only scripts from reading responses: access still depends on the token. The middleware adds
 //! the headers, so that errors have them too, and answers preflights before any guard or handler.

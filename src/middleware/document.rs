@@ -109,13 +109,12 @@ fn close(components: &mut Components, name: &str) {
 
 /// What all roles refer to: problems, the header of every response, and the authentication scheme.
 pub fn components() -> Components {
-    let text =
-        "That of the request, or one that was made for it: the log has under it what happened";
+    let text = "The id of the request, or a generated one; it is in the log";
     let problems = Kind::all().map(|kind| (name(kind), problem(kind, kind.title())));
     let token = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
-        .description(Some("An access token, as logging in gives one"));
+        .description(Some("The access token of a login"));
     ComponentsBuilder::new()
         .schema("Problem", Problem::schema())
         .schema("FieldError", FieldError::schema())
@@ -194,7 +193,7 @@ fn complete(operation: &mut Operation, rule: Rule, mode: Mode) {
     }
     let mut kinds = problems(operation, access);
     if mode == Mode::Open {
-        // For a host that is not this machine.
+        // For a Host other than this machine.
         kinds.push(Kind::Forbidden);
     }
     kinds.into_iter().for_each(|kind| add_problem(operation, kind));
@@ -252,13 +251,14 @@ fn problem(kind: Kind, description: &str) -> Response {
     let mut response = match kind {
         Kind::Unauthorized => response.header(
             "WWW-Authenticate",
-            always(header(Type::String, "What would tell who asks (RFC 6750)")),
+            always(header(Type::String, "How to authenticate (RFC 6750)")),
         ),
-        Kind::MethodNotAllowed => response
-            .header("Allow", always(header(Type::String, "The methods that this path takes"))),
+        Kind::MethodNotAllowed => {
+            response.header("Allow", always(header(Type::String, "The methods of this path")))
+        }
         Kind::UnsupportedMediaType => response.header(
             "Accept-Encoding",
-            header(Type::String, "Which codings are taken, where another was sent (RFC 9110)"),
+            header(Type::String, "The accepted codings, if another one was sent (RFC 9110)"),
         ),
         Kind::TooManyRequests => {
             response.header("Retry-After", always(header(Type::Integer, "Seconds to wait")))

@@ -1,9 +1,7 @@
 //! Reads a JSON object or a query field by field, so that one response names all invalid and all unknown fields. Nothing is
 //! ignored in silence.
 
-use std::convert::Infallible;
 use std::fmt;
-use std::future::{Ready, ready};
 use std::str::FromStr;
 
 use actix_web::dev::Payload;
@@ -148,7 +146,7 @@ impl Fields {
         let BodyLimit(limit) = BodyLimit::from_app_data(request);
         let content = web::Payload::from_request(request, payload);
         Box::pin(async move {
-            let broken = |_| Error::new(Kind::Malformed, "the body broke off");
+            let broken = |_| Error::new(Kind::Malformed, "the body is incomplete");
             let content = content.await.map_err(broken)?;
             let body = content.to_bytes_limited(limit).await.map_err(|_| too_large(limit))?;
             let body = body.map_err(broken)?;
@@ -181,7 +179,7 @@ impl Fields {
     }
 }
 
-const UNKNOWN: &str = "is not known here";
+const UNKNOWN: &str = "is unknown";
 
 /// Adds the unknown `names` to `errors`, at most [`NAMED`] of them.
 fn refuse(
@@ -210,7 +208,7 @@ fn check_coding(request: &HttpRequest) -> Result<(), Error> {
     if codings.all(|name| name.is_empty() || name.eq_ignore_ascii_case(b"identity")) {
         return Ok(());
     }
-    let detail = "send the body as it is, without a content-encoding";
+    let detail = "send the body without a content-encoding";
     let error = Error::new(Kind::UnsupportedMediaType, detail);
     Err(error.header(ACCEPT_ENCODING, HeaderValue::from_static("identity")))
 }
@@ -304,15 +302,6 @@ impl Query {
         }
         refuse(&mut self.errors, unknown, UNKNOWN);
         if self.errors.is_empty() { Ok(value) } else { Err(Error::invalid(self.errors)) }
-    }
-}
-
-impl FromRequest for Query {
-    type Error = Infallible;
-    type Future = Ready<Result<Self, Infallible>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Ok(Self::parse(request)))
     }
 }
 

@@ -87,7 +87,7 @@ pub(super) fn asks_of_all(head: &RequestHead) -> bool {
 /// A path, an absolute URL, or `*` for OPTIONS (RFC 9112, section 3.2). The fourth form is for tunnels.
 fn check_target(head: &RequestHead) -> Result<(), Error> {
     match head.uri.path().starts_with('/') {
-        _ if head.method == Method::CONNECT => refuse("there are no tunnels here"),
+        _ if head.method == Method::CONNECT => refuse("CONNECT is not supported"),
         true => Ok(()),
         false if asks_of_all(head) => Ok(()),
         false => refuse("the target must be a path"),
@@ -99,21 +99,21 @@ fn check_host(head: &RequestHead) -> Result<(), Error> {
     let mut hosts = head.headers.get_all(header::HOST).map(|host| host.as_bytes());
     let host = hosts.next();
     if hosts.next().is_some() {
-        return refuse("there is more than one host");
+        return refuse("more than one Host header");
     }
     let target = head.uri.authority().map(|authority| authority.as_str());
     if target.is_some_and(|target| target.contains('@')) {
-        return refuse("there are no users in a target");
+        return refuse("the target must not name a user");
     }
     match (host, target) {
-        (Some(host), _) if !is_host(host) => refuse("the host is none"),
+        (Some(host), _) if !is_host(host) => refuse("invalid Host header"),
         (Some(host), Some(target))
             if !is_same_host(head.uri.scheme_str(), host, target.as_bytes()) =>
         {
-            refuse("the target and the host contradict each other")
+            refuse("the target and the Host header differ")
         }
         // Even with an absolute URL (RFC 9112, section 3.2).
-        (None, _) if head.version > Version::HTTP_10 => refuse("the host is missing"),
+        (None, _) if head.version > Version::HTTP_10 => refuse("missing Host header"),
         _ => Ok(()),
     }
 }

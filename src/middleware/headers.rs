@@ -7,15 +7,15 @@ use actix_web::http::header::{
     STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 
-/// Headers by which software announces itself.
+/// Names the server's software, as Server does.
 const X_POWERED_BY: HeaderName = HeaderName::from_static("x-powered-by");
 
 /// The security headers of responses to clients.
 #[derive(Clone, Debug)]
 pub struct SecurityHeaders {
-    said: Vec<(HeaderName, HeaderValue)>,
+    added: Vec<(HeaderName, HeaderValue)>,
     /// The headers to remove.
-    hidden: [HeaderName; 2],
+    removed: [HeaderName; 2],
 }
 
 impl SecurityHeaders {
@@ -33,24 +33,25 @@ impl SecurityHeaders {
         let hsts = hsts.map(|hsts| HeaderValue::from_str(&format!("max-age={}", hsts.as_secs())));
         // A number is a valid header value.
         headers.extend(hsts.and_then(Result::ok).map(|hsts| (STRICT_TRANSPORT_SECURITY, hsts)));
-        Self { said: headers, hidden: [SERVER, X_POWERED_BY] }
+        Self { added: headers, removed: [SERVER, X_POWERED_BY] }
     }
 
     /// Adds missing security headers: a page has its own policy. Removes headers that tell which software is behind the gateway.
     pub(super) fn write(&self, headers: &mut HeaderMap) {
-        let mut is_said = [false; Self::MOST];
-        let mut tells = false;
+        let mut is_there = [false; Self::MOST];
+        let mut names_software = false;
         // One pass over all headers costs less than a lookup for each.
         for name in headers.keys() {
-            tells |= self.hidden.contains(name);
-            for (is_said, (known, _)) in is_said.iter_mut().zip(&self.said) {
-                *is_said |= name == known;
+            names_software |= self.removed.contains(name);
+            for (is_there, (known, _)) in is_there.iter_mut().zip(&self.added) {
+                *is_there |= name == known;
             }
         }
-        if tells {
-            self.hidden.iter().for_each(|name| drop(headers.remove(name)));
+        if names_software {
+            self.removed.iter().for_each(|name| drop(headers.remove(name)));
         }
-        for ((name, value), _) in self.said.iter().zip(is_said).filter(|(_, is_said)| !is_said) {
+        for ((name, value), _) in self.added.iter().zip(is_there).filter(|(_, is_there)| !is_there)
+        {
             headers.append(name.clone(), value.clone());
         }
     }
@@ -58,11 +59,11 @@ impl SecurityHeaders {
 
 /// Adds the request header `name`, in lower case, to Vary, unless it is there.
 pub(super) fn vary(headers: &mut HeaderMap, name: &'static str) {
-    let said = |line: &HeaderValue| {
+    let has_name = |line: &HeaderValue| {
         let line = line.to_str().unwrap_or_default();
-        line.split(',').map(str::trim).any(|said| said == "*" || said.eq_ignore_ascii_case(name))
+        line.split(',').map(str::trim).any(|word| word == "*" || word.eq_ignore_ascii_case(name))
     };
-    if !headers.get_all(VARY).any(said) {
+    if !headers.get_all(VARY).any(has_name) {
         headers.append(VARY, HeaderValue::from_static(name));
     }
 }
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dependence_is_said_once() {
+    fn a_dependence_is_there_once() {
         let mut headers = HeaderMap::new();
         headers.insert(VARY, HeaderValue::from_static("Accept, Origin"));
         vary(&mut headers, "origin");

@@ -1,8 +1,11 @@
 //! Which parts of a request a handler reads, by its arguments. A route refuses the other parts.
 
-use actix_web::dev::ServiceRequest;
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+
+use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::web::{self, Data};
-use actix_web::{HttpMessage as _, HttpRequest};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 
 use super::fields::{Fields, MaybeFields, Query};
 use super::{BodyLimit, Condition, discard};
@@ -17,6 +20,22 @@ pub trait Input {
     /// Whether it reads the body.
     const BODY: bool = false;
 }
+
+/// What is parsed from the head of a request is extracted without an error.
+macro_rules! from_head {
+    ($($input:ident)*) => {$(
+        impl FromRequest for $input {
+            type Error = Infallible;
+            type Future = Ready<Result<Self, Infallible>>;
+
+            fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+                ready(Ok(Self::parse(request)))
+            }
+        }
+    )*};
+}
+
+from_head!(Condition Query);
 
 impl Input for Query {
     const QUERY: bool = true;

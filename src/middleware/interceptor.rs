@@ -43,7 +43,7 @@ pub struct RouteLookup<F> {
     pub bounds: Bounds,
     /// The name of its route; `None` if the role's own routes know it.
     pub name: Option<RouteName>,
-    /// Whether a request that may write ends when its client goes, as one that does not: it is for a service, which sees
+    /// Whether the handler ends when the client goes, even if the request may write: the service behind the route then sees
     /// its own client go.
     pub aborts: bool,
     /// `None` if one of the role's own routes answers.

@@ -234,13 +234,11 @@ impl Middleware {
         let request = self.check(request, exchange, body_limit)?;
         let request = self.answer_preflight(request, exchange)?;
         let request = answer_server_options(request)?;
-        match exchange.context.deadline > exchange.started {
-            true => ControlFlow::Continue(request),
-            false => ControlFlow::Break(Err(Error::new(
-                Kind::DeadlineExceeded,
-                "no time was left to answer",
-            ))),
+        if exchange.context.deadline <= exchange.started {
+            let late = Error::new(Kind::DeadlineExceeded, "no time was left to answer");
+            return ControlFlow::Break(Err(late));
         }
+        ControlFlow::Continue(request)
     }
 
     /// Checks the head of a client's request.
@@ -463,7 +461,7 @@ fn conclude<B: MessageBody + 'static>(outcome: Outcome<B>, upload: Option<&Uploa
         Ok(Err(_panic)) => Err(Error::internal("a handler panicked")),
         Err(Elapsed) => Err(upload
             .and_then(Upload::fault_at_deadline)
-            .unwrap_or_else(|| Error::new(Kind::DeadlineExceeded, "no answer in time"))),
+            .unwrap_or_else(|| Error::new(Kind::DeadlineExceeded, "deadline exceeded"))),
     }
 }
 

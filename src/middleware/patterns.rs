@@ -54,7 +54,7 @@ pub enum LineError {
     #[error("must not be empty")]
     Empty,
     /// It has no visible character.
-    #[error("must have something that can be seen")]
+    #[error("must have a visible character")]
     Invisible,
     /// It has more characters than this.
     #[error("must have at most {0} characters")]
@@ -139,7 +139,7 @@ mod tests {
 
     static LINES: LazyLock<Regex> = LazyLock::new(|| Regex::new(&trimmed(LINE)).unwrap());
 
-    /// Any text, with more than its share of what the pattern is about.
+    /// Any text, with many of the letters that the pattern distinguishes.
     fn text() -> impl Strategy<Value = String> {
         let letter = prop_oneof![
             any::<char>(),
@@ -147,7 +147,7 @@ mod tests {
             proptest::char::range('\u{2000}', '\u{2070}'),
             proptest::sample::select(INVISIBLE.to_vec()).prop_map(|(first, _)| first),
             proptest::sample::select(INVISIBLE.to_vec()).prop_map(|(_, last)| last),
-            // Beside them.
+            // Their neighbours.
             proptest::sample::select(vec![
                 '\u{ac}', '\u{ae}', '\u{27ff}', '\u{2801}', '\u{fffc}', '\u{fe10}'
             ]),

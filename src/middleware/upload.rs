@@ -29,7 +29,7 @@ enum State {
     Whole,
     /// The client took too long for the next piece.
     Late,
-    /// The client broke it off, or its framing is invalid.
+    /// The client aborted it, or its framing is invalid.
     Broken,
 }
 
@@ -61,7 +61,7 @@ impl Upload {
         match self.0.get() {
             State::Late if status.as_u16() >= 400 => Some(too_late()),
             State::Broken if status.is_server_error() => {
-                Some(Error::new(Kind::Malformed, "the body broke off"))
+                Some(Error::new(Kind::Malformed, "the body is incomplete"))
             }
             _ => None,
         }
@@ -74,7 +74,7 @@ impl Upload {
 }
 
 fn too_late() -> Error {
-    Error::new(Kind::RequestTimeout, "the body did not come in time")
+    Error::new(Kind::RequestTimeout, "the body did not arrive in time")
 }
 
 fn late() -> PayloadError {

@@ -1,4 +1,4 @@
-//! Whether this process asks everybody who they are.
+//! Whether this process requires tokens.
 
 use super::{Role, all_in_one, listening};
 use crate::auth::{AUDIT, Hosts, Mode};
@@ -8,7 +8,7 @@ use crate::server::Listener;
 /// The mode of a process that runs `roles`.
 ///
 /// # Errors
-/// When it would be open to more than this machine, and nobody said that it may.
+/// When it would be open beyond this machine without `auth.open_beyond_loopback`.
 pub(super) fn mode(
     settings: &Settings,
     effective: &Effective,
@@ -19,7 +19,7 @@ pub(super) fn mode(
     let open = match settings.auth.mode {
         AuthMode::Open => true,
         AuthMode::Enforced => false,
-        // A proxy on this machine is there for others.
+        // A proxy on this machine forwards requests from elsewhere.
         AuthMode::Auto => {
             let proxied = !settings.gateway.trusted_proxies.is_empty();
             all_in_one(roles) && exposed.is_none() && !proxied
@@ -40,8 +40,8 @@ pub(super) fn mode(
     }
 }
 
-/// Whom a process of `mode` answers: where it is open for this machine alone, those who name this machine. A page from
-/// elsewhere whose name leads here all of a sudden (DNS rebinding) still names itself.
+/// The hosts that a process of `mode` answers for: only this machine's names if it is open to this machine alone. A page
+/// of another site whose name now resolves to this machine (DNS rebinding) sends its own name.
 pub(super) fn hosts(settings: &Settings, mode: Mode) -> Hosts {
     match mode {
         Mode::Open if !settings.auth.open_beyond_loopback => Hosts::Loopback,
@@ -49,13 +49,13 @@ pub(super) fn hosts(settings: &Settings, mode: Mode) -> Hosts {
     }
 }
 
-/// Says in the log that nobody is asked, where that is so.
+/// Logs a warning if no tokens are required.
 pub(super) fn warn(mode: Mode, listeners: &[(Role, Listener)]) {
     if mode == Mode::Open {
         let addresses = listeners.iter().map(|(_, listener)| listener.address.to_string());
         let addresses = addresses.collect::<Vec<_>>().join(", ");
         log::warn!(
-            // Told whatever the filter says.
+            // Logged whatever the filter.
             target: AUDIT, event = "auth_open";
             "auth.mode is open: whoever reaches {addresses} needs no token to use the shop"
         );

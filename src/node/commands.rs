@@ -1,4 +1,4 @@
-//! What the commands do to the stores of the roles.
+//! The commands on the stores of the roles.
 
 use std::io;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::storage::copy::{Copied, Progress, of_source, of_target};
 use crate::storage::sqlite;
 use crate::{product, user};
 
-/// Brings the tables of `roles` up to date; returns the migrations that were applied.
+/// Migrates the databases of `roles`; returns the migrations that were applied.
 ///
 /// # Errors
 /// Names the setting of the store that failed.
@@ -42,11 +42,11 @@ pub async fn seed(
     seeded.map_err(|error| effective.blame(key, error).into())
 }
 
-/// Copies the accounts or the products at one URL to another; the schemes, or between two files the tables
-/// of the first, say which. Returns what was copied, in a word, and how.
+/// Copies the accounts or the products at one URL to another: the schemes decide which, or between two files the tables
+/// of the first. Returns what was copied, in a word, and how.
 ///
 /// # Errors
-/// When a URL cannot be used, the two cannot hold the same, or a store fails.
+/// When a URL is invalid, the stores are of different kinds, or one fails.
 pub async fn copy(
     settings: &Settings,
     (from, to): (&str, &str),
@@ -54,7 +54,7 @@ pub async fn copy(
     progress: impl Progress,
 ) -> Result<(&'static str, Copied), Failure> {
     let products = copies_products(from, to)?;
-    expect_room(to, products)?;
+    check_target(to, products)?;
     if products {
         let at = |side: &str, url: &str| {
             let database_url = parse(side, url)?;
@@ -76,10 +76,10 @@ pub async fn copy(
     Ok(("accounts", copied))
 }
 
-/// Makes an account with `role`; gives its id. Before it is there its password is told by `tell`. See [`user::create`].
+/// Creates an account with `role`; returns its id. Calls `tell`, which shows the password, first. See [`user::create`].
 ///
 /// # Errors
-/// When something of it is not valid, the password cannot be told, or the store cannot be used.
+/// When a field is invalid, `tell` fails, or the store cannot be used.
 pub async fn create_user(
     settings: &Settings,
     account: (String, String, String),
@@ -89,10 +89,10 @@ pub async fn create_user(
     Ok(user::create(&settings.user, account, role, tell).await?)
 }
 
-/// Gives an account another password, which is told by `tell` before it holds. See [`user::set_password`].
+/// Sets the password of an account. Calls `tell`, which shows the password, first. See [`user::set_password`].
 ///
 /// # Errors
-/// When there is no such account, the password is not a good one or cannot be told, or the store cannot be used.
+/// When there is no such account, the password is too weak, `tell` fails, or the store cannot be used.
 pub async fn set_password(
     settings: &Settings,
     email: &str,
@@ -118,7 +118,7 @@ pub async fn enable_user(settings: &Settings, email: &str) -> Result<bool, Failu
     Ok(user::enable(&settings.user, email).await?)
 }
 
-/// Adds a key that signs access tokens, whose name `tell` is told before it is there. See [`user::rotate_keys`].
+/// Adds a key that signs access tokens. Calls `tell` with its name first. See [`user::rotate_keys`].
 ///
 /// # Errors
 /// Names the setting that does not work.
@@ -132,7 +132,7 @@ pub fn rotate_keys(
     rotated.map(drop).map_err(|error| effective.explain(error))
 }
 
-/// How long a batch of a copy may take: nobody waits for an answer.
+/// How long a batch of a copy may take: no request waits for it.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn copies_products(from: &str, to: &str) -> Result<bool, Failure> {
@@ -153,15 +153,15 @@ fn copies_products(from: &str, to: &str) -> Result<bool, Failure> {
         (false, true) => Ok(true),
         (true, false) => Ok(false),
         _ => Err(Failure::Other(format!(
-            "{} does not have the tables that could be copied to {}",
+            "{} has no tables that can be copied to {}",
             path.display(),
             hide(to)
         ))),
     }
 }
 
-/// Refuses a target that is a file of the other kind.
-fn expect_room(to: &str, products: bool) -> Result<(), Failure> {
+/// Refuses a target file that has the tables of the other kind.
+fn check_target(to: &str, products: bool) -> Result<(), Failure> {
     if !to.starts_with("sqlite://") {
         return Ok(());
     }
@@ -176,7 +176,7 @@ fn expect_room(to: &str, products: bool) -> Result<(), Failure> {
     }
 }
 
-/// The `url` of a side of a copy.
+/// The `url` of the option `side`.
 fn parse<U: TryFrom<String, Error = ValueError>>(side: &str, url: &str) -> Result<U, Failure> {
     let parsed = url.to_owned().try_into();
     parsed.map_err(|problem| Failure::Other(format!("{side}: {problem}")))

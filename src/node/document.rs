@@ -11,13 +11,13 @@ use crate::middleware;
 const LICENSE: &str = env!("CARGO_PKG_LICENSE");
 
 const ABOUT: &str = "Accounts and a catalogue behind one address. An error is a problem of \
-    [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) with a stable `type`. A field or a parameter that is not \
-    known here is refused: 422 names it. Every GET also answers HEAD.";
+    [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) with a stable `type`. An unknown field or parameter \
+    is refused: 422 names it. Every GET also answers HEAD.";
 
-/// The document of a shop whose `auth.mode` is `mode`, whichever of its roles run here, and which clients see below the
-/// path `server`: JSON, OpenAPI 3.1.
+/// The document of all roles in `mode`, whichever run here, for clients that see the shop below the path `server`: JSON,
+/// OpenAPI 3.1.
 pub(super) fn document(mode: Mode, server: &str) -> Bytes {
-    // It is maps, strings and numbers, which always serialise.
+    // Maps, strings and numbers always serialise.
     serde_json::to_vec(&openapi(mode, server)).unwrap_or_default().into()
 }
 

@@ -2,12 +2,12 @@
 
 mod access;
 mod commands;
+mod composition;
 mod document;
-mod examine;
-mod house;
 mod reload;
 mod roles;
 mod tls;
+mod validation;
 mod watchdog;
 
 use std::io::{self, Write as _};
@@ -27,26 +27,26 @@ use crate::storage::SetupError;
 use crate::storage::copy::CopyError;
 use crate::tasks;
 use crate::user;
-use examine::{check_listeners, examine};
-use house::House;
+use composition::Node;
 pub use roles::Role;
 use roles::start_order;
 use tls::Tls;
+use validation::{check_listeners, validate};
 
 pub use commands::{
     Existing, copy, create_user, enable_user, migrate, promote_user, rotate_keys, seed,
     set_password,
 };
 
-/// What the system sends a process that writes beyond the largest file that it may have (SIGXFSZ): the number is that
-/// of Linux and of the BSDs. Unless it is taken, it ends the process; the write fails either way.
+/// SIGXFSZ on Linux and the BSDs: a write went beyond the limit of file sizes. Unless it is handled, it ends the process; the
+/// write fails either way.
 const FILE_TOO_LARGE: i32 = 25;
 
-/// How long others may take to be told of the last writes; a fifth of it is left for that in any case.
-const LAST_WORD: Duration = Duration::from_secs(5);
+/// The most time to notify other processes of the last writes; a fifth of it is granted in any case.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What background tasks have to end in any case: one that waits for something ends at once when it is cancelled.
-const LAST_TASKS: Duration = Duration::from_millis(200);
+/// The least time that background tasks have to end: one that waits ends at once when it is cancelled.
+const TASKS_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Why the process could not start or go on, in one line.
 #[derive(Debug, thiserror::Error)]
@@ -54,13 +54,13 @@ pub enum Failure {
     /// A setting does not work.
     #[error(transparent)]
     Config(#[from] config::Error),
-    /// The system refused something.
+    /// A system call failed.
     #[error(transparent)]
     System(#[from] io::Error),
     /// A command on accounts failed.
     #[error(transparent)]
     Accounts(#[from] user::CommandError),
-    /// A side of a copy failed.
+    /// The source or the target of a copy failed.
     #[error(transparent)]
     Copy(#[from] CopyError),
     /// A store cannot be used.
@@ -71,8 +71,8 @@ pub enum Failure {
     Other(String),
 }
 
-/// Runs `roles` by the settings that `sources` gave until the process is told to stop, and drains. SIGHUP makes it
-/// read them again.
+/// Runs `roles` with the settings of `sources` until the process gets a signal to stop, and drains. SIGHUP reloads the
+/// settings.
 ///
 /// # Errors
 /// When a setting does not work, or a listener fails.
@@ -84,30 +84,30 @@ pub async fn run(
     let started = Instant::now();
     let hangup = signal(SignalKind::hangup())?;
     let mut signals = stop_signals()?;
-    let _taken = signal(SignalKind::from_raw(FILE_TOO_LARGE))?;
+    let _handled = signal(SignalKind::from_raw(FILE_TOO_LARGE))?;
     let settings = Arc::new(settings);
     watchdog::start(settings.server.drain_delay + settings.server.drain_timeout)?;
-    let examined = examine(&settings, &effective, roles).await?;
-    let mode = examined.parts.mode;
+    let validated = validate(&settings, &effective, roles).await?;
+    let mode = validated.parts.mode;
     let management = bind_management(&settings, &effective, roles)?;
-    let listeners = bind(&settings, &effective, roles, &examined.tls)?;
-    let house = House::build(&effective, roles, examined).await?;
-    let readiness = house.readiness.clone();
-    house.pulses.follow();
-    let asking = house.clone();
-    tasks::supervise("keys", move || asking.clone().follow_keys());
-    readiness.follow(house.checks());
-    house.start_tasks();
+    let listeners = bind(&settings, &effective, roles, &validated.tls)?;
+    let node = Node::build(&effective, roles, validated).await?;
+    let readiness = node.readiness.clone();
+    node.heartbeats.start();
+    let follower = node.clone();
+    tasks::supervise("keys", move || follower.clone().follow_keys());
+    readiness.follow(node.checks());
+    node.start_tasks();
 
     access::warn(mode, &listeners);
-    announce(roles, &listeners);
+    print_addresses(roles, &listeners);
     let address = management.address;
     let mut servers = Vec::new();
     for (role, listener) in listeners {
-        servers.push(house.serve(role, listener)?);
+        servers.push(node.serve(role, listener)?);
     }
-    let management = house.serve_management(management, roles)?;
-    reload::follow(hangup, house.clone(), sources, effective);
+    let management = node.serve_management(management, roles)?;
+    reload::follow(hangup, node.clone(), sources, effective);
     let handles = servers.iter().map(Server::handle).collect::<Vec<_>>();
     let mut running = select_all(servers.into_iter().map(|server| tasks::spawn("server", server)));
     tasks::spawn("management", async {
@@ -116,23 +116,24 @@ pub async fn run(
     });
 
     let stopped = tokio::select! {
-        signal = told_to_stop(&mut signals) => Ok(signal),
+        signal = wait_for_stop(&mut signals) => Ok(signal),
         (outcome, ..) = &mut running => Err(outcome),
-        () = report_ready(&readiness, started, address) => unreachable!("it reports, and waits for ever"),
+        () = report_ready(&readiness, started, address) => unreachable!("it never returns"),
     };
-    let signal = stopped
-        .map_err(|outcome| Failure::Other(format!("a listener stopped by itself: {outcome:?}")))?;
-    house.draining.begin();
-    // Whoever presses Ctrl-C has no load balancer to wait for.
+    let signal = stopped.map_err(|outcome| {
+        Failure::Other(format!("a listener stopped unexpectedly: {outcome:?}"))
+    })?;
+    node.draining.begin();
+    // Ctrl-C comes from a terminal: no load balancer needs the delay.
     let options = &settings.server;
     let delay =
         if signal == SignalKind::interrupt() { Duration::ZERO } else { options.drain_delay };
-    drain(&handles, delay, options.drain_timeout, house.settle(), &mut signals).await;
+    drain(&handles, delay, options.drain_timeout, node.settle(), &mut signals).await;
     Ok(())
 }
 
-/// Goes on for `delay`, and stops the servers in the reverse of their order, each once nothing is in flight. Then it has
-/// the roles `settle` what they owe, and ends the background tasks. Gives up after `limit`, or when told again to stop.
+/// Serves for another `delay`, and stops the servers in reverse order, each once no request is in flight. Then lets the
+/// roles `settle`, and ends the background tasks. Gives up after `limit`, or at a second signal.
 async fn drain(
     handles: &[ServerHandle],
     delay: Duration,
@@ -153,39 +154,38 @@ async fn drain(
             log::warn!("requests were still in flight after server.drain_timeout and are cut off");
         }
         let left = end.saturating_duration_since(Instant::now());
-        let tasks = tasks::drain(left.max(LAST_TASKS));
-        let left = left.clamp(LAST_WORD / 5, LAST_WORD);
+        let tasks = tasks::drain(left.max(TASKS_TIMEOUT));
+        let left = left.clamp(SETTLE_TIMEOUT / 5, SETTLE_TIMEOUT);
         let (settled, hung) = join(timeout(left, settle), tasks).await;
         if !hung.is_empty() {
             log::warn!("background tasks did not end in time: {}", hung.join(", "));
         }
         if settled.is_err() {
             log::warn!(
-                "others could not be told of the last writes: a cache may be too old until the role starts again"
+                "other processes were not notified of the last writes: a cache may be stale until the role starts again"
             );
         }
     };
     tokio::select! {
         () = stopping => {}
-        _ = told_to_stop(signals) => log::warn!("told twice to stop: not waiting for requests"),
+        _ = wait_for_stop(signals) => log::warn!("second signal to stop: not waiting for requests"),
     }
     log::info!("stopped");
 }
 
-/// The management address of a process that runs `roles`, and the setting that says so: that of its first role.
+/// The management address of a process that runs `roles`, and its setting: that of its first role.
 pub fn management_address(settings: &Settings, roles: &[Role]) -> (String, SocketAddr) {
     roles.first().unwrap_or(&Role::Gateway).management_address(settings)
 }
 
-/// The roles of other processes that a process of `roles` asks.
+/// The roles of other processes that a process of `roles` calls.
 fn asks_away(roles: &[Role], mode: Mode) -> impl Iterator<Item = Role> {
     let asked = move |role: &Role| roles.iter().any(|asking| asking.asks(mode).any(|r| r == *role));
     let away = start_order().into_iter().filter(|role| !roles.contains(role));
     away.filter(asked)
 }
 
-/// Looks at what stops a start of `roles`, beside what others have to do with: addresses in use, and stores that do not
-/// answer.
+/// Checks what would stop a start of `roles`, except for addresses in use and stores that do not answer.
 ///
 /// # Errors
 /// The setting that does not work.
@@ -195,7 +195,7 @@ pub async fn check(
     roles: &[Role],
 ) -> Result<(), config::Error> {
     let settings = Arc::new(settings);
-    examine(&settings, effective, roles).await?;
+    validate(&settings, effective, roles).await?;
     check_listeners(&settings, effective, roles)
 }
 
@@ -238,55 +238,54 @@ fn bind(
 ) -> Result<Vec<(Role, Listener)>, config::Error> {
     let bound = listening(roles).map(|role| {
         let (key, address) = role.listen_address(settings);
-        Ok((role, server::bind(&key, address, effective)?.secured(tls.listener(role))))
+        Ok((role, server::bind(&key, address, effective)?.with_tls(tls.listener(role))))
     });
     bound.collect()
 }
 
-/// Whether `roles` are all there are.
+/// Whether `roles` are all roles.
 fn all_in_one(roles: &[Role]) -> bool {
     Role::ALL.iter().all(|role| roles.contains(role))
 }
 
-/// Those of `roles` that listen, in start order. With every role in this process nobody outside asks for any
-/// but the gateway.
+/// Those of `roles` that listen, in start order. With every role in one process, only the public ones do.
 fn listening(roles: &[Role]) -> impl Iterator<Item = Role> {
     let all_in_one = all_in_one(roles);
     let listens = move |role: &Role| role.is_public() || !all_in_one;
     start_order().into_iter().filter(|role| roles.contains(role)).filter(listens)
 }
 
-fn announce(roles: &[Role], listeners: &[(Role, Listener)]) {
+fn print_addresses(roles: &[Role], listeners: &[(Role, Listener)]) {
     for role in roles {
         let listener = listeners.iter().find(|(bound, _)| bound == role);
         match listener {
-            Some((_, listener)) => say(&format!("{:<8} {}", role.name(), listener.url())),
-            None => say(&format!("{:<8} in this process", role.name())),
+            Some((_, listener)) => print_line(&format!("{:<8} {}", role.name(), listener.url())),
+            None => print_line(&format!("{:<8} in this process", role.name())),
         }
     }
 }
 
-/// Says so once the process is ready. Never returns.
+/// Prints a line once the process is ready. Never returns.
 async fn report_ready(readiness: &Readiness, started: Instant, management: SocketAddr) {
     readiness.ready().await;
     let millis = started.elapsed().as_millis();
-    say(&format!("ready after {millis} ms; management on http://{management}"));
+    print_line(&format!("ready after {millis} ms; management on http://{management}"));
     std::future::pending().await
 }
 
-/// Writes a line to standard output, where somebody may have stopped listening.
-fn say(line: &str) {
+/// Writes a line to standard output, whose reader may be gone.
+fn print_line(line: &str) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// The signals that tell a process to stop.
+/// The signals to stop.
 fn stop_signals() -> io::Result<[Signal; 2]> {
     Ok([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?])
 }
 
-/// Which of the two signals came.
-async fn told_to_stop(signals: &mut [Signal; 2]) -> SignalKind {
+/// Waits for one of the signals to stop.
+async fn wait_for_stop(signals: &mut [Signal; 2]) -> SignalKind {
     let [terminate, interrupt] = signals;
     tokio::select! {
         _ = terminate.recv() => SignalKind::terminate(),

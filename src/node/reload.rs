@@ -1,51 +1,51 @@
-//! Reading the configuration again while the process runs.
+//! Reloads the configuration while the process runs.
 
 use std::rc::Rc;
 
 use tokio::signal::unix::Signal;
 use tokio::sync::Mutex;
 
-use super::house::House;
+use super::composition::Node;
 use crate::config::{self, Effective, Settings, Sources};
 use crate::tasks;
 
-/// What may change while the process runs: the keys begin with one of these.
+/// The prefixes of the settings that a reload changes.
 const RELOADED: [&str; 4] =
     ["gateway.cache_", "gateway.resilience.", "gateway.routes.", "gateway.upstreams."];
 
-/// Has a task of this thread read `sources` again whenever `hangup` comes, and make of them what can be made of them.
-/// What does not work is told in the log, and what was before stays; so is what differs from `running` and takes a restart.
-pub(super) fn follow(hangup: Signal, house: House, sources: Sources, running: Effective) {
-    // One signal for all starts of the task: what comes in between is not lost.
-    let all = Rc::new((Mutex::new(hangup), house, sources, running));
+/// Starts a task on this thread that reloads `sources` at each `hangup`. It logs invalid settings, which change nothing, and
+/// settings that differ from `running` and need a restart.
+pub(super) fn follow(hangup: Signal, node: Node, sources: Sources, running: Effective) {
+    // All starts of the task share one signal: none is lost in between.
+    let shared = Rc::new((Mutex::new(hangup), node, sources, running));
     tasks::supervise("reload", move || {
-        let all = all.clone();
+        let shared = shared.clone();
         async move {
-            let (hangup, house, sources, running) = &*all;
+            let (hangup, node, sources, running) = &*shared;
             let mut hangup = hangup.lock().await;
             while hangup.recv().await.is_some() {
-                reload(house, sources, running);
+                reload(node, sources, running);
             }
         }
     });
 }
 
-fn reload(house: &House, sources: &Sources, running: &Effective) {
-    match load(house, sources) {
+fn reload(node: &Node, sources: &Sources, running: &Effective) {
+    match load(node, sources) {
         Ok(effective) => {
             log::info!("the configuration was read again");
-            // By what the process began with: nothing else of it has changed meanwhile.
+            // Compared with the settings at the start: other settings have not changed since.
             for key in running.differences(&effective).filter(|key| !is_reloaded(key)) {
-                log::warn!(key; "{key} is another now, which takes a restart");
+                log::warn!(key; "{key} has changed: restart required");
             }
         }
         Err(error) => log::error!("the configuration stays as it is: {error}"),
     }
 }
 
-fn load(house: &House, sources: &Sources) -> Result<Effective, config::Error> {
+fn load(node: &Node, sources: &Sources) -> Result<Effective, config::Error> {
     let (settings, effective): (Settings, Effective) = config::load(sources)?;
-    house.reload(&settings, &effective)?;
+    node.reload(&settings, &effective)?;
     Ok(effective)
 }
 

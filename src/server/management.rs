@@ -7,7 +7,7 @@ use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
 use serde_json::json;
 
-use super::{Pulses, Readiness, State};
+use super::{Heartbeats, Readiness, State};
 use crate::auth::public;
 use crate::contract::{HEALTH_PATH, Health};
 use crate::error::Error;
@@ -15,38 +15,38 @@ use crate::middleware::path;
 use crate::peer::Report;
 use crate::telemetry::Metrics;
 
-/// Every management route, over the state of this process, its threads and what it counts; `roles` are those that it
-/// runs. `calls` tells how those are that it asks.
+/// All management routes, for the state and the metrics of this process, which runs `roles`. `report` gives the state of its
+/// upstreams and peers.
 pub fn routes(
-    (readiness, pulses, metrics): (Readiness, Pulses, Metrics),
+    (readiness, heartbeats, metrics): (Readiness, Heartbeats, Metrics),
     roles: Vec<&'static str>,
-    calls: Calls,
+    report: Reporter,
 ) -> impl FnOnce(&mut ServiceConfig) {
     move |routes| {
         routes
             .app_data(Data::new(readiness))
-            .app_data(Data::new(pulses))
+            .app_data(Data::new(heartbeats))
             .app_data(Data::new(roles))
             .app_data(Data::new(metrics))
-            .app_data(Data::new(calls))
-            .service(path("/metrics").get(public(), count))
+            .app_data(Data::new(report))
+            .service(path("/metrics").get(public(), show_metrics))
             .service(path("/livez").get(public(), livez))
             .service(path("/readyz").get(public(), readyz))
             .service(path("/version").get(public(), version));
     }
 }
 
-/// The state of a process's upstreams and peers.
+/// The state of a node's upstreams and peers.
 #[derive(Clone, Debug, Default)]
-pub struct Called {
-    /// The upstreams of its gateway, if it has one.
+pub struct Reports {
+    /// The upstreams of its gateway, if it runs one.
     pub upstreams: Option<Vec<Report>>,
     /// The roles that its roles call.
     pub peers: Vec<Report>,
 }
 
-/// Reports that state.
-pub type Calls = Arc<dyn Fn() -> Called + Send + Sync>;
+/// Gives the current reports.
+pub type Reporter = Arc<dyn Fn() -> Reports + Send + Sync>;
 
 /// The route of the health of `role`, one of `all`, for other roles.
 pub fn health_route(
@@ -55,19 +55,19 @@ pub fn health_route(
     all: Vec<&'static str>,
 ) -> impl FnOnce(&mut ServiceConfig) {
     move |routes| {
-        let own = Own { role, all, readiness };
-        routes.app_data(Data::new(own)).service(path(HEALTH_PATH).get(public(), health));
+        let health = RoleHealth { role, all, readiness };
+        routes.app_data(Data::new(health)).service(path(HEALTH_PATH).get(public(), show_health));
     }
 }
 
 /// The state of a role in a process of several.
-struct Own {
+struct RoleHealth {
     role: &'static str,
     all: Vec<&'static str>,
     readiness: Readiness,
 }
 
-impl Own {
+impl RoleHealth {
     /// Whether the role needs the dependency `name`, as in `user.database`, `peers.product`, `auth.keys`.
     fn needs(&self, name: &str) -> bool {
         let owner = name.split('.').next().unwrap_or_default();
@@ -76,10 +76,10 @@ impl Own {
 }
 
 /// `GET /internal/health`
-async fn health(own: Data<Own>) -> impl Responder {
-    let (state, missing) = own.readiness.state();
-    let others = missing.iter().filter(|name| !own.needs(name)).count();
-    let missing = missing.into_iter().filter(|name| own.needs(name)).map(str::to_owned);
+async fn show_health(health: Data<RoleHealth>) -> impl Responder {
+    let (state, missing) = health.readiness.state();
+    let others = missing.iter().filter(|name| !health.needs(name)).count();
+    let missing = missing.into_iter().filter(|name| health.needs(name)).map(str::to_owned);
     let missing = missing.collect::<Vec<_>>();
     // Dependencies of another role of this process do not count.
     let state = match state {
@@ -90,8 +90,11 @@ async fn health(own: Data<Own>) -> impl Responder {
 }
 
 /// `GET /metrics`, for Prometheus
-async fn count(metrics: Data<Metrics>, calls: Data<Calls>) -> Result<impl Responder, Error> {
-    let Called { upstreams, peers } = calls();
+async fn show_metrics(
+    metrics: Data<Metrics>,
+    report: Data<Reporter>,
+) -> Result<impl Responder, Error> {
+    let Reports { upstreams, peers } = report();
     let reports = upstreams.unwrap_or_default().into_iter().chain(peers);
     let breakers = reports.map(|report| (report.caller, report.name, report.breaker as i64));
     metrics.set_breakers(breakers);
@@ -100,8 +103,8 @@ async fn count(metrics: Data<Metrics>, calls: Data<Calls>) -> Result<impl Respon
 }
 
 /// `GET /livez`: 200 unless a worker thread is stuck.
-async fn livez(pulses: Data<Pulses>) -> Result<impl Responder, Error> {
-    let stuck = pulses.stuck();
+async fn livez(heartbeats: Data<Heartbeats>) -> Result<impl Responder, Error> {
+    let stuck = heartbeats.stuck();
     if !stuck.is_empty() {
         let cause = format!("{} threads are stuck: {}", stuck.len(), stuck.join(", "));
         return Err(Error::unavailable("a thread that serves requests is stuck", cause));
@@ -110,12 +113,12 @@ async fn livez(pulses: Data<Pulses>) -> Result<impl Responder, Error> {
 }
 
 /// `GET /readyz`: 200 if the process takes requests, otherwise 503; names missing dependencies either way.
-async fn readyz(readiness: Data<Readiness>, calls: Data<Calls>) -> impl Responder {
+async fn readyz(readiness: Data<Readiness>, report: Data<Reporter>) -> impl Responder {
     let (state, missing): (State, _) = readiness.state();
     let status =
         if state.takes_requests() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut body = json!({ "status": state, "missing": missing });
-    let Called { upstreams, peers } = calls();
+    let Reports { upstreams, peers } = report();
     if let Some(upstreams) = upstreams {
         body["upstreams"] = json!(upstreams);
     }

@@ -1,9 +1,9 @@
 //! Listeners and draining, for a role's socket and for the management port.
 
+mod heartbeat;
 mod management;
-mod pulse;
 mod readiness;
-mod secure;
+mod tls;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -30,8 +30,8 @@ use crate::http1::shutdown::Shutdown;
 use crate::middleware::RoleService;
 use crate::{http1, http2, tasks};
 
-pub use management::{Called, Calls, health_route, routes as management_routes};
-pub use pulse::Pulses;
+pub use heartbeat::Heartbeats;
+pub use management::{Reporter, Reports, health_route, routes as management_routes};
 pub use readiness::{Readiness, State};
 
 /// The most connections that wait to be accepted.
@@ -47,8 +47,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// The same, with TLS if there is `tls`.
-    pub fn secured(self, tls: Option<Arc<ServerConfig>>) -> Self {
+    /// The same, over TLS if `tls` is given.
+    pub fn with_tls(self, tls: Option<Arc<ServerConfig>>) -> Self {
         Self { tls, ..self }
     }
 
@@ -62,7 +62,7 @@ impl Listener {
 /// Binds `address`, the value of the setting `key`. Needs a runtime. `[::]` includes all IPv4 addresses.
 ///
 /// # Errors
-/// When the address is in use or not of this machine; the error names `key`.
+/// When the address is in use or not on this machine; the error names `key`.
 pub fn bind(
     key: &str,
     address: SocketAddr,
@@ -75,7 +75,7 @@ pub fn bind(
 /// be running. Needs a runtime.
 ///
 /// # Errors
-/// When the address is not of this machine, or not allowed for this user; the error names `key`.
+/// When the address is not on this machine, or not allowed for this user; the error names `key`.
 pub fn check_bind(
     key: &str,
     address: SocketAddr,
@@ -129,13 +129,13 @@ pub struct Threads {
     /// The number of threads.
     pub workers: usize,
     /// Their heartbeats.
-    pub pulses: Pulses,
+    pub heartbeats: Heartbeats,
 }
 
 impl Threads {
-    /// The given number of threads, without heartbeats that others see.
+    /// The given number of threads, with heartbeats that nothing watches.
     pub fn new(workers: usize) -> Self {
-        Self { workers, pulses: Pulses::default() }
+        Self { workers, heartbeats: Heartbeats::default() }
     }
 }
 
@@ -158,7 +158,7 @@ where
         .shutdown_timeout(shutdown_timeout(options))
         .disable_signals();
     let signal = builder.graceful_shutdown_signal();
-    let acceptor = listener.tls.as_deref().map(secure::acceptor);
+    let acceptor = listener.tls.as_deref().map(tls::acceptor);
     let options = Options {
         head_timeout: options.header_timeout,
         keep_alive: options.keep_alive,
@@ -167,9 +167,9 @@ where
     };
     let server = builder.listen("http", listener.socket, move || {
         let (app, acceptor) = (app.clone(), acceptor.clone());
-        let (signal, pulses) = (signal.clone(), threads.pulses.clone());
+        let (signal, heartbeats) = (signal.clone(), threads.heartbeats.clone());
         fn_factory(move || {
-            pulses.follow();
+            heartbeats.start();
             worker(app(), acceptor.clone(), options, signal.clone())
         })
     })?;
@@ -186,10 +186,10 @@ async fn worker<T: RoleService>(
     let factory = map_config(app.into_factory(), |()| AppConfig::default());
     let app = factory.new_service(()).await?;
     let worker = Rc::new(Worker { app, acceptor, options, shutdown: Shutdown::default() });
-    let told = worker.clone();
+    let stopping = worker.clone();
     tasks::spawn("shutdown", async move {
         signal.notified().await;
-        told.shutdown.begin();
+        stopping.shutdown.begin();
     });
     Ok(fn_service(move |tcp| {
         let worker = worker.clone();
@@ -219,15 +219,14 @@ where
         let Ok(peer) = tcp.peer_addr() else { return };
         // An IPv4 client has the same address on a listener for both versions.
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        // Otherwise the end of a response would wait until its beginning is acknowledged.
+        // Without it, the end of a response waits until its beginning is acknowledged.
         let _ = tcp.set_nodelay(true);
         let Some(acceptor) = acceptor else {
             return http1::server::serve(tcp, peer, app, options, shutdown).await;
         };
         // Boxed, to keep the future small without TLS.
         let secure = async {
-            let Some(stream) = secure::accept(acceptor, tcp, peer, options.head_timeout).await
-            else {
+            let Some(stream) = tls::accept(acceptor, tcp, peer, options.head_timeout).await else {
                 return;
             };
             if stream.is_http2() {

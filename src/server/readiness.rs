@@ -22,13 +22,13 @@ const RUNNING: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// A required dependency has not answered yet.
+    /// A required dependency has never answered.
     Starting,
-    /// Every dependency is there.
+    /// Every dependency answers.
     Ready,
     /// In service, but a dependency is missing.
     Degraded,
-    /// Told to stop.
+    /// Got a signal to stop.
     Draining,
 }
 
@@ -64,7 +64,7 @@ impl Readiness {
         Self { draining, missing: Arc::default(), ready: watch::Sender::new(false) }
     }
 
-    /// Has a task of this thread ask `checks` again and again.
+    /// Starts a task on this thread that runs `checks` again and again.
     pub fn follow(&self, checks: Vec<Check>) {
         let (readiness, checks) = (self.clone(), Rc::<[Check]>::from(checks));
         tasks::supervise("readiness", move || readiness.clone().watch(checks.clone()));
@@ -72,7 +72,7 @@ impl Readiness {
 
     async fn watch(self, checks: Rc<[Check]>) {
         loop {
-            self.ask(&checks).await;
+            self.run(&checks).await;
             let ready = *self.ready.borrow();
             sleep(if ready { RUNNING } else { STARTING }).await;
         }
@@ -96,9 +96,9 @@ impl Readiness {
         (state, missing)
     }
 
-    async fn ask(&self, checks: &[Check]) {
+    async fn run(&self, checks: &[Check]) {
         let answers = join_all(checks.iter().map(Check::ask)).await;
-        let mut now = Vec::new();
+        let mut missing = Vec::new();
         let mut blocked = false;
         let before = self.missing.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (check, answer) in checks.iter().zip(answers) {
@@ -109,12 +109,12 @@ impl Readiness {
                     if !before.contains(&check.name) {
                         log::warn!("{} is missing: {cause}", check.name);
                     }
-                    now.push(check.name);
+                    missing.push(check.name);
                     blocked |= check.required;
                 }
             }
         }
-        *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = missing;
         if !blocked {
             self.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
         }

@@ -6,7 +6,7 @@ use actix_web::{HttpResponse, rt};
 use app::auth::public;
 use app::config::Sources;
 use app::middleware::{Draining, path};
-use app::server::{self, Called, Calls, Pulses, Readiness, Threads};
+use app::server::{self, Heartbeats, Readiness, Reporter, Reports, Threads};
 use app::telemetry::Metrics;
 
 use crate::support::{Client, until};
@@ -14,8 +14,8 @@ use crate::support::{Client, until};
 #[actix_rt::test]
 async fn a_worker_that_is_stuck_ends_the_good_report_of_livez() {
     let (settings, effective) = app::config::load(&Sources::default()).unwrap();
-    let pulses = Pulses::default();
-    let threads = Threads { workers: 1, pulses: pulses.clone() };
+    let heartbeats = Heartbeats::default();
+    let threads = Threads { workers: 1, heartbeats: heartbeats.clone() };
     let middleware = crate::middleware(&settings, 1000);
     let bind = || server::bind("test", "127.0.0.1:0".parse().unwrap(), &effective).unwrap();
     let (listener, management) = (bind(), bind());
@@ -29,11 +29,11 @@ async fn a_worker_that_is_stuck_ends_the_good_report_of_livez() {
         own.clone().app(move |routes| _ = routes.service(path("/stuck").get(public(), stuck)))
     };
     rt::spawn(server::serve(listener, threads.clone(), &settings.server, app).unwrap());
-    let calls: Calls = std::sync::Arc::new(Called::default);
+    let report: Reporter = std::sync::Arc::new(Reports::default);
     let told = move || {
         let readiness = Readiness::new(Draining::default());
-        let told = (readiness, pulses.clone(), Metrics::new().unwrap());
-        middleware.clone().app(server::management_routes(told, vec!["test"], calls.clone()))
+        let told = (readiness, heartbeats.clone(), Metrics::new().unwrap());
+        middleware.clone().app(server::management_routes(told, vec!["test"], report.clone()))
     };
     rt::spawn(server::serve(management, threads, &settings.server, told).unwrap());
     let (client, management) = (Client::new(url), Client::new(told_at));

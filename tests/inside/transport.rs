@@ -178,7 +178,7 @@ fn over(scheme: &'static str, settings: &Settings, known: Option<Mutual>) -> Ben
     let (_, effective) = app::config::load(&Sources::default()).unwrap();
     let listener = server::bind("test", "127.0.0.1:0".parse().unwrap(), &effective).unwrap();
     let names = settings.mtls.names.iter();
-    let listener = listener.secured(known.as_ref().map(|known| known.server(names).unwrap()));
+    let listener = listener.with_tls(known.as_ref().map(|known| known.server(names).unwrap()));
     let url = listener.url().parse().unwrap();
     let deeds = Deeds::default();
     let served = deeds.clone();

@@ -14,7 +14,7 @@ use crate::middleware::{Fields, NO_STORE};
 use crate::user::InternalState;
 use crate::user::issuer::{RefreshToken, Tokens, account_disabled, invalid_refresh_token};
 use crate::user::model::{Login, NewUser, Renewal};
-use crate::user::store::{Actor, Changes, Record, Revoke, Used, Write};
+use crate::user::store::{Actor, Changes, Record, Revoke, TokenUse, Write};
 use crate::user::throttle::placeholder_id;
 
 /// Registers an account.
@@ -134,11 +134,11 @@ pub(in crate::user) async fn refresh(
         let (issuer, at) = (&state.role.issuer, now());
         let token = issuer.next(&used)?;
         match state.users.rotate(used.hash(), token.hash(), at, issuer.end(at)).await? {
-            Used::Good((record, session)) => {
+            TokenUse::Valid((record, session)) => {
                 audit.note("refreshed", Some(record.id()), "");
                 return Ok(reply(&issuer.tokens(&record, session, &token)?));
             }
-            Used::Before { user, session } => {
+            TokenUse::Reused { user, session } => {
                 if let Some(tokens) = again(&state, &used, at).await? {
                     audit.note("refreshed", Some(user), "with the same token again");
                     return Ok(reply(&tokens));
@@ -146,7 +146,7 @@ pub(in crate::user) async fn refresh(
                 end_family(&state, user, session, &audit).await?;
                 return Err(invalid_refresh_token());
             }
-            Used::Unknown => {}
+            TokenUse::Unknown => {}
         }
     }
     audit.note("refresh_failed", None, "");
@@ -206,9 +206,9 @@ pub(in crate::user) async fn logout(
 ) -> Result<impl Responder, Error> {
     if let Some(token) = Renewal::read(fields)? {
         match state.users.end(token.hash(), now()).await? {
-            Used::Good(user) => audit.note("logout", Some(user), ""),
-            Used::Before { user, session } => end_family(&state, user, session, &audit).await?,
-            Used::Unknown => {}
+            TokenUse::Valid(user) => audit.note("logout", Some(user), ""),
+            TokenUse::Reused { user, session } => end_family(&state, user, session, &audit).await?,
+            TokenUse::Unknown => {}
         }
     }
     Ok(HttpResponse::NoContent())

@@ -26,7 +26,7 @@ pub(super) use accounts::{Changes, Revoke, Write};
 pub(super) use actor::{Actor, Refusal, WriteError};
 pub(super) use copies::Revocations;
 use schema::users;
-pub(super) use sessions::{Session, TokenHash, Used};
+pub(super) use sessions::{Session, TokenHash, TokenUse};
 
 const ON_SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite/user");
 const ON_POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres/user");

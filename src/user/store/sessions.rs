@@ -77,13 +77,13 @@ impl TryFrom<SessionRow> for Session {
     }
 }
 
-/// What became of a refresh token that was used.
+/// The outcome of the use of a refresh token.
 #[derive(Debug)]
-pub(in crate::user) enum Used<T> {
-    /// It was the one that is good.
-    Good(T),
-    /// It was used before: somebody else has one of this session.
-    Before { user: Uuid, session: Uuid },
+pub(in crate::user) enum TokenUse<T> {
+    /// It was valid.
+    Valid(T),
+    /// It was used before: somebody else may have a token of this session.
+    Reused { user: Uuid, session: Uuid },
     /// There is no such session, or it has ended.
     Unknown,
 }
@@ -167,7 +167,7 @@ impl Store {
         next: TokenHash,
         now: Timestamp,
         expires_at: Timestamp,
-    ) -> Result<Used<(Record, Uuid)>, StoreError> {
+    ) -> Result<TokenUse<(Record, Uuid)>, StoreError> {
         let (pool, family, now) = (self.pool.clone(), used.family.clone(), now.naive_utc());
         let rotated = run_to_completion(&self.limits, async move {
             let rotated = in_transaction!(&pool, StoreError, connection => {
@@ -188,8 +188,8 @@ impl Store {
             rotated.map(|(row, id)| Ok((Record::try_from(row)?, uuid(&id)?))).transpose()
         });
         match rotated.await? {
-            Some(rotated) => Ok(Used::Good(rotated)),
-            None => self.used_before(family, now).await,
+            Some(rotated) => Ok(TokenUse::Valid(rotated)),
+            None => self.find_reuse(family, now).await,
         }
     }
 
@@ -231,7 +231,7 @@ impl Store {
         &self,
         used: TokenHash,
         now: Timestamp,
-    ) -> Result<Used<Uuid>, StoreError> {
+    ) -> Result<TokenUse<Uuid>, StoreError> {
         let (pool, family) = (self.pool.clone(), used.family.clone());
         let ended = run_to_completion(&self.limits, async move {
             let good = sessions::family.eq(used.family).and(sessions::token_hash.eq(used.secret));
@@ -243,17 +243,17 @@ impl Store {
             user.as_deref().map(uuid).transpose()
         });
         match ended.await? {
-            Some(user) => Ok(Used::Good(user)),
-            None => self.used_before(family, now.naive_utc()).await,
+            Some(user) => Ok(TokenUse::Valid(user)),
+            None => self.find_reuse(family, now.naive_utc()).await,
         }
     }
 
     /// What to make of a token that is not the good one of its family.
-    async fn used_before<T: 'static>(
+    async fn find_reuse<T: 'static>(
         &self,
         family: String,
         now: NaiveDateTime,
-    ) -> Result<Used<T>, StoreError> {
+    ) -> Result<TokenUse<T>, StoreError> {
         let pool = self.pool.clone();
         run_to_completion(&self.limits, async move {
             let live = sessions::family.eq(family).and(sessions::expires_at.gt(now));
@@ -262,8 +262,10 @@ impl Store {
                 live.first::<(String, String)>(connection).await.optional()
             })?;
             match found {
-                Some((id, user)) => Ok(Used::Before { user: uuid(&user)?, session: uuid(&id)? }),
-                None => Ok(Used::Unknown),
+                Some((id, user)) => {
+                    Ok(TokenUse::Reused { user: uuid(&user)?, session: uuid(&id)? })
+                }
+                None => Ok(TokenUse::Unknown),
             }
         })
         .await

@@ -332,7 +332,7 @@ async fn a_reload_compares_with_what_runs() {
     let folder = configured(&[]);
     let shop = Process::start(folder.path(), Process::command(folder.path()));
     let file = folder.path().join("config/user.toml");
-    let warning = "user.pool_size is another now";
+    let warning = "user.pool_size has changed";
     for (size, warnings) in [("9", 1), ("9", 2), ("4", 2), ("5", 3)] {
         let before = shop.log().matches("read again").count();
         fs::write(&file, format!("[user]\npool_size = {size}\n")).unwrap();

@@ -1,4 +1,4 @@
-//! What a start looks at before it begins, and `app check-config` too: whatever stops the one stops the other.
+//! Validates the settings of a process, for a start and for `app check-config`: what fails one fails the other.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,23 +10,23 @@ use crate::config::{self, Effective, Settings};
 use crate::role::Parts;
 use crate::server;
 
-/// What the settings say of a process.
-pub(super) struct Examined {
+/// The result: what a node is built from.
+pub(super) struct Validated {
     pub(super) parts: Parts,
     pub(super) tls: Tls,
 }
 
-/// Looks at what of the settings takes more than a look at each: what goes together, and the files that they name. Makes
-/// nothing, and asks nobody else.
+/// Validates settings as a whole: combinations of them, and the files that they name. Creates nothing, and sends nothing
+/// over the network.
 ///
 /// # Errors
 /// The setting that does not work.
-pub(super) async fn examine(
+pub(super) async fn validate(
     settings: &Arc<Settings>,
     effective: &Effective,
     running: &[Role],
-) -> Result<Examined, config::Error> {
-    // What is wrong with the settings alone comes before what they need and do not find.
+) -> Result<Validated, config::Error> {
+    // Errors of the settings themselves come before those of missing files.
     for role in Role::ALL {
         role.validate(settings).map_err(|error| effective.explain(error))?;
     }
@@ -44,16 +44,16 @@ pub(super) async fn examine(
     for role in roles::start_order().iter().filter(|role| running.contains(role)) {
         role.check(&parts).await.map_err(|error| effective.explain(error))?;
     }
-    Ok(Examined { parts, tls })
+    Ok(Validated { parts, tls })
 }
 
-/// Where a process of `roles` listens, and the settings that say so.
+/// The addresses where a process of `roles` listens, and their settings.
 fn addresses(settings: &Settings, roles: &[Role]) -> Vec<(String, SocketAddr)> {
     let listens = listening(roles).map(|role| role.listen_address(settings));
     [management_address(settings, roles)].into_iter().chain(listens).collect()
 }
 
-/// No two may listen at the same address.
+/// Checks that no two listeners have the same address.
 fn check_addresses(
     settings: &Settings,
     effective: &Effective,
@@ -63,13 +63,13 @@ fn check_addresses(
     for (n, (key, address)) in addresses.iter().enumerate() {
         let same = addresses[..n].iter().find(|(_, other)| is_same(*address, *other));
         if let Some((other, _)) = same {
-            return Err(effective.blame(key, format!("{address} is where {other} is, too")));
+            return Err(effective.blame(key, format!("{address} is also the address of {other}")));
         }
     }
     Ok(())
 }
 
-/// Whether only one can listen at `a` and `b`. Port 0 is any that is free.
+/// Whether only one listener can have `a` or `b`. Port 0 stands for any free one.
 fn is_same(a: SocketAddr, b: SocketAddr) -> bool {
     let is_all = |ip: IpAddr| ip.is_unspecified();
     let covers = a.ip() == b.ip()
@@ -78,11 +78,10 @@ fn is_same(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() != 0 && a.port() == b.port() && covers
 }
 
-/// Whether the addresses are this machine's, and may be used. Those that are in use are in order: the shop may be
-/// running while its configuration is looked at.
+/// Checks that this machine has the addresses and may bind them. Addresses in use are accepted: the shop may be running.
 ///
 /// # Errors
-/// The setting of one that is not.
+/// The setting of the first address that fails.
 pub(super) fn check_listeners(
     settings: &Settings,
     effective: &Effective,

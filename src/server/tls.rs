@@ -48,9 +48,9 @@ fn unwrap_error<T>(result: io::Result<T>) -> io::Error {
 
 /// Logs a failed handshake; at debug level if the client only closed the connection.
 fn report(peer: SocketAddr, error: &io::Error) {
-    let gone =
+    let is_gone =
         [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset].contains(&error.kind());
-    let level = if gone { log::Level::Debug } else { log::Level::Info };
+    let level = if is_gone { log::Level::Debug } else { log::Level::Info };
     log::log!(target: "tls", level, peer:% = peer; "no handshake: {error}");
 }
 

@@ -1,4 +1,4 @@
-//! The roles of one process, and the ways from one to the other.
+//! A node: the roles of one process, and how they reach each other.
 
 use std::io;
 use std::rc::Rc;
@@ -11,9 +11,9 @@ use futures_util::{FutureExt as _, TryFutureExt as _};
 use log::Level;
 use rustls::ClientConfig;
 
-use super::examine::Examined;
 use super::roles::{Roles, table};
 use super::tls::Tls;
+use super::validation::Validated;
 use super::{Role, access, asks_away, start_order};
 use crate::auth::{self, Guard, Hosts, Mode};
 use crate::config::{self, Effective, PeerUrl, Settings};
@@ -23,43 +23,43 @@ use crate::middleware::{Draining, HeadLimit, Middleware, RoleService};
 use crate::peer::{Endpoint, Peer, State, Trusted, http, local};
 use crate::readiness::Check;
 use crate::role::{self, Parts, Surroundings};
-use crate::server::{self, Called, Calls, Listener, Pulses, Readiness, Threads};
+use crate::server::{self, Heartbeats, Listener, Readiness, Reporter, Reports, Threads};
 use crate::telemetry::Metrics;
 
 /// The endpoints of a role, and its name.
 type NamedEndpoints = (&'static str, Rc<[Endpoint]>);
 
-/// The roles of this process. Every worker thread makes its own services of it.
+/// One process with its roles; cheap to clone. Every worker thread makes its own services from it.
 #[derive(Clone)]
-pub(super) struct House {
+pub(super) struct Node {
     parts: Parts,
     pub(super) draining: Draining,
     pub(super) readiness: Readiness,
     metrics: Metrics,
-    pub(super) pulses: Pulses,
+    pub(super) heartbeats: Heartbeats,
     guard: Guard,
     running: Vec<Role>,
     roles: Roles,
-    /// What is known of the roles that those here ask, by name.
+    /// The resilience state of the roles that those here call, by name.
     calls: Arc<[(&'static str, Arc<State>)]>,
     tls: Tls,
 }
 
-/// Serves one of the roles, each with an application of its own type.
+/// Serves any of the roles, each of which has an application of its own type.
 macro_rules! serve {
     ($($variant:ident $field:ident $role:ty,)*) => {
         /// Serves `role` on `listener` with as many threads as the settings say.
         pub(super) fn serve(&self, role: Role, listener: Listener) -> io::Result<Server> {
-            let house = self.clone();
+            let node = self.clone();
             let options = &self.parts.settings.server;
             let cores = || std::thread::available_parallelism().map_or(1, usize::from);
             let workers = if options.workers == 0 { cores() } else { options.workers };
-            let threads = Threads { workers, pulses: self.pulses.clone() };
+            let threads = Threads { workers, heartbeats: self.heartbeats.clone() };
             match role {
                 $(Role::$variant => {
                     let role = built(self.roles.$field.as_ref());
                     server::serve(listener, threads, options, move || {
-                        house.app(role.clone(), house.endpoints(Role::$variant))
+                        node.app(role.clone(), node.endpoints(Role::$variant))
                     })
                 })*
             }
@@ -85,26 +85,26 @@ macro_rules! serve {
 }
 
 fn built<R: Clone>(role: Option<&R>) -> R {
-    role.cloned().unwrap_or_else(|| unreachable!("only what runs here is served"))
+    role.cloned().unwrap_or_else(|| unreachable!("only roles of this process are served"))
 }
 
-impl House {
+impl Node {
     table!(serve);
 
     pub(super) async fn build(
         effective: &Effective,
         running: &[Role],
-        Examined { parts, tls }: Examined,
+        Validated { parts, tls }: Validated,
     ) -> Result<Self, config::Error> {
         let roles = Roles::build(running, &parts).await;
         let roles = roles.map_err(|error| effective.explain(error))?;
         let guard = Guard::new(parts.verifier.clone(), parts.mode);
         let draining = Draining::default();
-        // Names that are no good would be so on every machine.
+        // The names are constants: invalid ones would fail every start.
         let metrics = Metrics::new().unwrap_or_else(|error| unreachable!("{error}"));
         Ok(Self {
             metrics,
-            pulses: Pulses::default(),
+            heartbeats: Heartbeats::default(),
             readiness: Readiness::new(draining.clone()),
             guard: guard.for_hosts(access::hosts(&parts.settings, parts.mode)),
             draining,
@@ -123,27 +123,27 @@ impl House {
     ) -> io::Result<Server> {
         let (readiness, metrics) = (self.readiness.clone(), self.metrics.clone());
         let roles = roles.iter().map(|role| role.name()).collect::<Vec<_>>();
-        let (gateway, asked) = (self.roles.gateway.clone(), self.calls.clone());
-        let calls: Calls = Arc::new(move || Called {
+        let (gateway, peers) = (self.roles.gateway.clone(), self.calls.clone());
+        let report: Reporter = Arc::new(move || Reports {
             upstreams: gateway.as_ref().map(Gateway::upstreams),
-            peers: asked.iter().map(|(_, state)| state.report()).collect(),
+            peers: peers.iter().map(|(_, state)| state.report()).collect(),
         });
-        // It has nothing that is the shop's, and is asked for by whatever name it has where that is looked after.
+        // It serves no data of the shop, and monitoring may know it by any name.
         let mut middleware = Middleware {
             guard: self.guard.clone().for_hosts(Hosts::Any),
             ..self.middleware("management")
         };
-        // Probes come every few seconds and are nobody's news.
+        // Probes come every few seconds.
         middleware.access = Level::Debug;
-        let pulses = self.pulses.clone();
-        let threads = Threads { workers: 1, pulses: pulses.clone() };
+        let heartbeats = self.heartbeats.clone();
+        let threads = Threads { workers: 1, heartbeats: heartbeats.clone() };
         server::serve(listener, threads, &self.parts.settings.server, move || {
-            let told = (readiness.clone(), pulses.clone(), metrics.clone());
-            middleware.clone().app(server::management_routes(told, roles.clone(), calls.clone()))
+            let state = (readiness.clone(), heartbeats.clone(), metrics.clone());
+            middleware.clone().app(server::management_routes(state, roles.clone(), report.clone()))
         })
     }
 
-    /// The application of `role` on this thread, which asks others at `endpoints`.
+    /// The application of `role` on this thread, which calls others at `endpoints`.
     fn app<R: role::Role>(
         &self,
         role: R,
@@ -160,7 +160,7 @@ impl House {
         })
     }
 
-    /// Where the roles are for this thread that `role` asks, and that these ask in turn, each after those that it asks.
+    /// The endpoints for this thread of the roles that `role` calls, directly or through others, each after those that it calls.
     fn endpoints(&self, role: Role) -> Vec<NamedEndpoints> {
         let mut asking = vec![role];
         for other in start_order().into_iter().rev() {
@@ -196,8 +196,7 @@ impl House {
         }
     }
 
-    /// Keeps the verifier of this process up to date, on this thread. Never returns; where nobody can be asked,
-    /// it does nothing.
+    /// Keeps the verifier of this process up to date, on this thread. Never returns if there is a user role to ask.
     pub(super) async fn follow_keys(self) {
         let interval = self.parts.settings.auth.refresh_interval;
         if let Some(user) = &self.roles.user {
@@ -216,12 +215,12 @@ impl House {
         self.roles.start_tasks();
     }
 
-    /// Ends what the roles of this process owe to others, once they answer nobody any more.
+    /// Completes outstanding notifications of other processes, after the roles have stopped serving.
     pub(super) async fn settle(&self) {
         self.roles.settle().await;
     }
 
-    /// Takes what `settings` say of the gateway's routes from now on.
+    /// Replaces the gateway's routes by those of `settings`.
     ///
     /// # Errors
     /// The setting that does not work; nothing has changed then.
@@ -238,7 +237,7 @@ impl House {
         }
     }
 
-    /// What the roles of this process need, other roles among it.
+    /// Checks of the dependencies of this process, including roles of other processes.
     pub(super) fn checks(&self) -> Vec<Check> {
         let settings = &self.parts.settings;
         let away = asks_away(&self.running, self.guard.mode()).filter_map(|role| {
@@ -249,7 +248,7 @@ impl House {
         self.roles.checks().into_iter().chain(self.keys_check()).chain(away).collect()
     }
 
-    /// Whether tokens can be verified. Where that takes another process, what needs no token goes on without.
+    /// Whether tokens can be verified. Optional if the keys come from another process: requests without a token still work.
     fn keys_check(&self) -> Option<Check> {
         let ask = {
             let verifier = self.guard.verifier();
