@@ -247,7 +247,7 @@ fn usage(error: &clap::Error, args: &[OsString]) -> String {
             line = format!("{line}; did you mean {tip}?");
         }
     }
-    format!("{line}; app --help tells more")
+    format!("{line}; see app --help")
 }
 
 /// The options that are also environment variables, and how clap shows them.
@@ -316,7 +316,7 @@ mod tests {
             }
         };
         let wanted = "for '--delay <DURATION>': must be a duration of at most 365d, such as 2m; \
-                      app --help tells more";
+                      see app --help";
         for value in ["a", "i", "*", "invalid", "'", "s3\n\ncret", "s3 cret", "s3'cret"] {
             let line = told(&["keys", "rotate", "--delay", value]);
             assert_eq!(line, format!("invalid value '***' {wanted}"));

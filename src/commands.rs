@@ -140,7 +140,7 @@ pub fn user(global: &Global, action: UserAction) -> Result<(), Failure> {
             let password = password(password_stdin)?;
             let tell = || tell_unless(password_stdin, &password);
             system.block_on(node::set_password(&settings, &email, password.clone(), tell))?;
-            say(&format!("{email} has another password, and its sessions are over\n"))
+            say(&format!("{email} has a new password, and its sessions have ended\n"))
         }
         UserAction::Promote { email } => {
             let said = match system.block_on(node::promote_user(&settings, &email))? {
@@ -172,12 +172,14 @@ fn say(text: &str) -> Result<(), Failure> {
     told(write(text))
 }
 
-/// The failure of writing to standard output. A closed pipe is none.
+/// The failure of writing to standard output. A closed pipe is not one.
 fn told(written: io::Result<()>) -> Result<(), Failure> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         outcome => outcome.map_err(|error| {
-            Failure::Other(format!("it is done, but cannot be written to standard output: {error}"))
+            Failure::Other(format!(
+                "the command succeeded, but cannot write to standard output: {error}"
+            ))
         }),
     }
 }
@@ -227,8 +229,7 @@ pub fn make_certificates(folder: &Path, hosts: &[String]) -> Result<(), Failure>
     let written =
         tls::dev::write(folder, hosts).map_err(|error| Failure::Other(error.to_string()))?;
     let (authority, folder) = (written.authority.display(), folder.display());
-    let what =
-        if written.is_new { "made the authority" } else { "used the authority that was there," };
+    let what = if written.is_new { "made the authority" } else { "used the existing authority," };
     let mut text = format!("{what} {authority}\n");
     for folder in &written.folders {
         text += &format!("wrote {0}/tls.crt, {0}/tls.key, {0}/ca.crt\n", folder.display());
@@ -294,13 +295,13 @@ async fn ask(address: SocketAddr) -> Result<(StatusCode, String), Box<dyn Error>
                 Ok((response.status(), String::from_utf8_lossy(&body).into_owned()))
             }
             Some(_) => Err("the answer was cut off".into()),
-            None => Err("the answer does not say how long it is".into()),
+            None => Err("the answer has no content-length".into()),
         }
     };
     timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(LATE.into()))
 }
 
-const LATE: &str = "not all of the answer came within 3 s";
+const LATE: &str = "the answer was not complete within 3 s";
 /// The largest response, in bytes.
 const ANSWER_LIMIT: usize = 64 * 1024;
 

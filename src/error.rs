@@ -94,7 +94,7 @@ impl Kind {
         &TABLE[self as usize]
     }
 
-    /// Every kind there is, in the order of their statuses.
+    /// All kinds, in the order of their statuses.
     pub fn all() -> impl Iterator<Item = Kind> {
         TABLE.iter().map(|row| row.0)
     }
@@ -199,7 +199,7 @@ impl Error {
 
     /// 405, with the allowed methods.
     pub fn method_not_allowed(allow: impl Into<String>) -> Self {
-        let error = Self::new(Kind::MethodNotAllowed, "this path does not take this method");
+        let error = Self::new(Kind::MethodNotAllowed, "this path does not support this method");
         match HeaderValue::try_from(allow.into()) {
             Ok(allow) => error.header(ALLOW, allow),
             // Names of methods are valid in a header.

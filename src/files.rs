@@ -1,4 +1,4 @@
-//! Files of this machine: which one a path leads to, and how one that settings name is read.
+//! Files on this machine: resolves paths, and reads files that settings name.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ const MAX_LINKS: u32 = 40;
 /// The most bytes of a file that settings name: a key, a certificate, a setting.
 const LIMIT: u64 = 1024 * 1024;
 
-/// Whether `path` can be that of a file, not only of a folder.
+/// Whether `path` can name a file, and not only a folder.
 pub fn is_of_file(path: &Path) -> bool {
     let last = path.as_os_str().as_encoded_bytes().rsplit(|byte| *byte == b'/').next();
     path.file_name().map(OsStr::as_encoded_bytes) == last
@@ -24,12 +24,12 @@ pub fn is_of_file(path: &Path) -> bool {
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     expect_plain(path)?;
     let mut bytes = Vec::new();
-    // It may have grown meanwhile.
+    // It may have grown since.
     File::open(path)?.take(LIMIT).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Expects a regular file of at most 1 MiB at `path`: a device may have no end, and a pipe nobody who writes.
+/// Expects a regular file of at most 1 MiB at `path`: a device may be endless, and a pipe may have no writer.
 ///
 /// # Errors
 /// When there is something else, or nothing.
@@ -50,14 +50,14 @@ pub fn expect_file(path: &Path) -> io::Result<fs::Metadata> {
     if found.is_file() { Ok(found) } else { Err(io::Error::other("it is not a file")) }
 }
 
-/// The place that `path` leads to through links and `..`, also if nothing is there yet.
+/// Where `path` leads to through links and `..`, even if there is no file yet.
 pub fn resolve(path: &Path) -> PathBuf {
     let mut place = std::env::current_dir().unwrap_or_default();
     walk(path, &mut place, &mut 0);
     place
 }
 
-/// Goes from `place` along `path`, over no more than [`MAX_LINKS`], of which `links` are behind.
+/// Follows `path` from `place` over at most [`MAX_LINKS`] links, of which `links` were followed before.
 fn walk(path: &Path, place: &mut PathBuf, links: &mut u32) {
     for part in path.components() {
         match part {

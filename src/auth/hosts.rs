@@ -36,7 +36,7 @@ impl Hosts {
 }
 
 const DETAIL: &str = "auth.mode is open for this machine only: use localhost, 127.0.0.1 or [::1], or set \
-                      auth.mode=enforced, or auth.open_beyond_loopback=true where everybody may do everything";
+                      auth.mode=enforced, or auth.open_beyond_loopback=true if anyone may do everything";
 
 /// Whether `host`, with or without a port, is this machine, without asking DNS.
 fn is_loopback(host: &[u8]) -> bool {

@@ -257,12 +257,12 @@ mod tests {
     #[test]
     fn a_flood_of_a_million_keys_takes_no_more_memory_and_pushes_out_nobody_who_limits_more() {
         let table = Table::new(65_536);
-        assert_eq!(table.bytes(), 0, "whoever has no limits pays for none");
+        assert_eq!(table.bytes(), 0, "no limits, no memory");
         let heavy = table.key(Region::Addresses, 1, u128::MAX);
         let route = table.key(Region::Routes, 1, 0);
         write(&table, heavy, 1_000_000);
         write(&table, route, 1);
-        assert!(table.bytes() < 10_000, "whoever has few clients pays for few");
+        assert!(table.bytes() < 10_000, "few clients, little memory");
         for number in 0..1_000_000 {
             write(&table, table.key(Region::Addresses, 1, number), 10_000);
         }

@@ -31,7 +31,7 @@ pub(super) fn mode(
     match exposed {
         Some((key, address)) if !settings.auth.open_beyond_loopback => {
             let problem = format!(
-                "open lets everybody in who reaches {address} ({key}); listen on 127.0.0.1, say enforced, or \
+                "open lets in anyone who reaches {address} ({key}); listen on 127.0.0.1, say enforced, or \
                  set auth.open_beyond_loopback=true where that is meant"
             );
             Err(effective.blame("auth.mode", problem))
@@ -57,7 +57,7 @@ pub(super) fn warn(mode: Mode, listeners: &[(Role, Listener)]) {
         log::warn!(
             // Logged whatever the filter.
             target: AUDIT, event = "auth_open";
-            "auth.mode is open: whoever reaches {addresses} needs no token to use the shop"
+            "auth.mode is open: anyone who reaches {addresses} can use the shop without a token"
         );
     }
 }

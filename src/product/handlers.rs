@@ -121,7 +121,7 @@ pub(super) async fn create(
 
 /// Replaces a product.
 ///
-/// With `If-Match` it is replaced only if nobody has changed it since.
+/// With `If-Match` it is replaced only if it has not changed since.
 #[utoipa::path(
     put,
     path = "/products/{id}",
@@ -154,7 +154,7 @@ pub(super) async fn replace(
 
 /// Removes a product.
 ///
-/// With `If-Match` it is removed only if nobody has changed it since.
+/// With `If-Match` it is removed only if it has not changed since.
 #[utoipa::path(
     delete,
     path = "/products/{id}",

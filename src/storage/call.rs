@@ -24,12 +24,12 @@ struct Call {
     writes: Cell<bool>,
 }
 
-/// Waits for a call to a store, at most as long as `limits` say and the request has left. The call itself goes on
-/// when nobody waits for it any longer, to its end or to its deadline: a statement that is cut off in the middle
-/// would leave its connection, or on SQLite its thread, in no state to go on.
+/// Waits for a call to a store, within `limits` and the request's deadline. The call itself continues when its caller has
+/// left, to its end or its deadline: a statement that is cut off would leave its connection, or on SQLite its thread,
+/// unusable.
 ///
 /// # Errors
-/// That of the call, or [`StoreError::Connection`] when there was no answer in time.
+/// The call's error, or [`StoreError::Connection`] when there was no answer in time.
 pub async fn run_to_completion<T: 'static>(
     limits: &Limits,
     call: impl Future<Output = Result<T, StoreError>> + 'static,
@@ -40,7 +40,7 @@ pub async fn run_to_completion<T: 'static>(
     let call = CALL.scope(scope, async move {
         let outcome = match ends {
             false => call.await,
-            // Its connection is thrown away: see pool::Lease.
+            // Its connection is closed: see pool::Lease.
             true => timeout_at((deadline + GRACE).into(), call).await.unwrap_or_else(|_| late()),
         };
         let writes = CALL.with(|call| call.writes.get());
@@ -48,7 +48,7 @@ pub async fn run_to_completion<T: 'static>(
         state.note(&outcome, writes);
         outcome
     });
-    // Boxed: the runtime moves what it spawns several times.
+    // Boxed, because the runtime moves it several times.
     match timeout_at((deadline + 2 * GRACE).into(), tasks::detach(Box::pin(call))).await {
         Ok(Ok(done)) => done,
         Ok(Err(error)) => Err(StoreError::Failed(error.to_string())),

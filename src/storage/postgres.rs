@@ -32,7 +32,7 @@ pub type Connection = AsyncPgConnection;
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 /// The maximum age of a connection, so that a failover or a new password takes effect.
 const LIFETIME: Duration = Duration::from_secs(30 * 60);
-/// Writes a few pages that nobody sees.
+/// Writes a few pages that other sessions do not see.
 const TRIAL: &str =
     "CREATE TEMPORARY TABLE app_trial ON COMMIT DROP AS SELECT * FROM generate_series(1, 1000)";
 /// The advisory lock of migrations: the bytes of "app migr".

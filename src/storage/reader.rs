@@ -1,5 +1,5 @@
-//! Reads that wait for a connection to a SQLite file: who gets one does those of the others as well, so that under load
-//! no thread is woken for a single read.
+//! Reads that wait for a connection to a SQLite file: the thread that gets one runs the others' reads as well, so that
+//! under load no thread is woken for a single read.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 use diesel::{QueryResult, SqliteConnection};
 use tokio::sync::oneshot;
 
-/// After how long no further read is begun for others.
+/// How long a thread starts reads for others.
 const TURN: Duration = Duration::from_millis(1);
 
 type Read = Box<dyn FnOnce(&mut SqliteConnection) + Send>;
 
-/// The reads of one worker thread that wait.
+/// The waiting reads of one worker thread.
 #[derive(Clone, Default)]
 pub(super) struct Reads(Arc<Mutex<VecDeque<Read>>>);
 
 impl Reads {
-    /// Has `query` wait for a connection, and gives what it will come to. It is not done when nobody waits for that.
+    /// Queues `query`, and returns its future result. It does not run if its caller leaves before.
     pub(super) fn push<T: Send + 'static>(
         &self,
         query: impl FnOnce(&mut SqliteConnection) -> QueryResult<T> + Send + 'static,
@@ -27,14 +27,14 @@ impl Reads {
         let (reply, answer) = oneshot::channel();
         self.waiting().push_back(Box::new(move |connection| {
             if !reply.is_closed() {
-                // Its caller may leave meanwhile.
+                // Its caller may have left.
                 let _ = reply.send(query(connection));
             }
         }));
         answer
     }
 
-    /// Does those that wait, in their order, for about [`TURN`]; whether none is left. Blocks.
+    /// Runs the waiting reads in order, for about [`TURN`]; returns whether none is left. Blocks.
     pub(super) fn work_off(&self, connection: &mut SqliteConnection) -> bool {
         let begun = Instant::now();
         while begun.elapsed() < TURN {

@@ -152,7 +152,7 @@ impl Client {
     /// As [`Client::ask`], even if the server is away.
     ///
     /// # Errors
-    /// That of the call, or that there was no answer in time.
+    /// The call's error, or a timeout.
     pub async fn attempt<T>(
         &self,
         call: impl AsyncFn(&mut MultiplexedConnection) -> Result<T, RedisError>,
@@ -246,7 +246,7 @@ impl Client {
         tasks::spawn("redis_watch", async move {
             insist(async || client.trial().await.is_ok()).await;
             drop(watch);
-            log::info!("{name} is asked again");
+            log::info!("{name} is used again");
         });
     }
 }

@@ -73,10 +73,10 @@ impl Pool {
         self.readers.get(Access::Read).await
     }
 
-    /// Does `query` on a thread that may wait for the disk, once a connection is free. To be used within [`super::run_to_completion`].
+    /// Runs `query` on a thread that may block, once a connection is free. To be called within [`super::run_to_completion`].
     ///
     /// # Errors
-    /// Those of [`Self::get`], and that of the query.
+    /// As [`Self::get`], and the query's.
     pub async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&mut SqliteConnection) -> QueryResult<T> + Send + 'static,
@@ -100,7 +100,7 @@ impl Pool {
             }
         }
         drop(connection);
-        // Another caller is at it.
+        // Another caller runs them.
         Ok(answer.await.map_err(ended)??)
     }
 
@@ -211,7 +211,7 @@ pub fn check(path: &Path) -> Result<(), SetupError> {
     }
 }
 
-/// To be asked before a file is opened: a pipe would be waited for.
+/// To be called before a file is opened: opening a pipe would wait.
 fn expect_file_or_nothing(path: &Path) -> Result<(), SetupError> {
     match expect_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -231,7 +231,7 @@ const MAGIC: &[u8] = b"SQLite format 3\0";
 pub fn check_folder(path: &Path) -> Result<(), SetupError> {
     let there = path.ancestors().skip(1).find(|folder| folder.symlink_metadata().is_ok());
     let there = there.unwrap_or(Path::new("."));
-    // It never has a name.
+    // An unnamed file.
     let made = tempfile::tempfile_in(there).map(drop);
     made.map_err(SetupError::of_file("create", path))
 }
@@ -302,7 +302,7 @@ mod tests {
         compile_options: String,
     }
 
-    /// That of a query with `LIMIT ?` would be made anew with each execution (`.cargo/config.toml`).
+    /// The plan of a query with `LIMIT ?` would be made anew with each execution (`.cargo/config.toml`).
     #[test]
     fn no_plan_depends_on_the_values_bound_to_it() {
         let mut connection = SqliteConnection::establish(":memory:").unwrap();

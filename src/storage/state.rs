@@ -247,15 +247,15 @@ impl StoreState {
 /// How long [`Preparing::look`] waits for the outcome.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Brings a store's tables up to date in a task of its own: once at a time, however long it takes and however
-/// often somebody looks. Belongs to the thread that made it.
+/// Prepares a store's tables in a task of its own: one at a time, however long it takes and however many checks wait for
+/// it. Belongs to the thread that made it.
 #[derive(Clone, Debug, Default)]
 pub struct Preparing(Rc<RefCell<Option<Work>>>);
 
 type Work = JoinHandle<Option<Result<(), SetupError>>>;
 
 impl Preparing {
-    /// Starts `prepare`, unless it is at work, and gives its outcome when there is one soon.
+    /// Starts `prepare`, unless it is running, and returns its outcome if there is one soon.
     ///
     /// # Errors
     /// Why it failed, or that it is not done yet.

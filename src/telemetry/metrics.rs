@@ -1,4 +1,4 @@
-//! What a process counts, for Prometheus to fetch.
+//! The metrics of a process, for Prometheus.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -13,7 +13,7 @@ use prometheus::{
 use super::writer::dropped_lines;
 use crate::tasks;
 
-/// Upper bounds of the durations that are told apart, in seconds: those of OpenTelemetry, and finer ones below.
+/// The upper bounds of the histogram's buckets, in seconds: those of OpenTelemetry, and finer ones below.
 const BUCKETS: [f64; 17] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75,
     1.0, 2.5, 10.0,
@@ -33,13 +33,13 @@ impl Metrics {
     /// All at zero. Names and labels are those of OpenTelemetry's semantic conventions for HTTP.
     ///
     /// # Errors
-    /// When a name is no good, which none is.
+    /// When a name is invalid, which none is.
     pub fn new() -> Result<Self, prometheus::Error> {
         let about = "How long requests took until their answer's head was ready, in seconds.";
         let options = HistogramOpts::new("http_server_request_duration_seconds", about);
         let labels = ["role", "http_route", "http_request_method", "http_response_status_code"];
         let requests = HistogramVec::new(options.buckets(BUCKETS.to_vec()), &labels)?;
-        let about = "Log lines that were dropped, for nobody read them in time.";
+        let about = "Log lines that were dropped because the reader was too slow.";
         let dropped = IntCounter::new("log_lines_dropped_total", about)?;
         let about = "The breakers of those who are asked: 0 is closed, 1 half open, 2 open.";
         let breakers = IntGaugeVec::new(Opts::new("breaker_state", about), &["role", "peer"])?;
@@ -53,7 +53,7 @@ impl Metrics {
         Ok(Self { registry, requests, dropped, breakers, panics })
     }
 
-    /// The breakers there are now: who asks, who is asked, and whether that is closed (0), half open (1) or open (2).
+    /// Sets the state of the breakers: caller, callee, and closed (0), half open (1) or open (2).
     pub fn set_breakers(&self, breakers: impl Iterator<Item = (&'static str, String, i64)>) {
         self.breakers.reset();
         for (role, peer, state) in breakers {
@@ -61,10 +61,10 @@ impl Metrics {
         }
     }
 
-    /// All that was counted, in Prometheus' text format 0.0.4.
+    /// All metrics, in Prometheus' text format 0.0.4.
     ///
     /// # Errors
-    /// When it cannot be written, which memory always can.
+    /// Never, as it writes to memory.
     pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
         self.dropped.inc_by(dropped_lines().saturating_sub(self.dropped.get()));
         for (task, panics) in tasks::panics() {
@@ -77,11 +77,11 @@ impl Metrics {
     }
 }
 
-/// Counts the requests that one worker thread of a role answers.
+/// Counts the requests of a role on one worker thread.
 pub struct Meter {
     metrics: Metrics,
     role: &'static str,
-    /// Looked through from the front: a role has some dozens at the most, and few of them are asked often.
+    /// Searched linearly: a role has some dozens at most, and few of them are frequent.
     known: RefCell<Vec<Counter>>,
 }
 
@@ -104,12 +104,12 @@ impl Meter {
         Self { metrics, role, known: RefCell::default() }
     }
 
-    /// A request took `route` by `method`, and was answered `status` after `duration`.
+    /// Counts a request with `method` to `route`, which got `status` after `duration`.
     pub fn count(&self, route: &Rc<str>, method: &str, status: u16, duration: Duration) {
         let method = standard(method);
         let mut known = self.known.borrow_mut();
         let is = |counter: &Counter| {
-            // The same string: a route gives its name to all its requests.
+            // The same string, because all requests of a route share its name.
             Rc::ptr_eq(&counter.route, route)
                 && counter.status == status
                 && counter.method == method
@@ -125,7 +125,7 @@ impl Meter {
     }
 }
 
-/// A method of RFC 9110 or 5789; others, which anybody can make up, are one.
+/// A method of RFC 9110 or 5789; all others, which clients can make up, count as one.
 fn standard(method: &str) -> &'static str {
     const KNOWN: [&str; 9] =
         ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"];

@@ -30,16 +30,16 @@ pub enum CommandError {
     /// There is no such account.
     #[error("no account has this e-mail address")]
     Unknown,
-    /// The account was there a moment ago.
+    /// The account was deleted in the meantime.
     #[error("the account has just been erased")]
     Erased,
-    /// The operator cannot be told the password.
-    #[error("nothing has changed, for the password cannot be written to standard output: {0}")]
+    /// The password cannot be shown.
+    #[error("nothing has changed, because the password cannot be written to standard output: {0}")]
     Untold(io::Error),
     /// The password cannot be hashed.
     #[error("{}", .0.chain())]
     Hashing(Error),
-    /// A side of a copy failed.
+    /// The source or the target of a copy failed.
     #[error(transparent)]
     Copy(#[from] CopyError),
     /// The store cannot be opened.
@@ -50,7 +50,7 @@ pub enum CommandError {
     Store(#[from] StoreError),
 }
 
-/// Creates an account with `role` beside that of a customer; returns its id. Calls `tell`, which shows the password to
+/// Creates an account of a customer who also has `role`; returns its id. Calls `tell`, which shows the password to
 /// the operator, as the last step before the account exists.
 ///
 /// # Errors

@@ -134,7 +134,7 @@ fn plainest(literal: &str) -> Option<String> {
 }
 
 /// Whether earlier versions accepted `address`, which is in ASCII: they took an address literal without the tag `IPv6:`,
-/// and a domain that looks like punycode and is none.
+/// and a domain that looks like punycode but is not.
 fn is_of_before(address: &str) -> bool {
     let parts = address.split_once('@').filter(|_| address.len() <= LONGEST && address.is_ascii());
     parts.is_some_and(|(local, domain)| {

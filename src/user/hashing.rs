@@ -29,7 +29,7 @@ pub(super) struct Password(SecretString);
 
 impl From<String> for Password {
     fn from(text: String) -> Self {
-        // A longer text is nobody's password and would take long to normalise.
+        // A longer text cannot be a password and would take long to normalise.
         let text = if text.len() <= MAX_BYTES { text.nfkc().collect() } else { text };
         Self(text.into())
     }
@@ -144,7 +144,7 @@ impl Hashing {
         let place = self.places.clone().try_acquire_owned().map_err(|_| busy())?;
         let thread = self.threads.clone().acquire_owned().await.map_err(Error::internal)?;
         let done = spawn_blocking(move || {
-            // Returned when the work is done, even if nobody waits for it any more.
+            // Returned when the work is done, even if the caller has left.
             let _held = (place, thread);
             work()
         });
@@ -152,7 +152,7 @@ impl Hashing {
     }
 }
 
-/// Why `password` is too easy to guess for somebody who knows `about` its owner, if it is.
+/// Why `password` is too easy to guess by the words `about` its owner, if it is.
 fn guessable(password: &str, about: &[String]) -> Option<String> {
     let start = |text: &str| text.nfkc().take(CHECKED).collect::<String>();
     let about = about.iter().map(|word| start(word)).collect::<Vec<_>>();

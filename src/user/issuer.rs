@@ -59,7 +59,7 @@ impl RefreshToken {
         Ok(Self { family: random_text()?, secret: random_text()? })
     }
 
-    /// The successor of this token, derived with `key`: always the same, and secret to everybody else.
+    /// The successor of this token, derived with `key`: always the same, and secret to all others.
     fn next(&self, key: &SigningKey) -> Self {
         let secret =
             hmac::sign(&key.secret_for("successors of refresh tokens"), self.text().as_bytes());
@@ -102,7 +102,7 @@ impl TokenIssuer {
         Self { keys, verifier, auth, refresh_ttl: user.refresh_ttl }
     }
 
-    /// The keys that verify its tokens. Whoever is told them knows no sooner than this process which ones are withdrawn.
+    /// The keys that verify its tokens. Withdraws all others from this process first.
     pub(super) fn keys(&self) -> JwkSet {
         let keys = self.keys.published();
         self.verifier.withdraw_all_but(&keys);
@@ -114,8 +114,7 @@ impl TokenIssuer {
         now() - self.auth.access_ttl - MARGIN
     }
 
-    /// The time before which no token was made that could be good by any setting: `auth.access_ttl` may be lower now than
-    /// it was before, and will be again.
+    /// All tokens from before this time have expired, whatever `auth.access_ttl` was or will be.
     pub(super) fn forgotten(&self) -> Timestamp {
         now() - MAX_ACCESS_TTL - MARGIN
     }

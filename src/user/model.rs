@@ -183,7 +183,7 @@ pub(super) struct Edits {
 
 impl Edits {
     /// What the audit log says about the changes to `user`; `None` where nothing changes. It has only the digest of the old
-    /// address, which finds the entry for somebody who knows the address.
+    /// address, by which the entry can be found from the address.
     pub(super) fn audit_detail(&self, user: &User) -> Option<String> {
         let name = self.username.as_ref().map(|_| "username".to_owned());
         let email = self.email.as_ref().map(|_| {

@@ -1,4 +1,4 @@
-//! Deletes what has ended by itself, in the background.
+//! Deletes expired sessions and revocations in the background.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use super::store::Store;
 use crate::contract::now;
 use crate::storage::StoreError;
 
-/// How long there is nothing to do once all that has ended is gone.
+/// The pause after a sweep that left nothing to delete.
 const PERIOD: Duration = Duration::from_secs(60);
-/// How soon it is looked again whether the tables are there.
+/// The pause before the tables are looked for again.
 const STARTING: Duration = Duration::from_secs(1);
 
 impl Accounts {
-    /// Deletes sessions and revocations that have ended, again and again. Any number of processes may do so at once.
+    /// Deletes expired sessions and revocations, again and again. Any number of processes may do so at once.
     pub(super) async fn sweep(self) {
         while !self.state.is_prepared() {
             sleep(STARTING).await;
@@ -33,7 +33,7 @@ impl Accounts {
                         StoreError::Failed(_) => Level::Warn,
                         _ => Level::Debug,
                     };
-                    log::log!(level, role = "user"; "sessions that have ended stay for now: {error}");
+                    log::log!(level, role = "user"; "expired sessions are not deleted yet: {error}");
                     sleep(PERIOD).await;
                 }
             }

@@ -192,8 +192,7 @@ impl Breaker {
     }
 }
 
-/// The right to send one request. When it is dropped, the last thing [noted](Self::note) is how the request
-/// went; without any, it tells nothing.
+/// The permission to send one request. When it is dropped, the last [noted](Self::note) outcome counts, if any.
 #[derive(Debug)]
 pub(super) struct Permit<'a> {
     breaker: &'a Breaker,
@@ -206,7 +205,7 @@ impl<'a> Permit<'a> {
         Self { breaker, trial, noted: None }
     }
 
-    /// An attempt has ended at `now`. Should the request be tried again and succeed, a failure is made up for.
+    /// Notes the outcome of an attempt that ended at `now`; that of a retry replaces it.
     pub(super) fn note(&mut self, now: u64, failed: bool) {
         self.noted = Some((now, failed));
     }
@@ -305,7 +304,7 @@ mod tests {
         assert!(breaker.ask(5_100).is_err(), "trials are not given again");
         trials.for_each(|mut trial| trial.note(5_100, false));
         assert_eq!(breaker.position(5_100), Position::Closed);
-        // The failures of before are forgotten.
+        // Earlier failures are forgotten.
         (0..19).for_each(|_| fail(&breaker, 5_200));
         assert_eq!(breaker.position(5_200), Position::Closed);
     }
@@ -318,7 +317,7 @@ mod tests {
         assert_eq!(breaker.position(5_100), Position::Open);
         assert_eq!(breaker.ask(5_100).unwrap_err(), 5_000);
         let trials = [0; 2].map(|_| breaker.ask(10_100).unwrap());
-        // A trial of the time before says nothing of now.
+        // A trial of an earlier phase does not count.
         late.note(10_100, false);
         drop(late);
         trials.into_iter().for_each(|mut trial| trial.note(10_100, false));

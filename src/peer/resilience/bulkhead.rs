@@ -63,7 +63,7 @@ impl Bulkhead {
         }
     }
 
-    /// Returns a place. It does not touch the semaphore, which has a lock, while nobody waits.
+    /// Returns a place. It does not touch the semaphore, which has a lock, while no request waits.
     pub(super) fn leave(&self) {
         self.taken.fetch_sub(1, SeqCst);
         if self.waiting.load(SeqCst) > 0 && self.take() {

@@ -40,7 +40,7 @@ use upload::Upload;
 /// How much longer than the middleware an attempt waits for a client's content.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// One worker thread's way to another role or to an upstream; cheap to clone.
+/// One worker thread's access to another role or an upstream; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Peer {
     state: Arc<State>,
@@ -48,7 +48,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// The way to the callee that `state` tells of, whose addresses `endpoints` lead to, in the same order.
+    /// The callee with `state`, at `endpoints`, which are in the order of its addresses.
     pub fn new(state: Arc<State>, endpoints: impl Into<Rc<[Endpoint]>>) -> Self {
         let endpoints = endpoints.into();
         debug_assert_eq!(state.addresses.count(), endpoints.len());
@@ -60,19 +60,19 @@ impl Peer {
         matches!(self.endpoints[..], [Endpoint::Local(_)])
     }
 
-    /// Sends `request`, whose headers are end to end, on behalf of `context`, more than once where that is safe, and
-    /// waits for the head of the reply. The callee counts as busy with it until the reply's content has ended or is
+    /// Sends `request`, which has only end-to-end headers, on behalf of `context`, with retries where that is safe, and
+    /// waits for the head of the reply. The request keeps its place in the bulkhead until the reply's body ends or is
     /// dropped.
     ///
     /// # Errors
     /// When the breaker is open, the bulkhead is full, or the last attempt gave no reply in time; see [`PeerError`].
-    /// An answer that is an error is a reply.
+    /// A reply with an error status is not an error.
     pub fn send<'a>(
         &'a self,
         mut request: Request,
         context: &'a Context,
     ) -> impl Future<Output = Result<Reply, PeerError>> + 'a {
-        // No `async fn`, which would take the room of the request twice.
+        // Not an `async fn`, which would store the request twice.
         let upload = Upload::watch(&mut request.body);
         let mut call = Call::new(request);
         async move {
@@ -89,7 +89,7 @@ impl Peer {
                 }
             };
             state.budget.deposit(now);
-            // A caller with a limit of its own waits no longer, and thereby says how soon an answer is due.
+            // A caller with its own limit waits no longer, so an attempt may take no longer.
             let limit = self.state.options.response_timeout.min(context.limit);
             let course = Course { context, begun, limit, upload: upload.as_ref() };
             let mut reply = self.attempts(&mut call, course, &mut permit, &mut slot).await?;
@@ -98,7 +98,7 @@ impl Peer {
         }
     }
 
-    /// Sends `call` until it is answered, or there is no use in trying again.
+    /// Sends `call` until there is a reply, or no further attempt is possible.
     async fn attempts(
         &self,
         call: &mut Call,
@@ -125,8 +125,8 @@ impl Peer {
                     call.send(endpoint, context, Attempt { now, limit, kept }).await
                 }
                 Some(upload) => {
-                    // The callee's time begins when the client has had its own. The middleware first: it knows whose fault
-                    // that is.
+                    // The callee's time begins when the client's has ended. The middleware's limit comes first: it knows
+                    // whose fault a delay is.
                     let deadline = (progress.deadline + GRACE).into();
                     let overdue = upload.overdue(started, limit, deadline);
                     let attempt = Attempt { now, limit: None, kept };
@@ -134,8 +134,8 @@ impl Peer {
                 }
             };
             let ended = Instant::now();
-            // Whether it had nearly all the time that an attempt may take: a caller in a hurry says nothing of the
-            // callee.
+            // Whether it had nearly the whole time of an attempt: a timeout of a hurried caller is not the callee's
+            // failure.
             let (since, until) = match upload {
                 None => (Some(started), (started + limit).min(context.deadline.into())),
                 Some(upload) => (upload.since(started), ended),
@@ -148,7 +148,7 @@ impl Peer {
             let Some(next) = again.then(|| self.next(&progress, ended)).flatten() else {
                 return outcome;
             };
-            // Whatever has come of the answer is not read to its end.
+            // The rest of the reply is not read.
             drop(outcome);
             sleep(next.pause).await;
             progress.retries += 1;
@@ -156,7 +156,7 @@ impl Peer {
         }
     }
 
-    /// Notes what an attempt says of the address `at`, and of the callee.
+    /// Counts the outcome of an attempt for the address `at`, and for the callee.
     fn note(&self, at: usize, verdict: Verdict, permit: &mut Permit<'_>, ended: Instant) {
         let now = self.state.millis(ended);
         match verdict {
@@ -181,19 +181,19 @@ impl Peer {
     }
 }
 
-/// For whom and since when a request is under way.
+/// The caller's context of a request, and its start.
 struct Course<'a> {
     context: &'a Context,
     begun: Instant,
     /// The most time that one attempt may take.
     limit: Duration,
-    /// Content that is not all here.
+    /// A body that is still arriving.
     upload: Option<&'a Upload>,
 }
 
-/// What is known of a request from attempt to attempt.
+/// The state of a request between attempts.
 struct Progress {
-    /// Whether it comes to the same, for its client too, when it is done twice.
+    /// Whether it can be repeated without a difference for its client.
     idempotent: bool,
     deadline: std::time::Instant,
     tried: Tried,
@@ -212,7 +212,7 @@ struct Next {
     pause: Duration,
 }
 
-/// What `answer` comes to, unless it is `overdue` before.
+/// The output of `answer`, unless it is `overdue` before.
 async fn unless(
     overdue: impl Future<Output = ()>,
     answer: impl Future<Output = Result<Reply, PeerError>>,
@@ -227,7 +227,7 @@ fn no_address() -> PeerError {
     PeerError::Unreachable("the peer has no address".into())
 }
 
-/// Whole milliseconds, as the parts of a state count time.
+/// Whole milliseconds.
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

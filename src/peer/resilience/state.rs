@@ -32,7 +32,7 @@ pub struct State {
     reminder: AtomicU64,
 }
 
-/// Who calls whom, for the log.
+/// The caller and the callee, for the log.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     pub(super) caller: &'static str,

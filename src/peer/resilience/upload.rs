@@ -85,7 +85,7 @@ mod tests {
         let mut body = Body::stream(None, pieces);
         let upload = Upload::watch(&mut body);
         let taken = async {
-            // Nobody looks at the end of what never comes.
+            // The end of a pending stream is never polled.
             let _ = tokio::time::timeout(Duration::from_secs(200), body.read(100)).await;
         };
         let over = async {

@@ -37,7 +37,7 @@ const LOCK: Duration = Duration::from_secs(2);
 /// How often the others check whether the entry is filled.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// How long a caller waits for the store if there is a doubtful entry, and for how long nobody waits after a timeout.
+/// How long a caller waits for the store if there is a doubtful entry, and for how long no caller waits after a timeout.
 const PATIENCE: Duration = Duration::from_secs(2);
 const BACKOFF: Duration = Duration::from_secs(5);
 

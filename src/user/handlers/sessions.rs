@@ -113,7 +113,7 @@ fn wrong(audit: &Audit, user: Option<Uuid>) -> Error {
 /// Exchanges a refresh token for new tokens.
 ///
 /// A refresh token is valid once. Because responses get lost, the same request gets the same tokens again for a moment,
-/// until the new refresh token is used. Any later use ends the session: somebody may have stolen the token.
+/// until the new refresh token is used. Any later use ends the session: the token may be stolen.
 #[utoipa::path(
     post,
     path = "/auth/refresh",
@@ -171,7 +171,7 @@ async fn again(
     next.get(place).map(|token| issuer.tokens(&record, session, token)).transpose()
 }
 
-/// Ends a session whose token was used twice: nobody can tell which client is the owner's.
+/// Ends a session whose token was used twice: one of the two clients is not the owner's.
 async fn end_family(
     state: &UserState,
     user: Uuid,
@@ -273,7 +273,7 @@ pub(super) async fn throttled(
     })
 }
 
-/// A response with tokens, which nobody may cache.
+/// A response with tokens, which must not be cached.
 pub(super) fn reply(tokens: &impl Serialize) -> HttpResponse {
     HttpResponse::Ok().insert_header((CACHE_CONTROL, NO_STORE)).json(tokens)
 }

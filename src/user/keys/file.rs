@@ -127,7 +127,7 @@ pub(super) enum KeysError {
     Empty,
     #[error("a key has 64 hexadecimal digits")]
     Key,
-    #[error("behind a key stands a time, as in 2026-01-31T12:00:00Z")]
+    #[error("invalid time after a key; write it as 2026-01-31T12:00:00Z")]
     Time,
 }
 
@@ -138,7 +138,7 @@ impl KeysError {
     }
 }
 
-/// As [`read`], of a file that has an end.
+/// As [`read`], of a regular file.
 pub(super) fn read_plain(path: &Path) -> Result<Vec<Key>, KeysError> {
     expect_plain(path).map_err(|error| KeysError::of(path, &error))?;
     read(path)

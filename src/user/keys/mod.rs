@@ -110,7 +110,7 @@ impl Keyring {
     }
 }
 
-/// The keys that `read` gives, read again when the file at `path` changes.
+/// The keys from `read`, which runs again when the file at `path` changes.
 fn watch(
     path: Option<&Path>,
     read: impl Fn() -> Result<Arc<[Key]>, KeysError> + Send + Sync + 'static,

@@ -138,11 +138,11 @@ impl Store {
         .await
     }
 
-    /// Does `write` to the account with `id` by the right of `actor`, and ends what `revoke` says, all or nothing.
-    /// Gives the account as it then is, or was.
+    /// Applies `write` to the account with `id` on behalf of `actor`, and `revoke`, in one transaction. Returns the account
+    /// after the write, or before its deletion.
     ///
     /// # Errors
-    /// A [`Refusal`], by what is stored when it is written, or why the store gave no answer.
+    /// A [`Refusal`], or the store's error.
     pub(in crate::user) async fn write(
         &self,
         id: Uuid,

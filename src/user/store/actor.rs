@@ -1,5 +1,5 @@
-//! By whose right an account is written to, held against what is stored in the transaction of the write: a process
-//! learns of tokens that have ended a moment later than the one that ended them, and nothing that lasts may come of it.
+//! Who writes to an account, checked against the store in the transaction of the write: other processes learn of a
+//! revocation a moment later, and must not make lasting changes in between.
 
 use diesel::result::Error as QueryError;
 use uuid::Uuid;
@@ -9,29 +9,29 @@ use crate::contract::UserRole;
 use crate::storage::StoreError;
 use crate::user::model::roles_from_text;
 
-/// What the roles of admins are like, as they are stored.
+/// A pattern for the stored roles of admins.
 pub(super) const ADMINS: &str = "%admin%";
 
-/// By whose right an account is written to.
+/// Who writes to an account.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::user) enum Actor {
-    /// Whoever runs the shop, or the role itself, which has been shown a refresh token.
+    /// The operator, or the role itself for a client with a refresh token.
     Operator,
-    /// The account's owner, who has a token of this generation.
+    /// The account's owner, with a token of this generation.
     Owner {
-        /// That of the token.
+        /// The token's.
         generation: i64,
     },
-    /// An admin, who has a token of this generation.
+    /// An admin, with a token of this generation.
     Admin {
-        /// Who that is.
+        /// The admin's id.
         user: Uuid,
-        /// That of the token.
+        /// The token's.
         generation: i64,
     },
 }
 
-/// What must hold of the account of whoever writes.
+/// What the account of the actor must satisfy.
 pub(super) struct ActorCondition {
     pub(super) user: String,
     generation: i64,
@@ -39,7 +39,7 @@ pub(super) struct ActorCondition {
 }
 
 impl ActorCondition {
-    /// Whether it holds of `row`, which is the user's.
+    /// Whether `row`, the actor's, satisfies it.
     pub(super) fn holds(&self, row: &Row) -> bool {
         let is_enabled = !row.disabled && row.generation == self.generation;
         is_enabled && (!self.is_admin || is_admin(row))
@@ -51,7 +51,7 @@ fn is_admin(row: &Row) -> bool {
 }
 
 impl Actor {
-    /// Who writes to the account with `id`, as far as somebody is known.
+    /// The user who writes to the account with `id`; the operator counts as its owner.
     pub(in crate::user) fn user(self, id: Uuid) -> Uuid {
         match self {
             Self::Operator | Self::Owner { .. } => id,
@@ -59,7 +59,7 @@ impl Actor {
         }
     }
 
-    /// What must hold of whoever writes to the account with `id`.
+    /// The condition for a write to the account with `id`; `None` if any is allowed.
     pub(super) fn condition(self, id: Uuid) -> Option<ActorCondition> {
         let (generation, is_admin) = match self {
             Self::Operator => return None,
@@ -69,13 +69,13 @@ impl Actor {
         Some(ActorCondition { user: self.user(id).to_string(), generation, is_admin })
     }
 
-    /// Whether somebody may be an admin no more by a write of theirs, which `deletes` the account or not.
+    /// Whether an admin may lose that role by the write, which `deletes` the account or not.
     pub(super) fn may_take_rights(self, deletes: bool) -> bool {
         matches!((self, deletes), (Self::Admin { .. }, _) | (Self::Owner { .. }, true))
     }
 
-    /// Whether whoever writes was an admin and is none from now on. `row` is what has become of the account, or what
-    /// it was before the write `deletes` it. An admin who writes to others stays one.
+    /// Whether the actor was an admin and no longer is. `row` is the account after the write, or before a write that
+    /// `deletes` it. An admin who writes to another account stays one.
     pub(super) fn takes_own_rights(self, row: &Row, deletes: bool) -> bool {
         let is_admin = is_admin(row) && !row.disabled;
         match self {
@@ -86,27 +86,27 @@ impl Actor {
     }
 }
 
-/// Why an account is not written to.
+/// Why a write to an account is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::user) enum Refusal {
-    /// Whoever writes is gone or disabled, has another right by now, or the token has ended.
+    /// The actor is gone, disabled or no longer allowed, or the token was revoked.
     #[error("the token has ended")]
     TokenEnded,
     /// There is no such account.
     #[error("there is no such account")]
     Unknown,
-    /// Nobody could give rights any more.
+    /// No admin would be left.
     #[error("it is the last enabled admin")]
     LastAdmin,
 }
 
-/// Why an account has not been written to.
+/// Why a write to an account failed.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::user) enum WriteError {
-    /// It must not be.
+    /// It was refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The store gave no answer.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

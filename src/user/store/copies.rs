@@ -111,13 +111,13 @@ impl Rows for Revocations<'_> {
         .await
     }
 
-    /// As below: a later end of the same account's tokens holds, whoever has it.
+    /// As below: of two revocations, the later one stays.
     async fn add(&self, rows: Vec<Revocation>) -> Result<u64, StoreError> {
         let all = rows.len() as u64;
         self.put(rows).await.map(|()| all)
     }
 
-    /// A later one that is there already stays.
+    /// A later one in the target stays.
     async fn put(&self, rows: Vec<Revocation>) -> Result<(), StoreError> {
         let pool = self.0.pool.clone();
         run_to_completion(&self.0.limits, async move {

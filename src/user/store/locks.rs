@@ -1,4 +1,4 @@
-//! What a transaction holds until it ends, and how that is said on either back end.
+//! The locks that a transaction holds until it ends, on either back end.
 
 use diesel::result::Error as QueryError;
 use diesel::sql_types::BigInt;
@@ -9,26 +9,25 @@ use super::Row;
 use super::schema::users;
 use crate::storage::{WriteConnection, postgres};
 
-/// Names the lock that transactions take which may take rights: the bytes of "app admi".
+/// The advisory lock of transactions that may remove an admin: the bytes of "app admi".
 const RIGHTS_LOCK: i64 = 0x6170_7020_6164_6d69;
 
 /// A connection within a transaction that writes.
 pub(super) trait Locks {
-    /// How a query says that it locks the rows it finds, and leaves out those that another transaction has locked.
+    /// The clause by which a query locks the rows that it finds, and skips rows that another transaction has locked.
     fn skip_locked(&self) -> &'static str;
 
-    /// Waits until no other transaction is about to take rights: two admins who each take the other for the one who
-    /// stays would leave none.
+    /// Waits until no other transaction may remove an admin: two admins who resign at once would leave none.
     fn lock_rights(&mut self) -> impl Future<Output = Result<(), QueryError>> + Send;
 
-    /// The account with `id`, which nobody else changes or deletes before the end of the transaction.
+    /// The account with `id`, locked against changes until the transaction ends.
     fn lock_account(
         &mut self,
         id: &str,
     ) -> impl Future<Output = Result<Option<Row>, QueryError>> + Send;
 }
 
-/// Whoever writes has the file to itself.
+/// A transaction that writes has the file to itself.
 impl Locks for WriteConnection {
     fn skip_locked(&self) -> &'static str {
         ""
@@ -54,7 +53,7 @@ impl Locks for postgres::Connection {
     }
 
     async fn lock_account(&mut self, id: &str) -> Result<Option<Row>, QueryError> {
-        // As strong as the lock of an UPDATE: all who write to one account, or log in to it, take turns.
+        // As strong as the lock of an UPDATE: writes and logins to one account take turns.
         users::table.find(id).for_no_key_update().first(self).await.optional()
     }
 }

@@ -15,17 +15,17 @@ use crate::contract::Timestamp;
 use crate::storage::sql::{in_transaction, on_either};
 use crate::storage::{StoreError, run_to_completion};
 
-/// A time that a user logged in, and what goes on from it.
+/// A login of a user and the tokens that follow from it.
 #[derive(Clone, Debug)]
 pub(in crate::user) struct Session {
     pub(in crate::user) id: Uuid,
     pub(in crate::user) user: Uuid,
-    /// The digests of the refresh token that is good: of what it shares with all of the session, and of the rest.
+    /// The digests of the valid refresh token.
     pub(in crate::user) token: TokenHash,
     pub(in crate::user) created_at: Timestamp,
     /// When a refresh token was last used.
     pub(in crate::user) used_at: Timestamp,
-    /// When the refresh token ends.
+    /// When the refresh token expires.
     pub(in crate::user) expires_at: Timestamp,
 }
 
@@ -88,15 +88,15 @@ pub(in crate::user) enum TokenUse<T> {
     Unknown,
 }
 
-/// How many rows of a table a sweep deletes in one transaction, for which others wait on SQLite.
+/// How many rows a sweep deletes per transaction, because on SQLite other writes wait for it.
 const SWEEP: i64 = 200;
 
-/// How many sessions of its own account a login ends at most: more than there may be is what an earlier setting left.
+/// How many sessions of its account a login ends at most: an earlier setting may have allowed more.
 const TRIM: i64 = 1000;
 
 impl Store {
-    /// Begins `session`, unless its account is gone, disabled, or has another password than `password_hash` by
-    /// now. Gives the account as it is. It has at most so many sessions then; the oldest end.
+    /// Begins `session`, unless its account is gone, disabled, or no longer has `password_hash`. Returns the account. The
+    /// oldest of more than `most` sessions end.
     pub(in crate::user) async fn begin(
         &self,
         session: &Session,
@@ -130,8 +130,8 @@ impl Store {
         .await
     }
 
-    /// Deletes some of the sessions that have ended by `now` and some of the revocations of before `forgotten`, except
-    /// those that another transaction is about to delete. Gives whether there were any.
+    /// Deletes some of the sessions that have expired by `now` and some of the revocations before `forgotten`, except
+    /// those that another transaction is deleting. Returns whether there were any.
     pub(in crate::user) async fn sweep(
         &self,
         now: Timestamp,
@@ -139,7 +139,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let (pool, now, forgotten) = (self.pool.clone(), now.naive_utc(), forgotten.naive_utc());
         run_to_completion(&self.limits, async move {
-            // Where there is nothing to delete, nothing is written.
+            // Without rows to delete, nothing is written.
             let ended = exists(sessions::table.filter(sessions::expires_at.le(now)));
             let old = exists(revocations::table.filter(revocations::created_at.lt(forgotten)));
             let is_any = on_either!(&mut pool.get().await?, connection => {
@@ -159,8 +159,8 @@ impl Store {
         .await
     }
 
-    /// Puts the refresh token with the digests `next`, which is good until `expires_at`, in the place of that with
-    /// the digests `used`, if that is good at `now`. Gives the account and the session that it is of.
+    /// Replaces the refresh token `used`, if it is valid at `now`, by `next`, which is valid until `expires_at`. Returns
+    /// its account and session.
     pub(in crate::user) async fn rotate(
         &self,
         used: TokenHash,
@@ -193,8 +193,8 @@ impl Store {
         }
     }
 
-    /// The account and the session of which one of the refresh tokens with the digests `next` is the good one, if that took
-    /// the place of another at `since` or later. Says which it is, by its place.
+    /// The account and the session whose valid refresh token is one of `next`, if it replaced another at `since` or later;
+    /// and its index.
     pub(in crate::user) async fn rotated(
         &self,
         next: Vec<TokenHash>,
@@ -226,7 +226,7 @@ impl Store {
         .await
     }
 
-    /// Ends the session of which the refresh token with the digests `used` is the good one. Whose it was.
+    /// Ends the session whose valid refresh token is `used`; returns its owner.
     pub(in crate::user) async fn end(
         &self,
         used: TokenHash,
@@ -248,7 +248,7 @@ impl Store {
         }
     }
 
-    /// What to make of a token that is not the good one of its family.
+    /// The outcome for a token that is not the valid one of its session.
     async fn find_reuse<T: 'static>(
         &self,
         family: String,
@@ -286,7 +286,7 @@ impl Store {
     }
 }
 
-/// Deletes at most [`SWEEP`] of the rows of `table` with `condition`, whose keys it finds by a query that ends with `lock`.
+/// Deletes at most [`SWEEP`] rows of `table` with `condition`; the query for their keys ends with `lock`.
 fn delete_some(table: &str, key: &str, condition: &str, lock: &str) -> SqlQuery {
     let some = format!("SELECT {key} FROM {table} WHERE {condition} LIMIT {SWEEP} {lock}");
     diesel::sql_query(format!("DELETE FROM {table} WHERE {key} IN ({some})"))

@@ -750,7 +750,7 @@ async fn what_would_be_open_to_the_world_does_not_start() {
     let everywhere = ("APP__GATEWAY__LISTEN", "0.0.0.0:0");
     let line = complaint(&[open, everywhere], &[]);
     assert!(
-        line.starts_with("app: auth.mode: open lets everybody in who reaches 0.0.0.0:0"),
+        line.starts_with("app: auth.mode: open lets in anyone who reaches 0.0.0.0:0"),
         "{line}"
     );
     assert_eq!(line.lines().count(), 1, "{line}");
