@@ -40,7 +40,7 @@ impl Condition {
 /// If-None-Match, for the OpenAPI document.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "says what there is")]
+#[expect(dead_code, reason = "describes the header for the OpenAPI document")]
 pub struct IfNoneMatch {
     /// ETags of the client's copies: the response is 304 if one of them is current.
     #[param(rename = "If-None-Match", value_type = String, required = false)]
@@ -50,7 +50,7 @@ pub struct IfNoneMatch {
 /// If-Match, for the OpenAPI document.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "says what there is")]
+#[expect(dead_code, reason = "describes the header for the OpenAPI document")]
 pub struct IfMatch {
     /// ETags of the versions that the client expects: for any other one, the response is 412.
     #[param(rename = "If-Match", value_type = String, required = false)]

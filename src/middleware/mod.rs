@@ -227,63 +227,51 @@ impl Middleware {
     /// Checks the head of a request, and answers those that need no handler.
     fn admit(
         &self,
-        request: ServiceRequest,
+        mut request: ServiceRequest,
         exchange: &Exchange,
         body_limit: usize,
     ) -> ControlFlow<Answered, ServiceRequest> {
-        let request = self.check(request, exchange, body_limit)?;
-        let request = self.answer_preflight(request, exchange)?;
-        let request = answer_server_options(request)?;
-        if exchange.context.deadline <= exchange.started {
-            let late = Error::new(Kind::DeadlineExceeded, "no time was left to answer");
-            return ControlFlow::Break(Err(late));
-        }
-        ControlFlow::Continue(request)
+        let answered = if let Err(error) = self.check(&mut request, exchange, body_limit) {
+            Err(error)
+        } else if let Some(cors) = &self.cors
+            && cors::is_preflight(request.method(), request.headers())
+        {
+            Ok(match cors.preflight(&exchange.grant) {
+                Ok(allowed) => request.into_response(allowed),
+                Err(error) => request.error_response(error),
+            })
+        } else if head::asks_of_all(request.head()) {
+            let allowed = other_method(request.head(), &METHODS);
+            allowed.map(|allowed| request.into_response(allowed))
+        } else if exchange.context.deadline <= exchange.started {
+            Err(Error::new(Kind::DeadlineExceeded, "no time was left to answer"))
+        } else {
+            return ControlFlow::Continue(request);
+        };
+        ControlFlow::Break(answered)
     }
 
     /// Checks the head of a client's request.
     fn check(
         &self,
-        mut request: ServiceRequest,
+        request: &mut ServiceRequest,
         exchange: &Exchange,
         body_limit: usize,
-    ) -> ControlFlow<Answered, ServiceRequest> {
+    ) -> Result<(), Error> {
         if exchange.is_checked {
-            return ControlFlow::Continue(request);
+            return Ok(());
         }
+        head::check(request.head_mut(), self.head_limit)?;
         let is_believed = request.peer_addr().is_some_and(|peer| self.trusted.believes(peer.ip()));
-        let checked = head::check(request.head_mut(), self.head_limit).and_then(|()| {
-            self.guard.check_host(request.headers(), is_believed)?;
-            let length = number::<u64>(request.headers().get(CONTENT_LENGTH));
-            match length.is_some_and(|length| length > body_limit as u64) {
-                true => Err(too_large(body_limit)),
-                false => Ok(()),
-            }
-        });
-        match checked {
-            Ok(()) => ControlFlow::Continue(request),
-            Err(error) => ControlFlow::Break(Err(error)),
+        self.guard.check_host(request.headers(), is_believed)?;
+        let length = number::<u64>(request.headers().get(CONTENT_LENGTH));
+        match length.is_some_and(|length| length > body_limit as u64) {
+            true => Err(too_large(body_limit)),
+            false => Ok(()),
         }
     }
 
-    /// Answers a preflight by the CORS policy.
-    fn answer_preflight(
-        &self,
-        request: ServiceRequest,
-        exchange: &Exchange,
-    ) -> ControlFlow<Answered, ServiceRequest> {
-        match &self.cors {
-            Some(cors) if cors::is_preflight(request.method(), request.headers()) => {
-                ControlFlow::Break(Ok(match cors.preflight(&exchange.grant) {
-                    Ok(allowed) => request.into_response(allowed),
-                    Err(error) => request.error_response(error),
-                }))
-            }
-            _ => ControlFlow::Continue(request),
-        }
-    }
-
-    /// Makes the client's response of what was answered.
+    /// Renders the client's response, and reports an error.
     fn render(
         self: &Rc<Self>,
         answered: Answered,
@@ -441,16 +429,7 @@ fn within<B: MessageBody + 'static>(
     Either::Right(clock::by(deadline, written))
 }
 
-/// Answers `OPTIONS *`, which asks about the server as a whole.
-fn answer_server_options(request: ServiceRequest) -> ControlFlow<Answered, ServiceRequest> {
-    if !head::asks_of_all(request.head()) {
-        return ControlFlow::Continue(request);
-    }
-    let allowed = other_method(request.head(), &METHODS);
-    ControlFlow::Break(allowed.map(|allowed| request.into_response(allowed)))
-}
-
-/// The answer that the outcome of a handler comes to.
+/// The answer to the client, from the outcome of a handler.
 fn conclude<B: MessageBody + 'static>(outcome: Outcome<B>, upload: Option<&Upload>) -> Answered {
     match outcome {
         Ok(Ok(Ok(response))) => match upload.and_then(|upload| upload.fault(response.status())) {

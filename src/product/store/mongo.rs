@@ -326,7 +326,7 @@ fn failure(error: &Document) -> StoreError {
         Some(Bson::Double(code)) => *code as i32,
         _ => 0,
     };
-    by_code(code, error.get_str("errmsg").unwrap_or("it says no more"))
+    by_code(code, error.get_str("errmsg").unwrap_or("no message"))
 }
 
 /// The error for the server's `code` and `text`.

@@ -38,7 +38,7 @@ pub fn rotate(
         let name = first.key.public().kid.clone();
         // The first key stays even if its name cannot be shown.
         tell(&name)
-            .map_err(|error| (PATH, format!("made key {name}, and cannot say so: {error}")))?;
+            .map_err(|error| (PATH, format!("added key {name}, but cannot print it: {error}")))?;
         return Ok(name);
     }
     let folder = folder_of(path);
