@@ -3,6 +3,7 @@
 use bson::oid::ObjectId;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::{Money, Timestamp, get};
@@ -22,13 +23,60 @@ pub struct Product {
     pub name: String,
     /// The price.
     pub price: Money,
+    /// What a customer should know of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The category that it is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "Computers")]
+    pub category: Option<String>,
+    /// Words that it can be found by.
+    pub tags: Vec<String>,
+    /// The stock keeping unit: what the shop calls it. No other product has the same, whatever the case of its letters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "DSC-1")]
+    pub sku: Option<String>,
+    /// The URLs of its images.
+    pub images: Vec<String>,
+    /// Further values, as the shop likes.
+    #[schema(value_type = Object)]
+    pub attributes: Map<String, Value>,
+    /// Whether a piece can be ordered.
+    #[serde(rename = "inStock", serialize_with = "in_stock")]
+    #[schema(value_type = bool)]
+    pub stock: Stock,
     /// When it was added.
     #[schema(value_type = String, format = DateTime)]
     #[serde(serialize_with = "super::in_microseconds")]
     pub created_at: Timestamp,
+    /// When it was last changed.
+    #[schema(value_type = String, format = DateTime)]
+    #[serde(serialize_with = "super::in_microseconds")]
+    pub updated_at: Timestamp,
     /// The version, which the ETag is made of.
     #[serde(skip)]
     pub version: Version,
+}
+
+/// The pieces of a product.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stock {
+    /// The pieces that the shop has; `None` if they are not counted.
+    pub on_hand: Option<i64>,
+    /// Those that are reserved for orders.
+    pub reserved: i64,
+}
+
+impl Stock {
+    /// The pieces that can be ordered; `None` if they are not counted.
+    pub fn available(self) -> Option<i64> {
+        self.on_hand.map(|on_hand| on_hand - self.reserved)
+    }
+
+    /// Whether a piece can be ordered.
+    pub fn is_in(self) -> bool {
+        self.available().is_none_or(|available| available > 0)
+    }
 }
 
 /// The version of a product; every write makes a new one.
@@ -58,8 +106,12 @@ fn in_hex<S: Serializer>(id: &ObjectId, serializer: S) -> Result<S::Ok, S::Error
     serializer.serialize_str(&id.to_hex())
 }
 
-/// The largest page that is read, in bytes.
-const PAGE_LIMIT: usize = 1024 * 1024;
+fn in_stock<S: Serializer>(stock: &Stock, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bool(stock.is_in())
+}
+
+/// The largest page that is read, in bytes: 100 of the largest products.
+const PAGE_LIMIT: usize = 8 * 1024 * 1024;
 
 /// A client of the product role.
 #[derive(Clone, Debug)]

@@ -91,12 +91,22 @@ impl Fields {
     }
 
     /// Takes the optional field `name`; records an error if it is invalid. Null is invalid: in a JSON merge patch (RFC 7396) it
-    /// would remove the field, and no field can be removed.
+    /// would remove the field; see [`Fields::nullable`].
     pub fn optional<T: DeserializeOwned>(&mut self, name: &'static str) -> Option<T> {
         if !self.object.contains_key(name) {
             return None;
         }
         self.required(name)
+    }
+
+    /// Takes the field `name` of a JSON merge patch (RFC 7396): `Some(None)` if it is null, which removes a value. Records
+    /// an error if it is invalid.
+    pub fn nullable<T: DeserializeOwned>(&mut self, name: &'static str) -> Option<Option<T>> {
+        if self.object.get(name).is_some_and(Value::is_null) {
+            self.object.shift_remove(name);
+            return Some(None);
+        }
+        self.optional(name).map(Some)
     }
 
     /// Returns `value` if all fields were valid and none is left.

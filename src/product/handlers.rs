@@ -7,12 +7,15 @@ use bson::oid::ObjectId;
 
 use super::ProductState;
 use super::cache::{Entry, Key, Origin};
-use super::model::{NewProduct, PageQuery, PageRequest, ProductPath};
-use super::store::WriteOutcome;
+use super::model::{NewProduct, PageQuery, PageRequest, ProductPatch, ProductPath};
+use super::store::{Replacement, WriteOutcome};
 use crate::contract::{Product, Version};
 use crate::error::{Error, Kind};
 use crate::middleware::{Condition, Fields, IfMatch, IfNoneMatch, Query};
-use crate::storage::digest;
+use crate::storage::{StoreError, digest};
+
+/// How often a change is tried while other writers come in between.
+const ATTEMPTS: usize = 10;
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -97,24 +100,28 @@ pub(super) async fn show(
 
 /// Adds a product.
 ///
-/// Lists have it as soon as this request is answered.
+/// A name and a price are enough. Lists have it as soon as this request is answered.
 #[utoipa::path(
     post,
     path = "/products",
     operation_id = "addProduct",
     tag = "products",
     request_body = NewProduct,
-    responses((status = 201, description = "The product", body = Product, headers(
-        ("ETag" = String, description = "Identifies its content and version"),
-        ("Location" = String, description = "Where it is"),
-    )))
+    responses(
+        (status = 201, description = "The product", body = Product, headers(
+            ("ETag" = String, description = "Identifies its content and version"),
+            ("Location" = String, description = "Where it is"),
+        )),
+        (status = 409, description = "Another product has the SKU"),
+    )
 )]
 pub(super) async fn create(
     state: Data<ProductState>,
     fields: Fields,
 ) -> Result<impl Responder, Error> {
     let product = NewProduct::read(fields)?.into_product();
-    state.products.insert(product.clone(), state.cache.clone()).await?;
+    let inserted = state.products.insert(product.clone(), state.cache.clone()).await;
+    inserted.map_err(|error| taken(error, &product))?;
     let location = format!("/products/{}", product.id);
     Ok(tagged(HttpResponse::Created().insert_header((LOCATION, location)), &product))
 }
@@ -136,6 +143,7 @@ pub(super) async fn create(
         (status = 200, description = "The product as it is now", body = Product, headers(
             ("ETag" = String, description = "Identifies its content and version")
         )),
+        (status = 409, description = "Another product has the SKU"),
         (status = 412, description = "If-Match does not name its current version"),
     )
 )]
@@ -146,10 +154,57 @@ pub(super) async fn replace(
     fields: Fields,
 ) -> Result<impl Responder, Error> {
     let id = parse(&id)?;
-    let new = NewProduct::read(fields)?;
+    let product = NewProduct::read(fields)?.into_product();
     let expected = expected(&state, id, &condition).await?;
-    let product = done(state.products.replace(id, expected, new, state.cache.clone()).await?)?;
+    let new = Replacement { product, sets_stock: true };
+    let product = done(write(&state, id, expected, new).await?)?;
     Ok(tagged(&mut HttpResponse::Ok(), &product))
+}
+
+/// Changes a product.
+///
+/// The body is a JSON merge patch (RFC 7396): fields that are absent stay as they are, null removes one. With `If-Match`
+/// it is changed only if nobody has changed it since.
+#[utoipa::path(
+    patch,
+    path = "/products/{id}",
+    operation_id = "changeProduct",
+    tag = "products",
+    params(
+        ProductPath,
+        IfMatch,
+    ),
+    request_body(content = ProductPatch, content_type = "application/merge-patch+json"),
+    responses(
+        (status = 200, description = "The product as it is now", body = Product, headers(
+            ("ETag" = String, description = "Identifies its content and version")
+        )),
+        (status = 409, description = "Another product has the SKU, or others change this one all the time"),
+        (status = 412, description = "If-Match does not name its current version"),
+    )
+)]
+pub(super) async fn change(
+    state: Data<ProductState>,
+    id: Path<String>,
+    condition: Condition,
+    fields: Fields,
+) -> Result<impl Responder, Error> {
+    let id = parse(&id)?;
+    let patch = ProductPatch::read(fields)?;
+    for _ in 0..ATTEMPTS {
+        let now = state.products.find(id).await?.ok_or_else(unknown)?;
+        if condition.if_match().is_some_and(|tags| !tags.contains(&etag(&now).as_str())) {
+            return Err(changed());
+        }
+        let expected = Some(now.version);
+        let new = Replacement { product: patch.apply(now)?, sets_stock: false };
+        match write(&state, id, expected, new).await? {
+            // Another writer came in between, and the patch is for what it left.
+            WriteOutcome::Changed => {}
+            outcome => return Ok(tagged(&mut HttpResponse::Ok(), &done(outcome)?)),
+        }
+    }
+    Err(Error::new(Kind::Conflict, "others change the product all the time; try again"))
 }
 
 /// Removes a product.
@@ -180,6 +235,28 @@ pub(super) async fn remove(
     Ok(HttpResponse::NoContent().finish())
 }
 
+/// Replaces the product with `id`, if it has the `expected` version.
+async fn write(
+    state: &ProductState,
+    id: ObjectId,
+    expected: Option<Version>,
+    new: Replacement,
+) -> Result<WriteOutcome, Error> {
+    let product = new.product.clone();
+    let replaced = state.products.replace(id, expected, new, state.cache.clone()).await;
+    replaced.map_err(|error| taken(error, &product))
+}
+
+/// The error of a write of `product`: 409 that names its SKU if another product has that.
+fn taken(error: StoreError, product: &Product) -> Error {
+    match (error, &product.sku) {
+        (StoreError::Duplicate, Some(sku)) => {
+            Error::new(Kind::Conflict, format!("another product has the SKU {sku:?}"))
+        }
+        (error, _) => error.into(),
+    }
+}
+
 fn parse(id: &str) -> Result<ObjectId, Error> {
     ObjectId::parse_str(id).map_err(|_| unknown())
 }
@@ -191,13 +268,9 @@ fn unknown() -> Error {
 /// A product's ETag: a digest of its content and its version. The content alone may repeat; the version alone may repeat
 /// for products that were stored without a revision and restored from a backup.
 fn etag(product: &Product) -> String {
-    // Destructured, so that a new field does not compile until it is added here.
-    let Product { id, name, price, created_at, version: Version { count, revision } } = product;
-    let mut content = id.bytes().to_vec();
-    for number in [*count, *revision, price.minor(), created_at.timestamp_micros()] {
-        content.extend(number.to_be_bytes());
-    }
-    content.extend(name.as_bytes());
+    let Version { count, revision } = product.version;
+    let mut content = [count.to_be_bytes(), revision.to_be_bytes()].concat();
+    content.extend(serde_json::to_vec(product).unwrap_or_default());
     format!("\"{:032x}\"", digest(&content))
 }
 

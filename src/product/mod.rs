@@ -5,6 +5,7 @@ mod handlers;
 mod model;
 mod seed;
 mod store;
+mod values;
 
 use std::net::SocketAddr;
 
@@ -161,6 +162,7 @@ fn paths() -> Vec<Path> {
         path("/products/{id}")
             .get(anyone(), handlers::show)
             .put(admin(), handlers::replace)
+            .patch(admin(), handlers::change)
             .delete(admin(), handlers::remove),
     ]
 }
@@ -173,6 +175,7 @@ fn paths() -> Vec<Path> {
         handlers::create,
         handlers::show,
         handlers::replace,
+        handlers::change,
         handlers::remove
     ),
     tags((name = "products", description = "The catalogue"))

@@ -1,50 +1,39 @@
 //! The values of requests about products. A value of one of these types is valid.
 
-use std::borrow::Cow;
 use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bson::oid::ObjectId;
 use serde::Deserialize;
-use utoipa::openapi::{RefOr, Schema};
-use utoipa::{IntoParams, PartialSchema, ToSchema};
+use serde_json::{Map, Value};
+use utoipa::{IntoParams, ToSchema};
 
-use crate::contract::{Money, Product, Version, now};
-use crate::error::Error;
-use crate::middleware::{Fields, Limit, LineError, Query, line, line_schema};
-
-/// What a product is called: 1 to 200 characters on one line, without white space around them.
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "String")]
-pub(super) struct Name(String);
-
-impl ToSchema for Name {
-    fn name() -> Cow<'static, str> {
-        "ProductName".into()
-    }
-}
-
-impl PartialSchema for Name {
-    fn schema() -> RefOr<Schema> {
-        let words = "What the product is called: 1 to 200 characters on one line";
-        line_schema(words, 200, "Docker Super Computer").into()
-    }
-}
-
-impl TryFrom<String> for Name {
-    type Error = LineError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        line(&text, 200).map(|name| Self(name.to_owned()))
-    }
-}
+use super::values::{Attributes, Category, Description, Images, Name, Sku, Tags, ValueError};
+use crate::contract::{Money, Product, Stock, Version, now};
+use crate::error::{Error, FieldError};
+use crate::middleware::{Fields, Limit, Query};
 
 /// A request to add or replace a product.
 #[derive(Debug, ToSchema)]
 pub(super) struct NewProduct {
     name: Name,
     price: Money,
+    #[schema(required = false)]
+    description: Option<Description>,
+    #[schema(required = false)]
+    category: Option<Category>,
+    #[schema(required = false)]
+    tags: Tags,
+    #[schema(required = false)]
+    sku: Option<Sku>,
+    #[schema(required = false)]
+    images: Images,
+    #[schema(required = false)]
+    attributes: Attributes,
+    /// The pieces that there are; without it, they are not counted, and the product is always in stock.
+    #[schema(required = false, value_type = i64, minimum = 0, maximum = 1000000000)]
+    stock: Option<Pieces>,
 }
 
 impl NewProduct {
@@ -55,23 +44,143 @@ impl NewProduct {
     pub(super) fn read(mut fields: Fields) -> Result<Self, Error> {
         let name = fields.required("name");
         let price = fields.required("price");
-        fields.finish(name.zip(price).map(|(name, price)| Self { name, price }))
-    }
-
-    /// The product's name.
-    pub(super) fn name(&self) -> &str {
-        &self.name.0
-    }
-
-    /// The price.
-    pub(super) fn price(&self) -> Money {
-        self.price
+        let description = fields.optional("description");
+        let category = fields.optional("category");
+        let tags = fields.optional("tags").unwrap_or_default();
+        let sku = fields.optional("sku");
+        let images = fields.optional("images").unwrap_or_default();
+        let attributes = fields.optional("attributes").unwrap_or_default();
+        let stock = fields.optional("stock");
+        let new = name.zip(price).map(|(name, price)| Self {
+            name,
+            price,
+            description,
+            category,
+            tags,
+            sku,
+            images,
+            attributes,
+            stock,
+        });
+        fields.finish(new)
     }
 
     /// A new product with these values.
     pub(super) fn into_product(self) -> Product {
-        let (id, created_at) = (ObjectId::new(), now());
-        Product { id, name: self.name.0, price: self.price, created_at, version: Version::first() }
+        let (id, now) = (ObjectId::new(), now());
+        Product {
+            id,
+            name: self.name.0,
+            price: self.price,
+            description: self.description.map(|text| text.0),
+            category: self.category.map(|line| line.0),
+            tags: self.tags.0,
+            sku: self.sku.map(|line| line.0),
+            images: self.images.0,
+            attributes: self.attributes.0,
+            stock: Stock { on_hand: self.stock.map(|pieces| pieces.0), reserved: 0 },
+            created_at: now,
+            updated_at: now,
+            version: Version::first(),
+        }
+    }
+}
+
+/// A number of pieces: 0 to 1,000,000,000.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "i64")]
+pub(super) struct Pieces(i64);
+
+impl TryFrom<i64> for Pieces {
+    type Error = &'static str;
+
+    fn try_from(number: i64) -> Result<Self, Self::Error> {
+        match number {
+            0..=1_000_000_000 => Ok(Self(number)),
+            _ => Err("must be a whole number from 0 to 1000000000"),
+        }
+    }
+}
+
+/// A request to change a product, as a JSON merge patch (RFC 7396): fields that are absent stay as they are, and null
+/// removes one.
+#[derive(Debug, ToSchema)]
+pub(super) struct ProductPatch {
+    #[schema(required = false)]
+    name: Option<Name>,
+    #[schema(required = false, value_type = Money)]
+    price: Option<Money>,
+    #[schema(required = false, nullable)]
+    description: Option<Option<Description>>,
+    #[schema(required = false, nullable)]
+    category: Option<Option<Category>>,
+    #[schema(required = false, nullable)]
+    tags: Option<Option<Tags>>,
+    #[schema(required = false, nullable)]
+    sku: Option<Option<Sku>>,
+    #[schema(required = false, nullable)]
+    images: Option<Option<Images>>,
+    /// Merged into the product's attributes.
+    #[schema(required = false, nullable, value_type = Object)]
+    attributes: Option<Option<Value>>,
+}
+
+impl ProductPatch {
+    /// Reads the request.
+    ///
+    /// # Errors
+    /// 422 with one entry per invalid field.
+    pub(super) fn read(mut fields: Fields) -> Result<Self, Error> {
+        let patch = Self {
+            name: fields.optional("name"),
+            price: fields.optional("price"),
+            description: fields.nullable("description"),
+            category: fields.nullable("category"),
+            tags: fields.nullable("tags"),
+            sku: fields.nullable("sku"),
+            images: fields.nullable("images"),
+            attributes: fields.nullable("attributes"),
+        };
+        fields.finish(Some(patch))
+    }
+
+    /// `product` with the changes.
+    ///
+    /// # Errors
+    /// 422 when the merged attributes are refused.
+    pub(super) fn apply(&self, mut product: Product) -> Result<Product, Error> {
+        if let Some(name) = &self.name {
+            product.name.clone_from(&name.0);
+        }
+        product.price = self.price.unwrap_or(product.price);
+        if let Some(description) = &self.description {
+            product.description = description.as_ref().map(|text| text.0.clone());
+        }
+        if let Some(category) = &self.category {
+            product.category = category.as_ref().map(|line| line.0.clone());
+        }
+        if let Some(tags) = &self.tags {
+            product.tags = tags.clone().unwrap_or_default().0;
+        }
+        if let Some(sku) = &self.sku {
+            product.sku = sku.as_ref().map(|line| line.0.clone());
+        }
+        if let Some(images) = &self.images {
+            product.images = images.clone().unwrap_or_default().0;
+        }
+        match &self.attributes {
+            None => {}
+            Some(None) => product.attributes = Map::new(),
+            Some(Some(patch)) => {
+                let merged = Attributes::merged(product.attributes, patch.clone());
+                let refused = |error: ValueError| {
+                    Error::invalid(vec![FieldError::new("attributes", error.to_string())])
+                };
+                product.attributes = merged.map_err(refused)?.0;
+            }
+        }
+        product.updated_at = now();
+        Ok(product)
     }
 }
 
@@ -182,18 +291,7 @@ impl PageRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::middleware::allows;
     use proptest::prelude::*;
-
-    #[test]
-    fn the_document_says_the_same_of_names() {
-        let (fits, too_long) = ("ö".repeat(200), "ö".repeat(201));
-        let spaced = format!(" {fits}");
-        for text in ["", " ", "Lamp", " Lamp\n", "a\u{7f}b", &fits, &too_long, &spaced] {
-            let taken = Name::try_from(text.to_owned()).is_ok();
-            assert_eq!(allows::<Name>(text), taken, "{text:?}");
-        }
-    }
 
     proptest! {
         #[test]

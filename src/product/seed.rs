@@ -2,10 +2,11 @@
 
 use bson::oid::ObjectId;
 use chrono::DateTime;
+use serde_json::Map;
 
 use super::store::Database;
 use crate::config;
-use crate::contract::{Money, Product, Version};
+use crate::contract::{Money, Product, Stock, Version};
 use crate::storage::SetupError;
 
 /// How many products are added per transaction.
@@ -95,13 +96,22 @@ fn product(number: u32) -> Product {
     id[..4].copy_from_slice(&(seconds as u32).to_be_bytes());
     id[4..8].copy_from_slice(b"seed");
     id[8..].copy_from_slice(&number.to_be_bytes());
+    let time = DateTime::from_timestamp(seconds, 0).unwrap_or_default();
     Product {
         id: ObjectId::from_bytes(id),
         name: format!("{quality} {material} {thing} {}", 100 + number % 900),
         // Far below the limit.
         price: Money::from_minor(price as i64)
             .unwrap_or_else(|_| unreachable!("{price} is an amount")),
-        created_at: DateTime::from_timestamp(seconds, 0).unwrap_or_default(),
+        description: None,
+        category: None,
+        tags: Vec::new(),
+        sku: None,
+        images: Vec::new(),
+        attributes: Map::new(),
+        stock: Stock::default(),
+        created_at: time,
+        updated_at: time,
         // New each time, because a removed product may be seeded again.
         version: Version::first(),
     }

@@ -10,9 +10,9 @@ use mongodb::options::ClientOptions;
 use secrecy::ExposeSecret as _;
 
 use super::cache::Cache;
-use super::model::{Cursor, NewProduct};
+use super::model::Cursor;
 use crate::config::{DocumentUrl, Product as Options, hide_password};
-use crate::contract::{Money, Product, Version};
+use crate::contract::{Money, Product, Timestamp, Version};
 use crate::error::Cause;
 use crate::storage::copy::Rows;
 use crate::storage::{Limits, SetupError, StoreError, StoreState, run_to_completion};
@@ -52,6 +52,14 @@ pub(super) enum WriteOutcome {
     Changed,
     /// There is no such product.
     Missing,
+}
+
+/// What takes the place of a product: all of it but its id, the time it was added, its version, and what is reserved.
+#[derive(Clone, Debug)]
+pub(super) struct Replacement {
+    pub(super) product: Product,
+    /// Whether the pieces on hand are replaced, too.
+    pub(super) sets_stock: bool,
 }
 
 impl Database {
@@ -192,7 +200,7 @@ impl Store {
         on_back_end!(self.find(id))
     }
 
-    /// Adds `product` and invalidates `cache`; [`StoreError::Duplicate`] when its id is taken.
+    /// Adds `product` and invalidates `cache`; [`StoreError::Duplicate`] when its SKU is taken.
     pub(super) async fn insert(&self, product: Product, cache: Cache) -> Result<(), StoreError> {
         write::carry_out(&self.place.limits, cache, call_back_end!(self.insert(product))).await
     }
@@ -202,13 +210,13 @@ impl Store {
         on_back_end!(self.insert_missing(products))
     }
 
-    /// Gives the product with `id` a new name and price, if it has the `expected` version; `None` accepts any. Invalidates
-    /// `cache`.
+    /// Replaces the product with `id`, if it has the `expected` version; `None` accepts any. Invalidates `cache`.
+    /// [`StoreError::Duplicate`] when another product has its SKU.
     pub(super) async fn replace(
         &self,
         id: ObjectId,
         expected: Option<Version>,
-        new: NewProduct,
+        new: Replacement,
         cache: Cache,
     ) -> Result<WriteOutcome, StoreError> {
         let call = call_back_end!(self.replace(id, expected, new));
@@ -272,17 +280,13 @@ impl Rows for Store {
     }
 }
 
-/// A product from stored values: price in minor units, time in microseconds since 1970.
-fn decode(
-    id: ObjectId,
-    name: String,
-    price: i64,
-    created_at: i64,
-    version: Version,
-) -> Result<Product, StoreError> {
-    let price =
-        Money::from_minor(price).map_err(|error| StoreError::corrupt(format!("price {error}")))?;
-    let created_at = DateTime::from_timestamp_micros(created_at);
-    let created_at = created_at.ok_or_else(|| StoreError::corrupt("a time out of range"))?;
-    Ok(Product { id, name, price, created_at, version })
+/// A price from minor units, as it is stored.
+fn decode_price(minor: i64) -> Result<Money, StoreError> {
+    Money::from_minor(minor).map_err(|error| StoreError::corrupt(format!("price {error}")))
+}
+
+/// A time from microseconds since 1970, as it is stored.
+fn decode_time(micros: i64) -> Result<Timestamp, StoreError> {
+    DateTime::from_timestamp_micros(micros)
+        .ok_or_else(|| StoreError::corrupt("a time out of range"))
 }

@@ -13,8 +13,9 @@ use mongodb::{Client, Collection, IndexModel};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use super::{Cursor, NewProduct, WriteOutcome, decode};
-use crate::contract::{Product, Version};
+use super::super::values::Sku;
+use super::{Cursor, Replacement, WriteOutcome, decode_price, decode_time};
+use crate::contract::{Product, Stock, Version, now};
 use crate::storage::copy::BATCH;
 use crate::storage::{Access, Limits, Permits, SetupError, StoreError, late, within};
 
@@ -47,10 +48,36 @@ struct Row {
     price: i64,
     created_at: i64,
     version: i64,
-    /// Old documents have none.
+    /// Old documents have neither this nor what follows.
     #[serde(default)]
     revision: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    category: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sku: Option<String>,
+    /// The SKU, folded; absent from what was removed, so that another may have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sku_key: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    images: Vec<String>,
+    /// JSON, because BSON has other numbers and no names with dots.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attributes: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_hand: Option<i64>,
+    #[serde(default)]
+    reserved: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated_at: Option<i64>,
 }
+
+/// The fields of a document that may be absent, and that a replacement sets.
+const OPTIONAL: [&str; 7] =
+    ["description", "category", "tags", "sku", "sku_key", "images", "attributes"];
 
 /// The catalogue in a collection.
 #[derive(Clone, Debug)]
@@ -96,10 +123,16 @@ impl Store {
                 IndexOptions::builder().name("products_by_age".to_owned()).unique(true).build(),
             )
             .build();
+        let skus = IndexOptions::builder().name("products_by_sku".to_owned());
+        let skus = IndexModel::builder()
+            .keys(doc! { "sku_key": 1 })
+            .options(skus.unique(true).sparse(true).build())
+            .build();
         let making = async {
             let before = self.products.list_index_names().await.unwrap_or_default();
-            let made = self.products.create_index(order).await?.index_name;
-            Ok(if before.contains(&made) { Vec::new() } else { vec![made] })
+            let mut made = self.products.create_indexes([order, skus]).await?.index_names;
+            made.retain(|name| !before.contains(name));
+            Ok(made)
         };
         timeout(PREPARING, making).await.unwrap_or_else(|_| late())
     }
@@ -123,10 +156,11 @@ impl Store {
         cursor: Option<Cursor>,
         limit: i64,
     ) -> Result<Vec<Product>, StoreError> {
-        let behind = cursor.map_or_else(Document::new, |Cursor { created_at, id }| {
+        let mut behind = live();
+        if let Some(Cursor { created_at, id }) = cursor {
             let tie = doc! { "created_at": created_at, "_id": { "$lt": id } };
-            doc! { "$or": [{ "created_at": { "$lt": created_at } }, tie] }
-        });
+            behind.insert("$or", [doc! { "created_at": { "$lt": created_at } }, tie]);
+        }
         let newest_first = doc! { "created_at": -1, "_id": -1 };
         let rows = self.products.find(behind).sort(newest_first).limit(limit);
         self.load(rows).await
@@ -144,11 +178,11 @@ impl Store {
     }
 
     async fn row(&self, id: ObjectId, time: Duration) -> Result<Option<Row>, StoreError> {
-        Ok(self.products.find_one(doc! { "_id": id }).max_time(time).await?)
+        Ok(self.products.find_one(that(id, None)).max_time(time).await?)
     }
 
     pub(super) async fn insert(&self, product: Product) -> Result<(), StoreError> {
-        let rows = vec![row(&product)];
+        let rows = vec![row(&product)?];
         let insert = async |time| self.insert_rows(rows, time).await;
         let failures = self.call(Access::Write, insert).await?;
         failures.into_iter().next().map_or(Ok(()), Err)
@@ -156,7 +190,7 @@ impl Store {
 
     /// Each product by itself: existing ones do not stop the others.
     pub(super) async fn insert_missing(&self, products: Vec<Product>) -> Result<usize, StoreError> {
-        let rows = products.iter().map(row).collect::<Vec<_>>();
+        let rows = products.iter().map(row).collect::<Result<Vec<_>, _>>()?;
         let insert = async |time| self.insert_rows(rows, time).await;
         let failures = self.call(Access::Write, insert).await?;
         let there = failures.len();
@@ -175,6 +209,7 @@ impl Store {
     ) -> Result<Vec<StoreError>, StoreError> {
         let (begun, database) =
             (Instant::now(), self.products.client().database(&self.products.namespace().db));
+        let ids = rows.iter().map(|row| row.id).collect::<Vec<_>>();
         let rows = rows.iter().map(bson::serialize_to_bson).collect::<Result<Vec<_>, _>>();
         let rows = rows.map_err(|error| StoreError::Failed(error.to_string()))?;
         let command = |time: Duration| {
@@ -198,11 +233,12 @@ impl Store {
             Err(Attempt::Unknown(error) | Attempt::Failed(error)) => {
                 Err(StoreError::Connection(error.to_string()))
             }
-            // A new id cannot be taken: the first attempt inserted it.
-            Ok(failures) if rows.len() == 1 => Ok(failures
-                .into_iter()
-                .filter(|error| !matches!(error, StoreError::Duplicate))
-                .collect()),
+            // A new id cannot be taken: the first attempt inserted it. A SKU can be.
+            Ok(failures) if ids.len() == 1 && matches!(failures[..], [StoreError::Duplicate]) => {
+                let is_there =
+                    self.row(ids[0], left.max(Duration::from_millis(1))).await?.is_some();
+                Ok(if is_there { Vec::new() } else { failures })
+            }
             Ok(failures) => Ok(failures),
         }
     }
@@ -211,11 +247,24 @@ impl Store {
         &self,
         id: ObjectId,
         expected: Option<Version>,
-        new: NewProduct,
+        new: Replacement,
     ) -> Result<WriteOutcome, StoreError> {
-        let values =
-            doc! { "name": new.name(), "price": new.price().minor(), "revision": Version::draw() };
-        let change = doc! { "$set": values, "$inc": { "version": 1_i64 } };
+        let values = bson::serialize_to_document(&row(&new.product)?);
+        let mut values = values.map_err(StoreError::corrupt)?;
+        for name in ["_id", "created_at", "version", "reserved"] {
+            values.remove(name);
+        }
+        values.insert("revision", Version::draw());
+        let stock = new.sets_stock.then_some("on_hand");
+        if stock.is_none() {
+            values.remove("on_hand");
+        }
+        let absent = OPTIONAL.into_iter().chain(stock).filter(|name| !values.contains_key(name));
+        let absent = absent.map(|name| (name.to_owned(), Bson::from(""))).collect::<Document>();
+        let mut change = doc! { "$set": values, "$inc": { "version": 1_i64 } };
+        if !absent.is_empty() {
+            change.insert("$unset", absent);
+        }
         let update = self.products.find_one_and_update(that(id, expected), change);
         let update = update.return_document(ReturnDocument::After);
         let update = async |time| self.outcome(id, update.max_time(time).await?, time).await;
@@ -227,7 +276,9 @@ impl Store {
         id: ObjectId,
         expected: Option<Version>,
     ) -> Result<WriteOutcome, StoreError> {
-        let delete = self.products.find_one_and_delete(that(id, expected));
+        let deleted = doc! { "deleted_at": now().timestamp_micros() };
+        let change = doc! { "$set": deleted, "$unset": { "sku_key": "" } };
+        let delete = self.products.find_one_and_update(that(id, expected), change);
         let delete = async |time| self.outcome(id, delete.max_time(time).await?, time).await;
         self.call(Access::Write, delete).await
     }
@@ -247,17 +298,21 @@ impl Store {
     }
 
     pub(super) async fn count(&self) -> Result<u64, StoreError> {
-        let count = self.products.count_documents(doc! {});
+        let count = self.products.count_documents(live());
         self.call(Access::Read, async |time| Ok(count.max_time(time).await?)).await
     }
 
     pub(super) async fn behind(&self, last: ObjectId) -> Result<Vec<Product>, StoreError> {
-        let rows = self.products.find(doc! { "_id": { "$gt": last } }).sort(doc! { "_id": 1 });
+        let mut behind = live();
+        behind.insert("_id", doc! { "$gt": last });
+        let rows = self.products.find(behind).sort(doc! { "_id": 1 });
         self.load(rows.limit(BATCH as i64)).await
     }
 
     pub(super) async fn among(&self, ids: Vec<ObjectId>) -> Result<Vec<Product>, StoreError> {
-        self.load(self.products.find(doc! { "_id": { "$in": ids } })).await
+        let mut among = live();
+        among.insert("_id", doc! { "$in": ids });
+        self.load(self.products.find(among)).await
     }
 
     pub(super) async fn put(&self, products: Vec<Product>) -> Result<(), StoreError> {
@@ -266,7 +321,7 @@ impl Store {
         let (old, new) =
             products.into_iter().partition::<Vec<_>, _>(|product| there.contains(&product.id));
         for product in &old {
-            let replace = self.products.replace_one(doc! { "_id": product.id }, row(product));
+            let replace = self.products.replace_one(doc! { "_id": product.id }, row(product)?);
             self.call(Access::Write, async |_| Ok(replace.await?)).await?;
         }
         if !new.is_empty() {
@@ -342,34 +397,67 @@ fn by_code(code: i32, text: &str) -> StoreError {
     }
 }
 
-/// A filter for the product with `id` and the `expected` version; `None` accepts any.
-fn that(id: ObjectId, expected: Option<Version>) -> Document {
-    match expected {
-        // Old documents have no revision.
-        Some(Version { count, revision: 0 }) => {
-            doc! { "_id": id, "version": count, "revision": { "$in": [0_i64, Bson::Null] } }
-        }
-        Some(Version { count, revision }) => {
-            doc! { "_id": id, "version": count, "revision": revision }
-        }
-        None => doc! { "_id": id },
-    }
+/// A filter for the products that were not removed.
+fn live() -> Document {
+    doc! { "deleted_at": Bson::Null }
 }
 
-fn row(product: &Product) -> Row {
-    Row {
+/// A filter for the product with `id` and the `expected` version; `None` accepts any.
+fn that(id: ObjectId, expected: Option<Version>) -> Document {
+    let mut filter = live();
+    filter.insert("_id", id);
+    if let Some(Version { count, revision }) = expected {
+        filter.insert("version", count);
+        // Old documents have no revision.
+        let revision =
+            if revision == 0 { vec![Bson::Int64(0), Bson::Null] } else { vec![revision.into()] };
+        filter.insert("revision", doc! { "$in": revision });
+    }
+    filter
+}
+
+fn row(product: &Product) -> Result<Row, StoreError> {
+    let attributes = match &product.attributes {
+        attributes if attributes.is_empty() => None,
+        attributes => Some(serde_json::to_string(attributes).map_err(StoreError::corrupt)?),
+    };
+    Ok(Row {
         id: product.id,
         name: product.name.clone(),
         price: product.price.minor(),
         created_at: product.created_at.timestamp_micros(),
         version: product.version.count,
         revision: product.version.revision,
-    }
+        description: product.description.clone(),
+        category: product.category.clone(),
+        tags: product.tags.clone(),
+        sku: product.sku.clone(),
+        sku_key: product.sku.as_deref().map(Sku::key),
+        images: product.images.clone(),
+        attributes,
+        on_hand: product.stock.on_hand,
+        reserved: product.stock.reserved,
+        updated_at: Some(product.updated_at.timestamp_micros()),
+    })
 }
 
 fn product(row: Row) -> Result<Product, StoreError> {
-    let version = Version { count: row.version, revision: row.revision };
-    decode(row.id, row.name, row.price, row.created_at, version)
+    let attributes = row.attributes.as_deref().map(serde_json::from_str).transpose();
+    Ok(Product {
+        id: row.id,
+        name: row.name,
+        price: decode_price(row.price)?,
+        description: row.description,
+        category: row.category,
+        tags: row.tags,
+        sku: row.sku,
+        images: row.images,
+        attributes: attributes.map_err(StoreError::corrupt)?.unwrap_or_default(),
+        stock: Stock { on_hand: row.on_hand, reserved: row.reserved },
+        created_at: decode_time(row.created_at)?,
+        updated_at: decode_time(row.updated_at.unwrap_or(row.created_at))?,
+        version: Version { count: row.version, revision: row.revision },
+    })
 }
 
 impl From<DriverError> for StoreError {

@@ -110,6 +110,10 @@ async fn a_copy_that_was_cut_off_goes_on() {
     assert!(well && text.starts_with(&format!("wrote {} ", 8_000 - there)), "{there}: {text}");
 }
 
+/// Takes the last migration of a catalogue back.
+const LAST: &str =
+    include_str!("../../../migrations/sqlite/product/00000000000004_details/down.sql");
+
 /// Takes the last migration of the file at `path` back.
 fn age(path: &Path, back: &str) {
     use diesel::connection::SimpleConnection as _;
@@ -126,11 +130,11 @@ async fn a_copy_from_a_file_that_needs_migrations_says_so() {
     let mut seed = Process::command(folder.path());
     seed.args(["seed", "--products", "3"]);
     assert!(Process::run(seed).status.success());
-    age(&folder.path().join("data/product.db"), "ALTER TABLE products DROP COLUMN revision");
+    age(&folder.path().join("data/product.db"), LAST);
     let mongo = Server::start(Kind::Mongo);
     for to in ["sqlite://new.db".to_owned(), mongo.url()] {
         let (well, text) = copy(folder.path(), "sqlite://data/product.db", &to);
-        let why = "data/product.db needs migrations first: 00000000000003_revisions";
+        let why = "data/product.db needs migrations first: 00000000000004_details";
         assert!(!well && text.contains(why) && text.lines().count() == 1, "{text}");
     }
     assert!(!folder.path().join("new.db").exists(), "the target was left alone");

@@ -1,0 +1,258 @@
+//! What a product may have beside its name and price, and what changes it.
+
+use awc::http::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Client, Shop, Storage, Topology};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+const MERGE: (&str, &str) = ("content-type", "application/merge-patch+json");
+
+fn shop(storage: Storage) -> Shop {
+    Shop::start_on(Topology::OneProcess, storage.servers(), &[])
+}
+
+/// A product with every field.
+fn whole(sku: &str) -> Value {
+    json!({
+        "name": "Docker Super Computer",
+        "price": 4999.5,
+        "description": "Runs 25 containers.\nIn 6 GB: \"all\" of it.",
+        "category": "Computers",
+        "tags": ["docker", "größer", "🦊"],
+        "sku": sku,
+        "images": ["https://images.example.com/1.webp", "http://[::1]/ö?a=b#c"],
+        "attributes": {
+            "z": 1, "a": { "$gt": [1.5, true, "x"], "b.c": "d" }, "large": 9_007_199_254_740_993_i64
+        },
+        "stock": 3,
+    })
+}
+
+/// `product` without what the shop adds.
+fn given(product: &Value) -> Value {
+    let mut given = product.clone();
+    for name in ["id", "createdAt", "updatedAt", "inStock"] {
+        assert!(given.as_object_mut().unwrap().shift_remove(name).is_some(), "{name}: {product}");
+    }
+    given
+}
+
+async fn patch(client: &Client, path: &str, body: Value) -> Answer {
+    client.send(Method::PATCH, path, &[MERGE], body.to_string()).await
+}
+
+each_storage!(every_field_comes_back_as_it_was_given);
+async fn every_field_comes_back_as_it_was_given(storage: Storage) {
+    let shop = shop(storage);
+    let client = shop.admin().await;
+    let mut body = whole("DSC-1");
+    let added = client.post("/products", &body).await;
+    assert_eq!(added.status, 201, "{added:?}");
+    body.as_object_mut().unwrap().shift_remove("stock");
+    assert_eq!(given(&added.json()), body);
+    assert_eq!(added.json()["inStock"], true);
+    assert_eq!(added.json()["createdAt"], added.json()["updatedAt"]);
+    let path = added.header("location").to_owned();
+    let shown = client.get(&path).await;
+    assert_eq!((shown.json(), shown.header("etag")), (added.json(), added.header("etag")));
+    assert_eq!(shown.text(), added.text(), "in the same order, too");
+    assert_eq!(client.get("/products").await.json(), json!([added.json()]));
+
+    let least = json!({ "name": "Lamp", "price": 0, "stock": 0 });
+    let put = client.send(Method::PUT, &path, &[JSON], least.to_string()).await;
+    assert_eq!(put.status, 200, "{put:?}");
+    let empty = json!({ "name": "Lamp", "price": 0, "tags": [], "images": [], "attributes": {} });
+    assert_eq!(given(&put.json()), empty, "a replacement leaves nothing");
+    assert_eq!(put.json()["inStock"], false);
+    assert_eq!(put.json()["createdAt"], added.json()["createdAt"]);
+    assert!(put.json()["updatedAt"].as_str() > added.json()["updatedAt"].as_str());
+    assert_eq!(client.get(&path).await.text(), put.text());
+}
+
+each_storage!(a_merge_patch_changes_what_it_names);
+async fn a_merge_patch_changes_what_it_names(storage: Storage) {
+    let shop = shop(storage);
+    let client = shop.admin().await;
+    let added = client.post("/products", whole("DSC-1")).await;
+    let path = added.header("location").to_owned();
+    let mut expected = given(&added.json());
+    for (change, result) in [
+        (json!({}), json!({})),
+        (json!({ "price": 1 }), json!({ "price": 1 })),
+        (json!({ "name": " Lamp ", "tags": ["new"] }), json!({ "name": "Lamp", "tags": ["new"] })),
+        (
+            json!({ "attributes": { "z": null, "a": { "b.c": null, "e": {} } } }),
+            json!({ "attributes": {
+                "a": { "$gt": [1.5, true, "x"], "e": {} }, "large": 9_007_199_254_740_993_i64
+            } }),
+        ),
+        (json!({ "sku": "other" }), json!({ "sku": "other" })),
+        (
+            json!({ "description": null, "category": null, "sku": null }),
+            json!({ "description": null, "category": null, "sku": null }),
+        ),
+        (
+            json!({ "tags": null, "images": null, "attributes": null }),
+            json!({ "tags": [], "images": [], "attributes": {} }),
+        ),
+    ] {
+        let answer = patch(&client, &path, change.clone()).await;
+        assert_eq!(answer.status, 200, "{change}: {answer:?}");
+        for (name, value) in result.as_object().unwrap() {
+            expected[name] = value.clone();
+        }
+        expected.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        assert_eq!(given(&answer.json()), expected, "{change}");
+        assert_eq!(client.get(&path).await.text(), answer.text(), "{change}");
+        assert_eq!(answer.json()["inStock"], true, "its pieces stay");
+    }
+    for (change, field) in [
+        (json!({ "name": null }), "name"),
+        (json!({ "price": null }), "price"),
+        (json!({ "price": -1 }), "price"),
+        (json!({ "attributes": 5 }), "attributes"),
+        (json!({ "attributes": { "a": [[[[]]]] } }), "attributes"),
+        (json!({ "id": "659200807365656400000000" }), "id"),
+        (json!({ "inStock": true }), "inStock"),
+        (json!({ "createdAt": "2026-01-01T00:00:00Z" }), "createdAt"),
+        (json!({ "stock": 5 }), "stock"),
+    ] {
+        let answer = patch(&client, &path, change.clone()).await;
+        assert_eq!(answer.status, 422, "{change}: {answer:?}");
+        assert_eq!(answer.problem().1, [field], "{change}");
+    }
+    assert_eq!(given(&client.get(&path).await.json()), expected, "nothing has changed");
+    let text = client.send(Method::PATCH, &path, &[("content-type", "text/plain")], "{}").await;
+    assert_eq!(text.status, 415);
+    assert!(text.header("accept-patch").contains("application/merge-patch+json"));
+    assert_eq!(patch(&client, "/products/659200807365656400000000", json!({})).await.status, 404);
+}
+
+each_storage!(a_patch_may_say_which_version_it_is_for);
+async fn a_patch_may_say_which_version_it_is_for(storage: Storage) {
+    let shop = shop(storage);
+    let client = shop.admin().await;
+    let added = client.post("/products", whole("DSC-1")).await;
+    let (path, etag) = (added.header("location").to_owned(), added.header("etag").to_owned());
+    let headers = [MERGE, ("if-match", etag.as_str())];
+    let first = client.send(Method::PATCH, &path, &headers, r#"{"price":1}"#).await;
+    assert_eq!(first.status, 200, "{first:?}");
+    let second = client.send(Method::PATCH, &path, &headers, r#"{"price":2}"#).await;
+    assert_eq!(second.status, 412, "{second:?}");
+    assert_eq!(client.get(&path).await.json()["price"], 1);
+}
+
+each_storage!(patches_of_many_at_once_lose_none);
+async fn patches_of_many_at_once_lose_none(storage: Storage) {
+    let shop = shop(storage);
+    let client = shop.admin().await;
+    let path = client.post("/products", whole("DSC-1")).await.header("location").to_owned();
+    let changes = (0..8).map(|n| {
+        let (client, path) = (client.clone(), path.clone());
+        async move {
+            loop {
+                let body = json!({ "attributes": { format!("n{n}"): n } });
+                let answer = patch(&client, &path, body).await;
+                match answer.status {
+                    200 => return,
+                    status => assert_eq!(status, 409, "{answer:?}"),
+                }
+            }
+        }
+    });
+    futures_util::future::join_all(changes).await;
+    let product = client.get(&path).await.json();
+    for n in 0..8 {
+        assert_eq!(product["attributes"][format!("n{n}")], n, "{product}");
+    }
+}
+
+each_storage!(a_sku_is_of_one_product_without_regard_to_case);
+async fn a_sku_is_of_one_product_without_regard_to_case(storage: Storage) {
+    let shop = shop(storage);
+    let client = shop.admin().await;
+    let first = client.post("/products", whole(" Straße-1 ")).await;
+    assert_eq!((first.status, &first.json()["sku"]), (201, &json!("Straße-1")));
+    let path = first.header("location").to_owned();
+    for sku in ["Straße-1", "STRASSE-1", "straße-1"] {
+        let taken = client.post("/products", whole(sku)).await;
+        assert_eq!((taken.status, taken.problem().0), (409, "/problems/conflict".to_owned()));
+        assert!(taken.json()["detail"].as_str().unwrap().contains(sku), "{taken:?}");
+    }
+    let other = client.post("/products", whole("other")).await.header("location").to_owned();
+    let change = json!({ "sku": "STRASSE-1" });
+    assert_eq!(patch(&client, &other, change.clone()).await.status, 409);
+    let put = whole("strasse-1").to_string();
+    assert_eq!(client.send(Method::PUT, &other, &[JSON], put).await.status, 409);
+    assert_eq!(client.get(&other).await.json()["sku"], "other");
+    let own = patch(&client, &path, change.clone()).await;
+    assert_eq!((own.status, &own.json()["sku"]), (200, &json!("STRASSE-1")), "its own");
+    let twins = (0..20).map(|_| client.post("/products", whole("twin")));
+    let statuses = futures_util::future::join_all(twins).await;
+    assert_eq!(statuses.iter().filter(|answer| answer.status == 201).count(), 1);
+
+    assert_eq!(client.send(Method::DELETE, &path, &[], "").await.status, 204);
+    assert_eq!(client.get(&path).await.status, 404);
+    assert_eq!(client.send(Method::DELETE, &path, &[], "").await.status, 404);
+    assert_eq!(patch(&client, &path, json!({})).await.status, 404);
+    assert_eq!(patch(&client, &other, change).await.status, 200, "it is free again");
+    assert_eq!(client.get("/products").await.ids().len(), 2);
+}
+
+#[actix_rt::test]
+async fn each_field_has_its_bounds() {
+    let shop = Shop::start(Topology::OneProcess);
+    let client = shop.admin().await;
+    let tags = |count: usize| (0..count).map(|n| format!("t{n}")).collect::<Vec<_>>();
+    let images = |count: usize| (0..count).map(|n| format!("http://a/{n}")).collect::<Vec<_>>();
+    for (field, good, bad) in [
+        ("description", json!("ö".repeat(5000)), json!("ö".repeat(5001))),
+        ("description", json!("a\tb\r\nc"), json!("a\u{0}b")),
+        ("description", json!("\u{200b}x"), json!("\u{200b}")),
+        ("category", json!("ö".repeat(100)), json!("ö".repeat(101))),
+        ("category", json!("a b"), json!("a\nb")),
+        ("sku", json!("ö".repeat(64)), json!("ö".repeat(65))),
+        ("sku", json!("a"), json!("")),
+        ("tags", json!(tags(20)), json!(tags(21))),
+        ("tags", json!(["ö".repeat(50)]), json!(["ö".repeat(51)])),
+        ("tags", json!([]), json!(["a", "a"])),
+        ("images", json!(images(10)), json!(images(11))),
+        ("images", json!(["https://a.example"]), json!(["ftp://a.example"])),
+        ("images", json!(["https://a.example"]), json!("https://a.example")),
+        ("attributes", json!({ "a": "x".repeat(8184) }), json!({ "a": "x".repeat(8185) })),
+        ("attributes", json!({ "a": [[[1]]] }), json!({ "a": [[[[]]]] })),
+        ("attributes", json!({}), json!([])),
+        ("stock", json!(0), json!(-1)),
+        ("stock", json!(1_000_000_000), json!(1_000_000_001)),
+        ("stock", json!(1), json!(1.5)),
+        ("stock", json!(1), json!(null)),
+        ("description", json!("x"), json!(null)),
+    ] {
+        for (value, status) in [(good, 201), (bad, 422)] {
+            let body = json!({ "name": "Lamp", "price": 1, field: value });
+            let answer = client.post("/products", &body).await;
+            assert_eq!(answer.status, status, "{body}: {answer:?}");
+            if status == 422 {
+                assert_eq!(answer.problem().1, [field], "{body}");
+            }
+            // Each has its SKU for itself.
+            if let (201, Some("sku")) = (status, Some(field)) {
+                let path = answer.header("location").to_owned();
+                assert_eq!(client.send(Method::DELETE, &path, &[], "").await.status, 204);
+            }
+        }
+    }
+}
+
+each_topology!(a_customer_changes_no_product);
+async fn a_customer_changes_no_product(topology: Topology) {
+    let shop = Shop::start(topology);
+    let path = format!("/products/{}", shop.gateway().add_product("Lamp", 1.0).await);
+    let customer = shop.gateway().customer("neo").await;
+    assert_eq!(patch(&shop.gateway(), &path, json!({ "price": 2 })).await.status, 401);
+    assert_eq!(patch(&customer, &path, json!({ "price": 2 })).await.status, 403);
+    let direct = shop.client(if topology == Topology::OneProcess { "gateway" } else { "product" });
+    assert_eq!(patch(&direct, &path, json!({ "price": 2 })).await.status, 401);
+    assert_eq!(patch(&shop.admin().await, &path, json!({ "price": 2 })).await.status, 200);
+}
