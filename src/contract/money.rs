@@ -1,5 +1,8 @@
 //! An amount of money: whole minor units in memory, a number with at most two decimals in JSON.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use utoipa::ToSchema;
 
@@ -7,7 +10,7 @@ use utoipa::ToSchema;
 const MAX: i64 = 100_000_000_000_000;
 
 /// An amount in the shop's currency, with at most two decimals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
 #[schema(
     value_type = f64,
     minimum = 0,
@@ -26,6 +29,9 @@ pub enum MoneyError {
     /// It is above 10^12 of the currency.
     #[error("must not be larger than 1000000000000")]
     TooLarge,
+    /// It is no decimal number.
+    #[error("must be a number, such as 49.99")]
+    NotANumber,
     /// It has fractions of a minor unit.
     #[error("must have at most two decimals")]
     TooPrecise,
@@ -60,6 +66,26 @@ impl Money {
             return Err(MoneyError::TooPrecise);
         }
         Self::from_minor(minor as i64)
+    }
+}
+
+impl fmt::Display for Money {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0 / 100, self.0 % 100) {
+            (whole, 0) => write!(f, "{whole}"),
+            (whole, part) => write!(f, "{whole}.{part:02}"),
+        }
+    }
+}
+
+impl FromStr for Money {
+    type Err = MoneyError;
+
+    fn from_str(text: &str) -> Result<Self, MoneyError> {
+        let is_decimal =
+            text.bytes().all(|sign| sign.is_ascii_digit() || matches!(sign, b'.' | b'-'));
+        let number = text.parse().ok().filter(|_| is_decimal);
+        Self::from_number(number.ok_or(MoneyError::NotANumber)?)
     }
 }
 
@@ -117,6 +143,7 @@ mod tests {
             prop_assert_eq!(serde_json::from_str::<Money>(&text).unwrap(), money);
             let decimals = text.split_once('.').map_or(0, |(_, decimals)| decimals.len());
             prop_assert!(decimals <= 2, "{}", text);
+            prop_assert_eq!(money.to_string().parse(), Ok(money));
         }
     }
 }

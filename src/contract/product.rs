@@ -53,9 +53,23 @@ pub struct Product {
     #[schema(value_type = String, format = DateTime)]
     #[serde(serialize_with = "super::in_microseconds")]
     pub updated_at: Timestamp,
+    /// How many pieces of it were ordered.
+    #[serde(skip)]
+    pub popularity: i64,
     /// The version, which the ETag is made of.
     #[serde(skip)]
     pub version: Version,
+}
+
+/// A category of the catalogue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct CategorySummary {
+    /// Its name.
+    #[schema(example = "Computers")]
+    pub name: String,
+    /// How many products are in it.
+    #[schema(minimum = 1)]
+    pub products: i64,
 }
 
 /// The pieces of a product.

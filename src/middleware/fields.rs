@@ -299,6 +299,16 @@ impl Query {
         parsed.map_err(|detail| self.errors.push(FieldError::new(name, detail))).ok()
     }
 
+    /// Records that the parameter `name` is invalid.
+    pub fn refuse(&mut self, name: &'static str, detail: &'static str) {
+        self.errors.push(FieldError::new(name, detail));
+    }
+
+    /// Whether all parameters so far were valid.
+    pub fn is_valid(&self) -> bool {
+        self.errors.is_empty()
+    }
+
     /// Returns `value` if all parameters were valid and none is left.
     ///
     /// # Errors

@@ -7,9 +7,10 @@ use bson::oid::ObjectId;
 
 use super::ProductState;
 use super::cache::{Entry, Key, Origin};
-use super::model::{NewProduct, PageQuery, PageRequest, ProductPatch, ProductPath};
+use super::model::{NewProduct, ProductPatch, ProductPath};
+use super::page::{PageQuery, PageRequest};
 use super::store::{Replacement, WriteOutcome};
-use crate::contract::{Product, Version};
+use crate::contract::{CategorySummary, Product, Version};
 use crate::error::{Error, Kind};
 use crate::middleware::{Condition, Fields, IfMatch, IfNoneMatch, Query};
 use crate::storage::{StoreError, digest};
@@ -20,7 +21,7 @@ const ATTEMPTS: usize = 10;
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Lists products, the newest first.
+/// Lists products: all of them, or those that pass filters and a search.
 ///
 /// Each page's `Link` header leads to the next one. Products that are added in the meantime do not shift the pages.
 #[utoipa::path(
@@ -47,15 +48,48 @@ pub(super) async fn list(
     condition: Condition,
 ) -> Result<impl Responder, Error> {
     let page = PageRequest::read(query)?;
-    let store = state.clone();
+    let (key, store) = (page.clone(), state.clone());
     let load = async move || {
         log::debug!("asking the store for a page");
-        let products = store.products.page(page.cursor, page.limit_and_one()).await?;
+        let products = store.products.page(page.clone()).await?;
         let (products, next) = page.cut(products);
         let link = next.map(|target| format!("<{target}>; rel=\"next\""));
         Entry::new(&products, None, link).map(Some)
     };
-    let (entry, origin) = state.cache.get(Key::Page(page), load).await?;
+    let (entry, origin) = state.cache.get(Key::Page(key), load).await?;
+    answer(&condition, entry, origin)
+}
+
+/// Lists the categories that have products, by name.
+#[utoipa::path(
+    get,
+    path = "/categories",
+    operation_id = "listCategories",
+    tag = "products",
+    params(IfNoneMatch),
+    responses(
+        (status = 200, description = "The categories", body = Vec<CategorySummary>, headers(
+            ("ETag" = String, description = "Identifies the content"),
+            ("X-Cache" = String, description = "`HIT`, `MISS`, or `STALE`: past its time"),
+        )),
+        (status = 304, description = "The client's copy is current", headers(
+            ("ETag" = String, description = "The ETag of the client's copy"),
+            ("X-Cache" = String, description = "As for 200"),
+        )),
+    )
+)]
+pub(super) async fn categories(
+    state: Data<ProductState>,
+    query: Query,
+    condition: Condition,
+) -> Result<impl Responder, Error> {
+    query.finish(())?;
+    let store = state.clone();
+    let load = async move || {
+        log::debug!("asking the store for the categories");
+        Entry::new(&store.products.categories().await?, None, None).map(Some)
+    };
+    let (entry, origin) = state.cache.get(Key::Categories, load).await?;
     answer(&condition, entry, origin)
 }
 

@@ -3,9 +3,11 @@
 mod cache;
 mod handlers;
 mod model;
+mod page;
 mod seed;
 mod store;
 mod values;
+mod words;
 
 use std::net::SocketAddr;
 
@@ -24,7 +26,7 @@ use crate::storage::{Preparing, SetupError};
 use cache::Cache;
 use store::{Database, Store};
 
-pub use model::Cursor;
+pub use page::Cursor;
 pub use seed::seed;
 
 /// The role, once per process; each worker thread takes its [`Role::app`].
@@ -159,6 +161,7 @@ fn configure(routes: &mut ServiceConfig, state: Data<ProductState>) {
 fn paths() -> Vec<Path> {
     vec![
         path("/products").get(anyone(), handlers::list).post(admin().or_open(), handlers::create),
+        path("/categories").get(anyone(), handlers::categories),
         path("/products/{id}")
             .get(anyone(), handlers::show)
             .put(admin(), handlers::replace)
@@ -173,6 +176,7 @@ fn paths() -> Vec<Path> {
     paths(
         handlers::list,
         handlers::create,
+        handlers::categories,
         handlers::show,
         handlers::replace,
         handlers::change,

@@ -1,9 +1,5 @@
 //! The values of requests about products. A value of one of these types is valid.
 
-use std::str::FromStr;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bson::oid::ObjectId;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -12,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::values::{Attributes, Category, Description, Images, Name, Sku, Tags, ValueError};
 use crate::contract::{Money, Product, Stock, Version, now};
 use crate::error::{Error, FieldError};
-use crate::middleware::{Fields, Limit, Query};
+use crate::middleware::Fields;
 
 /// A request to add or replace a product.
 #[derive(Debug, ToSchema)]
@@ -81,6 +77,7 @@ impl NewProduct {
             stock: Stock { on_hand: self.stock.map(|pieces| pieces.0), reserved: 0 },
             created_at: now,
             updated_at: now,
+            popularity: 0,
             version: Version::first(),
         }
     }
@@ -184,57 +181,6 @@ impl ProductPatch {
     }
 }
 
-/// The last product of a page; the next page begins after it. Opaque to clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Cursor {
-    /// When the product was added, in microseconds since 1970.
-    pub(super) created_at: i64,
-    /// Orders products of the same microsecond.
-    pub(super) id: ObjectId,
-}
-
-impl Cursor {
-    fn after(product: &Product) -> Self {
-        Self { created_at: product.created_at.timestamp_micros(), id: product.id }
-    }
-
-    /// The cursor as links have it.
-    pub fn encode(self) -> String {
-        let mut bytes = [0; 20];
-        bytes[..8].copy_from_slice(&self.created_at.to_be_bytes());
-        bytes[8..].copy_from_slice(&self.id.bytes());
-        URL_SAFE_NO_PAD.encode(bytes)
-    }
-}
-
-impl FromStr for Cursor {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok();
-        let bytes = bytes.and_then(|bytes| <[u8; 20]>::try_from(bytes).ok());
-        let bytes = bytes.ok_or("must come from the Link header of a page before")?;
-        let (time, id) = bytes.split_at(8);
-        // Eight and twelve bytes, so these conversions cannot fail.
-        let time = time.try_into().map(i64::from_be_bytes).unwrap_or_default();
-        let id = id.try_into().map(ObjectId::from_bytes).unwrap_or_default();
-        Ok(Self { created_at: time, id })
-    }
-}
-
-/// The parameters of [`PageRequest`].
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "describes the parameters for the OpenAPI document")]
-pub(super) struct PageQuery {
-    /// How many a page has.
-    #[param(minimum = 1, maximum = 100, default = 20)]
-    limit: Option<u8>,
-    /// From the `Link` header of the page before.
-    #[param(pattern = "^[A-Za-z0-9_-]{26}[AEIMQUYcgkosw048]$")]
-    cursor: Option<String>,
-}
-
 /// The path parameter of a product.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
@@ -243,66 +189,4 @@ pub(super) struct ProductPath {
     /// The product's id.
     #[param(pattern = "^[0-9A-Fa-f]{24}$", example = "6b03d45b14e1855e68069e13")]
     id: String,
-}
-
-/// A requested page of the catalogue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct PageRequest {
-    limit: Limit,
-    /// Where the page begins; without one, at the newest product.
-    pub(super) cursor: Option<Cursor>,
-}
-
-impl PageRequest {
-    /// Reads the parameters `limit` and `cursor`.
-    ///
-    /// # Errors
-    /// 422 with one entry per invalid parameter.
-    pub(super) fn read(mut query: Query) -> Result<Self, Error> {
-        let limit = query.optional("limit").unwrap_or_default();
-        let cursor = query.optional("cursor");
-        query.finish(Self { limit, cursor })
-    }
-
-    /// One more than the page's size, which tells whether another page follows.
-    pub(super) fn limit_and_one(self) -> i64 {
-        self.limit.get() as i64 + 1
-    }
-
-    /// The path and query of this page.
-    pub(super) fn target(self) -> String {
-        let limit = self.limit.get();
-        match self.cursor {
-            Some(cursor) => format!("/products?limit={limit}&cursor={}", cursor.encode()),
-            None => format!("/products?limit={limit}"),
-        }
-    }
-
-    /// Cuts `products` to the page; also returns the target of the next page if there is one.
-    pub(super) fn cut(self, mut products: Vec<Product>) -> (Vec<Product>, Option<String>) {
-        let limit = self.limit.get();
-        let more = products.len() > limit;
-        products.truncate(limit);
-        let last = products.last().filter(|_| more).map(Cursor::after);
-        (products, last.map(|cursor| Self { cursor: Some(cursor), ..self }.target()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn a_cursor_survives_the_link(created_at: i64, id: [u8; 12]) {
-            let cursor = Cursor { created_at, id: ObjectId::from_bytes(id) };
-            prop_assert_eq!(cursor.encode().parse(), Ok(cursor));
-        }
-
-        #[test]
-        fn what_is_no_cursor_is_refused(text in ".{0,26}") {
-            prop_assert!(text.parse::<Cursor>().is_err());
-        }
-    }
 }

@@ -110,6 +110,7 @@ fn product(number: u32) -> Product {
         images: Vec::new(),
         attributes: Map::new(),
         stock: Stock::default(),
+        popularity: 0,
         created_at: time,
         updated_at: time,
         // New each time, because a removed product may be seeded again.

@@ -1,6 +1,7 @@
 //! The values that a product is made of. A value of one of these types is valid.
 
 use std::borrow::Cow;
+use std::str::FromStr;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -8,13 +9,13 @@ use utoipa::openapi::schema::{AdditionalProperties, ArrayItems};
 use utoipa::openapi::{ArrayBuilder, ObjectBuilder, RefOr, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::words::without_case;
 use crate::middleware::{LineError, is_invisible, line, line_schema};
 
 /// The longest description, in characters.
 const DESCRIPTION: usize = 5000;
-/// The most tags, and the longest one, in characters.
+/// The most tags.
 const TAGS: usize = 20;
-const TAG: usize = 50;
 /// The most images, and the longest URL, in characters.
 const IMAGES: usize = 10;
 const IMAGE: usize = 2048;
@@ -42,11 +43,19 @@ macro_rules! one_line {
             }
         }
 
+        impl FromStr for $name {
+            type Err = LineError;
+
+            fn from_str(text: &str) -> Result<Self, LineError> {
+                line(text, $max).map(|line| Self(line.to_owned()))
+            }
+        }
+
         impl TryFrom<String> for $name {
             type Error = LineError;
 
             fn try_from(text: String) -> Result<Self, LineError> {
-                line(&text, $max).map(|line| Self(line.to_owned()))
+                text.parse()
             }
         }
     };
@@ -61,6 +70,10 @@ one_line! {
     Category: "Category", 100, "Computers", "The category that the product is in"
 }
 one_line! {
+    /// A word that a product can be found by: 1 to 50 characters. Two tags are the same if all their characters are.
+    Tag: "Tag", 50, "docker", "A word that the product can be found by"
+}
+one_line! {
     /// A stock keeping unit: 1 to 64 characters. Two are the same without regard to case.
     Sku: "Sku", 64, "DSC-1", "What the shop calls the product; unique without regard to case"
 }
@@ -68,7 +81,7 @@ one_line! {
 impl Sku {
     /// What is the same for SKUs that differ in case alone.
     pub(super) fn key(sku: &str) -> String {
-        sku.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+        without_case(sku.chars()).collect()
     }
 }
 
@@ -154,7 +167,7 @@ impl TryFrom<Vec<String>> for Tags {
     type Error = ValueError;
 
     fn try_from(texts: Vec<String>) -> Result<Self, ValueError> {
-        entries(texts, TAGS, |text| Ok(line(text, TAG)?.to_owned())).map(Self)
+        entries(texts, TAGS, |text| Ok(text.parse::<Tag>()?.0)).map(Self)
     }
 }
 
@@ -162,7 +175,7 @@ impl ToSchema for Tags {}
 
 impl PartialSchema for Tags {
     fn schema() -> RefOr<Schema> {
-        list(line_schema("A word that the product can be found by", TAG, "docker").into(), TAGS)
+        list(Tag::schema(), TAGS)
     }
 }
 

@@ -167,7 +167,11 @@ pub(super) async fn open<S: SpawnBlocking + Send>(
 ///
 /// # Errors
 /// When the file cannot be created or opened, or a migration fails.
-pub fn migrate(path: &Path, migrations: EmbeddedMigrations) -> Result<Vec<String>, SetupError> {
+pub fn migrate(
+    path: &Path,
+    migrations: EmbeddedMigrations,
+    complete: impl FnOnce(&mut SqliteConnection) -> Result<(), StoreError>,
+) -> Result<Vec<String>, SetupError> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(SetupError::of_file("create", folder))?;
     }
@@ -184,7 +188,9 @@ pub fn migrate(path: &Path, migrations: EmbeddedMigrations) -> Result<Vec<String
         .map_err(SetupError::of_file("open", path))?;
     let applied = connection.exclusive_transaction(|connection| {
         let applied = connection.run_pending_migrations(migrations).map_err(Failure::Migration)?;
-        Ok::<_, Failure>(applied.iter().map(ToString::to_string).collect())
+        let applied = applied.iter().map(ToString::to_string).collect();
+        complete(connection).map_err(|error| Failure::Migration(error.into()))?;
+        Ok::<_, Failure>(applied)
     });
     applied.map_err(SetupError::of_file("migrate", path))
 }

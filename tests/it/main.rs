@@ -25,6 +25,7 @@ mod catalogue {
     mod details;
     mod doubt;
     mod products;
+    mod search;
 }
 
 /// Routes, upstreams, and what the gateway adds to a response.

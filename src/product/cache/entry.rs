@@ -6,17 +6,19 @@ use actix_web::web::Bytes;
 use bson::oid::ObjectId;
 use serde::Serialize;
 
-use super::super::model::PageRequest;
+use super::super::page::PageRequest;
 use crate::error::Error;
 use crate::storage::digest;
 
 /// A cached resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in super::super) enum Key {
     /// A page of the list.
     Page(PageRequest),
     /// A single product.
     Product(ObjectId),
+    /// The categories.
+    Categories,
 }
 
 impl Key {
@@ -25,6 +27,7 @@ impl Key {
         match self {
             Self::Page(page) => format!("page:{}", page.target()),
             Self::Product(id) => format!("product:{id}"),
+            Self::Categories => "categories".to_owned(),
         }
     }
 }

@@ -248,7 +248,7 @@ impl Cache {
         match &self.redis {
             _ if too_large => {}
             Some(redis) => Box::pin(redis.store(key, token, stored)).await,
-            None => self.shared.memory.store(*key, token, stored.clone()).await,
+            None => self.shared.memory.store(key.clone(), token, stored.clone()).await,
         }
     }
 
@@ -259,7 +259,7 @@ impl Cache {
         F: Future<Output = Result<Option<Entry>, Error>> + 'static,
     {
         loop {
-            let leader = match self.shared.flights.join((generation, key)) {
+            let leader = match self.shared.flights.join((generation, key.clone())) {
                 Flight::Leader(leader) => leader,
                 Flight::Follower(follower) => match follower.wait().await {
                     Some(result) => return result.map_err(|error| Error::shared(&error)),
@@ -352,7 +352,7 @@ impl Cache {
         L: FnOnce() -> F + 'static,
         F: Future<Output = Result<Option<Entry>, Error>> + 'static,
     {
-        let Flight::Leader(leader) = self.shared.refreshing.join(key) else { return };
+        let Flight::Leader(leader) = self.shared.refreshing.join(key.clone()) else { return };
         let cache = self.clone();
         tasks::spawn("cache_refresh", async move {
             // Ends the flight whatever happens.

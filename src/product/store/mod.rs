@@ -10,9 +10,9 @@ use mongodb::options::ClientOptions;
 use secrecy::ExposeSecret as _;
 
 use super::cache::Cache;
-use super::model::Cursor;
+use super::page::PageRequest;
 use crate::config::{DocumentUrl, Product as Options, hide_password};
-use crate::contract::{Money, Product, Timestamp, Version};
+use crate::contract::{CategorySummary, Money, Product, Timestamp, Version};
 use crate::error::Cause;
 use crate::storage::copy::Rows;
 use crate::storage::{Limits, SetupError, StoreError, StoreState, run_to_completion};
@@ -186,13 +186,14 @@ macro_rules! on_back_end {
 }
 
 impl Store {
-    /// At most `limit` products after `cursor`, newest first. The cost does not depend on the size of the catalogue.
-    pub(super) async fn page(
-        &self,
-        cursor: Option<Cursor>,
-        limit: i64,
-    ) -> Result<Vec<Product>, StoreError> {
-        on_back_end!(self.page(cursor, limit))
+    /// The products of `page`, and one more if another page follows.
+    pub(super) async fn page(&self, page: PageRequest) -> Result<Vec<Product>, StoreError> {
+        on_back_end!(self.page(page))
+    }
+
+    /// The categories that have products, by name.
+    pub(super) async fn categories(&self) -> Result<Vec<CategorySummary>, StoreError> {
+        on_back_end!(self.categories())
     }
 
     /// The product with `id`, if there is one.

@@ -13,9 +13,11 @@ use mongodb::{Client, Collection, IndexModel};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
+use super::super::page::{Filter, PageRequest, Position, Rank, Sort};
 use super::super::values::Sku;
-use super::{Cursor, Replacement, WriteOutcome, decode_price, decode_time};
-use crate::contract::{Product, Stock, Version, now};
+use super::super::words::{sort_key, words};
+use super::{Replacement, WriteOutcome, decode_price, decode_time};
+use crate::contract::{CategorySummary, Product, Stock, Version, now};
 use crate::storage::copy::BATCH;
 use crate::storage::{Access, Limits, Permits, SetupError, StoreError, late, within};
 
@@ -73,6 +75,16 @@ struct Row {
     reserved: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     updated_at: Option<i64>,
+    #[serde(default)]
+    popularity: i64,
+}
+
+/// A category, counted.
+#[derive(Deserialize)]
+struct CategoryRow {
+    #[serde(rename = "_id")]
+    name: String,
+    products: i64,
 }
 
 /// The fields of a document that may be absent, and that a replacement sets.
@@ -128,10 +140,25 @@ impl Store {
             .keys(doc! { "sku_key": 1 })
             .options(skus.unique(true).sparse(true).build())
             .build();
+        let by = |name: &str, keys: Document| {
+            let options = IndexOptions::builder().name(format!("products_by_{name}")).build();
+            IndexModel::builder().keys(keys).options(options).build()
+        };
+        let indexes = [
+            order,
+            skus,
+            by("price", doc! { "price": 1, "created_at": 1, "_id": 1 }),
+            by("name", doc! { "name_key": 1, "created_at": -1, "_id": -1 }),
+            by("popularity", doc! { "popularity": -1, "created_at": -1, "_id": -1 }),
+            by("category", doc! { "category": 1, "created_at": -1, "_id": -1 }),
+            by("tag", doc! { "tags": 1, "created_at": -1, "_id": -1 }),
+            by("word", doc! { "words": 1 }),
+        ];
         let making = async {
             let before = self.products.list_index_names().await.unwrap_or_default();
-            let mut made = self.products.create_indexes([order, skus]).await?.index_names;
+            let mut made = self.products.create_indexes(indexes).await?.index_names;
             made.retain(|name| !before.contains(name));
+            self.complete().await?;
             Ok(made)
         };
         timeout(PREPARING, making).await.unwrap_or_else(|_| late())
@@ -151,25 +178,90 @@ impl Store {
         timeout(time + GRACE, call(time)).await.unwrap_or_else(|_| late())
     }
 
-    pub(super) async fn page(
+    pub(super) async fn page(&self, page: PageRequest) -> Result<Vec<Product>, StoreError> {
+        let (position, limit) = (page.position.as_ref(), page.limit_and_one());
+        let Some(filter) = page.filter.as_deref() else {
+            return self.range(live(), Sort::Newest, position, limit).await;
+        };
+        let all = conditions(filter);
+        if filter.sort != Sort::Relevance {
+            return self.range(all, filter.sort, position, limit).await;
+        }
+        // Those with all words in their names come first.
+        let in_name = doc! { "$and": begin("name_words", &filter.words) };
+        let is_first = position.is_none_or(|position| position.rank == Rank::Number(0));
+        let mut found = Vec::new();
+        if is_first {
+            let first = doc! { "$and": [&all, &in_name] };
+            found = self.range(first, Sort::Newest, position, limit).await?;
+        }
+        let left = limit - found.len() as i64;
+        if left > 0 {
+            let others = doc! { "$and": [all, { "$nor": [in_name] }] };
+            let position = position.filter(|_| !is_first);
+            found.extend(self.range(others, Sort::Newest, position, left).await?);
+        }
+        Ok(found)
+    }
+
+    /// At most `limit` products that pass `filter`, after `position` in the order of `sort`.
+    async fn range(
         &self,
-        cursor: Option<Cursor>,
+        mut filter: Document,
+        sort: Sort,
+        position: Option<&Position>,
         limit: i64,
     ) -> Result<Vec<Product>, StoreError> {
-        let mut behind = live();
-        if let Some(Cursor { created_at, id }) = cursor {
-            let tie = doc! { "created_at": created_at, "_id": { "$lt": id } };
-            behind.insert("$or", [doc! { "created_at": { "$lt": created_at } }, tie]);
+        let order = order(sort);
+        if let Some(position) = position {
+            filter = doc! { "$and": [filter, after(&order, position)] };
         }
-        let newest_first = doc! { "created_at": -1, "_id": -1 };
-        let rows = self.products.find(behind).sort(newest_first).limit(limit);
-        self.load(rows).await
+        let order = order.iter().map(|(name, way)| ((*name).to_owned(), (*way).into()));
+        let order = order.collect::<Document>();
+        self.load(self.products.find(filter).sort(order).limit(limit)).await
+    }
+
+    /// Gives documents from before what a search looks at.
+    async fn complete(&self) -> Result<(), StoreError> {
+        loop {
+            let old = self.products.find(doc! { "name_key": Bson::Null }).limit(BATCH as i64);
+            let old = old.await?.try_collect::<Vec<_>>().await?;
+            if old.is_empty() {
+                return Ok(());
+            }
+            for row in old {
+                let product = product(row)?;
+                let mut values = found_by(&product);
+                values.insert("in_stock", product.stock.is_in());
+                values.insert("popularity", product.popularity);
+                // What was changed in the meantime has them.
+                let unchanged = doc! { "_id": product.id, "name_key": Bson::Null };
+                self.products.update_one(unchanged, doc! { "$set": values }).await?;
+            }
+        }
     }
 
     async fn load(&self, rows: Find<'_, Row>) -> Result<Vec<Product>, StoreError> {
         let load = async |time| Ok(rows.max_time(time).await?.try_collect::<Vec<_>>().await?);
         let rows = self.call(Access::Read, load).await?;
         rows.into_iter().map(product).collect()
+    }
+
+    pub(super) async fn categories(&self) -> Result<Vec<CategorySummary>, StoreError> {
+        let mut with_category = live();
+        with_category.insert("category", doc! { "$ne": Bson::Null });
+        let count = self.products.aggregate([
+            doc! { "$match": with_category },
+            doc! { "$group": { "_id": "$category", "products": { "$sum": 1_i64 } } },
+            doc! { "$sort": { "_id": 1 } },
+        ]);
+        let count = count.with_type::<CategoryRow>();
+        let load = async |time| Ok(count.max_time(time).await?.try_collect::<Vec<_>>().await?);
+        let rows = self.call(Access::Read, load).await?;
+        Ok(rows
+            .into_iter()
+            .map(|CategoryRow { name, products }| CategorySummary { name, products })
+            .collect())
     }
 
     pub(super) async fn find(&self, id: ObjectId) -> Result<Option<Product>, StoreError> {
@@ -182,7 +274,7 @@ impl Store {
     }
 
     pub(super) async fn insert(&self, product: Product) -> Result<(), StoreError> {
-        let rows = vec![row(&product)?];
+        let rows = vec![document(&product)?];
         let insert = async |time| self.insert_rows(rows, time).await;
         let failures = self.call(Access::Write, insert).await?;
         failures.into_iter().next().map_or(Ok(()), Err)
@@ -190,7 +282,7 @@ impl Store {
 
     /// Each product by itself: existing ones do not stop the others.
     pub(super) async fn insert_missing(&self, products: Vec<Product>) -> Result<usize, StoreError> {
-        let rows = products.iter().map(row).collect::<Result<Vec<_>, _>>()?;
+        let rows = products.iter().map(document).collect::<Result<Vec<_>, _>>()?;
         let insert = async |time| self.insert_rows(rows, time).await;
         let failures = self.call(Access::Write, insert).await?;
         let there = failures.len();
@@ -204,14 +296,12 @@ impl Store {
     /// Returns the errors of rows that were not inserted. Repeats an attempt with an unknown outcome once.
     async fn insert_rows(
         &self,
-        rows: Vec<Row>,
+        rows: Vec<Document>,
         time: Duration,
     ) -> Result<Vec<StoreError>, StoreError> {
         let (begun, database) =
             (Instant::now(), self.products.client().database(&self.products.namespace().db));
-        let ids = rows.iter().map(|row| row.id).collect::<Vec<_>>();
-        let rows = rows.iter().map(bson::serialize_to_bson).collect::<Result<Vec<_>, _>>();
-        let rows = rows.map_err(|error| StoreError::Failed(error.to_string()))?;
+        let ids = rows.iter().filter_map(|row| row.get_object_id("_id").ok()).collect::<Vec<_>>();
         let command = |time: Duration| {
             doc! {
                 "insert": self.products.name(),
@@ -249,15 +339,15 @@ impl Store {
         expected: Option<Version>,
         new: Replacement,
     ) -> Result<WriteOutcome, StoreError> {
-        let values = bson::serialize_to_document(&row(&new.product)?);
-        let mut values = values.map_err(StoreError::corrupt)?;
-        for name in ["_id", "created_at", "version", "reserved"] {
+        let mut values = document(&new.product)?;
+        for name in ["_id", "created_at", "version", "reserved", "popularity"] {
             values.remove(name);
         }
         values.insert("revision", Version::draw());
         let stock = new.sets_stock.then_some("on_hand");
         if stock.is_none() {
             values.remove("on_hand");
+            values.remove("in_stock");
         }
         let absent = OPTIONAL.into_iter().chain(stock).filter(|name| !values.contains_key(name));
         let absent = absent.map(|name| (name.to_owned(), Bson::from(""))).collect::<Document>();
@@ -321,7 +411,8 @@ impl Store {
         let (old, new) =
             products.into_iter().partition::<Vec<_>, _>(|product| there.contains(&product.id));
         for product in &old {
-            let replace = self.products.replace_one(doc! { "_id": product.id }, row(product)?);
+            let documents = self.products.clone_with_type::<Document>();
+            let replace = documents.replace_one(doc! { "_id": product.id }, document(product)?);
             self.call(Access::Write, async |_| Ok(replace.await?)).await?;
         }
         if !new.is_empty() {
@@ -402,6 +493,68 @@ fn live() -> Document {
     doc! { "deleted_at": Bson::Null }
 }
 
+/// What documents must have for `filter`.
+fn conditions(filter: &Filter) -> Document {
+    let mut conditions = live();
+    if let Some(category) = &filter.category {
+        conditions.insert("category", category);
+    }
+    if let Some(tag) = &filter.tag {
+        conditions.insert("tags", tag);
+    }
+    let mut price = Document::new();
+    price.extend(filter.min_price.map(|least| ("$gte".to_owned(), least.minor().into())));
+    price.extend(filter.max_price.map(|most| ("$lte".to_owned(), most.minor().into())));
+    if !price.is_empty() {
+        conditions.insert("price", price);
+    }
+    if let Some(in_stock) = filter.in_stock {
+        conditions.insert("in_stock", in_stock);
+    }
+    if !filter.words.is_empty() {
+        conditions = doc! { "$and": [conditions, { "$and": begin("words", &filter.words) }] };
+    }
+    conditions
+}
+
+/// That each of `words` begins one in the field `name`. They have no signs that mean anything in a regular expression.
+fn begin(name: &str, words: &[String]) -> Vec<Document> {
+    let begins = |word: &String| doc! { name: { "$regex": format!("^{word}") } };
+    words.iter().map(begins).collect()
+}
+
+/// The fields of an order: 1 upwards, -1 downwards.
+fn order(sort: Sort) -> Vec<(&'static str, i32)> {
+    let newest = [("created_at", -1), ("_id", -1)];
+    let first = match sort {
+        Sort::Newest | Sort::Relevance => return newest.into(),
+        Sort::Price => return vec![("price", 1), ("created_at", 1), ("_id", 1)],
+        Sort::PriceDescending => ("price", -1),
+        Sort::Name => ("name_key", 1),
+        Sort::Popular => ("popularity", -1),
+    };
+    std::iter::once(first).chain(newest).collect()
+}
+
+/// That a document comes after `position` in `order`.
+fn after(order: &[(&str, i32)], position: &Position) -> Document {
+    let value = |name: &str| match (name, &position.rank) {
+        ("created_at", _) => position.created_at.into(),
+        ("_id", _) => position.id.into(),
+        (_, Rank::Number(number)) => (*number).into(),
+        (_, Rank::Text(text)) => text.into(),
+        (_, Rank::None) => Bson::Null,
+    };
+    let beyond = |(n, (name, way)): (usize, &(&str, i32))| {
+        let same = order[..n].iter().map(|(name, _)| ((*name).to_owned(), value(name)));
+        let mut beyond = same.collect::<Document>();
+        let operator = if *way > 0 { "$gt" } else { "$lt" };
+        beyond.insert(*name, doc! { operator: value(name) });
+        beyond
+    };
+    doc! { "$or": order.iter().enumerate().map(beyond).collect::<Vec<_>>() }
+}
+
 /// A filter for the product with `id` and the `expected` version; `None` accepts any.
 fn that(id: ObjectId, expected: Option<Version>) -> Document {
     let mut filter = live();
@@ -438,7 +591,27 @@ fn row(product: &Product) -> Result<Row, StoreError> {
         on_hand: product.stock.on_hand,
         reserved: product.stock.reserved,
         updated_at: Some(product.updated_at.timestamp_micros()),
+        popularity: product.popularity,
     })
+}
+
+/// What is stored of `product`: the row, and what it is found by.
+fn document(product: &Product) -> Result<Document, StoreError> {
+    let document = bson::serialize_to_document(&row(product)?);
+    let mut document = document.map_err(StoreError::corrupt)?;
+    document.extend(found_by(product));
+    document.insert("in_stock", product.stock.is_in());
+    Ok(document)
+}
+
+/// The fields that a search looks at.
+fn found_by(product: &Product) -> Document {
+    let name = words(&product.name);
+    let more = product.tags.iter().chain(&product.category).chain(&product.description);
+    let mut all = more.flat_map(|text| words(text)).chain(name.iter().cloned()).collect::<Vec<_>>();
+    all.sort_unstable();
+    all.dedup();
+    doc! { "name_key": sort_key(&product.name), "name_words": name, "words": all }
 }
 
 fn product(row: Row) -> Result<Product, StoreError> {
@@ -456,6 +629,7 @@ fn product(row: Row) -> Result<Product, StoreError> {
         stock: Stock { on_hand: row.on_hand, reserved: row.reserved },
         created_at: decode_time(row.created_at)?,
         updated_at: decode_time(row.updated_at.unwrap_or(row.created_at))?,
+        popularity: row.popularity,
         version: Version { count: row.version, revision: row.revision },
     })
 }

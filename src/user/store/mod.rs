@@ -142,7 +142,7 @@ impl Store {
 /// Migrates the database; returns the names of the migrations that were applied. Blocks on SQLite.
 pub(super) async fn migrate(options: &Options) -> Result<Vec<String>, SetupError> {
     match &options.database_url {
-        SqlUrl::Sqlite(path) => sqlite::migrate(path, ON_SQLITE),
+        SqlUrl::Sqlite(path) => sqlite::migrate(path, ON_SQLITE, |_| Ok(())),
         SqlUrl::Postgres(url) => {
             let limits = limits(options, StoreState::default());
             postgres::migrate(url, &limits, ON_POSTGRES).await

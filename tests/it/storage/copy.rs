@@ -112,7 +112,7 @@ async fn a_copy_that_was_cut_off_goes_on() {
 
 /// Takes the last migration of a catalogue back.
 const LAST: &str =
-    include_str!("../../../migrations/sqlite/product/00000000000004_details/down.sql");
+    include_str!("../../../migrations/sqlite/product/00000000000005_listing/down.sql");
 
 /// Takes the last migration of the file at `path` back.
 fn age(path: &Path, back: &str) {
@@ -125,6 +125,28 @@ fn age(path: &Path, back: &str) {
 }
 
 #[actix_rt::test]
+async fn products_from_before_there_was_a_listing_are_found() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let mut seed = Process::command(folder.path());
+    seed.args(["seed", "--products", "1200"]);
+    assert!(Process::run(seed).status.success());
+    age(&folder.path().join("data/product.db"), LAST);
+    let shop = Process::start(folder.path(), Process::command(folder.path()));
+    let client = shop.client("gateway");
+    let all = client.walk("/products?limit=100").await;
+    assert_eq!(all.len(), 1200);
+    assert_eq!(client.walk("/products?limit=100&inStock=true").await, all);
+    assert_eq!(client.walk("/products?limit=100&sort=name").await.len(), 1200);
+    let lamps = client.get("/products?q=lamp%20walnut").await.json();
+    let lamps = lamps.as_array().unwrap().clone();
+    assert!(!lamps.is_empty());
+    for lamp in lamps {
+        let name = lamp["name"].as_str().unwrap();
+        assert!(name.contains("Walnut") && name.contains("Lamp"), "{name}");
+    }
+}
+
+#[actix_rt::test]
 async fn a_copy_from_a_file_that_needs_migrations_says_so() {
     let folder = tempfile::TempDir::new().unwrap();
     let mut seed = Process::command(folder.path());
@@ -134,7 +156,7 @@ async fn a_copy_from_a_file_that_needs_migrations_says_so() {
     let mongo = Server::start(Kind::Mongo);
     for to in ["sqlite://new.db".to_owned(), mongo.url()] {
         let (well, text) = copy(folder.path(), "sqlite://data/product.db", &to);
-        let why = "data/product.db needs migrations first: 00000000000004_details";
+        let why = "data/product.db needs migrations first: 00000000000005_listing";
         assert!(!well && text.contains(why) && text.lines().count() == 1, "{text}");
     }
     assert!(!folder.path().join("new.db").exists(), "the target was left alone");
