@@ -7,7 +7,7 @@ mod user;
 
 pub use health::{Health, PATH as HEALTH_PATH, health};
 pub use money::{Money, MoneyError};
-pub use product::{CategorySummary, Product, ProductClient, Stock, Version};
+pub use product::{CategorySummary, Product, ProductClient, Stock, StockReport, Version};
 pub use user::{Account, Dashboard, Jwk, JwkSet, Revocation, User, UserClient, UserRole};
 
 use actix_web::http::{Method, Uri};

@@ -81,6 +81,27 @@ pub struct Stock {
     pub reserved: i64,
 }
 
+/// A stock as clients see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StockReport {
+    /// The pieces that the shop has; null if they are not counted.
+    #[schema(minimum = 0)]
+    pub on_hand: Option<i64>,
+    /// Those that are reserved for orders.
+    #[schema(minimum = 0)]
+    pub reserved: i64,
+    /// Those that can be ordered; null if they are not counted.
+    #[schema(minimum = 0)]
+    pub available: Option<i64>,
+}
+
+impl From<Stock> for StockReport {
+    fn from(stock: Stock) -> Self {
+        Self { on_hand: stock.on_hand, reserved: stock.reserved, available: stock.available() }
+    }
+}
+
 impl Stock {
     /// The pieces that can be ordered; `None` if they are not counted.
     pub fn available(self) -> Option<i64> {

@@ -7,10 +7,10 @@ use bson::oid::ObjectId;
 
 use super::ProductState;
 use super::cache::{Entry, Key, Origin};
-use super::model::{NewProduct, ProductPatch, ProductPath};
+use super::model::{NewProduct, ProductPatch, ProductPath, StockPatch, StockRefusal};
 use super::page::{PageQuery, PageRequest};
 use super::store::{Replacement, WriteOutcome};
-use crate::contract::{CategorySummary, Product, Version};
+use crate::contract::{CategorySummary, Product, StockReport, Version};
 use crate::error::{Error, Kind};
 use crate::middleware::{Condition, Fields, IfMatch, IfNoneMatch, Query};
 use crate::storage::{StoreError, digest};
@@ -61,6 +61,8 @@ pub(super) async fn list(
 }
 
 /// Lists the categories that have products, by name.
+///
+/// A product that is moved counts at once.
 #[utoipa::path(
     get,
     path = "/categories",
@@ -269,6 +271,54 @@ pub(super) async fn remove(
     Ok(HttpResponse::NoContent().finish())
 }
 
+/// Shows the pieces of a product.
+///
+/// `available` is what is on hand and not reserved; both are null if the pieces are not counted.
+#[utoipa::path(
+    get,
+    path = "/products/{id}/stock",
+    operation_id = "showStock",
+    tag = "products",
+    params(ProductPath),
+    responses((status = 200, description = "The pieces", body = StockReport))
+)]
+pub(super) async fn stock(
+    state: Data<ProductState>,
+    id: Path<String>,
+) -> Result<impl Responder, Error> {
+    let product = state.products.find(parse(&id)?).await?.ok_or_else(unknown)?;
+    Ok(HttpResponse::Ok().json(StockReport::from(product.stock)))
+}
+
+/// Changes the pieces of a product.
+///
+/// `onHand` says how many there are, `change` how many come or go. What is reserved stays.
+#[utoipa::path(
+    patch,
+    path = "/products/{id}/stock",
+    operation_id = "changeStock",
+    tag = "products",
+    params(ProductPath),
+    request_body(content = StockPatch, content_type = "application/merge-patch+json"),
+    responses(
+        (status = 200, description = "The pieces as they are now", body = StockReport),
+        (status = 409, description = "There would be less than what is reserved, or than none"),
+    )
+)]
+pub(super) async fn change_stock(
+    state: Data<ProductState>,
+    id: Path<String>,
+    fields: Fields,
+) -> Result<impl Responder, Error> {
+    let id = parse(&id)?;
+    let change = StockPatch::read(fields)?;
+    let outcome = state.products.change_stock(id, change, state.cache.clone()).await?;
+    let stock = outcome.ok_or_else(unknown)?;
+    let refused = |refusal: StockRefusal| Error::new(Kind::Conflict, refusal.to_string());
+    let (_, after) = stock.map_err(refused)?;
+    Ok(HttpResponse::Ok().json(StockReport::from(after)))
+}
+
 /// Replaces the product with `id`, if it has the `expected` version.
 async fn write(
     state: &ProductState,
@@ -326,7 +376,7 @@ fn changed() -> Error {
 
 fn done(written: WriteOutcome) -> Result<Product, Error> {
     match written {
-        WriteOutcome::Done(product) => Ok(product),
+        WriteOutcome::Done(product) => Ok(*product),
         WriteOutcome::Changed => Err(changed()),
         WriteOutcome::Missing => Err(unknown()),
     }

@@ -167,6 +167,9 @@ fn paths() -> Vec<Path> {
             .put(admin(), handlers::replace)
             .patch(admin(), handlers::change)
             .delete(admin(), handlers::remove),
+        path("/products/{id}/stock")
+            .get(admin().or_open(), handlers::stock)
+            .patch(admin().or_open(), handlers::change_stock),
     ]
 }
 
@@ -180,7 +183,9 @@ fn paths() -> Vec<Path> {
         handlers::show,
         handlers::replace,
         handlers::change,
-        handlers::remove
+        handlers::remove,
+        handlers::stock,
+        handlers::change_stock
     ),
     tags((name = "products", description = "The catalogue"))
 )]

@@ -83,6 +83,103 @@ impl NewProduct {
     }
 }
 
+/// A request to change the stock of a product: either what is on hand from now on, or by how much it changes.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "describes the fields for the OpenAPI document")]
+pub(super) struct StockPatch {
+    /// The pieces that there are; null if they are not counted any more.
+    #[schema(required = false, nullable, value_type = i64, minimum = 0, maximum = 1000000000)]
+    on_hand: Option<Option<Pieces>>,
+    /// How many come in, or go if it is less than 0.
+    #[schema(required = false, value_type = i64, minimum = -1000000000, maximum = 1000000000)]
+    change: Option<i64>,
+}
+
+/// A change of the stock of a product.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum StockChange {
+    /// This many pieces are on hand; `None` stops counting them.
+    Set(Option<i64>),
+    /// This many come in, or go.
+    By(i64),
+}
+
+/// Why a stock cannot change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum StockRefusal {
+    /// There is nothing to add to.
+    #[error("the pieces of this product are not counted; set onHand first")]
+    NotCounted,
+    /// It would be less than is reserved.
+    #[error("{0} pieces are reserved")]
+    Reserved(i64),
+    /// It would be less than none.
+    #[error("there are only {0} pieces on hand")]
+    Few(i64),
+    /// It would be more than can be counted.
+    #[error("there would be more than {MOST_PIECES} pieces")]
+    Many,
+}
+
+impl StockChange {
+    /// `stock` after the change.
+    ///
+    /// # Errors
+    /// Why it cannot change so.
+    pub(super) fn apply(self, stock: Stock) -> Result<Stock, StockRefusal> {
+        let on_hand = match (self, stock.on_hand) {
+            (Self::Set(on_hand), _) => on_hand,
+            (Self::By(_), None) => return Err(StockRefusal::NotCounted),
+            (Self::By(change), Some(on_hand)) => Some(on_hand + change),
+        };
+        match on_hand {
+            Some(after) if after < 0 => Err(StockRefusal::Few(stock.on_hand.unwrap_or_default())),
+            Some(after) if after < stock.reserved => Err(StockRefusal::Reserved(stock.reserved)),
+            Some(after) if after > MOST_PIECES => Err(StockRefusal::Many),
+            on_hand => Ok(Stock { on_hand, ..stock }),
+        }
+    }
+}
+
+impl StockPatch {
+    /// Reads the request.
+    ///
+    /// # Errors
+    /// 422 when it has an invalid field, or not one of the two.
+    pub(super) fn read(mut fields: Fields) -> Result<StockChange, Error> {
+        let on_hand = fields.nullable::<Pieces>("onHand");
+        let change = fields.optional::<Difference>("change");
+        let given = fields.finish(Some((on_hand, change)))?;
+        match given {
+            (Some(on_hand), None) => Ok(StockChange::Set(on_hand.map(|pieces| pieces.0))),
+            (None, Some(change)) => Ok(StockChange::By(change.0)),
+            _ => {
+                Err(Error::invalid(vec![FieldError::new("change", "give either onHand or change")]))
+            }
+        }
+    }
+}
+
+/// The most pieces of a product.
+const MOST_PIECES: i64 = 1_000_000_000;
+
+/// A number of pieces that come or go: up to 1,000,000,000.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "i64")]
+struct Difference(i64);
+
+impl TryFrom<i64> for Difference {
+    type Error = &'static str;
+
+    fn try_from(number: i64) -> Result<Self, Self::Error> {
+        match number {
+            -1_000_000_000..=MOST_PIECES => Ok(Self(number)),
+            _ => Err("must be a whole number from -1000000000 to 1000000000"),
+        }
+    }
+}
+
 /// A number of pieces: 0 to 1,000,000,000.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "i64")]
@@ -93,7 +190,7 @@ impl TryFrom<i64> for Pieces {
 
     fn try_from(number: i64) -> Result<Self, Self::Error> {
         match number {
-            0..=1_000_000_000 => Ok(Self(number)),
+            0..=MOST_PIECES => Ok(Self(number)),
             _ => Err("must be a whole number from 0 to 1000000000"),
         }
     }

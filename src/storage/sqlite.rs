@@ -124,6 +124,20 @@ impl Pool {
         state.writer(|| Writer::start(self.url.clone(), *statement))?.write(until, work).await
     }
 
+    /// As [`Self::write`], for `work` whose statements block.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub async fn write_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let write = async move |connection: &mut WriteConnection| {
+            connection.spawn_blocking(move |file| Ok(work(file))).await?
+        };
+        self.write(write).await
+    }
+
     /// Checks that the file can be read.
     ///
     /// # Errors

@@ -31,15 +31,24 @@ RUNS = [
 
 
 # What the admins alone may do.
-ADMINS = {"addProduct", "replaceProduct", "removeProduct", "listAccounts", "changeRights"}
+ADMINS = {
+    "addProduct", "replaceProduct", "changeProduct", "removeProduct", "showStock", "changeStock", "listAccounts",
+    "changeRights",
+}
 SUCCESS = {200, 201, 204, 304}
 # Why a request that keeps to the document may be refused to who may make it: what no schema can say. It is not there, has
-# changed, is taken, is no password to be had or the right one, or a domain that IDNA does not know.
+# changed, is taken, is no password to be had or the right one, or a domain that IDNA does not know; a price is above
+# another, a search has no word, attributes are too large or too deep, a URL has no host, a stock would be below 0.
 REASONS = {
+    "listProducts": {422},
+    "addProduct": {409, 422},
     "showProduct": {404},
     "showDashboard": {404},
-    "replaceProduct": {404, 412},
+    "replaceProduct": {404, 409, 412, 422},
+    "changeProduct": {404, 409, 412, 422},
     "removeProduct": {404, 412},
+    "showStock": {404},
+    "changeStock": {404, 409, 422},
     "changeRights": {404},
     "register": {409, 422},
     "changeMe": {409, 422},

@@ -10,9 +10,10 @@ use mongodb::options::ClientOptions;
 use secrecy::ExposeSecret as _;
 
 use super::cache::Cache;
+use super::model::{StockChange, StockRefusal};
 use super::page::PageRequest;
 use crate::config::{DocumentUrl, Product as Options, hide_password};
-use crate::contract::{CategorySummary, Money, Product, Timestamp, Version};
+use crate::contract::{CategorySummary, Money, Product, Stock, Timestamp, Version};
 use crate::error::Cause;
 use crate::storage::copy::Rows;
 use crate::storage::{Limits, SetupError, StoreError, StoreState, run_to_completion};
@@ -47,7 +48,7 @@ enum Opened {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum WriteOutcome {
     /// It was done: the product as it is now, or as it was before its removal.
-    Done(Product),
+    Done(Box<Product>),
     /// The product does not have the expected version.
     Changed,
     /// There is no such product.
@@ -61,6 +62,10 @@ pub(super) struct Replacement {
     /// Whether the pieces on hand are replaced, too.
     pub(super) sets_stock: bool,
 }
+
+/// The outcome of a change of stock: the pieces before and after it, or why they cannot change so; `None` if there is no
+/// such product.
+pub(super) type StockOutcome = Option<Result<(Stock, Stock), StockRefusal>>;
 
 impl Database {
     /// The database that `options` name. Resolves a `mongodb+srv` URL by DNS.
@@ -233,6 +238,22 @@ impl Store {
     ) -> Result<WriteOutcome, StoreError> {
         let call = call_back_end!(self.remove(id, expected));
         write::carry_out(&self.place.limits, cache, call).await
+    }
+
+    /// Changes the pieces of the product with `id`; returns them as they were and as they are now, or why they cannot change
+    /// so, or `None` if there is no such product. Invalidates `cache` if the product comes into stock or goes out of it.
+    pub(super) async fn change_stock(
+        &self,
+        id: ObjectId,
+        change: StockChange,
+        cache: Cache,
+    ) -> Result<StockOutcome, StoreError> {
+        let call = call_back_end!(self.change_stock(id, change));
+        let shows = |outcome: &StockOutcome| match outcome {
+            Some(Ok((before, after))) => before.is_in() != after.is_in(),
+            Some(Err(_)) | None => false,
+        };
+        write::carry_out_if(&self.place.limits, cache, call, shows).await
     }
 
     /// Checks that the store answers, and takes writes.

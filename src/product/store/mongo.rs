@@ -13,10 +13,11 @@ use mongodb::{Client, Collection, IndexModel};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
+use super::super::model::StockChange;
 use super::super::page::{Filter, PageRequest, Position, Rank, Sort};
 use super::super::values::Sku;
 use super::super::words::{sort_key, words};
-use super::{Replacement, WriteOutcome, decode_price, decode_time};
+use super::{Replacement, StockOutcome, WriteOutcome, decode_price, decode_time};
 use crate::contract::{CategorySummary, Product, Stock, Version, now};
 use crate::storage::copy::BATCH;
 use crate::storage::{Access, Limits, Permits, SetupError, StoreError, late, within};
@@ -373,6 +374,41 @@ impl Store {
         self.call(Access::Write, delete).await
     }
 
+    /// Changes the pieces if nobody has changed them in the meantime, or tries again.
+    pub(super) async fn change_stock(
+        &self,
+        id: ObjectId,
+        change: StockChange,
+    ) -> Result<StockOutcome, StoreError> {
+        let change = async |time: Duration| {
+            let begun = Instant::now();
+            loop {
+                let left = time.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
+                let Some(row) = self.row(id, left).await? else { return Ok(None) };
+                let before = product(row)?.stock;
+                let after = match change.apply(before) {
+                    Ok(after) => after,
+                    Err(refusal) => return Ok(Some(Err(refusal))),
+                };
+                let mut same = that(id, None);
+                same.insert("on_hand", before.on_hand);
+                // Old documents have none.
+                let none = (before.reserved == 0).then_some(Bson::Null);
+                let reserved = none.into_iter().chain([before.reserved.into()]).collect::<Vec<_>>();
+                same.insert("reserved", doc! { "$in": reserved });
+                let values = doc! { "on_hand": after.on_hand, "in_stock": after.is_in() };
+                let update = self.products.find_one_and_update(same, doc! { "$set": values });
+                if update.max_time(left).await?.is_some() {
+                    return Ok(Some(Ok((before, after))));
+                }
+                if begun.elapsed() >= time {
+                    return late();
+                }
+            }
+        };
+        self.call(Access::Write, change).await
+    }
+
     /// The outcome of a write that changed `row`, or why it changed none.
     async fn outcome(
         &self,
@@ -381,7 +417,7 @@ impl Store {
         time: Duration,
     ) -> Result<WriteOutcome, StoreError> {
         if let Some(row) = row {
-            return Ok(WriteOutcome::Done(product(row)?));
+            return Ok(WriteOutcome::Done(Box::new(product(row)?)));
         }
         let there = self.row(id, time).await?.is_some();
         Ok(if there { WriteOutcome::Changed } else { WriteOutcome::Missing })

@@ -26,13 +26,27 @@ pub(super) async fn carry_out<T: 'static>(
     cache: Cache,
     call: impl Future<Output = Result<T, StoreError>> + 'static,
 ) -> Result<T, StoreError> {
+    carry_out_if(limits, cache, call, |_| true).await
+}
+
+/// As [`carry_out`], for a write that changes what is cached only if its outcome `shows`.
+///
+/// # Errors
+/// As [`run_to_completion`].
+pub(super) async fn carry_out_if<T: 'static>(
+    limits: &Limits,
+    cache: Cache,
+    call: impl Future<Output = Result<T, StoreError>> + 'static,
+    shows: impl Fn(&T) -> bool + 'static,
+) -> Result<T, StoreError> {
     let known = Rc::new(Cell::new(false));
     let caller = DoubtOnDrop { cache: cache.clone(), known: known.clone() };
     let writer = DoubtOnDrop { cache, known };
     let outcome = run_to_completion(limits, async move {
         let outcome = call.await;
         match &outcome {
-            Ok(_) => writer.cache.invalidate().await,
+            Ok(outcome) if shows(outcome) => writer.cache.invalidate().await,
+            Ok(_) => {}
             Err(StoreError::Unreachable(_) | StoreError::Full(_)) => {}
             Err(_) => writer.cache.doubt().await,
         }

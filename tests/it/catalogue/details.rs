@@ -256,3 +256,95 @@ async fn a_customer_changes_no_product(topology: Topology) {
     assert_eq!(patch(&direct, &path, json!({ "price": 2 })).await.status, 401);
     assert_eq!(patch(&shop.admin().await, &path, json!({ "price": 2 })).await.status, 200);
 }
+
+each_storage!(pieces_come_and_go);
+async fn pieces_come_and_go(storage: Storage) {
+    let shop = shop(storage);
+    let client = shop.admin().await;
+    let path = format!("/products/{}", client.add_product("Lamp", 1.0).await);
+    let stock = format!("{path}/stock");
+    let uncounted = json!({ "onHand": null, "reserved": 0, "available": null });
+    assert_eq!(client.get(&stock).await.json(), uncounted);
+    let counted = |n: i64| json!({ "onHand": n, "reserved": 0, "available": n });
+    for (change, status, after, in_stock) in [
+        (json!({ "change": 1 }), 409, uncounted.clone(), true),
+        (json!({ "onHand": 0 }), 200, counted(0), false),
+        (json!({ "change": 5 }), 200, counted(5), true),
+        (json!({ "change": -6 }), 409, counted(5), true),
+        (json!({ "change": -5 }), 200, counted(0), false),
+        (json!({ "change": 0 }), 200, counted(0), false),
+        (json!({ "onHand": 1_000_000_000 }), 200, counted(1_000_000_000), true),
+        (json!({ "change": 1 }), 409, counted(1_000_000_000), true),
+        (json!({ "onHand": null }), 200, uncounted.clone(), true),
+        (json!({ "onHand": 7 }), 200, counted(7), true),
+        (json!({}), 422, counted(7), true),
+        (json!({ "onHand": 1, "change": 1 }), 422, counted(7), true),
+        (json!({ "onHand": -1 }), 422, counted(7), true),
+        (json!({ "onHand": 1.5 }), 422, counted(7), true),
+        (json!({ "change": 1_000_000_001 }), 422, counted(7), true),
+        (json!({ "change": null }), 422, counted(7), true),
+        (json!({ "reserved": 1 }), 422, counted(7), true),
+    ] {
+        let answer = patch(&client, &stock, change.clone()).await;
+        assert_eq!(answer.status, status, "{change}: {answer:?}");
+        if status == 200 {
+            assert_eq!(answer.json(), after, "{change}");
+        }
+        assert_eq!(client.get(&stock).await.json(), after, "{change}");
+        // It shows at once, in what is cached, too.
+        assert_eq!(client.get(&path).await.json()["inStock"], in_stock, "{change}");
+        assert_eq!(client.get("/products").await.json()[0]["inStock"], in_stock, "{change}");
+        let listed = client.get("/products?inStock=true").await.ids().len();
+        assert_eq!(listed, usize::from(in_stock), "{change}");
+    }
+    let nobody = "/products/659200807365656400000000/stock";
+    assert_eq!(client.get(nobody).await.status, 404);
+    assert_eq!(patch(&client, nobody, json!({ "change": 1 })).await.status, 404);
+}
+
+each_storage!(a_piece_that_goes_forgets_nothing_that_is_cached);
+async fn a_piece_that_goes_forgets_nothing_that_is_cached(storage: Storage) {
+    let shop = shop(storage);
+    let client = shop.admin().await;
+    let added = client.post("/products", json!({ "name": "Lamp", "price": 1, "stock": 2 })).await;
+    let path = added.header("location").to_owned();
+    let stock = format!("{path}/stock");
+    for (change, label) in [(-1, "HIT"), (-1, "MISS"), (3, "MISS"), (1, "HIT")] {
+        client.get(&path).await;
+        assert_eq!(client.get(&path).await.header("x-cache"), "HIT");
+        assert_eq!(patch(&client, &stock, json!({ "change": change })).await.status, 200);
+        assert_eq!(client.get(&path).await.header("x-cache"), label, "{change}");
+    }
+}
+
+each_storage!(changes_of_many_at_once_add_up);
+async fn changes_of_many_at_once_add_up(storage: Storage) {
+    let shop = shop(storage);
+    let client = shop.admin().await;
+    let added = client.post("/products", json!({ "name": "Lamp", "price": 1, "stock": 10 })).await;
+    let stock = format!("{}/stock", added.header("location"));
+    let changes = (0..30).map(|_| patch(&client, &stock, json!({ "change": -1 })));
+    let answers = futures_util::future::join_all(changes).await;
+    let taken = answers.iter().filter(|answer| answer.status == 200).count();
+    let refused = answers.iter().filter(|answer| answer.status == 409).count();
+    assert_eq!((taken, refused), (10, 20), "{answers:?}");
+    let none = json!({ "onHand": 0, "reserved": 0, "available": 0 });
+    assert_eq!(client.get(&stock).await.json(), none);
+}
+
+each_topology!(a_customer_sees_and_changes_no_stock);
+async fn a_customer_sees_and_changes_no_stock(topology: Topology) {
+    let enforced = [("APP__AUTH__MODE", "enforced")];
+    let shop = Shop::start_with(topology, &enforced);
+    let admin = shop.admin().await;
+    let added = admin.post("/products", json!({ "name": "Lamp", "price": 1, "stock": 1 })).await;
+    let stock = format!("{}/stock", added.header("location"));
+    let customer = shop.gateway().customer("neo").await;
+    let direct = shop.client(if topology == Topology::OneProcess { "gateway" } else { "product" });
+    for (client, status) in
+        [(&shop.gateway(), 401), (&customer, 403), (&direct, 401), (&admin, 200)]
+    {
+        assert_eq!(client.get(&stock).await.status, status);
+        assert_eq!(patch(client, &stock, json!({ "change": 1 })).await.status, status);
+    }
+}

@@ -145,7 +145,7 @@ fn blind(text: &str, user: &str, products: &[String]) -> String {
         text = text.replace(id, &format!("PRODUCT{n}"));
     }
     for (passing, name) in [
-        (r#""createdAt":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z""#, "TIME"),
+        (r#""(?:created|updated)At":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z""#, "TIME"),
         ("cursor=[0-9A-Za-z_-]{27}", "CURSOR"),
     ] {
         text = Regex::new(passing).unwrap().replace_all(&text, name).into_owned();

@@ -100,6 +100,18 @@ pub(super) fn change(
     Ok(())
 }
 
+/// Lists whether a piece of a product can be ordered.
+pub(super) fn set_in_stock(
+    connection: &mut SqliteConnection,
+    id: ObjectId,
+    in_stock: bool,
+) -> QueryResult<()> {
+    let Some(place) = place(connection, id)? else { return Ok(()) };
+    let values = listing::in_stock.eq(in_stock);
+    diesel::update(listing::table.find(place)).set(values).execute(connection)?;
+    Ok(())
+}
+
 /// Takes a product that was removed out of the listing. It keeps its place, for cursors.
 pub(super) fn remove(connection: &mut SqliteConnection, id: ObjectId) -> QueryResult<()> {
     let Some(place) = place(connection, id)? else { return Ok(()) };

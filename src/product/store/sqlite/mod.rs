@@ -13,13 +13,14 @@ use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::super::model::StockChange;
 use super::super::page::{PageRequest, Position};
 use super::super::values::Sku;
-use super::{Replacement, WriteOutcome, decode_price, decode_time};
+use super::{Replacement, StockOutcome, WriteOutcome, decode_price, decode_time};
 use crate::contract::{CategorySummary, Product, Stock, Version, now};
 use crate::storage::copy::BATCH;
 use crate::storage::sqlite::{self, Pool};
-use crate::storage::{Limits, SetupError, StoreError, WriteConnection};
+use crate::storage::{Limits, SetupError, StoreError};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite/product");
 
@@ -116,27 +117,29 @@ impl Store {
     }
 
     pub(super) async fn insert(&self, product: Product) -> Result<(), StoreError> {
-        self.write(move |file| {
-            diesel::insert_into(products::table).values(row(&product)?).execute(file)?;
-            Ok(listing::add(file, &product)?)
-        })
-        .await
+        self.pool
+            .write_blocking(move |file| {
+                diesel::insert_into(products::table).values(row(&product)?).execute(file)?;
+                Ok(listing::add(file, &product)?)
+            })
+            .await
     }
 
     /// All or none.
     pub(super) async fn insert_missing(&self, products: Vec<Product>) -> Result<usize, StoreError> {
-        self.write(move |file| {
-            let mut added = 0;
-            for product in &products {
-                let insert = diesel::insert_or_ignore_into(products::table).values(row(product)?);
-                if insert.execute(file)? == 1 {
-                    listing::add(file, product)?;
-                    added += 1;
+        self.pool
+            .write_blocking(move |file| {
+                let mut added = 0;
+                for product in &products {
+                    let insert = diesel::insert_into(products::table).values(row(product)?);
+                    if insert.on_conflict(products::id).do_nothing().execute(file)? == 1 {
+                        listing::add(file, product)?;
+                        added += 1;
+                    }
                 }
-            }
-            Ok(added)
-        })
-        .await
+                Ok(added)
+            })
+            .await
     }
 
     pub(super) async fn replace(
@@ -145,30 +148,33 @@ impl Store {
         expected: Option<Version>,
         new: Replacement,
     ) -> Result<WriteOutcome, StoreError> {
-        self.write(move |file| {
-            let Some(before) = live(file, id)? else { return Ok(WriteOutcome::Missing) };
-            if expected.is_some_and(|expected| expected != before.version) {
-                return Ok(WriteOutcome::Changed);
-            }
-            let after = Product {
-                id,
-                created_at: before.created_at,
-                stock: Stock {
-                    on_hand: match new.sets_stock {
-                        true => new.product.stock.on_hand,
-                        false => before.stock.on_hand,
+        self.pool
+            .write_blocking(move |file| {
+                let Some(before) = live(file, id)? else { return Ok(WriteOutcome::Missing) };
+                if expected.is_some_and(|expected| expected != before.version) {
+                    return Ok(WriteOutcome::Changed);
+                }
+                let after = Product {
+                    id,
+                    created_at: before.created_at,
+                    stock: Stock {
+                        on_hand: match new.sets_stock {
+                            true => new.product.stock.on_hand,
+                            false => before.stock.on_hand,
+                        },
+                        ..before.stock
                     },
-                    ..before.stock
-                },
-                popularity: before.popularity,
-                version: Version { count: before.version.count + 1, revision: Version::draw() },
-                ..new.product
-            };
-            diesel::update(products::table.find(id.to_hex())).set(row(&after)?).execute(file)?;
-            listing::change(file, &before, &after)?;
-            Ok(WriteOutcome::Done(after))
-        })
-        .await
+                    popularity: before.popularity,
+                    version: Version { count: before.version.count + 1, revision: Version::draw() },
+                    ..new.product
+                };
+                diesel::update(products::table.find(id.to_hex()))
+                    .set(row(&after)?)
+                    .execute(file)?;
+                listing::change(file, &before, &after)?;
+                Ok(WriteOutcome::Done(Box::new(after)))
+            })
+            .await
     }
 
     pub(super) async fn remove(
@@ -176,28 +182,41 @@ impl Store {
         id: ObjectId,
         expected: Option<Version>,
     ) -> Result<WriteOutcome, StoreError> {
-        self.write(move |file| {
-            let Some(before) = live(file, id)? else { return Ok(WriteOutcome::Missing) };
-            if expected.is_some_and(|expected| expected != before.version) {
-                return Ok(WriteOutcome::Changed);
-            }
-            let deleted = products::deleted_at.eq(now().timestamp_micros());
-            diesel::update(products::table.find(id.to_hex())).set(deleted).execute(file)?;
-            listing::remove(file, id)?;
-            Ok(WriteOutcome::Done(before))
-        })
-        .await
+        self.pool
+            .write_blocking(move |file| {
+                let Some(before) = live(file, id)? else { return Ok(WriteOutcome::Missing) };
+                if expected.is_some_and(|expected| expected != before.version) {
+                    return Ok(WriteOutcome::Changed);
+                }
+                let deleted = products::deleted_at.eq(now().timestamp_micros());
+                diesel::update(products::table.find(id.to_hex())).set(deleted).execute(file)?;
+                listing::remove(file, id)?;
+                Ok(WriteOutcome::Done(Box::new(before)))
+            })
+            .await
     }
 
-    /// Runs `work` in a transaction on the writer's thread.
-    async fn write<T: Send + 'static>(
+    pub(super) async fn change_stock(
         &self,
-        work: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let write = async move |connection: &mut WriteConnection| {
-            connection.spawn_blocking(move |file| Ok(work(file))).await?
-        };
-        self.pool.write(write).await
+        id: ObjectId,
+        change: StockChange,
+    ) -> Result<StockOutcome, StoreError> {
+        self.pool
+            .write_blocking(move |file| {
+                let Some(before) = live(file, id)? else { return Ok(None) };
+                let after = match change.apply(before.stock) {
+                    Ok(after) => after,
+                    Err(refusal) => return Ok(Some(Err(refusal))),
+                };
+                diesel::update(products::table.find(id.to_hex()))
+                    .set(products::on_hand.eq(after.on_hand))
+                    .execute(file)?;
+                if before.stock.is_in() != after.is_in() {
+                    listing::set_in_stock(file, id, after.is_in())?;
+                }
+                Ok(Some(Ok((before.stock, after))))
+            })
+            .await
     }
 
     pub(super) async fn count(&self) -> Result<u64, StoreError> {
@@ -223,15 +242,26 @@ impl Store {
     }
 
     pub(super) async fn put(&self, products: Vec<Product>) -> Result<(), StoreError> {
-        self.write(move |file| {
-            for product in &products {
-                listing::remove(file, product.id)?;
-                diesel::replace_into(products::table).values(row(product)?).execute(file)?;
-                listing::add(file, product)?;
-            }
-            Ok(())
-        })
-        .await
+        self.pool
+            .write_blocking(move |file| {
+                for product in &products {
+                    listing::remove(file, product.id)?;
+                    let row = row(product)?;
+                    diesel::insert_into(products::table)
+                        .values(&row)
+                        .on_conflict(products::id)
+                        .do_update()
+                        .set((
+                            &row,
+                            products::deleted_at.eq(None::<i64>),
+                            products::seq.eq(None::<i64>),
+                        ))
+                        .execute(file)?;
+                    listing::add(file, product)?;
+                }
+                Ok(())
+            })
+            .await
     }
 
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
