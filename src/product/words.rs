@@ -67,6 +67,7 @@ pub(super) fn words(text: &str) -> Vec<String> {
         }
         words.push(plain(&word));
     }
+    words.retain(|word| !word.is_empty());
     words
 }
 
@@ -152,6 +153,8 @@ impl FromStr for Words {
             }
             words.extend(found.iter().map(plain));
         }
+        // An apostrophe is a letter in some scripts, but no word.
+        words.retain(|word| !word.is_empty());
         words.sort_unstable();
         words.dedup();
         match words.len() {
@@ -239,7 +242,7 @@ mod tests {
         for short in ["a", "é", "e\u{301}", "vitamin c", "ш", "カ"] {
             assert!(matches!(words(short), Err(WordsError::Short(_))), "{short}");
         }
-        for empty in ["", " ", "!", "& - ?", "\u{301}"] {
+        for empty in ["", " ", "!", "& - ?", "\u{301}", "\u{2BC}\u{2BC}"] {
             assert_eq!(words(empty), Err(WordsError::Empty), "{empty:?}");
         }
         assert_eq!(words(&"ö".repeat(201)), Err(WordsError::Long));

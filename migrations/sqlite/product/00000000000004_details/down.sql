@@ -1,4 +1,5 @@
 DROP INDEX products_by_sku;
+DELETE FROM products WHERE deleted_at IS NOT NULL;
 ALTER TABLE products DROP COLUMN deleted_at;
 ALTER TABLE products DROP COLUMN updated_at;
 ALTER TABLE products DROP COLUMN reserved;

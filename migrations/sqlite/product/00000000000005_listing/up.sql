@@ -28,7 +28,7 @@ CREATE INDEX listing_by_category ON listing (category, seq) WHERE category IS NO
 -- The words of products by their place. The program cuts them; the tokenizer separates them at spaces alone.
 CREATE VIRTUAL TABLE search USING fts5 (
     name, more, facets,
-    content = '', contentless_delete = 1, tokenize = 'ascii', prefix = '2 3', detail = column
+    content = '', contentless_delete = 1, tokenize = 'ascii', prefix = '1 2 3', detail = column
 );
 
 -- How many products of the listing each category has.

@@ -73,7 +73,7 @@ pub(super) fn add(connection: &mut SqliteConnection, product: &Product) -> Query
         listing::category.eq(product.category.as_deref()),
         listing::name_key.eq(sort_key(&product.name)),
         listing::in_stock.eq(product.stock.is_in()),
-        listing::popularity.eq(0),
+        listing::popularity.eq(product.popularity),
     );
     diesel::insert_into(listing::table).values(values).execute(connection)?;
     index(connection, place, product)
