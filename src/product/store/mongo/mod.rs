@@ -1,5 +1,9 @@
 //! The catalogue in MongoDB.
 
+mod document;
+mod errors;
+mod filters;
+
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
@@ -7,20 +11,20 @@ use bson::oid::ObjectId;
 use bson::{Bson, Document, doc};
 use futures_util::TryStreamExt as _;
 use mongodb::action::Find;
-use mongodb::error::{Error as DriverError, ErrorKind, RETRYABLE_WRITE_ERROR, WriteFailure};
 use mongodb::options::{Acknowledgment, ClientOptions, IndexOptions, ReturnDocument, WriteConcern};
 use mongodb::{Client, Collection, IndexModel};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::super::model::StockChange;
-use super::super::page::{Filter, PageRequest, Position, Rank, Sort};
-use super::super::values::Sku;
-use super::super::words::{sort_key, words};
-use super::{Replacement, StockOutcome, WriteOutcome, decode_price, decode_time};
-use crate::contract::{CategorySummary, Product, Stock, Version, now};
+use super::super::page::{PageRequest, Position, Rank, Sort};
+use super::{Replacement, StockOutcome, WriteOutcome};
+use crate::contract::{CategorySummary, Product, Version, now};
 use crate::storage::copy::BATCH;
 use crate::storage::{Access, Limits, Permits, SetupError, StoreError, late, within};
+use document::{OPTIONAL, Row, document, found_by, product};
+use errors::{Attempt, inserted};
+use filters::{after, begin, conditions, live, order, that};
 
 /// The database, if the URL names none.
 const DATABASE: &str = "shop";
@@ -30,56 +34,6 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_millis(100);
 /// How long one attempt to create the indexes may take; the server continues it afterwards.
 const PREPARING: Duration = Duration::from_secs(60);
-/// The server's code for a second document with the same unique value.
-const DUPLICATE_KEY: i32 = 11000;
-
-/// Codes of a server that stops, steps down or recovers, of timeouts, also of replication, and of busy locks.
-const RETRYABLE: [i32; 12] = [24, 50, 64, 91, 100, 189, 202, 262, 11600, 11601, 11602, 13436];
-/// Codes of a server that takes no writes, because another is the primary.
-const READ_ONLY: [i32; 3] = [10058, 10107, 13435];
-/// Codes of a full disk or quota. Atlas has one code for many errors, told apart by their text.
-const FULL: [i32; 2] = [12501, 14031];
-const ATLAS: i32 = 8000;
-const QUOTA: &str = "quota";
-
-/// A product as it is stored; the units are those of the SQLite table.
-#[derive(Debug, Serialize, Deserialize)]
-struct Row {
-    #[serde(rename = "_id")]
-    id: ObjectId,
-    name: String,
-    price: i64,
-    created_at: i64,
-    version: i64,
-    /// Old documents have neither this nor what follows.
-    #[serde(default)]
-    revision: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    description: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    category: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    tags: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sku: Option<String>,
-    /// The SKU, folded; absent from what was removed, so that another may have it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sku_key: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    images: Vec<String>,
-    /// JSON, because BSON has other numbers and no names with dots.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    attributes: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    on_hand: Option<i64>,
-    #[serde(default)]
-    reserved: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    updated_at: Option<i64>,
-    #[serde(default)]
-    popularity: i64,
-}
-
 /// A category, counted.
 #[derive(Deserialize)]
 struct CategoryRow {
@@ -87,10 +41,6 @@ struct CategoryRow {
     name: String,
     products: i64,
 }
-
-/// The fields of a document that may be absent, and that a replacement sets.
-const OPTIONAL: [&str; 7] =
-    ["description", "category", "tags", "sku", "sku_key", "images", "attributes"];
 
 /// The catalogue in a collection.
 #[derive(Clone, Debug)]
@@ -466,259 +416,5 @@ impl Store {
     /// MongoDB has no write without a trace.
     pub(super) async fn try_write(&self) -> Result<bool, StoreError> {
         Ok(false)
-    }
-}
-
-/// Why an attempt to insert failed.
-enum Attempt {
-    /// It may have been done or not.
-    Unknown(StoreError),
-    Failed(StoreError),
-}
-
-/// The errors of rows that were not inserted, from the reply to the command.
-fn inserted(reply: Result<Document, DriverError>) -> Result<Vec<StoreError>, Attempt> {
-    let reply = reply.map_err(|error| {
-        let again =
-            matches!(*error.kind, ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. })
-                || error.contains_label(RETRYABLE_WRITE_ERROR);
-        let kind = if again { Attempt::Unknown } else { Attempt::Failed };
-        kind(error.into())
-    })?;
-    let failures = reply.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
-    let failures = failures.iter().filter_map(Bson::as_document).map(failure).collect();
-    match reply.get_document("writeConcernError") {
-        Ok(error) => Err(Attempt::Failed(of_concern(failure(error)))),
-        Err(_) => Ok(failures),
-    }
-}
-
-/// An error of replication after the write was done: the write may be lost or not.
-fn of_concern(error: StoreError) -> StoreError {
-    match error {
-        StoreError::Full(why) | StoreError::ReadOnly(why) => StoreError::Connection(why),
-        error => error,
-    }
-}
-
-fn failure(error: &Document) -> StoreError {
-    let code = match error.get("code") {
-        Some(Bson::Int32(code)) => *code,
-        Some(Bson::Int64(code)) => i32::try_from(*code).unwrap_or_default(),
-        Some(Bson::Double(code)) => *code as i32,
-        _ => 0,
-    };
-    by_code(code, error.get_str("errmsg").unwrap_or("no message"))
-}
-
-/// The error for the server's `code` and `text`.
-fn by_code(code: i32, text: &str) -> StoreError {
-    let why = format!("{text} (code {code})");
-    match code {
-        DUPLICATE_KEY => StoreError::Duplicate,
-        ATLAS if text.contains(QUOTA) => StoreError::Full(why),
-        _ if FULL.contains(&code) => StoreError::Full(why),
-        _ if READ_ONLY.contains(&code) => StoreError::ReadOnly(why),
-        _ if RETRYABLE.contains(&code) => StoreError::Connection(why),
-        _ => StoreError::Failed(why),
-    }
-}
-
-/// A filter for the products that were not removed.
-fn live() -> Document {
-    doc! { "deleted_at": Bson::Null }
-}
-
-/// What documents must have for `filter`.
-fn conditions(filter: &Filter) -> Document {
-    let mut conditions = live();
-    if let Some(category) = &filter.category {
-        conditions.insert("category", category);
-    }
-    if let Some(tag) = &filter.tag {
-        conditions.insert("tags", tag);
-    }
-    let mut price = Document::new();
-    price.extend(filter.min_price.map(|least| ("$gte".to_owned(), least.minor().into())));
-    price.extend(filter.max_price.map(|most| ("$lte".to_owned(), most.minor().into())));
-    if !price.is_empty() {
-        conditions.insert("price", price);
-    }
-    if let Some(in_stock) = filter.in_stock {
-        conditions.insert("in_stock", in_stock);
-    }
-    if !filter.words.is_empty() {
-        conditions = doc! { "$and": [conditions, { "$and": begin("words", &filter.words) }] };
-    }
-    conditions
-}
-
-/// That each of `words` begins one in the field `name`. They have no signs that mean anything in a regular expression.
-fn begin(name: &str, words: &[String]) -> Vec<Document> {
-    let begins = |word: &String| doc! { name: { "$regex": format!("^{word}") } };
-    words.iter().map(begins).collect()
-}
-
-/// The fields of an order: 1 upwards, -1 downwards.
-fn order(sort: Sort) -> Vec<(&'static str, i32)> {
-    let newest = [("created_at", -1), ("_id", -1)];
-    let first = match sort {
-        Sort::Newest | Sort::Relevance => return newest.into(),
-        Sort::Price => return vec![("price", 1), ("created_at", 1), ("_id", 1)],
-        Sort::PriceDescending => ("price", -1),
-        Sort::Name => ("name_key", 1),
-        Sort::Popular => ("popularity", -1),
-    };
-    std::iter::once(first).chain(newest).collect()
-}
-
-/// That a document comes after `position` in `order`.
-fn after(order: &[(&str, i32)], position: &Position) -> Document {
-    let value = |name: &str| match (name, &position.rank) {
-        ("created_at", _) => position.created_at.into(),
-        ("_id", _) => position.id.into(),
-        (_, Rank::Number(number)) => (*number).into(),
-        (_, Rank::Text(text)) => text.into(),
-        (_, Rank::None) => Bson::Null,
-    };
-    let beyond = |(n, (name, way)): (usize, &(&str, i32))| {
-        let same = order[..n].iter().map(|(name, _)| ((*name).to_owned(), value(name)));
-        let mut beyond = same.collect::<Document>();
-        let operator = if *way > 0 { "$gt" } else { "$lt" };
-        beyond.insert(*name, doc! { operator: value(name) });
-        beyond
-    };
-    doc! { "$or": order.iter().enumerate().map(beyond).collect::<Vec<_>>() }
-}
-
-/// A filter for the product with `id` and the `expected` version; `None` accepts any.
-fn that(id: ObjectId, expected: Option<Version>) -> Document {
-    let mut filter = live();
-    filter.insert("_id", id);
-    if let Some(Version { count, revision }) = expected {
-        filter.insert("version", count);
-        // Old documents have no revision.
-        let revision =
-            if revision == 0 { vec![Bson::Int64(0), Bson::Null] } else { vec![revision.into()] };
-        filter.insert("revision", doc! { "$in": revision });
-    }
-    filter
-}
-
-fn row(product: &Product) -> Result<Row, StoreError> {
-    let attributes = match &product.attributes {
-        attributes if attributes.is_empty() => None,
-        attributes => Some(serde_json::to_string(attributes).map_err(StoreError::corrupt)?),
-    };
-    Ok(Row {
-        id: product.id,
-        name: product.name.clone(),
-        price: product.price.minor(),
-        created_at: product.created_at.timestamp_micros(),
-        version: product.version.count,
-        revision: product.version.revision,
-        description: product.description.clone(),
-        category: product.category.clone(),
-        tags: product.tags.clone(),
-        sku: product.sku.clone(),
-        sku_key: product.sku.as_deref().map(Sku::key),
-        images: product.images.clone(),
-        attributes,
-        on_hand: product.stock.on_hand,
-        reserved: product.stock.reserved,
-        updated_at: Some(product.updated_at.timestamp_micros()),
-        popularity: product.popularity,
-    })
-}
-
-/// What is stored of `product`: the row, and what it is found by.
-fn document(product: &Product) -> Result<Document, StoreError> {
-    let document = bson::serialize_to_document(&row(product)?);
-    let mut document = document.map_err(StoreError::corrupt)?;
-    document.extend(found_by(product));
-    document.insert("in_stock", product.stock.is_in());
-    Ok(document)
-}
-
-/// The fields that a search looks at.
-fn found_by(product: &Product) -> Document {
-    let name = words(&product.name);
-    let more = product.tags.iter().chain(&product.category).chain(&product.description);
-    let mut all = more.flat_map(|text| words(text)).chain(name.iter().cloned()).collect::<Vec<_>>();
-    all.sort_unstable();
-    all.dedup();
-    doc! { "name_key": sort_key(&product.name), "name_words": name, "words": all }
-}
-
-fn product(row: Row) -> Result<Product, StoreError> {
-    let attributes = row.attributes.as_deref().map(serde_json::from_str).transpose();
-    Ok(Product {
-        id: row.id,
-        name: row.name,
-        price: decode_price(row.price)?,
-        description: row.description,
-        category: row.category,
-        tags: row.tags,
-        sku: row.sku,
-        images: row.images,
-        attributes: attributes.map_err(StoreError::corrupt)?.unwrap_or_default(),
-        stock: Stock { on_hand: row.on_hand, reserved: row.reserved },
-        created_at: decode_time(row.created_at)?,
-        updated_at: decode_time(row.updated_at.unwrap_or(row.created_at))?,
-        popularity: row.popularity,
-        version: Version { count: row.version, revision: row.revision },
-    })
-}
-
-impl From<DriverError> for StoreError {
-    fn from(error: DriverError) -> Self {
-        let known = match *error.kind {
-            ErrorKind::ServerSelection { .. } | ErrorKind::DnsResolve { .. } => {
-                Self::Unreachable(error.to_string())
-            }
-            // The driver also clears the pool under running calls.
-            ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } => {
-                Self::Connection(error.to_string())
-            }
-            ErrorKind::Command(ref error) => by_code(error.code, &error.message),
-            ErrorKind::Write(WriteFailure::WriteError(ref error)) => {
-                by_code(error.code, &error.message)
-            }
-            ErrorKind::Write(WriteFailure::WriteConcernError(ref error)) => {
-                of_concern(by_code(error.code, &error.message))
-            }
-            _ => Self::Failed(error.to_string()),
-        };
-        match known {
-            Self::Failed(why) if error.contains_label(RETRYABLE_WRITE_ERROR) => {
-                Self::Connection(why)
-            }
-            known => known,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::Error;
-
-    #[test]
-    fn each_way_of_the_server_to_say_that_it_cannot_write_has_its_answer() {
-        for (code, text, answer) in [
-            (14031, "no space left", 507),
-            (12501, "quota exceeded", 507),
-            (8000, "you are over your space quota, using 512 MB of 512 MB", 507),
-            (8000, "an error of another kind", 500),
-            (10107, "not primary", 503),
-            (13436, "node is recovering", 503),
-            (50, "operation exceeded time limit", 503),
-            (64, "waiting for replication timed out", 503),
-            (11000, "duplicate key", 409),
-            (2, "bad value", 500),
-        ] {
-            let error = Error::from(by_code(code, text));
-            assert_eq!(error.kind().status().as_u16(), answer, "{code}");
-        }
     }
 }
