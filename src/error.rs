@@ -36,6 +36,8 @@ pub enum Kind {
     RequestTimeout,
     /// The write conflicts with stored data.
     Conflict,
+    /// There are too few pieces of a product; the error has one entry for each.
+    OutOfStock,
     /// The client's version is not current.
     PreconditionFailed,
     /// The body is larger than the limit.
@@ -65,7 +67,7 @@ pub enum Kind {
 }
 
 /// Kind, status, the last part of the problem's `type`, and its title.
-const TABLE: [(Kind, u16, &str, &str); 20] = [
+const TABLE: [(Kind, u16, &str, &str); 21] = [
     (Kind::Malformed, 400, "malformed", "Malformed request"),
     (Kind::Unauthorized, 401, "unauthorized", "Authentication required"),
     (Kind::Forbidden, 403, "forbidden", "Not allowed"),
@@ -73,6 +75,7 @@ const TABLE: [(Kind, u16, &str, &str); 20] = [
     (Kind::MethodNotAllowed, 405, "method-not-allowed", "Method not allowed"),
     (Kind::RequestTimeout, 408, "request-timeout", "Request timeout"),
     (Kind::Conflict, 409, "conflict", "Conflict"),
+    (Kind::OutOfStock, 409, "out-of-stock", "Out of stock"),
     (Kind::PreconditionFailed, 412, "precondition-failed", "Precondition failed"),
     (Kind::TooLarge, 413, "too-large", "Request body too large"),
     (Kind::TargetTooLong, 414, "target-too-long", "Request target too long"),
@@ -97,6 +100,11 @@ impl Kind {
     /// All kinds, in the order of their statuses.
     pub fn all() -> impl Iterator<Item = Kind> {
         TABLE.iter().map(|row| row.0)
+    }
+
+    /// The `type` of its problems.
+    fn reference(self) -> String {
+        format!("/problems/{}", self.row().2)
     }
 
     /// The kind in words.
@@ -137,6 +145,18 @@ impl FieldError {
     }
 }
 
+/// A product of which there are too few pieces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Shortage {
+    /// The product's id.
+    pub product_id: String,
+    /// How many were wanted.
+    pub quantity: i64,
+    /// How many there are.
+    pub available: i64,
+}
+
 /// An RFC 9457 problem as it travels.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -156,6 +176,10 @@ pub struct Problem<'a> {
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     #[schema(value_type = Vec<FieldError>, required = false)]
     pub errors: Cow<'a, [FieldError]>,
+    /// One entry per product of which there are too few pieces.
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(value_type = Vec<Shortage>, required = false)]
+    pub lines: Cow<'a, [Shortage]>,
     /// The id to quote when asking for help; the log has the cause under it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false)]
@@ -171,6 +195,7 @@ pub struct Error {
     kind: Kind,
     detail: Cow<'static, str>,
     fields: Vec<FieldError>,
+    lines: Vec<Shortage>,
     retry_after: Option<u32>,
     headers: Vec<(HeaderName, HeaderValue)>,
     cause: Option<Cause>,
@@ -185,6 +210,7 @@ impl Error {
             kind,
             detail,
             fields: Vec::new(),
+            lines: Vec::new(),
             retry_after: None,
             headers: Vec::new(),
             cause: None,
@@ -220,6 +246,13 @@ impl Error {
         error
     }
 
+    /// 409, with the products of which there are too few pieces.
+    pub fn out_of_stock(lines: Vec<Shortage>) -> Self {
+        let mut error = Self::new(Kind::OutOfStock, "there are too few pieces");
+        error.lines = lines;
+        error
+    }
+
     /// 500; the client does not see `cause`.
     pub fn internal(cause: impl Into<Cause>) -> Self {
         Self::new(Kind::Internal, "the request failed because of an internal error")
@@ -235,6 +268,7 @@ impl Error {
     pub fn shared(original: &Error) -> Self {
         let mut error = Self::new(original.kind, original.detail.clone());
         error.fields.clone_from(&original.fields);
+        error.lines.clone_from(&original.lines);
         error.retry_after = original.retry_after;
         error.cause = original.cause.as_ref().map(|_| original.chain().into());
         error
@@ -292,13 +326,14 @@ impl Error {
 
     /// The client's response, with `request_id`.
     pub fn render(&self, request_id: Option<&str>) -> HttpResponse {
-        let (_, status, slug, title) = self.kind.row();
+        let (_, status, _, title) = self.kind.row();
         let problem = Problem {
-            kind: format!("/problems/{slug}").into(),
+            kind: self.kind.reference().into(),
             title: (*title).into(),
             status: *status,
             detail: self.detail.as_ref().into(),
             errors: Cow::Borrowed(&self.fields),
+            lines: Cow::Borrowed(&self.lines),
             request_id: request_id.map(Into::into),
         };
         let mut response = HttpResponse::build(self.kind.status());
@@ -326,13 +361,16 @@ impl Error {
 
     /// The error in a peer's unsuccessful response with `status` and `body`.
     pub fn decode(status: StatusCode, body: &[u8], retry_after: Option<u32>) -> Error {
-        let kind = Kind::from_status(status);
         let Ok(problem) = serde_json::from_slice::<Problem<'_>>(body) else {
             let cause = format!("peer answered {status} without a problem");
-            return Error::new(kind, "another role failed").caused_by(cause);
+            return Error::new(Kind::from_status(status), "another role failed").caused_by(cause);
         };
-        let mut error = Error::new(kind, problem.detail.into_owned());
+        let known = Kind::all()
+            .find(|kind| kind.status() == status && kind.reference() == problem.kind)
+            .unwrap_or_else(|| Kind::from_status(status));
+        let mut error = Error::new(known, problem.detail.into_owned());
         error.fields = problem.errors.into_owned();
+        error.lines = problem.lines.into_owned();
         error.retry_after = retry_after;
         error
     }
@@ -391,6 +429,11 @@ mod tests {
         assert!(sent.chain().ends_with(": a secret"));
         let back = Error::decode(StatusCode::UNPROCESSABLE_ENTITY, &body, None);
         assert_eq!(back.fields(), fields);
+        let short = Shortage { product_id: "1".into(), quantity: 2, available: 1 };
+        let sent = Error::out_of_stock(vec![short.clone()]).render(None);
+        let body = sent.into_body().try_into_bytes().unwrap();
+        let back = Error::decode(StatusCode::CONFLICT, &body, None);
+        assert_eq!((back.kind(), back.lines), (Kind::OutOfStock, vec![short]));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::guard::Mode;
 use super::token::Identity;
 use crate::error::Error;
 
-/// Who may call a route: [`public`], [`anyone`], [`signed_in`] or [`admin`].
+/// Who may call a route: [`public`], [`anyone`], [`signed_in`], [`admin`] or [`roles`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
     pub(super) access: Access,
@@ -29,6 +29,8 @@ pub enum Access {
     SignedIn,
     /// See [`admin`].
     Admin,
+    /// See [`roles`].
+    Roles,
 }
 
 /// Everybody. Tokens are ignored, so that a client with an expired one can get a new one.
@@ -51,6 +53,11 @@ pub const fn admin() -> Rule {
     Rule::new(Access::Admin)
 }
 
+/// Other roles, whatever their tokens; see [`InternalAccess`](super::InternalAccess).
+pub const fn roles() -> Rule {
+    Rule::new(Access::Roles)
+}
+
 impl Rule {
     const fn new(access: Access) -> Self {
         Self { access, free_when_open: false }
@@ -68,7 +75,7 @@ impl Rule {
 
     /// Whether the response depends on the caller.
     pub fn is_personal(self) -> bool {
-        matches!(self.access, Access::SignedIn | Access::Admin)
+        matches!(self.access, Access::SignedIn | Access::Admin | Access::Roles)
     }
 
     /// Whether tokens are ignored.

@@ -1,5 +1,6 @@
 //! Checks requests against the rule of their route.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use uuid::Uuid;
 
 use super::access::{Access, Caller, Rule};
 use super::hosts::Hosts;
+use super::internal::InternalAccess;
 use super::{Identity, Verifier, VerifyError};
 use crate::error::{Error, Kind};
 
@@ -30,6 +32,16 @@ pub struct Guard {
     verifier: Arc<Verifier>,
     mode: Mode,
     hosts: Hosts,
+    internal: InternalAccess,
+}
+
+/// The sender of a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Sender {
+    /// Another role of this process.
+    Mailbox,
+    /// A connection from this address, if it is known.
+    Socket(Option<IpAddr>),
 }
 
 /// Why a request is refused, and whose it is if that is known.
@@ -55,9 +67,9 @@ enum BearerToken<'a> {
 }
 
 impl Guard {
-    /// A guard with the knowledge of `verifier`.
-    pub fn new(verifier: Arc<Verifier>, mode: Mode) -> Self {
-        Self { verifier, mode, hosts: Hosts::Any }
+    /// A guard with the knowledge of `verifier`; `internal` says who may call routes for other roles.
+    pub fn new(verifier: Arc<Verifier>, mode: Mode, internal: InternalAccess) -> Self {
+        Self { verifier, mode, hosts: Hosts::Any, internal }
     }
 
     /// The same guard, only for requests to `hosts`.
@@ -84,12 +96,25 @@ impl Guard {
         self.mode
     }
 
-    /// The caller with `headers`, if `rule` admits it.
+    /// The caller with `headers`, if `rule` admits it; `sender` is asked for by the routes of roles alone.
     ///
     /// # Errors
     /// 401 for an invalid token, or a missing one where one is required; 403 where a user may not; 503 while no keys
     /// are known.
-    pub async fn admit(&self, rule: Rule, headers: &HeaderMap) -> Result<Caller, Denied> {
+    pub async fn admit(
+        &self,
+        rule: Rule,
+        headers: &HeaderMap,
+        sender: Sender,
+    ) -> Result<Caller, Denied> {
+        if rule.access == Access::Roles {
+            return match sender {
+                Sender::Socket(peer) if !self.internal.admits(headers, peer) => {
+                    Err(Error::new(Kind::Forbidden, "only other roles may do this").into())
+                }
+                _ => Ok(Caller { identity: None, trusted: true }),
+            };
+        }
         let trusted = rule.free_when_open && self.mode == Mode::Open;
         let identity = match rule.access {
             Access::Public => None,
@@ -98,7 +123,9 @@ impl Guard {
         let caller = Caller { identity, trusted };
         match (rule.access, &caller.identity) {
             _ if trusted => Ok(caller),
-            (Access::Public | Access::Anyone, _) | (Access::SignedIn, Some(_)) => Ok(caller),
+            (Access::Public | Access::Anyone | Access::Roles, _) | (Access::SignedIn, Some(_)) => {
+                Ok(caller)
+            }
             (Access::Admin, Some(identity)) if identity.is_admin() => Ok(caller),
             (Access::Admin, Some(identity)) => {
                 let error = Error::new(Kind::Forbidden, "only admins may do this");

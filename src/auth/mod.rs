@@ -10,13 +10,15 @@ mod crypto;
 mod feed;
 mod guard;
 mod hosts;
+mod internal;
 mod token;
 mod verifier;
 
-pub use access::{Access, Caller, Rule, admin, anyone, public, signed_in};
+pub use access::{Access, Caller, Rule, admin, anyone, public, roles, signed_in};
 pub use audit::{AUDIT, Audit};
 pub use feed::{KeySet, ask, follow};
-pub use guard::{Denied, Guard, Mode, token_refused};
+pub use guard::{Denied, Guard, Mode, Sender, token_refused};
 pub use hosts::Hosts;
+pub use internal::InternalAccess;
 pub use token::{Claims, Identity, SigningKey};
 pub use verifier::{MARGIN, Verifier, VerifyError};

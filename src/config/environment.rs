@@ -8,7 +8,7 @@ use super::redact;
 use crate::files;
 
 /// Short names for `APP__SECTION__KEY`; one may set several keys.
-const SHORT_NAMES: [(&str, &str); 9] = [
+const SHORT_NAMES: [(&str, &str); 10] = [
     ("DATABASE_URL", "user.database_url"),
     ("MONGODB_URL", "product.database_url"),
     ("REDIS_URL", "product.cache_url"),
@@ -16,6 +16,7 @@ const SHORT_NAMES: [(&str, &str); 9] = [
     ("REDIS_URL", "user.limits_url"),
     ("USER_URL", "peers.user"),
     ("PRODUCT_URL", "peers.product"),
+    ("INTERNAL_SECRET", "auth.internal_secret"),
     ("RUST_LOG", "log.filter"),
     ("LOG_FORMAT", "log.format"),
 ];

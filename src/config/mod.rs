@@ -36,7 +36,7 @@ pub use redact::{hide, hide_password};
 pub use resilience::Resilience;
 pub use route::{HostName, ResponseHeaders, Strip};
 pub use values::{
-    AuthMode, CacheUrl, CertificateNames, DocumentUrl, LogFormat, Methods, Networks, PeerUrl,
+    AuthMode, CacheUrl, CertificateNames, DocumentUrl, InternalSecrets, LogFormat, Methods, Networks, PeerUrl,
     PeerUrls, PostgresUrl, SqlUrl,
 };
 use values::{between, file, filter, within};
@@ -237,6 +237,8 @@ pub struct Auth {
     /// How often a process fetches keys and revocations; 100 ms to 30 s.
     #[serde(deserialize_with = "between::<_, 100, 30_000>")]
     pub refresh_interval: Duration,
+    /// What roles of different processes know each other by, without mTLS.
+    pub internal_secret: InternalSecrets,
 }
 
 /// `[user]`
@@ -339,4 +341,7 @@ pub struct Product {
     pub cache_timeout: Duration,
     /// The prefix of the keys on the server, so that several shops can share one.
     pub cache_prefix: String,
+    /// How long reservations that were released, have lapsed or were moved are kept; a minute to ten years.
+    #[serde(deserialize_with = "between::<_, 60_000, 315_576_000_000>")]
+    pub reservation_retention: Duration,
 }

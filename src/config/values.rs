@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use actix_web::http::header::HeaderValue;
 use actix_web::http::uri::Authority;
 use actix_web::http::{Method, Uri};
 use ipnet::{IpNet, Ipv4Net};
 use mongodb::options::{Acknowledgment, ReadPreference, WriteConcern};
 use rustls::pki_types::DnsName;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, de};
 use tokio_postgres::config::Host;
 
@@ -350,6 +351,49 @@ impl TryFrom<String> for CertificateNames {
             return Err("must name somebody; nobody would get in".into());
         }
         Ok(Self(names))
+    }
+}
+
+/// Secrets of 32 to 256 visible ASCII characters, separated by commas. A process shows the first and accepts all, so that
+/// one can follow another.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(try_from = "String")]
+pub struct InternalSecrets(Vec<SecretString>);
+
+impl InternalSecrets {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// One by one.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|secret| secret.expose_secret())
+    }
+
+    /// The value of a header that shows the first.
+    pub fn header(&self) -> Option<HeaderValue> {
+        let mut value = HeaderValue::from_str(self.iter().next()?).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+}
+
+impl TryFrom<String> for InternalSecrets {
+    type Error = ValueError;
+
+    fn try_from(text: String) -> Result<Self, ValueError> {
+        let is_secret = |part: &str| {
+            (32..=256).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        let parts = parts(&text).map(str::to_owned).collect::<Vec<_>>();
+        match !parts.is_empty() && parts.iter().all(|part| is_secret(part)) {
+            true => Ok(Self(parts.into_iter().map(SecretString::from).collect())),
+            false => Err("each secret must have 32 to 256 visible ASCII characters".into()),
+        }
     }
 }
 

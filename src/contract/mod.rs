@@ -3,11 +3,13 @@
 mod health;
 mod money;
 mod product;
+mod reservation;
 mod user;
 
 pub use health::{Health, PATH as HEALTH_PATH, health};
 pub use money::{Money, MoneyError};
 pub use product::{CategorySummary, Product, ProductClient, Stock, StockReport, Version};
+pub use reservation::{Reservation, ReservedLine};
 pub use user::{Account, Dashboard, Jwk, JwkSet, Revocation, User, UserClient, UserRole};
 
 use actix_web::http::{Method, Uri};

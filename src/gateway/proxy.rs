@@ -20,7 +20,7 @@ use super::path::{
 use super::prefix::{FORWARDED_PREFIX, lead, prefix};
 use super::rewrite::Rewrite;
 use super::router::{RoutedRequest, Router};
-use super::routes::{Route, RouteMatch};
+use super::routes::RouteMatch;
 use crate::auth::Caller;
 use crate::config::Networks;
 use crate::error::{Error, Kind};
@@ -28,7 +28,7 @@ use crate::limits::Limiter;
 use crate::middleware::{
     BodyLimit, Bounds, Interceptor, RouteLookup, RouteName, admit, discard, other_method, too_large,
 };
-use crate::peer::{Body, Context, Headers, Reply, Request, number};
+use crate::peer::{Body, Context, Headers, INTERNAL, Reply, Request, number};
 
 /// The proxy of one worker thread.
 #[derive(Debug)]
@@ -194,13 +194,13 @@ impl Proxy {
         let reply = if routed.route().cache && onward.upgrade.is_none() {
             let (way, kept) = (routed.clone(), context.clone());
             let fetch = async move |mut request| {
-                turn(way.route(), &mut request)?;
+                turn(&way, &mut request)?;
                 Ok(way.upstream().send(request, &kept).await?)
             };
             // Boxed, as all rare cases, to keep the common future small.
             Box::pin(routed.worker.table.cache.through(onward, context, fetch)).await
         } else {
-            turn(routed.route(), &mut onward)?;
+            turn(routed, &mut onward)?;
             routed.upstream().send(onward, context).await.map_err(Error::from)
         };
         if overflow.is_some_and(|overflow| overflow.get()) {
@@ -283,14 +283,21 @@ fn tell_prefix(routed: &RoutedRequest, hop: &Hop, request: &ServiceRequest, head
     }
 }
 
-/// Rewrites `request` for the upstream of `route`, after the cache has used the client's version.
-fn turn(route: &Route, request: &mut Request) -> Result<(), Error> {
+/// Rewrites `request` for the upstream of `routed`, after the cache has used the client's version.
+///
+/// # Errors
+/// 404 for what roles tell each other alone, wherever routes lead.
+fn turn(routed: &RoutedRequest, request: &mut Request) -> Result<(), Error> {
+    let route = routed.route();
     if let Some(rewrite) = &route.rewrite {
         let path = rewrite.target(request.target.path());
         request.target = target(path, request.target.query())?;
     }
     if let Some(host) = &route.host {
         request.headers.insert(HOST, host.clone());
+    }
+    if routed.is_role() && request.target.path().starts_with(INTERNAL) {
+        return Err(Error::not_found("path"));
     }
     Ok(())
 }

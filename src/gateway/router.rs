@@ -111,7 +111,7 @@ fn build(
         }
         let tls = table.tls.as_ref().or(tls.as_ref());
         let client = |url: &PeerUrl| http::Peer::new(url.uri(), transport, tls.cloned());
-        let endpoints = upstream.urls.iter().map(client).map(Endpoint::Http);
+        let endpoints = upstream.urls.iter().map(client).map(Endpoint::http);
         endpoints.collect::<Rc<_>>()
     });
     let endpoints = endpoints.collect::<Vec<_>>();
@@ -119,8 +119,8 @@ fn build(
         let state = table.upstreams[route.upstream].state.clone();
         let endpoints = endpoints[route.upstream].iter().cloned();
         let endpoints = endpoints.map(|endpoint| match (endpoint, route.read_timeout) {
-            (Endpoint::Http(peer), Some(patience)) => {
-                Endpoint::Http(peer.with_read_timeout(patience))
+            (Endpoint::Http { peer, secret }, Some(patience)) => {
+                Endpoint::Http { peer: peer.with_read_timeout(patience), secret }
             }
             (endpoint, _) => endpoint,
         });

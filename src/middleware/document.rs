@@ -210,7 +210,7 @@ fn security(access: Access) -> Vec<SecurityRequirement> {
     let token = SecurityRequirement::new(TOKEN, [""; 0]);
     match access {
         // Generated clients require a token where the document names one, even an optional one.
-        Access::Public | Access::Anyone => Vec::new(),
+        Access::Public | Access::Anyone | Access::Roles => Vec::new(),
         Access::SignedIn | Access::Admin => vec![token],
     }
 }
@@ -233,7 +233,7 @@ fn problems(operation: &Operation, access: Access) -> Vec<Kind> {
         kinds.extend([Kind::UnsupportedMediaType, Kind::Invalid]);
     }
     match access {
-        Access::Public => {}
+        Access::Public | Access::Roles => {}
         Access::Anyone | Access::SignedIn => kinds.push(Kind::Unauthorized),
         Access::Admin => kinds.extend([Kind::Unauthorized, Kind::Forbidden]),
     }

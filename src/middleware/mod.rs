@@ -50,16 +50,13 @@ use crate::deadline;
 use crate::error::{Error, Kind};
 use crate::http1::AbortOnDisconnect;
 use crate::peer::clock::{self, Elapsed};
-use crate::peer::{Context, Origin, REQUEST_ID, RequestId, Trusted, number};
+use crate::peer::{Context, INTERNAL, Origin, REQUEST_ID, RequestId, Trusted, number};
 use crate::tasks;
 use crate::telemetry::{Meter, Metrics};
 use upload::Upload;
 
 /// The log target of the access log, for `log.filter`.
 const ACCESS: &str = "access";
-/// The prefix of paths for other roles.
-const INTERNAL: &str = "/internal/";
-
 /// The methods that the shop uses.
 pub const METHODS: [Method; 6] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];

@@ -19,7 +19,7 @@ use super::RouteName;
 use super::cors::is_preflight;
 use super::fields::{BodyLimit, discard};
 use super::inputs::{Input, Unread};
-use crate::auth::{Audit, Caller, Denied, Guard, Rule};
+use crate::auth::{Audit, Caller, Denied, Guard, Rule, Sender};
 use crate::error::{Error, Kind, allow_header};
 use crate::peer::Context;
 
@@ -188,7 +188,13 @@ pub async fn admit(
     context: &Context,
 ) -> Result<Caller, Error> {
     let admitted = match request.app_data::<Guard>() {
-        Some(guard) => guard.admit(rule, request.headers()).await,
+        Some(guard) => {
+            let sender = match context.by_mailbox {
+                true => Sender::Mailbox,
+                false => Sender::Socket(request.peer_addr().map(|peer| peer.ip())),
+            };
+            guard.admit(rule, request.headers(), sender).await
+        }
         None => Err(Error::internal("there is a rule and no guard").into()),
     };
     match admitted {

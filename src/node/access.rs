@@ -1,7 +1,7 @@
 //! Whether this process requires tokens.
 
 use super::{Role, all_in_one, listening};
-use crate::auth::{AUDIT, Hosts, Mode};
+use crate::auth::{AUDIT, Hosts, InternalAccess, Mode};
 use crate::config::{self, AuthMode, Effective, Settings};
 use crate::server::Listener;
 
@@ -37,6 +37,38 @@ pub(super) fn mode(
             Err(effective.blame("auth.mode", problem))
         }
         _ => Ok(Mode::Open),
+    }
+}
+
+/// Who may call routes for other roles in a process of `mode` that runs `roles`.
+///
+/// # Errors
+/// When nothing would tell other roles from anybody who reaches this process.
+pub(super) fn internal(
+    settings: &Settings,
+    effective: &Effective,
+    roles: &[Role],
+    mode: Mode,
+) -> Result<InternalAccess, config::Error> {
+    let secrets = &settings.auth.internal_secret;
+    if settings.mtls.certificate.is_some() {
+        return Ok(InternalAccess::Certificate);
+    }
+    if !secrets.is_empty() {
+        return Ok(InternalAccess::Secret(secrets.clone()));
+    }
+    let behind = listening(roles).filter(|role| !role.is_public());
+    let mut addresses = behind.map(|role| role.listen_address(settings));
+    match addresses.find(|(_, address)| !address.ip().is_loopback()) {
+        _ if mode == Mode::Open => Ok(InternalAccess::Anybody),
+        None => Ok(InternalAccess::Loopback),
+        Some((key, address)) => {
+            let problem = format!(
+                "nothing tells other roles from anybody who reaches {address} ({key}); set a secret that all roles \
+                 have, or the files of mtls, or listen on 127.0.0.1"
+            );
+            Err(effective.blame("auth.internal_secret", problem))
+        }
     }
 }
 

@@ -77,7 +77,8 @@ macro_rules! serve {
                 _ => {
                     let urls = role.urls(&self.parts.settings).iter();
                     let peer = |url: &PeerUrl| http::Peer::new(url.uri(), transport, self.tls.client());
-                    urls.map(|url| Endpoint::Http(peer(url))).collect()
+                    let secret = self.parts.settings.auth.internal_secret.header();
+                    urls.map(|url| Endpoint::Http { peer: peer(url), secret: secret.clone() }).collect()
                 }
             }
         }
@@ -94,11 +95,11 @@ impl Node {
     pub(super) async fn build(
         effective: &Effective,
         running: &[Role],
-        Validated { parts, tls }: Validated,
+        Validated { parts, tls, internal }: Validated,
     ) -> Result<Self, config::Error> {
         let roles = Roles::build(running, &parts).await;
         let roles = roles.map_err(|error| effective.explain(error))?;
-        let guard = Guard::new(parts.verifier.clone(), parts.mode);
+        let guard = Guard::new(parts.verifier.clone(), parts.mode, internal);
         let draining = Draining::default();
         // The names are constants: invalid ones would fail every start.
         let metrics = Metrics::new().unwrap_or_else(|error| unreachable!("{error}"));

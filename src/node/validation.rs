@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::tls::Tls;
 use super::{Role, access, check_peers, document, listening, management_address, roles};
-use crate::auth::Verifier;
+use crate::auth::{InternalAccess, Verifier};
 use crate::config::{self, Effective, Settings};
 use crate::role::Parts;
 use crate::server;
@@ -14,6 +14,7 @@ use crate::server;
 pub(super) struct Validated {
     pub(super) parts: Parts,
     pub(super) tls: Tls,
+    pub(super) internal: InternalAccess,
 }
 
 /// Validates settings as a whole: combinations of them, and the files that they name. Creates nothing, and sends nothing
@@ -33,6 +34,7 @@ pub(super) async fn validate(
     let mode = access::mode(settings, effective, running)?;
     check_peers(settings, effective, running, mode)?;
     let tls = Tls::load(settings, effective, running, mode)?;
+    let internal = access::internal(settings, effective, running, mode)?;
     check_addresses(settings, effective, running)?;
     let parts = Parts {
         settings: settings.clone(),
@@ -44,7 +46,7 @@ pub(super) async fn validate(
     for role in roles::start_order().iter().filter(|role| running.contains(role)) {
         role.check(&parts).await.map_err(|error| effective.explain(error))?;
     }
-    Ok(Validated { parts, tls })
+    Ok(Validated { parts, tls, internal })
 }
 
 /// The addresses where a process of `roles` listens, and their settings.

@@ -6,7 +6,7 @@ use actix_web::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED
 
 use super::clock::{self, Elapsed};
 use super::replay::ReplayBody;
-use super::{Body, Context, Endpoint, PeerError, Reply, Request};
+use super::{Body, Context, Endpoint, INTERNAL, INTERNAL_SECRET, PeerError, Reply, Request};
 
 /// The headers of conditions (RFC 9110, section 13.1; RFC 4918, section 10.4).
 const CONDITIONS: [HeaderName; 4] =
@@ -65,8 +65,12 @@ impl Call {
     ) -> Result<Reply, PeerError> {
         let Attempt { now, limit, kept } = attempt;
         let deadline = limit.map_or(context.deadline, |limit| limit.min(context.deadline));
-        if let Endpoint::Http(_) = endpoint {
-            context.write(&mut self.request.headers, deadline.saturating_duration_since(now));
+        if let Endpoint::Http { secret, .. } = endpoint {
+            let Request { headers, target, .. } = &mut self.request;
+            context.write(headers, deadline.saturating_duration_since(now));
+            if let Some(secret) = secret.as_ref().filter(|_| target.path().starts_with(INTERNAL)) {
+                headers.insert(INTERNAL_SECRET, secret.clone());
+            }
         }
         let dispatch = self.dispatch(endpoint, context, deadline, kept, now);
         if limit.is_none() && context.is_watched() {
@@ -87,11 +91,11 @@ impl Call {
         now: Instant,
     ) -> Result<Reply, PeerError> {
         let Self { request, content } = self;
-        let kept = kept && matches!(endpoint, Endpoint::Http(_));
+        let kept = kept && matches!(endpoint, Endpoint::Http { .. });
         let body = if kept { content.for_attempt() } else { content.take() };
         let body = body.ok_or_else(|| PeerError::broken("sent before"))?;
         match endpoint {
-            Endpoint::Http(peer) => {
+            Endpoint::Http { peer, .. } => {
                 // The caller may retry, at another address.
                 let may_repeat = !kept && request.method.is_safe() && matches!(body, Body::None);
                 Ok(peer.exchange(request, body, may_repeat, now).await?)

@@ -80,6 +80,8 @@ pub struct Context {
     trace_parent: Option<HeaderValue>,
     /// Whether the caller's own limit is shorter than the remaining time.
     pub hurried: bool,
+    /// Whether the request came through a mailbox, from another role of this process.
+    pub by_mailbox: bool,
     /// Whether the caller is cut off at the deadline anyway, so that calls need no timer.
     watched: bool,
 }
@@ -103,6 +105,7 @@ impl Context {
             client,
             trace_parent: headers.get(TRACE_PARENT).cloned(),
             hurried,
+            by_mailbox: false,
             watched: false,
         }
     }
@@ -115,7 +118,8 @@ impl Context {
     /// The callee's context from the caller's, for a request that arrived `now` and may take at most `limit`.
     pub fn received(self, limit: Duration, now: Instant) -> Self {
         let latest = now + limit;
-        Self { deadline: self.deadline.min(latest), limit, hurried: self.deadline < latest, ..self }
+        let hurried = self.deadline < latest;
+        Self { deadline: self.deadline.min(latest), limit, hurried, by_mailbox: true, ..self }
     }
 
     /// The same, for a handler that the middleware cuts off at the deadline.

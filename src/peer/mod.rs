@@ -34,6 +34,12 @@ pub use crate::http1::{
 use crate::http1::{client, is_hop_by_hop, lines::words};
 use call::{Attempt, Call};
 
+/// What a role shows another one where there is no mTLS.
+pub const INTERNAL_SECRET: HeaderName = HeaderName::from_static("x-internal-secret");
+
+/// The prefix of paths for other roles.
+pub const INTERNAL: &str = "/internal/";
+
 /// The spare capacity for headers of a message that is passed on.
 const ADDED: usize = 8;
 
@@ -177,12 +183,22 @@ impl From<PeerError> for Error {
 #[derive(Clone, Debug)]
 pub enum Endpoint {
     /// In another process.
-    Http(http::Peer),
+    Http {
+        /// Its address.
+        peer: http::Peer,
+        /// What it admits this process by to its routes for roles.
+        secret: Option<HeaderValue>,
+    },
     /// On this thread.
     Local(local::Peer),
 }
 
 impl Endpoint {
+    /// The address of `peer`, in another process.
+    pub fn http(peer: http::Peer) -> Self {
+        Self::Http { peer, secret: None }
+    }
+
     /// Sends `request` once on behalf of `context`, without a breaker, and waits for the head of the reply. Its body is a
     /// stream.
     ///

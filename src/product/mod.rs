@@ -4,25 +4,28 @@ mod cache;
 mod handlers;
 mod model;
 mod page;
+mod reservations;
 mod seed;
 mod store;
 mod values;
 mod words;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use actix_web::App;
 use actix_web::web::{Data, ServiceConfig};
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 
-use crate::auth::{Mode, admin, anyone};
+use crate::auth::{Mode, admin, anyone, roles};
 use crate::config::{self, PeerUrl, SettingError, Settings};
 use crate::middleware::{self, Path, RoleService, path};
 use crate::readiness::Check;
 use crate::role::{Parts, Role, Surroundings};
 use crate::storage::copy::{self, Copied, CopyError, Existing, Progress, of_source, of_target};
 use crate::storage::{Preparing, SetupError};
+use crate::tasks;
 use cache::Cache;
 use store::{Database, Store};
 
@@ -34,6 +37,8 @@ pub use seed::seed;
 pub struct Catalogue {
     place: Database,
     cache: cache::ProcessCache,
+    /// How long reservations that have ended are kept.
+    retention: Duration,
 }
 
 /// The state that the handlers of one worker thread share.
@@ -79,7 +84,8 @@ impl Role for Catalogue {
         }
         // So that worker threads cannot fail to open it.
         place.open().map_err(|problem| (DATABASE_URL, problem))?;
-        Ok(Self { place, cache: cache::ProcessCache::new(options) })
+        let retention = options.reservation_retention;
+        Ok(Self { place, cache: cache::ProcessCache::new(options), retention })
     }
 
     async fn migrate(settings: &Settings) -> Result<Vec<String>, SettingError> {
@@ -88,7 +94,7 @@ impl Role for Catalogue {
     }
 
     fn app(self, surroundings: Surroundings) -> App<impl RoleService + use<>> {
-        let state = Data::new(ProductState { products: self.store(), cache: self.cache.open() });
+        let state = Data::new(self.state());
         surroundings.app(|routes| configure(routes, state))
     }
 
@@ -117,6 +123,11 @@ impl Role for Catalogue {
         middleware::document(ProductApi::openapi(), &paths(), mode)
     }
 
+    fn start_tasks(&self) {
+        let (role, retention) = (self.clone(), self.retention);
+        tasks::supervise("reservation_sweep", move || reservations::sweep(role.state(), retention));
+    }
+
     /// Writes outstanding invalidations to the cache that processes share, however long that takes.
     async fn settle(&self) {
         self.cache.open().settle().await;
@@ -126,6 +137,11 @@ impl Role for Catalogue {
 const DATABASE_URL: &str = "product.database_url";
 
 impl Catalogue {
+    /// The state of one worker thread.
+    fn state(&self) -> ProductState {
+        ProductState { products: self.store(), cache: self.cache.open() }
+    }
+
     /// The store, for this thread.
     fn store(&self) -> Store {
         self.place.open().unwrap_or_else(|error| unreachable!("build has opened it: {error}"))
@@ -153,7 +169,7 @@ pub async fn copy(
 /// Every route of the role, and who may call it.
 fn configure(routes: &mut ServiceConfig, state: Data<ProductState>) {
     routes.app_data(state);
-    for path in paths() {
+    for path in paths().into_iter().chain(internal_paths()) {
         routes.service(path);
     }
 }
@@ -164,12 +180,22 @@ fn paths() -> Vec<Path> {
         path("/categories").get(anyone(), handlers::categories),
         path("/products/{id}")
             .get(anyone(), handlers::show)
-            .put(admin(), handlers::replace)
-            .patch(admin(), handlers::change)
-            .delete(admin(), handlers::remove),
+            .put(admin().or_open(), handlers::replace)
+            .patch(admin().or_open(), handlers::change)
+            .delete(admin().or_open(), handlers::remove),
         path("/products/{id}/stock")
             .get(admin().or_open(), handlers::stock)
             .patch(admin().or_open(), handlers::change_stock),
+    ]
+}
+
+/// The routes for other roles, which the public document does not have.
+fn internal_paths() -> [Path; 2] {
+    [
+        path("/internal/reservations/{id}")
+            .put(roles(), reservations::put)
+            .delete(roles(), reservations::release),
+        path("/internal/reservations/{id}/commit").post(roles(), reservations::commit),
     ]
 }
 

@@ -8,7 +8,7 @@ use actix_web::{HttpResponse, Responder};
 use serde_json::json;
 
 use super::{Heartbeats, Readiness, State};
-use crate::auth::public;
+use crate::auth::{public, roles};
 use crate::contract::{HEALTH_PATH, Health};
 use crate::error::Error;
 use crate::middleware::path;
@@ -56,7 +56,7 @@ pub fn health_route(
 ) -> impl FnOnce(&mut ServiceConfig) {
     move |routes| {
         let health = RoleHealth { role, all, readiness };
-        routes.app_data(Data::new(health)).service(path(HEALTH_PATH).get(public(), show_health));
+        routes.app_data(Data::new(health)).service(path(HEALTH_PATH).get(roles(), show_health));
     }
 }
 

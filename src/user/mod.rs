@@ -20,7 +20,7 @@ use actix_web::web::{Data, ServiceConfig};
 use utoipa::OpenApi as _;
 use utoipa::openapi::{OpenApi, RefOr, Schema};
 
-use crate::auth::{KeySet, Mode, admin, public, signed_in};
+use crate::auth::{KeySet, Mode, admin, public, roles, signed_in};
 use crate::config::{self, PeerUrl, SettingError, Settings, SqlUrl};
 use crate::contract::{ProductClient, Revocation};
 use crate::error::Error;
@@ -230,8 +230,8 @@ fn configure(routes: &mut ServiceConfig, state: Data<UserState>, internal: Data<
     routes.app_data(state).app_data(internal);
     // For other roles: the gateway passes on /auth alone.
     routes
-        .service(path("/internal/jwks.json").get(public(), sessions::keys))
-        .service(path("/internal/revocations").get(public(), sessions::revocations));
+        .service(path("/internal/jwks.json").get(roles(), sessions::keys))
+        .service(path("/internal/revocations").get(roles(), sessions::revocations));
     for path in paths() {
         routes.service(path);
     }

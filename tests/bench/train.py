@@ -34,26 +34,28 @@ AS_BROWSER = [word for name, value in BROWSER.items() for word in ("-H", f"{name
 
 
 def send(port, method, path, body=None, **headers):
-    """Sends a request with JSON, of which any answer but a fault will do; returns the answer's JSON."""
+    """Sends a request with JSON, of which any answer but a fault will do; returns the answer's content."""
     payload = None if body is None else json.dumps(body)
     kind = {"Content-Type": "application/json"} if payload else {}
     status, _, text = exchange(port, path, payload, method, **kind | headers)
     if status >= 500:
         raise Failure(f"{method} {path} was answered {status}: {text[:200]}")
-    return json.loads(text) if text else None
+    return text
 
 
 def browse(shop):
     """What customers and the shop's owner ask for, one after the other."""
     for number in range(ROUNDS):
         progress(f"{shop.name}: round {number + 1} of {ROUNDS}")
-        product = {"name": f"Lamp {number}", "price": 19.5}
-        made = send(shop.port, "POST", "/products", product)
+        product = {"name": f"Lamp {number}", "price": 19.5, "category": "Lamps", "tags": ["lamp"], "stock": 3}
+        made = json.loads(send(shop.port, "POST", "/products", product))
         place = f"/products/{made['id']}"
         send(shop.port, "GET", place)
         send(shop.port, "GET", place, **BROWSER)
         send(shop.port, "PUT", place, product | {"price": 21.0})
         send(shop.port, "GET", "/products?limit=5", **BROWSER)
+        send(shop.port, "GET", f"/products?q=lamp+{number}")
+        send(shop.port, "GET", "/products?category=Lamps&sort=price&limit=5")
         send(shop.port, "POST", "/products", {"name": ""})
         send(shop.port, "GET", "/nowhere")
         send(shop.port, "DELETE", place)

@@ -15,7 +15,7 @@ mod transport;
 use std::sync::Arc;
 use std::time::Duration;
 
-use app::auth::{Guard, Mode, Verifier};
+use app::auth::{Guard, InternalAccess, Mode, Verifier};
 use app::config::Settings;
 use app::middleware::{Draining, HeadLimit, Middleware};
 use app::peer::Trusted;
@@ -31,7 +31,7 @@ fn middleware(settings: &Settings, body_limit: usize) -> Middleware {
         head_limit: HeadLimit::of_clients(settings.server.header_limit),
         draining: Draining::default(),
         access: log::Level::Info,
-        guard: Guard::new(Arc::new(Verifier::new(&settings.auth)), Mode::Open),
+        guard: Guard::new(Arc::new(Verifier::new(&settings.auth)), Mode::Open, InternalAccess::Loopback),
         trusted: Trusted::Everybody,
         metrics: Metrics::new().unwrap(),
         security: None,

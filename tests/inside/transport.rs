@@ -186,7 +186,7 @@ fn over(scheme: &'static str, settings: &Settings, known: Option<Mutual>) -> Ben
     rt::spawn(server::serve(listener, server::Threads::new(1), &settings.server, app).unwrap());
     let client = known.map(|known| known.client().unwrap());
     let http = http::Peer::new(&url, &settings.transport, client);
-    Bench { name: scheme, peer: Endpoint::Http(http), deeds }
+    Bench { name: scheme, peer: Endpoint::http(http), deeds }
 }
 
 fn context(left: Duration) -> Context {
@@ -453,7 +453,7 @@ async fn nobody_at_the_address_is_unreachable() {
     let listener = server::bind("test", "127.0.0.1:0".parse().unwrap(), &effective).unwrap();
     let url = format!("http://{}", listener.address).parse().unwrap();
     drop(listener);
-    let peer = Endpoint::Http(http::Peer::new(&url, &settings().transport, None));
+    let peer = Endpoint::http(http::Peer::new(&url, &settings().transport, None));
     let error = peer.send(get("/"), &patient()).await.unwrap_err();
     assert!(matches!(error, PeerError::Unreachable(_)), "{error}");
 }

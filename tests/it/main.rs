@@ -25,6 +25,7 @@ mod catalogue {
     mod details;
     mod doubt;
     mod products;
+    mod reservations;
     mod search;
 }
 

@@ -132,7 +132,7 @@ fn upstream(options: Resilience, servers: &[&Server]) -> Peer {
     let state = Arc::new(State::new("test", "test", addresses, options));
     let transport = settings().transport;
     let endpoint = |server: &&Server| {
-        Endpoint::Http(http::Peer::new(&server.url.parse().unwrap(), &transport, None))
+        Endpoint::http(http::Peer::new(&server.url.parse().unwrap(), &transport, None))
     };
     Peer::new(state, servers.iter().map(endpoint).collect::<Vec<_>>())
 }

@@ -4,16 +4,20 @@ mod mongo;
 mod sqlite;
 mod write;
 
+use std::time::Duration;
+
 use bson::oid::ObjectId;
 use chrono::DateTime;
 use mongodb::options::ClientOptions;
 use secrecy::ExposeSecret as _;
+use uuid::Uuid;
 
 use super::cache::Cache;
 use super::model::{StockChange, StockRefusal};
 use super::page::PageRequest;
+use super::reservations::{Hold, Refusal, Step, Wanted};
 use crate::config::{DocumentUrl, Product as Options, hide_password};
-use crate::contract::{CategorySummary, Money, Product, Stock, Timestamp, Version};
+use crate::contract::{CategorySummary, Money, Product, Stock, Timestamp, Version, now};
 use crate::error::Cause;
 use crate::storage::copy::Rows;
 use crate::storage::{Limits, SetupError, StoreError, StoreState, run_to_completion};
@@ -254,6 +258,53 @@ impl Store {
             Some(Err(_)) | None => false,
         };
         write::carry_out_if(&self.place.limits, cache, call, shows).await
+    }
+
+    /// Reserves what is `wanted` under `id` until `expires_at`, or says why not. Invalidates `cache` if a product goes out of
+    /// stock.
+    pub(super) async fn reserve(
+        &self,
+        id: Uuid,
+        wanted: Wanted,
+        expires_at: Timestamp,
+        cache: Cache,
+    ) -> Result<Result<Hold, Refusal>, StoreError> {
+        self.step(call_back_end!(self.reserve(id, wanted, expires_at)), cache).await
+    }
+
+    /// Sells the pieces of the reservation `id`, or says why not.
+    pub(super) async fn commit(
+        &self,
+        id: Uuid,
+        cache: Cache,
+    ) -> Result<Result<Hold, Refusal>, StoreError> {
+        self.step(call_back_end!(self.commit(id)), cache).await
+    }
+
+    /// Gives back the pieces of the reservation `id`, if it has any, and uses up its id.
+    pub(super) async fn release(&self, id: Uuid, cache: Cache) -> Result<(), StoreError> {
+        self.step(call_back_end!(self.release(id)), cache).await
+    }
+
+    /// Gives back the pieces of reservations that have expired, and deletes some that ended longer than `retention` ago.
+    /// Returns whether there may be more to do.
+    pub(super) async fn sweep(&self, retention: Duration, cache: Cache) -> Result<bool, StoreError> {
+        let forgotten = now() - retention;
+        // Without anything to do, nothing is written, and a store that is away puts nothing in doubt.
+        if !on_back_end!(self.is_due(forgotten))? {
+            return Ok(false);
+        }
+        self.step(call_back_end!(self.sweep(forgotten)), cache).await
+    }
+
+    /// Runs a step of a reservation, and invalidates `cache` if a product comes into stock or goes out of it.
+    async fn step<T: 'static>(
+        &self,
+        call: impl Future<Output = Result<Step<T>, StoreError>> + 'static,
+        cache: Cache,
+    ) -> Result<T, StoreError> {
+        let step = write::carry_out_if(&self.place.limits, cache, call, |step| step.shows);
+        step.await.map(|step| step.outcome)
     }
 
     /// Checks that the store answers, and takes writes.

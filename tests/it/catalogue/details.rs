@@ -247,8 +247,8 @@ async fn each_field_has_its_bounds() {
 
 each_topology!(a_customer_changes_no_product);
 async fn a_customer_changes_no_product(topology: Topology) {
-    let shop = Shop::start(topology);
-    let path = format!("/products/{}", shop.gateway().add_product("Lamp", 1.0).await);
+    let shop = Shop::start_with(topology, &[("APP__AUTH__MODE", "enforced")]);
+    let path = format!("/products/{}", shop.admin().await.add_product("Lamp", 1.0).await);
     let customer = shop.gateway().customer("neo").await;
     assert_eq!(patch(&shop.gateway(), &path, json!({ "price": 2 })).await.status, 401);
     assert_eq!(patch(&customer, &path, json!({ "price": 2 })).await.status, 403);

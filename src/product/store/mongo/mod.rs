@@ -3,6 +3,7 @@
 mod document;
 mod errors;
 mod filters;
+mod reservations;
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -46,6 +47,7 @@ struct CategoryRow {
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     products: Collection<Row>,
+    reservations: reservations::Reservations,
     permits: Permits,
     /// How long a command may take.
     patience: Duration,
@@ -73,8 +75,10 @@ impl Store {
         let permits = Permits::new(&Limits { size, ..limits.clone() });
         let database = options.default_database.clone().unwrap_or_else(|| DATABASE.to_owned());
         let client = Client::with_options(options).map_err(SetupError::of_server)?;
-        let products = client.database(&database).collection("products");
-        Ok(Self { products, permits, patience: limits.statement, concern })
+        let database = client.database(&database);
+        let products = database.collection("products");
+        let reservations = reservations::Reservations::new(&database);
+        Ok(Self { products, reservations, permits, patience: limits.statement, concern })
     }
 
     /// Creates missing indexes; several processes may do so at once.
@@ -109,6 +113,7 @@ impl Store {
             let before = self.products.list_index_names().await.unwrap_or_default();
             let mut made = self.products.create_indexes(indexes).await?.index_names;
             made.retain(|name| !before.contains(name));
+            self.reservations.prepare().await?;
             self.complete().await?;
             Ok(made)
         };

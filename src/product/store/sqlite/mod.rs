@@ -1,6 +1,7 @@
 //! The catalogue in a SQLite file.
 
 mod listing;
+mod reservations;
 
 use std::path::Path;
 
