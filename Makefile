@@ -10,6 +10,8 @@ SECANTUS = SecantusDB==0.7.0b3
 CARGO_deny = cargo-deny@0.20.2
 CARGO_cyclonedx = cargo-cyclonedx@0.5.9
 CARGO_fuzz = cargo-fuzz@0.13.2
+# For how many rounds pieces are sold while processes die.
+CHAOS_ROUNDS ?= 1000
 # For how long each fuzz target runs.
 FUZZ_SECONDS ?= 60
 # What reads HTTP beside our parser, in tests.
@@ -50,7 +52,7 @@ PROFDATA = llvm-profdata-$(shell rustc -vV | sed -n 's/^LLVM version: \([0-9]*\)
 SBOM_TARGET ?= x86_64-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help run release test lint audit sbom bench fuzz train fmt image env check-deploy contract verify-deploy verify-cluster needs \
+.PHONY: help run release test lint audit sbom bench chaos fuzz train fmt image env check-deploy contract verify-deploy verify-cluster needs \
 	bench-needs contract-needs train-needs verify-needs
 
 help: ## List the targets
@@ -99,6 +101,11 @@ contract: needs contract-needs target/contract/installed ## Hold the program aga
 bench: bench-needs release ## Measure start, memory, size, and CPU per request, beside nginx
 	$(GUIDED) $(CARGO) build $(BUILD) --example argon2
 	APP_BINARY=$(BUILT)/app python3 -B tests/bench/bench.py $(BENCH_ARGS)
+
+chaos: needs ## Sell few pieces to many for CHAOS_ROUNDS (1000), while processes and servers die and hang; prints its seed
+	$(DEBUG)
+	CHAOS_ROUNDS=$(CHAOS_ROUNDS) CHAOS_SEED=$${CHAOS_SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')} \
+		$(CARGO) test --locked --test it catalogue::chaos -- --nocapture --test-threads 1
 
 fuzz: needs target/tools/bin/cargo-fuzz ## Run each fuzz target for FUZZ_SECONDS (60), from its seeds and what target/fuzz/corpus has
 	@# One lock for both packages; the compiler is the one that builds the program.

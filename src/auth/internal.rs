@@ -32,7 +32,9 @@ impl InternalAccess {
                 let hash = |secret: &[u8]| digest(&SHA256, secret);
                 let given = headers.get(INTERNAL_SECRET).map(|given| hash(given.as_bytes()));
                 let is_given = |secret: &str| {
-                    given.as_ref().is_some_and(|given| given.as_ref() == hash(secret.as_bytes()).as_ref())
+                    given
+                        .as_ref()
+                        .is_some_and(|given| given.as_ref() == hash(secret.as_bytes()).as_ref())
                 };
                 secrets.iter().any(is_given)
             }

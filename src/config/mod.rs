@@ -36,8 +36,8 @@ pub use redact::{hide, hide_password};
 pub use resilience::Resilience;
 pub use route::{HostName, ResponseHeaders, Strip};
 pub use values::{
-    AuthMode, CacheUrl, CertificateNames, DocumentUrl, InternalSecrets, LogFormat, Methods, Networks, PeerUrl,
-    PeerUrls, PostgresUrl, SqlUrl,
+    AuthMode, CacheUrl, CertificateNames, DocumentUrl, InternalSecrets, LogFormat, Methods,
+    Networks, PeerUrl, PeerUrls, PostgresUrl, SqlUrl,
 };
 use values::{between, file, filter, within};
 

@@ -31,7 +31,11 @@ fn middleware(settings: &Settings, body_limit: usize) -> Middleware {
         head_limit: HeadLimit::of_clients(settings.server.header_limit),
         draining: Draining::default(),
         access: log::Level::Info,
-        guard: Guard::new(Arc::new(Verifier::new(&settings.auth)), Mode::Open, InternalAccess::Loopback),
+        guard: Guard::new(
+            Arc::new(Verifier::new(&settings.auth)),
+            Mode::Open,
+            InternalAccess::Loopback,
+        ),
         trusted: Trusted::Everybody,
         metrics: Metrics::new().unwrap(),
         security: None,

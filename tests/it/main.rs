@@ -22,6 +22,7 @@ mod accounts {
 /// Products and their cache.
 mod catalogue {
     mod cache;
+    mod chaos;
     mod details;
     mod doubt;
     mod products;

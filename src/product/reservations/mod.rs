@@ -148,7 +148,8 @@ impl Hold {
             Wanted::From(source) => self.source == Some(*source),
             Wanted::Lines(lines) => {
                 let own = self.lines.iter().map(|line| (line.product, line.quantity));
-                self.source.is_none() && own.eq(lines.iter().map(|line| (line.product, line.quantity)))
+                self.source.is_none()
+                    && own.eq(lines.iter().map(|line| (line.product, line.quantity)))
             }
         }
     }
@@ -177,7 +178,8 @@ impl From<Refusal> for Error {
         match refusal {
             Refusal::Missing => Self::not_found("reservation"),
             Refusal::Unknown(products) => {
-                let named = |id: ObjectId| FieldError::new("lines", format!("there is no product {id}"));
+                let named =
+                    |id: ObjectId| FieldError::new("lines", format!("there is no product {id}"));
                 Self::invalid(products.into_iter().map(named).collect())
             }
             Refusal::Short(lines) => Self::out_of_stock(lines),
@@ -288,7 +290,8 @@ impl TryFrom<Vec<LineFields>> for Lines {
         }
         let mut known = HashSet::new();
         let line = |(n, line): (usize, LineFields)| {
-            let product = ObjectId::parse_str(&line.product_id).map_err(|_| LinesError::Id(n + 1))?;
+            let product =
+                ObjectId::parse_str(&line.product_id).map_err(|_| LinesError::Id(n + 1))?;
             match known.insert(product) {
                 true => Ok(WantedLine { product, quantity: line.quantity.0 }),
                 false => Err(LinesError::Twice(n + 1)),

@@ -288,7 +288,11 @@ impl Store {
 
     /// Gives back the pieces of reservations that have expired, and deletes some that ended longer than `retention` ago.
     /// Returns whether there may be more to do.
-    pub(super) async fn sweep(&self, retention: Duration, cache: Cache) -> Result<bool, StoreError> {
+    pub(super) async fn sweep(
+        &self,
+        retention: Duration,
+        cache: Cache,
+    ) -> Result<bool, StoreError> {
         let forgotten = now() - retention;
         // Without anything to do, nothing is written, and a store that is away puts nothing in doubt.
         if !on_back_end!(self.is_due(forgotten))? {

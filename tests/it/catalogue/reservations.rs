@@ -305,8 +305,7 @@ async fn with_secret(client: &Client, path: &str, secret: &str) -> u16 {
 async fn internal_routes_answer_other_roles_alone() {
     let both = format!("{SECRET},{OTHER}");
     let enforced = ("APP__AUTH__MODE", "enforced");
-    let shop =
-        Shop::start_with(Topology::OneProcessARole, &[enforced, ("INTERNAL_SECRET", &both)]);
+    let shop = Shop::start_with(Topology::OneProcessARole, &[enforced, ("INTERNAL_SECRET", &both)]);
     let admin = shop.admin().await;
     let customer = shop.gateway().customer("neo").await;
     let users = shop.client("user");
@@ -374,7 +373,8 @@ async fn a_role_that_could_be_anybodys_does_not_start() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("auth.internal_secret") && said.contains("0.0.0.0"), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
-    for fine in [&[][..], &[beyond, ("INTERNAL_SECRET", SECRET)], &[beyond, ("APP__AUTH__MODE", "open")]]
+    for fine in
+        [&[][..], &[beyond, ("INTERNAL_SECRET", SECRET)], &[beyond, ("APP__AUTH__MODE", "open")]]
     {
         assert_eq!(run(fine).0, Some(0), "{fine:?}");
     }

@@ -25,9 +25,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::super::super::reservations::{
-    HeldLine, Hold, Refusal, State, Step, Wanted, WantedLine,
-};
+use super::super::super::reservations::{HeldLine, Hold, Refusal, State, Step, Wanted, WantedLine};
 use super::super::{decode_price, decode_time};
 use super::Store;
 use crate::contract::{Stock, Timestamp, Version, now};
@@ -277,7 +275,9 @@ impl Steps {
                 },
                 Wanted::From(source) => match self.settled(*source).await? {
                     Some(hold) => match hold.state_at(now()) {
-                        State::Held | State::Committed => (Phase::Taking, Some(*source), Vec::new()),
+                        State::Held | State::Committed => {
+                            (Phase::Taking, Some(*source), Vec::new())
+                        }
                         ended => return Ok(Err(Refusal::Source(Some(ended)))),
                     },
                     None => return Ok(Err(Refusal::Source(None))),

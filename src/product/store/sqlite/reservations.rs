@@ -6,9 +6,7 @@ use diesel::sqlite::SqliteConnection;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::super::super::reservations::{
-    HeldLine, Hold, Refusal, State, Step, Wanted, WantedLine,
-};
+use super::super::super::reservations::{HeldLine, Hold, Refusal, State, Step, Wanted, WantedLine};
 use super::super::{decode_price, decode_time};
 use super::{Store, listing, products};
 use crate::contract::{Stock, Timestamp, now};
@@ -173,7 +171,8 @@ fn take(
         let found = products::table.find(product.to_hex());
         let found = found.filter(products::deleted_at.is_null());
         let columns = (products::name, products::price, products::on_hand, products::reserved);
-        let row = found.select(columns).first::<(String, i64, Option<i64>, i64)>(file).optional()?;
+        let row =
+            found.select(columns).first::<(String, i64, Option<i64>, i64)>(file).optional()?;
         let Some((name, price, on_hand, reserved)) = row else {
             unknown.push(product);
             continue;
