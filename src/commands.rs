@@ -101,21 +101,27 @@ pub fn copy(global: &Global, urls: (&str, &str), overwrite: bool) -> Result<(), 
         bar.set_length(all);
         bar.set_position(done);
     });
-    let (what, copied) = actix_rt::System::new().block_on(copying)?;
+    let all = actix_rt::System::new().block_on(copying)?;
     bar.finish_and_clear();
-    let mut text = format!("wrote {} {what}; the others were there\n", copied.written);
-    if copied.kept > 0 {
-        let kept = copied.kept;
-        text += &format!("{kept} of them differ and stay as they are; --overwrite replaces them\n");
+    for (what, copied) in &all {
+        let mut text = format!("wrote {} {what}; the others were there\n", copied.written);
+        if copied.kept > 0 {
+            let kept = copied.kept;
+            text +=
+                &format!("{kept} of them differ and stay as they are; --overwrite replaces them\n");
+        }
+        for (side, summary) in [("source", copied.from), ("target", copied.to)] {
+            let (count, checksum) = (summary.count, summary.checksum);
+            text += &format!("{side}: {count} {what}, checksum {checksum:032x}\n");
+        }
+        say(&text)?;
     }
-    for (side, summary) in [("source", copied.from), ("target", copied.to)] {
-        text += &format!("{side}: {} {what}, checksum {:032x}\n", summary.count, summary.checksum);
+    match all.iter().find(|(_, copied)| copied.from != copied.to) {
+        Some((what, _)) => {
+            Err(Failure::Other(format!("the target has other {what} than the source")))
+        }
+        None => Ok(()),
     }
-    say(&text)?;
-    if copied.from != copied.to {
-        return Err(Failure::Other(format!("the target has other {what} than the source")));
-    }
-    Ok(())
 }
 
 /// `app user`

@@ -43,7 +43,7 @@ pub async fn seed(
 }
 
 /// Copies the accounts or the products at one URL to another: the schemes decide which, or between two files the tables
-/// of the first. Returns what was copied, in a word, and how.
+/// of the first. Products bring their reservations along. Returns what was copied, in a word, and how.
 ///
 /// # Errors
 /// When a URL is invalid, the stores are of different kinds, or one fails.
@@ -52,7 +52,7 @@ pub async fn copy(
     (from, to): (&str, &str),
     existing: Existing,
     progress: impl Progress,
-) -> Result<(&'static str, Copied), Failure> {
+) -> Result<Vec<(&'static str, Copied)>, Failure> {
     let products = copies_products(from, to)?;
     check_target(to, products)?;
     if products {
@@ -62,9 +62,8 @@ pub async fn copy(
             let rest = settings.product.clone();
             Ok::<_, Failure>(config::Product { database_url, statement_timeout, ..rest })
         };
-        let copied =
-            product::copy(&at("--from", from)?, &at("--to", to)?, existing, progress).await?;
-        return Ok(("products", copied));
+        let (from, to) = (at("--from", from)?, at("--to", to)?);
+        return Ok(product::copy(&from, &to, existing, progress).await?);
     }
     let at = |side: &str, url: &str| {
         let database_url = parse(side, url)?;
@@ -73,7 +72,7 @@ pub async fn copy(
         Ok::<_, Failure>(config::User { database_url, statement_timeout, ..rest })
     };
     let copied = user::copy(&at("--from", from)?, &at("--to", to)?, existing, progress).await?;
-    Ok(("accounts", copied))
+    Ok(vec![("accounts", copied)])
 }
 
 /// Creates an account with `role`; returns its id. Calls `tell`, which shows the password, first. See [`user::create`].

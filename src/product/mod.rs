@@ -23,7 +23,9 @@ use crate::config::{self, PeerUrl, SettingError, Settings};
 use crate::middleware::{self, Path, RoleService, path};
 use crate::readiness::Check;
 use crate::role::{Parts, Role, Surroundings};
-use crate::storage::copy::{self, Copied, CopyError, Existing, Progress, of_source, of_target};
+use crate::storage::copy::{
+    self, Copied, CopyError, Existing, Progress, Rows as _, of_source, of_target,
+};
 use crate::storage::{Preparing, SetupError};
 use crate::tasks;
 use cache::Cache;
@@ -148,7 +150,9 @@ impl Catalogue {
     }
 }
 
-/// Copies the products at `from` to `to`; `existing` says what happens to products that `to` has already.
+/// Copies the products at `from` to `to`, and then their reservations, unless products were kept that differ: they would
+/// have other pieces reserved. `existing` says what happens to those that `to` has already. Returns what was copied, in a
+/// word, and how.
 ///
 /// # Errors
 /// When either store cannot be used.
@@ -157,13 +161,21 @@ pub async fn copy(
     to: &config::Product,
     existing: Existing,
     progress: impl Progress,
-) -> Result<Copied, CopyError> {
+) -> Result<Vec<(&'static str, Copied)>, CopyError> {
     let from = Database::find(from).await.map_err(of_source)?;
     let to = Database::find(to).await.map_err(of_target)?;
     from.expect_migrated().map_err(of_source)?;
     to.prepare().await.map_err(of_target)?;
     let from = from.open_as_it_is().map_err(of_source)?;
-    copy::copy(&from, &to.open().map_err(of_target)?, existing, progress).await
+    let to = to.open().map_err(of_target)?;
+    let products = copy::copy(&from, &to, existing, progress).await?;
+    let mut copied = vec![("products", products)];
+    let (from, to) = (from.holds(), to.holds());
+    let is_any = from.count().await.map_err(of_source)? > 0;
+    if products.kept == 0 && is_any {
+        copied.push(("reservations", copy::copy(&from, &to, existing, |_, _| {}).await?));
+    }
+    Ok(copied)
 }
 
 /// Every route of the role, and who may call it.

@@ -61,7 +61,7 @@ impl State {
 }
 
 /// A reservation as it is stored.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Hold {
     pub(super) id: Uuid,
     pub(super) state: State,
@@ -69,10 +69,12 @@ pub(super) struct Hold {
     /// The reservation whose pieces it has taken over.
     pub(super) source: Option<Uuid>,
     pub(super) lines: Vec<HeldLine>,
+    /// When its state changed last.
+    pub(super) changed_at: Timestamp,
 }
 
 /// The pieces of one product, and its name and price when they were reserved.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct HeldLine {
     pub(super) product: ObjectId,
     pub(super) quantity: i64,

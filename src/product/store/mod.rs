@@ -357,6 +357,48 @@ impl Rows for Store {
     }
 }
 
+/// The reservations of a store, for `app copy`.
+#[derive(Clone, Debug)]
+pub(super) struct Holds(Store);
+
+impl Store {
+    /// Its reservations.
+    pub(super) fn holds(&self) -> Holds {
+        Holds(self.clone())
+    }
+}
+
+impl Rows for Holds {
+    type Row = Hold;
+
+    async fn count(&self) -> Result<u64, StoreError> {
+        let store = &self.0;
+        on_back_end!(store.count_holds())
+    }
+
+    async fn behind(&self, last: Option<&Hold>) -> Result<Vec<Hold>, StoreError> {
+        let last = last.map_or_else(String::new, |hold| hold.id.to_string());
+        let store = &self.0;
+        on_back_end!(store.holds_behind(last))
+    }
+
+    async fn counterparts(&self, rows: &[Hold]) -> Result<Vec<Hold>, StoreError> {
+        let ids = rows.iter().map(|hold| hold.id.to_string()).collect::<Vec<_>>();
+        let store = &self.0;
+        on_back_end!(store.holds_among(ids))
+    }
+
+    async fn add(&self, rows: Vec<Hold>) -> Result<u64, StoreError> {
+        let store = &self.0;
+        on_back_end!(store.write_holds(rows, false))
+    }
+
+    async fn put(&self, rows: Vec<Hold>) -> Result<(), StoreError> {
+        let store = &self.0;
+        on_back_end!(store.write_holds(rows, true)).map(drop)
+    }
+}
+
 /// A price from minor units, as it is stored.
 fn decode_price(minor: i64) -> Result<Money, StoreError> {
     Money::from_minor(minor).map_err(|error| StoreError::corrupt(format!("price {error}")))

@@ -294,6 +294,56 @@ async fn cached_answers_are_kept_while_pieces_are_left(storage: Storage) {
     }
 }
 
+#[actix_rt::test]
+async fn reservations_move_with_their_products() {
+    let mongo = Server::start(Kind::Mongo);
+    let folder = tempfile::TempDir::new().unwrap();
+    let start = |url: &str| {
+        let mut command = Process::command(folder.path());
+        command.args(["--role", "product"]).env("MONGODB_URL", url);
+        Process::start(folder.path(), command)
+    };
+    let copy = |from: &str, to: &str| {
+        let mut command = Process::command(folder.path());
+        command.args(["copy", "--from", from, "--to", to]);
+        let output = Process::run(command);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let [held, sold, gone, taken, over] = std::array::from_fn(|_| Uuid::new_v4());
+    let (file, back) = ("sqlite://data/product.db", "sqlite://data/back.db");
+    let shop = start(file);
+    let client = shop.client("product");
+    let lamp = product(&client, "Lamp", Some(10)).await;
+    for (id, pieces) in [(held, 1), (sold, 2), (gone, 3), (taken, 4)] {
+        assert_eq!(reserve(&client, id, &[(&lamp, pieces)], 3600).await.status, 200);
+    }
+    assert_eq!((commit(&client, sold).await, release(&client, gone).await), (200, 204));
+    assert_eq!(take_over(&client, over, taken).await.status, 200);
+    drop(shop);
+
+    assert!(copy(file, &mongo.url()).contains("wrote 5 reservations"));
+    let shop = start(&mongo.url());
+    let client = shop.client("product");
+    assert_eq!(stock(&client, &lamp).await, [8, 5, 3]);
+    for ended in [gone, taken] {
+        assert_eq!(commit(&client, ended).await, 409);
+    }
+    assert_eq!((commit(&client, held).await, release(&client, sold).await), (200, 204));
+    assert_eq!(stock(&client, &lamp).await, [9, 4, 5]);
+    drop(shop);
+
+    assert!(copy(&mongo.url(), back).contains("wrote 5 reservations"));
+    assert!(copy(&mongo.url(), back).contains("wrote 0 reservations"));
+    let shop = start(back);
+    let client = shop.client("product");
+    assert_eq!((release(&client, held).await, commit(&client, over).await), (204, 200));
+    assert_eq!(
+        (commit(&client, sold).await, stock(&client, &lamp).await),
+        (409, [6, 0, 6].map(Value::from))
+    );
+}
+
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const OTHER: &str = "fedcba9876543210fedcba9876543210";
 

@@ -30,6 +30,7 @@ use super::super::{decode_price, decode_time};
 use super::Store;
 use crate::contract::{Stock, Timestamp, Version, now};
 use crate::error::Shortage;
+use crate::storage::copy::BATCH;
 use crate::storage::{Access, StoreError, late};
 
 /// How long a phase may be under way before the sweep goes on with it.
@@ -218,6 +219,63 @@ impl Store {
     pub(in super::super) async fn is_due(&self, forgotten: Timestamp) -> Result<bool, StoreError> {
         let due = self.reservations.holds.find_one(due(forgotten));
         self.call(Access::Read, async |time| Ok(due.max_time(time).await?.is_some())).await
+    }
+
+    pub(in super::super) async fn count_holds(&self) -> Result<u64, StoreError> {
+        let count = self.reservations.holds.count_documents(doc! {});
+        self.call(Access::Read, async |time| Ok(count.max_time(time).await?)).await
+    }
+
+    pub(in super::super) async fn holds_behind(
+        &self,
+        last: String,
+    ) -> Result<Vec<Hold>, StoreError> {
+        self.holds(doc! { "_id": { "$gt": last } }).await
+    }
+
+    pub(in super::super) async fn holds_among(
+        &self,
+        ids: Vec<String>,
+    ) -> Result<Vec<Hold>, StoreError> {
+        self.holds(doc! { "_id": { "$in": ids } }).await
+    }
+
+    /// At most [`BATCH`] reservations that pass `filter`, by id.
+    async fn holds(&self, filter: Document) -> Result<Vec<Hold>, StoreError> {
+        let rows = self.reservations.holds.find(filter).sort(doc! { "_id": 1 });
+        let rows = rows.limit(BATCH as i64);
+        let load = async |time| Ok(rows.max_time(time).await?.try_collect::<Vec<_>>().await?);
+        let rows = self.call(Access::Read, load).await?;
+        let hold = |row: HoldDocument| match row.phase.next() {
+            Next::Settled(state) => row.into_hold(state),
+            Next::Take | Next::Move(..) => {
+                let why = format!("the reservation {} is under way; let a shop finish it", row.id);
+                Err(StoreError::Failed(why))
+            }
+        };
+        rows.into_iter().map(hold).collect()
+    }
+
+    /// Inserts `holds`; those that are there already stay, or `replaces` says that they do not. Returns how many were written.
+    pub(in super::super) async fn write_holds(
+        &self,
+        holds: Vec<Hold>,
+        replaces: bool,
+    ) -> Result<u64, StoreError> {
+        let rows = self.reservations.holds.clone();
+        let write = async |_| {
+            let mut written = 0;
+            for hold in holds {
+                let row = HoldDocument::from(hold);
+                let that = doc! { "_id": &row.id };
+                if replaces || rows.find_one(that.clone()).await?.is_none() {
+                    rows.replace_one(that, row).upsert(true).await?;
+                    written += 1;
+                }
+            }
+            Ok(written)
+        };
+        self.call(Access::Write, write).await
     }
 
     async fn steps<T>(
@@ -645,7 +703,31 @@ impl HoldDocument {
             expires_at: decode_time(self.expires_at)?,
             source: self.source.as_deref().map(uuid).transpose()?,
             lines: self.lines.into_iter().map(line).collect::<Result<_, StoreError>>()?,
+            changed_at: decode_time(self.changed_at)?,
         })
+    }
+}
+
+/// A settled one.
+impl From<Hold> for HoldDocument {
+    fn from(hold: Hold) -> Self {
+        let (phase, place) = match hold.state {
+            State::Held => (Phase::Held, Place::Held),
+            State::Committed => (Phase::Committed, Place::Sold),
+            State::Released => (Phase::Released, Place::Back),
+            State::Lapsed => (Phase::Lapsed, Place::Back),
+            State::Moved => (Phase::Moved, Place::Back),
+        };
+        let line = |line: HeldLine| {
+            let HeldLine { product, quantity, name, price, counted } = line;
+            let price = price.minor();
+            LineDocument { product, quantity, name, price, counted, place, moves: 0 }
+        };
+        Self {
+            changed_at: hold.changed_at.timestamp_micros(),
+            lines: hold.lines.into_iter().map(line).collect(),
+            ..Self::new(hold.id, phase, hold.expires_at, hold.source)
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::{Store, listing, products};
 use crate::contract::{Stock, Timestamp, now};
 use crate::error::Shortage;
 use crate::storage::StoreError;
+use crate::storage::copy::BATCH;
 
 diesel::table! {
     reservations (id) {
@@ -66,7 +67,9 @@ impl Store {
             };
             match lines {
                 Ok(lines) => {
-                    let hold = Hold { id, state: State::Held, expires_at, source, lines };
+                    let changed_at = now();
+                    let hold =
+                        Hold { id, state: State::Held, expires_at, source, lines, changed_at };
                     write(file, hold).map(Ok)
                 }
                 Err(refusal) => Ok(Err(refusal)),
@@ -107,6 +110,7 @@ impl Store {
                 expires_at: now(),
                 source: None,
                 lines: Vec::new(),
+                changed_at: now(),
             };
             match find(file, id)? {
                 // Its id is used up, too.
@@ -143,6 +147,52 @@ impl Store {
             Ok(over.len().max(old.len()) as i64 == SWEEP)
         })
         .await
+    }
+
+    pub(in super::super) async fn count_holds(&self) -> Result<u64, StoreError> {
+        let count = reservations::table.count();
+        let count = self.pool.read(move |file| count.get_result::<i64>(file)).await?;
+        Ok(count.unsigned_abs())
+    }
+
+    pub(in super::super) async fn holds_behind(
+        &self,
+        last: String,
+    ) -> Result<Vec<Hold>, StoreError> {
+        let rows = reservations::table.filter(reservations::id.gt(last)).order_by(reservations::id);
+        let rows = rows.select(Row::as_select()).limit(BATCH as i64);
+        self.pool.read(move |file| rows.load(file)).await?.iter().map(hold).collect()
+    }
+
+    pub(in super::super) async fn holds_among(
+        &self,
+        ids: Vec<String>,
+    ) -> Result<Vec<Hold>, StoreError> {
+        let rows =
+            reservations::table.filter(reservations::id.eq_any(ids)).select(Row::as_select());
+        self.pool.read(move |file| rows.load(file)).await?.iter().map(hold).collect()
+    }
+
+    /// Inserts `holds`; those that are there already stay, or `replaces` says that they do not. Returns how many were written.
+    pub(in super::super) async fn write_holds(
+        &self,
+        holds: Vec<Hold>,
+        replaces: bool,
+    ) -> Result<u64, StoreError> {
+        self.pool
+            .write_blocking(move |file| {
+                let mut written = 0;
+                for hold in holds {
+                    if replaces || find(file, hold.id)?.is_none() {
+                        diesel::replace_into(reservations::table)
+                            .values(row(&hold)?)
+                            .execute(file)?;
+                        written += 1;
+                    }
+                }
+                Ok(written)
+            })
+            .await
     }
 
     /// Runs `work` in a transaction. It sets its flag if a product comes into stock or goes out of it.
@@ -309,6 +359,12 @@ fn ended(file: &mut SqliteConnection, forgotten: i64, limit: i64) -> QueryResult
 
 /// Stores `hold` as it is now.
 fn write(file: &mut SqliteConnection, hold: Hold) -> Result<Hold, StoreError> {
+    let hold = Hold { changed_at: now(), ..hold };
+    diesel::replace_into(reservations::table).values(row(&hold)?).execute(file)?;
+    Ok(hold)
+}
+
+fn row(hold: &Hold) -> Result<Row, StoreError> {
     let line = |line: &HeldLine| Line {
         product: line.product.to_hex(),
         quantity: line.quantity,
@@ -317,16 +373,14 @@ fn write(file: &mut SqliteConnection, hold: Hold) -> Result<Hold, StoreError> {
         counted: line.counted,
     };
     let lines = hold.lines.iter().map(line).collect::<Vec<_>>();
-    let row = Row {
+    Ok(Row {
         id: hold.id.to_string(),
         state: hold.state.name().into(),
         expires_at: hold.expires_at.timestamp_micros(),
         source: hold.source.map(|source| source.to_string()),
         lines: serde_json::to_string(&lines).map_err(StoreError::corrupt)?,
-        changed_at: now().timestamp_micros(),
-    };
-    diesel::replace_into(reservations::table).values(row).execute(file)?;
-    Ok(hold)
+        changed_at: hold.changed_at.timestamp_micros(),
+    })
 }
 
 fn hold(row: &Row) -> Result<Hold, StoreError> {
@@ -348,5 +402,6 @@ fn hold(row: &Row) -> Result<Hold, StoreError> {
         expires_at: decode_time(row.expires_at)?,
         source: row.source.as_deref().map(uuid).transpose()?,
         lines: lines.into_iter().map(line).collect::<Result<_, StoreError>>()?,
+        changed_at: decode_time(row.changed_at)?,
     })
 }
