@@ -5,6 +5,7 @@ on PostgreSQL beside pgbench with as many clients. All wait for the same disk, o
 round.
 """
 
+import json
 import re
 import sqlite3
 import statistics
@@ -13,9 +14,9 @@ import time
 import uuid
 from typing import NamedTuple
 
-from harness import CONNECTIONS, Failure, Topology, measure, post_script, progress, table
+from harness import CONNECTIONS, Failure, Topology, fetch, measure, post_script, progress, table
 
-ADD, REGISTER = "POST /products", "POST /auth/register"
+ADD, REGISTER, RESERVE = "POST /products", "POST /auth/register", "reserve and commit"
 PRAGMAS = ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON")
 INSERT_PRODUCT = """INSERT INTO products (id, name, price, created_at, version, revision)
                     VALUES (?, 'Lamp', 1999, ?, 1, 1)"""
@@ -41,7 +42,7 @@ class Case(NamedTuple):
 
 def run(bench, rounds, seconds, start_postgres):
     """Measures all cases in turn and prints them."""
-    cases = [*on_sqlite(bench), on_postgres(bench, start_postgres(bench))]
+    cases = [*on_sqlite(bench), reservations(bench), on_postgres(bench, start_postgres(bench))]
     for number in range(rounds):
         for case in cases:
             progress(f"round {number + 1} of {rounds}: {case.name}")
@@ -94,6 +95,40 @@ def on_postgres(bench, postgres):
         return float(rate[1])
 
     return Case(f"{REGISTER}, PostgreSQL", REGISTER, shop, register(bench), pgbench, ON_POSTGRES, [], [])
+
+
+def reservations(bench):
+    """Reservations of two lines and their commits in turn, of a product role; each is a write."""
+    settings = bench.embedded("reservations")
+    app = bench.app("reservations", {"product.database_url": settings["product.database_url"]}, role="product")
+    lamps = [json.loads(fetch(app.port, "/products", json.dumps({"name": "Lamp", "price": 1, "stock": 10 ** 9}))[1])
+             for _ in range(200)]
+    ids = ", ".join(json.dumps(lamp["id"]) for lamp in lamps)
+    script = bench.folder / "reserve.lua"
+    # Another connection commits what was reserved so many requests ago that it has been answered.
+    script.write_text(f"""
+        local ids, number = {{{ids}}}, 0
+        local run = string.format("%08x", os.time()) .. "-0000-4000-8000-"
+        local function path(n) return "/internal/reservations/" .. run .. string.format("%012x", n) end
+        wrk.headers["Content-Type"] = "application/json"
+        function request()
+            number = number + 1
+            if number % 2 == 0 and number > 512 then
+                return wrk.format("POST", path(number - 511) .. "/commit", {{}}, "")
+            end
+            local first = number % #ids + 1
+            local line = '{{"productId":"%s","quantity":1}}'
+            local lines = line:format(ids[first]) .. "," .. line:format(ids[first % #ids + 1])
+            return wrk.format("PUT", path(number), nil, '{{"lines":[' .. lines .. '],"seconds":60}}')
+        end""")
+    shop = Topology("reservations", app.port, [app.process.pid], [], {RESERVE: "/"})
+    insert = "INSERT INTO reservations VALUES (?, 'held', ?, NULL, '[]', 1)"
+    path = bench.folder / "reservations" / "product.db"
+
+    def alone(seconds):
+        return commits(path, insert, lambda: (str(uuid.uuid4()), time.time_ns()), seconds)
+
+    return Case(f"{RESERVE}, SQLite", RESERVE, shop, ("-s", str(script)), alone, 1, [], [])
 
 
 def paths():
