@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use actix_web::App;
 use actix_web::web::{Bytes, ServiceConfig};
+use prometheus::core::Collector;
 use rustls::ClientConfig;
 use utoipa::openapi::OpenApi;
 
@@ -80,6 +81,11 @@ pub trait Role: Clone + Send + 'static {
 
     /// Its part of the OpenAPI document.
     fn openapi(mode: Mode) -> OpenApi;
+
+    /// Its own metrics.
+    fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        Vec::new()
+    }
 
     /// Starts its background tasks on this thread: those of which a process has one.
     fn start_tasks(&self) {}

@@ -102,7 +102,8 @@ impl Node {
         let guard = Guard::new(parts.verifier.clone(), parts.mode, internal);
         let draining = Draining::default();
         // The names are constants: invalid ones would fail every start.
-        let metrics = Metrics::new().unwrap_or_else(|error| unreachable!("{error}"));
+        let metrics = Metrics::new(roles.collectors());
+        let metrics = metrics.unwrap_or_else(|error| unreachable!("{error}"));
         Ok(Self {
             metrics,
             heartbeats: Heartbeats::default(),

@@ -126,6 +126,13 @@ macro_rules! define {
                 checks
             }
 
+            /// Their own metrics.
+            pub(super) fn collectors(&self) -> Vec<Box<dyn prometheus::core::Collector>> {
+                let mut collectors = Vec::new();
+                $(collectors.extend(self.$field.iter().flat_map(role::Role::collectors));)*
+                collectors
+            }
+
             /// Starts their background tasks.
             pub(super) fn start_tasks(&self) {
                 $(if let Some(role) = &self.$field {

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use actix_web::App;
 use actix_web::web::{Data, ServiceConfig};
+use prometheus::core::Collector;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 
@@ -131,6 +132,10 @@ impl Role for Catalogue {
     }
 
     /// Writes outstanding invalidations to the cache that processes share, however long that takes.
+    fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        self.cache.collectors()
+    }
+
     async fn settle(&self) {
         self.cache.open().settle().await;
     }

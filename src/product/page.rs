@@ -104,6 +104,21 @@ impl Filter {
         query.finish()
     }
 
+    /// Whether it leaves out products, other than by words.
+    pub(super) fn narrows(&self) -> bool {
+        self.category.is_some()
+            || self.tag.is_some()
+            || self.min_price.is_some()
+            || self.max_price.is_some()
+            || self.in_stock.is_some()
+    }
+
+    /// About how many bytes of memory it takes.
+    fn weight(&self) -> usize {
+        let texts = self.words.iter().chain([&self.text]).chain(&self.category).chain(&self.tag);
+        size_of::<Self>() + texts.map(|text| size_of::<String>() + text.len()).sum::<usize>()
+    }
+
     /// What a cursor of its pages is bound to.
     fn digest(&self) -> [u8; 8] {
         let digest = digest(self.query().as_bytes()).to_be_bytes();
@@ -120,6 +135,13 @@ impl Filter {
             Sort::Relevance => Rank::Number(tier(&self.words, &product.name)),
         }
     }
+}
+
+/// `words` without spare capacity, because the cache keeps them.
+fn compact(mut words: Vec<String>) -> Vec<String> {
+    words.shrink_to_fit();
+    words.iter_mut().for_each(String::shrink_to_fit);
+    words
 }
 
 /// 0 if each of `wanted` begins a word of `name`, else 1.
@@ -273,7 +295,7 @@ impl PageRequest {
         let sort = query.optional("sort");
         let default = if words.is_some() { Sort::Relevance } else { Sort::Newest };
         let (words, text) =
-            words.map_or_else(Default::default, |Words { words, text }| (words, text));
+            words.map_or_else(Default::default, |Words { words, text }| (compact(words), text));
         let filter = Filter {
             category: query.optional::<Category>("category").map(|category| category.0),
             tag: query.optional::<Tag>("tag").map(|tag| tag.0),
@@ -305,6 +327,15 @@ impl PageRequest {
     /// One more than the page's size, which tells whether another page follows.
     pub(super) fn limit_and_one(&self) -> i64 {
         self.limit.get() as i64 + 1
+    }
+
+    /// About how many bytes of memory its texts take.
+    pub(super) fn weight(&self) -> usize {
+        let rank = self.position.as_ref().map_or(0, |position| match &position.rank {
+            Rank::Text(text) => text.len(),
+            Rank::None | Rank::Number(_) => 0,
+        });
+        self.filter.as_ref().map_or(0, |filter| filter.weight()) + rank
     }
 
     /// The path and query of this page.

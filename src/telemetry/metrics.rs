@@ -5,6 +5,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+use prometheus::core::Collector;
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec,
     Opts, Registry, TextEncoder,
@@ -30,11 +31,12 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All at zero. Names and labels are those of OpenTelemetry's semantic conventions for HTTP.
+    /// All at zero, and the `collectors` of the roles. Names and labels of requests are those of OpenTelemetry's semantic
+    /// conventions for HTTP.
     ///
     /// # Errors
-    /// When a name is invalid, which none is.
-    pub fn new() -> Result<Self, prometheus::Error> {
+    /// When a name is invalid or there twice, which none is.
+    pub fn new(collectors: Vec<Box<dyn Collector>>) -> Result<Self, prometheus::Error> {
         let about = "How long requests took until their answer's head was ready, in seconds.";
         let options = HistogramOpts::new("http_server_request_duration_seconds", about);
         let labels = ["role", "http_route", "http_request_method", "http_response_status_code"];
@@ -50,6 +52,9 @@ impl Metrics {
         registry.register(Box::new(breakers.clone()))?;
         registry.register(Box::new(dropped.clone()))?;
         registry.register(Box::new(requests.clone()))?;
+        for collector in collectors {
+            registry.register(collector)?;
+        }
         Ok(Self { registry, requests, dropped, breakers, panics })
     }
 
@@ -138,7 +143,7 @@ mod tests {
 
     #[test]
     fn requests_are_counted_by_route_method_and_status() {
-        let metrics = Metrics::new().unwrap();
+        let metrics = Metrics::new(Vec::new()).unwrap();
         let meters = [0, 1].map(|_| Meter::new(metrics.clone(), "gateway"));
         let route = Rc::from("/products");
         for meter in &meters {

@@ -37,7 +37,7 @@ fn middleware(settings: &Settings, body_limit: usize) -> Middleware {
             InternalAccess::Loopback,
         ),
         trusted: Trusted::Everybody,
-        metrics: Metrics::new().unwrap(),
+        metrics: Metrics::new(Vec::new()).unwrap(),
         security: None,
         cors: None,
     }

@@ -32,7 +32,7 @@ async fn a_worker_that_is_stuck_ends_the_good_report_of_livez() {
     let report: Reporter = std::sync::Arc::new(Reports::default);
     let told = move || {
         let readiness = Readiness::new(Draining::default());
-        let told = (readiness, heartbeats.clone(), Metrics::new().unwrap());
+        let told = (readiness, heartbeats.clone(), Metrics::new(Vec::new()).unwrap());
         middleware.clone().app(server::management_routes(told, vec!["test"], report.clone()))
     };
     rt::spawn(server::serve(management, threads, &settings.server, told).unwrap());

@@ -21,6 +21,7 @@ mod accounts {
 
 /// Products and their cache.
 mod catalogue {
+    mod admission;
     mod cache;
     mod chaos;
     mod details;

@@ -21,7 +21,63 @@ pub(in super::super) enum Key {
     Categories,
 }
 
+/// What is read, as far as the cache tells reads apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReadKind {
+    /// A single product.
+    Product,
+    /// A page of all products, in any order.
+    List,
+    /// A page of a search.
+    Search,
+    /// A page of those that pass a filter.
+    Filtered,
+    /// The categories.
+    Categories,
+}
+
+impl ReadKind {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Product, Self::List, Self::Search, Self::Filtered, Self::Categories];
+
+    /// Its name in `/metrics`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Product => "product",
+            Self::List => "list",
+            Self::Search => "search",
+            Self::Filtered => "filtered",
+            Self::Categories => "categories",
+        }
+    }
+
+    /// Whether clients may ask for any number of them.
+    pub(super) fn is_endless(self) -> bool {
+        matches!(self, Self::Search | Self::Filtered)
+    }
+}
+
 impl Key {
+    pub(super) fn kind(&self) -> ReadKind {
+        match self {
+            Self::Product(_) => ReadKind::Product,
+            Self::Categories => ReadKind::Categories,
+            Self::Page(page) => match page.filter.as_deref() {
+                Some(filter) if !filter.words.is_empty() => ReadKind::Search,
+                Some(filter) if filter.narrows() => ReadKind::Filtered,
+                _ => ReadKind::List,
+            },
+        }
+    }
+
+    /// About how many bytes of memory it takes beside its own size, which is part of every entry.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Page(page) => page.weight(),
+            Self::Product(_) | Self::Categories => 0,
+        }
+    }
+
     /// The key's name on a server.
     pub(super) fn name(&self) -> String {
         match self {

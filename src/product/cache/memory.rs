@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use moka::future::Cache as Moka;
+use moka::policy::EvictionPolicy;
 
 use super::entry::{Found, Key, Stored};
 use crate::config::Product as Options;
@@ -23,8 +24,10 @@ impl Entries {
     pub(super) fn new(options: &Options) -> Self {
         let entries = Moka::builder()
             .max_capacity(options.cache_size)
-            .weigher(|_, (_, stored): &(u64, Stored)| {
-                u32::try_from(stored.weight()).unwrap_or(u32::MAX)
+            // Full, it admits what is asked for more often than what it would displace.
+            .eviction_policy(EvictionPolicy::tiny_lfu())
+            .weigher(|key: &Key, (_, stored): &(u64, Stored)| {
+                u32::try_from(key.weight() + stored.weight()).unwrap_or(u32::MAX)
             })
             .time_to_live(options.cache_ttl.mul_f64(1.1) + options.cache_stale);
         Self { generation: Arc::default(), entries: entries.build() }
@@ -42,12 +45,14 @@ impl Entries {
         Found { generation: generation.into(), stored, in_doubt }
     }
 
-    pub(super) async fn store(&self, key: Key, generation: u128, stored: Stored) {
+    /// Returns whether the entry was admitted.
+    pub(super) async fn store(&self, key: &Key, generation: u128, stored: Stored) -> bool {
         // A generation that came from fetch.
         let generation = u64::try_from(generation).unwrap_or_default();
-        self.entries.insert(key, (generation, stored)).await;
+        self.entries.insert(key.clone(), (generation, stored)).await;
         // Evicts at once instead of some writes later.
         self.entries.run_pending_tasks().await;
+        self.entries.contains_key(key)
     }
 
     /// Starts an era, after an acknowledged write.

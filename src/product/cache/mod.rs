@@ -10,7 +10,11 @@
 //! A miss asks the store once, however many callers wait: in this process by single flight, and across processes by a
 //! lock of a few seconds. An entry past its time is served while one caller refreshes it, and while the store is away.
 //! Without the cache, reads go to the store, one query per key at a time.
+//!
+//! Not every answer is kept: see [`admission`].
 
+mod admission;
+mod counters;
 mod entry;
 mod generation;
 mod memory;
@@ -22,6 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deadpool_redis::redis::RedisError;
+use prometheus::core::Collector;
 use tokio::time::{Instant, sleep, timeout};
 
 pub(super) use entry::{Entry, Key};
@@ -30,6 +35,8 @@ use crate::config::{CacheUrl, Product as Options};
 use crate::error::{Error, Kind};
 use crate::single_flight::{Flight, SingleFlight};
 use crate::tasks;
+use admission::Admission;
+use counters::Counters;
 use entry::{Found, Stored};
 
 /// How long a process that fills an entry keeps others from doing so.
@@ -58,6 +65,7 @@ pub(super) struct ProcessCache {
     flights: SingleFlight<(Generation, Key), Result<Stored, Arc<Error>>>,
     refreshing: SingleFlight<Key, ()>,
     writes: Arc<AtomicU64>,
+    counters: Counters,
     /// When the store last did not answer in time.
     timed_out_at: Arc<Mutex<Option<Instant>>>,
 }
@@ -103,9 +111,15 @@ impl ProcessCache {
             flights: SingleFlight::default(),
             refreshing: SingleFlight::default(),
             writes: Arc::default(),
+            counters: Counters::new(),
             timed_out_at: Arc::default(),
             options: options.clone(),
         }
+    }
+
+    /// Its metrics.
+    pub(super) fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        self.counters.collectors()
     }
 
     /// The cache for this thread. Opens no connection yet.
@@ -129,22 +143,40 @@ impl Cache {
         L: FnOnce() -> F + 'static,
         F: Future<Output = Result<Option<Entry>, Error>> + 'static,
     {
+        let kind = key.kind();
+        let counted = |origin| {
+            self.shared.counters.read(kind, origin);
+            origin
+        };
+        self.admission().inspect(|admission| admission.note(&key));
         let (generation, stored, in_doubt) = self.look(&key).await;
         match stored {
             Some(stored) if in_doubt => {
-                Box::pin(self.revalidate(generation, key, stored, load)).await
+                let found = Box::pin(self.revalidate(generation, key, stored, load)).await;
+                counted(found.as_ref().map_or(Origin::Miss, |(_, origin)| *origin));
+                found
             }
-            Some(stored) if stored.is_fresh() => Ok((stored.entry, Origin::Hit)),
+            Some(stored) if stored.is_fresh() => Ok((stored.entry, counted(Origin::Hit))),
             Some(stored) => {
                 self.refresh(generation, key, load);
-                Ok((stored.entry, Origin::Stale))
+                Ok((stored.entry, counted(Origin::Stale)))
             }
             None => {
+                let origin = counted(Origin::Miss);
                 // Boxed, as are the calls to Redis, to keep the future of a hit small.
                 let stored = Box::pin(self.fill(generation, key, load)).await?;
-                Ok((stored.entry, Origin::Miss))
+                Ok((stored.entry, origin))
             }
         }
+    }
+
+    fn admission(&self) -> Option<&Admission> {
+        self.redis.as_ref().map(redis::Entries::admission)
+    }
+
+    /// Keeps `key`, of which there is an entry, for as long as anybody asks for it.
+    fn keep(&self, key: &Key) {
+        self.admission().inspect(|admission| admission.admit(key));
     }
 
     /// After an acknowledged write: drops all entries.
@@ -220,6 +252,7 @@ impl Cache {
         L: FnOnce() -> F + 'static,
         F: Future<Output = Result<Option<Entry>, Error>> + 'static,
     {
+        self.keep(&key);
         let is_away = self.timed_out_at().is_some_and(|last| last.elapsed() < BACKOFF);
         let patience = if is_away { Duration::ZERO } else { PATIENCE };
         // A fill that has begun goes on for the next caller.
@@ -242,13 +275,14 @@ impl Cache {
         self.shared.timed_out_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn store(&self, key: &Key, generation: Generation, stored: &Stored) {
+    /// Returns whether the entry was admitted.
+    async fn store(&self, key: &Key, generation: Generation, stored: &Stored) -> bool {
         let too_large = stored.length() > self.shared.options.cache_entry_limit;
-        let Generation::Known(token) = generation else { return };
+        let Generation::Known(token) = generation else { return false };
         match &self.redis {
-            _ if too_large => {}
+            _ if too_large => false,
             Some(redis) => Box::pin(redis.store(key, token, stored)).await,
-            None => self.shared.memory.store(key.clone(), token, stored.clone()).await,
+            None => self.shared.memory.store(key, token, stored.clone()).await,
         }
     }
 
@@ -302,7 +336,8 @@ impl Cache {
             Stored::new(entry, ttl)
         });
         if let Ok(stored) = &stored {
-            self.store(&key, generation, stored).await;
+            let admitted = self.store(&key, generation, stored).await;
+            self.shared.counters.fill(key.kind(), admitted);
         }
         if let (Some(redis), Generation::Known(token), Lock::Held) = (&self.redis, generation, lock)
         {
@@ -320,6 +355,10 @@ impl Cache {
                 .await
                 .map_or(FillTurn::Ours(Lock::None), FillTurn::Filled);
         };
+        if !redis.admission().admits(key) {
+            // No other process will fill it.
+            return FillTurn::Ours(Lock::None);
+        }
         let start = Instant::now();
         while start.elapsed() < LOCK {
             let locked = redis.lock(key, token, LOCK).await;
@@ -353,6 +392,7 @@ impl Cache {
         F: Future<Output = Result<Option<Entry>, Error>> + 'static,
     {
         let Flight::Leader(leader) = self.shared.refreshing.join(key.clone()) else { return };
+        self.keep(&key);
         let cache = self.clone();
         tasks::spawn("cache_refresh", async move {
             // Ends the flight whatever happens.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use deadpool_redis::redis::{self, Cmd, FromRedisValue, RedisError};
 use secrecy::SecretString;
 
+use super::admission::Admission;
 use super::entry::{Found, Key, Stored};
 use super::generation::GenerationToken;
 use crate::config::Product as Options;
@@ -41,6 +42,7 @@ pub(super) struct RedisState {
     /// The server's key of the generation.
     generation: String,
     stale: Duration,
+    admission: Admission,
 }
 
 impl RedisState {
@@ -63,6 +65,7 @@ impl RedisState {
             current: Mutex::default(),
             generation,
             stale: options.cache_stale,
+            admission: Admission::new(),
         }
     }
 
@@ -111,6 +114,11 @@ impl Entries {
         Self { client: state.server.client(), state }
     }
 
+    /// What this process was asked for, which decides what the server gets.
+    pub(super) fn admission(&self) -> &Admission {
+        &self.state.admission
+    }
+
     /// The current generation and its entry, if any; `None` when the server is away.
     pub(super) async fn fetch(&self, key: &Key) -> Option<Found> {
         // Read before the check for outstanding generations: newer ones may not be on the server yet.
@@ -151,12 +159,16 @@ impl Entries {
         Some(())
     }
 
-    pub(super) async fn store(&self, key: &Key, generation: u128, stored: &Stored) {
+    /// Returns whether the entry was admitted.
+    pub(super) async fn store(&self, key: &Key, generation: u128, stored: &Stored) -> bool {
+        if !self.state.admission.admits(key) {
+            return false;
+        }
         let ttl =
             u64::try_from(stored.time_to_live(self.state.stale).as_millis()).unwrap_or(u64::MAX);
         let bytes = stored.encode(generation);
         let mut set = redis::cmd("SET");
-        self.ask::<()>(set.arg(self.name(key)).arg(bytes).arg("PX").arg(ttl)).await;
+        self.ask::<()>(set.arg(self.name(key)).arg(bytes).arg("PX").arg(ttl)).await.is_some()
     }
 
     /// Starts a new era after an acknowledged write, now or as soon as the server answers; until then this process does

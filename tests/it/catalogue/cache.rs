@@ -424,21 +424,25 @@ async fn what_is_too_large_is_not_cached(cache: Cache) {
 const BOUND: usize = 4 << 20;
 const GROWN: usize = BOUND + BOUND / 4;
 
-/// Asks for `count` products that are not there, each of which is remembered.
-async fn ask_for_absent(client: &Client, from: usize, count: usize) {
+/// Asks for what is `wanted` by each number of `count`, each of which is remembered.
+async fn ask_for(client: &Client, wanted: fn(usize) -> String, from: usize, count: usize) {
     let asking = (0..16).map(|n| {
         let client = Client::new(client.base.clone());
         async move {
             for number in (from + n..from + count).step_by(16) {
-                assert_eq!(client.get(&format!("/products/{number:024x}")).await.status, 404);
+                assert!([200, 404].contains(&client.get(&wanted(number)).await.status));
             }
         }
     });
     join_all(asking).await;
 }
 
-#[actix_rt::test]
-async fn a_cache_in_memory_keeps_to_its_bound() {
+// Small answers: what the cache writes about each is most of it, or what is asked for.
+each_case!(a_cache_in_memory_keeps_to_its_bound:
+    products_that_are_not_there(|number| format!("/products/{number:024x}"), BOUND / 200),
+    searches(|number| format!("/products?q={}w{number}", "abcdefgh+".repeat(20)), BOUND / 500),
+);
+async fn a_cache_in_memory_keeps_to_its_bound(wanted: fn(usize) -> String, count: usize) {
     let bound = BOUND.to_string();
     let environment = [
         ("APP__PRODUCT__CACHE_SIZE", bound.as_str()),
@@ -447,10 +451,9 @@ async fn a_cache_in_memory_keeps_to_its_bound() {
     ];
     let shop = Shop::start_with(Topology::OneProcess, &environment);
     let client = shop.gateway();
-    ask_for_absent(&client, 0, 1_000).await;
+    ask_for(&client, wanted, 0, 1_000).await;
     let before = shop.process("gateway").resident();
-    // Small answers: what the cache writes about each is most of it.
-    ask_for_absent(&client, 1_000, BOUND / 200).await;
+    ask_for(&client, wanted, 1_000, count).await;
     let grown = shop.process("gateway").resident().saturating_sub(before);
     assert!(grown > BOUND / 2, "it is used: {grown}");
     assert!(grown < GROWN, "{grown} bytes for {BOUND}");
