@@ -40,24 +40,85 @@ const MATERIALS: [&str; 10] = [
     "Titanium",
     "Wool",
 ];
-/// Things and their usual prices in minor units.
-const THINGS: [(&str, u64); 16] = [
-    ("Keyboard", 9_900),
-    ("Desk Lamp", 4_900),
-    ("Laptop", 129_900),
-    ("Backpack", 7_900),
-    ("Coffee Grinder", 6_500),
-    ("Headphones", 14_900),
-    ("Office Chair", 34_900),
-    ("Water Bottle", 2_400),
-    ("Monitor", 27_900),
-    ("Notebook", 900),
-    ("Bicycle", 89_900),
-    ("Camera", 64_900),
-    ("Kettle", 3_900),
-    ("Phone Stand", 1_500),
-    ("Speaker", 11_900),
-    ("Watch", 19_900),
+/// Tags of products of any kind.
+const TAGS: [&str; 6] = ["new", "sale", "gift", "handmade", "limited", "recycled"];
+
+/// Things: their names, usual prices in minor units, what their SKUs begin with, their categories, what they are good for,
+/// and their tags.
+type Thing = (&'static str, u64, &'static str, &'static str, &'static str, [&'static str; 2]);
+const THINGS: [Thing; 16] = [
+    (
+        "Keyboard",
+        9_900,
+        "KEY",
+        "Computers",
+        "for long letters and short commands",
+        ["desk", "typing"],
+    ),
+    (
+        "Desk Lamp",
+        4_900,
+        "LMP",
+        "Home",
+        "with a warm light that keeps the rest of the room dark",
+        ["desk", "light"],
+    ),
+    (
+        "Laptop",
+        129_900,
+        "LAP",
+        "Computers",
+        "that starts before the kettle boils",
+        ["travel", "work"],
+    ),
+    ("Backpack", 7_900, "BAG", "Travel", "with room for a weekend", ["travel", "school"]),
+    ("Coffee Grinder", 6_500, "GRD", "Kitchen", "for beans of any roast", ["coffee", "breakfast"]),
+    ("Headphones", 14_900, "HPH", "Audio", "that leave the street outside", ["music", "travel"]),
+    ("Office Chair", 34_900, "CHR", "Furniture", "for those who sit all day", ["desk", "work"]),
+    ("Water Bottle", 2_400, "BTL", "Outdoor", "that keeps cold for a day", ["sports", "school"]),
+    ("Monitor", 27_900, "MON", "Computers", "with colours as they are printed", ["desk", "work"]),
+    ("Notebook", 900, "NTB", "Stationery", "with paper that takes ink", ["school", "work"]),
+    (
+        "Bicycle",
+        89_900,
+        "BIC",
+        "Outdoor",
+        "for the way to work and the way around the lake",
+        ["sports", "city"],
+    ),
+    (
+        "Camera",
+        64_900,
+        "CAM",
+        "Photography",
+        "for what moves and for what stays",
+        ["travel", "holiday"],
+    ),
+    ("Kettle", 3_900, "KTL", "Kitchen", "with a spout that does not drip", ["breakfast", "tea"]),
+    (
+        "Phone Stand",
+        1_500,
+        "STD",
+        "Accessories",
+        "that holds any phone, upright or across",
+        ["desk", "phone"],
+    ),
+    (
+        "Speaker",
+        11_900,
+        "SPK",
+        "Audio",
+        "that fills a room and not the next one",
+        ["music", "party"],
+    ),
+    (
+        "Watch",
+        19_900,
+        "WCH",
+        "Accessories",
+        "that shows the time and nothing else",
+        ["city", "present"],
+    ),
 ];
 
 /// Adds the missing ones of the first `count` products to the store that `options` name. Reports to `progress` after each
@@ -86,12 +147,14 @@ pub async fn seed(
 fn product(number: u32) -> Product {
     let seconds = EPOCH + i64::from(number);
     let mut dice = Dice(u64::from(number));
-    let (thing, about) = THINGS[dice.roll(THINGS.len())];
+    let (thing, about, code, category, purpose, tags) = THINGS[dice.roll(THINGS.len())];
     let quality = QUALITIES[dice.roll(QUALITIES.len())];
     let material = MATERIALS[dice.roll(MATERIALS.len())];
     // 70 to 130 % of the usual price, ending in 0, 50, 90 or 99.
     let price = about * (70 + dice.roll(61) as u64) / 100;
     let price = price / 100 * 100 + [0, 50, 90, 99][dice.roll(4)];
+    let description =
+        format!("{quality} {} of {} {purpose}.", thing.to_lowercase(), material.to_lowercase());
     let mut id = [0; 12];
     id[..4].copy_from_slice(&(seconds as u32).to_be_bytes());
     id[4..8].copy_from_slice(b"seed");
@@ -103,18 +166,27 @@ fn product(number: u32) -> Product {
         // Far below the limit.
         price: Money::from_minor(price as i64)
             .unwrap_or_else(|_| unreachable!("{price} is an amount")),
-        description: None,
-        category: None,
-        tags: Vec::new(),
-        sku: None,
+        description: Some(description),
+        category: Some(category.to_owned()),
+        tags: tags.into_iter().chain(TAGS.get(dice.roll(9)).copied()).map(str::to_owned).collect(),
+        sku: Some(format!("{code}-{number:06}")),
         images: Vec::new(),
         attributes: Map::new(),
-        stock: Stock::default(),
+        stock: Stock { on_hand: pieces(&mut dice), reserved: 0 },
         popularity: 0,
         created_at: time,
         updated_at: time,
         // New each time, because a removed product may be seeded again.
         version: Version::first(),
+    }
+}
+
+/// How many pieces there are: of one product in twelve none, of another nobody counts them.
+fn pieces(dice: &mut Dice) -> Option<i64> {
+    match dice.roll(12) {
+        0 => Some(0),
+        1 => None,
+        _ => Some(1 + dice.roll(250) as i64),
     }
 }
 
@@ -143,5 +215,19 @@ mod tests {
         659200817365656400000001 Modular Aluminium Desk Lamp 101 3550
         659200827365656400000002 Rugged Walnut Speaker 102 14150
         ");
+        let details = (0..3).map(product).map(|product| {
+            let (category, sku) = (product.category.unwrap(), product.sku.unwrap());
+            let stock = product.stock.on_hand;
+            format!(
+                "{category} {sku} {stock:?} {:?} {}",
+                product.tags,
+                product.description.unwrap()
+            )
+        });
+        insta::assert_snapshot!(details.collect::<Vec<_>>().join("\n"), @r#"
+        Accessories WCH-000000 Some(191) ["city", "present", "handmade"] Compact watch of wool that shows the time and nothing else.
+        Home LMP-000001 Some(34) ["desk", "light", "recycled"] Modular desk lamp of aluminium with a warm light that keeps the rest of the room dark.
+        Audio SPK-000002 Some(6) ["music", "party"] Rugged speaker of walnut that fills a room and not the next one.
+        "#);
     }
 }
