@@ -32,8 +32,9 @@ use crate::tasks;
 use cache::Cache;
 use store::{Database, Store};
 
-pub use page::Cursor;
+pub use page::{Cursor, PageRequest};
 pub use seed::seed;
+pub use words::{Words, words};
 
 /// The role, once per process; each worker thread takes its [`Role::app`].
 #[derive(Clone, Debug)]
@@ -131,11 +132,11 @@ impl Role for Catalogue {
         tasks::supervise("reservation_sweep", move || reservations::sweep(role.state(), retention));
     }
 
-    /// Writes outstanding invalidations to the cache that processes share, however long that takes.
     fn collectors(&self) -> Vec<Box<dyn Collector>> {
         self.cache.collectors()
     }
 
+    /// Writes outstanding invalidations to the cache that processes share, however long that takes.
     async fn settle(&self) {
         self.cache.open().settle().await;
     }

@@ -275,7 +275,7 @@ pub(super) struct PageQuery {
 
 /// A requested page of the catalogue.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct PageRequest {
+pub struct PageRequest {
     limit: Limit,
     /// `None` for all products, the newest first.
     pub(super) filter: Option<Arc<Filter>>,
@@ -288,7 +288,7 @@ impl PageRequest {
     ///
     /// # Errors
     /// 422 with one entry per invalid parameter.
-    pub(super) fn read(mut query: Query) -> Result<Self, Error> {
+    pub fn read(mut query: Query) -> Result<Self, Error> {
         let limit = query.optional("limit").unwrap_or_default();
         let cursor = query.optional::<Cursor>("cursor");
         let words = query.optional::<Words>("q");
@@ -339,7 +339,7 @@ impl PageRequest {
     }
 
     /// The path and query of this page.
-    pub(super) fn target(&self) -> String {
+    pub fn target(&self) -> String {
         let mut target = "/products?".to_owned();
         if let Some(filter) = &self.filter {
             let _ = write!(target, "{}&", filter.query());

@@ -59,7 +59,7 @@ pub(super) fn fold(text: &str) -> String {
 }
 
 /// The words of `text`, folded. A word with apostrophes is there as a whole, without them, and in its parts.
-pub(super) fn words(text: &str) -> Vec<String> {
+pub fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     for word in cut(&fold(text)) {
         if word.contains(is_apostrophe) {
@@ -114,15 +114,16 @@ const LONGEST: usize = 200;
 
 /// What is searched for: words, of which each must begin a word of a product.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Words {
-    pub(super) words: Vec<String>,
+pub struct Words {
+    /// Folded, without repetition.
+    pub words: Vec<String>,
     /// The text that they are from.
     pub(super) text: String,
 }
 
 /// Why a text cannot be searched for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum WordsError {
+pub enum WordsError {
     /// It has nothing but signs.
     #[error("must have a word")]
     Empty,

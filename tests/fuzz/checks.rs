@@ -7,8 +7,8 @@ use std::{io, pin::Pin, task};
 
 use actix_service::{IntoServiceFactory as _, ServiceFactory as _, map_config};
 use actix_web::dev::AppConfig;
-use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_TYPE, HOST, HeaderValue};
+use actix_web::http::{Method, Uri};
 use actix_web::test::TestRequest;
 use actix_web::web::{self, BytesMut, Payload};
 use actix_web::{App, FromRequest as _, HttpResponse};
@@ -19,9 +19,9 @@ use app::http1::head::{RequestHead, ResponseHead};
 use app::http1::server::{Options, serve};
 use app::http1::shutdown::Shutdown;
 use app::http1::socket::Socket;
-use app::middleware::{BodyLimit, Fields};
+use app::middleware::{BodyLimit, Fields, Query};
 use app::peer::forwarded;
-use app::product::Cursor;
+use app::product::{Cursor, PageRequest, Words, words};
 use app::user::{ProfilePatch, RightsPatch};
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::Value;
@@ -33,13 +33,15 @@ use tokio::io::{
 type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 10] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("chunked", chunked),
     ("connection", connection),
     ("paths", paths),
     ("cursors", cursors),
+    ("page_requests", page_requests),
+    ("search_words", search_words),
     ("forwarded_headers", forwarded_headers),
     ("merge_patches", merge_patches),
 ];
@@ -439,6 +441,31 @@ pub fn cursors(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(cursor) = text.parse::<Cursor>() {
         assert_eq!(cursor.encode(), text);
+    }
+}
+
+/// A query of the catalogue that is taken is written in a link that is read as the same.
+pub fn page_requests(bytes: &[u8]) {
+    let Ok(query) = std::str::from_utf8(bytes) else { return };
+    let Ok(uri) = format!("/products?{query}").parse::<Uri>() else { return };
+    let read = |uri: Uri| {
+        let request = TestRequest::default().uri(&uri.to_string()).to_http_request();
+        PageRequest::read(Query::parse(&request)).ok()
+    };
+    let Some(page) = read(uri) else { return };
+    let link = page.target();
+    assert_eq!(link.parse().ok().and_then(read), Some(page), "{link}");
+}
+
+/// A text that is searched for finds a product of that name, and its words are read as the same.
+pub fn search_words(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let there = words(text);
+    assert!(there.iter().all(|word| !word.is_empty() && !word.contains(' ')), "{there:?}");
+    let Ok(wanted) = text.parse::<Words>() else { return };
+    for word in &wanted.words {
+        let is_there = there.iter().any(|known| known.starts_with(word.as_str()));
+        assert!(is_there, "{word:?} of {text:?} is not in {there:?}");
     }
 }
 
