@@ -30,6 +30,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import finding
 import gateway
 import writes
 from harness import (
@@ -43,7 +44,7 @@ STAND_IN = TARGET / "secantus/bin/secantusd-py"
 STARTS = 11
 WELCOME, LIST, DASHBOARD = "GET /", "GET /products", "GET /auth/dashboard/{id}"
 PAGE = "GET /products?cursor=C"
-SECTIONS = ("idle", "load", "gateway", "pages", "expiry", "identity", "writes")
+SECTIONS = ("idle", "load", "gateway", "pages", "expiry", "identity", "writes", "catalogue")
 # Lists that are asked for to count what they cost Redis.
 TRIPS = 1000
 # Of the uncached pages. What app allows its store for an answer has to do for all of them in a row.
@@ -563,6 +564,15 @@ def run_writes(bench, arguments):
     writes.run(bench, arguments.rounds, arguments.seconds, start_postgres)
 
 
+def run_catalogue(bench, arguments):
+    """What pages and searches cost, and what the cache has of them."""
+    mongodb = None
+    if bench.programs.mongodb != str(STAND_IN):
+        server = start_mongodb(bench)
+        mongodb = lambda database: mongodb_url(server, database)
+    finding.run(bench, arguments, mongodb, start_redis)
+
+
 def run(arguments):
     """The sections that were asked for, each with servers of its own."""
     programs = find_programs()
@@ -573,7 +583,7 @@ def run(arguments):
     print(f"wrk: 1 thread, {CONNECTIONS} connections, {arguments.seconds} s a case; "
           f"median of {arguments.rounds}")
     print(f"MongoDB: {programs.describe_mongodb()}")
-    runs = run_idle, run_load, run_gateway, run_pages, run_expiry, run_identity, run_writes
+    runs = run_idle, run_load, run_gateway, run_pages, run_expiry, run_identity, run_writes, run_catalogue
     measures = dict(zip(SECTIONS, runs))
     for section in SECTIONS:
         if section in arguments.only:
@@ -593,7 +603,9 @@ def main():
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="SECTION",
                         help=f"of {', '.join(SECTIONS)} (default: all)")
     parser.add_argument("--million-on-mongodb", action="store_true",
-                        help=f"also pages of {MILLION:,} products on MongoDB")
+                        help=f"also pages and searches of {MILLION:,} products on MongoDB")
+    parser.add_argument("--sizes", type=int, nargs="+", default=finding.SIZES, metavar="PRODUCTS",
+                        help="of the section catalogue")
     arguments = parser.parse_args()
     if min(arguments.seconds, arguments.rounds) < 1:
         parser.error("--seconds and --rounds must be at least 1")
