@@ -70,6 +70,32 @@ async fn every_field_comes_back_as_it_was_given(storage: Storage) {
     assert_eq!(client.get(&path).await.text(), put.text());
 }
 
+each_storage!(numbers_come_back_to_the_last_digit);
+async fn numbers_come_back_to_the_last_digit(storage: Storage) {
+    let shop = shop(storage);
+    let client = shop.admin().await;
+    let numbers =
+        "[6.626e-34,1.7976931348623157e308,2.2250738585072014e-308,0.1,51.24817837550540]";
+    let body = format!(r#"{{"name":"Planck","price":1,"attributes":{{"n":{numbers}}}}}"#);
+    let added = client.post("/products", &body).await;
+    assert_eq!(added.status, 201, "{added:?}");
+    let read = |answer: &Answer| {
+        let answer = answer.json();
+        let numbers = answer["attributes"]["n"].as_array().unwrap().iter();
+        numbers.map(|number| number.as_f64().unwrap()).collect::<Vec<_>>()
+    };
+    let expected = vec![
+        6.626e-34,
+        1.797_693_134_862_315_7e308,
+        2.225_073_858_507_201_4e-308,
+        0.1,
+        51.248_178_375_505_4,
+    ];
+    assert_eq!(read(&added), expected);
+    let shown = client.get(added.header("location")).await;
+    assert_eq!((shown.text(), shown.header("etag")), (added.text(), added.header("etag")));
+}
+
 each_storage!(a_merge_patch_changes_what_it_names);
 async fn a_merge_patch_changes_what_it_names(storage: Storage) {
     let shop = shop(storage);
