@@ -38,6 +38,34 @@ fn is_among(letter: char, ranges: &[(char, char)]) -> bool {
     ranges.iter().any(|(first, last)| (*first..=*last).contains(&letter))
 }
 
+/// What shows as nothing (`Default_Ignorable_Code_Point`: soft hyphens, joiners, selectors of variants, marks of direction
+/// and the like), the Arabic tatweel, which only stretches a word, and skin tones, which do not tell two emoji apart.
+const IGNORED: [(char, char); 19] = [
+    ('\u{AD}', '\u{AD}'),
+    ('\u{34F}', '\u{34F}'),
+    ('\u{61C}', '\u{61C}'),
+    ('\u{640}', '\u{640}'),
+    ('\u{115F}', '\u{1160}'),
+    ('\u{17B4}', '\u{17B5}'),
+    ('\u{180B}', '\u{180F}'),
+    ('\u{200B}', '\u{200F}'),
+    ('\u{202A}', '\u{202E}'),
+    ('\u{2060}', '\u{206F}'),
+    ('\u{3164}', '\u{3164}'),
+    ('\u{FE00}', '\u{FE0F}'),
+    ('\u{FEFF}', '\u{FEFF}'),
+    ('\u{FFA0}', '\u{FFA0}'),
+    ('\u{FFF0}', '\u{FFF8}'),
+    ('\u{1BCA0}', '\u{1BCA3}'),
+    ('\u{1D173}', '\u{1D17A}'),
+    ('\u{1F3FB}', '\u{1F3FF}'),
+    ('\u{E0000}', '\u{E0FFF}'),
+];
+
+fn is_ignored(letter: char) -> bool {
+    is_among(letter, &IGNORED)
+}
+
 /// Whether `letter` is a word by itself: an ideograph or an emoji.
 pub(super) fn is_word(letter: char) -> bool {
     is_among(letter, &IDEOGRAPHS) || is_among(letter, &PICTURES)
@@ -48,13 +76,9 @@ pub(super) fn without_case(letters: impl Iterator<Item = char>) -> impl Iterator
     letters.flat_map(char::to_lowercase).flat_map(char::to_uppercase).flat_map(char::to_lowercase)
 }
 
-/// `text` without case, accents and compatibility forms.
+/// `text` without case, accents, compatibility forms and what shows as nothing.
 pub(super) fn fold(text: &str) -> String {
-    // Joiners, selectors of variants and skin tones do not tell two emoji apart.
-    let is_kept = |letter: &char| {
-        canonical_combining_class(*letter) == 0
-            && !matches!(letter, '\u{200C}' | '\u{200D}' | '\u{FE00}'..='\u{FE0F}' | '\u{1F3FB}'..='\u{1F3FF}')
-    };
+    let is_kept = |letter: &char| canonical_combining_class(*letter) == 0 && !is_ignored(*letter);
     without_case(text.nfkd().filter(is_kept)).nfkd().filter(is_kept).collect()
 }
 
@@ -148,7 +172,8 @@ impl FromStr for Words {
         let mut words = Vec::new();
         for piece in text.split_whitespace() {
             let found = cut(&fold(piece));
-            let is_short = piece.nfc().count() < 2 && !piece.nfkc().any(is_word);
+            let is_short = piece.nfc().filter(|letter| !is_ignored(*letter)).count() < 2
+                && !piece.nfkc().any(is_word);
             if is_short && !found.is_empty() {
                 return Err(WordsError::Short(piece.to_owned()));
             }
@@ -214,6 +239,12 @@ mod tests {
             ("l'eau", "l'eau"),
             ("usb 3.0", "Hub (USB 3.0)"),
             ("हिन्दी", "हिन्दी"),
+            ("donau", "Do\u{AD}nau\u{AD}dampfer"),
+            ("zero", "ze\u{200B}ro\u{2060}wi\u{FEFF}dth"),
+            ("محمد", "محـــمد"),
+            ("محمد", "\u{FEE3}\u{FEA4}\u{FEE4}\u{FEAA}"),
+            ("\u{FEE3}\u{FEA4}\u{FEE4}\u{FEAA}", "محمد"),
+            ("salt\u{200E}", "Salt"),
         ] {
             assert!(
                 is_found(query, text),
@@ -226,7 +257,7 @@ mod tests {
         {
             assert!(!is_found(query, text), "{query:?} in {text:?}");
         }
-        for nothing in ["", " ", "!?", "\u{301}", "--", "'", "\u{fe0f}"] {
+        for nothing in ["", " ", "!?", "\u{301}", "--", "'", "\u{fe0f}", "\u{ad}\u{feff}"] {
             assert_eq!(words(nothing), [""; 0], "{nothing:?}");
         }
     }
@@ -240,7 +271,7 @@ mod tests {
         {
             assert!(words(good).is_ok(), "{good}");
         }
-        for short in ["a", "é", "e\u{301}", "vitamin c", "ш", "カ"] {
+        for short in ["a", "é", "e\u{301}", "vitamin c", "ш", "カ", "a\u{ad}"] {
             assert!(matches!(words(short), Err(WordsError::Short(_))), "{short}");
         }
         for empty in ["", " ", "!", "& - ?", "\u{301}", "\u{2BC}\u{2BC}"] {
