@@ -228,10 +228,7 @@ pub(super) async fn change(
     let id = parse(&id)?;
     let patch = ProductPatch::read(fields)?;
     for _ in 0..ATTEMPTS {
-        let now = state.products.find(id).await?.ok_or_else(unknown)?;
-        if condition.if_match().is_some_and(|tags| !tags.contains(&etag(&now).as_str())) {
-            return Err(changed());
-        }
+        let now = current(&state, id, &condition).await?;
         let expected = Some(now.version);
         let new = Replacement { product: patch.apply(now)?, sets_stock: false };
         match write(&state, id, expected, new).await? {
@@ -302,7 +299,8 @@ pub(super) async fn stock(
     request_body(content = StockPatch, content_type = "application/merge-patch+json"),
     responses(
         (status = 200, description = "The pieces as they are now", body = StockReport),
-        (status = 409, description = "There would be less than what is reserved, or than none"),
+        (status = 409, description = "The pieces are not counted, so that `change` has nothing to add to; or there would be \
+            fewer than are reserved, fewer than none, or more than 1,000,000,000"),
     )
 )]
 pub(super) async fn change_stock(
@@ -364,10 +362,21 @@ async fn expected(
     id: ObjectId,
     condition: &Condition,
 ) -> Result<Option<Version>, Error> {
-    let Some(tags) = condition.if_match() else { return Ok(None) };
+    match condition.if_match() {
+        None => Ok(None),
+        Some(_) => Ok(Some(current(state, id, condition).await?.version)),
+    }
+}
+
+/// The product with `id`, if `If-Match` names its version or is absent.
+async fn current(
+    state: &ProductState,
+    id: ObjectId,
+    condition: &Condition,
+) -> Result<Product, Error> {
     let now = state.products.find(id).await?.ok_or_else(unknown)?;
-    let named = tags.contains(&etag(&now).as_str());
-    named.then_some(Some(now.version)).ok_or_else(changed)
+    let is_named = |tags: Vec<&str>| tags.contains(&etag(&now).as_str());
+    if condition.if_match().is_none_or(is_named) { Ok(now) } else { Err(changed()) }
 }
 
 fn changed() -> Error {

@@ -15,13 +15,13 @@ use crate::middleware::Fields;
 pub(super) struct NewProduct {
     name: Name,
     price: Money,
-    #[schema(required = false)]
+    #[schema(required = false, value_type = Description)]
     description: Option<Description>,
-    #[schema(required = false)]
+    #[schema(required = false, value_type = Category)]
     category: Option<Category>,
     #[schema(required = false)]
     tags: Tags,
-    #[schema(required = false)]
+    #[schema(required = false, value_type = Sku)]
     sku: Option<Sku>,
     #[schema(required = false)]
     images: Images,
@@ -200,7 +200,7 @@ impl TryFrom<i64> for Pieces {
 /// removes one.
 #[derive(Debug, ToSchema)]
 pub(super) struct ProductPatch {
-    #[schema(required = false)]
+    #[schema(required = false, value_type = Name)]
     name: Option<Name>,
     #[schema(required = false, value_type = Money)]
     price: Option<Money>,
@@ -286,4 +286,26 @@ pub(super) struct ProductPath {
     /// The product's id.
     #[param(pattern = "^[0-9A-Fa-f]{24}$", example = "6b03d45b14e1855e68069e13")]
     id: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use utoipa::PartialSchema;
+
+    fn nullable<T: PartialSchema>() -> Vec<String> {
+        let schema = serde_json::to_value(T::schema()).unwrap();
+        let properties = schema["properties"].as_object().unwrap();
+        let may_be_null = |value: &Value| value.to_string().contains("\"null\"");
+        let names = properties.iter().filter(|(_, value)| may_be_null(value));
+        names.map(|(name, _)| name.clone()).collect()
+    }
+
+    #[test]
+    fn the_document_says_null_where_null_is_taken_and_nowhere_else() {
+        assert_eq!(nullable::<NewProduct>(), [""; 0]);
+        let patch = ["description", "category", "tags", "sku", "images", "attributes"];
+        assert_eq!(nullable::<ProductPatch>(), patch);
+        assert_eq!(nullable::<StockPatch>(), ["onHand"]);
+    }
 }
