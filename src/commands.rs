@@ -89,6 +89,9 @@ pub fn seed(global: &Global, products: u32) -> Result<(), Failure> {
     say(&text)
 }
 
+/// How many of the rows that `copy` could not write it names.
+const REFUSALS: usize = 10;
+
 /// `app copy`
 ///
 /// # Errors
@@ -109,6 +112,15 @@ pub fn copy(global: &Global, urls: (&str, &str), overwrite: bool) -> Result<(), 
             let kept = copied.kept;
             text +=
                 &format!("{kept} of them differ and stay as they are; --overwrite replaces them\n");
+        }
+        if copied.removed > 0 {
+            text += &format!("{} were removed from the target and stay so\n", copied.removed);
+        }
+        for why in copied.refused.iter().take(REFUSALS) {
+            text += &format!("{why}\n");
+        }
+        if copied.refused.len() > REFUSALS {
+            text += &format!("and {} more like these\n", copied.refused.len() - REFUSALS);
         }
         for (side, summary) in [("source", copied.from), ("target", copied.to)] {
             let (count, checksum) = (summary.count, summary.checksum);

@@ -156,8 +156,8 @@ impl Catalogue {
     }
 }
 
-/// Copies the products at `from` to `to`, and then their reservations, unless products were kept that differ: they would
-/// have other pieces reserved. `existing` says what happens to those that `to` has already. Returns what was copied, in a
+/// Copies the products at `from` to `to`, and then their reservations, unless products differ there still: they would have
+/// other pieces reserved. `existing` says what happens to those that `to` has already. Returns what was copied, in a
 /// word, and how.
 ///
 /// # Errors
@@ -175,10 +175,11 @@ pub async fn copy(
     let from = from.open_as_it_is().map_err(of_source)?;
     let to = to.open().map_err(of_target)?;
     let products = copy::copy(&from, &to, existing, progress).await?;
+    let is_whole = products.kept == 0 && products.removed == 0 && products.refused.is_empty();
     let mut copied = vec![("products", products)];
     let (from, to) = (from.holds(), to.holds());
     let is_any = from.count().await.map_err(of_source)? > 0;
-    if products.kept == 0 && is_any {
+    if is_whole && is_any {
         copied.push(("reservations", copy::copy(&from, &to, existing, |_, _| {}).await?));
     }
     Ok(copied)

@@ -72,7 +72,7 @@ pub(super) struct Filter {
     /// Each begins a word of the product.
     pub(super) words: Vec<String>,
     /// The text that the words are from.
-    text: String,
+    pub(super) text: String,
     pub(super) category: Option<String>,
     pub(super) tag: Option<String>,
     pub(super) min_price: Option<Money>,

@@ -31,11 +31,33 @@ pub trait Rows {
         rows: &[Self::Row],
     ) -> impl Future<Output = Result<Vec<Self::Row>, StoreError>>;
 
-    /// Inserts the `rows` whose ids are new; returns how many.
-    fn add(&self, rows: Vec<Self::Row>) -> impl Future<Output = Result<u64, StoreError>>;
+    /// Inserts the `rows` whose ids are new.
+    fn add(
+        &self,
+        rows: Vec<Self::Row>,
+    ) -> impl Future<Output = Result<Written<Self::Row>, StoreError>>;
 
-    /// Inserts or replaces `rows`.
-    fn put(&self, rows: Vec<Self::Row>) -> impl Future<Output = Result<(), StoreError>>;
+    /// Inserts or replaces `rows`, but for those that were removed.
+    fn put(
+        &self,
+        rows: Vec<Self::Row>,
+    ) -> impl Future<Output = Result<Written<Self::Row>, StoreError>>;
+}
+
+/// What became of rows that were to be written.
+#[derive(Clone, Debug)]
+pub struct Written<R> {
+    /// How many were.
+    pub count: u64,
+    /// Those that cannot be, because another row of the store has a unique value of theirs, and which.
+    pub refused: Vec<(R, String)>,
+}
+
+impl<R> Written<R> {
+    /// `count` were, and none was refused.
+    pub fn all(count: u64) -> Self {
+        Self { count, refused: Vec::new() }
+    }
 }
 
 /// What happens to a row of the target that differs from the source's.
@@ -76,12 +98,16 @@ pub fn of_target(error: impl Into<SetupError>) -> CopyError {
 }
 
 /// The result of a copy.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Copied {
     /// The number of rows that were inserted or replaced.
     pub written: u64,
     /// The number of rows that differ and were kept.
     pub kept: u64,
+    /// The number of rows that were removed from the target, and stay so: ids are not given out again.
+    pub removed: u64,
+    /// Why rows were refused, for each.
+    pub refused: Vec<String>,
     /// The source.
     pub from: Summary,
     /// The target after the copy.
@@ -103,27 +129,46 @@ pub async fn copy<R: Clone + Debug + PartialEq>(
     progress: impl Progress,
 ) -> Result<Copied, CopyError> {
     let all = from.count().await.map_err(of_source)?;
-    let (mut written, mut kept, mut looked_at, mut last) = (0, 0, 0, None);
+    let (mut written, mut kept, mut removed, mut refused) = (0, 0, 0, Vec::new());
+    let (mut looked_at, mut last) = (0, None);
     loop {
         let batch = from.behind(last.as_ref()).await.map_err(of_source)?;
         let Some(end) = batch.last().cloned() else { break };
-        looked_at += batch.len() as u64;
+        let in_batch = batch.len() as u64;
+        looked_at += in_batch;
         let there = to.counterparts(&batch).await.map_err(of_target)?;
         let different = batch.into_iter().filter(|row| !there.contains(row)).collect::<Vec<_>>();
         let all_different = different.len() as u64;
-        let added = match existing {
-            _ if different.is_empty() => Ok(0),
-            Existing::Keep => to.add(different).await,
-            Existing::Overwrite => to.put(different).await.map(|()| all_different),
+        let stay = match existing {
+            // The others are the same.
+            Existing::Keep => there.len() as u64 - (in_batch - all_different),
+            Existing::Overwrite => 0,
         };
-        let added = added.map_err(of_target)?;
-        written += added;
-        kept += all_different - added;
+        let done = match existing {
+            _ if different.is_empty() => Ok(Written::all(0)),
+            Existing::Keep => to.add(different).await,
+            Existing::Overwrite => to.put(different).await,
+        };
+        let done = done.map_err(of_target)?;
+        written += done.count;
+        kept += stay;
+        let others = done.count + stay + done.refused.len() as u64;
+        removed += all_different.saturating_sub(others);
+        refused.extend(done.refused);
         last = Some(end);
         progress(looked_at, all);
     }
+    if existing == Existing::Overwrite && !refused.is_empty() {
+        // What stood in their way may have been replaced since; and those that stand in each other's go together.
+        let rows = refused.into_iter().map(|(row, _)| row).collect();
+        let done = to.put(rows).await.map_err(of_target)?;
+        written += done.count;
+        refused = done.refused;
+    }
+    let refused = refused.into_iter().map(|(_, why)| why).collect();
     let from = summary(from).await.map_err(of_source)?;
-    Ok(Copied { written, kept, from, to: summary(to).await.map_err(of_target)? })
+    let to = summary(to).await.map_err(of_target)?;
+    Ok(Copied { written, kept, removed, refused, from, to })
 }
 
 async fn summary<R: Clone + Debug + PartialEq>(
@@ -169,18 +214,19 @@ mod tests {
             Ok(rows.iter().filter_map(|(id, _)| Some((*id, there.get(id)?.clone()))).collect())
         }
 
-        async fn add(&self, rows: Vec<Self::Row>) -> Result<u64, StoreError> {
+        async fn add(&self, rows: Vec<Self::Row>) -> Result<Written<Self::Row>, StoreError> {
             let mut there = self.0.borrow_mut();
             let before = there.len();
             for (id, text) in rows {
                 there.entry(id).or_insert(text);
             }
-            Ok((there.len() - before) as u64)
+            Ok(Written::all((there.len() - before) as u64))
         }
 
-        async fn put(&self, rows: Vec<Self::Row>) -> Result<(), StoreError> {
+        async fn put(&self, rows: Vec<Self::Row>) -> Result<Written<Self::Row>, StoreError> {
+            let count = rows.len() as u64;
             self.0.borrow_mut().extend(rows);
-            Ok(())
+            Ok(Written::all(count))
         }
     }
 

@@ -176,8 +176,8 @@ pub(super) async fn open<S: SpawnBlocking + Send>(
     Ok(connection)
 }
 
-/// Creates a missing file at `path` and migrates it. Several processes may do so at once. Returns the names of the
-/// migrations that were applied. Blocks.
+/// Creates a missing file at `path` and migrates it, and then has `complete` do what a migration in SQL cannot. Several
+/// processes may do so at once. Returns the names of the migrations that were applied. Blocks.
 ///
 /// # Errors
 /// When the file cannot be created or opened, or a migration fails.
@@ -202,11 +202,11 @@ pub fn migrate(
         .map_err(SetupError::of_file("open", path))?;
     let applied = connection.exclusive_transaction(|connection| {
         let applied = connection.run_pending_migrations(migrations).map_err(Failure::Migration)?;
-        let applied = applied.iter().map(ToString::to_string).collect();
-        complete(connection).map_err(|error| Failure::Migration(error.into()))?;
-        Ok::<_, Failure>(applied)
+        Ok::<_, Failure>(applied.iter().map(ToString::to_string).collect())
     });
-    applied.map_err(SetupError::of_file("migrate", path))
+    let applied = applied.map_err(SetupError::of_file("migrate", path))?;
+    complete(&mut connection).map_err(SetupError::of_file("migrate", path))?;
+    Ok(applied)
 }
 
 /// Checks that the file at `path` can be opened, or created if it is missing, without changing anything. Blocks.

@@ -66,6 +66,7 @@ mod storage {
     mod stores;
     mod stores_full;
     mod stores_held;
+    mod ties;
 }
 
 /// Commands, configuration, processes and topologies.

@@ -4,6 +4,7 @@ mod mongo;
 mod sqlite;
 mod write;
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use bson::oid::ObjectId;
@@ -16,10 +17,11 @@ use super::cache::Cache;
 use super::model::{StockChange, StockRefusal};
 use super::page::PageRequest;
 use super::reservations::{Hold, Refusal, Step, Wanted};
+use super::values::Sku;
 use crate::config::{DocumentUrl, Product as Options, hide_password};
 use crate::contract::{CategorySummary, Money, Product, Stock, Timestamp, Version, now};
 use crate::error::Cause;
-use crate::storage::copy::Rows;
+use crate::storage::copy::{Rows, Written};
 use crate::storage::{Limits, SetupError, StoreError, StoreState, run_to_completion};
 
 /// The catalogue's database, and whether it is prepared; shared by the threads of a process.
@@ -65,6 +67,22 @@ pub(super) struct Replacement {
     pub(super) product: Product,
     /// Whether the pieces on hand are replaced, too.
     pub(super) sets_stock: bool,
+}
+
+impl Replacement {
+    /// What takes the place of `before`.
+    fn of(self, before: &Product) -> Product {
+        let on_hand =
+            if self.sets_stock { self.product.stock.on_hand } else { before.stock.on_hand };
+        Product {
+            id: before.id,
+            created_at: before.created_at,
+            stock: Stock { on_hand, ..before.stock },
+            popularity: before.popularity,
+            version: Version { count: before.version.count + 1, revision: Version::draw() },
+            ..self.product
+        }
+    }
 }
 
 /// The outcome of a change of stock: the pieces before and after it, or why they cannot change so; `None` if there is no
@@ -216,8 +234,15 @@ impl Store {
     }
 
     /// Adds the `products` whose ids are new; returns how many.
+    ///
+    /// # Errors
+    /// Also when another product has the SKU of one.
     pub(super) async fn insert_missing(&self, products: Vec<Product>) -> Result<usize, StoreError> {
-        on_back_end!(self.insert_missing(products))
+        let written = self.add(products).await?;
+        match written.refused.into_iter().next() {
+            Some((_, why)) => Err(StoreError::Failed(why)),
+            None => Ok(written.count as usize),
+        }
     }
 
     /// Replaces the product with `id`, if it has the `expected` version; `None` accepts any. Invalidates `cache`.
@@ -348,11 +373,11 @@ impl Rows for Store {
         on_back_end!(self.among(ids))
     }
 
-    async fn add(&self, rows: Vec<Product>) -> Result<u64, StoreError> {
-        self.insert_missing(rows).await.map(|added| added as u64)
+    async fn add(&self, rows: Vec<Product>) -> Result<Written<Product>, StoreError> {
+        on_back_end!(self.insert_missing(rows))
     }
 
-    async fn put(&self, rows: Vec<Product>) -> Result<(), StoreError> {
+    async fn put(&self, rows: Vec<Product>) -> Result<Written<Product>, StoreError> {
         on_back_end!(self.put(rows))
     }
 }
@@ -388,15 +413,47 @@ impl Rows for Holds {
         on_back_end!(store.holds_among(ids))
     }
 
-    async fn add(&self, rows: Vec<Hold>) -> Result<u64, StoreError> {
+    async fn add(&self, rows: Vec<Hold>) -> Result<Written<Hold>, StoreError> {
         let store = &self.0;
-        on_back_end!(store.write_holds(rows, false))
+        on_back_end!(store.write_holds(rows, false)).map(Written::all)
     }
 
-    async fn put(&self, rows: Vec<Hold>) -> Result<(), StoreError> {
+    async fn put(&self, rows: Vec<Hold>) -> Result<Written<Hold>, StoreError> {
         let store = &self.0;
-        on_back_end!(store.write_holds(rows, true)).map(drop)
+        on_back_end!(store.write_holds(rows, true)).map(Written::all)
     }
+}
+
+/// Splits `products` that are to be written together: those that can be, and those whose SKU another product has that does
+/// not give it up by this. `holders` are the ids of the products that have these SKUs now, by [`Sku::key`].
+fn refuse_taken(
+    mut products: Vec<Product>,
+    holders: &HashMap<String, ObjectId>,
+) -> (Vec<Product>, Vec<(Product, String)>) {
+    let mut refused = Vec::new();
+    loop {
+        let moving = products.iter().map(|product| product.id).collect::<HashSet<_>>();
+        let is_taken = |product: &mut Product| {
+            let holder = product.sku.as_deref().and_then(|sku| holders.get(&Sku::key(sku)));
+            holder.is_some_and(|holder| *holder != product.id && !moving.contains(holder))
+        };
+        let taken = products.extract_if(.., is_taken).collect::<Vec<_>>();
+        if taken.is_empty() {
+            return (products, refused);
+        }
+        // Theirs stay taken, too.
+        refused.extend(taken.into_iter().map(refusal));
+    }
+}
+
+/// A product that is not written because another one has its SKU, and what to say about it.
+fn refusal(product: Product) -> (Product, String) {
+    let sku = product.sku.as_deref().unwrap_or_default();
+    let why = format!(
+        "the product {} is left out: another one in the target has its SKU {sku:?}",
+        product.id
+    );
+    (product, why)
 }
 
 /// A price from minor units, as it is stored.

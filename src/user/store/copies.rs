@@ -7,7 +7,7 @@ use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use super::schema::{revocations, users};
 use super::{Record, Row, Store, revocation};
 use crate::contract::Revocation;
-use crate::storage::copy::{BATCH, Rows};
+use crate::storage::copy::{BATCH, Rows, Written};
 use crate::storage::sql::{in_transaction, read};
 use crate::storage::{StoreError, run_to_completion};
 use crate::user::model::Filter;
@@ -40,7 +40,7 @@ impl Rows for Store {
         .await
     }
 
-    async fn add(&self, rows: Vec<Record>) -> Result<u64, StoreError> {
+    async fn add(&self, rows: Vec<Record>) -> Result<Written<Record>, StoreError> {
         let pool = self.pool.clone();
         run_to_completion(&self.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
@@ -50,13 +50,13 @@ impl Rows for Store {
                     let add = add.on_conflict(users::id).do_nothing();
                     added += add.execute(connection).await? as u64;
                 }
-                added
+                Written::all(added)
             })
         })
         .await
     }
 
-    async fn put(&self, rows: Vec<Record>) -> Result<(), StoreError> {
+    async fn put(&self, rows: Vec<Record>) -> Result<Written<Record>, StoreError> {
         let pool = self.pool.clone();
         run_to_completion(&self.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
@@ -65,6 +65,7 @@ impl Rows for Store {
                     let put = diesel::insert_into(users::table).values(row.clone());
                     put.on_conflict(users::id).do_update().set(row).execute(connection).await?;
                 }
+                Written::all(rows.len() as u64)
             })
         })
         .await
@@ -112,13 +113,12 @@ impl Rows for Revocations<'_> {
     }
 
     /// As below: of two revocations, the later one stays.
-    async fn add(&self, rows: Vec<Revocation>) -> Result<u64, StoreError> {
-        let all = rows.len() as u64;
-        self.put(rows).await.map(|()| all)
+    async fn add(&self, rows: Vec<Revocation>) -> Result<Written<Revocation>, StoreError> {
+        self.put(rows).await
     }
 
     /// A later one in the target stays.
-    async fn put(&self, rows: Vec<Revocation>) -> Result<(), StoreError> {
+    async fn put(&self, rows: Vec<Revocation>) -> Result<Written<Revocation>, StoreError> {
         let pool = self.0.pool.clone();
         run_to_completion(&self.0.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
@@ -135,6 +135,7 @@ impl Rows for Revocations<'_> {
                     let new = new.values((revocations::user_id.eq(&user), end));
                     new.on_conflict_do_nothing().execute(connection).await?;
                 }
+                Written::all(rows.len() as u64)
             })
         })
         .await

@@ -3,12 +3,20 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::support::{Kind, Process, Server, Shop, Topology, password_in, until};
+use awc::http::Method;
+use bson::{Document, doc};
+use serde_json::{Value, json};
+
+use crate::support::{Client, Kind, Process, Server, Shop, Storage, Topology, password_in, until};
 
 /// Copies, and gives what the program said.
-fn copy(folder: &Path, from: &str, to: &str) -> (bool, String) {
+pub(super) fn copy(folder: &Path, from: &str, to: &str) -> (bool, String) {
+    copy_with(folder, from, to, &[])
+}
+
+fn copy_with(folder: &Path, from: &str, to: &str, options: &[&str]) -> (bool, String) {
     let mut command = Process::command(folder);
-    command.args(["copy", "--from", from, "--to", to]);
+    command.args(["copy", "--from", from, "--to", to]).args(options);
     let output = Process::run(command);
     let text = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8(text).unwrap())
@@ -110,18 +118,28 @@ async fn a_copy_that_was_cut_off_goes_on() {
     assert!(well && text.starts_with(&format!("wrote {} ", 4_000 - there)), "{there}: {text}");
 }
 
-/// Takes the last migration of a catalogue back.
-const LAST: &str =
-    include_str!("../../../migrations/sqlite/product/00000000000005_listing/down.sql");
+/// Take the migrations of a catalogue back as far as the listing, the last first.
+const BACK: [&str; 3] = [
+    include_str!("../../../migrations/sqlite/product/00000000000007_reservations/down.sql"),
+    include_str!("../../../migrations/sqlite/product/00000000000006_places/down.sql"),
+    include_str!("../../../migrations/sqlite/product/00000000000005_listing/down.sql"),
+];
 
-/// Takes the last migration of the file at `path` back.
-fn age(path: &Path, back: &str) {
+/// Takes the last migrations of the file at `path` back.
+fn age(path: &Path, back: &[&str]) {
+    for back in back {
+        let forget = "DELETE FROM __diesel_schema_migrations WHERE version =
+            (SELECT max(version) FROM __diesel_schema_migrations)";
+        execute(path, &format!("{back}; {forget}"));
+    }
+}
+
+/// Runs `statements` on the file at `path`.
+pub(super) fn execute(path: &Path, statements: &str) {
     use diesel::connection::SimpleConnection as _;
     use diesel::{Connection as _, SqliteConnection};
     let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
-    let forget = "DELETE FROM __diesel_schema_migrations WHERE version =
-        (SELECT max(version) FROM __diesel_schema_migrations)";
-    connection.batch_execute(&format!("{back}; {forget}")).unwrap();
+    connection.batch_execute(statements).unwrap();
 }
 
 #[actix_rt::test]
@@ -130,7 +148,7 @@ async fn products_from_before_there_was_a_listing_are_found() {
     let mut seed = Process::command(folder.path());
     seed.args(["seed", "--products", "1200"]);
     assert!(Process::run(seed).status.success());
-    age(&folder.path().join("data/product.db"), LAST);
+    age(&folder.path().join("data/product.db"), &BACK);
     let shop = Process::start(folder.path(), Process::command(folder.path()));
     let client = shop.client("gateway");
     let all = client.walk("/products?limit=100").await;
@@ -147,12 +165,148 @@ async fn products_from_before_there_was_a_listing_are_found() {
 }
 
 #[actix_rt::test]
+async fn documents_from_before_there_was_a_search_are_found_but_for_corrupt_ones() {
+    let mongo = Server::start(Kind::Mongo);
+    let client = mongodb::Client::with_uri_str(mongo.url()).await.unwrap();
+    let documents = client.default_database().unwrap().collection::<Document>("products");
+    let old = |n: i64| doc! { "name": format!("Lamp {n}"), "price": n, "created_at": n, "version": 1_i64 };
+    documents.insert_many((0..1200).map(old)).await.unwrap();
+    let mut corrupt = old(5000);
+    corrupt.insert("price", "dear");
+    documents.insert_one(corrupt).await.unwrap();
+    let shop = Shop::start_on(Topology::OneProcess, vec![mongo], &[]);
+    let gateway = shop.gateway();
+    until("it is ready", async || shop.process("gateway").missing().await == json!([])).await;
+    assert_eq!(gateway.walk("/products?inStock=true&limit=100").await.len(), 1200);
+    assert_eq!(gateway.walk("/products?q=lamp&limit=100").await.len(), 1200);
+    let log = shop.process("gateway").log();
+    assert_eq!(log.matches("searchable: corrupt record").count(), 1, "{log}");
+}
+
+/// Two shops, of which the products of the first are copied to the second.
+struct Shops {
+    from: Shop,
+    to: Shop,
+    source: Client,
+    target: Client,
+}
+
+impl Shops {
+    async fn start(storage: Storage) -> Self {
+        let from = Shop::start(Topology::OneProcess);
+        let to = Shop::start_on(Topology::OneProcess, storage.servers(), &[]);
+        let (source, target) = (from.admin().await, to.admin().await);
+        Self { from, to, source, target }
+    }
+
+    fn copy(&mut self, options: &[&str]) -> (bool, String) {
+        let embedded = format!("sqlite://{}/data/product.db", self.to.folder.path().display());
+        let to = match self.to.servers.is_empty() {
+            true => embedded,
+            false => self.to.server(Kind::Mongo).url(),
+        };
+        copy_with(self.from.folder.path(), "sqlite://data/product.db", &to, options)
+    }
+}
+
+async fn add(client: &Client, sku: &str) -> String {
+    let added = client.post("/products", json!({ "name": "Lamp", "price": 1, "sku": sku })).await;
+    assert_eq!(added.status, 201, "{added:?}");
+    added.header("location").to_owned()
+}
+
+async fn set_sku(client: &Client, path: &str, sku: Value) {
+    let headers = [("content-type", "application/merge-patch+json")];
+    let body = json!({ "sku": sku }).to_string();
+    assert_eq!(client.send(Method::PATCH, path, &headers, body).await.status, 200);
+}
+
+async fn sku(client: &Client, path: &str) -> Value {
+    client.get(path).await.json()["sku"].clone()
+}
+
+each_storage!(skus_that_moved_are_copied_and_those_of_others_are_named);
+async fn skus_that_moved_are_copied_and_those_of_others_are_named(storage: Storage) {
+    let mut shops = Shops::start(storage).await;
+    // Between the first and the others, so that they are in different batches.
+    assert!(shops.from.run(&["seed", "--products", "600"]).status.success());
+    let first = shops.source.walk("/products?sort=newest&limit=100").await.pop().unwrap();
+    let first = format!("/products/{first}");
+    set_sku(&shops.source, &first, json!("first")).await;
+    let mut paths = vec![first];
+    for sku in ["one", "two", "three"] {
+        paths.push(add(&shops.source, sku).await);
+    }
+    let (well, text) = shops.copy(&[]);
+    assert!(well && text.starts_with("wrote 603 "), "{text}");
+    // The first and the last exchange theirs, and so do the two between.
+    for (path, sku) in [
+        (&paths[0], json!(null)),
+        (&paths[1], json!(null)),
+        (&paths[3], json!("first")),
+        (&paths[0], json!("three")),
+        (&paths[2], json!("one")),
+        (&paths[1], json!("two")),
+    ] {
+        set_sku(&shops.source, path, sku).await;
+    }
+    let others = add(&shops.target, "Of-Another").await;
+    let refused = add(&shops.source, "of-another").await;
+    let name = refused.trim_start_matches("/products/");
+    let why = format!(
+        "the product {name} is left out: another one in the target has its SKU \"of-another\""
+    );
+    for _ in 0..2 {
+        let (well, text) = shops.copy(&[]);
+        assert!(!well && text.starts_with("wrote 0 products"), "{text}");
+        assert!(text.contains("4 of them differ and stay") && text.contains(&why), "{text}");
+    }
+    let (well, text) = shops.copy(&["--overwrite"]);
+    assert!(!well && text.starts_with("wrote 4 products") && text.contains(&why), "{text}");
+    assert_eq!(shops.target.send(Method::DELETE, &others, &[], "").await.status, 204);
+    let (well, text) = shops.copy(&["--overwrite"]);
+    assert!(well && text.starts_with("wrote 1 products"), "{text}");
+    for (path, expected) in paths.iter().zip(["three", "two", "one", "first"]) {
+        assert_eq!(sku(&shops.target, path).await, expected);
+        let taken = json!({ "name": "Lamp", "price": 1, "sku": expected.to_uppercase() });
+        assert_eq!(shops.target.post("/products", taken).await.status, 409, "it is taken");
+    }
+    assert_eq!(sku(&shops.target, &refused).await, "of-another");
+}
+
+each_storage!(what_was_removed_stays_removed);
+async fn what_was_removed_stays_removed(storage: Storage) {
+    let mut shops = Shops::start(storage).await;
+    let (gone, stays) = (add(&shops.source, "gone").await, add(&shops.source, "stays").await);
+    assert!(shops.copy(&[]).0);
+    assert_eq!(shops.target.send(Method::DELETE, &gone, &[], "").await.status, 204);
+    set_sku(&shops.source, &stays, json!("changed")).await;
+    for (options, wrote) in [(&[][..], 0), (&["--overwrite"][..], 1), (&["--overwrite"][..], 0)] {
+        let (well, text) = shops.copy(options);
+        assert!(!well && text.starts_with(&format!("wrote {wrote} products")), "{text}");
+        assert!(text.contains("\n1 were removed from the target and stay so\n"), "{text}");
+    }
+    assert_eq!(shops.target.get(&gone).await.status, 404);
+    assert_eq!(sku(&shops.target, &stays).await, "changed");
+    assert_eq!(shops.target.walk("/products?sort=name").await.len(), 1);
+
+    let seeded =
+        |shop: &Shop| String::from_utf8(shop.run(&["seed", "--products", "3"]).stdout).unwrap();
+    assert!(seeded(&shops.to).starts_with("added 3 of 3"));
+    let seed = shops.target.walk("/products?sort=newest&limit=2").await.pop().unwrap();
+    let seed = format!("/products/{seed}");
+    assert_eq!(shops.target.send(Method::DELETE, &seed, &[], "").await.status, 204);
+    assert!(seeded(&shops.to).starts_with("added 0 of 3"));
+    assert_eq!(shops.target.get(&seed).await.status, 404);
+}
+
+#[actix_rt::test]
 async fn a_copy_from_a_file_that_needs_migrations_says_so() {
     let folder = tempfile::TempDir::new().unwrap();
     let mut seed = Process::command(folder.path());
     seed.args(["seed", "--products", "3"]);
     assert!(Process::run(seed).status.success());
-    age(&folder.path().join("data/product.db"), LAST);
+    age(&folder.path().join("data/product.db"), &BACK);
     let mongo = Server::start(Kind::Mongo);
     for to in ["sqlite://new.db".to_owned(), mongo.url()] {
         let (well, text) = copy(folder.path(), "sqlite://data/product.db", &to);
@@ -176,7 +330,7 @@ async fn a_copy_of_accounts_that_need_migrations_says_so() {
         assert!(Process::run(command).status.success());
     };
     migrate("sqlite://data/user.db");
-    age(&folder.path().join("data/user.db"), "DROP TABLE sessions");
+    age(&folder.path().join("data/user.db"), &["DROP TABLE sessions"]);
     let (well, text) = copy(folder.path(), "sqlite://data/user.db", "sqlite://new.db");
     let why = "data/user.db needs migrations first: 00000000000002_identity";
     assert!(!well && text.contains(why) && text.lines().count() == 1, "{text}");

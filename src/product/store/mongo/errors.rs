@@ -17,15 +17,45 @@ const FULL: [i32; 2] = [12501, 14031];
 const ATLAS: i32 = 8000;
 const QUOTA: &str = "quota";
 
-/// Why an attempt to insert failed.
+/// Why an attempt to write failed.
 pub(super) enum Attempt {
     /// It may have been done or not.
     Unknown(StoreError),
     Failed(StoreError),
 }
 
-/// The errors of rows that were not inserted, from the reply to the command.
-pub(super) fn inserted(reply: Result<Document, DriverError>) -> Result<Vec<StoreError>, Attempt> {
+impl From<Attempt> for StoreError {
+    fn from(attempt: Attempt) -> Self {
+        let (Attempt::Unknown(error) | Attempt::Failed(error)) = attempt;
+        error
+    }
+}
+
+/// A row of a command that was not written.
+pub(super) struct Refused {
+    /// Which of the command's rows.
+    pub(super) index: usize,
+    /// Whether that is because there is one with its id.
+    pub(super) is_there: bool,
+    pub(super) error: StoreError,
+}
+
+impl From<&Document> for Refused {
+    fn from(error: &Document) -> Self {
+        let (index, error_text) = (number(error, "index"), error.get_str("errmsg"));
+        let of_id = match error.get_document("keyPattern") {
+            Ok(keys) => keys.contains_key("_id"),
+            // Servers before 4.2 have the text alone.
+            Err(_) => error_text.is_ok_and(|text| text.contains("index: _id_")),
+        };
+        let error = failure(error);
+        let is_there = of_id && matches!(error, StoreError::Duplicate);
+        Self { index: usize::try_from(index).unwrap_or_default(), is_there, error }
+    }
+}
+
+/// The rows that were not written, from the reply to the command.
+pub(super) fn refused(reply: Result<Document, DriverError>) -> Result<Vec<Refused>, Attempt> {
     let reply = reply.map_err(|error| {
         let again =
             matches!(*error.kind, ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. })
@@ -34,7 +64,7 @@ pub(super) fn inserted(reply: Result<Document, DriverError>) -> Result<Vec<Store
         kind(error.into())
     })?;
     let failures = reply.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
-    let failures = failures.iter().filter_map(Bson::as_document).map(failure).collect();
+    let failures = failures.iter().filter_map(Bson::as_document).map(Refused::from).collect();
     match reply.get_document("writeConcernError") {
         Ok(error) => Err(Attempt::Failed(of_concern(failure(error)))),
         Err(_) => Ok(failures),
@@ -50,13 +80,17 @@ fn of_concern(error: StoreError) -> StoreError {
 }
 
 fn failure(error: &Document) -> StoreError {
-    let code = match error.get("code") {
-        Some(Bson::Int32(code)) => *code,
-        Some(Bson::Int64(code)) => i32::try_from(*code).unwrap_or_default(),
-        Some(Bson::Double(code)) => *code as i32,
+    by_code(number(error, "code"), error.get_str("errmsg").unwrap_or("no message"))
+}
+
+/// The number of a reply's field `name`, of whatever type the server chose.
+fn number(reply: &Document, name: &str) -> i32 {
+    match reply.get(name) {
+        Some(Bson::Int32(number)) => *number,
+        Some(Bson::Int64(number)) => i32::try_from(*number).unwrap_or_default(),
+        Some(Bson::Double(number)) => *number as i32,
         _ => 0,
-    };
-    by_code(code, error.get_str("errmsg").unwrap_or("no message"))
+    }
 }
 
 /// The error for the server's `code` and `text`.
@@ -104,6 +138,26 @@ impl From<DriverError> for StoreError {
 mod tests {
     use super::*;
     use crate::error::Error;
+    use bson::doc;
+
+    #[test]
+    fn an_id_that_is_there_is_told_from_a_sku_that_is_taken() {
+        let refused = |error: Document| {
+            let refused = Refused::from(&error);
+            assert!(matches!(refused.error, StoreError::Duplicate));
+            (refused.index, refused.is_there)
+        };
+        let text = |index: &str| {
+            format!("E11000 duplicate key error collection: x index: {index} dup key")
+        };
+        let id = doc! { "index": 2, "code": 11000, "keyPattern": { "_id": 1 }, "errmsg": "x" };
+        assert_eq!(refused(id), (2, true));
+        let sku =
+            doc! { "index": 1_i64, "code": 11000, "keyPattern": { "sku_key": 1 }, "errmsg": "x" };
+        assert_eq!(refused(sku), (1, false));
+        assert_eq!(refused(doc! { "code": 11000, "errmsg": text("_id_") }), (0, true));
+        assert_eq!(refused(doc! { "code": 11000, "errmsg": text("products_by_sku") }), (0, false));
+    }
 
     #[test]
     fn each_way_of_the_server_to_say_that_it_cannot_write_has_its_answer() {

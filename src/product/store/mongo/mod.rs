@@ -1,11 +1,12 @@
 //! The catalogue in MongoDB.
 
+mod complete;
+mod copies;
 mod document;
 mod errors;
 mod filters;
 mod reservations;
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use bson::oid::ObjectId;
@@ -23,8 +24,8 @@ use super::{Replacement, StockOutcome, WriteOutcome};
 use crate::contract::{CategorySummary, Product, Version, now};
 use crate::storage::copy::BATCH;
 use crate::storage::{Access, Limits, Permits, SetupError, StoreError, late, within};
-use document::{OPTIONAL, Row, document, found_by, product};
-use errors::{Attempt, inserted};
+use document::{OPTIONAL, Row, document, product};
+use errors::{Attempt, Refused, refused};
 use filters::{after, begin, conditions, live, order, that};
 
 /// The database, if the URL names none.
@@ -107,6 +108,7 @@ impl Store {
             by("popularity", doc! { "popularity": -1, "created_at": -1, "_id": -1 }),
             by("category", doc! { "category": 1, "created_at": -1, "_id": -1 }),
             by("tag", doc! { "tags": 1, "created_at": -1, "_id": -1 }),
+            by("stock", doc! { "in_stock": 1, "created_at": -1, "_id": -1 }),
             by("word", doc! { "words": 1 }),
         ];
         let making = async {
@@ -177,26 +179,6 @@ impl Store {
         self.load(self.products.find(filter).sort(order).limit(limit)).await
     }
 
-    /// Gives documents from before what a search looks at.
-    async fn complete(&self) -> Result<(), StoreError> {
-        loop {
-            let old = self.products.find(doc! { "name_key": Bson::Null }).limit(BATCH as i64);
-            let old = old.await?.try_collect::<Vec<_>>().await?;
-            if old.is_empty() {
-                return Ok(());
-            }
-            for row in old {
-                let product = product(row)?;
-                let mut values = found_by(&product);
-                values.insert("in_stock", product.stock.is_in());
-                values.insert("popularity", product.popularity);
-                // What was changed in the meantime has them.
-                let unchanged = doc! { "_id": product.id, "name_key": Bson::Null };
-                self.products.update_one(unchanged, doc! { "$set": values }).await?;
-            }
-        }
-    }
-
     async fn load(&self, rows: Find<'_, Row>) -> Result<Vec<Product>, StoreError> {
         let load = async |time| Ok(rows.max_time(time).await?.try_collect::<Vec<_>>().await?);
         let rows = self.call(Access::Read, load).await?;
@@ -233,28 +215,16 @@ impl Store {
         let rows = vec![document(&product)?];
         let insert = async |time| self.insert_rows(rows, time).await;
         let failures = self.call(Access::Write, insert).await?;
-        failures.into_iter().next().map_or(Ok(()), Err)
-    }
-
-    /// Each product by itself: existing ones do not stop the others.
-    pub(super) async fn insert_missing(&self, products: Vec<Product>) -> Result<usize, StoreError> {
-        let rows = products.iter().map(document).collect::<Result<Vec<_>, _>>()?;
-        let insert = async |time| self.insert_rows(rows, time).await;
-        let failures = self.call(Access::Write, insert).await?;
-        let there = failures.len();
-        match failures.into_iter().find(|failure| !matches!(failure, StoreError::Duplicate)) {
-            Some(failure) => Err(failure),
-            None => Ok(products.len() - there),
-        }
+        failures.into_iter().next().map_or(Ok(()), |refused| Err(refused.error))
     }
 
     /// Inserts `rows` in a command that the server gives up after `time`; the driver's own insert has no such limit.
-    /// Returns the errors of rows that were not inserted. Repeats an attempt with an unknown outcome once.
+    /// Returns the rows that were not inserted. Repeats an attempt with an unknown outcome once.
     async fn insert_rows(
         &self,
         rows: Vec<Document>,
         time: Duration,
-    ) -> Result<Vec<StoreError>, StoreError> {
+    ) -> Result<Vec<Refused>, StoreError> {
         let (begun, database) =
             (Instant::now(), self.products.client().database(&self.products.namespace().db));
         let ids = rows.iter().filter_map(|row| row.get_object_id("_id").ok()).collect::<Vec<_>>();
@@ -267,26 +237,24 @@ impl Store {
                 "maxTimeMS": i64::try_from(time.as_millis()).unwrap_or(i64::MAX),
             }
         };
-        let first = inserted(database.run_command(command(time)).await);
+        let first = refused(database.run_command(command(time)).await);
         let left = time.saturating_sub(begun.elapsed());
         match first {
             Err(Attempt::Unknown(_)) if !left.is_zero() => {}
-            Err(Attempt::Unknown(error) | Attempt::Failed(error)) => return Err(error),
-            Ok(failures) => return Ok(failures),
+            first => return Ok(first?),
         }
-        match inserted(database.run_command(command(left.max(Duration::from_millis(1)))).await) {
-            // This error is the second attempt's; the first may have succeeded.
-            Err(Attempt::Unknown(error) | Attempt::Failed(error)) => {
-                Err(StoreError::Connection(error.to_string()))
-            }
-            // A new id cannot be taken: the first attempt inserted it. A SKU can be.
-            Ok(failures) if ids.len() == 1 && matches!(failures[..], [StoreError::Duplicate]) => {
-                let is_there =
-                    self.row(ids[0], left.max(Duration::from_millis(1))).await?.is_some();
-                Ok(if is_there { Vec::new() } else { failures })
-            }
-            Ok(failures) => Ok(failures),
-        }
+        // What goes wrong from here on is the second attempt's; the first may have succeeded.
+        let unknown = |error: StoreError| StoreError::Connection(error.to_string());
+        let left = left.max(Duration::from_millis(1));
+        let second = refused(database.run_command(command(left)).await);
+        let failures = second.map_err(|attempt| unknown(attempt.into()))?;
+        // A new id cannot be taken: the first attempt inserted it. A SKU can be.
+        let ([id], [Refused { error: StoreError::Duplicate, is_there, .. }]) = (&*ids, &*failures)
+        else {
+            return Ok(failures);
+        };
+        let is_there = *is_there || self.row(*id, left).await.map_err(unknown)?.is_some();
+        Ok(if is_there { Vec::new() } else { failures })
     }
 
     pub(super) async fn replace(
@@ -394,22 +362,6 @@ impl Store {
         let mut among = live();
         among.insert("_id", doc! { "$in": ids });
         self.load(self.products.find(among)).await
-    }
-
-    pub(super) async fn put(&self, products: Vec<Product>) -> Result<(), StoreError> {
-        let there = self.among(products.iter().map(|product| product.id).collect()).await?;
-        let there = there.iter().map(|product| product.id).collect::<HashSet<_>>();
-        let (old, new) =
-            products.into_iter().partition::<Vec<_>, _>(|product| there.contains(&product.id));
-        for product in &old {
-            let documents = self.products.clone_with_type::<Document>();
-            let replace = documents.replace_one(doc! { "_id": product.id }, document(product)?);
-            self.call(Access::Write, async |_| Ok(replace.await?)).await?;
-        }
-        if !new.is_empty() {
-            self.insert_missing(new).await?;
-        }
-        Ok(())
     }
 
     pub(super) async fn ping(&self) -> Result<(), StoreError> {

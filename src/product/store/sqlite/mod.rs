@@ -1,9 +1,11 @@
 //! The catalogue in a SQLite file.
 
+mod copies;
 mod listing;
 mod reservations;
 
 use std::path::Path;
+use std::time::Duration;
 
 use bson::oid::ObjectId;
 use diesel::dsl::sql;
@@ -19,7 +21,7 @@ use super::super::page::{PageRequest, Position};
 use super::super::values::Sku;
 use super::{Replacement, StockOutcome, WriteOutcome, decode_price, decode_time};
 use crate::contract::{CategorySummary, Product, Stock, Version, now};
-use crate::storage::copy::BATCH;
+use crate::storage::copy::{BATCH, Written};
 use crate::storage::sqlite::{self, Pool};
 use crate::storage::{Limits, SetupError, StoreError};
 
@@ -63,6 +65,8 @@ struct Row {
     on_hand: Option<i64>,
     reserved: i64,
     updated_at: Option<i64>,
+    /// Where it is listed.
+    seq: Option<i64>,
     popularity: i64,
 }
 
@@ -118,29 +122,15 @@ impl Store {
     }
 
     pub(super) async fn insert(&self, product: Product) -> Result<(), StoreError> {
-        self.pool
-            .write_blocking(move |file| {
-                diesel::insert_into(products::table).values(row(&product)?).execute(file)?;
-                Ok(listing::add(file, &product)?)
-            })
-            .await
+        self.pool.write_blocking(move |file| insert(file, &product)).await
     }
 
-    /// All or none.
-    pub(super) async fn insert_missing(&self, products: Vec<Product>) -> Result<usize, StoreError> {
-        self.pool
-            .write_blocking(move |file| {
-                let mut added = 0;
-                for product in &products {
-                    let insert = diesel::insert_into(products::table).values(row(product)?);
-                    if insert.on_conflict(products::id).do_nothing().execute(file)? == 1 {
-                        listing::add(file, product)?;
-                        added += 1;
-                    }
-                }
-                Ok(added)
-            })
-            .await
+    /// All that are not refused, or none.
+    pub(super) async fn insert_missing(
+        &self,
+        products: Vec<Product>,
+    ) -> Result<Written<Product>, StoreError> {
+        self.pool.write_blocking(move |file| copies::add(file, products)).await
     }
 
     pub(super) async fn replace(
@@ -151,28 +141,18 @@ impl Store {
     ) -> Result<WriteOutcome, StoreError> {
         self.pool
             .write_blocking(move |file| {
-                let Some(before) = live(file, id)? else { return Ok(WriteOutcome::Missing) };
-                if expected.is_some_and(|expected| expected != before.version) {
-                    return Ok(WriteOutcome::Changed);
-                }
-                let after = Product {
-                    id,
-                    created_at: before.created_at,
-                    stock: Stock {
-                        on_hand: match new.sets_stock {
-                            true => new.product.stock.on_hand,
-                            false => before.stock.on_hand,
-                        },
-                        ..before.stock
-                    },
-                    popularity: before.popularity,
-                    version: Version { count: before.version.count + 1, revision: Version::draw() },
-                    ..new.product
+                let (before, place) = match at_version(file, id, expected)? {
+                    Ok(found) => found,
+                    Err(outcome) => return Ok(outcome),
                 };
+                let after = new.of(&before);
                 diesel::update(products::table.find(id.to_hex()))
-                    .set(row(&after)?)
+                    .set(row(&after, place)?)
                     .execute(file)?;
-                listing::change(file, &before, &after)?;
+                match place {
+                    Some(place) => listing::change(file, place, &before, &after)?,
+                    None => list(file, &after)?,
+                }
                 Ok(WriteOutcome::Done(Box::new(after)))
             })
             .await
@@ -185,13 +165,18 @@ impl Store {
     ) -> Result<WriteOutcome, StoreError> {
         self.pool
             .write_blocking(move |file| {
-                let Some(before) = live(file, id)? else { return Ok(WriteOutcome::Missing) };
-                if expected.is_some_and(|expected| expected != before.version) {
-                    return Ok(WriteOutcome::Changed);
+                let (before, place) = match at_version(file, id, expected)? {
+                    Ok(found) => found,
+                    Err(outcome) => return Ok(outcome),
+                };
+                let gone = (
+                    products::deleted_at.eq(now().timestamp_micros()),
+                    products::seq.eq(None::<i64>),
+                );
+                diesel::update(products::table.find(id.to_hex())).set(gone).execute(file)?;
+                if let Some(place) = place {
+                    listing::remove(file, place)?;
                 }
-                let deleted = products::deleted_at.eq(now().timestamp_micros());
-                diesel::update(products::table.find(id.to_hex())).set(deleted).execute(file)?;
-                listing::remove(file, id)?;
                 Ok(WriteOutcome::Done(Box::new(before)))
             })
             .await
@@ -204,7 +189,7 @@ impl Store {
     ) -> Result<StockOutcome, StoreError> {
         self.pool
             .write_blocking(move |file| {
-                let Some(before) = live(file, id)? else { return Ok(None) };
+                let Some((before, place)) = live(file, id)? else { return Ok(None) };
                 let after = match change.apply(before.stock) {
                     Ok(after) => after,
                     Err(refusal) => return Ok(Some(Err(refusal))),
@@ -213,7 +198,7 @@ impl Store {
                     .set(products::on_hand.eq(after.on_hand))
                     .execute(file)?;
                 if before.stock.is_in() != after.is_in() {
-                    listing::set_in_stock(file, id, after.is_in())?;
+                    listing::set_in_stock(file, place, after.is_in())?;
                 }
                 Ok(Some(Ok((before.stock, after))))
             })
@@ -242,27 +227,9 @@ impl Store {
         rows.into_iter().map(product).collect()
     }
 
-    pub(super) async fn put(&self, products: Vec<Product>) -> Result<(), StoreError> {
-        self.pool
-            .write_blocking(move |file| {
-                for product in &products {
-                    listing::remove(file, product.id)?;
-                    let row = row(product)?;
-                    diesel::insert_into(products::table)
-                        .values(&row)
-                        .on_conflict(products::id)
-                        .do_update()
-                        .set((
-                            &row,
-                            products::deleted_at.eq(None::<i64>),
-                            products::seq.eq(None::<i64>),
-                        ))
-                        .execute(file)?;
-                    listing::add(file, product)?;
-                }
-                Ok(())
-            })
-            .await
+    /// All that are not refused, or none.
+    pub(super) async fn put(&self, products: Vec<Product>) -> Result<Written<Product>, StoreError> {
+        self.pool.write_blocking(move |file| copies::put(file, products)).await
     }
 
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
@@ -303,33 +270,83 @@ pub(super) fn migrate(path: &Path) -> Result<Vec<String>, SetupError> {
     sqlite::migrate(path, MIGRATIONS, complete)
 }
 
-/// Lists the products from before there was a listing.
+/// How long others may write between two batches of [`complete`].
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Lists the products from before there was a listing, in batches that others can pass between.
 fn complete(file: &mut SqliteConnection) -> Result<(), StoreError> {
-    loop {
-        let unlisted = products::seq.is_null().and(products::deleted_at.is_null());
-        let rows = products::table.filter(unlisted).order_by(products::id).limit(BATCH as i64);
-        let rows = rows.select(Row::as_select()).load(file)?;
-        if rows.is_empty() {
-            return Ok(());
-        }
-        for row in rows {
-            listing::add(file, &product(row)?)?;
+    let mut last = String::new();
+    while let Some(next) = file.immediate_transaction(|file| list_unlisted(file, &last))? {
+        last = next;
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// Lists a batch of products with ids after `last`; returns the last id of it, or `None` if there are no more.
+fn list_unlisted(file: &mut SqliteConnection, last: &str) -> Result<Option<String>, StoreError> {
+    let unlisted = products::seq.is_null().and(products::deleted_at.is_null());
+    let rows = products::table.filter(unlisted.and(products::id.gt(last)));
+    let rows =
+        rows.order_by(products::id).limit(BATCH as i64).select(Row::as_select()).load(file)?;
+    let last = rows.last().map(|row| row.id.clone());
+    for row in rows {
+        let id = row.id.clone();
+        match product(row) {
+            Ok(product) => list(file, &product)?,
+            // It is not found by a filter; all else goes on.
+            Err(error) => log::warn!("cannot list the product {id}: {error}"),
         }
     }
+    Ok(last)
 }
 
 pub(super) fn expect_migrated(path: &Path) -> Result<(), SetupError> {
     sqlite::expect_migrated(path, &MIGRATIONS)
 }
 
-/// The product with `id`, unless it was removed.
-fn live(file: &mut SqliteConnection, id: ObjectId) -> Result<Option<Product>, StoreError> {
+/// The product with `id`, unless it was removed, and its place in the listing.
+fn live(
+    file: &mut SqliteConnection,
+    id: ObjectId,
+) -> Result<Option<(Product, Option<i64>)>, StoreError> {
     let found = products::table.find(id.to_hex()).filter(products::deleted_at.is_null());
-    let row = found.select(Row::as_select()).first(file).optional()?;
-    row.map(product).transpose()
+    let row = found.select(Row::as_select()).first::<Row>(file).optional()?;
+    row.map(|row| (row.seq, row)).map(|(place, row)| Ok((product(row)?, place))).transpose()
 }
 
-fn row(product: &Product) -> Result<Row, StoreError> {
+/// As [`live`], if it has the `expected` version; or the outcome of a write that expects another.
+fn at_version(
+    file: &mut SqliteConnection,
+    id: ObjectId,
+    expected: Option<Version>,
+) -> Result<Result<(Product, Option<i64>), WriteOutcome>, StoreError> {
+    Ok(match live(file, id)? {
+        None => Err(WriteOutcome::Missing),
+        Some((product, _)) if expected.is_some_and(|expected| expected != product.version) => {
+            Err(WriteOutcome::Changed)
+        }
+        Some(found) => Ok(found),
+    })
+}
+
+/// Adds a product with a new id, and lists it.
+fn insert(file: &mut SqliteConnection, product: &Product) -> Result<(), StoreError> {
+    let place = listing::place(file, product.created_at.timestamp_micros(), product.id)?;
+    let row = row(product, Some(place))?;
+    diesel::insert_into(products::table).values(row).execute(file)?;
+    Ok(listing::add(file, place, product)?)
+}
+
+/// Lists a product that has no place yet.
+fn list(file: &mut SqliteConnection, product: &Product) -> Result<(), StoreError> {
+    let place = listing::place(file, product.created_at.timestamp_micros(), product.id)?;
+    let placed = products::seq.eq(place);
+    diesel::update(products::table.find(product.id.to_hex())).set(placed).execute(file)?;
+    Ok(listing::add(file, place, product)?)
+}
+
+fn row(product: &Product, seq: Option<i64>) -> Result<Row, StoreError> {
     let details = Details {
         description: product.description.clone(),
         tags: product.tags.clone(),
@@ -350,6 +367,7 @@ fn row(product: &Product) -> Result<Row, StoreError> {
         on_hand: product.stock.on_hand,
         reserved: product.stock.reserved,
         updated_at: Some(product.updated_at.timestamp_micros()),
+        seq,
         popularity: product.popularity,
     })
 }

@@ -322,8 +322,9 @@ fn change(
     change: impl Fn(Stock, i64) -> Stock,
 ) -> Result<bool, StoreError> {
     let row = products::table.find(line.product.to_hex());
-    let columns = (products::on_hand, products::reserved);
-    let Some((on_hand, reserved)) = row.clone().select(columns).first(file).optional()? else {
+    let columns = (products::on_hand, products::reserved, products::seq);
+    let Some((on_hand, reserved, place)) = row.clone().select(columns).first(file).optional()?
+    else {
         return Ok(false);
     };
     let before = Stock { on_hand, reserved };
@@ -331,7 +332,7 @@ fn change(
     let values = (products::on_hand.eq(after.on_hand), products::reserved.eq(after.reserved));
     diesel::update(row).set(values).execute(file)?;
     if before.is_in() != after.is_in() {
-        listing::set_in_stock(file, line.product, after.is_in())?;
+        listing::set_in_stock(file, place, after.is_in())?;
         *shows = true;
     }
     Ok(on_hand.is_some())
