@@ -146,6 +146,12 @@ impl Surroundings {
         })
     }
 
+    /// The same, with `paths` that take bodies of any size.
+    pub fn with_uploads(mut self, paths: &'static [&'static str]) -> Self {
+        self.middleware.uploads = paths;
+        self
+    }
+
     /// The peer of the role `name`.
     ///
     /// # Panics

@@ -94,7 +94,7 @@ pub struct Route {
     #[serde(deserialize_with = "optional_between::<_, 10, 86_400_000>")]
     pub timeout: Option<Duration>,
     /// The largest request body, in bytes; 0 means `server.body_limit`.
-    #[serde(deserialize_with = "within::<_, _, 0, 1073741824>")]
+    #[serde(deserialize_with = "within::<_, _, 0, 1099511627776>")]
     pub body_limit: usize,
     /// The rate limits.
     pub limits: Limits,

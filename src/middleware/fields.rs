@@ -122,6 +122,12 @@ impl Fields {
     }
 }
 
+impl From<Map<String, Value>> for Fields {
+    fn from(object: Map<String, Value>) -> Self {
+        Self { object, errors: Vec::new() }
+    }
+}
+
 impl FromRequest for Fields {
     type Error = Error;
     type Future = LocalBoxFuture<'static, Result<Self, Error>>;
@@ -165,11 +171,24 @@ impl Fields {
             }
             is_plain?;
             is_json?;
-            Self::parse(&body)
+            Self::parse("body", &body)
         })
     }
 
-    fn parse(body: &[u8]) -> Result<Self, Error> {
+    /// The fields of a `line` that is a JSON object.
+    ///
+    /// # Errors
+    /// 400 when it is not JSON, 422 when it is no object.
+    pub fn from_line(line: &[u8]) -> Result<Self, Error> {
+        Self::parse("line", line)
+    }
+
+    /// Drops the field `name`, if it is there.
+    pub fn ignore(&mut self, name: &str) {
+        self.object.shift_remove(name);
+    }
+
+    fn parse(what: &str, body: &[u8]) -> Result<Self, Error> {
         let Object { fields, repeated } = serde_json::from_slice(body).map_err(|error| {
             // Any other value is parsed to its end, to find syntax errors.
             let broken = match error.is_data() {
@@ -178,9 +197,9 @@ impl Fields {
             };
             match broken {
                 Some(error) => {
-                    Error::new(Kind::Malformed, format!("the body is not JSON: {error}"))
+                    Error::new(Kind::Malformed, format!("the {what} is not JSON: {error}"))
                 }
-                None => Error::new(Kind::Invalid, "the body must be a JSON object"),
+                None => Error::new(Kind::Invalid, format!("the {what} must be a JSON object")),
             }
         })?;
         let mut errors = Vec::new();
@@ -212,7 +231,7 @@ fn refuse(
 ///
 /// # Errors
 /// 415 with the accepted codings (section 12.5.3).
-fn check_coding(request: &HttpRequest) -> Result<(), Error> {
+pub fn check_coding(request: &HttpRequest) -> Result<(), Error> {
     let lines = request.headers().get_all(CONTENT_ENCODING);
     let mut codings = lines.flat_map(|line| words(line.as_bytes()));
     if codings.all(|name| name.is_empty() || name.eq_ignore_ascii_case(b"identity")) {
@@ -347,7 +366,7 @@ mod tests {
     #[test]
     fn what_nobody_takes_is_named_at_any_depth() {
         let body = br#"{"to":{"city":"Zion","zip":1,"lines":[{"text":"a"},{"text":"b","x":null}]},"more":{}}"#;
-        let mut fields = Fields::parse(body).unwrap();
+        let mut fields = Fields::from_line(body).unwrap();
         let address = fields.required::<Address>("to");
         assert_eq!(address.as_ref().unwrap().city, "Zion");
         let error = fields.finish(address).unwrap_err();
@@ -356,7 +375,7 @@ mod tests {
 
     #[test]
     fn what_is_said_twice_is_refused() {
-        let mut fields = Fields::parse(br#"{"a":1,"a":2}"#).unwrap();
+        let mut fields = Fields::from_line(br#"{"a":1,"a":2}"#).unwrap();
         let value = fields.required::<u8>("a");
         assert_eq!(named(&fields.finish(value).unwrap_err()), ["a"]);
     }
@@ -365,7 +384,7 @@ mod tests {
     fn a_flood_of_names_is_no_flood_of_errors() {
         let long = "ö".repeat(1000);
         let flood = (0..1000).map(|n| format!("\"{n}{long}\":0")).collect::<Vec<_>>().join(",");
-        let fields = Fields::parse(format!("{{{flood}}}").as_bytes()).unwrap();
+        let fields = Fields::from_line(format!("{{{flood}}}").as_bytes()).unwrap();
         let error = fields.finish(Some(())).unwrap_err();
         assert_eq!(error.fields().len(), NAMED);
         assert!(error.fields().iter().all(|wrong| wrong.field.chars().count() == NAME + 1));
@@ -374,10 +393,10 @@ mod tests {
     #[test]
     fn what_is_no_object_is_told_from_what_is_no_json() {
         for (body, kind) in [("[]", Kind::Invalid), ("1", Kind::Invalid), ("null", Kind::Invalid)] {
-            assert_eq!(Fields::parse(body.as_bytes()).unwrap_err().kind(), kind, "{body}");
+            assert_eq!(Fields::from_line(body.as_bytes()).unwrap_err().kind(), kind, "{body}");
         }
         for body in ["", "{", "{} {}", "{\"a\":}", "[", "x", "{\"a\":\"\\ud800\"}"] {
-            let kind = Fields::parse(body.as_bytes()).unwrap_err().kind();
+            let kind = Fields::from_line(body.as_bytes()).unwrap_err().kind();
             assert_eq!(kind, Kind::Malformed, "{body}");
         }
     }

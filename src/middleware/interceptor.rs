@@ -50,12 +50,27 @@ pub struct RouteLookup<F> {
     pub found: Option<F>,
 }
 
-/// The same bounds for all requests, which the role's routes answer.
-impl Interceptor for Bounds {
+/// The bounds of requests that a role's own routes answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RoleBounds {
+    /// Those of all but uploads.
+    pub(super) bounds: Bounds,
+    /// The paths that take bodies of any size.
+    pub(super) uploads: &'static [&'static str],
+}
+
+/// How long an upload may take. It ends before, where its client pauses for longer than `server.body_timeout`.
+const UPLOAD: Duration = Duration::from_hours(24);
+
+impl Interceptor for RoleBounds {
     type Found = Infallible;
 
-    fn lookup(&self, _: &ServiceRequest) -> RouteLookup<Infallible> {
-        RouteLookup { bounds: *self, name: None, aborts: false, found: None }
+    fn lookup(&self, request: &ServiceRequest) -> RouteLookup<Infallible> {
+        let bounds = match self.uploads.contains(&request.path()) {
+            true => Bounds { timeout: UPLOAD, body_limit: usize::MAX },
+            false => self.bounds,
+        };
+        RouteLookup { bounds, name: None, aborts: false, found: None }
     }
 
     fn answer(

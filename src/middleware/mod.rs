@@ -34,7 +34,7 @@ use log::Level;
 
 pub use condition::{Condition, IfMatch, IfNoneMatch};
 pub use document::{components, differences, document, prune};
-pub use fields::{BodyLimit, Fields, MaybeFields, Query, discard};
+pub use fields::{BodyLimit, Fields, MaybeFields, Query, check_coding, discard};
 pub use head::HeadLimit;
 pub use headers::SecurityHeaders;
 pub use inputs::Input;
@@ -53,6 +53,7 @@ use crate::peer::clock::{self, Elapsed};
 use crate::peer::{Context, INTERNAL, Origin, REQUEST_ID, RequestId, Trusted, number};
 use crate::tasks;
 use crate::telemetry::{Meter, Metrics};
+use interceptor::RoleBounds;
 use upload::Upload;
 
 /// The log target of the access log, for `log.filter`.
@@ -127,13 +128,15 @@ pub struct Middleware {
     pub security: Option<SecurityHeaders>,
     /// The CORS policy, if any.
     pub cors: Option<cors::Policy>,
+    /// The paths that take bodies of any size, for as long as pieces of them arrive.
+    pub uploads: &'static [&'static str],
 }
 
 impl Middleware {
     /// The role's actix application: `routes` behind this middleware.
     pub fn app(self, routes: impl FnOnce(&mut ServiceConfig)) -> App<impl RoleService> {
-        let same = self.bounds();
-        self.app_behind(same, routes)
+        let bounds = RoleBounds { bounds: self.bounds(), uploads: self.uploads };
+        self.app_behind(bounds, routes)
     }
 
     /// The same, with `interceptor` before the routes.

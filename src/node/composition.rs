@@ -195,6 +195,7 @@ impl Node {
             metrics: self.metrics.clone(),
             security: None,
             cors: None,
+            uploads: &[],
         }
     }
 

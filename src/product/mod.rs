@@ -7,6 +7,7 @@ mod page;
 mod reservations;
 mod seed;
 mod store;
+mod transfer;
 mod values;
 mod words;
 
@@ -34,6 +35,9 @@ use store::{Database, Store};
 
 pub use page::{Cursor, PageRequest};
 pub use seed::seed;
+pub use transfer::{
+    Format, ImportError, ImportReport, LineError, Parsed, Parser, export_to, import_from,
+};
 pub use words::{Words, words};
 
 /// The role, once per process; each worker thread takes its [`Role::app`].
@@ -99,7 +103,7 @@ impl Role for Catalogue {
 
     fn app(self, surroundings: Surroundings) -> App<impl RoleService + use<>> {
         let state = Data::new(self.state());
-        surroundings.app(|routes| configure(routes, state))
+        surroundings.with_uploads(&[IMPORT]).app(|routes| configure(routes, state))
     }
 
     /// The first check that reaches the store also prepares its tables and indexes.
@@ -143,6 +147,8 @@ impl Role for Catalogue {
 }
 
 const DATABASE_URL: &str = "product.database_url";
+/// Takes a body of any size, for as long as pieces of it arrive.
+const IMPORT: &str = "/products/import";
 
 impl Catalogue {
     /// The state of one worker thread.
@@ -197,6 +203,8 @@ fn paths() -> Vec<Path> {
     vec![
         path("/products").get(anyone(), handlers::list).post(admin().or_open(), handlers::create),
         path("/categories").get(anyone(), handlers::categories),
+        path(IMPORT).post(admin().or_open(), transfer::import),
+        path("/products/export").get(admin().or_open(), transfer::export),
         path("/products/{id}")
             .get(anyone(), handlers::show)
             .put(admin().or_open(), handlers::replace)
@@ -230,7 +238,9 @@ fn internal_paths() -> [Path; 2] {
         handlers::change,
         handlers::remove,
         handlers::stock,
-        handlers::change_stock
+        handlers::change_stock,
+        transfer::import,
+        transfer::export
     ),
     tags((name = "products", description = "The catalogue"))
 )]

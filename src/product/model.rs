@@ -61,6 +61,11 @@ impl NewProduct {
         fields.finish(new)
     }
 
+    /// Whether it says how many pieces there are.
+    pub(super) fn has_stock(&self) -> bool {
+        self.stock.is_some()
+    }
+
     /// A new product with these values.
     pub(super) fn into_product(self) -> Product {
         let (id, now) = (ObjectId::new(), now());

@@ -33,7 +33,7 @@ RUNS = [
 # What the admins alone may do.
 ADMINS = {
     "addProduct", "replaceProduct", "changeProduct", "removeProduct", "showStock", "changeStock", "listAccounts",
-    "changeRights",
+    "changeRights", "importProducts", "exportProducts",
 }
 SUCCESS = {200, 201, 204, 304}
 # Why a request that keeps to the document may be refused to who may make it: what no schema can say. It is not there, has
@@ -49,6 +49,7 @@ REASONS = {
     "removeProduct": {404, 412},
     "showStock": {404},
     "changeStock": {404, 409, 422},
+    "importProducts": {422},
     "changeRights": {404},
     "register": {409, 422},
     "changeMe": {409, 422},

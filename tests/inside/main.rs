@@ -40,5 +40,6 @@ fn middleware(settings: &Settings, body_limit: usize) -> Middleware {
         metrics: Metrics::new(Vec::new()).unwrap(),
         security: None,
         cors: None,
+        uploads: &[],
     }
 }

@@ -29,6 +29,7 @@ mod catalogue {
     mod products;
     mod reservations;
     mod search;
+    mod transfer;
 }
 
 /// Routes, upstreams, and what the gateway adds to a response.

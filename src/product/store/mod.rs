@@ -70,6 +70,12 @@ pub(super) struct Replacement {
 }
 
 impl Replacement {
+    /// Checks that it leaves the pieces that are reserved of `before`.
+    fn check(&self, before: Stock) -> Result<(), StockRefusal> {
+        let stock = StockChange::Set(self.product.stock.on_hand);
+        if self.sets_stock { stock.apply(before).map(drop) } else { Ok(()) }
+    }
+
     /// What takes the place of `before`.
     fn of(self, before: &Product) -> Product {
         let on_hand =
@@ -83,6 +89,17 @@ impl Replacement {
             ..self.product
         }
     }
+}
+
+/// The outcome of an import of one product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ImportOutcome {
+    /// It was added.
+    Created,
+    /// It has replaced the one that had its SKU.
+    Updated,
+    /// Nothing was changed: there would be less pieces than are reserved.
+    Refused(StockRefusal),
 }
 
 /// The outcome of a change of stock: the pieces before and after it, or why they cannot change so; `None` if there is no
@@ -267,6 +284,34 @@ impl Store {
     ) -> Result<WriteOutcome, StoreError> {
         let call = call_back_end!(self.remove(id, expected));
         write::carry_out(&self.place.limits, cache, call).await
+    }
+
+    /// Adds or, by their SKUs, replaces `products`, one after the other; returns an outcome for each. Invalidates `cache`.
+    pub(super) async fn import(
+        &self,
+        mut products: Vec<Replacement>,
+        cache: Cache,
+    ) -> Result<Vec<ImportOutcome>, StoreError> {
+        let together = match &self.back_end {
+            Opened::Sqlite(_) => products.len(),
+            Opened::Mongo(_) => mongo::TOGETHER,
+        };
+        let mut outcomes = Vec::with_capacity(products.len());
+        while !products.is_empty() {
+            let rest = products.split_off(together.min(products.len()));
+            let call = call_back_end!(self.import(products));
+            outcomes.extend(write::carry_out(&self.place.limits, cache.clone(), call).await?);
+            products = rest;
+        }
+        Ok(outcomes)
+    }
+
+    /// Some products, the oldest first, after the one with this time and id.
+    pub(super) async fn export(
+        &self,
+        last: Option<(Timestamp, ObjectId)>,
+    ) -> Result<Vec<Product>, StoreError> {
+        on_back_end!(self.export(last))
     }
 
     /// Changes the pieces of the product with `id`; returns them as they were and as they are now, or why they cannot change

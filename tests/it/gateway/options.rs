@@ -15,6 +15,8 @@ async fn every_path_that_is_there_says_what_it_allows(topology: Topology) {
             ("/products", "GET, HEAD, POST, OPTIONS"),
             ("/products/6b03bc06a8104e0a5ab179df", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"),
             ("/products/6b03bc06a8104e0a5ab179df/stock", "GET, HEAD, PATCH, OPTIONS"),
+            ("/products/import", "POST, OPTIONS"),
+            ("/products/export", "GET, HEAD, OPTIONS"),
             ("/categories", "GET, HEAD, OPTIONS"),
             ("/auth/register", "POST, OPTIONS"),
             ("/auth/me", "GET, HEAD, PATCH, DELETE, OPTIONS"),

@@ -5,6 +5,7 @@ mod copies;
 mod document;
 mod errors;
 mod filters;
+mod import;
 mod reservations;
 
 use std::time::{Duration, Instant};
@@ -27,6 +28,7 @@ use crate::storage::{Access, Limits, Permits, SetupError, StoreError, late, with
 use document::{OPTIONAL, Row, document, product};
 use errors::{Attempt, Refused, refused};
 use filters::{after, begin, conditions, live, order, that};
+pub(super) use import::TOGETHER;
 
 /// The database, if the URL names none.
 const DATABASE: &str = "shop";

@@ -1,6 +1,7 @@
 //! The catalogue in a SQLite file.
 
 mod copies;
+mod import;
 mod listing;
 mod reservations;
 
@@ -50,7 +51,9 @@ diesel::table! {
 
 /// A product that was not removed.
 #[derive(Queryable, Selectable, Insertable, AsChangeset)]
-#[diesel(table_name = products, treat_none_as_null = true, check_for_backend(diesel::sqlite::Sqlite))]
+// One statement for all rows, whichever values they have.
+#[diesel(table_name = products, treat_none_as_null = true, treat_none_as_default_value = false)]
+#[diesel(check_for_backend(diesel::sqlite::Sqlite))]
 struct Row {
     id: String,
     name: String,
@@ -145,15 +148,7 @@ impl Store {
                     Ok(found) => found,
                     Err(outcome) => return Ok(outcome),
                 };
-                let after = new.of(&before);
-                diesel::update(products::table.find(id.to_hex()))
-                    .set(row(&after, place)?)
-                    .execute(file)?;
-                match place {
-                    Some(place) => listing::change(file, place, &before, &after)?,
-                    None => list(file, &after)?,
-                }
-                Ok(WriteOutcome::Done(Box::new(after)))
+                Ok(WriteOutcome::Done(Box::new(put_in_place(file, &before, place, new)?)))
             })
             .await
     }
@@ -328,6 +323,23 @@ fn at_version(
         }
         Some(found) => Ok(found),
     })
+}
+
+/// Puts `new` in the place of `before`; returns the product as it is now.
+fn put_in_place(
+    file: &mut SqliteConnection,
+    before: &Product,
+    place: Option<i64>,
+    new: Replacement,
+) -> Result<Product, StoreError> {
+    let after = new.of(before);
+    let row = row(&after, place)?;
+    diesel::update(products::table.find(before.id.to_hex())).set(row).execute(file)?;
+    match place {
+        Some(place) => listing::change(file, place, before, &after)?,
+        None => list(file, &after)?,
+    }
+    Ok(after)
 }
 
 /// Adds a product with a new id, and lists it.

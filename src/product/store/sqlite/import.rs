@@ -1,0 +1,68 @@
+//! Import and export of the catalogue in a SQLite file.
+
+use bson::oid::ObjectId;
+use diesel::dsl::sql;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool, Text};
+use diesel::sqlite::SqliteConnection;
+
+use super::super::super::values::Sku;
+use super::super::{ImportOutcome, Replacement};
+use super::{Row, Store, insert, product, products, put_in_place};
+use crate::contract::{Product, Timestamp};
+use crate::storage::StoreError;
+use crate::storage::copy::BATCH;
+
+impl Store {
+    /// All or none.
+    pub(in super::super) async fn import(
+        &self,
+        products: Vec<Replacement>,
+    ) -> Result<Vec<ImportOutcome>, StoreError> {
+        let import = |file: &mut SqliteConnection| {
+            products.into_iter().map(|new| upsert(file, new)).collect()
+        };
+        self.pool.write_blocking(import).await
+    }
+
+    pub(in super::super) async fn export(
+        &self,
+        last: Option<(Timestamp, ObjectId)>,
+    ) -> Result<Vec<Product>, StoreError> {
+        let live = products::table.filter(products::deleted_at.is_null());
+        let oldest_first = (products::created_at, products::id);
+        let mut rows = live.select(Row::as_select()).order_by(oldest_first).into_boxed();
+        if let Some((created_at, id)) = last {
+            let behind = sql::<Bool>("(created_at, id) > (");
+            let behind = behind.bind::<BigInt, _>(created_at.timestamp_micros());
+            rows = rows.filter(behind.sql(", ").bind::<Text, _>(id.to_hex()).sql(")"));
+        }
+        let rows = rows.limit(BATCH as i64);
+        let rows = self.pool.read(move |file| rows.load::<Row>(file)).await?;
+        rows.into_iter().map(product).collect()
+    }
+}
+
+fn upsert(file: &mut SqliteConnection, new: Replacement) -> Result<ImportOutcome, StoreError> {
+    let Some((before, place)) = with_sku(file, &new.product)? else {
+        insert(file, &new.product)?;
+        return Ok(ImportOutcome::Created);
+    };
+    if let Err(refusal) = new.check(before.stock) {
+        return Ok(ImportOutcome::Refused(refusal));
+    }
+    put_in_place(file, &before, place, new)?;
+    Ok(ImportOutcome::Updated)
+}
+
+/// The product that has the SKU of `new`, and its place in the listing.
+fn with_sku(
+    file: &mut SqliteConnection,
+    new: &Product,
+) -> Result<Option<(Product, Option<i64>)>, StoreError> {
+    let Some(sku) = &new.sku else { return Ok(None) };
+    let found = products::table.filter(products::deleted_at.is_null());
+    let found = found.filter(products::sku_key.eq(Sku::key(sku)));
+    let row = found.select(Row::as_select()).first::<Row>(file).optional()?;
+    row.map(|row| (row.seq, row)).map(|(place, row)| Ok((product(row)?, place))).transpose()
+}

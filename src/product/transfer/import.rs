@@ -1,0 +1,124 @@
+//! Imports products: reads some while others are written.
+
+use std::fmt::Display;
+
+use actix_web::web::Bytes;
+use chrono::TimeDelta;
+use futures_util::future::join;
+use futures_util::{Stream, StreamExt as _};
+use tokio::task::yield_now;
+
+use super::super::cache::Cache;
+use super::super::store::{ImportOutcome, Store};
+use super::format::Format;
+use super::parser::{HeaderError, Parsed, Parser};
+use super::report::{Errors, ImportReport, LineError};
+use crate::contract::{Timestamp, now};
+use crate::error::{Error, Kind};
+use crate::storage::StoreError;
+
+/// How many products are written together, and how many bytes their lines have at most.
+const BATCH: usize = 1000;
+const BATCH_BYTES: usize = 1024 * 1024;
+/// How many bytes are parsed before other requests of this thread have their turn.
+const SLICE: usize = 16 * 1024;
+
+/// Why an import ended early. What was written before stays.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The file could not be read to its end.
+    #[error("the file broke off: {0}")]
+    Broken(String),
+    /// The columns are not those of products; nothing was written.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// The store failed.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+impl From<ImportError> for Error {
+    fn from(error: ImportError) -> Self {
+        match error {
+            ImportError::Broken(_) => Self::new(Kind::Malformed, "the body is incomplete"),
+            ImportError::Header(error) => Self::new(Kind::Invalid, error.to_string()),
+            ImportError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// Imports the file whose bytes are `pieces` into `store`, and invalidates `cache` with each batch.
+///
+/// # Errors
+/// See [`ImportError`].
+pub(super) async fn import<E: Display>(
+    pieces: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    format: Format,
+    store: &Store,
+    cache: &Cache,
+) -> Result<ImportReport, ImportError> {
+    let mut source = Source { pieces: Some(pieces), parser: Parser::new(format) };
+    let (mut report, mut errors, mut last) = (ImportReport::default(), Errors::default(), now());
+    let mut batch = source.batch().await?;
+    while let Some(Parsed { mut products, errors: wrong, .. }) = batch {
+        errors.extend(wrong);
+        for (_, new) in &mut products {
+            last = moment(last);
+            (new.product.created_at, new.product.updated_at) = (last, last);
+        }
+        let (lines, products) = products.into_iter().unzip::<_, _, Vec<_>, _>();
+        // Boxed, as is the import itself, because their futures are deep.
+        let writing = Box::pin(store.import(products, cache.clone()));
+        let (written, next) = join(writing, Box::pin(source.batch())).await;
+        for (line, outcome) in lines.into_iter().zip(written?) {
+            match outcome {
+                ImportOutcome::Created => report.created += 1,
+                ImportOutcome::Updated => report.updated += 1,
+                ImportOutcome::Refused(why) => {
+                    errors.add(LineError { line, detail: format!("stock: {why}") });
+                }
+            }
+        }
+        batch = next?;
+    }
+    Ok(ImportReport { failed: errors.count(), errors: errors.into_list(), ..report })
+}
+
+/// The time of a product: now, and after that of the one before, so that they stay in the order of the file.
+fn moment(last: Timestamp) -> Timestamp {
+    now().max(last + TimeDelta::microseconds(1))
+}
+
+/// A file that arrives in pieces.
+struct Source<S> {
+    /// `None` behind the end.
+    pieces: Option<S>,
+    parser: Parser,
+}
+
+impl<S: Stream<Item = Result<Bytes, E>> + Unpin, E: Display> Source<S> {
+    /// The next products and errors; `None` behind the end.
+    async fn batch(&mut self) -> Result<Option<Parsed>, ImportError> {
+        let mut parsed = Parsed::default();
+        while let Some(pieces) = &mut self.pieces {
+            match pieces.next().await {
+                Some(piece) => {
+                    let piece = piece.map_err(|error| ImportError::Broken(error.to_string()))?;
+                    for slice in piece.chunks(SLICE) {
+                        self.parser.feed(slice, &mut parsed)?;
+                        yield_now().await;
+                    }
+                }
+                None => {
+                    self.pieces = None;
+                    self.parser.finish(&mut parsed)?;
+                    return Ok(Some(parsed));
+                }
+            }
+            if parsed.products.len() >= BATCH || parsed.bytes >= BATCH_BYTES {
+                return Ok(Some(parsed));
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,186 @@
+//! Reads products from a file that arrives in pieces.
+
+use super::super::store::Replacement;
+use super::format::Format;
+use super::lines::Lines;
+use super::record::{COLUMNS, from_json, from_row};
+use super::report::{Errors, LineError};
+use super::table::{Row, RowError, Table};
+
+/// The longest line, in bytes.
+pub(super) const LONGEST: usize = 256 * 1024;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Why a table cannot be imported at all.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    /// There is nothing.
+    #[error("the file is empty; its first line names the columns")]
+    Empty,
+    /// The first line cannot be read.
+    #[error("the first line does not name the columns: {0}")]
+    Unreadable(String),
+    /// The columns are separated by semicolons or tabs.
+    #[error("separate columns by commas, not by {0}")]
+    Separator(&'static str),
+    /// A column that products do not have.
+    #[error("the column {0:?} is unknown")]
+    Unknown(String),
+    /// A column that is there twice.
+    #[error("the column {0:?} is there twice")]
+    Twice(&'static str),
+    /// A column that must be there.
+    #[error("the column {0:?} is missing")]
+    Missing(&'static str),
+}
+
+/// What was read: products by their lines, and what is wrong with other lines.
+#[derive(Debug, Default)]
+pub struct Parsed {
+    pub(super) products: Vec<(u64, Replacement)>,
+    /// How many bytes the lines of `products` have.
+    pub(super) bytes: usize,
+    pub(super) errors: Errors,
+}
+
+impl Parsed {
+    fn add(&mut self, line: u64, bytes: usize, read: Result<Replacement, String>) {
+        match read {
+            Ok(product) => {
+                self.products.push((line, product));
+                self.bytes += bytes;
+            }
+            Err(detail) => self.errors.add(LineError { line, detail }),
+        }
+    }
+
+    /// The lines of products, and the errors of others.
+    pub fn lines(&self) -> (Vec<u64>, Vec<LineError>) {
+        (self.products.iter().map(|(line, _)| *line).collect(), self.errors.clone().into_list())
+    }
+}
+
+/// Reads products line by line, whichever pieces they arrive in.
+#[derive(Debug)]
+pub struct Parser {
+    /// The first bytes, until it is clear whether they are a byte order mark.
+    first: Option<Vec<u8>>,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Ndjson(Lines),
+    /// With the names of the columns, once they are known.
+    Csv(Box<Table>, Option<Vec<&'static str>>),
+}
+
+impl Parser {
+    /// A parser of `format`.
+    pub fn new(format: Format) -> Self {
+        let content = match format {
+            Format::Ndjson => Content::Ndjson(Lines::default()),
+            Format::Csv => Content::Csv(Box::default(), None),
+        };
+        Self { first: Some(Vec::new()), content }
+    }
+
+    /// Takes `bytes`, and adds to `parsed` what is complete.
+    ///
+    /// # Errors
+    /// [`HeaderError`], before anything was added.
+    pub fn feed(&mut self, bytes: &[u8], parsed: &mut Parsed) -> Result<(), HeaderError> {
+        let Some(first) = &mut self.first else { return self.content.feed(bytes, parsed) };
+        first.extend_from_slice(bytes);
+        if first.len() < BYTE_ORDER_MARK.len() && BYTE_ORDER_MARK.starts_with(first) {
+            return Ok(());
+        }
+        self.begin(parsed)
+    }
+
+    /// Adds what has no line break behind it.
+    ///
+    /// # Errors
+    /// As [`Parser::feed`].
+    pub fn finish(&mut self, parsed: &mut Parsed) -> Result<(), HeaderError> {
+        self.begin(parsed)?;
+        match &mut self.content {
+            Content::Ndjson(lines) => lines.finish(|line, text| parsed.add_json(line, text)),
+            Content::Csv(table, columns) => {
+                table.finish(|line, row| parsed.add_row(columns, line, row))?;
+                columns.as_ref().map(drop).ok_or(HeaderError::Empty)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the first bytes, without a byte order mark.
+    fn begin(&mut self, parsed: &mut Parsed) -> Result<(), HeaderError> {
+        let first = self.first.take().unwrap_or_default();
+        self.content.feed(first.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&first), parsed)
+    }
+}
+
+impl Content {
+    fn feed(&mut self, bytes: &[u8], parsed: &mut Parsed) -> Result<(), HeaderError> {
+        match self {
+            Self::Ndjson(lines) => lines.feed(bytes, |line, text| parsed.add_json(line, text)),
+            Self::Csv(table, columns) => {
+                table.feed(bytes, |line, row| parsed.add_row(columns, line, row))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Parsed {
+    fn add_json(&mut self, line: u64, text: Result<&[u8], super::lines::TooLong>) {
+        match text {
+            Ok(text) if text.trim_ascii().is_empty() => {}
+            Ok(text) => self.add(line, text.len(), from_json(text)),
+            Err(_) => {
+                self.add(line, 0, Err(format!("the line is longer than {LONGEST} bytes")));
+            }
+        }
+    }
+
+    fn add_row(
+        &mut self,
+        columns: &mut Option<Vec<&'static str>>,
+        line: u64,
+        row: Result<Row<'_>, RowError>,
+    ) -> Result<(), HeaderError> {
+        let Some(columns) = columns else {
+            *columns = Some(header(row)?);
+            return Ok(());
+        };
+        let bytes = row.as_ref().map_or(0, Row::bytes);
+        let read = row.map_err(|error| error.to_string()).and_then(|row| from_row(columns, row));
+        self.add(line, bytes, read);
+        Ok(())
+    }
+}
+
+/// The names of the columns.
+fn header(row: Result<Row<'_>, RowError>) -> Result<Vec<&'static str>, HeaderError> {
+    let row = row.map_err(|error| HeaderError::Unreadable(error.to_string()))?;
+    let mut columns = Vec::new();
+    for cell in row.cells() {
+        let name = String::from_utf8_lossy(cell).trim().to_owned();
+        let separator = [(';', "semicolons"), ('\t', "tabs")];
+        if let Some((_, separator)) = separator.into_iter().find(|(sign, _)| name.contains(*sign)) {
+            return Err(HeaderError::Separator(separator));
+        }
+        let known = COLUMNS.into_iter().find(|column| *column == name);
+        let column = known.ok_or_else(|| HeaderError::Unknown(name.chars().take(64).collect()))?;
+        if columns.contains(&column) {
+            return Err(HeaderError::Twice(column));
+        }
+        columns.push(column);
+    }
+    match ["name", "price"].into_iter().find(|column| !columns.contains(column)) {
+        Some(missing) => Err(HeaderError::Missing(missing)),
+        None => Ok(columns),
+    }
+}

@@ -1,0 +1,292 @@
+//! Import and export: what is imported, what is refused, and that both together change nothing.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use awc::http::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Client, Shop, Storage, Topology, blocking, until};
+
+const IMPORT: &str = "/products/import";
+const EXPORT: &str = "/products/export";
+const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
+const CSV: (&str, &str) = ("content-type", "text/csv; charset=UTF-8; header=present");
+
+fn shop(storage: Storage) -> Shop {
+    Shop::start_on(Topology::OneProcess, storage.servers(), &[])
+}
+
+async fn import(client: &Client, format: (&str, &str), file: impl Into<Vec<u8>>) -> Answer {
+    client.send(Method::POST, IMPORT, &[format], file).await
+}
+
+async fn export(client: &Client, accept: &str) -> String {
+    let answer = client.send(Method::GET, EXPORT, &[("accept", accept)], "").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.text().to_owned()
+}
+
+fn report(created: u64, updated: u64, errors: &[(u64, &str)]) -> Value {
+    let errors = errors.iter().map(|(line, detail)| json!({ "line": line, "detail": detail }));
+    let errors = errors.collect::<Vec<_>>();
+    json!({ "created": created, "updated": updated, "failed": errors.len(), "errors": errors })
+}
+
+each_storage!(lines_add_and_by_their_skus_replace_products);
+async fn lines_add_and_by_their_skus_replace_products(storage: Storage) {
+    let shop = shop(storage);
+    let client = shop.gateway();
+    assert_eq!(client.get("/products").await.json(), json!([]));
+    let file = "{\"name\":\"Lamp\",\"price\":5,\"sku\":\"L-1\",\"stock\":3,\"category\":\"Home\"}\n\
+        {\"name\":\"Lamp\",\"price\":-5,\"sku\":\"L-2\"}\n\
+        {\"name\":\"Rug\",\"price\":7}\n\n\
+        {\"name\":\"Lamp 2\",\"price\":6,\"sku\":\"l-1\",\"tags\":[\"new\"]}\n";
+    let answer = import(&client, NDJSON, file).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.json(), report(2, 1, &[(2, "price: must not be negative")]));
+    let list = client.get("/products").await;
+    assert_eq!((list.header("x-cache"), list.json().as_array().unwrap().len()), ("MISS", 2));
+    let found = client.get("/products?q=lamp&tag=new").await.json();
+    let lamp = &found[0];
+    assert_eq!((&lamp["name"], &lamp["sku"]), (&json!("Lamp 2"), &json!("l-1")));
+    assert!(lamp.get("category").is_none(), "a replacement leaves nothing: {lamp}");
+    assert!(lamp["updatedAt"].as_str() > lamp["createdAt"].as_str());
+    let path = format!("/products/{}", lamp["id"].as_str().unwrap());
+    let tag = client.get(&path).await.header("etag").to_owned();
+    let stock = async || client.get(&format!("{path}/stock")).await.json()["onHand"].clone();
+    assert_eq!(stock().await, 3, "what a line does not say of the stock stays");
+    assert_eq!(client.get("/categories").await.json(), json!([]));
+
+    // A second time, in the other format, beside the same without a SKU.
+    let table = "stock,sku,price,name\r\n0,L-1,6,Lamp 2\r\n,,7,Rug\r\n";
+    assert_eq!(import(&client, CSV, table).await.json(), report(1, 1, &[]));
+    assert_ne!(client.get(&path).await.header("etag"), tag);
+    assert_eq!(
+        (stock().await, client.get(&path).await.json()["inStock"].clone()),
+        (json!(0), json!(false))
+    );
+    assert_eq!(client.get("/products?q=rug").await.ids().len(), 2);
+    assert_eq!(client.get("/products?tag=new").await.json(), json!([]));
+
+    // The SKU of what was removed is free.
+    let admin = shop.admin().await;
+    assert_eq!(admin.write(Method::DELETE, &path, "").await.status, 204);
+    assert_eq!(
+        import(&client, CSV, "name,price,sku\nLamp 3,1,L-1").await.json(),
+        report(1, 0, &[])
+    );
+    assert_eq!(import(&client, NDJSON, "\n").await.json(), report(0, 0, &[]));
+}
+
+each_storage!(an_export_is_the_same_behind_an_import_but_for_ids_and_times);
+async fn an_export_is_the_same_behind_an_import_but_for_ids_and_times(storage: Storage) {
+    let lines = (0..600).map(|n| {
+        let sku = if n % 3 == 0 { json!(format!("S-{n}")) } else { json!("") };
+        let mut line = json!({
+            "name": format!("Thing, \"{n}\" 🦊; é"),
+            "price": n as f64 / 4.0,
+            "description": format!("one\r\ntwo\n{n}"),
+            "category": format!("C{}", n % 7),
+            "tags": ["a,b", "[c]"],
+            "images": ["https://images.example/1?a=b,c"],
+            "attributes": { "n": n, "deep": [{ "x": "\"" }, 0.5] },
+            "stock": n % 4,
+        });
+        match sku.as_str() {
+            Some("") => {}
+            _ => line["sku"] = sku,
+        }
+        format!("{line}\n")
+    });
+    let file = lines.collect::<String>();
+    let (first, second) = (shop(storage), shop(storage));
+    assert_eq!(import(&first.gateway(), NDJSON, file).await.json(), report(600, 0, &[]));
+    let anonymous = |text: &str| {
+        let ids = regex::Regex::new("[0-9a-f]{24}|20[0-9-]{8}T[0-9:.]{15}Z").unwrap();
+        ids.replace_all(text, "-").into_owned()
+    };
+    let ndjson = export(&first.gateway(), "*/*").await;
+    let csv = export(&first.gateway(), "text/csv").await;
+    assert_eq!(ndjson.lines().count(), 600);
+    assert!(
+        csv.starts_with("id,name,price,description,category,tags,sku,images,attributes,stock,")
+    );
+    let answer = first.gateway().get(EXPORT).await;
+    assert_eq!(answer.header("content-type"), "application/x-ndjson");
+    assert_eq!(answer.header("content-disposition"), "attachment; filename=\"products.ndjson\"");
+    // From either file into an empty shop.
+    assert_eq!(import(&second.gateway(), CSV, csv.clone()).await.json(), report(600, 0, &[]));
+    let (again, table) =
+        (export(&second.gateway(), "*/*").await, export(&second.gateway(), "text/csv").await);
+    assert!(anonymous(&again) == anonymous(&ndjson), "{}", &again[..1000]);
+    assert!(anonymous(&table) == anonymous(&csv), "{}", &table[..1000]);
+    let third = shop(storage);
+    assert_eq!(import(&third.gateway(), NDJSON, ndjson.clone()).await.json(), report(600, 0, &[]));
+    assert!(anonymous(&export(&third.gateway(), "*/*").await) == anonymous(&ndjson));
+    // And some into the same one: what has a SKU is replaced, and the rest is there twice.
+    let some = ndjson.split_inclusive('\n').take(60).collect::<String>();
+    let answer = import(&first.gateway(), NDJSON, some).await;
+    assert_eq!(answer.json(), report(40, 20, &[]));
+}
+
+each_storage!(the_first_hundred_errors_are_named_and_all_are_counted);
+async fn the_first_hundred_errors_are_named_and_all_are_counted(storage: Storage) {
+    let shop = shop(storage);
+    let bad = "{\"name\":\"\",\"price\":1}\n".repeat(2500);
+    let file = format!("{bad}{{\"name\":\"Lamp\",\"price\":1}}\n");
+    let answer = import(&shop.gateway(), NDJSON, file).await.json();
+    assert_eq!((&answer["created"], &answer["failed"]), (&json!(1), &json!(2500)));
+    let errors = answer["errors"].as_array().unwrap();
+    assert_eq!(
+        (errors.len(), &errors[99]),
+        (100, &json!({ "line": 100, "detail": "name: must not be empty" }))
+    );
+}
+
+each_topology!(what_is_no_file_of_products_is_refused);
+async fn what_is_no_file_of_products_is_refused(topology: Topology) {
+    let shop = Shop::start(topology);
+    let client = shop.gateway();
+    for (kind, file, status, words) in [
+        ("application/json", "{}", 415, "application/x-ndjson or text/csv"),
+        ("text/csv; charset=iso-8859-1", "name,price\n", 415, "UTF-8"),
+        ("text/csv", "name;price\nLamp;1\n", 422, "not by semicolons"),
+        ("text/csv", "name,price,colour\nLamp,1,red\n", 422, "\"colour\" is unknown"),
+        ("text/csv", "name,name,price\nLamp,L,1\n", 422, "\"name\" is there twice"),
+        ("text/csv", "name\nLamp\n", 422, "\"price\" is missing"),
+        ("text/csv", "\n", 422, "the file is empty"),
+    ] {
+        let answer = import(&client, ("content-type", kind), file).await;
+        assert_eq!(answer.status, status, "{kind} {file:?}");
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains(words), "{detail}");
+    }
+    let coded = [NDJSON, ("content-encoding", "gzip")];
+    assert_eq!(client.send(Method::POST, IMPORT, &coded, "{}").await.status, 415);
+    assert_eq!(
+        client.send(Method::POST, "/products/import?dry=1", &[NDJSON], "{}").await.problem().1,
+        ["dry"]
+    );
+    assert_eq!(client.get("/products/export?format=csv").await.problem().1, ["format"]);
+    assert_eq!(client.get("/products").await.json(), json!([]));
+}
+
+/// Sends `pieces` of NDJSON in chunks with a `pause` before each, and gives the whole answer. Without the last chunk, the
+/// connection is closed in its place.
+fn upload(address: String, pieces: Vec<String>, pause: Duration, is_whole: bool) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = "POST /products/import HTTP/1.1\r\nhost: shop\r\nconnection: close\r\n\
+        content-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    for piece in pieces {
+        std::thread::sleep(pause);
+        stream.write_all(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes()).unwrap();
+    }
+    if !is_whole {
+        return String::new();
+    }
+    stream.write_all(b"0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn lines(count: usize) -> String {
+    "{\"name\":\"Lamp\",\"price\":1}\n".repeat(count)
+}
+
+each_topology!(an_import_is_larger_than_other_bodies_and_longer_than_other_requests);
+async fn an_import_is_larger_than_other_bodies_and_longer_than_other_requests(topology: Topology) {
+    let settings = [("APP__SERVER__REQUEST_TIMEOUT", "1s"), ("APP__SERVER__BODY_LIMIT", "1000")];
+    let shop = Shop::start_with(topology, &settings);
+    let address = shop.gateway().base.trim_start_matches("http://").to_owned();
+    let pieces = (0..5).map(|_| lines(100)).collect();
+    let begun = Instant::now();
+    let pause = Duration::from_millis(400);
+    let answer = blocking(move || upload(address, pieces, pause, true)).await;
+    assert!(begun.elapsed() > Duration::from_secs(2));
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.contains("\"created\":500,"), "{answer}");
+}
+
+each_topology!(an_import_whose_client_pauses_for_long_ends);
+async fn an_import_whose_client_pauses_for_long_ends(topology: Topology) {
+    let shop = Shop::start_with(topology, &[("APP__SERVER__BODY_TIMEOUT", "300ms")]);
+    let address = shop.gateway().base.trim_start_matches("http://").to_owned();
+    let pieces = vec![lines(1), lines(1)];
+    let answer = blocking(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let head = "POST /products/import HTTP/1.1\r\nhost: shop\r\ncontent-length: 9999\r\n\
+            content-type: application/x-ndjson\r\n\r\n";
+        stream.write_all([head, &pieces.concat()].concat().as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    });
+    let answer = answer.await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+}
+
+each_storage!(what_was_written_before_an_import_breaks_off_stays);
+async fn what_was_written_before_an_import_breaks_off_stays(storage: Storage) {
+    let shop = shop(storage);
+    let client = shop.gateway();
+    let address = client.base.trim_start_matches("http://").to_owned();
+    blocking(move || upload(address, vec![lines(3000)], Duration::ZERO, false)).await;
+    until("whole batches are there", async || {
+        let count = export(&client, "*/*").await.lines().count();
+        assert!(count <= 3000);
+        count >= 1000
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn an_export_that_fails_in_the_middle_does_not_end_as_if_it_were_whole() {
+    use diesel::connection::SimpleConnection as _;
+    use diesel::{Connection as _, SqliteConnection};
+
+    let shop = Shop::start(Topology::OneProcess);
+    let client = shop.gateway();
+    assert_eq!(import(&client, NDJSON, lines(1200)).await.json(), report(1200, 0, &[]));
+    let path = shop.folder.path().join("data/product.db");
+    let mut file = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    let spoil = "UPDATE products SET details = 'x' WHERE id = (SELECT max(id) FROM products)";
+    file.batch_execute(spoil).unwrap();
+    let address = client.base.trim_start_matches("http://").to_owned();
+    let answer = blocking(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET /products/export HTTP/1.1\r\nhost: shop\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        // The connection may be reset.
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8(answer).unwrap()
+    });
+    let answer = answer.await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"Lamp\""), "{answer}");
+    assert!(!answer.contains("\r\n0\r\n"), "there is no last chunk");
+}
+
+#[actix_rt::test]
+async fn who_may_import_and_export() {
+    let enforced = [("APP__AUTH__MODE", "enforced")];
+    let shop = Shop::start_with(Topology::OneProcessARole, &enforced);
+    let admin = shop.admin().await;
+    let customer = shop.gateway().customer("neo").await;
+    for base in [shop.client("product").base, shop.gateway().base] {
+        let nobody = Client::new(base);
+        for (client, status) in [
+            (nobody.clone(), 401),
+            (nobody.with_token("x"), 401),
+            (nobody.with_token(customer.token()), 403),
+            (nobody.with_token(admin.token()), 200),
+        ] {
+            assert_eq!(import(&client, NDJSON, lines(1)).await.status, status);
+            let exported = client.get(EXPORT).await;
+            assert_eq!((exported.status, exported.header("cache-control")), (status, "no-store"));
+        }
+    }
+    assert_eq!(admin.get("/products").await.ids().len(), 2);
+}
