@@ -33,6 +33,7 @@ Examples:
   PRODUCT_URL=http://127.0.0.1:3002 app --role user      the user role, which calls it
   app --set gateway.listen=0.0.0.0:80                    any setting, for this run
   app seed --products 1000                               a sample catalogue
+  app import products.csv                                products from a file
   app check-config                                       every setting, and where it comes from";
 
 /// Options of every command.
@@ -93,6 +94,27 @@ pub enum Command {
         #[arg(long)]
         overwrite: bool,
     },
+    /// Import products from a file, as NDJSON or CSV
+    ///
+    /// A product whose SKU is there already is replaced, any other is added. Lines that are not valid
+    /// are named on standard error; the others are imported, and the command exits with 1.
+    Import {
+        /// The file; - reads standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Where and how
+        #[command(flatten)]
+        options: TransferOptions,
+    },
+    /// Export all products to a file, the oldest first
+    Export {
+        /// The file; - writes to standard output
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Where and how
+        #[command(flatten)]
+        options: TransferOptions,
+    },
     /// Manage accounts, and create the first admin
     #[command(arg_required_else_help = false)]
     User {
@@ -127,6 +149,20 @@ pub enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+/// The options of an import and an export.
+#[derive(Args, Debug)]
+pub struct TransferOptions {
+    /// The format: ndjson or csv [default: as the file's name ends, else ndjson]
+    #[arg(long, value_name = "FORMAT", value_parser = ["ndjson", "csv"])]
+    pub format: Option<String>,
+    /// The shop to ask, as in http://127.0.0.1:8000 [default: the store that the settings name]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// The file with an admin's access token for the shop [default: the variable APP_TOKEN]
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// The commands on accounts.

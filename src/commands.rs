@@ -1,5 +1,7 @@
 //! One function per subcommand.
 
+mod transfer;
+
 use std::error::Error;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,6 +21,8 @@ use crate::config::{self, Effective, Settings, Sources};
 use crate::contract::UserRole;
 use crate::node::{self, Existing, Failure};
 use crate::{telemetry, tls};
+
+pub use transfer::{export, import};
 
 /// How long `healthcheck` waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(3);

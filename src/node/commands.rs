@@ -132,7 +132,7 @@ pub fn rotate_keys(
 }
 
 /// How long a batch of a copy may take: no request waits for it.
-const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn copies_products(from: &str, to: &str) -> Result<bool, Failure> {
     let is = |scheme: &str| [from, to].iter().any(|url| url.starts_with(scheme));

@@ -7,6 +7,7 @@ mod document;
 mod reload;
 mod roles;
 mod tls;
+mod transfer;
 mod validation;
 mod watchdog;
 
@@ -38,6 +39,8 @@ pub use commands::{
     set_password,
 };
 
+pub use transfer::{Format, ImportReport, Pieces, Place, export, import};
+
 /// SIGXFSZ on Linux and the BSDs: a write went beyond the limit of file sizes. Unless it is handled, it ends the process; the
 /// write fails either way.
 const FILE_TOO_LARGE: i32 = 25;
@@ -66,6 +69,12 @@ pub enum Failure {
     /// A store cannot be used.
     #[error(transparent)]
     Store(#[from] SetupError),
+    /// A shop that was asked gave an error.
+    #[error("{0}: {1}")]
+    Shop(String, Box<crate::error::Error>),
+    /// An import ended early.
+    #[error(transparent)]
+    Import(#[from] crate::product::ImportError),
     /// Anything else.
     #[error("{0}")]
     Other(String),

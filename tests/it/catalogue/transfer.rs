@@ -1,5 +1,6 @@
 //! Import and export: what is imported, what is refused, and that both together change nothing.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -7,7 +8,9 @@ use std::time::{Duration, Instant};
 use awc::http::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Client, Shop, Storage, Topology, blocking, until};
+use crate::support::{
+    Answer, Client, Kind, Process, Server, Shop, Storage, Topology, blocking, until,
+};
 
 const IMPORT: &str = "/products/import";
 const EXPORT: &str = "/products/export";
@@ -267,6 +270,15 @@ async fn an_export_that_fails_in_the_middle_does_not_end_as_if_it_were_whole() {
     let answer = answer.await;
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"Lamp\""), "{answer}");
     assert!(!answer.contains("\r\n0\r\n"), "there is no last chunk");
+
+    // Nor does the command leave a file.
+    let target = shop.folder.path().join("all.csv");
+    for args in [vec!["export", "all.csv"], vec!["export", "all.csv", "--url", &client.base]] {
+        fs::write(&target, "before").unwrap();
+        let output = shop.run(&args);
+        assert!(!output.status.success(), "{output:?}");
+        assert_eq!(fs::read_to_string(&target).unwrap(), "before");
+    }
 }
 
 #[actix_rt::test]
@@ -289,4 +301,57 @@ async fn who_may_import_and_export() {
         }
     }
     assert_eq!(admin.get("/products").await.ids().len(), 2);
+}
+
+each_case!(the_commands_import_and_export_with_and_without_a_running_shop:
+    embedded(Vec::new()),
+    mongo(vec![Server::start(Kind::Mongo)]),
+);
+async fn the_commands_import_and_export_with_and_without_a_running_shop(servers: Vec<Server>) {
+    let enforced = [("APP__AUTH__MODE", "enforced")];
+    let shop = Shop::start_on(Topology::OneProcess, servers, &enforced);
+    let (admin, folder) = (shop.admin().await, shop.folder.path());
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let table = "name,price,sku\nLamp,1,L\nRug,x,R\nVase,2,V\n";
+    fs::write(folder.join("in.csv"), table).unwrap();
+    fs::write(folder.join("token"), format!("{}\n", admin.token())).unwrap();
+
+    let output = shop.run(&["import", "in.csv"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(text(&output.stdout), "created 2, updated 0, failed 1\n");
+    let errors = text(&output.stderr);
+    assert!(
+        errors.contains("line 3: price: invalid type: string \"x\", expected f64\n"),
+        "{errors}"
+    );
+    assert!(errors.ends_with("app: a line was not imported\n"), "{errors}");
+
+    let url = admin.base.clone();
+    let output = shop.run(&["import", "in.csv", "--url", &url]);
+    assert!(text(&output.stderr).contains(": sign in, and send the token"), "{output:?}");
+    let asked = ["--url", &url, "--token-file", "token"];
+    let output = shop.run(&[&["import", "in.csv"], &asked[..]].concat());
+    assert_eq!(text(&output.stdout), "created 0, updated 2, failed 1\n", "{output:?}");
+    let mut command = Process::command(folder);
+    command.args(["import", "-", "--format", "csv", "--url", &url]).env("APP_TOKEN", admin.token());
+    command.stdin(fs::File::open(folder.join("in.csv")).unwrap());
+    let output = command.output().unwrap();
+    assert_eq!(text(&output.stdout), "created 0, updated 2, failed 1\n", "{output:?}");
+
+    let exported = export(&admin, "text/csv").await;
+    assert!(shop.run(&["export", "out.csv"]).status.success());
+    assert_eq!(fs::read_to_string(folder.join("out.csv")).unwrap(), exported);
+    assert!(shop.run(&[&["export", "out.csv"], &asked[..]].concat()).status.success());
+    assert_eq!(fs::read_to_string(folder.join("out.csv")).unwrap(), exported);
+    let output = shop.run(&["export", "-"]);
+    assert_eq!(text(&output.stdout), export(&admin, "*/*").await);
+    assert_eq!(
+        fs::read_dir(folder)
+            .unwrap()
+            .filter(|entry| {
+                entry.as_ref().unwrap().file_name().to_str().unwrap().starts_with(".tmp")
+            })
+            .count(),
+        0
+    );
 }
