@@ -21,7 +21,7 @@ use app::http1::shutdown::Shutdown;
 use app::http1::socket::Socket;
 use app::middleware::{BodyLimit, Fields, Query};
 use app::peer::forwarded;
-use app::product::{Cursor, PageRequest, Words, words};
+use app::product::{Cursor, Format, PageRequest, Parsed, Parser, Words, words};
 use app::user::{ProfilePatch, RightsPatch};
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::Value;
@@ -33,7 +33,7 @@ use tokio::io::{
 type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("chunked", chunked),
@@ -43,6 +43,7 @@ pub const TARGETS: [Target; 10] = [
     ("page_requests", page_requests),
     ("search_words", search_words),
     ("forwarded_headers", forwarded_headers),
+    ("imports", imports),
     ("merge_patches", merge_patches),
 ];
 
@@ -466,6 +467,28 @@ pub fn search_words(bytes: &[u8]) {
     for word in &wanted.words {
         let is_there = there.iter().any(|known| known.starts_with(word.as_str()));
         assert!(is_there, "{word:?} of {text:?} is not in {there:?}");
+    }
+}
+
+/// A file of products, behind a byte that chooses the format and one with the length of pieces: it is read as the same,
+/// whichever pieces it arrives in.
+pub fn imports(bytes: &[u8]) {
+    let &[format, length, ref file @ ..] = bytes else { return };
+    let format = if format % 2 == 0 { Format::Ndjson } else { Format::Csv };
+    let read = |length: usize| {
+        let (mut parser, mut parsed) = (Parser::new(format), Parsed::default());
+        for piece in file.chunks(length) {
+            parser.feed(piece, &mut parsed)?;
+        }
+        parser.finish(&mut parsed).map(|()| parsed.lines())
+    };
+    let whole = read(file.len().max(1));
+    assert_eq!(read(usize::from(length).max(1)), whole);
+    if let Ok((products, errors)) = whole {
+        let numbers = products.iter().chain(errors.iter().map(|error| &error.line));
+        let lines = file.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
+        assert!(numbers.clone().all(|number| (1..=lines).contains(number)));
+        assert!(products.is_sorted() && errors.is_sorted_by_key(|error| error.line));
     }
 }
 
