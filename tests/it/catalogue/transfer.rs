@@ -218,7 +218,7 @@ each_topology!(an_import_whose_client_pauses_for_long_ends);
 async fn an_import_whose_client_pauses_for_long_ends(topology: Topology) {
     let shop = Shop::start_with(topology, &[("APP__SERVER__BODY_TIMEOUT", "300ms")]);
     let address = shop.gateway().base.trim_start_matches("http://").to_owned();
-    let pieces = vec![lines(1), lines(1)];
+    let pieces = [lines(1), lines(1)];
     let answer = blocking(move || {
         let mut stream = TcpStream::connect(address).unwrap();
         let head = "POST /products/import HTTP/1.1\r\nhost: shop\r\ncontent-length: 9999\r\n\
