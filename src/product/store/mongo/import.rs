@@ -16,6 +16,7 @@ use super::super::super::values::Sku;
 use super::super::{ImportOutcome, Replacement, WriteOutcome};
 use super::Store;
 use super::document::document;
+use super::errors::Refused;
 use super::filters::{after, live};
 use crate::contract::{Product, Timestamp};
 use crate::storage::copy::BATCH;
@@ -113,20 +114,21 @@ impl Store {
             return Ok((Vec::new(), Vec::new()));
         }
         let insert = async |time| self.insert_rows(rows, time).await;
-        let failures = self.call(Access::Write, insert).await?;
-        let other = failures.iter().position(|error| !matches!(error, StoreError::Duplicate));
-        if let Some(other) = other {
-            return Err(failures.into_iter().nth(other).unwrap_or(StoreError::Duplicate));
+        let mut refused = HashSet::new();
+        for Refused { index, is_there, error } in self.call(Access::Write, insert).await? {
+            match error {
+                // A first attempt without an answer has inserted it.
+                _ if is_there => {}
+                StoreError::Duplicate => drop(refused.insert(index)),
+                error => return Err(error),
+            }
         }
-        if failures.is_empty() {
-            return Ok((products.into_iter().map(|(number, _)| number).collect(), Vec::new()));
-        }
-        let ids = products.iter().map(|(_, new)| new.product.id).collect();
-        let there = self.among(ids).await?;
-        let there = there.iter().map(|product| product.id).collect::<HashSet<_>>();
-        let (added, taken) =
-            products.into_iter().partition::<Vec<_>, _>(|(_, new)| there.contains(&new.product.id));
-        Ok((added.into_iter().map(|(number, _)| number).collect(), taken))
+        let (taken, added) = products
+            .into_iter()
+            .enumerate()
+            .partition::<Vec<_>, _>(|(index, _)| refused.contains(index));
+        let added = added.into_iter().map(|(_, (number, _))| number).collect();
+        Ok((added, taken.into_iter().map(|(_, new)| new).collect()))
     }
 
     /// Puts `new` in the place of `before`; `None` if that was changed in the meantime. The stock comes first, because it
