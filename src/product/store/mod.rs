@@ -286,16 +286,21 @@ impl Store {
         write::carry_out(&self.place.limits, cache, call).await
     }
 
+    /// How many products are best imported together.
+    pub(super) fn import_batch(&self) -> usize {
+        match &self.back_end {
+            Opened::Sqlite(_) => sqlite::TOGETHER,
+            Opened::Mongo(_) => mongo::TOGETHER,
+        }
+    }
+
     /// Adds or, by their SKUs, replaces `products`, one after the other; returns an outcome for each. Invalidates `cache`.
     pub(super) async fn import(
         &self,
         mut products: Vec<Replacement>,
         cache: Cache,
     ) -> Result<Vec<ImportOutcome>, StoreError> {
-        let together = match &self.back_end {
-            Opened::Sqlite(_) => products.len(),
-            Opened::Mongo(_) => mongo::TOGETHER,
-        };
+        let together = self.import_batch();
         let mut outcomes = Vec::with_capacity(products.len());
         while !products.is_empty() {
             let rest = products.split_off(together.min(products.len()));

@@ -17,8 +17,7 @@ use crate::contract::{Timestamp, now};
 use crate::error::{Error, Kind};
 use crate::storage::StoreError;
 
-/// How many products are written together, and how many bytes their lines have at most.
-const BATCH: usize = 1000;
+/// How many bytes the lines of products that are written together have at most.
 const BATCH_BYTES: usize = 1024 * 1024;
 /// How many bytes are parsed before other requests of this thread have their turn.
 const SLICE: usize = 16 * 1024;
@@ -57,7 +56,9 @@ pub(super) async fn import<E: Display>(
     store: &Store,
     cache: &Cache,
 ) -> Result<ImportReport, ImportError> {
-    let mut source = Source { pieces: Some(pieces), parser: Parser::new(format) };
+    let most = store.import_batch();
+    let parser = Parser::new(format);
+    let mut source = Source { pieces: Some(pieces), piece: Bytes::new(), parser, most };
     let (mut report, mut errors, mut last) = (ImportReport::default(), Errors::default(), now());
     let mut batch = source.batch().await?;
     while let Some(Parsed { mut products, errors: wrong, .. }) = batch {
@@ -93,7 +94,11 @@ fn moment(last: Timestamp) -> Timestamp {
 struct Source<S> {
     /// `None` behind the end.
     pieces: Option<S>,
+    /// What is left of the last piece.
+    piece: Bytes,
     parser: Parser,
+    /// How many products are written together.
+    most: usize,
 }
 
 impl<S: Stream<Item = Result<Bytes, E>> + Unpin, E: Display> Source<S> {
@@ -101,21 +106,21 @@ impl<S: Stream<Item = Result<Bytes, E>> + Unpin, E: Display> Source<S> {
     async fn batch(&mut self) -> Result<Option<Parsed>, ImportError> {
         let mut parsed = Parsed::default();
         while let Some(pieces) = &mut self.pieces {
-            match pieces.next().await {
-                Some(piece) => {
-                    let piece = piece.map_err(|error| ImportError::Broken(error.to_string()))?;
-                    for slice in piece.chunks(SLICE) {
-                        self.parser.feed(slice, &mut parsed)?;
-                        yield_now().await;
+            if self.piece.is_empty() {
+                match pieces.next().await {
+                    Some(Ok(piece)) => self.piece = piece,
+                    Some(Err(error)) => return Err(ImportError::Broken(error.to_string())),
+                    None => {
+                        self.pieces = None;
+                        self.parser.finish(&mut parsed)?;
+                        return Ok(Some(parsed));
                     }
                 }
-                None => {
-                    self.pieces = None;
-                    self.parser.finish(&mut parsed)?;
-                    return Ok(Some(parsed));
-                }
             }
-            if parsed.products.len() >= BATCH || parsed.bytes >= BATCH_BYTES {
+            let slice = self.piece.split_to(SLICE.min(self.piece.len()));
+            self.parser.feed(&slice, &mut parsed)?;
+            yield_now().await;
+            if parsed.products.len() >= self.most || parsed.bytes >= BATCH_BYTES {
                 return Ok(Some(parsed));
             }
         }

@@ -138,7 +138,7 @@ impl Store {
         before: &Product,
         new: Replacement,
     ) -> Result<Option<ImportOutcome>, StoreError> {
-        if new.sets_stock {
+        if new.sets_stock && new.product.stock.on_hand != before.stock.on_hand {
             let change = StockChange::Set(new.product.stock.on_hand);
             if let Some(Err(refusal)) = self.change_stock(before.id, change).await? {
                 return Ok(Some(ImportOutcome::Refused(refusal)));

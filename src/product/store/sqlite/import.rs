@@ -13,6 +13,9 @@ use crate::contract::{Product, Timestamp};
 use crate::storage::StoreError;
 use crate::storage::copy::BATCH;
 
+/// How many products are imported in one transaction, for which other writes wait.
+pub(in super::super) const TOGETHER: usize = 1000;
+
 impl Store {
     /// All or none.
     pub(in super::super) async fn import(

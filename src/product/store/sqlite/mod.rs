@@ -25,6 +25,7 @@ use crate::contract::{CategorySummary, Product, Stock, Version, now};
 use crate::storage::copy::{BATCH, Written};
 use crate::storage::sqlite::{self, Pool};
 use crate::storage::{Limits, SetupError, StoreError};
+pub(super) use import::TOGETHER;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite/product");
 
