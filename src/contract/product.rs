@@ -96,6 +96,23 @@ pub struct StockReport {
     pub available: Option<i64>,
 }
 
+/// A product of which few pieces are left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LowStock {
+    /// Its id.
+    #[schema(value_type = String, pattern = "^[0-9a-f]{24}$", example = "6b03d45b14e1855e68069e13")]
+    #[serde(serialize_with = "in_hex")]
+    pub id: ObjectId,
+    /// Its name.
+    pub name: String,
+    /// What the shop calls it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sku: Option<String>,
+    /// Its pieces.
+    #[serde(flatten)]
+    pub stock: StockReport,
+}
+
 impl From<Stock> for StockReport {
     fn from(stock: Stock) -> Self {
         Self { on_hand: stock.on_hand, reserved: stock.reserved, available: stock.available() }

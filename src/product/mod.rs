@@ -2,6 +2,7 @@
 
 mod cache;
 mod handlers;
+mod low_stock;
 mod model;
 mod page;
 mod reservations;
@@ -205,6 +206,7 @@ fn paths() -> Vec<Path> {
         path("/categories").get(anyone(), handlers::categories),
         path(IMPORT).post(admin().or_open(), transfer::import),
         path("/products/export").get(admin().or_open(), transfer::export),
+        path("/products/stock").get(admin().or_open(), low_stock::list),
         path("/products/{id}")
             .get(anyone(), handlers::show)
             .put(admin().or_open(), handlers::replace)
@@ -237,6 +239,7 @@ fn internal_paths() -> [Path; 2] {
         handlers::replace,
         handlers::change,
         handlers::remove,
+        low_stock::list,
         handlers::stock,
         handlers::change_stock,
         transfer::import,

@@ -15,11 +15,12 @@ use uuid::Uuid;
 
 use super::cache::Cache;
 use super::model::{StockChange, StockRefusal};
+use super::low_stock::LowStockPage;
 use super::page::PageRequest;
 use super::reservations::{Hold, Refusal, Step, Wanted};
 use super::values::Sku;
 use crate::config::{DocumentUrl, Product as Options, hide_password};
-use crate::contract::{CategorySummary, Money, Product, Stock, Timestamp, Version, now};
+use crate::contract::{CategorySummary, LowStock, Money, Product, Stock, Timestamp, Version, now};
 use crate::error::Cause;
 use crate::storage::copy::{Rows, Written};
 use crate::storage::{Limits, SetupError, StoreError, StoreState, run_to_completion};
@@ -233,6 +234,11 @@ impl Store {
     /// The products of `page`, and one more if another page follows.
     pub(super) async fn page(&self, page: PageRequest) -> Result<Vec<Product>, StoreError> {
         on_back_end!(self.page(page))
+    }
+
+    /// The products of `page` of which few pieces are left, and one more if another page follows.
+    pub(super) async fn low_stock(&self, page: LowStockPage) -> Result<Vec<LowStock>, StoreError> {
+        on_back_end!(self.low_stock(page))
     }
 
     /// The categories that have products, by name.

@@ -374,3 +374,44 @@ async fn a_customer_sees_and_changes_no_stock(topology: Topology) {
         assert_eq!(patch(client, &stock, json!({ "change": 1 })).await.status, status);
     }
 }
+
+each_storage!(what_is_low_is_listed_the_fewest_first);
+async fn what_is_low_is_listed_the_fewest_first(storage: Storage) {
+    let shop = shop(storage);
+    let client = shop.admin().await;
+    let mut low = Vec::new();
+    for stock in [3, 0, 12, 9, 0, 4, 10] {
+        let new = json!({ "name": format!("Lamp {stock}"), "price": 1, "stock": stock });
+        let added = client.post("/products", new).await.json();
+        low.push((stock, added["id"].as_str().unwrap().to_owned()));
+    }
+    client.add_product("Song", 1.0).await;
+    let gone = client.post("/products", json!({ "name": "Gone", "price": 1, "stock": 1 })).await;
+    client.send(Method::DELETE, gone.header("location"), &[], "").await;
+    low.sort();
+    let ids = |below: i64| {
+        let few = low.iter().filter(|(stock, _)| *stock < below);
+        few.map(|(_, id)| id.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(client.get("/products/stock").await.ids(), ids(10));
+    for below in [1, 4, 11, 1_000_000_000] {
+        let target = format!("/products/stock?below={below}");
+        assert_eq!(client.get(&target).await.ids(), ids(below), "{below}");
+        assert_eq!(client.walk(&format!("{target}&limit=2")).await, ids(below), "{below}");
+    }
+    let first = client.get("/products/stock").await.json()[0].clone();
+    let told = json!({ "id": low[0].1, "name": "Lamp 0", "onHand": 0, "reserved": 0, "available": 0 });
+    assert_eq!(first, told);
+    // It follows every change.
+    let stock = |n: usize| format!("/products/{}/stock", low[n].1);
+    assert_eq!(patch(&client, &stock(0), json!({ "change": 20 })).await.status, 200);
+    assert_eq!(patch(&client, &stock(1), json!({ "onHand": null })).await.status, 200);
+    let put = json!({ "name": "Lamp", "price": 1, "stock": 1 }).to_string();
+    let path = format!("/products/{}", low[6].1);
+    assert_eq!(client.send(Method::PUT, &path, &[JSON], put).await.status, 200);
+    let changed = [&low[6].1, &low[2].1, &low[3].1, &low[4].1];
+    assert_eq!(client.get("/products/stock").await.ids(), changed.map(String::clone));
+    for bad in ["below=0", "below=x", "limit=101", "cursor=x", "q=lamp", "below=1&below=2"] {
+        assert_eq!(client.get(&format!("/products/stock?{bad}")).await.status, 422, "{bad}");
+    }
+}

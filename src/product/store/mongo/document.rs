@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::super::super::values::Sku;
 use super::super::super::words::{sort_key, words};
 use super::super::{decode_price, decode_time};
+use super::stock::follow;
 use crate::contract::{Product, Stock, Version};
 use crate::storage::StoreError;
 
@@ -83,7 +84,7 @@ pub(super) fn document(product: &Product) -> Result<Document, StoreError> {
     let document = bson::serialize_to_document(&row(product)?);
     let mut document = document.map_err(StoreError::corrupt)?;
     document.extend(found_by(product));
-    document.insert("in_stock", product.stock.is_in());
+    document.extend(follow(product.stock));
     Ok(document)
 }
 

@@ -7,6 +7,7 @@ mod errors;
 mod filters;
 mod import;
 mod reservations;
+mod stock;
 
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ use document::{OPTIONAL, Row, document, product};
 use errors::{Attempt, Refused, refused};
 use filters::{after, begin, conditions, live, order, that};
 pub(super) use import::TOGETHER;
+use stock::follow;
 
 /// The database, if the URL names none.
 const DATABASE: &str = "shop";
@@ -112,6 +114,7 @@ impl Store {
             by("tag", doc! { "tags": 1, "created_at": -1, "_id": -1 }),
             by("stock", doc! { "in_stock": 1, "created_at": -1, "_id": -1 }),
             by("word", doc! { "words": 1 }),
+            by("available", doc! { "available": 1, "_id": 1 }),
         ];
         let making = async {
             let before = self.products.list_index_names().await.unwrap_or_default();
@@ -321,7 +324,8 @@ impl Store {
                 let none = (before.reserved == 0).then_some(Bson::Null);
                 let reserved = none.into_iter().chain([before.reserved.into()]).collect::<Vec<_>>();
                 same.insert("reserved", doc! { "$in": reserved });
-                let values = doc! { "on_hand": after.on_hand, "in_stock": after.is_in() };
+                let mut values = follow(after);
+                values.insert("on_hand", after.on_hand);
                 let update = self.products.find_one_and_update(same, doc! { "$set": values });
                 if update.max_time(left).await?.is_some() {
                     return Ok(Some(Ok((before, after))));

@@ -28,6 +28,7 @@ use uuid::Uuid;
 use super::super::super::reservations::{HeldLine, Hold, Refusal, State, Step, Wanted, WantedLine};
 use super::super::{decode_price, decode_time};
 use super::Store;
+use super::stock::follow;
 use crate::contract::{Stock, Timestamp, Version, now};
 use crate::error::Shortage;
 use crate::storage::copy::BATCH;
@@ -614,8 +615,8 @@ impl Steps {
             "move": bson::serialize_to_bson(note).map_err(StoreError::corrupt)?,
             "moves": product.moves + 1,
             "reserved": after.reserved,
-            "in_stock": after.is_in(),
         };
+        values.extend(follow(after));
         values.extend(after.on_hand.map(|on_hand| ("on_hand".to_owned(), on_hand.into())));
         let write = self.store.products.find_one_and_update(same, doc! { "$set": values });
         Ok(write.max_time(self.left()?).await?.is_some())

@@ -1,0 +1,2 @@
+DROP INDEX products_by_available;
+ALTER TABLE products DROP COLUMN available;
