@@ -195,7 +195,7 @@ pub struct Error {
     kind: Kind,
     detail: Cow<'static, str>,
     fields: Vec<FieldError>,
-    lines: Vec<Shortage>,
+    lines: Box<[Shortage]>,
     retry_after: Option<u32>,
     headers: Vec<(HeaderName, HeaderValue)>,
     cause: Option<Cause>,
@@ -210,7 +210,7 @@ impl Error {
             kind,
             detail,
             fields: Vec::new(),
-            lines: Vec::new(),
+            lines: Box::default(),
             retry_after: None,
             headers: Vec::new(),
             cause: None,
@@ -249,7 +249,7 @@ impl Error {
     /// 409, with the products of which there are too few pieces.
     pub fn out_of_stock(lines: Vec<Shortage>) -> Self {
         let mut error = Self::new(Kind::OutOfStock, "there are too few pieces");
-        error.lines = lines;
+        error.lines = lines.into();
         error
     }
 
@@ -370,7 +370,7 @@ impl Error {
             .unwrap_or_else(|| Kind::from_status(status));
         let mut error = Error::new(known, problem.detail.into_owned());
         error.fields = problem.errors.into_owned();
-        error.lines = problem.lines.into_owned();
+        error.lines = problem.lines.into_owned().into();
         error.retry_after = retry_after;
         error
     }
@@ -433,7 +433,7 @@ mod tests {
         let sent = Error::out_of_stock(vec![short.clone()]).render(None);
         let body = sent.into_body().try_into_bytes().unwrap();
         let back = Error::decode(StatusCode::CONFLICT, &body, None);
-        assert_eq!((back.kind(), back.lines), (Kind::OutOfStock, vec![short]));
+        assert_eq!((back.kind(), &*back.lines), (Kind::OutOfStock, &[short][..]));
     }
 
     #[test]

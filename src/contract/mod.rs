@@ -8,9 +8,7 @@ mod user;
 
 pub use health::{Health, PATH as HEALTH_PATH, health};
 pub use money::{Money, MoneyError};
-pub use product::{
-    CategorySummary, LowStock, Product, ProductClient, Stock, StockReport, Version,
-};
+pub use product::{CategorySummary, LowStock, Product, ProductClient, Stock, StockReport, Version};
 pub use reservation::{Reservation, ReservedLine};
 pub use user::{Account, Dashboard, Jwk, JwkSet, Revocation, User, UserClient, UserRole};
 

@@ -18,7 +18,7 @@ use utoipa::openapi::{
 
 use super::{METHODS, Path};
 use crate::auth::{Access, Mode, Rule};
-use crate::error::{FieldError, Kind, PROBLEM_JSON, Problem};
+use crate::error::{FieldError, Kind, PROBLEM_JSON, Problem, Shortage};
 
 /// The document's name for the authentication scheme.
 const TOKEN: &str = "token";
@@ -118,6 +118,7 @@ pub fn components() -> Components {
     ComponentsBuilder::new()
         .schema("Problem", Problem::schema())
         .schema("FieldError", FieldError::schema())
+        .schema("Shortage", Shortage::schema())
         .responses_from_iter(problems)
         .header(REQUEST_ID, always(header(Type::String, text)))
         .security_scheme(TOKEN, SecurityScheme::Http(token.build()))

@@ -179,7 +179,7 @@ pub(super) async fn create(
         (status = 200, description = "The product as it is now", body = Product, headers(
             ("ETag" = String, description = "Identifies its content and version")
         )),
-        (status = 409, description = "Another product has the SKU"),
+        (status = 409, description = "Another product has the SKU, or more pieces are reserved"),
         (status = 412, description = "If-Match does not name its current version"),
     )
 )]
@@ -312,7 +312,6 @@ pub(super) async fn change_stock(
     let change = StockPatch::read(fields)?;
     let outcome = state.products.change_stock(id, change, state.cache.clone()).await?;
     let stock = outcome.ok_or_else(unknown)?;
-    let refused = |refusal: StockRefusal| Error::new(Kind::Conflict, refusal.to_string());
     let (_, after) = stock.map_err(refused)?;
     Ok(HttpResponse::Ok().json(StockReport::from(after)))
 }
@@ -383,11 +382,16 @@ fn changed() -> Error {
     Error::new(Kind::PreconditionFailed, "the product has changed since you read it")
 }
 
+fn refused(refusal: StockRefusal) -> Error {
+    Error::new(Kind::Conflict, refusal.to_string())
+}
+
 fn done(written: WriteOutcome) -> Result<Product, Error> {
     match written {
         WriteOutcome::Done(product) => Ok(*product),
         WriteOutcome::Changed => Err(changed()),
         WriteOutcome::Missing => Err(unknown()),
+        WriteOutcome::Refused(refusal) => Err(refused(refusal)),
     }
 }
 

@@ -14,8 +14,8 @@ use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
 use super::cache::Cache;
-use super::model::{StockChange, StockRefusal};
 use super::low_stock::LowStockPage;
+use super::model::{StockChange, StockRefusal};
 use super::page::PageRequest;
 use super::reservations::{Hold, Refusal, Step, Wanted};
 use super::values::Sku;
@@ -58,6 +58,8 @@ pub(super) enum WriteOutcome {
     Done(Box<Product>),
     /// The product does not have the expected version.
     Changed,
+    /// There would be less pieces than are reserved.
+    Refused(StockRefusal),
     /// There is no such product.
     Missing,
 }

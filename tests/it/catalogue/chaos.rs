@@ -2,6 +2,8 @@
 //!
 //! `make chaos` runs it long, with a new seed; CHAOS_ROUNDS and CHAOS_SEED set both.
 
+#![expect(clippy::print_stderr, reason = "who repeats a run needs its seed")]
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};

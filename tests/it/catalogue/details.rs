@@ -400,7 +400,8 @@ async fn what_is_low_is_listed_the_fewest_first(storage: Storage) {
         assert_eq!(client.walk(&format!("{target}&limit=2")).await, ids(below), "{below}");
     }
     let first = client.get("/products/stock").await.json()[0].clone();
-    let told = json!({ "id": low[0].1, "name": "Lamp 0", "onHand": 0, "reserved": 0, "available": 0 });
+    let told =
+        json!({ "id": low[0].1, "name": "Lamp 0", "onHand": 0, "reserved": 0, "available": 0 });
     assert_eq!(first, told);
     // It follows every change.
     let stock = |n: usize| format!("/products/{}/stock", low[n].1);

@@ -179,7 +179,12 @@ async fn lines_are_reserved_all_or_none(storage: Storage) {
     let path = format!("/products/{lamp}/stock");
     let refused = a.send(Method::PATCH, &path, &merge, fewer.to_string()).await;
     assert_eq!(refused.status, 409, "{refused:?}");
-    assert_eq!(stock(&b, &lamp).await, [10, 10, 0]);
+    let stock_of = |stock: i64| json!({ "name": "Lamp", "price": 1, "stock": stock });
+    let product = format!("/products/{lamp}");
+    assert_eq!(a.write(Method::PUT, &product, stock_of(9)).await.status, 409);
+    assert_eq!(a.write(Method::PUT, &product, stock_of(10)).await.json()["inStock"], false);
+    assert_eq!(a.write(Method::PUT, &product, stock_of(11)).await.json()["inStock"], true);
+    assert_eq!(stock(&b, &lamp).await, [11, 10, 1]);
 }
 
 each_storage!(what_nobody_commits_lapses_by_itself);

@@ -6,6 +6,7 @@ use futures_util::TryStreamExt as _;
 use super::Store;
 use super::document::{Row, found_by, product};
 use super::errors::refused;
+use super::stock::follow;
 use crate::storage::StoreError;
 use crate::storage::copy::BATCH;
 
@@ -58,7 +59,7 @@ fn update(old: Document) -> Result<Document, StoreError> {
     let row = bson::deserialize_from_document::<Row>(old).map_err(StoreError::corrupt)?;
     let product = product(row)?;
     let mut values = found_by(&product);
-    values.insert("in_stock", product.stock.is_in());
+    values.extend(follow(product.stock));
     values.insert("popularity", product.popularity);
     // What was changed in the meantime has them.
     let unchanged = doc! { "_id": product.id, "name_key": Bson::Null };

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::super::values::Sku;
 use super::super::super::words::{sort_key, words};
-use super::super::{decode_price, decode_time};
+use super::super::{Replacement, decode_price, decode_time};
 use super::stock::follow;
 use crate::contract::{Product, Stock, Version};
 use crate::storage::StoreError;
@@ -86,6 +86,30 @@ pub(super) fn document(product: &Product) -> Result<Document, StoreError> {
     document.extend(found_by(product));
     document.extend(follow(product.stock));
     Ok(document)
+}
+
+/// The update that puts `new` in the place of a product with `stock`; `None` leaves its pieces as they are.
+pub(super) fn replacing(new: &Replacement, stock: Option<Stock>) -> Result<Document, StoreError> {
+    let mut values = document(&new.product)?;
+    for name in ["_id", "created_at", "version", "reserved", "popularity", "on_hand"] {
+        values.remove(name);
+    }
+    for name in follow(Stock::default()).keys() {
+        values.remove(name);
+    }
+    if let Some(stock) = stock {
+        let stock = Stock { on_hand: new.product.stock.on_hand, ..stock };
+        values.extend(follow(stock));
+        values.insert("on_hand", stock.on_hand);
+    }
+    values.insert("revision", Version::draw());
+    let absent = OPTIONAL.into_iter().filter(|name| !values.contains_key(name));
+    let absent = absent.map(|name| (name.to_owned(), "".into())).collect::<Document>();
+    let mut change = doc! { "$set": values, "$inc": { "version": 1_i64 } };
+    if !absent.is_empty() {
+        change.insert("$unset", absent);
+    }
+    Ok(change)
 }
 
 /// The fields that a search looks at.

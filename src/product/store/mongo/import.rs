@@ -10,7 +10,6 @@ use bson::oid::ObjectId;
 use bson::{Bson, Document, doc};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::super::super::model::StockChange;
 use super::super::super::page::{Position, Rank};
 use super::super::super::values::Sku;
 use super::super::{ImportOutcome, Replacement, WriteOutcome};
@@ -131,24 +130,17 @@ impl Store {
         Ok((added, taken.into_iter().map(|(_, new)| new).collect()))
     }
 
-    /// Puts `new` in the place of `before`; `None` if that was changed in the meantime. The stock comes first, because it
-    /// may be refused; a second time it changes nothing.
+    /// Puts `new` in the place of `before`; `None` if that was changed in the meantime.
     async fn replace_old(
         &self,
         before: &Product,
         new: Replacement,
     ) -> Result<Option<ImportOutcome>, StoreError> {
-        if new.sets_stock && new.product.stock.on_hand != before.stock.on_hand {
-            let change = StockChange::Set(new.product.stock.on_hand);
-            if let Some(Err(refusal)) = self.change_stock(before.id, change).await? {
-                return Ok(Some(ImportOutcome::Refused(refusal)));
-            }
-        }
-        let new = Replacement { sets_stock: false, ..new };
-        match self.replace(before.id, Some(before.version), new).await? {
-            WriteOutcome::Done(_) => Ok(Some(ImportOutcome::Updated)),
-            WriteOutcome::Changed | WriteOutcome::Missing => Ok(None),
-        }
+        Ok(match self.replace(before.id, Some(before.version), new).await? {
+            WriteOutcome::Done(_) => Some(ImportOutcome::Updated),
+            WriteOutcome::Refused(refusal) => Some(ImportOutcome::Refused(refusal)),
+            WriteOutcome::Changed | WriteOutcome::Missing => None,
+        })
     }
 
     pub(in super::super) async fn export(

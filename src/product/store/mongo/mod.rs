@@ -26,9 +26,9 @@ use super::{Replacement, StockOutcome, WriteOutcome};
 use crate::contract::{CategorySummary, Product, Version, now};
 use crate::storage::copy::BATCH;
 use crate::storage::{Access, Limits, Permits, SetupError, StoreError, late, within};
-use document::{OPTIONAL, Row, document, product};
+use document::{Row, document, product, replacing};
 use errors::{Attempt, Refused, refused};
-use filters::{after, begin, conditions, live, order, that};
+use filters::{after, begin, conditions, live, order, reserved, that};
 pub(super) use import::TOGETHER;
 use stock::follow;
 
@@ -268,26 +268,43 @@ impl Store {
         expected: Option<Version>,
         new: Replacement,
     ) -> Result<WriteOutcome, StoreError> {
-        let mut values = document(&new.product)?;
-        for name in ["_id", "created_at", "version", "reserved", "popularity"] {
-            values.remove(name);
-        }
-        values.insert("revision", Version::draw());
-        let stock = new.sets_stock.then_some("on_hand");
-        if stock.is_none() {
-            values.remove("on_hand");
-            values.remove("in_stock");
-        }
-        let absent = OPTIONAL.into_iter().chain(stock).filter(|name| !values.contains_key(name));
-        let absent = absent.map(|name| (name.to_owned(), Bson::from(""))).collect::<Document>();
-        let mut change = doc! { "$set": values, "$inc": { "version": 1_i64 } };
-        if !absent.is_empty() {
-            change.insert("$unset", absent);
-        }
-        let update = self.products.find_one_and_update(that(id, expected), change);
-        let update = update.return_document(ReturnDocument::After);
-        let update = async |time| self.outcome(id, update.max_time(time).await?, time).await;
-        self.call(Access::Write, update).await
+        let replace = async |time: Duration| {
+            let begun = Instant::now();
+            loop {
+                let left = time.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
+                let mut same = that(id, expected);
+                // What is available follows from what is reserved.
+                let stock = match new.sets_stock {
+                    true => match self.row(id, left).await?.map(product).transpose()? {
+                        Some(before)
+                            if expected.is_some_and(|version| version != before.version) =>
+                        {
+                            return Ok(WriteOutcome::Changed);
+                        }
+                        Some(before) => Some(before.stock),
+                        None => return Ok(WriteOutcome::Missing),
+                    },
+                    false => None,
+                };
+                if let Some(stock) = stock {
+                    if let Err(refusal) = new.check(stock) {
+                        return Ok(WriteOutcome::Refused(refusal));
+                    }
+                    same.insert("reserved", reserved(stock.reserved));
+                }
+                let update = self.products.find_one_and_update(same, replacing(&new, stock)?);
+                let update = update.return_document(ReturnDocument::After).max_time(left);
+                match self.outcome(id, update.await?, left).await? {
+                    // Perhaps only the pieces that are reserved.
+                    WriteOutcome::Changed if stock.is_some() => {}
+                    outcome => return Ok(outcome),
+                }
+                if begun.elapsed() >= time {
+                    return late();
+                }
+            }
+        };
+        self.call(Access::Write, replace).await
     }
 
     pub(super) async fn remove(
@@ -320,10 +337,7 @@ impl Store {
                 };
                 let mut same = that(id, None);
                 same.insert("on_hand", before.on_hand);
-                // Old documents have none.
-                let none = (before.reserved == 0).then_some(Bson::Null);
-                let reserved = none.into_iter().chain([before.reserved.into()]).collect::<Vec<_>>();
-                same.insert("reserved", doc! { "$in": reserved });
+                same.insert("reserved", reserved(before.reserved));
                 let mut values = follow(after);
                 values.insert("on_hand", after.on_hand);
                 let update = self.products.find_one_and_update(same, doc! { "$set": values });

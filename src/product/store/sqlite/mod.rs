@@ -150,6 +150,9 @@ impl Store {
                     Ok(found) => found,
                     Err(outcome) => return Ok(outcome),
                 };
+                if let Err(refusal) = new.check(before.stock) {
+                    return Ok(WriteOutcome::Refused(refusal));
+                }
                 Ok(WriteOutcome::Done(Box::new(put_in_place(file, &before, place, new)?)))
             })
             .await
