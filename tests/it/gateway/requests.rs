@@ -183,6 +183,10 @@ async fn the_document_says_that_bodies_have_no_other_fields() {
     for operation in document["paths"].as_object().unwrap().values() {
         for operation in operation.as_object().unwrap().values() {
             for content in operation["requestBody"]["content"].as_object().into_iter().flatten() {
+                // A file is a text, whose lines an import checks.
+                if content.1["schema"]["type"] == "string" {
+                    continue;
+                }
                 let reference = content.1["schema"]["$ref"].as_str().unwrap();
                 let schema = document.pointer(reference.strip_prefix('#').unwrap()).unwrap();
                 assert_eq!(schema["additionalProperties"], Value::Bool(false), "{reference}");

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use super::super::model::StockChange;
 use super::super::page::{PageRequest, Position, Rank, Sort};
 use super::{Replacement, StockOutcome, WriteOutcome};
-use crate::contract::{CategorySummary, Product, Version, now};
+use crate::contract::{CategorySummary, Product, Stock, Version, now};
 use crate::storage::copy::BATCH;
 use crate::storage::{Access, Limits, Permits, SetupError, StoreError, late, within};
 use document::{Row, document, product, replacing};
@@ -273,30 +273,27 @@ impl Store {
             loop {
                 let left = time.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
                 let mut same = that(id, expected);
+                let mut stock = new.sets_stock.then(Stock::default);
                 // What is available follows from what is reserved.
-                let stock = match new.sets_stock {
-                    true => match self.row(id, left).await?.map(product).transpose()? {
-                        Some(before)
-                            if expected.is_some_and(|version| version != before.version) =>
-                        {
-                            return Ok(WriteOutcome::Changed);
-                        }
-                        Some(before) => Some(before.stock),
-                        None => return Ok(WriteOutcome::Missing),
-                    },
-                    false => None,
-                };
-                if let Some(stock) = stock {
-                    if let Err(refusal) = new.check(stock) {
+                let is_counted = new.sets_stock && new.product.stock.on_hand.is_some();
+                if is_counted {
+                    let Some(before) = self.row(id, left).await?.map(product).transpose()? else {
+                        return Ok(WriteOutcome::Missing);
+                    };
+                    if expected.is_some_and(|expected| expected != before.version) {
+                        return Ok(WriteOutcome::Changed);
+                    }
+                    if let Err(refusal) = new.check(before.stock) {
                         return Ok(WriteOutcome::Refused(refusal));
                     }
-                    same.insert("reserved", reserved(stock.reserved));
+                    same.insert("reserved", reserved(before.stock.reserved));
+                    stock = Some(before.stock);
                 }
                 let update = self.products.find_one_and_update(same, replacing(&new, stock)?);
                 let update = update.return_document(ReturnDocument::After).max_time(left);
                 match self.outcome(id, update.await?, left).await? {
                     // Perhaps only the pieces that are reserved.
-                    WriteOutcome::Changed if stock.is_some() => {}
+                    WriteOutcome::Changed if is_counted => {}
                     outcome => return Ok(outcome),
                 }
                 if begun.elapsed() >= time {
