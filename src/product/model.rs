@@ -2,10 +2,12 @@
 
 use bson::oid::ObjectId;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Map;
 use utoipa::{IntoParams, ToSchema};
 
-use super::values::{Attributes, Category, Description, Images, Name, Sku, Tags, ValueError};
+use super::values::{
+    Attributes, AttributesPatch, Category, Description, Images, Name, Sku, Tags, ValueError,
+};
 use crate::contract::{Money, Product, Stock, Version, now};
 use crate::error::{Error, FieldError};
 use crate::middleware::Fields;
@@ -221,7 +223,7 @@ pub(super) struct ProductPatch {
     images: Option<Option<Images>>,
     /// Merged into the product's attributes.
     #[schema(required = false, nullable, value_type = Object)]
-    attributes: Option<Option<Value>>,
+    attributes: Option<Option<AttributesPatch>>,
 }
 
 impl ProductPatch {
@@ -301,7 +303,7 @@ mod tests {
     fn nullable<T: PartialSchema>() -> Vec<String> {
         let schema = serde_json::to_value(T::schema()).unwrap();
         let properties = schema["properties"].as_object().unwrap();
-        let may_be_null = |value: &Value| value.to_string().contains("\"null\"");
+        let may_be_null = |value: &serde_json::Value| value.to_string().contains("\"null\"");
         let names = properties.iter().filter(|(_, value)| may_be_null(value));
         names.map(|(name, _)| name.clone()).collect()
     }

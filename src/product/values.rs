@@ -255,10 +255,29 @@ impl Attributes {
     ///
     /// # Errors
     /// Why the result is refused.
-    pub(super) fn merged(attributes: Map<String, Value>, patch: Value) -> Result<Self, ValueError> {
+    pub(super) fn merged(
+        attributes: Map<String, Value>,
+        patch: AttributesPatch,
+    ) -> Result<Self, ValueError> {
         let mut target = Value::Object(attributes);
-        merge(&mut target, patch);
+        merge(&mut target, Value::Object(patch.0));
         target.try_into()
+    }
+}
+
+/// What is merged into attributes: a JSON object.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "Value")]
+pub(super) struct AttributesPatch(Map<String, Value>);
+
+impl TryFrom<Value> for AttributesPatch {
+    type Error = ValueError;
+
+    fn try_from(value: Value) -> Result<Self, ValueError> {
+        match value {
+            Value::Object(object) => Ok(Self(object)),
+            _ => Err(ValueError::Object),
+        }
     }
 }
 

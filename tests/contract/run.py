@@ -33,7 +33,7 @@ RUNS = [
 # What the admins alone may do.
 ADMINS = {
     "addProduct", "replaceProduct", "changeProduct", "removeProduct", "showStock", "changeStock", "listAccounts",
-    "changeRights", "importProducts", "exportProducts",
+    "changeRights", "importProducts", "exportProducts", "listLowStock",
 }
 SUCCESS = {200, 201, 204, 304}
 # Why a request that keeps to the document may be refused to who may make it: what no schema can say. It is not there, has
@@ -41,6 +41,7 @@ SUCCESS = {200, 201, 204, 304}
 # another, a search has no word, attributes are too large or too deep, a URL has no host, a stock would be below 0.
 REASONS = {
     "listProducts": {422},
+    "listLowStock": {422},
     "addProduct": {409, 422},
     "showProduct": {404},
     "showDashboard": {404},

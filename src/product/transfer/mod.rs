@@ -16,6 +16,9 @@ use actix_web::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_DISPOSITION, CONTEN
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse, Responder};
 
+use utoipa::openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, Type};
+use utoipa::{PartialSchema, ToSchema};
+
 use super::ProductState;
 use crate::error::Error;
 use crate::middleware::{BodyLimit, NO_STORE, Query, check_coding, discard};
@@ -25,6 +28,18 @@ pub use format::Format;
 pub use import::ImportError;
 pub use parser::{Parsed, Parser};
 pub use report::{ImportReport, LineError};
+
+/// A file with a product per line.
+struct ProductFile;
+
+impl ToSchema for ProductFile {}
+
+impl PartialSchema for ProductFile {
+    fn schema() -> RefOr<Schema> {
+        let format = SchemaFormat::KnownFormat(KnownFormat::Binary);
+        ObjectBuilder::new().schema_type(Type::String).format(Some(format)).into()
+    }
+}
 
 /// Adds or replaces many products.
 ///
@@ -37,8 +52,8 @@ pub use report::{ImportReport, LineError};
     operation_id = "importProducts",
     tag = "products",
     request_body(content(
-        (String = "application/x-ndjson", example = "{\"name\":\"Docker Super Computer\",\"price\":4999,\"sku\":\"DSC-1\"}\n"),
-        (String = "text/csv", example = "name,price,sku\r\nDocker Super Computer,4999,DSC-1\r\n"),
+        (inline(ProductFile) = "application/x-ndjson", example = "{\"name\":\"Docker Super Computer\",\"price\":4999,\"sku\":\"DSC-1\"}\n"),
+        (inline(ProductFile) = "text/csv", example = "name,price,sku\r\nDocker Super Computer,4999,DSC-1\r\n"),
     )),
     responses((status = 200, description = "What was imported", body = ImportReport))
 )]

@@ -416,3 +416,16 @@ async fn what_is_low_is_listed_the_fewest_first(storage: Storage) {
         assert_eq!(client.get(&format!("/products/stock?{bad}")).await.status, 422, "{bad}");
     }
 }
+
+#[actix_rt::test]
+async fn a_patch_that_is_not_valid_is_422_whatever_it_expects() {
+    let shop = shop(Storage::Embedded);
+    let client = shop.admin().await;
+    let path = format!("/products/{}", client.add_product("Lamp", 1.0).await);
+    for attributes in [json!([null]), json!(1), json!("a")] {
+        let body = json!({ "attributes": attributes }).to_string();
+        let headers = [MERGE, ("if-match", "\"another\"")];
+        let answer = client.send(Method::PATCH, &path, &headers, body).await;
+        assert_eq!((answer.status, &*answer.problem().1), (422, &["attributes".to_owned()][..]));
+    }
+}
