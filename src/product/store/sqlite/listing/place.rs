@@ -32,8 +32,14 @@ pub(in super::super) fn place(
     created_at: i64,
     id: ObjectId,
 ) -> Result<i64, StoreError> {
+    let first = first_place(created_at);
+    let greatest = listing::table.select(diesel::dsl::max(listing::seq));
+    if greatest.first::<Option<i64>>(file)?.is_none_or(|greatest| greatest < first) {
+        // Nothing is as new as this.
+        return Ok(first);
+    }
     let before = last(file, "(created_at, id) < (", created_at, id)?;
-    let place = before.map_or(i64::MIN, |(_, place)| place + 1).max(first_place(created_at));
+    let place = before.map_or(i64::MIN, |(_, place)| place + 1).max(first);
     make_room(file, place)?;
     Ok(place)
 }
