@@ -138,13 +138,13 @@ impl Page<'_> {
             // The bound that the page before has passed would keep SQLite from beginning behind that page.
             Sort::Price => {
                 let min_price = min_price.filter(|_| !begun);
-                Filter { min_price, max_price, ..Filter::default() }
+                Filter { category, min_price, max_price, ..Filter::default() }
             }
             Sort::PriceDescending => {
                 let max_price = max_price.filter(|_| !begun);
-                Filter { min_price, max_price, ..Filter::default() }
+                Filter { category, min_price, max_price, ..Filter::default() }
             }
-            Sort::Name | Sort::Popular => Filter::default(),
+            Sort::Name | Sort::Popular => Filter { category, ..Filter::default() },
         }
     }
 
