@@ -18,6 +18,7 @@ use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+use super::json::{Json, RESERVED};
 use super::too_large;
 use crate::error::{Error, FieldError, Kind};
 use crate::http1::lines::words;
@@ -63,7 +64,7 @@ impl<'de> Deserialize<'de> for Object {
 
             fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Object, A::Error> {
                 let mut object = Object::default();
-                while let Some((name, value)) = entries.next_entry::<String, Value>()? {
+                while let Some((name, Json(value))) = entries.next_entry::<String, Json>()? {
                     if object.fields.insert(name.clone(), value).is_some() {
                         object.repeated.push(name);
                     }
@@ -190,6 +191,10 @@ impl Fields {
 
     fn parse(what: &str, body: &[u8]) -> Result<Self, Error> {
         let Object { fields, repeated } = serde_json::from_slice(body).map_err(|error| {
+            let told = error.to_string();
+            if told.contains(RESERVED) {
+                return Error::new(Kind::Invalid, told);
+            }
             // Any other value is parsed to its end, to find syntax errors.
             let broken = match error.is_data() {
                 true => serde_json::from_slice::<IgnoredAny>(body).err(),

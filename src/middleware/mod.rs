@@ -9,6 +9,7 @@ mod head;
 mod headers;
 mod inputs;
 mod interceptor;
+mod json;
 mod page;
 mod patterns;
 mod routes;
@@ -39,6 +40,7 @@ pub use head::HeadLimit;
 pub use headers::SecurityHeaders;
 pub use inputs::Input;
 pub use interceptor::{Bounds, Interceptor, RouteLookup, RouteName};
+pub use json::Json;
 pub use page::Limit;
 #[cfg(test)]
 pub(crate) use patterns::allows;

@@ -9,7 +9,7 @@ use super::super::store::Replacement;
 use super::table::Row;
 use crate::contract::{Product, Timestamp};
 use crate::error::Error;
-use crate::middleware::Fields;
+use crate::middleware::{Fields, Json};
 
 /// What an export has and an import ignores: the shop sets it.
 pub(super) const READ_ONLY: [&str; 4] = ["id", "inStock", "createdAt", "updatedAt"];
@@ -66,7 +66,7 @@ fn value(column: &str, text: &str) -> Value {
     if TEXT.contains(&column) {
         return as_text();
     }
-    serde_json::from_str(text).unwrap_or_else(|_| as_text())
+    serde_json::from_str(text).map_or_else(|_| as_text(), |Json(value)| value)
 }
 
 fn read(mut fields: Fields) -> Result<Replacement, Error> {

@@ -196,3 +196,27 @@ async fn the_document_says_that_bodies_have_no_other_fields() {
     }
     assert!(bodies > 8, "{bodies}");
 }
+
+#[actix_rt::test]
+async fn json_within_text_is_only_text() {
+    let shop = Shop::start(Topology::OneProcess);
+    let client = shop.gateway();
+    // Each level would be JSON in a string of the one before, and costs few bytes more.
+    let name = r#"{"$serde_json::private::RawValue":""#;
+    let mut text = "1".to_owned();
+    for level in 0..12 {
+        text = format!(r#"{{"$serde_json::private::RawValue":{}}}"#, json!(text));
+        let body = format!(r#"{{"name":"Lamp","price":1,"attributes":{text}}}"#);
+        let answer = client.post("/products", body).await;
+        assert_eq!(answer.status, 422, "{level} {answer:?}");
+        assert!(answer.text().contains("must not begin"), "{answer:?}");
+    }
+    // With its backslashes written as \u005c, a level is not twice as long as the one within it.
+    let deep = (0..18_000).fold(String::new(), |text, level| {
+        format!("{}{text}", if level == 0 { name.to_owned() } else { name.replace('"', r"\u0022") })
+    });
+    let body = format!(r#"{{"name":"Lamp","price":1,"attributes":{deep}}}"#);
+    let answer = client.post("/products", body).await;
+    assert!(matches!(answer.status, 400 | 413 | 422), "{answer:?}");
+    assert_eq!(client.get("/products").await.status, 200, "it goes on");
+}

@@ -114,7 +114,7 @@ impl Store {
             by("tag", doc! { "tags": 1, "created_at": -1, "_id": -1 }),
             by("stock", doc! { "in_stock": 1, "created_at": -1, "_id": -1 }),
             by("word", doc! { "words": 1 }),
-            by("available", doc! { "available": 1, "_id": 1 }),
+            by("available", doc! { "deleted_at": 1, "available": 1, "_id": 1 }),
         ];
         let making = async {
             let before = self.products.list_index_names().await.unwrap_or_default();

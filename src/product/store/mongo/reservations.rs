@@ -285,9 +285,18 @@ impl Store {
     ) -> Result<Step<T>, StoreError> {
         let work = async |time| {
             let until = Instant::now() + time;
-            let mut steps = Steps { store: self.reservations.clone(), until, shows: false };
-            let outcome = work(&mut steps).await?;
-            Ok(Step { outcome, shows: steps.shows })
+            let store = self.reservations.clone();
+            let mut steps = Steps { store, until, shows: false, begun: None };
+            match work(&mut steps).await {
+                Ok(outcome) => Ok(Step { outcome, shows: steps.shows }),
+                // Something was done before.
+                Err(StoreError::Unreachable(why) | StoreError::Full(why))
+                    if steps.begun.is_some() =>
+                {
+                    Err(StoreError::Connection(why))
+                }
+                Err(error) => Err(error),
+            }
         };
         self.call(Access::Write, work).await
     }
@@ -313,6 +322,8 @@ struct Steps {
     until: Instant,
     /// Whether a product came into stock or went out of it, as far as is known.
     shows: bool,
+    /// The reservation whose phase this call has begun last.
+    begun: Option<String>,
 }
 
 impl Steps {
@@ -382,25 +393,25 @@ impl Steps {
     async fn sweep(&mut self, forgotten: Timestamp) -> Result<bool, StoreError> {
         let found = self.store.holds.find(due(forgotten)).limit(SWEEP).max_time(self.left()?);
         let found = found.await?.try_collect::<Vec<_>>().await?;
+        // What is under way may still need one that has ended.
+        let is_calm = !found.iter().any(|hold| UNDER_WAY.contains(&hold.phase));
+        let mut failed = None;
         for hold in &found {
-            let id = Uuid::parse_str(&hold.id).map_err(StoreError::corrupt)?;
-            match hold.phase.next() {
-                Next::Settled(State::Held) => {
-                    let over = doc! { "expires_at": { "$lte": now().timestamp_micros() } };
-                    self.begin(id, Phase::Held, Phase::Lapsing, over).await?;
-                    self.settled(id).await?;
-                }
-                Next::Settled(_) => {
-                    self.delete(hold).await?;
-                }
-                Next::Take | Next::Move(..) => {
-                    // What the process that began it has changed last is not known.
-                    self.shows = true;
-                    self.settled(id).await?;
-                }
-            }
+            let swept = match hold.phase.next() {
+                Next::Settled(State::Held) | Next::Take | Next::Move(..) => self.finish(hold).await,
+                Next::Settled(_) if is_calm => self.delete(hold).await,
+                Next::Settled(_) => Ok(()),
+            };
+            // One that cannot be read holds up none of the others.
+            failed = failed.or(swept.err());
         }
-        Ok(found.len() as i64 == SWEEP)
+        failed.map_or(Ok(found.len() as i64 == SWEEP), Err)
+    }
+
+    /// Finishes what is under way of `hold`, and gives back what has expired.
+    async fn finish(&mut self, hold: &HoldDocument) -> Result<(), StoreError> {
+        let id = Uuid::parse_str(&hold.id).map_err(StoreError::corrupt)?;
+        self.settled(id).await.map(drop)
     }
 
     /// The lines that are `wanted`, if there are enough pieces now.
@@ -443,7 +454,15 @@ impl Steps {
     async fn settled(&mut self, id: Uuid) -> Result<Option<Hold>, StoreError> {
         loop {
             let Some(hold) = self.find(&id.to_string()).await? else { return Ok(None) };
+            if UNDER_WAY.contains(&hold.phase) && self.begun.as_ref() != Some(&hold.id) {
+                // What the process that began it has changed is not known here.
+                self.shows = true;
+            }
             match hold.phase.next() {
+                // Nobody is told that it has lapsed before it has: a commit may be on its way.
+                Next::Settled(State::Held) if hold.expires_at <= now().timestamp_micros() => {
+                    self.begin(id, Phase::Held, Phase::Lapsing, Document::new()).await?;
+                }
                 Next::Settled(state) => return hold.into_hold(state).map(Some),
                 Next::Take => Box::pin(self.take(&hold)).await?,
                 Next::Move(place, then) => {
@@ -461,7 +480,8 @@ impl Steps {
     }
 
     /// Inserts `hold` unless there is one with its id.
-    async fn insert(&self, hold: HoldDocument) -> Result<(), StoreError> {
+    async fn insert(&mut self, hold: HoldDocument) -> Result<(), StoreError> {
+        self.begun = Some(hold.id.clone());
         let that = doc! { "_id": &hold.id };
         let mut new = bson::serialize_to_document(&hold).map_err(StoreError::corrupt)?;
         new.remove("_id");
@@ -475,7 +495,7 @@ impl Steps {
 
     /// Begins a phase, unless the reservation `id` is not in the phase `from` or fails `condition` any more.
     async fn begin(
-        &self,
+        &mut self,
         id: Uuid,
         from: Phase,
         to: Phase,
@@ -483,6 +503,7 @@ impl Steps {
     ) -> Result<(), StoreError> {
         let mut that = doc! { "_id": id.to_string(), "phase": from.bson() };
         that.extend(condition);
+        self.begun = Some(id.to_string());
         self.change(that, doc! { "phase": to.bson() }).await
     }
 
@@ -522,10 +543,6 @@ impl Steps {
                 self.change(hold.same(), values).await
             }
             Phase::Held | Phase::Committed => {
-                let now = now().timestamp_micros();
-                if source.phase == Phase::Held && source.expires_at <= now {
-                    return self.delete(hold).await;
-                }
                 let new = bson::serialize_to_bson(&new).map_err(StoreError::corrupt)?;
                 let values = doc! { "phase": Phase::Moved.bson(), "moved_to": new };
                 self.change(source.same(), values).await

@@ -8,7 +8,8 @@ use diesel::sqlite::SqliteConnection;
 
 use super::super::super::values::Sku;
 use super::super::{refusal, refuse_taken};
-use super::{insert, listing, products, row};
+use super::listing::Additions;
+use super::{insert, insert_with, listing, products, row};
 use crate::contract::Product;
 use crate::storage::StoreError;
 use crate::storage::copy::Written;
@@ -18,17 +19,18 @@ pub(super) fn add(
     file: &mut SqliteConnection,
     products: Vec<Product>,
 ) -> Result<Written<Product>, StoreError> {
-    let mut written = Written::all(0);
+    let (mut written, mut additions) = (Written::all(0), Additions::default());
     for product in products {
         if state(file, product.id)?.is_some() {
             continue;
         }
-        match insert(file, &product) {
+        match insert_with(file, &product, &mut additions) {
             Ok(()) => written.count += 1,
             Err(StoreError::Duplicate) => written.refused.push(refusal(product)),
             Err(error) => return Err(error),
         }
     }
+    additions.finish(file)?;
     Ok(written)
 }
 

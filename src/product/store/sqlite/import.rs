@@ -8,7 +8,8 @@ use diesel::sqlite::SqliteConnection;
 
 use super::super::super::values::Sku;
 use super::super::{ImportOutcome, Replacement};
-use super::{Row, Store, insert, product, products, put_in_place};
+use super::listing::Additions;
+use super::{Row, Store, insert_with, product, products, put_in_place};
 use crate::contract::{Product, Timestamp};
 use crate::storage::StoreError;
 use crate::storage::copy::BATCH;
@@ -23,7 +24,11 @@ impl Store {
         products: Vec<Replacement>,
     ) -> Result<Vec<ImportOutcome>, StoreError> {
         let import = |file: &mut SqliteConnection| {
-            products.into_iter().map(|new| upsert(file, new)).collect()
+            let mut additions = Additions::default();
+            let each = products.into_iter().map(|new| upsert(file, new, &mut additions));
+            let outcomes = each.collect::<Result<_, _>>()?;
+            additions.finish(file)?;
+            Ok(outcomes)
         };
         self.pool.write_blocking(import).await
     }
@@ -46,14 +51,19 @@ impl Store {
     }
 }
 
-fn upsert(file: &mut SqliteConnection, new: Replacement) -> Result<ImportOutcome, StoreError> {
+fn upsert(
+    file: &mut SqliteConnection,
+    new: Replacement,
+    additions: &mut Additions,
+) -> Result<ImportOutcome, StoreError> {
     let Some((before, place)) = with_sku(file, &new.product)? else {
-        insert(file, &new.product)?;
+        insert_with(file, &new.product, additions)?;
         return Ok(ImportOutcome::Created);
     };
     if let Err(refusal) = new.check(before.stock) {
         return Ok(ImportOutcome::Refused(refusal));
     }
+    additions.finish(file)?;
     put_in_place(file, &before, place, new)?;
     Ok(ImportOutcome::Updated)
 }

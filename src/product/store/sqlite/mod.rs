@@ -27,6 +27,7 @@ use crate::storage::copy::{BATCH, Written};
 use crate::storage::sqlite::{self, Pool};
 use crate::storage::{Limits, SetupError, StoreError};
 pub(super) use import::TOGETHER;
+use listing::Additions;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite/product");
 
@@ -349,6 +350,24 @@ fn put_in_place(
 
 /// Adds a product with a new id, and lists it.
 fn insert(file: &mut SqliteConnection, product: &Product) -> Result<(), StoreError> {
+    let mut additions = Additions::default();
+    insert_with(file, product, &mut additions)?;
+    Ok(additions.finish(file)?)
+}
+
+/// The same, together with other `additions`.
+fn insert_with(
+    file: &mut SqliteConnection,
+    product: &Product,
+    additions: &mut Additions,
+) -> Result<(), StoreError> {
+    if let Some(place) = listing::newest(file, product.created_at.timestamp_micros())? {
+        let row = row(product, Some(place))?;
+        diesel::insert_into(products::table).values(row).execute(file)?;
+        return Ok(additions.add(file, place, product)?);
+    }
+    // Others may have to move.
+    additions.finish(file)?;
     let place = listing::place(file, product.created_at.timestamp_micros(), product.id)?;
     let row = row(product, Some(place))?;
     diesel::insert_into(products::table).values(row).execute(file)?;

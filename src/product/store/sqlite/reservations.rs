@@ -1,7 +1,12 @@
 //! Reservations in a SQLite file. Each step is one transaction.
 
+use std::sync::Once;
+
 use bson::oid::ObjectId;
+use diesel::dsl::sql;
+use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 use diesel::sqlite::SqliteConnection;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -46,6 +51,9 @@ struct Line {
     #[serde(default)]
     counted: bool,
 }
+
+/// Whether a reservation that cannot be read was reported: each sweep finds it again.
+static SAID: Once = Once::new();
 
 /// How many reservations a sweep ends per transaction, because other writes wait for it.
 const SWEEP: i64 = 200;
@@ -138,13 +146,23 @@ impl Store {
         let forgotten = forgotten.timestamp_micros();
         self.step(move |file, shows| {
             let over = expired(file, SWEEP)?;
+            let mut lapsed = 0;
             for row in &over {
-                give_back(file, hold(row)?, State::Lapsed, shows)?;
+                match hold(row) {
+                    Ok(hold) => {
+                        give_back(file, hold, State::Lapsed, shows)?;
+                        lapsed += 1;
+                    }
+                    // It holds up none of the others.
+                    Err(error) => SAID.call_once(|| {
+                        log::warn!("the reservation {} does not lapse: {error}", row.id);
+                    }),
+                }
             }
             let old = ended(file, forgotten, SWEEP)?;
             let deleted = reservations::table.filter(reservations::id.eq_any(&old));
             diesel::delete(deleted).execute(file)?;
-            Ok(over.len().max(old.len()) as i64 == SWEEP)
+            Ok(lapsed.max(old.len() as i64) == SWEEP)
         })
         .await
     }
@@ -345,17 +363,30 @@ fn find(file: &mut SqliteConnection, id: Uuid) -> Result<Option<Hold>, StoreErro
 
 /// The reservations whose pieces are to be given back.
 fn expired(file: &mut SqliteConnection, limit: i64) -> QueryResult<Vec<Row>> {
-    let held = reservations::state.eq(State::Held.name());
-    let over = reservations::expires_at.le(now().timestamp_micros());
-    let rows = reservations::table.filter(held.and(over)).order_by(reservations::expires_at);
-    rows.select(Row::as_select()).limit(limit).load(file)
+    held_until(now().timestamp_micros()).select(Row::as_select()).limit(limit).load(file)
+}
+
+/// The reservations that expired before `time`, the first before the others.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn held_until(time: i64) -> _ {
+    // A value that is bound would keep SQLite from using the partial index.
+    let is_held: SqlLiteral<Bool> = sql::<Bool>("state = 'held'");
+    reservations::table
+        .filter(is_held)
+        .filter(reservations::expires_at.le(time))
+        .order_by(reservations::expires_at)
 }
 
 /// The ids of reservations that ended before `forgotten`.
 fn ended(file: &mut SqliteConnection, forgotten: i64, limit: i64) -> QueryResult<Vec<String>> {
-    let ended = [State::Released, State::Lapsed, State::Moved].map(State::name);
-    let old = reservations::state.eq_any(ended).and(reservations::changed_at.lt(forgotten));
-    reservations::table.filter(old).select(reservations::id).limit(limit).load(file)
+    ended_before(forgotten).select(reservations::id).limit(limit).load(file)
+}
+
+/// The reservations that ended before `time`.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn ended_before(time: i64) -> _ {
+    let is_over: SqlLiteral<Bool> = sql::<Bool>("state IN ('released', 'lapsed', 'moved')");
+    reservations::table.filter(is_over).filter(reservations::changed_at.lt(time))
 }
 
 /// Stores `hold` as it is now.
@@ -405,4 +436,38 @@ fn hold(row: &Row) -> Result<Hold, StoreError> {
         lines: lines.into_iter().map(line).collect::<Result<_, StoreError>>()?,
         changed_at: decode_time(row.changed_at)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::debug_query;
+    use diesel::sql_types::Text;
+    use diesel::sqlite::Sqlite;
+
+    use super::*;
+
+    #[derive(QueryableByName)]
+    struct Step {
+        #[diesel(sql_type = Text)]
+        detail: String,
+    }
+
+    #[test]
+    fn a_sweep_costs_what_is_due() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("product.db");
+        super::super::migrate(&path).unwrap();
+        let mut file = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+        let texts = [
+            debug_query::<Sqlite, _>(&held_until(7)).to_string(),
+            debug_query::<Sqlite, _>(&ended_before(7)).to_string(),
+        ];
+        for (text, index) in texts.into_iter().zip(["reservations_held", "reservations_ended"]) {
+            let text = text.split(" -- binds").next().unwrap();
+            let plan = diesel::sql_query(format!("EXPLAIN QUERY PLAN {text}"));
+            let plan = plan.load::<Step>(&mut file).unwrap();
+            let plan = plan.into_iter().map(|step| step.detail).collect::<Vec<_>>().join("; ");
+            assert!(plan.contains(&format!("USING INDEX {index}")), "{text}: {plan}");
+        }
+    }
 }

@@ -17,9 +17,12 @@ diesel::table! {
     }
 }
 
-/// Adds the words of `product`, which is at `place`.
-pub(super) fn add(file: &mut SqliteConnection, place: i64, product: &Product) -> QueryResult<()> {
-    let [name, more, facets] = texts(product);
+/// Adds the words of the product at `place`, which has these [`texts`].
+pub(super) fn add(
+    file: &mut SqliteConnection,
+    place: i64,
+    [name, more, facets]: [String; 3],
+) -> QueryResult<()> {
     let values = (
         search::rowid.eq(place),
         search::name.eq(name),

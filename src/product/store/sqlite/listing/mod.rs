@@ -15,7 +15,7 @@ use crate::contract::{CategorySummary, Product};
 use full_text::texts;
 
 pub(super) use page::page;
-pub(super) use place::place;
+pub(super) use place::{newest, place};
 
 diesel::table! {
     listing (seq) {
@@ -38,6 +38,37 @@ diesel::table! {
 
 /// Lists a product that was added, at a free `place`.
 pub(super) fn add(file: &mut SqliteConnection, place: i64, product: &Product) -> QueryResult<()> {
+    enter(file, place, product)?;
+    full_text::add(file, place, texts(product))
+}
+
+/// Products that are added together, each newer than those before. Their words are added last: SQLite writes the full-text
+/// index out before each statement with triggers, as the one that lists a product is.
+#[derive(Default)]
+pub(super) struct Additions {
+    words: Vec<(i64, [String; 3])>,
+}
+
+impl Additions {
+    /// Lists a product that was added, at a free `place` behind all others.
+    pub(super) fn add(
+        &mut self,
+        file: &mut SqliteConnection,
+        place: i64,
+        product: &Product,
+    ) -> QueryResult<()> {
+        enter(file, place, product)?;
+        self.words.push((place, texts(product)));
+        Ok(())
+    }
+
+    /// Adds the words of those that were listed; to be called before anything else changes the listing, and last.
+    pub(super) fn finish(&mut self, file: &mut SqliteConnection) -> QueryResult<()> {
+        self.words.drain(..).try_for_each(|(place, texts)| full_text::add(file, place, texts))
+    }
+}
+
+fn enter(file: &mut SqliteConnection, place: i64, product: &Product) -> QueryResult<()> {
     let values = (
         listing::seq.eq(place),
         listing::id.eq(product.id.to_hex()),
@@ -48,7 +79,7 @@ pub(super) fn add(file: &mut SqliteConnection, place: i64, product: &Product) ->
         listing::popularity.eq(product.popularity),
     );
     diesel::insert_into(listing::table).values(values).execute(file)?;
-    full_text::add(file, place, product)
+    Ok(())
 }
 
 /// Lists the product `before` at `place`, which was changed to `after`, as it is now.
@@ -67,7 +98,7 @@ pub(super) fn change(
     diesel::update(listing::table.find(place)).set(values).execute(file)?;
     if texts(before) != texts(after) {
         full_text::remove(file, place)?;
-        full_text::add(file, place, after)?;
+        full_text::add(file, place, texts(after))?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use diesel::sql_types::{BigInt, Bool, Text};
 
 use super::super::super::super::page::Position;
 use super::super::{Row, product, products};
+use super::full_text::texts;
 use super::{full_text, listing};
 use crate::storage::StoreError;
 
@@ -26,18 +27,27 @@ fn first_place(created_at: i64) -> i64 {
     created_at.clamp(-LAST_MOMENT, LAST_MOMENT) << TIE_BITS
 }
 
+/// The place of a product that was added at `created_at`, if none is as new.
+pub(in super::super) fn newest(
+    file: &mut SqliteConnection,
+    created_at: i64,
+) -> QueryResult<Option<i64>> {
+    let first = first_place(created_at);
+    let greatest = listing::table.select(diesel::dsl::max(listing::seq));
+    let greatest = greatest.first::<Option<i64>>(file)?;
+    Ok(greatest.is_none_or(|greatest| greatest < first).then_some(first))
+}
+
 /// A free place for a product with `id` that was added at `created_at`, in microseconds since 1970.
 pub(in super::super) fn place(
     file: &mut SqliteConnection,
     created_at: i64,
     id: ObjectId,
 ) -> Result<i64, StoreError> {
-    let first = first_place(created_at);
-    let greatest = listing::table.select(diesel::dsl::max(listing::seq));
-    if greatest.first::<Option<i64>>(file)?.is_none_or(|greatest| greatest < first) {
-        // Nothing is as new as this.
-        return Ok(first);
+    if let Some(place) = newest(file, created_at)? {
+        return Ok(place);
     }
+    let first = first_place(created_at);
     let before = last(file, "(created_at, id) < (", created_at, id)?;
     let place = before.map_or(i64::MIN, |(_, place)| place + 1).max(first);
     make_room(file, place)?;
@@ -63,7 +73,7 @@ fn make_room(file: &mut SqliteConnection, place: i64) -> Result<(), StoreError> 
         let seq = listing::seq.eq(there + 1);
         diesel::update(listing::table.find(there)).set(seq).execute(file)?;
         full_text::remove(file, *there)?;
-        full_text::add(file, there + 1, &moving)?;
+        full_text::add(file, there + 1, texts(&moving))?;
     }
     Ok(())
 }
