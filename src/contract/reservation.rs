@@ -9,7 +9,7 @@ use super::{Money, Timestamp};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reservation {
-    /// Its id, which whoever reserves chooses.
+    /// Its id, which the caller chooses.
     pub id: Uuid,
     /// `held` or `committed`.
     pub state: String,

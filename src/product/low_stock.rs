@@ -11,14 +11,13 @@ use bson::oid::ObjectId;
 use utoipa::IntoParams;
 
 use super::ProductState;
+use super::model::MOST_PIECES;
 use crate::contract::LowStock;
 use crate::error::Error;
 use crate::middleware::{Limit, Query};
 
 /// Fewer pieces than this are few, unless the request says how many.
 const BELOW: i64 = 10;
-/// The most pieces of a product.
-const MOST: i64 = 1_000_000_000;
 
 /// The parameters of [`LowStockPage`].
 #[derive(IntoParams)]
@@ -59,7 +58,7 @@ impl FromStr for Below {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let number = text.parse().ok().filter(|number| (1..=MOST).contains(number));
+        let number = text.parse().ok().filter(|number| (1..=MOST_PIECES).contains(number));
         number.map(Self).ok_or("must be a whole number from 1 to 1000000000")
     }
 }

@@ -169,7 +169,7 @@ impl StockPatch {
 }
 
 /// The most pieces of a product.
-const MOST_PIECES: i64 = 1_000_000_000;
+pub(super) const MOST_PIECES: i64 = 1_000_000_000;
 
 /// A number of pieces that come or go: up to 1,000,000,000.
 #[derive(Clone, Copy, Debug, Deserialize)]

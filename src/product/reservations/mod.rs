@@ -216,7 +216,7 @@ impl NewReservation {
     fn read(id: Uuid, mut fields: Fields) -> Result<Self, Error> {
         let lines = fields.optional::<Lines>("lines").map(|lines| Wanted::Lines(lines.0));
         let from = fields.optional::<Uuid>("from").map(Wanted::From);
-        let seconds = fields.required::<Seconds>("seconds");
+        let seconds = fields.required::<Number<SECONDS>>("seconds");
         let (given, seconds) = fields.finish(seconds.map(|seconds| ((lines, from), seconds.0)))?;
         let refuse = |field, detail| Err(Error::invalid(vec![FieldError::new(field, detail)]));
         match given {
@@ -229,29 +229,16 @@ impl NewReservation {
     }
 }
 
-/// Seconds for which a reservation is held: 1 to 86400.
+/// A whole number from 1 to `MOST`.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "i64")]
-struct Seconds(i64);
+struct Number<const MOST: i64>(i64);
 
-impl TryFrom<i64> for Seconds {
+impl<const MOST: i64> TryFrom<i64> for Number<MOST> {
     type Error = RangeError;
 
     fn try_from(number: i64) -> Result<Self, RangeError> {
-        (1..=SECONDS).contains(&number).then_some(Self(number)).ok_or(RangeError(SECONDS))
-    }
-}
-
-/// A number of pieces: 1 to 1,000,000.
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "i64")]
-struct Quantity(i64);
-
-impl TryFrom<i64> for Quantity {
-    type Error = RangeError;
-
-    fn try_from(number: i64) -> Result<Self, RangeError> {
-        (1..=PIECES).contains(&number).then_some(Self(number)).ok_or(RangeError(PIECES))
+        (1..=MOST).contains(&number).then_some(Self(number)).ok_or(RangeError(MOST))
     }
 }
 
@@ -269,7 +256,7 @@ struct Lines(Vec<WantedLine>);
 #[serde(rename_all = "camelCase")]
 struct LineFields {
     product_id: String,
-    quantity: Quantity,
+    quantity: Number<PIECES>,
 }
 
 /// Why lines are refused.

@@ -361,14 +361,15 @@ fn insert_with(
     product: &Product,
     additions: &mut Additions,
 ) -> Result<(), StoreError> {
-    if let Some(place) = listing::newest(file, product.created_at.timestamp_micros())? {
+    let created_at = product.created_at.timestamp_micros();
+    if let Some(place) = listing::newest(file, created_at)? {
         let row = row(product, Some(place))?;
         diesel::insert_into(products::table).values(row).execute(file)?;
         return Ok(additions.add(file, place, product)?);
     }
     // Others may have to move.
     additions.finish(file)?;
-    let place = listing::place(file, product.created_at.timestamp_micros(), product.id)?;
+    let place = listing::among(file, created_at, product.id)?;
     let row = row(product, Some(place))?;
     diesel::insert_into(products::table).values(row).execute(file)?;
     Ok(listing::add(file, place, product)?)

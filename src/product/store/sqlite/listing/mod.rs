@@ -15,7 +15,7 @@ use crate::contract::{CategorySummary, Product};
 use full_text::texts;
 
 pub(super) use page::page;
-pub(super) use place::{newest, place};
+pub(super) use place::{among, newest, place};
 
 diesel::table! {
     listing (seq) {

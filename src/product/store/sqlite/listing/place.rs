@@ -44,9 +44,18 @@ pub(in super::super) fn place(
     created_at: i64,
     id: ObjectId,
 ) -> Result<i64, StoreError> {
-    if let Some(place) = newest(file, created_at)? {
-        return Ok(place);
+    match newest(file, created_at)? {
+        Some(place) => Ok(place),
+        None => among(file, created_at, id),
     }
+}
+
+/// The same, if others may be as new.
+pub(in super::super) fn among(
+    file: &mut SqliteConnection,
+    created_at: i64,
+    id: ObjectId,
+) -> Result<i64, StoreError> {
     let first = first_place(created_at);
     let before = last(file, "(created_at, id) < (", created_at, id)?;
     let place = before.map_or(i64::MIN, |(_, place)| place + 1).max(first);
