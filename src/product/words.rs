@@ -78,21 +78,38 @@ pub(super) fn without_case(letters: impl Iterator<Item = char>) -> impl Iterator
 
 /// `text` without case, accents, compatibility forms and what shows as nothing.
 pub(super) fn fold(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
     let is_kept = |letter: &char| canonical_combining_class(*letter) == 0 && !is_ignored(*letter);
     without_case(text.nfkd().filter(is_kept)).nfkd().filter(is_kept).collect()
 }
 
 /// The words of `text`, folded. A word with apostrophes is there as a whole, without them, and in its parts.
 pub fn words(text: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    for word in cut(&fold(text)) {
+    let (mut words, folded) = (Vec::new(), fold(text));
+    if !folded.is_ascii() {
+        words_of(&folded, &mut words);
+        return words;
+    }
+    // Words end at white space, if nothing combines with it. Most texts are like this.
+    for piece in folded.split_ascii_whitespace() {
+        match piece.bytes().all(|letter| letter.is_ascii_alphanumeric()) {
+            true => words.push(piece.to_owned()),
+            false => words_of(piece, &mut words),
+        }
+    }
+    words
+}
+
+/// Adds the words of a folded text to `words`.
+fn words_of(folded: &str, words: &mut Vec<String>) {
+    for word in cut(folded) {
         if word.contains(is_apostrophe) {
             words.extend(word.split(is_apostrophe).filter(|part| !part.is_empty()).map(plain));
         }
-        words.push(plain(&word));
+        words.extend(Some(plain(word)).filter(|word| !word.is_empty()));
     }
-    words.retain(|word| !word.is_empty());
-    words
 }
 
 /// What names are sorted by: the name, folded, as far as its first 500 bytes.
@@ -283,6 +300,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn pieces_of_plain_text_have_the_words_of_the_whole(text in "[ -~\t\n\r\x0B]{0,60}") {
+            let mut whole = Vec::new();
+            words_of(&fold(&text), &mut whole);
+            prop_assert_eq!(words(&text), whole);
+        }
+
         #[test]
         fn words_are_folded_and_whole(text in "\\PC{0,40}") {
             for word in words(&text) {
