@@ -1,6 +1,7 @@
 //! Imports products: reads some while others are written.
 
 use std::fmt::Display;
+use std::time::{Duration, Instant};
 
 use actix_web::web::Bytes;
 use chrono::TimeDelta;
@@ -18,7 +19,10 @@ use crate::error::{Error, Kind};
 use crate::storage::StoreError;
 
 /// How many bytes the lines of products that are written together have at most.
-const BATCH_BYTES: usize = 1024 * 1024;
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// How many products are written together at first, and how long that takes at most, roughly: other writes wait for it.
+const FIRST_BATCH: usize = 500;
+const BATCH_TIME: Duration = Duration::from_millis(250);
 /// How many bytes are parsed before other requests of this thread have their turn.
 const SLICE: usize = 16 * 1024;
 
@@ -56,7 +60,8 @@ pub(super) async fn import<E: Display>(
     store: &Store,
     cache: &Cache,
 ) -> Result<ImportReport, ImportError> {
-    let most = store.import_batch();
+    let limit = store.import_batch();
+    let most = FIRST_BATCH.min(limit);
     let parser = Parser::new(format);
     let mut source = Source { pieces: Some(pieces), piece: Bytes::new(), parser, most };
     let (mut report, mut errors, mut last) = (ImportReport::default(), Errors::default(), now());
@@ -69,8 +74,13 @@ pub(super) async fn import<E: Display>(
         }
         let (lines, products) = products.into_iter().unzip::<_, _, Vec<_>, _>();
         // Boxed, as is the import itself, because their futures are deep.
-        let writing = Box::pin(store.import(products, cache.clone()));
-        let (written, next) = join(writing, Box::pin(source.batch())).await;
+        let writing = Box::pin(timed(store.import(products, cache.clone())));
+        let ((written, took), next) = join(writing, Box::pin(source.batch())).await;
+        source.most = match took {
+            short if short < BATCH_TIME / 2 => limit.min(source.most * 2),
+            long if long > BATCH_TIME => source.most.div_ceil(2),
+            _ => source.most,
+        };
         for (line, outcome) in lines.into_iter().zip(written?) {
             match outcome {
                 ImportOutcome::Created => report.created += 1,
@@ -83,6 +93,12 @@ pub(super) async fn import<E: Display>(
         batch = next?;
     }
     Ok(ImportReport { failed: errors.count(), errors: errors.into_list(), ..report })
+}
+
+/// What `work` gives, and how long it took.
+async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
+    let begun = Instant::now();
+    (work.await, begun.elapsed())
 }
 
 /// The time of a product: now, and after that of the one before, so that they stay in the order of the file.

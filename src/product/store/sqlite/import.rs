@@ -14,8 +14,8 @@ use crate::contract::{Product, Timestamp};
 use crate::storage::StoreError;
 use crate::storage::copy::BATCH;
 
-/// How many products are imported in one transaction, for which other writes wait.
-pub(in super::super) const TOGETHER: usize = 1000;
+/// How many products are imported in one transaction at most.
+pub(in super::super) const TOGETHER: usize = 10_000;
 
 impl Store {
     /// All or none.
