@@ -17,6 +17,17 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    search_words (term) {
+        term -> Text,
+    }
+}
+
+/// How many characters of words the index has prefixes of.
+const PREFIX: usize = 3;
+/// The most words that a prefix is replaced with.
+const MOST_WORDS: usize = 16;
+
 /// Adds the words of the product at `place`, which has these [`texts`].
 pub(super) fn add(
     file: &mut SqliteConnection,
@@ -63,16 +74,17 @@ pub(super) struct FullText {
 
 impl FullText {
     /// The query for `filter`, if it has what the index is needed for.
-    pub(super) fn new(filter: &Filter) -> Option<Self> {
+    pub(super) fn new(file: &mut SqliteConnection, filter: &Filter) -> QueryResult<Option<Self>> {
         let Filter { words, category, tag, .. } = filter;
         if words.is_empty() && tag.is_none() {
-            return None;
+            return Ok(None);
         }
-        let words = words.iter().map(|word| format!("\"{word}\" *")).collect::<Vec<_>>();
+        let words = words.iter().map(|word| beginning_with(file, word));
+        let words = words.collect::<QueryResult<Vec<_>>>()?;
         let category = category.iter().map(|category| facet("c", category));
         let facets = category.chain(tag.iter().map(|tag| facet("t", tag)));
         let facets = facets.map(|facet| format!("facets : \"{facet}\"")).collect::<Vec<_>>();
-        Some(Self { words: words.join(" AND "), facets: facets.join(" AND ") })
+        Ok(Some(Self { words: words.join(" AND "), facets: facets.join(" AND ") }))
     }
 
     fn all(&self) -> String {
@@ -131,6 +143,34 @@ impl FullText {
         let all = matching(&self.all()).and(page.after()).and(columns(page.filter));
         select(file, all, order(page.filter.sort), page.limit)
     }
+}
+
+/// The query for products with a word that begins with `prefix`. Of a prefix that it has not indexed, FTS5 collects all products
+/// before it gives the first; those of whole words it gives as it goes. So a few words stand for their prefix.
+fn beginning_with(file: &mut SqliteConnection, prefix: &str) -> QueryResult<String> {
+    if prefix.chars().count() > PREFIX
+        && let Some(words) = few_words(file, prefix)?
+    {
+        return Ok(format!("({})", words.join(" OR ")));
+    }
+    Ok(format!("\"{prefix}\" *"))
+}
+
+/// The words of the index that begin with `prefix`, in quotes, if there are some, but few.
+fn few_words(file: &mut SqliteConnection, prefix: &str) -> QueryResult<Option<Vec<String>>> {
+    let (mut words, mut least) = (Vec::new(), prefix.to_owned());
+    while words.len() <= MOST_WORDS {
+        let next = search_words::table.filter(search_words::term.ge(&least));
+        let next = next.select(search_words::term).order_by(search_words::term);
+        let next = next.first::<String>(file).optional()?;
+        let Some(word) = next.filter(|word| word.starts_with(prefix)) else {
+            return Ok((!words.is_empty()).then_some(words));
+        };
+        words.push(format!("\"{word}\""));
+        // What comes next in the order of bytes: no word has this character.
+        least = word + "\u{1}";
+    }
+    Ok(None)
 }
 
 /// At most `limit` products that match `text`, the newest first, from the place `below`.

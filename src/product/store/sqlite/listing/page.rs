@@ -25,7 +25,7 @@ pub(in super::super) fn page(
         Some(position) => Some((position.rank.clone(), start(file, position)?)),
     };
     let page = Page { filter, from, limit };
-    match (FullText::new(filter), filter.sort) {
+    match (FullText::new(file, filter)?, filter.sort) {
         (None, _) => page.without_words(file),
         (Some(text), Sort::Relevance) => text.by_relevance(file, &page),
         (Some(text), Sort::Newest) => text.newest(file, &page),

@@ -127,6 +127,24 @@ fn a_microsecond_may_have_more_products_than_places() {
     assert_eq!(listed(file), sorted(&all));
 }
 
+#[test]
+fn words_that_begin_alike_are_found_however_many_they_are() {
+    let (_folder, mut file) = file();
+    let file = &mut file;
+    let words = vec!["lampsh".to_owned()];
+    let mut newest_first = Vec::new();
+    for n in 0..40_u32 {
+        let mut new = product(i64::from(n), n.into());
+        new.name = format!("Lampsh{n:02}");
+        insert(file, &new).unwrap();
+        newest_first.insert(0, new.id.to_hex());
+        for sort in [Sort::Newest, Sort::Relevance] {
+            let filter = Filter { sort, words: words.clone(), ..Filter::default() };
+            assert_eq!(page(file, &filter, None, 50).unwrap(), newest_first, "{n} {sort:?}");
+        }
+    }
+}
+
 #[derive(QueryableByName)]
 struct Step {
     #[diesel(sql_type = Text)]
