@@ -161,13 +161,15 @@ impl Page<'_> {
     /// Sorts the products that are `own`, by an index, and pass the filter.
     fn collect(&self, file: &mut SqliteConnection, own: Conditions) -> QueryResult<Vec<String>> {
         let rest = columns(self.filter).and(self.after());
-        // The limit keeps SQLite from taking another index.
+        // The limit keeps SQLite from taking another index. Only the products of the page are read, the others' places are in
+        // the index.
+        let order = order(self.filter.sort);
         let sql = format!(
-            "SELECT id FROM (SELECT * FROM listing WHERE {} LIMIT -1) \
-             WHERE {} ORDER BY {} LIMIT {}",
+            "SELECT id FROM listing WHERE seq IN (\
+             SELECT seq FROM (SELECT * FROM listing WHERE {} LIMIT -1) \
+             WHERE {} ORDER BY {order} LIMIT {}) ORDER BY {order}",
             own.text(),
             rest.text(),
-            order(self.filter.sort),
             self.limit
         );
         load(file, sql, [own.operands, rest.operands].concat())
