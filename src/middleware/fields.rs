@@ -14,11 +14,11 @@ use actix_web::web::{self, Bytes};
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::future::LocalBoxFuture;
 use futures_util::{Stream, StreamExt as _};
+use serde::Deserializer as _;
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::json::{Json, RESERVED};
+use super::json::Json;
 use super::too_large;
 use crate::error::{Error, FieldError, Kind};
 use crate::http1::lines::words;
@@ -52,27 +52,27 @@ struct Object {
     repeated: Vec<String>,
 }
 
-impl<'de> Deserialize<'de> for Object {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Object;
+/// Reads an [`Object`]. Has the name of the field that it reads.
+struct Entries<'a>(&'a mut Option<String>);
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
+impl<'de> Visitor<'de> for Entries<'_> {
+    type Value = Object;
 
-            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Object, A::Error> {
-                let mut object = Object::default();
-                while let Some((name, Json(value))) = entries.next_entry::<String, Json>()? {
-                    if object.fields.insert(name.clone(), value).is_some() {
-                        object.repeated.push(name);
-                    }
-                }
-                Ok(object)
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Object, A::Error> {
+        let mut object = Object::default();
+        while let Some(name) = entries.next_key()? {
+            let name: &String = self.0.insert(name);
+            let Json(value) = entries.next_value()?;
+            if object.fields.insert(name.clone(), value).is_some() {
+                object.repeated.push(name.clone());
             }
         }
-        deserializer.deserialize_map(Entries)
+        *self.0 = None;
+        Ok(object)
     }
 }
 
@@ -190,30 +190,41 @@ impl Fields {
     }
 
     fn parse(what: &str, body: &[u8]) -> Result<Self, Error> {
-        let Object { fields, repeated } = serde_json::from_slice(body).map_err(|error| {
-            let told = error.to_string();
-            if told.contains(RESERVED) {
-                return Error::new(Kind::Invalid, told);
-            }
-            // Any other value is parsed to its end, to find syntax errors.
-            let broken = match error.is_data() {
-                true => serde_json::from_slice::<IgnoredAny>(body).err(),
-                false => Some(error),
-            };
-            match broken {
-                Some(error) => {
-                    Error::new(Kind::Malformed, format!("the {what} is not JSON: {error}"))
+        let (mut field, mut json) = (None, serde_json::Deserializer::from_slice(body));
+        let object = json.deserialize_map(Entries(&mut field));
+        let object = object.and_then(|object| json.end().map(|()| object));
+        let broken =
+            |error| Error::new(Kind::Malformed, format!("the {what} is not JSON: {error}"));
+        let Object { fields, repeated } = object.map_err(|error| {
+            match (Json::refusal(&error), field) {
+                (None, _) => broken(error),
+                (Some(why), Some(field)) => {
+                    Error::invalid(vec![FieldError::new(shorten(field), why)])
                 }
-                None => Error::new(Kind::Invalid, format!("the {what} must be a JSON object")),
+                // Any other value is parsed to its end, to find syntax errors.
+                (Some(_), None) => match serde_json::from_slice::<IgnoredAny>(body) {
+                    Err(error) => broken(error),
+                    Ok(_) => Error::new(Kind::Invalid, format!("the {what} must be a JSON object")),
+                },
             }
         })?;
         let mut errors = Vec::new();
-        refuse(&mut errors, repeated, "must be given once");
+        refuse(&mut errors, repeated, REPEATED);
         Ok(Self { object: fields, errors })
     }
 }
 
 const UNKNOWN: &str = "is unknown";
+pub(super) const REPEATED: &str = "must be given once";
+
+/// The first [`NAME`] characters of `name`.
+pub(super) fn shorten(mut name: String) -> String {
+    if let Some((end, _)) = name.char_indices().nth(NAME) {
+        name.truncate(end);
+        name.push('…');
+    }
+    name
+}
 
 /// Adds the unknown `names` to `errors`, at most [`NAMED`] of them.
 fn refuse(
@@ -222,14 +233,8 @@ fn refuse(
     why: &'static str,
 ) {
     let room = NAMED.saturating_sub(errors.len());
-    let short = |mut name: String| {
-        if let Some((end, _)) = name.char_indices().nth(NAME) {
-            name.truncate(end);
-            name.push('…');
-        }
-        FieldError::new(name, why)
-    };
-    errors.extend(names.into_iter().take(room).map(short));
+    let named = names.into_iter().take(room).map(|name| FieldError::new(shorten(name), why));
+    errors.extend(named);
 }
 
 /// Checks that the content of `request` has no coding except `identity` (RFC 9110, section 8.4). Several lines are one list.
@@ -317,7 +322,7 @@ impl Query {
         let mut values = self.pairs.extract_if(.., |(key, _)| key == name);
         let (_, value) = values.next()?;
         let parsed = match values.next() {
-            Some(_) => Err("must be given once".to_owned()),
+            Some(_) => Err(REPEATED.to_owned()),
             None => value.parse().map_err(|error: T::Err| error.to_string()),
         };
         parsed.map_err(|detail| self.errors.push(FieldError::new(name, detail))).ok()
@@ -352,6 +357,7 @@ impl Query {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde::Deserialize;
 
     #[derive(Debug, PartialEq, Deserialize)]
     struct Address {

@@ -6,13 +6,27 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+use super::fields::{REPEATED, shorten};
+
 /// The beginning of names that mean something to serde_json: it reads the text behind one of them as JSON of its own, as deep
 /// as that may be, on the same stack.
-pub(super) const RESERVED: &str = "$serde_json::private::";
+const RESERVED: &str = "$serde_json::private::";
 
 /// A value that a client has sent. Whatever its names are, they are only names.
 #[derive(Clone, Debug)]
 pub struct Json(pub Value);
+
+/// serde_json's error for a number that no double represents. It counts as an error of syntax.
+const OUT_OF_RANGE: &str = "number out of range";
+
+impl Json {
+    /// Why a value is refused that is JSON; `None` if the `error` of reading it is one of syntax.
+    pub fn refusal(error: &serde_json::Error) -> Option<String> {
+        let told = error.to_string();
+        let (why, _) = told.rsplit_once(" at line ")?;
+        (error.is_data() || why == OUT_OF_RANGE).then(|| why.to_owned())
+    }
+}
 
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -73,7 +87,9 @@ impl<'de> Visitor<'de> for AnyValue {
                     "a name must not begin with {RESERVED}"
                 )));
             }
-            object.insert(name, value);
+            if object.insert(name.clone(), value).is_some() {
+                return Err(A::Error::custom(format_args!("{:?} {REPEATED}", shorten(name))));
+            }
         }
         Ok(object.into())
     }
@@ -88,6 +104,17 @@ mod tests {
         let text = r#"{"a":[null,true,-1,18446744073709551615,1.5,"x",{"b":{}}],"":"\u0000","z":6.626e-34}"#;
         let Json(value) = serde_json::from_str(text).unwrap();
         assert_eq!(value, serde_json::from_str::<Value>(text).unwrap());
+    }
+
+    #[test]
+    fn what_is_refused_is_told_from_what_is_no_json() {
+        let refusal = |text: &str| Json::refusal(&serde_json::from_str::<Json>(text).unwrap_err());
+        assert_eq!(refusal("[1e400]").as_deref(), Some("number out of range"));
+        let twice = refusal(r#"[{"a":1,"b":{},"a":{}}]"#);
+        assert_eq!(twice.as_deref(), Some("\"a\" must be given once"));
+        for text in ["", "{", "[1 2]", r#"{"a":1,}"#, r#""\ud800""#] {
+            assert_eq!(refusal(text), None, "{text}");
+        }
     }
 
     /// Each text is JSON in a string of the one before, and names the next in the form that serde_json gives a meaning.

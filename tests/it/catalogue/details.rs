@@ -227,6 +227,24 @@ async fn a_sku_is_of_one_product_without_regard_to_case(storage: Storage) {
 }
 
 #[actix_rt::test]
+async fn what_a_field_says_twice_or_too_large_is_refused_by_its_name() {
+    let shop = Shop::start(Topology::OneProcess);
+    let client = shop.admin().await;
+    let path = client.post("/products", whole("S")).await.header("location").to_owned();
+    let twice = r#"{"name":"Lamp","price":1,"attributes":{"a":{"b":1,"b":2}}}"#;
+    let large = r#"{"name":"Lamp","price":1e400}"#;
+    for (method, path) in
+        [(Method::POST, "/products"), (Method::PUT, &*path), (Method::PATCH, &*path)]
+    {
+        for (body, field) in [(twice, "attributes"), (large, "price")] {
+            let answer = client.write(method.clone(), path, body).await;
+            assert_eq!((answer.status, answer.problem().1), (422, vec![field.to_owned()]));
+        }
+    }
+    assert_eq!(client.get(&path).await.json()["sku"], "S");
+}
+
+#[actix_rt::test]
 async fn each_field_has_its_bounds() {
     let shop = Shop::start(Topology::OneProcess);
     let client = shop.admin().await;
