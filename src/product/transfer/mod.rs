@@ -8,6 +8,7 @@ mod lines;
 mod parser;
 mod record;
 mod report;
+mod scan;
 mod table;
 #[cfg(test)]
 mod tests;

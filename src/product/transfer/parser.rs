@@ -3,7 +3,7 @@
 use super::super::store::Replacement;
 use super::format::Format;
 use super::lines::Lines;
-use super::record::{COLUMNS, from_json, from_row};
+use super::record::{COLUMNS, LineFault, from_json, from_row};
 use super::report::{Errors, LineError};
 use super::table::{Row, RowError, Table};
 
@@ -45,13 +45,13 @@ pub struct Parsed {
 }
 
 impl Parsed {
-    fn add(&mut self, line: u64, bytes: usize, read: Result<Replacement, String>) {
+    fn add(&mut self, line: u64, bytes: usize, read: Result<Replacement, LineFault>) {
         match read {
             Ok(product) => {
                 self.products.push((line, product));
                 self.bytes += bytes;
             }
-            Err(detail) => self.errors.add(LineError { line, detail }),
+            Err(fault) => self.errors.add(LineError { line, detail: fault.to_string() }),
         }
     }
 
@@ -139,9 +139,7 @@ impl Parsed {
         match text {
             Ok(text) if text.trim_ascii().is_empty() => {}
             Ok(text) => self.add(line, text.len(), from_json(text)),
-            Err(_) => {
-                self.add(line, 0, Err(format!("the line is longer than {LONGEST} bytes")));
-            }
+            Err(_) => self.add(line, 0, Err(LineFault::TooLong)),
         }
     }
 
@@ -156,8 +154,7 @@ impl Parsed {
             return Ok(());
         };
         let bytes = row.as_ref().map_or(0, Row::bytes);
-        let read = row.map_err(|error| error.to_string()).and_then(|row| from_row(columns, row));
-        self.add(line, bytes, read);
+        self.add(line, bytes, from_row(columns, row));
         Ok(())
     }
 }

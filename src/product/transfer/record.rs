@@ -1,12 +1,15 @@
 //! A product as a line of a file.
 
+use std::borrow::Cow;
+
 use chrono::SecondsFormat;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::super::model::NewProduct;
 use super::super::store::Replacement;
-use super::table::Row;
+use super::parser::LONGEST;
+use super::table::{Row, RowError, TRAILING};
 use crate::contract::{Product, Timestamp};
 use crate::error::Error;
 use crate::middleware::{Fields, Json};
@@ -34,39 +37,76 @@ const TEXT: [&str; 4] = ["name", "description", "category", "sku"];
 /// The longest description of what is wrong with a line, in characters.
 const DETAIL: usize = 300;
 
+/// Why a line is not a product.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LineFault {
+    /// It is longer than [`LONGEST`].
+    #[error("the line is longer than {LONGEST} bytes")]
+    TooLong,
+    /// It is not a row.
+    #[error(transparent)]
+    Row(RowError),
+    /// It does not have a cell for each column.
+    #[error("the row has {0} cells, the header has {1}")]
+    Cells(usize, usize),
+    /// The cell of a column cannot be read.
+    #[error("{0}: {1}")]
+    Cell(&'static str, Cow<'static, str>),
+    /// A field is not valid, or the line is no JSON object.
+    #[error("{}", detail(.0))]
+    Fields(#[from] Error),
+}
+
 /// Reads a line of NDJSON.
 ///
 /// # Errors
 /// What is wrong with it, and in which field.
-pub(super) fn from_json(line: &[u8]) -> Result<Replacement, String> {
-    Fields::from_line(line).and_then(read).map_err(|error| detail(&error))
+pub(super) fn from_json(line: &[u8]) -> Result<Replacement, LineFault> {
+    Ok(read(Fields::from_line(line)?)?)
 }
 
 /// Reads a row of CSV with these `columns`. An empty cell is an absent field.
 ///
 /// # Errors
 /// As [`from_json`].
-pub(super) fn from_row(columns: &[&'static str], row: Row<'_>) -> Result<Replacement, String> {
+pub(super) fn from_row(
+    columns: &[&'static str],
+    row: Result<Row<'_>, RowError>,
+) -> Result<Replacement, LineFault> {
+    let row = row.map_err(|error| match error {
+        RowError::Trailing(cell) if cell < columns.len() => {
+            LineFault::Cell(columns[cell], TRAILING.into())
+        }
+        error => LineFault::Row(error),
+    })?;
     if row.len() != columns.len() {
-        return Err(format!("the row has {} cells, the header has {}", row.len(), columns.len()));
+        return Err(LineFault::Cells(row.len(), columns.len()));
     }
     let mut object = Map::new();
     for (&column, cell) in columns.iter().zip(row.cells()) {
-        let text = std::str::from_utf8(cell).map_err(|_| format!("{column}: must be UTF-8"))?;
+        let wrong = |why| LineFault::Cell(column, why);
+        let text = std::str::from_utf8(cell).map_err(|_| wrong("must be UTF-8".into()))?;
         if !text.is_empty() {
-            object.insert(column.to_owned(), value(column, text));
+            let value = value(column, text).map_err(|why| wrong(why.into()))?;
+            object.insert(column.to_owned(), value);
         }
     }
-    read(object.into()).map_err(|error| detail(&error))
+    Ok(read(object.into())?)
 }
 
 /// What a cell stands for. What is not JSON where it should be is refused as text where it is not allowed.
-fn value(column: &str, text: &str) -> Value {
-    let as_text = || Value::String(text.to_owned());
+///
+/// # Errors
+/// Why a value of JSON is refused.
+fn value(column: &str, text: &str) -> Result<Value, String> {
+    let as_text = || Ok(Value::String(text.to_owned()));
     if TEXT.contains(&column) {
         return as_text();
     }
-    serde_json::from_str(text).map_or_else(|_| as_text(), |Json(value)| value)
+    match serde_json::from_str(text) {
+        Ok(Json(value)) => Ok(value),
+        Err(error) => Json::refusal(&error).map_or_else(as_text, Err),
+    }
 }
 
 fn read(mut fields: Fields) -> Result<Replacement, Error> {

@@ -3,9 +3,14 @@
 use csv_core::{ReadRecordResult, Reader};
 
 use super::parser::LONGEST;
+use super::scan::Scan;
 
 /// The most cells of a row.
 const CELLS: usize = 64;
+
+/// What is wrong with a cell that does not end with its closing quote.
+pub(super) const TRAILING: &str =
+    "has text behind its closing quote; a quote within quotes is written twice";
 
 /// Why a row cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +24,9 @@ pub(super) enum RowError {
     /// The file ends within quotes.
     #[error("a quote is not closed")]
     Unclosed,
+    /// The cell with this number, from 0 on, does not end with its closing quote.
+    #[error("cell {number} {TRAILING}", number = .0 + 1)]
+    Trailing(usize),
 }
 
 /// The cells of a row, with its text and the end of each cell.
@@ -53,8 +61,8 @@ pub(super) struct Table {
     length: usize,
     ends: [usize; CELLS],
     cells: usize,
-    /// How many lines are complete, and the one that the row begins in; `None` between two rows.
-    lines: u64,
+    scan: Scan,
+    /// The line that the row begins in; `None` between two rows.
     begun: Option<u64>,
     fault: Option<RowError>,
 }
@@ -70,7 +78,7 @@ impl Default for Table {
             length: 0,
             ends: [0; CELLS],
             cells: 0,
-            lines: 0,
+            scan: Scan::default(),
             begun: None,
             fault: None,
         }
@@ -79,7 +87,7 @@ impl Default for Table {
 
 impl std::fmt::Debug for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Table").field("lines", &self.lines).finish_non_exhaustive()
+        f.debug_struct("Table").field("scan", &self.scan).finish_non_exhaustive()
     }
 }
 
@@ -95,14 +103,14 @@ impl Table {
     ) -> Result<(), E> {
         while let Some(&next) = bytes.first() {
             if self.begun.is_none() && matches!(next, b'\r' | b'\n') {
-                self.lines += u64::from(next == b'\n');
+                self.scan.feed(&bytes[..1]);
                 bytes = &bytes[1..];
                 continue;
             }
-            let begun = *self.begun.get_or_insert(self.lines + 1);
+            let begun = *self.begun.get_or_insert(self.scan.lines() + 1);
             let (text, ends) = (&mut self.text[self.length..], &mut self.ends[self.cells..]);
             let (result, read, written, ended) = self.reader.read_record(bytes, text, ends);
-            self.lines += memchr::memchr_iter(b'\n', &bytes[..read]).count() as u64;
+            self.scan.feed(&bytes[..read]);
             bytes = &bytes[read..];
             self.length += written;
             self.cells += ended;
@@ -118,7 +126,8 @@ impl Table {
                     let row =
                         Row { text: &self.text[..self.length], ends: &self.ends[..self.cells] };
                     (self.length, self.cells) = (0, 0);
-                    let fault = self.fault.take();
+                    let trailing = self.scan.end_row().map(RowError::Trailing);
+                    let fault = self.fault.take().or(trailing);
                     take(begun, fault.map_or(Ok(row), Err))?;
                 }
             }

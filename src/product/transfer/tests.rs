@@ -115,6 +115,49 @@ fn a_bad_row_spoils_no_other() {
 }
 
 #[test]
+fn a_cell_that_begins_with_a_quote_ends_with_its_closing_quote() {
+    let file = "name,price,sku\n\"27\" monitor\",5,\nA,\"1\"2,\n\"B\" ,1,\n\"C\",1,\"\"x\"\"\nD,1,\"E\"x\"F\ny\"\n\
+        \"G\"\"\",1,\"\"\n27\",\"1\",x\"\"y\n\"H\"x,1,,,\nI,1,";
+    let (products, errors) = outcome(Format::Csv, file.as_bytes());
+    assert_eq!(products, expected([(8, "G\""), (9, "27\""), (11, "I")], []).0);
+    let named = errors.iter().map(|(line, detail)| (*line, detail.split(':').next().unwrap()));
+    let lines = [(2, "name"), (3, "price"), (4, "name"), (5, "sku"), (6, "sku"), (10, "name")];
+    assert_eq!(named.filter(|(line, _)| *line != 7).collect::<Vec<_>>(), lines);
+    assert!(errors[0].1.contains("text behind its closing quote"), "{}", errors[0].1);
+    let header = read(Format::Csv, b"name,\"price\"x\nA,1\n", &[1]).unwrap_err().to_string();
+    assert!(header.contains("cell 2 has text behind its closing quote"), "{header}");
+}
+
+#[test]
+fn lines_of_a_table_are_counted_whatever_ends_them() {
+    for end in ["\n", "\r\n", "\r"] {
+        let file =
+            ["name,price,description", "A,x,", "", "\"B", "b\",1,", "C,1,\"c", "c\"", "D,1,", "E"];
+        let file = file.join(end);
+        for lengths in [1, 2, 1000] {
+            let parsed = read(Format::Csv, file.as_bytes(), &[lengths]).unwrap();
+            let wrong = parsed.lines().1.iter().map(|error| error.line).collect::<Vec<_>>();
+            assert_eq!((parsed.lines().0, wrong), (vec![6, 8], vec![2, 4, 9]), "{file:?}");
+        }
+    }
+}
+
+#[test]
+fn a_number_that_is_too_large_is_named_and_so_is_what_is_said_twice() {
+    let file = "{\"name\":\"A\",\"price\":1e400}\n{\"name\":\"B\",\"price\":1,\"attributes\":{\"a\":[{\"b\":-1e999}]}}\n\
+        {\"name\":\"C\",\"price\":1,\"attributes\":{\"a\":1,\"b\":{\"c\":1,\"c\":1}}}\n{\"name\":\"D\",\"price\":1,\"attributes\":{\"a\":1}}\n";
+    let wrong = [
+        (1, "price: number out of range"),
+        (2, "attributes: number out of range"),
+        (3, "attributes: \"c\" must be given once"),
+    ];
+    assert_eq!(outcome(Format::Ndjson, file.as_bytes()), expected([(4, "D")], wrong));
+    let file = "name,price,attributes\nA,1e400,\nB,1,\"{\"\"a\"\":1,\"\"a\"\":2}\"\nC,1,{}\n";
+    let wrong = [(2, "price: number out of range"), (3, "attributes: \"a\" must be given once")];
+    assert_eq!(outcome(Format::Csv, file.as_bytes()), expected([(4, "C")], wrong));
+}
+
+#[test]
 fn columns_that_are_not_those_of_products_are_named() {
     for (file, error) in [
         ("", "the file is empty; its first line names the columns"),
