@@ -25,6 +25,9 @@ use crate::error::Cause;
 use crate::storage::copy::{Rows, Written};
 use crate::storage::{Limits, SetupError, StoreError, StoreState, run_to_completion};
 
+/// How many products are exported together. The largest have more than 100 KB each, which are in memory up to three times.
+const EXPORT_PAGE: i64 = 100;
+
 /// The catalogue's database, and whether it is prepared; shared by the threads of a process.
 #[derive(Clone, Debug)]
 pub(super) struct Database {

@@ -12,13 +12,12 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::super::super::page::{Position, Rank};
 use super::super::super::values::Sku;
-use super::super::{ImportOutcome, Replacement, WriteOutcome};
+use super::super::{EXPORT_PAGE, ImportOutcome, Replacement, WriteOutcome};
 use super::Store;
 use super::document::document;
 use super::errors::Refused;
 use super::filters::{after, live};
 use crate::contract::{Product, Timestamp};
-use crate::storage::copy::BATCH;
 use crate::storage::{Access, StoreError, late};
 
 /// How many products are imported in one call: each may take as long as a call does.
@@ -156,7 +155,7 @@ impl Store {
         }
         let order = oldest_first.map(|(name, way)| (name.to_owned(), Bson::from(way)));
         let order = order.into_iter().collect::<Document>();
-        self.load(self.products.find(filter).sort(order).limit(BATCH as i64)).await
+        self.load(self.products.find(filter).sort(order).limit(EXPORT_PAGE)).await
     }
 }
 

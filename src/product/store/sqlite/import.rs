@@ -7,12 +7,11 @@ use diesel::sql_types::{BigInt, Bool, Text};
 use diesel::sqlite::SqliteConnection;
 
 use super::super::super::values::Sku;
-use super::super::{ImportOutcome, Replacement};
+use super::super::{EXPORT_PAGE, ImportOutcome, Replacement};
 use super::listing::Additions;
 use super::{Row, Store, insert_with, product, products, put_in_place};
 use crate::contract::{Product, Timestamp};
 use crate::storage::StoreError;
-use crate::storage::copy::BATCH;
 
 /// How many products are imported in one transaction at most.
 pub(in super::super) const TOGETHER: usize = 10_000;
@@ -45,7 +44,7 @@ impl Store {
             let behind = behind.bind::<BigInt, _>(created_at.timestamp_micros());
             rows = rows.filter(behind.sql(", ").bind::<Text, _>(id.to_hex()).sql(")"));
         }
-        let rows = rows.limit(BATCH as i64);
+        let rows = rows.limit(EXPORT_PAGE);
         let rows = self.pool.read(move |file| rows.load::<Row>(file)).await?;
         rows.into_iter().map(product).collect()
     }
