@@ -97,7 +97,9 @@ pub enum Command {
     /// Import products from a file, as NDJSON or CSV
     ///
     /// A product whose SKU is there already is replaced, any other is added. Lines that are not valid
-    /// are named on standard error; the others are imported, and the command exits with 1.
+    /// are named on standard error; the others are imported, and the command exits with 1. A shop that
+    /// runs on these stores with a cache of its own (memory://) shows its old answers until they expire:
+    /// import with --url there.
     Import {
         /// The file; - reads standard input
         #[arg(value_name = "FILE")]
@@ -107,6 +109,8 @@ pub enum Command {
         options: TransferOptions,
     },
     /// Export all products to a file, the oldest first
+    ///
+    /// A file that is there is replaced when the export is complete; a device or a pipe is written to.
     Export {
         /// The file; - writes to standard output
         #[arg(value_name = "FILE")]

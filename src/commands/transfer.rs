@@ -1,15 +1,17 @@
 //! `app import` and `app export`.
 
-use std::fs::{File, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, IsTerminal as _, Read, Write};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::thread;
 
 use actix_web::web::Bytes;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use secrecy::SecretString;
 use tempfile::NamedTempFile;
+use tokio::sync::mpsc;
 
 use super::{load, say};
 use crate::cli::{Global, TransferOptions};
@@ -27,7 +29,7 @@ const PIECE: usize = 64 * 1024;
 pub fn import(global: &Global, file: &Path, options: &TransferOptions) -> Result<(), Failure> {
     let (settings, effective) = load(global)?;
     let place = place(options)?;
-    let (input, length): (Box<dyn Read>, _) = match is_standard(file) {
+    let (input, length): (Box<dyn Read + Send>, _) = match is_standard(file) {
         true => (Box::new(io::stdin()), None),
         false => {
             let opened = File::open(file).map_err(|error| of_file(file, &error))?;
@@ -36,7 +38,7 @@ pub fn import(global: &Global, file: &Path, options: &TransferOptions) -> Result
         }
     };
     let bar = progress_bar(length);
-    let pieces = pieces(input, bar.clone());
+    let pieces = pieces(input, bar.clone())?;
     let format = format(file, options);
     let importing = node::import((&settings, &effective), &place, format, pieces);
     let report = actix_rt::System::new().block_on(importing);
@@ -64,7 +66,7 @@ fn conclude(report: &ImportReport) -> Result<(), Failure> {
 /// `app export`
 ///
 /// # Errors
-/// See [`node::export`]; also when the file cannot be written. It is there as a whole, or as it was before.
+/// See [`node::export`]; also when the file cannot be written. A regular file is there as a whole, or as it was before.
 pub fn export(global: &Global, file: &Path, options: &TransferOptions) -> Result<(), Failure> {
     let (settings, effective) = load(global)?;
     let (place, format) = (place(options)?, format(file, options));
@@ -80,21 +82,55 @@ pub fn export(global: &Global, file: &Path, options: &TransferOptions) -> Result
         Ok::<_, Failure>(())
     };
     let system = actix_rt::System::new();
-    if is_standard(file) {
-        return system.block_on(exporting(&mut io::stdout()));
-    }
     let of_file = |error: io::Error| of_file(file, &error);
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut draft = tempfile::Builder::new();
-    // As any new file: less what the umask takes away.
-    let draft = draft.permissions(Permissions::from_mode(0o666));
-    let mut draft: NamedTempFile =
-        draft.tempfile_in(folder.unwrap_or(Path::new("."))).map_err(of_file)?;
-    system.block_on(exporting(&mut draft))?;
-    draft.as_file().sync_all().map_err(of_file)?;
-    draft.persist(file).map_err(|error| of_file(error.error))?;
+    match Target::open(file).map_err(of_file)? {
+        Target::Direct(mut out) => system.block_on(exporting(&mut out))?,
+        Target::Draft(mut draft, path) => {
+            system.block_on(exporting(&mut draft))?;
+            draft.as_file().sync_all().map_err(of_file)?;
+            draft.persist(path).map_err(|error| of_file(error.error))?;
+        }
+    }
     bar.finish_and_clear();
     Ok(())
+}
+
+/// Where an export goes.
+enum Target {
+    /// Standard output, a device or a pipe.
+    Direct(Box<dyn Write>),
+    /// A file that takes the place of the one at a path.
+    Draft(NamedTempFile, PathBuf),
+}
+
+impl Target {
+    fn open(file: &Path) -> io::Result<Self> {
+        if is_standard(file) || file == Path::new("/dev/stdout") {
+            return Ok(Self::Direct(Box::new(io::stdout())));
+        }
+        let (mut path, mut permissions) = (file.to_owned(), None);
+        match fs::metadata(file) {
+            Ok(about) if about.is_file() => {
+                // Links to it stay.
+                path = fs::canonicalize(file)?;
+                permissions = Some(about.permissions());
+            }
+            Ok(_) => {
+                return Ok(Self::Direct(Box::new(OpenOptions::new().write(true).open(file)?)));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let mut draft = tempfile::Builder::new();
+        // As any new file: less what the umask takes away.
+        let draft = draft.permissions(Permissions::from_mode(0o666));
+        let draft = draft.tempfile_in(folder.unwrap_or(Path::new(".")))?;
+        if let Some(permissions) = permissions {
+            draft.as_file().set_permissions(permissions)?;
+        }
+        Ok(Self::Draft(draft, path))
+    }
 }
 
 fn is_standard(file: &Path) -> bool {
@@ -124,24 +160,35 @@ fn place(options: &TransferOptions) -> Result<Place, Failure> {
     Ok(Place::Shop(url.clone(), token))
 }
 
-/// The bytes of `input`, as far as they are needed.
-fn pieces(mut input: Box<dyn Read>, bar: ProgressBar) -> Pieces {
-    let mut is_over = false;
-    let next = move || {
-        let mut piece = vec![0; PIECE];
-        let read = (!is_over).then(|| input.read(&mut piece))?;
-        is_over = !matches!(read, Ok(1..));
-        match read {
-            Ok(0) => None,
-            Ok(length) => {
-                bar.inc(length as u64);
-                piece.truncate(length);
-                Some(Ok(Bytes::from(piece)))
+/// The bytes of `input`, as far as they are needed. A thread reads them, so that nothing else waits for a terminal or a
+/// pipe, the end of the process included.
+fn pieces(mut input: Box<dyn Read + Send>, bar: ProgressBar) -> io::Result<Pieces> {
+    let (sender, mut receiver) = mpsc::channel(1);
+    let read = move || {
+        while let Some(piece) = next(&mut input) {
+            let is_broken = piece.is_err();
+            // The import may have ended.
+            if sender.blocking_send(piece).is_err() || is_broken {
+                return;
             }
-            Err(error) => Some(Err(error)),
         }
     };
-    stream::iter(std::iter::from_fn(next)).boxed_local()
+    thread::Builder::new().name("input".into()).spawn(read)?;
+    let pieces = stream::poll_fn(move |context| receiver.poll_recv(context));
+    Ok(pieces.inspect_ok(move |piece: &Bytes| bar.inc(piece.len() as u64)).boxed_local())
+}
+
+/// The next bytes of `input`; `None` at its end.
+fn next(input: &mut impl Read) -> Option<io::Result<Bytes>> {
+    let mut piece = vec![0; PIECE];
+    match input.read(&mut piece) {
+        Ok(0) => None,
+        Ok(length) => {
+            piece.truncate(length);
+            Some(Ok(piece.into()))
+        }
+        Err(error) => Some(Err(error)),
+    }
 }
 
 /// A bar on a terminal, and nothing elsewhere; of bytes, `length` of them if that is known.

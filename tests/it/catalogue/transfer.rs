@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use awc::http::Method;
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, SqliteConnection};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -246,18 +249,19 @@ async fn what_was_written_before_an_import_breaks_off_stays(storage: Storage) {
     .await;
 }
 
+/// The file of the products of `shop`, opened beside it.
+fn database(shop: &Shop) -> SqliteConnection {
+    let path = shop.folder.path().join("data/product.db");
+    SqliteConnection::establish(path.to_str().unwrap()).unwrap()
+}
+
 #[actix_rt::test]
 async fn an_export_that_fails_in_the_middle_does_not_end_as_if_it_were_whole() {
-    use diesel::connection::SimpleConnection as _;
-    use diesel::{Connection as _, SqliteConnection};
-
     let shop = Shop::start(Topology::OneProcess);
     let client = shop.gateway();
     assert_eq!(import(&client, NDJSON, lines(1200)).await.json(), report(1200, 0, &[]));
-    let path = shop.folder.path().join("data/product.db");
-    let mut file = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
     let spoil = "UPDATE products SET details = 'x' WHERE id = (SELECT max(id) FROM products)";
-    file.batch_execute(spoil).unwrap();
+    database(&shop).batch_execute(spoil).unwrap();
     let address = client.base.trim_start_matches("http://").to_owned();
     let answer = blocking(move || {
         let mut stream = TcpStream::connect(address).unwrap();
@@ -354,4 +358,63 @@ async fn the_commands_import_and_export_with_and_without_a_running_shop(servers:
             .count(),
         0
     );
+}
+
+#[actix_rt::test]
+async fn an_export_replaces_the_content_of_a_file_and_nothing_else() {
+    use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
+
+    let shop = Shop::start(Topology::OneProcess);
+    let (client, folder) = (shop.gateway(), shop.folder.path());
+    import(&client, NDJSON, lines(3)).await;
+    let exported = export(&client, "*/*").await;
+    let run = |name: &str| {
+        let output = shop.run(&["export", name]);
+        assert!(output.status.success(), "{output:?}");
+    };
+    run("new");
+    let mode = |name: &str| fs::metadata(folder.join(name)).unwrap().permissions().mode() & 0o777;
+    fs::set_permissions(folder.join("new"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(folder.join("new"), "before").unwrap();
+    symlink("new", folder.join("link")).unwrap();
+    run("link");
+    assert!(fs::symlink_metadata(folder.join("link")).unwrap().is_symlink());
+    assert_eq!(
+        (fs::read_to_string(folder.join("new")).unwrap(), mode("new")),
+        (exported.clone(), 0o600)
+    );
+
+    let pipe = folder.join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut reader = fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    run("pipe");
+    assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+    let mut found = vec![0; exported.len()];
+    reader.read_exact(&mut found).unwrap();
+    assert_eq!(String::from_utf8(found).unwrap(), exported);
+    let output = shop.run(&["export", "/dev/stdout"]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), exported);
+}
+
+#[actix_rt::test]
+async fn an_import_of_standard_input_hears_the_shop_while_it_waits_for_input() {
+    let shop = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", shop.local_addr().unwrap());
+    let folder = tempfile::TempDir::new().unwrap();
+    let mut command = Process::command(folder.path());
+    command.args(["import", "-", "--url", &url]);
+    command.stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let input = child.stdin.take();
+    let answer = blocking(move || {
+        let (mut connection, _) = shop.accept().unwrap();
+        connection.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n").unwrap();
+        connection
+    });
+    let _connection = answer.await;
+    until("the command has ended", async || child.try_wait().unwrap().is_some()).await;
+    drop(input);
+    let mut errors = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    assert!(errors.contains(&url), "{errors}");
 }
