@@ -274,6 +274,12 @@ impl Error {
         error
     }
 
+    /// Adds `further` text to what the client is told.
+    pub fn add_detail(mut self, further: &str) -> Self {
+        self.detail.to_mut().push_str(further);
+        self
+    }
+
     /// Adds the cause, which is logged and not shown to the client.
     pub fn caused_by(mut self, cause: impl Into<Cause>) -> Self {
         self.cause = Some(cause.into());

@@ -305,21 +305,18 @@ impl Store {
         }
     }
 
-    /// Adds or, by their SKUs, replaces `products`, one after the other; returns an outcome for each. Invalidates `cache`.
+    /// Adds or, by their SKUs, replaces `products`, one after the other; returns an outcome for each. Invalidates `cache` if
+    /// one was not refused. [`StoreError::Unreachable`] when none was written, and all may be imported again.
     pub(super) async fn import(
         &self,
-        mut products: Vec<Replacement>,
+        products: Vec<Replacement>,
         cache: Cache,
     ) -> Result<Vec<ImportOutcome>, StoreError> {
-        let together = self.import_batch();
-        let mut outcomes = Vec::with_capacity(products.len());
-        while !products.is_empty() {
-            let rest = products.split_off(together.min(products.len()));
-            let call = call_back_end!(self.import(products));
-            outcomes.extend(write::carry_out(&self.place.limits, cache.clone(), call).await?);
-            products = rest;
-        }
-        Ok(outcomes)
+        let call = call_back_end!(self.import(products));
+        let shows = |outcomes: &Vec<_>| {
+            outcomes.iter().any(|outcome| !matches!(outcome, ImportOutcome::Refused(_)))
+        };
+        write::carry_out_if(&self.place.limits, cache, call, shows).await
     }
 
     /// Some products, the oldest first, after the one with this time and id.

@@ -42,10 +42,13 @@ pub struct Parsed {
     /// How many bytes the lines of `products` have.
     pub(super) bytes: usize,
     pub(super) errors: Errors,
+    /// The last line of either.
+    pub(super) last: u64,
 }
 
 impl Parsed {
     fn add(&mut self, line: u64, bytes: usize, read: Result<Replacement, LineFault>) {
+        self.last = line;
         match read {
             Ok(product) => {
                 self.products.push((line, product));

@@ -255,6 +255,85 @@ fn database(shop: &Shop) -> SqliteConnection {
     SqliteConnection::establish(path.to_str().unwrap()).unwrap()
 }
 
+/// Up to which line a `text` says that all is imported.
+fn last_line(text: &str) -> usize {
+    let found = regex::Regex::new("lines up to ([0-9]+) are imported").unwrap();
+    found.captures(text).unwrap_or_else(|| panic!("{text}"))[1].parse().unwrap()
+}
+
+#[actix_rt::test]
+async fn an_import_that_the_store_ends_says_how_far_it_came() {
+    let shop = Shop::start(Topology::OneProcess);
+    let client = shop.gateway();
+    // What the store says of a file that another process has locked.
+    let fail = "CREATE TRIGGER fail BEFORE INSERT ON products WHEN NEW.name = 'Bad' \
+        BEGIN SELECT RAISE(ABORT, 'database is locked'); END";
+    database(&shop).batch_execute(fail).unwrap();
+    let file = format!("{}{{\"name\":\"Bad\",\"price\":1}}\n{}", lines(2500), lines(2000));
+    let answer = import(&client, NDJSON, file.clone()).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, "1"), "{answer:?}");
+    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    let imported = last_line(&detail);
+    assert!((500..=2500).contains(&imported), "{detail}");
+    assert_eq!(export(&client, "*/*").await.lines().count(), imported);
+
+    fs::write(shop.folder.path().join("in.ndjson"), file).unwrap();
+    for args in [&["import", "in.ndjson"][..], &["import", "in.ndjson", "--url", &client.base]] {
+        let before = export(&client, "*/*").await.lines().count();
+        let output = shop.run(args);
+        assert!(!output.status.success());
+        let imported = last_line(&String::from_utf8(output.stderr).unwrap());
+        assert_eq!(export(&client, "*/*").await.lines().count() - before, imported);
+    }
+    let bad = "{\"name\":\"Bad\",\"price\":1}\n";
+    let detail = import(&client, NDJSON, bad).await.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.ends_with("; no line is known to be imported"), "{detail}");
+}
+
+#[actix_rt::test]
+async fn an_import_waits_for_a_store_that_is_busy() {
+    let settings =
+        [("APP__PRODUCT__ACQUIRE_TIMEOUT", "300ms"), ("APP__PRODUCT__STATEMENT_TIMEOUT", "20s")];
+    let shop = Shop::start_with(Topology::OneProcess, &settings);
+    let client = shop.gateway();
+    let mut file = database(&shop);
+    file.batch_execute("BEGIN IMMEDIATE").unwrap();
+    // The writer waits for the lock with this one, and has no time for another.
+    let (first, second) = (client.clone(), client.clone());
+    let first = actix_rt::spawn(async move {
+        first.post("/products", json!({ "name": "A", "price": 1 })).await
+    });
+    let second = actix_rt::spawn(async move {
+        actix_rt::time::sleep(Duration::from_millis(100)).await;
+        import(&second, NDJSON, lines(3)).await
+    });
+    actix_rt::time::sleep(Duration::from_secs(1)).await;
+    file.batch_execute("ROLLBACK").unwrap();
+    assert_eq!(first.await.unwrap().status, 201);
+    assert_eq!(second.await.unwrap().json(), report(3, 0, &[]));
+}
+
+#[actix_rt::test]
+async fn an_import_that_changes_nothing_leaves_what_is_cached() {
+    let shop = Shop::start(Topology::OneProcessARole);
+    let (client, product) = (shop.gateway(), shop.client("product"));
+    let lamp = json!({ "name": "Lamp", "price": 1, "sku": "L", "stock": 5 });
+    let answer = client.post("/products", lamp).await.json();
+    let lines = json!([{ "productId": answer["id"], "quantity": 5 }]);
+    let id = "/internal/reservations/0199aaaa-0000-7000-8000-000000000001";
+    let held = json!({ "lines": lines, "seconds": 60 });
+    assert_eq!(product.write(Method::PUT, id, held).await.status, 200);
+    client.get("/products").await;
+    assert_eq!(client.get("/products").await.header("x-cache"), "HIT");
+    let table = "name,price,sku,stock\nLamp,2,L,1\nRug,x,,\n";
+    let answer = import(&client, CSV, table).await.json();
+    assert_eq!((&answer["failed"], &answer["errors"][0]["line"]), (&json!(2), &json!(2)));
+    assert_eq!(client.get("/products").await.header("x-cache"), "HIT");
+    // One that is imported is enough.
+    import(&client, CSV, format!("{table}Vase,2,,\n")).await;
+    assert_eq!(client.get("/products").await.ids().len(), 2);
+}
+
 #[actix_rt::test]
 async fn an_export_that_fails_in_the_middle_does_not_end_as_if_it_were_whole() {
     let shop = Shop::start(Topology::OneProcess);

@@ -37,9 +37,11 @@ impl Store {
     ) -> Result<Vec<ImportOutcome>, StoreError> {
         let mut outcomes = vec![ImportOutcome::Created; products.len()];
         let mut rest = products.into_iter().enumerate().collect::<Vec<_>>();
+        let mut is_begun = false;
         while !rest.is_empty() {
             let (round, later) = without_repeats(rest);
-            for (number, outcome) in self.upsert(round).await? {
+            let upserted = self.upsert(round, &mut is_begun).await;
+            for (number, outcome) in upserted.map_err(|error| of_batch(error, is_begun))? {
                 outcomes[number] = outcome;
             }
             rest = later;
@@ -47,10 +49,11 @@ impl Store {
         Ok(outcomes)
     }
 
-    /// Adds or replaces products with different SKUs.
+    /// Adds or replaces products with different SKUs. Says whether it `is_begun` to write some.
     async fn upsert(
         &self,
         mut products: Vec<Numbered>,
+        is_begun: &mut bool,
     ) -> Result<Vec<(usize, ImportOutcome)>, StoreError> {
         let mut outcomes = Vec::new();
         for _ in 0..ATTEMPTS {
@@ -59,6 +62,7 @@ impl Store {
                 key(&new.product).is_some_and(|key| there.contains_key(&key))
             });
             let (added, mut again) = self.add_new(new).await?;
+            *is_begun |= !added.is_empty() || !old.is_empty();
             outcomes.extend(added.into_iter().map(|number| (number, ImportOutcome::Created)));
             let replacing = stream::iter(old).map(|(number, new)| {
                 let before = key(&new.product).and_then(|key| there.get(&key));
@@ -156,6 +160,14 @@ impl Store {
         let order = oldest_first.map(|(name, way)| (name.to_owned(), Bson::from(way)));
         let order = order.into_iter().collect::<Document>();
         self.load(self.products.find(filter).sort(order).limit(EXPORT_PAGE)).await
+    }
+}
+
+/// The `error` of a batch of which some may be written if it `is_begun`.
+fn of_batch(error: StoreError, is_begun: bool) -> StoreError {
+    match error {
+        StoreError::Unreachable(why) if is_begun => StoreError::Connection(why),
+        error => error,
     }
 }
 
