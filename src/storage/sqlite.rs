@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection as _;
 use diesel::expression::SqlLiteral;
+use diesel::migration::{self, MigrationSource};
 use diesel::result::Error as QueryError;
 use diesel::sql_types::Text;
+use diesel::sqlite::Sqlite;
 use diesel::{Connection as _, ConnectionError, QueryResult, SqliteConnection};
 use diesel_async::sync_connection_wrapper::{SpawnBlocking, SyncConnectionWrapper};
 use diesel_async::{AsyncConnection as _, SimpleAsyncConnection as _};
@@ -200,13 +202,28 @@ pub fn migrate(
     connection.batch_execute(&pragmas).map_err(SetupError::of_file("open", path))?;
     while_locked(SWITCH_PATIENCE, SWITCH_PAUSE, || connection.batch_execute(WRITE_AHEAD_LOG))
         .map_err(SetupError::of_file("open", path))?;
-    let applied = connection.exclusive_transaction(|connection| {
-        let applied = connection.run_pending_migrations(migrations).map_err(Failure::Migration)?;
-        Ok::<_, Failure>(applied.iter().map(ToString::to_string).collect())
-    });
-    let applied = applied.map_err(SetupError::of_file("migrate", path))?;
+    let mut applied = Vec::new();
+    // Most starts have nothing to do, and wait for no process that writes.
+    if !is_current(&mut connection, &migrations).unwrap_or(false) {
+        let migrated = connection.exclusive_transaction(|connection| {
+            let applied =
+                connection.run_pending_migrations(migrations).map_err(Failure::Migration)?;
+            Ok::<_, Failure>(applied.iter().map(ToString::to_string).collect())
+        });
+        applied = migrated.map_err(SetupError::of_file("migrate", path))?;
+    }
     complete(&mut connection).map_err(SetupError::of_file("migrate", path))?;
     Ok(applied)
+}
+
+/// Whether all of `migrations` were applied. Takes no lock but in a new file.
+fn is_current(
+    connection: &mut SqliteConnection,
+    migrations: &EmbeddedMigrations,
+) -> migration::Result<bool> {
+    let applied = connection.applied_migrations()?;
+    let known = MigrationSource::<Sqlite>::migrations(migrations)?;
+    Ok(known.iter().all(|known| applied.contains(&known.name().version())))
 }
 
 /// Checks that the file at `path` can be opened, or created if it is missing, without changing anything. Blocks.
