@@ -1,6 +1,7 @@
 //! Those who buy pieces, and what each of them knows of those that it has.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,7 +17,9 @@ use crate::support::{Answer, Client};
 
 /// The most seconds of a reservation that may lapse before its buyer goes on, and the seconds of one that hardly does.
 const SHORT: u64 = 3;
-const LONG: u64 = 10;
+const LONG: u64 = 15;
+/// For how long a buyer waits who goes on when a second is just over, or almost, in milliseconds.
+const LATE: Range<u64> = 800..1200;
 /// How often somebody tries to get an answer.
 const TRIES: usize = 60;
 const NEVER: DateTime<Utc> = DateTime::<Utc>::MAX_UTC;
@@ -92,9 +95,16 @@ impl Buyer {
     /// Buys, or tries to; returns the ids that it used.
     pub(super) async fn buy(mut self) -> Vec<Uuid> {
         let fate = self.asker.dice.u8(0..10);
-        let is_short = fate == 9 || self.asker.dice.bool();
-        let seconds = if is_short { self.asker.dice.u64(1..=SHORT) } else { LONG };
+        let is_late = self.asker.dice.u8(0..8) == 0;
+        let seconds = match is_late {
+            true => 1,
+            false if fate == 9 => self.asker.dice.u64(1..=SHORT),
+            false => self.seconds(),
+        };
         if self.reserve(seconds).await {
+            if is_late {
+                sleep(Duration::from_millis(self.asker.dice.u64(LATE))).await;
+            }
             match fate {
                 0..4 => self.commit().await,
                 4..6 => self.release().await,
@@ -112,6 +122,10 @@ impl Buyer {
             }
         }
         self.ids
+    }
+
+    fn seconds(&mut self) -> u64 {
+        if self.asker.dice.bool() { LONG } else { self.asker.dice.u64(1..=SHORT) }
     }
 
     async fn reserve(&mut self, seconds: u64) -> bool {
@@ -174,7 +188,7 @@ impl Buyer {
     /// Takes over its pieces by another reservation, and commits that.
     async fn take_over(&mut self) {
         let (from, window, before) = (self.ids.last().copied(), Window::open(), self.places());
-        let seconds = self.asker.dice.u64(1..=SHORT);
+        let seconds = self.seconds();
         let first = self.expires_at;
         self.expires_at = first.min(window.start + TimeDelta::seconds(seconds.cast_signed()));
         self.learn(&[&*before, &[Held]].concat());

@@ -79,7 +79,7 @@ async fn nothing_is_sold_twice_and_nothing_is_lost(storage: Storage) {
     let sold_out = sales.iter().map(|sale| sale.sold_out).sum::<usize>();
     let all = sales.iter().map(|sale| sale.ids.len()).sum::<usize>();
     eprintln!("{all} purchases, {sold} sold, {sold_out} reads of products without a piece");
-    assert!(sold > rounds && sold_out > 0, "{sold} {sold_out}");
+    assert!(sold > rounds / 2 && sold_out > 0, "{sold} {sold_out}");
 }
 
 /// A round, and what came of it.
