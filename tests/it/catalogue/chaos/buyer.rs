@@ -17,7 +17,7 @@ use crate::support::{Answer, Client};
 
 /// The most seconds of a reservation that may lapse before its buyer goes on, and the seconds of one that hardly does.
 const SHORT: u64 = 3;
-const LONG: u64 = 15;
+const LONG: u64 = 10;
 /// For how long a buyer waits who goes on when a second is just over, or almost, in milliseconds.
 const LATE: Range<u64> = 800..1200;
 /// How often somebody tries to get an answer.

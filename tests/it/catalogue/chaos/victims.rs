@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bson::{Bson, Document, doc, oid::ObjectId};
+use bson::{Document, doc, oid::ObjectId};
 use diesel::sql_types::{BigInt, Text};
 use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection, sql_query};
 use futures_util::TryStreamExt as _;
@@ -87,7 +87,7 @@ fn process(folder: &TempDir, port: u16, servers: &[Server]) -> Process {
 pub(super) struct Stored {
     /// What is on hand and what is reserved.
     pub(super) stocks: HashMap<String, [i64; 2]>,
-    /// The reservations, and the moves of pieces, that have not come to an end.
+    /// The reservations that have not come to an end. The note of a move may stay at a product until the next one.
     pub(super) open: u64,
 }
 
@@ -137,12 +137,11 @@ async fn in_mongo(server: &Server) -> Stored {
     let ends = ["committed", "released", "lapsed", "moved"];
     let open = database.collection::<Document>("reservations");
     let open = open.count_documents(doc! { "phase": { "$nin": ends.to_vec() } }).await.unwrap();
-    let moving = products.count_documents(doc! { "move": { "$ne": Bson::Null } }).await.unwrap();
     let stock = |row: Document| {
         let id: ObjectId = row.get_object_id("_id").unwrap();
         // One that nobody reserved has no such field.
         let number = |name| row.get_i64(name).unwrap_or_default();
         (id.to_hex(), [number("on_hand"), number("reserved")])
     };
-    Stored { stocks: rows.into_iter().map(stock).collect(), open: open + moving }
+    Stored { stocks: rows.into_iter().map(stock).collect(), open }
 }
