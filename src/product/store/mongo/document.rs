@@ -43,6 +43,9 @@ pub(super) struct Row {
     on_hand: Option<i64>,
     #[serde(default)]
     reserved: i64,
+    /// A random number of the last change of its stock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) stock_change: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     updated_at: Option<i64>,
     #[serde(default)]
@@ -74,6 +77,7 @@ fn row(product: &Product) -> Result<Row, StoreError> {
         attributes,
         on_hand: product.stock.on_hand,
         reserved: product.stock.reserved,
+        stock_change: None,
         updated_at: Some(product.updated_at.timestamp_micros()),
         popularity: product.popularity,
     })
