@@ -486,7 +486,12 @@ pub fn imports(bytes: &[u8]) {
     assert_eq!(read(usize::from(length).max(1)), whole);
     if let Ok((products, errors)) = whole {
         let numbers = products.iter().chain(errors.iter().map(|error| &error.line));
-        let lines = file.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
+        // In a table a CR ends a line, too, and one with an LF behind it ends one line.
+        let is_break = |(before, byte): &(&u8, &u8)| match format {
+            Format::Ndjson => **byte == b'\n',
+            Format::Csv => **byte == b'\r' || **byte == b'\n' && **before != b'\r',
+        };
+        let lines = std::iter::once(&0).chain(file).zip(file).filter(is_break).count() as u64 + 1;
         assert!(numbers.clone().all(|number| (1..=lines).contains(number)));
         assert!(products.is_sorted() && errors.is_sorted_by_key(|error| error.line));
     }
