@@ -23,7 +23,7 @@ use crate::storage::StoreError;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// How many products are written together at first, and how long that takes at most, roughly: other writes wait for it.
 const FIRST_BATCH: usize = 500;
-const BATCH_TIME: Duration = Duration::from_millis(250);
+const BATCH_TIME: Duration = Duration::from_millis(500);
 /// How many bytes are parsed before other requests of this thread have their turn.
 const SLICE: usize = 16 * 1024;
 
