@@ -14,7 +14,7 @@ use crate::contract::{Product, Timestamp};
 use crate::storage::StoreError;
 
 /// How many products are imported in one transaction at most.
-pub(in super::super) const TOGETHER: usize = 10_000;
+pub(in super::super) const TOGETHER: usize = 5000;
 
 impl Store {
     /// All or none.
