@@ -371,7 +371,7 @@ mod tests {
 
     #[test]
     fn any_subset_of_roles_can_be_named() {
-        assert_eq!(roles(&["app"]), [Role::Gateway, Role::User, Role::Product]);
+        assert_eq!(roles(&["app"]), [Role::Gateway, Role::User, Role::Product, Role::Order]);
         assert_eq!(roles(&["app", "--role", "product,user"]), [Role::User, Role::Product]);
         assert_eq!(roles(&["app", "--role", "user", "--role", "user"]), [Role::User]);
         assert_eq!(roles(&["app", "migrate", "--role", "user"]), [Role::User]);

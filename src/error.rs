@@ -26,6 +26,8 @@ pub enum Kind {
     Malformed,
     /// The caller is not authenticated.
     Unauthorized,
+    /// The payment was declined; another one may be tried.
+    PaymentDeclined,
     /// The caller may not do this.
     Forbidden,
     /// No such path or object.
@@ -67,9 +69,10 @@ pub enum Kind {
 }
 
 /// Kind, status, the last part of the problem's `type`, and its title.
-const TABLE: [(Kind, u16, &str, &str); 21] = [
+const TABLE: [(Kind, u16, &str, &str); 22] = [
     (Kind::Malformed, 400, "malformed", "Malformed request"),
     (Kind::Unauthorized, 401, "unauthorized", "Authentication required"),
+    (Kind::PaymentDeclined, 402, "payment-declined", "Payment declined"),
     (Kind::Forbidden, 403, "forbidden", "Not allowed"),
     (Kind::NotFound, 404, "not-found", "Not found"),
     (Kind::MethodNotAllowed, 405, "method-not-allowed", "Method not allowed"),
@@ -176,10 +179,14 @@ pub struct Problem<'a> {
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     #[schema(value_type = Vec<FieldError>, required = false)]
     pub errors: Cow<'a, [FieldError]>,
-    /// One entry per product of which there are too few pieces.
+    /// One entry per product of which there are too few pieces, for a reservation.
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     #[schema(value_type = Vec<Shortage>, required = false)]
     pub lines: Cow<'a, [Shortage]>,
+    /// One entry per product of which there are too few pieces, for an order.
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(value_type = Vec<Shortage>, required = false)]
+    pub items: Cow<'a, [Shortage]>,
     /// The id to quote when asking for help; the log has the cause under it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false)]
@@ -195,7 +202,8 @@ pub struct Error {
     kind: Kind,
     detail: Cow<'static, str>,
     fields: Vec<FieldError>,
-    lines: Box<[Shortage]>,
+    short: Box<[Shortage]>,
+    is_of_order: bool,
     retry_after: Option<u32>,
     headers: Vec<(HeaderName, HeaderValue)>,
     cause: Option<Cause>,
@@ -210,7 +218,8 @@ impl Error {
             kind,
             detail,
             fields: Vec::new(),
-            lines: Box::default(),
+            short: Box::default(),
+            is_of_order: false,
             retry_after: None,
             headers: Vec::new(),
             cause: None,
@@ -249,8 +258,13 @@ impl Error {
     /// 409, with the products of which there are too few pieces.
     pub fn out_of_stock(lines: Vec<Shortage>) -> Self {
         let mut error = Self::new(Kind::OutOfStock, "there are too few pieces");
-        error.lines = lines.into();
+        error.short = lines.into();
         error
+    }
+
+    /// The same for an order, whose lines are its items.
+    pub fn of_order(self) -> Self {
+        Self { is_of_order: true, ..self }
     }
 
     /// 500; the client does not see `cause`.
@@ -268,7 +282,8 @@ impl Error {
     pub fn shared(original: &Error) -> Self {
         let mut error = Self::new(original.kind, original.detail.clone());
         error.fields.clone_from(&original.fields);
-        error.lines.clone_from(&original.lines);
+        error.short.clone_from(&original.short);
+        error.is_of_order = original.is_of_order;
         error.retry_after = original.retry_after;
         error.cause = original.cause.as_ref().map(|_| original.chain().into());
         error
@@ -339,7 +354,8 @@ impl Error {
             status: *status,
             detail: self.detail.as_ref().into(),
             errors: Cow::Borrowed(&self.fields),
-            lines: Cow::Borrowed(&self.lines),
+            lines: Cow::Borrowed(if self.is_of_order { &[] } else { &self.short }),
+            items: Cow::Borrowed(if self.is_of_order { &self.short } else { &[] }),
             request_id: request_id.map(Into::into),
         };
         let mut response = HttpResponse::build(self.kind.status());
@@ -376,7 +392,9 @@ impl Error {
             .unwrap_or_else(|| Kind::from_status(status));
         let mut error = Error::new(known, problem.detail.into_owned());
         error.fields = problem.errors.into_owned();
-        error.lines = problem.lines.into_owned().into();
+        error.is_of_order = !problem.items.is_empty();
+        let short = if error.is_of_order { problem.items } else { problem.lines };
+        error.short = short.into_owned().into();
         error.retry_after = retry_after;
         error
     }

@@ -38,6 +38,7 @@ pub mod http2;
 pub mod limits;
 pub mod middleware;
 pub mod node;
+pub mod order;
 pub mod peer;
 pub mod product;
 pub mod readiness;

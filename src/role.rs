@@ -24,6 +24,8 @@ pub trait Role: Clone + Send + 'static {
     const ABOUT: &'static str;
     /// Whether it serves clients. It listens even if all roles run in one process, with the certificate for clients.
     const IS_PUBLIC: bool = false;
+    /// Whether the others start without it: they answer 503 where it would be asked.
+    const IS_OPTIONAL: bool = false;
     /// The setting of its store.
     const STORE: &'static str = "";
     /// The setting of its URLs in other processes.
@@ -87,8 +89,8 @@ pub trait Role: Clone + Send + 'static {
         Vec::new()
     }
 
-    /// Starts its background tasks on this thread: those of which a process has one.
-    fn start_tasks(&self) {}
+    /// Starts its background tasks on this thread: those of which a process has one. `peers` makes those that it calls.
+    fn start_tasks(&self, _peers: &dyn Fn(&str) -> Peer) {}
 
     /// Completes outstanding notifications of other processes, after it has stopped serving.
     fn settle(&self) -> impl Future<Output = ()> {

@@ -8,7 +8,7 @@ use super::redact;
 use crate::files;
 
 /// Short names for `APP__SECTION__KEY`; one may set several keys.
-const SHORT_NAMES: [(&str, &str); 10] = [
+const SHORT_NAMES: [(&str, &str); 13] = [
     ("DATABASE_URL", "user.database_url"),
     ("MONGODB_URL", "product.database_url"),
     ("REDIS_URL", "product.cache_url"),
@@ -16,10 +16,17 @@ const SHORT_NAMES: [(&str, &str); 10] = [
     ("REDIS_URL", "user.limits_url"),
     ("USER_URL", "peers.user"),
     ("PRODUCT_URL", "peers.product"),
+    ("ORDER_URL", "peers.order"),
+    ("ORDER_DATABASE_URL", "order.database_url"),
+    ("PAYMENTS_URL", "order.payments_url"),
     ("INTERNAL_SECRET", "auth.internal_secret"),
     ("RUST_LOG", "log.filter"),
     ("LOG_FORMAT", "log.format"),
 ];
+
+/// A variable that also sets another key, where it has this scheme and nothing else sets that key: a server has room for
+/// several roles, a file does not.
+const ALSO: (&str, &str, &str) = ("DATABASE_URL", "postgres", "order.database_url");
 
 const PREFIX: &str = "APP__";
 const FROM_FILE: &str = "_FILE";
@@ -57,6 +64,15 @@ pub(super) fn assignments(
             let value = if from_file { secret(text, &key, &origin)? } else { text.to_owned() };
             assignments.push(Assignment { key, value, origin: origin.clone() });
         }
+    }
+    let (variable, scheme, key) = ALSO;
+    let origin = set_by.get("user.database_url").filter(|name| name.starts_with(variable));
+    if let (Some(name), false) = (origin, set_by.contains_key(key)) {
+        let origin = format!("environment {name}");
+        let of_variable = |known: &&Assignment| known.origin == origin;
+        let value = assignments.iter().find(of_variable).map(|known| known.value.clone());
+        let value = value.filter(|value| value.starts_with(scheme));
+        assignments.extend(value.map(|value| Assignment { key: key.into(), value, origin }));
     }
     Ok(assignments)
 }

@@ -244,7 +244,10 @@ mod tests {
             ("Gateway.toml", "did you mean gateway.toml?"),
             ("defualt.toml", "did you mean default.toml?"),
             ("users.toml", "did you mean user.toml?"),
-            ("shop.toml", "there are default.toml, gateway.toml, user.toml, product.toml"),
+            (
+                "shop.toml",
+                "there are default.toml, gateway.toml, user.toml, product.toml, order.toml",
+            ),
         ] {
             let line = problem(&folder(&[(name, "")]));
             assert!(line.contains(name) && line.contains(hint), "{line}");

@@ -133,7 +133,14 @@ impl Effective {
 impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |key: &str, value: &str| match key {
-            "auth.internal_secret" | "user.signing_keys" if !value.is_empty() => "***".to_owned(),
+            "auth.internal_secret"
+            | "user.signing_keys"
+            | "order.payments_key"
+            | "order.payments_webhook_secret"
+                if !value.is_empty() =>
+            {
+                "***".to_owned()
+            }
             _ => one_line(&redact::hide(value)),
         };
         let lines = self.0.iter().map(|(key, (value, origin))| (key, shown(key, value), origin));

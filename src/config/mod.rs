@@ -13,6 +13,7 @@ mod files;
 mod gateway;
 mod layers;
 mod limits;
+mod payments;
 mod redact;
 mod resilience;
 mod route;
@@ -32,6 +33,7 @@ pub use cors::{List, Origins};
 pub use gateway::{Gateway, Route, Tokens, Upstream};
 pub use layers::{Effective, Error, SettingError, Sources, ValueError, load};
 pub use limits::{Limit, Limits, Scope};
+pub use payments::{Currency, PaymentsUrl};
 pub use redact::{hide, hide_password};
 pub use resilience::Resilience;
 pub use route::{HostName, ResponseHeaders, Strip};
@@ -47,6 +49,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("gateway.toml", include_str!("../../config/gateway.toml")),
     ("user.toml", include_str!("../../config/user.toml")),
     ("product.toml", include_str!("../../config/product.toml")),
+    ("order.toml", include_str!("../../config/order.toml")),
 ];
 
 /// All settings, checked and typed.
@@ -55,6 +58,8 @@ const BUILT_IN: &[(&str, &str)] = &[
 pub struct Settings {
     /// The settings of all listeners.
     pub server: Server,
+    /// What all roles agree on.
+    pub shop: Shop,
     /// Logging.
     pub log: Log,
     /// How roles call each other.
@@ -73,6 +78,8 @@ pub struct Settings {
     pub user: User,
     /// The product role.
     pub product: Product,
+    /// The order role.
+    pub order: Order,
 }
 
 impl Settings {
@@ -109,9 +116,13 @@ impl Settings {
             DocumentUrl::Sqlite(path) => Some(("product.database_url", &**path)),
             DocumentUrl::Mongo(_) => None,
         };
+        let orders = match &self.order.database_url {
+            SqlUrl::Sqlite(path) => Some(("order.database_url", &**path)),
+            SqlUrl::Postgres(_) => None,
+        };
         let has_file = self.user.signing_keys.expose_secret().is_empty();
         let keys = has_file.then_some(("user.signing_keys_path", &*self.user.signing_keys_path));
-        [accounts, catalogue, keys].into_iter().flatten()
+        [accounts, catalogue, orders, keys].into_iter().flatten()
     }
 }
 
@@ -146,6 +157,14 @@ pub struct Server {
     /// How long to wait for requests in flight after that.
     #[serde(deserialize_with = "between::<_, 0, 86_400_000>")]
     pub drain_timeout: Duration,
+}
+
+/// `[shop]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shop {
+    /// The currency of all prices.
+    pub currency: Currency,
 }
 
 /// `[log]`
@@ -191,6 +210,8 @@ pub struct Peers {
     pub user: PeerUrls,
     /// The base URLs of the product role, unless it runs in this process.
     pub product: PeerUrls,
+    /// The base URLs of the order role, unless it runs in this process.
+    pub order: PeerUrls,
     /// `[peers.resilience.NAME]`: refines `[resilience]` for one role.
     pub resilience: BTreeMap<String, Resilience>,
 }
@@ -344,4 +365,40 @@ pub struct Product {
     /// How long reservations that were released, have lapsed or were moved are kept; a minute to ten years.
     #[serde(deserialize_with = "between::<_, 60_000, 315_576_000_000>")]
     pub reservation_retention: Duration,
+}
+
+/// `[order]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    /// The role's address, unless all roles run in this process.
+    pub listen: SocketAddr,
+    /// The management address of a process whose first role this is.
+    pub management: SocketAddr,
+    /// The store of orders.
+    pub database_url: SqlUrl,
+    /// The most connections of each worker.
+    #[serde(deserialize_with = "within::<_, _, 1, 1000>")]
+    pub pool_size: u32,
+    /// How long a request may wait for a connection.
+    #[serde(deserialize_with = "between::<_, 10, 60_000>")]
+    pub acquire_timeout: Duration,
+    /// How long the store may take to answer.
+    #[serde(deserialize_with = "between::<_, 10, 3_600_000>")]
+    pub statement_timeout: Duration,
+    /// For how long an order can be paid; 1 s to a day without the minute that its pieces are kept longer.
+    #[serde(deserialize_with = "between::<_, 1_000, 86_340_000>")]
+    pub payment_window: Duration,
+    /// For how long an idempotency key gets its first answer again; a minute to a year.
+    #[serde(deserialize_with = "between::<_, 60_000, 31_557_600_000>")]
+    pub idempotency_ttl: Duration,
+    /// Who takes payments.
+    pub payments_url: PaymentsUrl,
+    /// The secret key of the provider's API.
+    pub payments_key: SecretString,
+    /// The secret by which the provider signs its webhooks.
+    pub payments_webhook_secret: SecretString,
+    /// How long the provider may take to answer.
+    #[serde(deserialize_with = "between::<_, 10, 60_000>")]
+    pub payments_timeout: Duration,
 }

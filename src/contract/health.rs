@@ -1,9 +1,10 @@
 //! The health of a role, for other roles.
 
+use actix_web::http::Method;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{asking, read};
+use super::{read, request};
 use crate::error::Error;
 use crate::peer::{Context, Endpoint};
 
@@ -25,5 +26,5 @@ const LIMIT: usize = 64 * 1024;
 /// # Errors
 /// When it gives no valid answer.
 pub async fn health(endpoint: &Endpoint, context: &Context) -> Result<Health, Error> {
-    read(endpoint.send(asking(PATH)?, context).await?, LIMIT).await
+    read(endpoint.send(request(Method::GET, PATH)?, context).await?, LIMIT).await
 }

@@ -2,23 +2,26 @@
 
 mod health;
 mod money;
+mod order;
 mod product;
 mod reservation;
 mod user;
 
 pub use health::{Health, PATH as HEALTH_PATH, health};
 pub use money::{Money, MoneyError};
+pub use order::{Order, OrderLine, OrderStatus};
 pub use product::{CategorySummary, LowStock, Product, ProductClient, Stock, StockReport, Version};
-pub use reservation::{Reservation, ReservedLine};
+pub use reservation::{NewLine, NewReservation, Reservation, ReservedLine};
 pub use user::{Account, Dashboard, Jwk, JwkSet, Revocation, User, UserClient, UserRole};
 
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::http::{Method, Uri};
 use chrono::{DateTime, SecondsFormat, SubsecRound as _, Utc};
-use serde::Serializer;
 use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
 
 use crate::error::{Error, Kind};
-use crate::peer::{Context, Peer, Reply, Request};
+use crate::peer::{Body, Context, Peer, Reply, Request};
 
 /// A point in time, to the microsecond, as every store keeps it; RFC 3339 in UTC in JSON.
 pub type Timestamp = DateTime<Utc>;
@@ -43,11 +46,24 @@ async fn get<T: DeserializeOwned>(
     limit: usize,
     context: &Context,
 ) -> Result<T, Error> {
-    read(peer.send(asking(target)?, context).await?, limit).await
+    read(peer.send(request(Method::GET, target)?, context).await?, limit).await
 }
 
-fn asking(target: &str) -> Result<Request, Error> {
-    Ok(Request::new(Method::GET, target.parse::<Uri>().map_err(Error::internal)?))
+/// Sends `body` as JSON to `target` of `peer`.
+async fn put(
+    peer: &Peer,
+    target: &str,
+    body: &impl Serialize,
+    context: &Context,
+) -> Result<Reply, Error> {
+    let mut request = request(Method::PUT, target)?;
+    request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    request.body = Body::Full(serde_json::to_vec(body).map_err(Error::internal)?.into());
+    Ok(peer.send(request, context).await?)
+}
+
+fn request(method: Method, target: &str) -> Result<Request, Error> {
+    Ok(Request::new(method, target.parse::<Uri>().map_err(Error::internal)?))
 }
 
 async fn read<T: DeserializeOwned>(reply: Reply, limit: usize) -> Result<T, Error> {

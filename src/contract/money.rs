@@ -38,6 +38,9 @@ pub enum MoneyError {
 }
 
 impl Money {
+    /// The largest amount.
+    pub const MAX: Self = Self(MAX);
+
     /// An amount of `minor` units, as in 499900 for 4999.00.
     ///
     /// # Errors

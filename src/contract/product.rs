@@ -1,12 +1,14 @@
 //! The product role's values, and a client for other roles.
 
+use actix_web::http::Method;
 use bson::oid::ObjectId;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
-use super::{Money, Timestamp, get};
+use super::{Money, NewReservation, Reservation, Timestamp, get, put, read, request};
 use crate::error::Error;
 use crate::peer::{Context, Peer};
 
@@ -165,6 +167,13 @@ fn in_stock<S: Serializer>(stock: &Stock, serializer: S) -> Result<S::Ok, S::Err
 /// The largest page that is read, in bytes: 100 of the largest products.
 const PAGE_LIMIT: usize = 8 * 1024 * 1024;
 
+/// The largest reservation that is read, in bytes: 200 lines.
+const RESERVATION_LIMIT: usize = 1024 * 1024;
+
+fn reservation(id: Uuid) -> String {
+    format!("/internal/reservations/{id}")
+}
+
 /// A client of the product role.
 #[derive(Clone, Debug)]
 pub struct ProductClient {
@@ -183,5 +192,40 @@ impl ProductClient {
     /// The product role's error, or why it gave no answer.
     pub async fn newest(&self, limit: u8, context: &Context) -> Result<Vec<Box<RawValue>>, Error> {
         get(&self.peer, &format!("/products?limit={limit}"), PAGE_LIMIT, context).await
+    }
+
+    /// Reserves pieces under `id`, all of them or none. The same request again gets the same answer.
+    ///
+    /// # Errors
+    /// [`Kind::OutOfStock`](crate::error::Kind) with the lines that are short, [`Kind::Invalid`](crate::error::Kind) for
+    /// products that are not there, [`Kind::Conflict`](crate::error::Kind) when the id is used up, or why there was no
+    /// answer.
+    pub async fn reserve(
+        &self,
+        id: Uuid,
+        new: &NewReservation,
+        context: &Context,
+    ) -> Result<Reservation, Error> {
+        let reply = put(&self.peer, &reservation(id), new, context).await?;
+        read(reply, RESERVATION_LIMIT).await
+    }
+
+    /// Sells the pieces of a reservation. The same request again gets the same answer.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`](crate::error::Kind) when they were given back before, [`Kind::NotFound`](crate::error::Kind) when
+    /// there is no such reservation, or why there was no answer.
+    pub async fn commit(&self, id: Uuid, context: &Context) -> Result<Reservation, Error> {
+        let commit = request(Method::POST, &format!("{}/commit", reservation(id)))?;
+        read(self.peer.send(commit, context).await?, RESERVATION_LIMIT).await
+    }
+
+    /// Gives back the pieces of a reservation, held or sold, once. The id is used up.
+    ///
+    /// # Errors
+    /// Why there was no answer.
+    pub async fn release(&self, id: Uuid, context: &Context) -> Result<(), Error> {
+        let release = request(Method::DELETE, &reservation(id))?;
+        self.peer.send(release, context).await?.into_success().await.map(drop)
     }
 }

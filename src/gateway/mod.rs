@@ -65,7 +65,7 @@ impl Role for Gateway {
     const IS_PUBLIC: bool = true;
 
     fn asks(_: Mode) -> &'static [&'static str] {
-        &["user", "product"]
+        &["user", "product", "order"]
     }
 
     fn addresses(settings: &Settings) -> (SocketAddr, SocketAddr) {

@@ -215,7 +215,15 @@ impl Node {
 
     /// Starts the background tasks of the roles of this process, on this thread.
     pub(super) fn start_tasks(&self) {
-        self.roles.start_tasks();
+        self.roles.start_tasks(&|name| {
+            let role = Role::ALL.iter().find(|role| role.name() == name);
+            let calls = self.calls.iter().find(|(known, _)| *known == name);
+            let asked = role.zip(calls).map(|(role, (_, calls))| {
+                let endpoints = self.endpoints_of(*role, &[]);
+                Peer::new(calls.clone(), endpoints)
+            });
+            asked.unwrap_or_else(|| unreachable!("{name} is not asked"))
+        });
     }
 
     /// Completes outstanding notifications of other processes, after the roles have stopped serving.
@@ -246,7 +254,12 @@ impl Node {
         let away = asks_away(&self.running, self.guard.mode()).filter_map(|role| {
             let urls = role.urls(settings);
             let check = || reachable(role.peer_key(), urls, &settings.transport, self.tls.client());
-            (!urls.is_empty()).then(check)
+            match urls.is_empty() {
+                false => Some(check()),
+                true => role.is_optional().then(|| {
+                    Check::optional(role.peer_key(), async || Err("it has no URL".into()))
+                }),
+            }
         });
         self.roles.checks().into_iter().chain(self.keys_check()).chain(away).collect()
     }

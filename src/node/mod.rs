@@ -216,7 +216,8 @@ fn check_peers(
     mode: Mode,
 ) -> Result<(), config::Error> {
     for role in roles {
-        let mut away = role.asks(mode).filter(|asked| !roles.contains(asked));
+        let away = role.asks(mode).filter(|asked| !roles.contains(asked));
+        let mut away = away.filter(|asked| !asked.is_optional());
         if let Some(asked) = away.find(|asked| asked.urls(settings).is_empty()) {
             let variable = asked.name().to_uppercase();
             let problem = format!(

@@ -9,6 +9,7 @@ use utoipa::openapi::OpenApi;
 
 use crate::auth::Mode;
 use crate::config::{PeerUrl, SettingError, Settings};
+use crate::peer::Peer;
 use crate::role::{self, Behind, Parts};
 
 /// The table: what a role is in this module, and what it is. Whatever else enumerates roles is derived from it.
@@ -18,6 +19,7 @@ macro_rules! table {
             Gateway gateway crate::gateway::Gateway,
             User user crate::user::Accounts,
             Product product crate::product::Catalogue,
+            Order order crate::order::Orders,
         }
     };
 }
@@ -53,6 +55,11 @@ macro_rules! define {
             /// Whether it answers clients.
             pub(super) fn is_public(self) -> bool {
                 match self { $(Self::$variant => <$role as role::Role>::IS_PUBLIC,)* }
+            }
+
+            /// Whether the others start without it.
+            pub(super) fn is_optional(self) -> bool {
+                match self { $(Self::$variant => <$role as role::Role>::IS_OPTIONAL,)* }
             }
 
             /// The setting that says where its store is.
@@ -133,10 +140,10 @@ macro_rules! define {
                 collectors
             }
 
-            /// Starts their background tasks.
-            pub(super) fn start_tasks(&self) {
+            /// Starts their background tasks, which call others by `peers`.
+            pub(super) fn start_tasks(&self, peers: &dyn Fn(&str) -> Peer) {
                 $(if let Some(role) = &self.$field {
-                    role::Role::start_tasks(role);
+                    role::Role::start_tasks(role, peers);
                 })*
             }
 
@@ -225,7 +232,7 @@ mod tests {
 
     #[test]
     fn each_role_starts_after_those_that_it_asks() {
-        assert_eq!(start_order(), [Role::Product, Role::User, Role::Gateway]);
+        assert_eq!(start_order(), [Role::Product, Role::User, Role::Order, Role::Gateway]);
     }
 
     #[test]

@@ -24,6 +24,7 @@ use utoipa::openapi::OpenApi;
 use crate::auth::{Mode, admin, anyone, roles};
 use crate::config::{self, PeerUrl, SettingError, Settings};
 use crate::middleware::{self, Path, RoleService, path};
+use crate::peer::Peer;
 use crate::readiness::Check;
 use crate::role::{Parts, Role, Surroundings};
 use crate::storage::copy::{
@@ -132,7 +133,7 @@ impl Role for Catalogue {
         middleware::document(ProductApi::openapi(), &paths(), mode)
     }
 
-    fn start_tasks(&self) {
+    fn start_tasks(&self, _: &dyn Fn(&str) -> Peer) {
         let (role, retention) = (self.clone(), self.retention);
         tasks::supervise("reservation_sweep", move || reservations::sweep(role.state(), retention));
     }

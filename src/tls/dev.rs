@@ -18,8 +18,12 @@ use tempfile::NamedTempFile;
 use super::files::{CertificateAuthority, verified_key};
 
 /// The roles and the names in their certificates: of the role, its Service and its container.
-const ROLES: [(&str, &[&str]); 3] =
-    [("gateway", &["gateway", "api-gateway"]), ("user", &["user"]), ("product", &["product"])];
+const ROLES: [(&str, &[&str]); 4] = [
+    ("gateway", &["gateway", "api-gateway"]),
+    ("user", &["user"]),
+    ("product", &["product"]),
+    ("order", &["order"]),
+];
 /// The names of this machine, in every certificate.
 const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 

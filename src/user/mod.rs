@@ -26,6 +26,7 @@ use crate::contract::{ProductClient, Revocation};
 use crate::error::Error;
 use crate::limits::Counts;
 use crate::middleware::{self, Path, RoleService, path};
+use crate::peer::Peer;
 use crate::readiness::Check;
 use crate::role::{Parts, Role, Surroundings};
 use crate::storage::copy::{self, Copied, Existing, Progress, of_source, of_target};
@@ -151,7 +152,7 @@ impl Role for Accounts {
         std::iter::once(Check::required("user.database", ask)).chain(tries).collect()
     }
 
-    fn start_tasks(&self) {
+    fn start_tasks(&self, _: &dyn Fn(&str) -> Peer) {
         let role = self.clone();
         tasks::supervise("session_sweep", move || role.clone().sweep());
     }

@@ -1,4 +1,4 @@
-//! The real program, in one process or in three, on ports that are free.
+//! The real program, in one process or in four, on ports that are free.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -18,7 +18,7 @@ use super::{Client, Kind, Server, block_until, password_in};
 /// A running program; killed when it goes out of scope.
 pub(crate) struct Process {
     child: Child,
-    /// `gateway`, `user`, `product`, `management` and their base URLs, as the program printed them.
+    /// `gateway`, `user`, `product`, `order`, `management` and their base URLs, as the program printed them.
     pub(crate) urls: HashMap<String, String>,
     log: PathBuf,
     /// Kept open, so that the program can go on writing.
@@ -32,7 +32,7 @@ impl Process {
         command.current_dir(folder).env_clear().env("LOG_FORMAT", "json");
         // As roles run by themselves would not be, nor with listeners that are not on loopback, nor for other hosts.
         command.env("APP__AUTH__MODE", "open").env("APP__AUTH__OPEN_BEYOND_LOOPBACK", "true");
-        for role in ["GATEWAY", "USER", "PRODUCT"] {
+        for role in ["GATEWAY", "USER", "PRODUCT", "ORDER"] {
             command.env(format!("APP__{role}__LISTEN"), "127.0.0.1:0");
             command.env(format!("APP__{role}__MANAGEMENT"), "127.0.0.1:0");
         }
@@ -227,7 +227,7 @@ impl Shop {
                 let url = format!("http://{user}");
                 let known = [("APP__USER__LISTEN", user.as_str()), ("USER_URL", url.as_str())];
                 let environment = known.into_iter().chain(environment).collect::<Vec<_>>();
-                for role in ["product", "user", "gateway"] {
+                for role in ["product", "user", "order", "gateway"] {
                     shop.add(&["--role", role], &environment);
                 }
             }
@@ -246,7 +246,8 @@ impl Shop {
         let mut command = Process::command(self.folder.path());
         command.args(args).envs(environment.iter().copied());
         for process in &self.processes {
-            for (role, name) in [("user", "USER_URL"), ("product", "PRODUCT_URL")] {
+            let names = [("user", "USER_URL"), ("product", "PRODUCT_URL"), ("order", "ORDER_URL")];
+            for (role, name) in names {
                 if let Some(url) = process.urls.get(role) {
                     command.env(name, url);
                 }

@@ -1,0 +1,3 @@
+DROP TABLE order_sandbox;
+DROP TABLE order_keys;
+DROP TABLE order_orders;

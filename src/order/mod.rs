@@ -1,0 +1,238 @@
+//! The order role: orders and their payments.
+
+mod handlers;
+mod idempotency;
+mod model;
+mod paying;
+mod payments;
+mod placing;
+mod reservations;
+mod step;
+mod store;
+mod sweep;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::App;
+use actix_web::web::{Data, ServiceConfig};
+use chrono::TimeDelta;
+use utoipa::OpenApi as _;
+use utoipa::openapi::{OpenApi, RefOr, Schema};
+
+use crate::auth::{Mode, admin, signed_in};
+use crate::config::{self, Currency, PaymentsUrl, PeerUrl, SettingError, Settings, SqlUrl};
+use crate::contract::ProductClient;
+use crate::middleware::{self, Path, RoleService, path};
+use crate::peer::Peer;
+use crate::readiness::Check;
+use crate::role::{Parts, Role, Surroundings};
+use crate::storage::{Preparing, SetupError, StoreState, sqlite};
+use crate::tasks;
+use payments::Payments;
+use store::Store;
+
+/// The role, once per process; each worker thread takes its [`Role::app`].
+#[derive(Clone, Debug)]
+pub struct Orders {
+    options: Arc<config::Order>,
+    rules: Rules,
+    state: StoreState,
+}
+
+/// What all orders of the shop have in common.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    currency: Currency,
+    /// For how long an order can be paid.
+    window: Duration,
+    /// How long a request may be at work. What it has left unfinished then, others finish.
+    lease: TimeDelta,
+    /// For how long an idempotency key gets its first answer again.
+    idempotency_ttl: TimeDelta,
+}
+
+/// The state that the handlers of one worker thread share.
+struct OrderState {
+    orders: Store,
+    products: ProductClient,
+    payments: Payments,
+    rules: Rules,
+}
+
+impl Role for Orders {
+    const NAME: &'static str = "order";
+    const ABOUT: &'static str = "Orders and their payments";
+    const IS_OPTIONAL: bool = true;
+    const STORE: &'static str = DATABASE_URL;
+    const PEER: &'static str = "peers.order";
+
+    /// Pieces are the product role's; tokens are verified with the user role's keys.
+    fn asks(mode: Mode) -> &'static [&'static str] {
+        match mode {
+            Mode::Enforced => &["product", "user"],
+            Mode::Open => &["product"],
+        }
+    }
+
+    fn addresses(settings: &Settings) -> (SocketAddr, SocketAddr) {
+        (settings.order.listen, settings.order.management)
+    }
+
+    fn urls(settings: &Settings) -> &[PeerUrl] {
+        settings.peers.order.as_slice()
+    }
+
+    async fn check(parts: &Parts) -> Result<(), SettingError> {
+        let options = &parts.settings.order;
+        if let SqlUrl::Sqlite(path) = &options.database_url {
+            sqlite::check(path).map_err(|problem| (DATABASE_URL, problem))?;
+        }
+        Ok(())
+    }
+
+    /// Migrates a SQLite file at once. A server is migrated when it first answers; see [`Role::checks`].
+    async fn build(parts: &Parts) -> Result<Self, SettingError> {
+        let (options, settings) = (parts.settings.order.clone(), &parts.settings);
+        let state = StoreState::default();
+        if matches!(options.database_url, SqlUrl::Sqlite(_)) {
+            store::migrate(&options).await.map_err(|problem| (DATABASE_URL, problem))?;
+            state.set_prepared();
+        }
+        if options.payments_url == PaymentsUrl::Sandbox {
+            log::warn!(
+                role = Self::NAME;
+                "order.payments_url is sandbox://: payments are played, and no money moves"
+            );
+        }
+        let span = |time| TimeDelta::from_std(time).unwrap_or(TimeDelta::MAX);
+        let rules = Rules {
+            currency: settings.shop.currency,
+            window: options.payment_window,
+            lease: span(settings.server.request_timeout + LEASE),
+            idempotency_ttl: span(options.idempotency_ttl),
+        };
+        Ok(Self { options: Arc::new(options), rules, state })
+    }
+
+    async fn migrate(settings: &Settings) -> Result<Vec<String>, SettingError> {
+        let migrated = store::migrate(&settings.order).await;
+        Ok(migrated.map_err(|problem| (DATABASE_URL, problem))?)
+    }
+
+    fn app(self, surroundings: Surroundings) -> App<impl RoleService + use<>> {
+        let state = Data::new(self.state_with(surroundings.peer("product")));
+        surroundings.app(|routes| configure(routes, state))
+    }
+
+    /// The first check that reaches the store also migrates it.
+    fn checks(&self) -> Vec<Check> {
+        let orders = self.store();
+        let (role, preparing) = (self.clone(), Preparing::default());
+        let ask = move || {
+            let (role, orders, preparing) = (role.clone(), orders.clone(), preparing.clone());
+            async move {
+                if !role.state.is_prepared() {
+                    preparing.look(|| role.prepare()).await?;
+                }
+                orders.check().await
+            }
+        };
+        vec![Check::required("order.database", ask)]
+    }
+
+    fn start_tasks(&self, peers: &dyn Fn(&str) -> Peer) {
+        let (role, products) = (self.clone(), peers("product"));
+        tasks::supervise("order_sweep", move || sweep::sweep(role.clone(), products.clone()));
+    }
+
+    fn openapi(mode: Mode) -> OpenApi {
+        let mut document = middleware::document(OrderApi::openapi(), &paths(), mode);
+        let schemas = document.components.as_mut().map(|components| &mut components.schemas);
+        let new_order = schemas.and_then(|schemas| schemas.get_mut("NewOrder"));
+        if let Some(RefOr::T(Schema::Object(new_order))) = new_order {
+            match mode {
+                Mode::Open => new_order.required.push("userId".into()),
+                Mode::Enforced => drop(new_order.properties.shift_remove("userId")),
+            }
+        }
+        document
+    }
+}
+
+const DATABASE_URL: &str = "order.database_url";
+/// How much longer than a request may take its claims are respected.
+const LEASE: Duration = Duration::from_secs(1);
+
+impl Orders {
+    fn store(&self) -> Store {
+        Store::open(&self.options, self.state.clone())
+    }
+
+    /// The state of one thread, which calls the product role by `products`.
+    fn state_with(&self, products: Peer) -> OrderState {
+        let orders = self.store();
+        OrderState {
+            payments: Payments::new(&self.options, orders.clone()),
+            products: ProductClient::new(products),
+            rules: self.rules,
+            orders,
+        }
+    }
+
+    async fn prepare(self) -> Result<(), SetupError> {
+        store::migrate(&self.options).await?;
+        self.state.set_prepared();
+        Ok(())
+    }
+}
+
+/// Every route of the role, and who may call it.
+fn configure(routes: &mut ServiceConfig, state: Data<OrderState>) {
+    routes.app_data(state);
+    for path in paths() {
+        routes.service(path);
+    }
+}
+
+fn paths() -> Vec<Path> {
+    vec![
+        path("/orders")
+            .get(signed_in().or_open(), handlers::list)
+            .post(signed_in().or_open(), handlers::place),
+        path("/orders/summary").get(admin().or_open(), handlers::summary),
+        path("/orders/{id}").get(signed_in().or_open(), handlers::show),
+        path("/orders/{id}/pay").post(signed_in().or_open(), handlers::pay),
+        path("/orders/{id}/cancel").post(signed_in().or_open(), handlers::cancel),
+        path("/orders/{id}/fulfil").post(admin().or_open(), handlers::fulfil),
+        path("/orders/{id}/refund").post(admin().or_open(), handlers::refund),
+    ]
+}
+
+/// The OpenAPI description of the handlers.
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    paths(
+        handlers::list,
+        handlers::place,
+        handlers::summary,
+        handlers::show,
+        handlers::pay,
+        handlers::cancel,
+        handlers::fulfil,
+        handlers::refund,
+    ),
+    tags((name = "orders", description = "Orders and their payments"))
+)]
+struct OrderApi;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_is_documented_and_nothing_else() {
+        assert_eq!(middleware::differences(&Orders::openapi(Mode::Enforced), &paths()), [""; 0]);
+    }
+}

@@ -1,0 +1,213 @@
+//! Queries on orders, the same on SQLite and PostgreSQL.
+
+mod claims;
+mod orders;
+mod sandbox;
+mod schema;
+mod steps;
+
+use chrono::NaiveDateTime;
+use diesel::prelude::*;
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::config::{Order as Options, SqlUrl};
+use crate::contract::{Money, Order, OrderLine, Timestamp};
+use crate::error::Cause;
+use crate::storage::sql::Pool;
+use crate::storage::{
+    Limits, SetupError, StoreError, StoreState, postgres, run_to_completion, sqlite,
+};
+
+pub(super) use claims::{Claim, Claimed};
+pub(super) use orders::{Filter, SummaryRow};
+pub(super) use sandbox::{SandboxIntent, SandboxState};
+use schema::order_orders;
+pub(super) use steps::{Begin, Finish};
+
+use super::step::Step;
+
+const ON_SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite/order");
+const ON_POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres/order");
+
+/// Everything that is stored about an order.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Record {
+    pub(super) order: Order,
+    /// Counts its states.
+    pub(super) version: i64,
+    /// The number of the reservation that has its pieces.
+    pub(super) reservation: i64,
+    /// How often somebody tried to pay it.
+    pub(super) attempts: i64,
+    /// The payment at the provider.
+    pub(super) intent: Option<String>,
+    /// The payment method of the last attempt.
+    pub(super) method: Option<String>,
+    /// The step that has begun and not ended, and when somebody last worked at it.
+    pub(super) pending: Option<(Step, Timestamp)>,
+    /// Whether a refund gives the pieces back.
+    pub(super) restock: bool,
+}
+
+impl Record {
+    /// A new order.
+    pub(super) fn new(order: Order) -> Self {
+        Self {
+            order,
+            version: 1,
+            reservation: 0,
+            attempts: 0,
+            intent: None,
+            method: None,
+            pending: None,
+            restock: false,
+        }
+    }
+}
+
+/// A row of the table of orders.
+#[derive(Clone, Queryable, Insertable)]
+#[diesel(table_name = order_orders)]
+struct Row {
+    id: String,
+    user_id: String,
+    status: String,
+    items: String,
+    total: i64,
+    currency: String,
+    ship_to: Option<String>,
+    contact: Option<String>,
+    created_at: NaiveDateTime,
+    day: String,
+    expires_at: NaiveDateTime,
+    paid_at: Option<NaiveDateTime>,
+    version: i64,
+    reservation: i64,
+    attempts: i64,
+    intent: Option<String>,
+    method: Option<String>,
+    pending: Option<String>,
+    pending_at: Option<NaiveDateTime>,
+    restock: bool,
+}
+
+impl TryFrom<&Record> for Row {
+    type Error = StoreError;
+
+    fn try_from(record: &Record) -> Result<Self, StoreError> {
+        let Record { order, .. } = record;
+        let json = |value: &Option<Value>| value.as_ref().map(Value::to_string);
+        Ok(Self {
+            id: order.id.to_string(),
+            user_id: order.user_id.to_string(),
+            status: order.status.name().to_owned(),
+            items: serde_json::to_string(&order.items).map_err(StoreError::corrupt)?,
+            total: order.total.minor(),
+            currency: order.currency.clone(),
+            ship_to: json(&order.ship_to),
+            contact: json(&order.contact),
+            created_at: order.created_at.naive_utc(),
+            day: order.created_at.date_naive().to_string(),
+            expires_at: order.expires_at.naive_utc(),
+            paid_at: order.paid_at.map(|time| time.naive_utc()),
+            version: record.version,
+            reservation: record.reservation,
+            attempts: record.attempts,
+            intent: record.intent.clone(),
+            method: record.method.clone(),
+            pending: record.pending.map(|(step, _)| step.name().to_owned()),
+            pending_at: record.pending.map(|(_, since)| since.naive_utc()),
+            restock: record.restock,
+        })
+    }
+}
+
+impl TryFrom<Row> for Record {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        let json = |text: Option<String>| {
+            text.map(|text| serde_json::from_str::<Value>(&text)).transpose()
+        };
+        let step = |name: String| Step::from_name(&name).ok_or_else(|| StoreError::corrupt("step"));
+        let pending = row.pending.map(step).transpose()?;
+        let order = Order {
+            id: uuid(&row.id)?,
+            user_id: uuid(&row.user_id)?,
+            status: row.status.parse().map_err(StoreError::corrupt)?,
+            items: serde_json::from_str::<Vec<OrderLine>>(&row.items)
+                .map_err(StoreError::corrupt)?,
+            total: Money::from_minor(row.total).map_err(StoreError::corrupt)?,
+            currency: row.currency,
+            ship_to: json(row.ship_to).map_err(StoreError::corrupt)?,
+            contact: json(row.contact).map_err(StoreError::corrupt)?,
+            created_at: row.created_at.and_utc(),
+            expires_at: row.expires_at.and_utc(),
+            paid_at: row.paid_at.map(|time| time.and_utc()),
+        };
+        Ok(Self {
+            order,
+            version: row.version,
+            reservation: row.reservation,
+            attempts: row.attempts,
+            intent: row.intent,
+            method: row.method,
+            pending: pending.zip(row.pending_at.map(|time| time.and_utc())),
+            restock: row.restock,
+        })
+    }
+}
+
+fn uuid(text: &str) -> Result<Uuid, StoreError> {
+    Uuid::try_parse(text).map_err(StoreError::corrupt)
+}
+
+/// The orders, for one worker thread.
+#[derive(Clone, Debug)]
+pub(super) struct Store {
+    pool: Pool,
+    limits: Limits,
+}
+
+impl Store {
+    /// The store that `options` name, which shares `state` with other threads. Opens no connection yet.
+    pub(super) fn open(options: &Options, state: StoreState) -> Self {
+        let limits = limits(options, state);
+        Self { pool: Pool::new(&options.database_url, &limits), limits }
+    }
+
+    /// Checks that the store answers, and takes writes.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the log.
+    pub(super) async fn check(&self) -> Result<(), Cause> {
+        let pool = self.pool.clone();
+        let ping = run_to_completion(&self.limits, async move { pool.ping().await });
+        let pool = self.pool.clone();
+        let try_write = run_to_completion(&self.limits, async move { pool.try_write().await });
+        self.limits.state.report(ping, try_write).await
+    }
+}
+
+/// Migrates the database; returns the names of the migrations that were applied. Blocks on SQLite.
+pub(super) async fn migrate(options: &Options) -> Result<Vec<String>, SetupError> {
+    match &options.database_url {
+        SqlUrl::Sqlite(path) => sqlite::migrate(path, ON_SQLITE, |_| Ok(())),
+        SqlUrl::Postgres(url) => {
+            let limits = limits(options, StoreState::default());
+            postgres::migrate(url, &limits, ON_POSTGRES).await
+        }
+    }
+}
+
+fn limits(options: &Options, state: StoreState) -> Limits {
+    Limits {
+        size: options.pool_size,
+        acquire: options.acquire_timeout,
+        statement: options.statement_timeout,
+        ends_calls: matches!(options.database_url, SqlUrl::Postgres(_)),
+        state,
+    }
+}

@@ -1,0 +1,53 @@
+//! The tables, as the migrations leave them.
+
+diesel::table! {
+    order_orders (id) {
+        id -> Text,
+        user_id -> Text,
+        status -> Text,
+        items -> Text,
+        total -> BigInt,
+        currency -> Text,
+        ship_to -> Nullable<Text>,
+        contact -> Nullable<Text>,
+        created_at -> Timestamp,
+        day -> Text,
+        expires_at -> Timestamp,
+        paid_at -> Nullable<Timestamp>,
+        version -> BigInt,
+        reservation -> BigInt,
+        attempts -> BigInt,
+        intent -> Nullable<Text>,
+        method -> Nullable<Text>,
+        pending -> Nullable<Text>,
+        pending_at -> Nullable<Timestamp>,
+        restock -> Bool,
+    }
+}
+
+diesel::table! {
+    order_keys (user_id, key) {
+        user_id -> Text,
+        key -> Text,
+        fingerprint -> Text,
+        order_id -> Text,
+        claimed_until -> Timestamp,
+        status -> Nullable<BigInt>,
+        problem -> Nullable<Text>,
+        created_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    order_sandbox (intent) {
+        intent -> Text,
+        amount -> BigInt,
+        currency -> Text,
+        state -> Text,
+        charges -> BigInt,
+        refunds -> BigInt,
+        last_key -> Nullable<Text>,
+        declined -> Nullable<Text>,
+        created_at -> Timestamp,
+    }
+}

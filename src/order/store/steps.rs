@@ -1,0 +1,191 @@
+//! Queries on the steps of an order: what begins, what ends, and what was left in between.
+//!
+//! A step of several systems is stored before it begins, and again when it ends. An order has one step at a time; who
+//! finds one that somebody has left finishes it.
+
+use chrono::NaiveDateTime;
+use diesel::prelude::*;
+use diesel_async::{AsyncConnection as _, RunQueryDsl};
+use uuid::Uuid;
+
+use super::schema::order_orders::{self, dsl};
+use super::{Record, Row, Store, uuid};
+use crate::contract::{OrderStatus, Timestamp, now};
+use crate::order::step::Step;
+use crate::storage::sql::{in_transaction, read};
+use crate::storage::{StoreError, run_to_completion};
+
+/// What a step begins with.
+#[derive(Clone, Debug)]
+pub(in crate::order) struct Begin {
+    pub(in crate::order) step: Step,
+    /// The payment method, of an attempt to pay.
+    pub(in crate::order) method: Option<String>,
+    /// Whether pieces are given back, of a refund.
+    pub(in crate::order) restock: bool,
+}
+
+/// What a step ends with.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::order) struct Finish {
+    /// The state that the order is in from now on, if it has changed.
+    pub(in crate::order) status: Option<OrderStatus>,
+    /// The number of the reservation that has its pieces, if it has changed.
+    pub(in crate::order) reservation: Option<i64>,
+}
+
+/// The columns that change when a step ends; `None` leaves a value as it is.
+#[derive(AsChangeset)]
+#[diesel(table_name = order_orders)]
+struct Ended {
+    status: Option<String>,
+    reservation: Option<i64>,
+    paid_at: Option<NaiveDateTime>,
+}
+
+impl Store {
+    /// Begins a step of the order with `id`, unless another one is pending or its state does not allow it. Returns the order
+    /// then.
+    pub(in crate::order) async fn begin(
+        &self,
+        id: Uuid,
+        begin: Begin,
+    ) -> Result<Option<Record>, StoreError> {
+        let (pool, Begin { step, method, restock }) = (self.pool.clone(), begin);
+        let attempts = i64::from(step == Step::Charge);
+        let from = step.from().map(OrderStatus::name).collect::<Vec<_>>();
+        run_to_completion(&self.limits, async move {
+            let row = in_transaction!(&pool, StoreError, connection => {
+                let free = dsl::status.eq_any(from).and(dsl::pending.is_null());
+                let update = diesel::update(order_orders::table.find(id.to_string()).filter(free));
+                let update = update.set((
+                    dsl::pending.eq(step.name()),
+                    dsl::pending_at.eq(now().naive_utc()),
+                    dsl::attempts.eq(dsl::attempts + attempts),
+                    method.map(|method| dsl::method.eq(method)),
+                    dsl::restock.eq(restock),
+                ));
+                update.get_result::<Row>(connection).await.optional()?
+            })?;
+            row.map(Record::try_from).transpose()
+        })
+        .await
+    }
+
+    /// Ends the step that is pending in `record`, unless somebody else has ended it. Returns the order then.
+    pub(in crate::order) async fn finish(
+        &self,
+        record: &Record,
+        finish: Finish,
+    ) -> Result<Option<Record>, StoreError> {
+        let (pool, id, attempts) =
+            (self.pool.clone(), record.order.id.to_string(), record.attempts);
+        let step = record.pending.map_or("", |(step, _)| step.name());
+        let is_paid = finish.status == Some(OrderStatus::Paid);
+        let ended = Ended {
+            status: finish.status.map(|status| status.name().to_owned()),
+            reservation: finish.reservation,
+            paid_at: is_paid.then(|| now().naive_utc()),
+        };
+        let moved = i64::from(finish.status.is_some());
+        run_to_completion(&self.limits, async move {
+            let row = in_transaction!(&pool, StoreError, connection => {
+                let pending = dsl::pending.eq(step).and(dsl::attempts.eq(attempts));
+                let update = diesel::update(order_orders::table.find(id).filter(pending));
+                let update = update.set((
+                    ended,
+                    dsl::version.eq(dsl::version + moved),
+                    dsl::pending.eq(None::<String>),
+                    dsl::pending_at.eq(None::<NaiveDateTime>),
+                ));
+                update.get_result::<Row>(connection).await.optional()?
+            })?;
+            row.map(Record::try_from).transpose()
+        })
+        .await
+    }
+
+    /// Moves the order with `id` from one of the states `from` to `status`, unless a step is pending. Returns the order then.
+    pub(in crate::order) async fn advance(
+        &self,
+        id: Uuid,
+        from: OrderStatus,
+        status: OrderStatus,
+    ) -> Result<Option<Record>, StoreError> {
+        let pool = self.pool.clone();
+        run_to_completion(&self.limits, async move {
+            let row = in_transaction!(&pool, StoreError, connection => {
+                let free = dsl::status.eq(from.name()).and(dsl::pending.is_null());
+                let update = diesel::update(order_orders::table.find(id.to_string()).filter(free));
+                let update =
+                    update.set((dsl::status.eq(status.name()), dsl::version.eq(dsl::version + 1)));
+                update.get_result::<Row>(connection).await.optional()?
+            })?;
+            row.map(Record::try_from).transpose()
+        })
+        .await
+    }
+
+    /// Stores the payment of the order with `id` at the provider, unless it has one.
+    pub(in crate::order) async fn set_intent(
+        &self,
+        id: Uuid,
+        intent: String,
+    ) -> Result<(), StoreError> {
+        let pool = self.pool.clone();
+        run_to_completion(&self.limits, async move {
+            in_transaction!(&pool, StoreError, connection => {
+                let order = order_orders::table.find(id.to_string()).filter(dsl::intent.is_null());
+                diesel::update(order).set(dsl::intent.eq(intent)).execute(connection).await?;
+            })
+        })
+        .await
+    }
+
+    /// At most `limit` orders that can no longer be paid at `now`, the first to expire first.
+    pub(in crate::order) async fn expired(
+        &self,
+        now: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        let (pool, now) = (self.pool.clone(), now.naive_utc());
+        run_to_completion(&self.limits, async move {
+            let rows = read!(
+                &pool,
+                {
+                    let free = dsl::status.eq("placed").and(dsl::pending.is_null());
+                    let over = order_orders::table.filter(free.and(dsl::expires_at.le(now)));
+                    over.order_by(dsl::expires_at).limit(limit).select(dsl::id)
+                },
+                load::<String>
+            )?;
+            rows.iter().map(|id| uuid(id)).collect()
+        })
+        .await
+    }
+
+    /// Takes over a step at which nobody has worked since `since`. Returns its order.
+    pub(in crate::order) async fn take_over(
+        &self,
+        since: Timestamp,
+    ) -> Result<Option<Record>, StoreError> {
+        let (pool, since) = (self.pool.clone(), since.naive_utc());
+        run_to_completion(&self.limits, async move {
+            let left = dsl::pending.is_not_null().and(dsl::pending_at.le(since));
+            let found = read!(
+                &pool,
+                order_orders::table.filter(left).order_by(dsl::pending_at).select(dsl::id),
+                first::<String>,
+                optional
+            )?;
+            let Some(id) = found else { return Ok(None) };
+            let row = in_transaction!(&pool, StoreError, connection => {
+                let update = diesel::update(order_orders::table.find(id).filter(left));
+                let update = update.set(dsl::pending_at.eq(now().naive_utc()));
+                update.get_result::<Row>(connection).await.optional()?
+            })?;
+            row.map(Record::try_from).transpose()
+        })
+        .await
+    }
+}
