@@ -457,7 +457,7 @@ mod tests {
         let sent = Error::out_of_stock(vec![short.clone()]).render(None);
         let body = sent.into_body().try_into_bytes().unwrap();
         let back = Error::decode(StatusCode::CONFLICT, &body, None);
-        assert_eq!((back.kind(), &*back.lines), (Kind::OutOfStock, &[short][..]));
+        assert_eq!((back.kind(), &*back.short), (Kind::OutOfStock, &[short][..]));
     }
 
     #[test]
