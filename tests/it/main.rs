@@ -32,6 +32,14 @@ mod catalogue {
     mod transfer;
 }
 
+/// Orders and their payments.
+mod orders {
+    mod access;
+    mod keys;
+    mod life;
+    mod trouble;
+}
+
 /// Routes, upstreams, and what the gateway adds to a response.
 mod gateway {
     mod answers;

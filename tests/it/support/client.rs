@@ -5,6 +5,7 @@ use std::time::Duration;
 use awc::http::Method;
 use awc::http::header::HeaderMap;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{PASSWORD, PATIENCE};
 
@@ -203,4 +204,53 @@ impl Client {
         assert_eq!(answer.status, 201, "{answer:?}");
         answer.json()["id"].as_str().unwrap().to_owned()
     }
+
+    /// Adds a product with a price of 12.5 and so many pieces, and gives its id.
+    pub(crate) async fn add_stocked(&self, name: &str, stock: i64) -> String {
+        let new = json!({ "name": name, "price": 12.5, "stock": stock });
+        let answer = self.post("/products", new).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The pieces of a product on hand, reserved and available.
+    pub(crate) async fn stock(&self, product: &str) -> [Value; 3] {
+        let answer = self.get(&format!("/products/{product}/stock")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let stock = answer.json();
+        ["onHand", "reserved", "available"].map(|name| stock[name].clone())
+    }
+
+    /// Orders pieces of products in an open shop, for `user`.
+    pub(crate) async fn order(&self, user: Uuid, items: &[(&str, i64)]) -> Answer {
+        self.post("/orders", json!({ "items": order_items(items), "userId": user })).await
+    }
+
+    /// Does something with an order, such as `cancel`.
+    pub(crate) async fn act(&self, order: &Value, action: &str, body: Value) -> Answer {
+        let id = order["id"].as_str().unwrap();
+        let path = format!("/orders/{id}/{action}");
+        match body {
+            Value::Null => self.send(Method::POST, &path, &[], "").await,
+            body => self.post(&path, body).await,
+        }
+    }
+
+    /// Pays an order.
+    pub(crate) async fn pay(&self, order: &Value, method: &str) -> Answer {
+        self.act(order, "pay", json!({ "paymentMethod": method })).await
+    }
+
+    /// The order as it is now.
+    pub(crate) async fn reread(&self, order: &Value) -> Value {
+        let answer = self.get(&format!("/orders/{}", order["id"].as_str().unwrap())).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+}
+
+/// Products and pieces, as an order has them.
+pub(crate) fn order_items(items: &[(&str, i64)]) -> Value {
+    let item = |(id, quantity): &(&str, i64)| json!({ "productId": id, "quantity": quantity });
+    items.iter().map(item).collect()
 }
