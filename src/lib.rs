@@ -31,6 +31,7 @@ pub mod config;
 pub mod contract;
 pub mod deadline;
 pub mod error;
+pub mod events;
 pub mod files;
 pub mod gateway;
 pub mod http1;

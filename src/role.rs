@@ -12,6 +12,7 @@ use utoipa::openapi::OpenApi;
 
 use crate::auth::{Mode, Verifier};
 use crate::config::{PeerUrl, SettingError, Settings};
+use crate::events::{Consumer, Log};
 use crate::middleware::{Middleware, RoleService};
 use crate::peer::{Endpoint, Peer, State};
 use crate::readiness::Check;
@@ -91,6 +92,16 @@ pub trait Role: Clone + Send + 'static {
 
     /// Starts its background tasks on this thread: those of which a process has one. `peers` makes those that it calls.
     fn start_tasks(&self, _peers: &dyn Fn(&str) -> Peer) {}
+
+    /// The events that it publishes, for this thread.
+    fn log(&self) -> Option<Log> {
+        None
+    }
+
+    /// What takes events of other roles, for this thread.
+    fn consumers(&self) -> Vec<Consumer> {
+        Vec::new()
+    }
 
     /// Completes outstanding notifications of other processes, after it has stopped serving.
     fn settle(&self) -> impl Future<Output = ()> {

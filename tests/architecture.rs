@@ -15,7 +15,7 @@ use syn::{
 };
 
 /// A module of the crate, and the modules that its code may name. `node` may name every one.
-const ARROWS: [(&str, &[&str]); 25] = [
+const ARROWS: [(&str, &[&str]); 27] = [
     ("main", &["cli", "commands"]),
     ("commands", &["node", "cli", "config", "contract", "telemetry", "tls"]),
     // The roles that can be named are those of the table.
@@ -23,6 +23,8 @@ const ARROWS: [(&str, &[&str]); 25] = [
     ("gateway", ROLE),
     ("user", ROLE),
     ("product", ROLE),
+    ("order", ROLE),
+    ("events", &["contract", "error", "storage", "tasks"]),
     (
         "server",
         &[
@@ -49,7 +51,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
     ("storage", &["config", "deadline", "error", "files", "tasks"]),
     ("limits", &["config", "error", "peer", "readiness", "storage"]),
     ("telemetry", &["config", "tasks"]),
-    ("role", &["auth", "config", "middleware", "peer", "readiness"]),
+    ("role", &["auth", "config", "events", "middleware", "peer", "readiness"]),
     ("readiness", &["error"]),
     ("deadline", &[]),
     ("single_flight", &[]),
@@ -67,6 +69,7 @@ const ROLE: &[&str] = &[
     "limits",
     "middleware",
     "error",
+    "events",
     "files",
     "http1",
     "readiness",

@@ -1,5 +1,6 @@
 //! The values that roles exchange with each other and with clients, and typed clients for them; no logic.
 
+mod event;
 mod health;
 mod money;
 mod order;
@@ -7,12 +8,15 @@ mod product;
 mod reservation;
 mod user;
 
+pub use event::{Event, OrderData, order_kind};
 pub use health::{Health, PATH as HEALTH_PATH, health};
 pub use money::{Money, MoneyError};
 pub use order::{Order, OrderLine, OrderStatus};
 pub use product::{CategorySummary, LowStock, Product, ProductClient, Stock, StockReport, Version};
 pub use reservation::{NewLine, NewReservation, Reservation, ReservedLine};
-pub use user::{Account, Dashboard, Jwk, JwkSet, Revocation, User, UserClient, UserRole};
+pub use user::{
+    Account, Dashboard, Jwk, JwkSet, RecentOrder, Revocation, User, UserClient, UserRole,
+};
 
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::http::{Method, Uri};

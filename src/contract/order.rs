@@ -96,6 +96,11 @@ const STATUSES: [(OrderStatus, &str); 6] = [
 ];
 
 impl OrderStatus {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        STATUSES.iter().map(|(status, _)| *status)
+    }
+
     /// Its name.
     pub fn name(self) -> &'static str {
         STATUSES.iter().find(|(status, _)| *status == self).map_or("", |(_, name)| name)

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Product, Timestamp, get};
+use super::{Money, OrderStatus, Product, Timestamp, get};
 use crate::error::Error;
 use crate::peer::{Context, Peer};
 
@@ -39,9 +39,31 @@ pub struct Dashboard {
     /// The newest products; empty while the product role is away.
     #[schema(value_type = Vec<Product>)]
     pub recommended_products: Vec<Box<RawValue>>,
+    /// The last orders, the newest first; absent where there are none.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub recent_orders: Vec<RecentOrder>,
     /// The roles that were away, if any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub degraded: Vec<String>,
+}
+
+/// An order of a user, as the events of the order role have told of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecentOrder {
+    /// Its id.
+    pub id: Uuid,
+    /// How far it is.
+    pub status: OrderStatus,
+    /// What it costs.
+    pub total: Money,
+    /// The currency of its amounts.
+    pub currency: String,
+    /// When it was placed.
+    #[schema(value_type = String, format = DateTime)]
+    #[serde(serialize_with = "super::in_microseconds")]
+    pub created_at: Timestamp,
 }
 
 /// A role of a user.

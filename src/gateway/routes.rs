@@ -319,7 +319,7 @@ mod tests {
             ("off", "prefix", "/products/off"),
             ("off", "upstream", ""),
         ]);
-        let table = RouteTable::compile(&options, &behind(&["user", "product"])).unwrap();
+        let table = RouteTable::compile(&options, &behind(&["user", "product", "order"])).unwrap();
         for (method, path, name) in [
             (Method::GET, "/products", "products"),
             (Method::GET, "/products/1", "products"),
@@ -357,7 +357,7 @@ mod tests {
             ("same", "upstream", "user"),
             ("same", "methods", "PATCH"),
         ]);
-        let table = RouteTable::compile(&options, &behind(&["user", "product"])).unwrap();
+        let table = RouteTable::compile(&options, &behind(&["user", "product", "order"])).unwrap();
         for (method, path, name) in [
             (Method::POST, "/up/admin", "405"),
             (Method::POST, "/up/admin/x", "405"),
@@ -384,7 +384,7 @@ mod tests {
     #[test]
     fn a_method_that_no_route_takes_is_told_which_would() {
         let options = options(&[("auth", "methods", "GET")]);
-        let table = RouteTable::compile(&options, &behind(&["user", "product"])).unwrap();
+        let table = RouteTable::compile(&options, &behind(&["user", "product", "order"])).unwrap();
         let found = table.find(&Method::PUT, "/auth/me");
         assert_eq!(found, RouteMatch::OtherMethods(vec![Method::GET, Method::HEAD]));
         assert_eq!(table.find(&Method::GET, "/nowhere"), RouteMatch::Nothing);

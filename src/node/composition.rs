@@ -18,6 +18,7 @@ use super::{Role, access, asks_away, start_order};
 use crate::auth::{self, Guard, Hosts, Mode};
 use crate::config::{self, Effective, PeerUrl, Settings};
 use crate::contract::UserClient;
+use crate::events;
 use crate::gateway::Gateway;
 use crate::middleware::{Draining, HeadLimit, Middleware, RoleService};
 use crate::peer::{Endpoint, Peer, State, Trusted, http, local};
@@ -224,6 +225,8 @@ impl Node {
             });
             asked.unwrap_or_else(|| unreachable!("{name} is not asked"))
         });
+        let (logs, consumers) = self.roles.events();
+        events::start(logs, &consumers);
     }
 
     /// Completes outstanding notifications of other processes, after the roles have stopped serving.

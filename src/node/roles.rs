@@ -9,6 +9,7 @@ use utoipa::openapi::OpenApi;
 
 use crate::auth::Mode;
 use crate::config::{PeerUrl, SettingError, Settings};
+use crate::events::{Consumer, Log};
 use crate::peer::Peer;
 use crate::role::{self, Behind, Parts};
 
@@ -147,6 +148,16 @@ macro_rules! define {
                 })*
             }
 
+            /// The events that they publish, and what takes them.
+            pub(super) fn events(&self) -> (Vec<Log>, Vec<Consumer>) {
+                let (mut logs, mut consumers) = (Vec::new(), Vec::new());
+                $(if let Some(role) = &self.$field {
+                    logs.extend(role::Role::log(role));
+                    consumers.extend(role::Role::consumers(role));
+                })*
+                (logs, consumers)
+            }
+
             /// Ends what they owe to others.
             pub(super) async fn settle(&self) {
                 $(if let Some(role) = &self.$field {
@@ -167,13 +178,12 @@ impl Role {
         Self::ALL.iter().copied().filter(move |role| names.contains(&role.name()))
     }
 
-    /// The addresses at which a process that runs `running` calls it: its name in the same process, else its URLs.
+    /// The addresses at which a process that runs `running` calls it: its name in the same process, else its URLs. An
+    /// optional role may have neither.
     pub(super) fn called_at(self, running: &[Self], settings: &Settings) -> Vec<String> {
-        match self.urls(settings) {
-            urls if !urls.is_empty() && !running.contains(&self) => {
-                urls.iter().map(PeerUrl::to_string).collect()
-            }
-            _ => vec![self.name().to_owned()],
+        match running.contains(&self) {
+            true => vec![self.name().to_owned()],
+            false => self.urls(settings).iter().map(PeerUrl::to_string).collect(),
         }
     }
 

@@ -18,12 +18,14 @@ use std::time::Duration;
 use actix_web::App;
 use actix_web::web::{Data, ServiceConfig};
 use chrono::TimeDelta;
+use tokio::sync::Notify;
 use utoipa::OpenApi as _;
 use utoipa::openapi::{OpenApi, RefOr, Schema};
 
 use crate::auth::{Mode, admin, signed_in};
 use crate::config::{self, Currency, PaymentsUrl, PeerUrl, SettingError, Settings, SqlUrl};
 use crate::contract::ProductClient;
+use crate::events::Log;
 use crate::middleware::{self, Path, RoleService, path};
 use crate::peer::Peer;
 use crate::readiness::Check;
@@ -39,6 +41,8 @@ pub struct Orders {
     options: Arc<config::Order>,
     rules: Rules,
     state: StoreState,
+    /// Tells the relay of new events.
+    written: Arc<Notify>,
 }
 
 /// What all orders of the shop have in common.
@@ -113,7 +117,7 @@ impl Role for Orders {
             lease: span(settings.server.request_timeout + LEASE),
             idempotency_ttl: span(options.idempotency_ttl),
         };
-        Ok(Self { options: Arc::new(options), rules, state })
+        Ok(Self { options: Arc::new(options), rules, state, written: Arc::default() })
     }
 
     async fn migrate(settings: &Settings) -> Result<Vec<String>, SettingError> {
@@ -147,6 +151,10 @@ impl Role for Orders {
         tasks::supervise("order_sweep", move || sweep::sweep(role.clone(), products.clone()));
     }
 
+    fn log(&self) -> Option<Log> {
+        Some(self.store().log())
+    }
+
     fn openapi(mode: Mode) -> OpenApi {
         let mut document = middleware::document(OrderApi::openapi(), &paths(), mode);
         let schemas = document.components.as_mut().map(|components| &mut components.schemas);
@@ -167,7 +175,7 @@ const LEASE: Duration = Duration::from_secs(1);
 
 impl Orders {
     fn store(&self) -> Store {
-        Store::open(&self.options, self.state.clone())
+        Store::open(&self.options, self.state.clone(), self.written.clone())
     }
 
     /// The state of one thread, which calls the product role by `products`.

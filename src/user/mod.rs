@@ -22,8 +22,9 @@ use utoipa::openapi::{OpenApi, RefOr, Schema};
 
 use crate::auth::{KeySet, Mode, admin, public, roles, signed_in};
 use crate::config::{self, PeerUrl, SettingError, Settings, SqlUrl};
-use crate::contract::{ProductClient, Revocation};
+use crate::contract::{OrderStatus, ProductClient, Revocation, order_kind};
 use crate::error::Error;
+use crate::events::Consumer;
 use crate::limits::Counts;
 use crate::middleware::{self, Path, RoleService, path};
 use crate::peer::Peer;
@@ -155,6 +156,16 @@ impl Role for Accounts {
     fn start_tasks(&self, _: &dyn Fn(&str) -> Peer) {
         let role = self.clone();
         tasks::supervise("session_sweep", move || role.clone().sweep());
+    }
+
+    fn consumers(&self) -> Vec<Consumer> {
+        let users = Store::open(&self.options, self.state.clone());
+        let take = move |events| {
+            let users = users.clone();
+            async move { users.take_orders(events).await }
+        };
+        let kinds = OrderStatus::all().map(order_kind).collect();
+        vec![Consumer::new("user.recent_orders", kinds, take)]
     }
 
     fn openapi(mode: Mode) -> OpenApi {

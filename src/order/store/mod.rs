@@ -6,15 +6,19 @@ mod sandbox;
 mod schema;
 mod steps;
 
+use std::sync::Arc;
+
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use serde_json::Value;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::config::{Order as Options, SqlUrl};
-use crate::contract::{Money, Order, OrderLine, Timestamp};
+use crate::contract::{Event, Money, Order, OrderLine, Timestamp};
 use crate::error::Cause;
+use crate::events::Log;
 use crate::storage::sql::Pool;
 use crate::storage::{
     Limits, SetupError, StoreError, StoreState, postgres, run_to_completion, sqlite,
@@ -52,6 +56,12 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// The event that the order is in its state now.
+    fn event(&self) -> Result<Event, StoreError> {
+        Event::of_order(&self.order, self.version)
+            .map_err(|error| StoreError::corrupt(error.chain()))
+    }
+
     /// A new order.
     pub(super) fn new(order: Order) -> Self {
         Self {
@@ -169,13 +179,21 @@ fn uuid(text: &str) -> Result<Uuid, StoreError> {
 pub(super) struct Store {
     pool: Pool,
     limits: Limits,
+    /// Tells the relay of new events.
+    written: Arc<Notify>,
 }
 
 impl Store {
-    /// The store that `options` name, which shares `state` with other threads. Opens no connection yet.
-    pub(super) fn open(options: &Options, state: StoreState) -> Self {
+    /// The store that `options` name, which shares `state` with other threads and tells `written` of new events. Opens no
+    /// connection yet.
+    pub(super) fn open(options: &Options, state: StoreState, written: Arc<Notify>) -> Self {
         let limits = limits(options, state);
-        Self { pool: Pool::new(&options.database_url, &limits), limits }
+        Self { pool: Pool::new(&options.database_url, &limits), limits, written }
+    }
+
+    /// The events of orders.
+    pub(super) fn log(&self) -> Log {
+        Log::new("order", self.pool.clone(), self.limits.clone(), self.written.clone())
     }
 
     /// Checks that the store answers, and takes writes.

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::schema::{order_keys, order_orders};
 use super::{Record, Row, Store};
 use crate::contract::OrderStatus;
+use crate::events::record;
 use crate::order::idempotency::Key;
 use crate::storage::sql::{in_transaction, read};
 use crate::storage::{StoreError, run_to_completion};
@@ -40,11 +41,13 @@ impl Store {
         key: Option<&Key>,
     ) -> Result<(), StoreError> {
         let (pool, row) = (self.pool.clone(), Row::try_from(record)?);
+        let event = record.event()?;
         let key = key.map(|key| (record.order.user_id.to_string(), key.to_string()));
         run_to_completion(&self.limits, async move {
             let insert = diesel::insert_into(order_orders::table).values(row);
             in_transaction!(&pool, StoreError, connection => {
                 insert.execute(connection).await?;
+                record!(connection, "order", &event);
                 if let Some(key) = key {
                     let answered = diesel::update(order_keys::table.find(key));
                     let answered = answered.set(order_keys::status.eq(201));
@@ -53,6 +56,7 @@ impl Store {
             })
         })
         .await
+        .inspect(|()| self.written.notify_one())
     }
 
     /// The order with `id`, if there is one.

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::schema::order_orders::{self, dsl};
 use super::{Record, Row, Store, uuid};
 use crate::contract::{OrderStatus, Timestamp, now};
+use crate::events::record;
 use crate::order::step::Step;
 use crate::storage::sql::{in_transaction, read};
 use crate::storage::{StoreError, run_to_completion};
@@ -89,7 +90,7 @@ impl Store {
         };
         let moved = i64::from(finish.status.is_some());
         run_to_completion(&self.limits, async move {
-            let row = in_transaction!(&pool, StoreError, connection => {
+            in_transaction!(&pool, StoreError, connection => {
                 let pending = dsl::pending.eq(step).and(dsl::attempts.eq(attempts));
                 let update = diesel::update(order_orders::table.find(id).filter(pending));
                 let update = update.set((
@@ -98,11 +99,16 @@ impl Store {
                     dsl::pending.eq(None::<String>),
                     dsl::pending_at.eq(None::<NaiveDateTime>),
                 ));
-                update.get_result::<Row>(connection).await.optional()?
-            })?;
-            row.map(Record::try_from).transpose()
+                let row = update.get_result::<Row>(connection).await.optional()?;
+                let record = row.map(Record::try_from).transpose()?;
+                if let Some(record) = record.as_ref().filter(|_| moved > 0) {
+                    record!(connection, "order", &record.event()?);
+                }
+                record
+            })
         })
         .await
+        .inspect(|_| self.written.notify_one())
     }
 
     /// Moves the order with `id` from one of the states `from` to `status`, unless a step is pending. Returns the order then.
@@ -114,16 +120,21 @@ impl Store {
     ) -> Result<Option<Record>, StoreError> {
         let pool = self.pool.clone();
         run_to_completion(&self.limits, async move {
-            let row = in_transaction!(&pool, StoreError, connection => {
+            in_transaction!(&pool, StoreError, connection => {
                 let free = dsl::status.eq(from.name()).and(dsl::pending.is_null());
                 let update = diesel::update(order_orders::table.find(id.to_string()).filter(free));
                 let update =
                     update.set((dsl::status.eq(status.name()), dsl::version.eq(dsl::version + 1)));
-                update.get_result::<Row>(connection).await.optional()?
-            })?;
-            row.map(Record::try_from).transpose()
+                let row = update.get_result::<Row>(connection).await.optional()?;
+                let record = row.map(Record::try_from).transpose()?;
+                if let Some(record) = &record {
+                    record!(connection, "order", &record.event()?);
+                }
+                record
+            })
         })
         .await
+        .inspect(|_| self.written.notify_one())
     }
 
     /// Stores the payment of the order with `id` at the provider, unless it has one.

@@ -12,6 +12,9 @@ use crate::contract::Dashboard;
 use crate::error::Error;
 use crate::peer::Context;
 
+/// How many orders it shows.
+const RECENT: i64 = 5;
+
 /// Shows a user's dashboard to the user and to admins.
 ///
 /// While the catalogue is away, it has no recommendations and says so in `degraded`.
@@ -44,7 +47,8 @@ pub(in crate::user) async fn show(
             (Vec::new(), vec!["product".to_owned()])
         }
     };
-    Ok(HttpResponse::Ok().json(Dashboard { user, recommended_products, degraded }))
+    let recent_orders = state.users.recent_orders(id, RECENT).await?;
+    Ok(HttpResponse::Ok().json(Dashboard { user, recommended_products, recent_orders, degraded }))
 }
 
 async fn recommend(state: &UserState, context: &Context) -> Result<Vec<Box<RawValue>>, Error> {

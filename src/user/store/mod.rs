@@ -4,6 +4,7 @@ mod accounts;
 mod actor;
 mod copies;
 mod locks;
+mod recent_orders;
 mod schema;
 mod sessions;
 

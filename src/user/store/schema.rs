@@ -34,4 +34,16 @@ diesel::table! {
     }
 }
 
-diesel::allow_tables_to_appear_in_same_query!(users, sessions, revocations);
+diesel::table! {
+    recent_orders (order_id) {
+        order_id -> Text,
+        user_id -> Text,
+        sequence -> BigInt,
+        status -> Text,
+        total -> BigInt,
+        currency -> Text,
+        created_at -> Timestamp,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(users, sessions, revocations, recent_orders);

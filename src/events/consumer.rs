@@ -1,0 +1,118 @@
+//! Consumers of events.
+
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+use tokio::time::sleep;
+
+use super::Log;
+use crate::contract::Event;
+use crate::storage::StoreError;
+
+/// How many events a consumer takes at once.
+const BATCH: i64 = 200;
+/// The pause before a consumer tries again; it doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Why events were not taken. Nothing of them has had an effect.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The consumer's store is away; they are to be given again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// One of them is not what it should be.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+type Take = Rc<dyn Fn(Vec<Event>) -> LocalBoxFuture<'static, Result<(), Refusal>>>;
+
+/// What takes events.
+#[derive(Clone)]
+pub struct Consumer {
+    /// Its name, as in `user.recent_orders`.
+    pub name: &'static str,
+    kinds: Vec<String>,
+    take: Take,
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Consumer {
+    /// One that takes events of these `kinds`: all that it is given or none, and the same ones again without another effect.
+    pub fn new<F>(
+        name: &'static str,
+        kinds: Vec<String>,
+        take: impl Fn(Vec<Event>) -> F + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<(), Refusal>> + 'static,
+    {
+        Self { name, kinds, take: Rc::new(move |events| Box::pin(take(events))) }
+    }
+
+    /// Takes the events of `log`, from where it was before. Never returns.
+    pub(super) async fn follow(self: Rc<Self>, log: Log) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.advance(&log).await {
+                Ok(is_more) => {
+                    pause = FIRST_PAUSE;
+                    if !is_more {
+                        log.news().await;
+                    }
+                }
+                Err(error) => {
+                    // Readiness logs that a store is away.
+                    log::debug!(consumer = self.name; "events wait: {error}");
+                    sleep(pause).await;
+                    pause = LONGEST_PAUSE.min(pause * 2);
+                }
+            }
+        }
+    }
+
+    /// Takes the next events; returns whether there may be more.
+    async fn advance(&self, log: &Log) -> Result<bool, StoreError> {
+        let from = log.cursor(self.name).await?;
+        let found = log.after(from, BATCH).await?;
+        let Some(&(end, _)) = found.last() else { return Ok(false) };
+        let is_full = found.len() as i64 == BATCH;
+        let events = found.into_iter().map(|(_, event)| event);
+        let events = events.filter(|event| self.kinds.contains(&event.kind)).collect::<Vec<_>>();
+        match self.give(events.clone()).await {
+            Ok(()) => {}
+            Err(Refusal::Store(error)) => return Err(error),
+            Err(Refusal::Invalid(_)) => {
+                for event in events {
+                    self.give_alone(event, log).await?;
+                }
+            }
+        }
+        log.set_cursor(self.name, end).await?;
+        Ok(is_full)
+    }
+
+    async fn give(&self, events: Vec<Event>) -> Result<(), Refusal> {
+        if events.is_empty() { Ok(()) } else { (self.take)(events).await }
+    }
+
+    /// Gives one event, which becomes a dead letter if it is invalid.
+    async fn give_alone(&self, event: Event, log: &Log) -> Result<(), StoreError> {
+        match self.give(vec![event.clone()]).await {
+            Ok(()) => Ok(()),
+            Err(Refusal::Store(error)) => Err(error),
+            Err(Refusal::Invalid(why)) => {
+                log::error!(consumer = self.name; "event {} is a dead letter: {why}", event.id);
+                log.bury(self.name, &event, why).await
+            }
+        }
+    }
+}

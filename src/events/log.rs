@@ -1,0 +1,263 @@
+//! The outbox of a role, which is also the log of its events: those that were published have a place in it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{NaiveDateTime, TimeDelta};
+use diesel::result::Error as QueryError;
+use diesel::sql_types::{BigInt, Text};
+use diesel::{OptionalExtension as _, QueryableByName};
+use diesel_async::{AsyncConnection as _, RunQueryDsl as _};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use crate::contract::{Event, now};
+use crate::storage::sql::{Pool, in_transaction, on_either};
+use crate::storage::{Limits, StoreError, WriteConnection, postgres, run_to_completion};
+
+/// How many events are published at once, and forgotten at once.
+const BATCH: i64 = 500;
+/// How often the log is looked at for what another process has written.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The pause after an error.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How often old events are forgotten, and how long they stay.
+const SWEEP: Duration = Duration::from_secs(60);
+const RETENTION: TimeDelta = TimeDelta::hours(24);
+/// The advisory lock of a relay: the bytes of "app rela".
+const RELAY_LOCK: i64 = 0x6170_7020_7265_6c61;
+
+/// Writes an event into the outbox of the role `prefix`, in the transaction of `connection`.
+macro_rules! record {
+    ($connection:expr, $prefix:literal, $event:expr) => {{
+        let event: &$crate::contract::Event = $event;
+        let text = serde_json::to_string(event).map_err($crate::storage::StoreError::corrupt)?;
+        diesel::sql_query(concat!("INSERT INTO ", $prefix, "_outbox (kind, event) VALUES ($1, $2)"))
+            .bind::<diesel::sql_types::Text, _>(&event.kind)
+            .bind::<diesel::sql_types::Text, _>(text)
+            .execute($connection)
+            .await?
+    }};
+}
+pub(crate) use record;
+
+/// The log of one role's events, for one thread.
+#[derive(Clone, Debug)]
+pub struct Log {
+    prefix: &'static str,
+    pool: Pool,
+    limits: Limits,
+    written: Arc<Notify>,
+    published: Arc<Notify>,
+}
+
+#[derive(QueryableByName)]
+struct LogRow {
+    #[diesel(sql_type = BigInt)]
+    log_offset: i64,
+    #[diesel(sql_type = Text)]
+    event: String,
+}
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
+
+/// A connection that can keep other relays out until its transaction ends.
+trait Alone {
+    fn alone(&mut self) -> impl Future<Output = Result<(), QueryError>> + Send;
+}
+
+/// A transaction that writes has the file to itself.
+impl Alone for WriteConnection {
+    async fn alone(&mut self) -> Result<(), QueryError> {
+        Ok(())
+    }
+}
+
+impl Alone for postgres::Connection {
+    async fn alone(&mut self) -> Result<(), QueryError> {
+        let lock = diesel::sql_query("SELECT pg_advisory_xact_lock($1)");
+        lock.bind::<BigInt, _>(RELAY_LOCK).execute(self).await.map(drop)
+    }
+}
+
+impl Log {
+    /// The log of the role whose tables begin with `prefix`; `written` tells of new events.
+    pub fn new(prefix: &'static str, pool: Pool, limits: Limits, written: Arc<Notify>) -> Self {
+        Self { prefix, pool, limits, written, published: Arc::default() }
+    }
+
+    /// Publishes what is written, in order, and forgets what is old. Never returns.
+    pub(super) async fn relay(self) {
+        while !self.limits.state.is_prepared() {
+            sleep(INTERVAL).await;
+        }
+        let mut swept = tokio::time::Instant::now();
+        loop {
+            match self.publish().await {
+                Ok(published) => {
+                    if published > 0 {
+                        self.published.notify_waiters();
+                    }
+                    if published < BATCH {
+                        let _ = timeout(INTERVAL, self.written.notified()).await;
+                    }
+                }
+                // Readiness logs that the store is away.
+                Err(error) => {
+                    log::debug!("events of {} are not published yet: {error}", self.prefix);
+                    sleep(PAUSE).await;
+                }
+            }
+            if swept.elapsed() > SWEEP && !matches!(self.sweep().await, Ok(true)) {
+                swept = tokio::time::Instant::now();
+            }
+        }
+    }
+
+    /// Waits until more may be published.
+    pub(super) async fn news(&self) {
+        let _ = timeout(INTERVAL, self.published.notified()).await;
+    }
+
+    /// Gives what is written the next places in the log; returns how many there were.
+    async fn publish(&self) -> Result<i64, StoreError> {
+        let (pool, table) = (self.pool.clone(), format!("{}_outbox", self.prefix));
+        run_to_completion(&self.limits, async move {
+            let count = format!(
+                "SELECT COUNT(*) AS number FROM (SELECT 1 FROM {table} WHERE log_offset IS NULL LIMIT 1) AS some"
+            );
+            let some = on_either!(&mut pool.get().await?, connection => {
+                diesel::sql_query(count).get_result::<Number>(connection).await
+            })?;
+            if some.number == 0 {
+                return Ok(0);
+            }
+            let update = format!(
+                "UPDATE {table} SET published_at = $1, log_offset = new.rank \
+                 + (SELECT COALESCE(MAX(log_offset), 0) FROM {table} WHERE log_offset IS NOT NULL) \
+                 FROM (SELECT position, ROW_NUMBER() OVER (ORDER BY position) AS rank FROM {table} \
+                 WHERE log_offset IS NULL ORDER BY position LIMIT {BATCH}) AS new \
+                 WHERE {table}.position = new.position"
+            );
+            let at = now().naive_utc();
+            let published = in_transaction!(&pool, StoreError, connection => {
+                connection.alone().await?;
+                let update = diesel::sql_query(update);
+                update.bind::<diesel::sql_types::Timestamp, _>(at).execute(connection).await?
+            })?;
+            Ok(i64::try_from(published).unwrap_or(i64::MAX))
+        })
+        .await
+    }
+
+    /// At most `limit` events behind place `offset`, and their places.
+    pub(super) async fn after(
+        &self,
+        offset: i64,
+        limit: i64,
+    ) -> Result<Vec<(i64, Event)>, StoreError> {
+        let pool = self.pool.clone();
+        let query = format!(
+            "SELECT log_offset, event FROM {}_outbox WHERE log_offset > $1 ORDER BY log_offset LIMIT $2",
+            self.prefix
+        );
+        run_to_completion(&self.limits, async move {
+            let rows = on_either!(&mut pool.get().await?, connection => {
+                let query = diesel::sql_query(query);
+                let query = query.bind::<BigInt, _>(offset).bind::<BigInt, _>(limit);
+                query.load::<LogRow>(connection).await
+            })?;
+            let event = |row: LogRow| {
+                let event = serde_json::from_str(&row.event).map_err(StoreError::corrupt)?;
+                Ok((row.log_offset, event))
+            };
+            rows.into_iter().map(event).collect()
+        })
+        .await
+    }
+
+    /// The place of the last event that `consumer` has taken.
+    pub(super) async fn cursor(&self, consumer: &'static str) -> Result<i64, StoreError> {
+        let pool = self.pool.clone();
+        let query =
+            format!("SELECT log_offset AS number FROM {}_cursors WHERE consumer = $1", self.prefix);
+        run_to_completion(&self.limits, async move {
+            let row = on_either!(&mut pool.get().await?, connection => {
+                let query = diesel::sql_query(query).bind::<Text, _>(consumer);
+                query.get_result::<Number>(connection).await.optional()
+            })?;
+            Ok(row.map_or(0, |row| row.number))
+        })
+        .await
+    }
+
+    /// Notes that `consumer` has taken all events up to place `offset`.
+    pub(super) async fn set_cursor(
+        &self,
+        consumer: &'static str,
+        offset: i64,
+    ) -> Result<(), StoreError> {
+        let pool = self.pool.clone();
+        let upsert = format!(
+            "INSERT INTO {prefix}_cursors (consumer, log_offset) VALUES ($1, $2) ON CONFLICT (consumer) DO UPDATE \
+             SET log_offset = excluded.log_offset WHERE excluded.log_offset > {prefix}_cursors.log_offset",
+            prefix = self.prefix
+        );
+        run_to_completion(&self.limits, async move {
+            in_transaction!(&pool, StoreError, connection => {
+                let upsert = diesel::sql_query(upsert).bind::<Text, _>(consumer);
+                upsert.bind::<BigInt, _>(offset).execute(connection).await?;
+            })
+        })
+        .await
+    }
+
+    /// Keeps an event that `consumer` could not take.
+    pub(super) async fn bury(
+        &self,
+        consumer: &'static str,
+        event: &Event,
+        reason: String,
+    ) -> Result<(), StoreError> {
+        let pool = self.pool.clone();
+        let text = serde_json::to_string(event).map_err(StoreError::corrupt)?;
+        let id = format!("{consumer}/{}", event.id);
+        let insert = format!(
+            "INSERT INTO {}_dead_letters (id, consumer, event, reason, created_at) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (id) DO NOTHING",
+            self.prefix
+        );
+        run_to_completion(&self.limits, async move {
+            let at: NaiveDateTime = now().naive_utc();
+            in_transaction!(&pool, StoreError, connection => {
+                let insert = diesel::sql_query(insert).bind::<Text, _>(id).bind::<Text, _>(consumer);
+                let insert = insert.bind::<Text, _>(text).bind::<Text, _>(reason);
+                insert.bind::<diesel::sql_types::Timestamp, _>(at).execute(connection).await?;
+            })
+        })
+        .await
+    }
+
+    /// Forgets some events that were published a day ago and that every consumer has taken; returns whether there were many.
+    async fn sweep(&self) -> Result<bool, StoreError> {
+        let (pool, prefix) = (self.pool.clone(), self.prefix);
+        let delete = format!(
+            "DELETE FROM {prefix}_outbox WHERE position IN (SELECT position FROM {prefix}_outbox \
+             WHERE log_offset <= (SELECT MIN(log_offset) FROM {prefix}_cursors) AND published_at < $1 \
+             AND log_offset < (SELECT MAX(log_offset) FROM {prefix}_outbox) ORDER BY log_offset LIMIT {BATCH})"
+        );
+        run_to_completion(&self.limits, async move {
+            let horizon = (now() - RETENTION).naive_utc();
+            let deleted = in_transaction!(&pool, StoreError, connection => {
+                let delete = diesel::sql_query(delete);
+                delete.bind::<diesel::sql_types::Timestamp, _>(horizon).execute(connection).await?
+            })?;
+            Ok(deleted as i64 == BATCH)
+        })
+        .await
+    }
+}
