@@ -10,6 +10,7 @@
 //! the provider, after which it can never be charged.
 
 use chrono::TimeDelta;
+use uuid::Uuid;
 
 use super::OrderState;
 use super::payments::{PaymentError, Progress};
@@ -95,12 +96,16 @@ impl OrderState {
         self.run(record, Step::Refund, restock, context).await
     }
 
-    /// Ends an order that was not paid in time.
+    /// Ends the order with `id`, which was not paid in time, unless somebody else works at it.
     ///
     /// # Errors
-    /// When it is not over yet, or another system is away.
-    pub(super) async fn expire(&self, record: Record, context: &Context) -> Result<Record, Error> {
-        self.run(record, Step::Expire, false, context).await
+    /// When another system is away; the step stays pending.
+    pub(super) async fn expire(&self, id: Uuid, context: &Context) -> Result<(), Error> {
+        let begin = Begin { step: Step::Expire, method: None, restock: false };
+        match self.orders.begin(id, begin).await? {
+            Some(record) => self.finish_step(record, context).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Marks the order as sent.
@@ -200,7 +205,7 @@ impl OrderState {
                     // Another request has taken this attempt for one that was left.
                     return Err(busy());
                 }
-                let record = self.expire(record, context).await?;
+                let record = self.run(record, Step::Expire, false, context).await?;
                 return Err(illegal(record.order.status, OrderStatus::Paid));
             }
             Err(error) => {

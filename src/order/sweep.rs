@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use actix_web::http::header::HeaderMap;
+use futures_util::{StreamExt as _, stream};
 use log::Level;
 use tokio::time::sleep;
 
@@ -16,7 +17,9 @@ use crate::peer::{Context, Peer};
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_millis(500);
 /// How many orders it ends before it looks for other work.
-const BATCH: i64 = 100;
+const BATCH: usize = 200;
+/// How many orders it ends at once.
+const AT_ONCE: usize = 32;
 /// How long a step may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -42,17 +45,13 @@ async fn round(state: &OrderState) -> Result<(), Error> {
     let mut failed = Ok(());
     loop {
         let expired = state.orders.expired(now(), BATCH).await?;
-        let mut done = 0;
-        for id in &expired {
-            let Some(record) = state.orders.find(*id).await? else { continue };
-            match state.expire(record, &context()).await {
-                Ok(_) => done += 1,
-                // Somebody has paid it or called it off in the meantime.
-                Err(error) if error.kind() == Kind::Conflict => {}
-                Err(error) => failed = Err(error),
-            }
+        let is_full = expired.len() == BATCH;
+        let expire = async |id| state.expire(id, &context()).await;
+        let mut expiring = stream::iter(expired).map(expire).buffer_unordered(AT_ONCE);
+        while let Some(done) = expiring.next().await {
+            failed = failed.and(done);
         }
-        if done < BATCH {
+        if !is_full || failed.is_err() {
             break;
         }
     }

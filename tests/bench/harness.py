@@ -135,7 +135,7 @@ class Bench:
     def embedded(self, name):
         """Settings of embedded stores in a folder of this name, with products in them."""
         settings = {f"{role}.database_url": f"sqlite://{self.folder}/{name}/{role}.db"
-                    for role in ("user", "product")}
+                    for role in ("user", "product", "order")}
         self.seed(PRODUCTS, settings)
         return settings
 

@@ -157,9 +157,10 @@ impl Store {
     pub(in crate::order) async fn expired(
         &self,
         now: Timestamp,
-        limit: i64,
+        limit: usize,
     ) -> Result<Vec<Uuid>, StoreError> {
         let (pool, now) = (self.pool.clone(), now.naive_utc());
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         run_to_completion(&self.limits, async move {
             let rows = read!(
                 &pool,

@@ -135,6 +135,33 @@ async fn what_is_free_is_paid_without_the_provider(storage: Storage) {
     assert_eq!((paid.status, &paid.json()["status"]), (200, &json!("paid")), "{paid:?}");
 }
 
+each_storage!(a_dashboard_shows_the_last_orders_by_their_events);
+async fn a_dashboard_shows_the_last_orders_by_their_events(storage: Storage) {
+    let (_shop, client, lamp) = shop_with_lamps(Topology::OneProcess, storage).await;
+    let user = client.register("trinity").await;
+    let dashboard = format!("/auth/dashboard/{user}");
+    assert_eq!(client.get(&dashboard).await.json()["recentOrders"], Value::Null);
+    let id = user.parse::<Uuid>().unwrap();
+    let first = client.order(id, &[(&lamp, 1)]).await.json();
+    let second = client.order(id, &[(&lamp, 2)]).await.json();
+    // Of somebody who has no account.
+    assert_eq!(client.order(Uuid::now_v7(), &[(&lamp, 1)]).await.status, 201);
+    assert_eq!(client.pay(&first, "ok").await.status, 200);
+    assert_eq!(client.act(&second, "cancel", Value::Null).await.status, 200);
+    let shown = |order: &Value, status: &str| {
+        json!({
+            "id": order["id"],
+            "status": status,
+            "total": order["total"],
+            "currency": "EUR",
+            "createdAt": order["createdAt"],
+        })
+    };
+    let expected = json!([shown(&second, "cancelled"), shown(&first, "paid")]);
+    let is_shown = async || client.get(&dashboard).await.json()["recentOrders"] == expected;
+    until("the dashboard shows both", is_shown).await;
+}
+
 each_storage!(orders_are_listed_and_summed_up);
 async fn orders_are_listed_and_summed_up(storage: Storage) {
     let (_shop, client, _) = shop_with_lamps(Topology::OneProcess, storage).await;
