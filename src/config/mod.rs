@@ -392,6 +392,9 @@ pub struct Order {
     /// For how long an idempotency key gets its first answer again; a minute to a year.
     #[serde(deserialize_with = "between::<_, 60_000, 31_557_600_000>")]
     pub idempotency_ttl: Duration,
+    /// The most streams of events that a process has open at once; further ones get 503.
+    #[serde(deserialize_with = "within::<_, _, 1, 1000000>")]
+    pub listeners: usize,
     /// Who takes payments.
     pub payments_url: PaymentsUrl,
     /// The secret key of the provider's API.

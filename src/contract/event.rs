@@ -1,7 +1,7 @@
 //! Events: what has happened in one role, for others and for the world.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{Order, OrderStatus, Timestamp, now};
@@ -30,6 +30,9 @@ pub struct Event {
     pub data: Value,
 }
 
+/// The kind of the event that a user is erased.
+pub const USER_ERASED: &str = "shop.user.erased";
+
 impl Event {
     /// Event number `sequence` of `order`: that it is in its state now.
     ///
@@ -38,17 +41,27 @@ impl Event {
     pub fn of_order(order: &Order, sequence: i64) -> Result<Self, Error> {
         // Where it goes and who gets it is nobody's business.
         let order = Order { ship_to: None, contact: None, ..order.clone() };
-        Ok(Self {
+        let data = serde_json::to_value(&order).map_err(Error::internal)?;
+        Ok(Self::new("order", order_kind(order.status), order.id, sequence, data))
+    }
+
+    /// The last event of `user`, whose account is erased.
+    pub fn user_erased(user: Uuid) -> Self {
+        Self::new("user", USER_ERASED.to_owned(), user, 1, json!({ "userId": user }))
+    }
+
+    fn new(source: &str, kind: String, subject: Uuid, sequence: i64, data: Value) -> Self {
+        Self {
             specversion: "1.0".into(),
             id: Uuid::now_v7(),
-            source: "order".into(),
-            kind: order_kind(order.status),
-            subject: order.id.to_string(),
+            source: source.to_owned(),
+            kind,
+            subject: subject.to_string(),
             sequence,
             time: now(),
             datacontenttype: "application/json".into(),
-            data: serde_json::to_value(order).map_err(Error::internal)?,
-        })
+            data,
+        }
     }
 
     /// The order that it is about.

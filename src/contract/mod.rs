@@ -8,7 +8,7 @@ mod product;
 mod reservation;
 mod user;
 
-pub use event::{Event, OrderData, order_kind};
+pub use event::{Event, OrderData, USER_ERASED, order_kind};
 pub use health::{Health, PATH as HEALTH_PATH, health};
 pub use money::{Money, MoneyError};
 pub use order::{Order, OrderLine, OrderStatus};

@@ -41,14 +41,27 @@ macro_rules! record {
 }
 pub(crate) use record;
 
+/// Tells the threads of a process of new events in a log.
+#[derive(Clone, Debug, Default)]
+pub struct News {
+    written: Arc<Notify>,
+    published: Arc<Notify>,
+}
+
+impl News {
+    /// Tells the relay that something is in the outbox.
+    pub fn tell(&self) {
+        self.written.notify_one();
+    }
+}
+
 /// The log of one role's events, for one thread.
 #[derive(Clone, Debug)]
 pub struct Log {
     prefix: &'static str,
     pool: Pool,
     limits: Limits,
-    written: Arc<Notify>,
-    published: Arc<Notify>,
+    news: News,
 }
 
 #[derive(QueryableByName)]
@@ -85,9 +98,9 @@ impl Alone for postgres::Connection {
 }
 
 impl Log {
-    /// The log of the role whose tables begin with `prefix`; `written` tells of new events.
-    pub fn new(prefix: &'static str, pool: Pool, limits: Limits, written: Arc<Notify>) -> Self {
-        Self { prefix, pool, limits, written, published: Arc::default() }
+    /// The log of the role whose tables begin with `prefix`.
+    pub fn new(prefix: &'static str, pool: Pool, limits: Limits, news: News) -> Self {
+        Self { prefix, pool, limits, news }
     }
 
     /// Publishes what is written, in order, and forgets what is old. Never returns.
@@ -100,10 +113,10 @@ impl Log {
             match self.publish().await {
                 Ok(published) => {
                     if published > 0 {
-                        self.published.notify_waiters();
+                        self.news.published.notify_waiters();
                     }
                     if published < BATCH {
-                        let _ = timeout(INTERVAL, self.written.notified()).await;
+                        let _ = timeout(INTERVAL, self.news.written.notified()).await;
                     }
                 }
                 // Readiness logs that the store is away.
@@ -119,8 +132,8 @@ impl Log {
     }
 
     /// Waits until more may be published.
-    pub(super) async fn news(&self) {
-        let _ = timeout(INTERVAL, self.published.notified()).await;
+    pub async fn news(&self) {
+        let _ = timeout(INTERVAL, self.news.published.notified()).await;
     }
 
     /// Gives what is written the next places in the log; returns how many there were.
@@ -154,12 +167,30 @@ impl Log {
         .await
     }
 
+    /// The place of the last event that was published; 0 if there is none.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn end(&self) -> Result<i64, StoreError> {
+        let pool = self.pool.clone();
+        let query = format!(
+            "SELECT COALESCE(MAX(log_offset), 0) AS number FROM {}_outbox WHERE log_offset IS NOT NULL",
+            self.prefix
+        );
+        run_to_completion(&self.limits, async move {
+            let end = on_either!(&mut pool.get().await?, connection => {
+                diesel::sql_query(query).get_result::<Number>(connection).await
+            })?;
+            Ok(end.number)
+        })
+        .await
+    }
+
     /// At most `limit` events behind place `offset`, and their places.
-    pub(super) async fn after(
-        &self,
-        offset: i64,
-        limit: i64,
-    ) -> Result<Vec<(i64, Event)>, StoreError> {
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn after(&self, offset: i64, limit: i64) -> Result<Vec<(i64, Event)>, StoreError> {
         let pool = self.pool.clone();
         let query = format!(
             "SELECT log_offset, event FROM {}_outbox WHERE log_offset > $1 ORDER BY log_offset LIMIT $2",

@@ -10,8 +10,8 @@ mod log;
 use std::rc::Rc;
 
 pub use consumer::{Consumer, Refusal};
-pub use log::Log;
 pub(crate) use log::record;
+pub use log::{Log, News};
 
 use crate::tasks;
 

@@ -55,7 +55,9 @@ pub(super) async fn place(
     Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(order))
 }
 
-/// Lists the caller's orders, the newest first; an admin sees everybody's.
+/// Lists the caller's orders, the newest first.
+///
+/// An admin sees everybody's. Each page's `Link` header leads to the next one.
 #[utoipa::path(
     get,
     path = "/orders",
@@ -87,7 +89,9 @@ pub(super) async fn list(
     Ok(response.json(orders))
 }
 
-/// Shows an order to who has placed it, and to admins.
+/// Shows an order.
+///
+/// Only the user who placed it and admins see it.
 #[utoipa::path(
     get,
     path = "/orders/{id}",
@@ -159,7 +163,9 @@ pub(super) async fn pay(
     }
 }
 
-/// Calls an order off that is not paid.
+/// Cancels an order that is not paid.
+///
+/// Its pieces can be ordered again, and it can never be paid.
 #[utoipa::path(
     post,
     path = "/orders/{id}/cancel",
@@ -184,6 +190,8 @@ pub(super) async fn cancel(
 }
 
 /// Marks a paid order as sent.
+///
+/// It can still be refunded.
 #[utoipa::path(
     post,
     path = "/orders/{id}/fulfil",
@@ -207,7 +215,9 @@ pub(super) async fn fulfil(
     Ok(HttpResponse::Ok().json(state.fulfil(record, &context).await?.order))
 }
 
-/// Gives the money for an order back, and its pieces to the stock if they can be sold again.
+/// Gives the money for an order back.
+///
+/// With `restock`, its pieces can be ordered again. If the answer is lost, ask again: the money is given back once.
 #[utoipa::path(
     post,
     path = "/orders/{id}/refund",
@@ -260,7 +270,9 @@ impl From<SummaryRow> for DaySummary {
     }
 }
 
-/// Sums up the orders by the day on which they were placed and the state that they are in, the newest day first.
+/// Sums up the orders by day and state.
+///
+/// The day is the one on which they were placed, in UTC, the state the one that they are in now. The newest day comes first.
 #[utoipa::path(
     get,
     path = "/orders/summary",

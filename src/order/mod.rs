@@ -2,6 +2,7 @@
 
 mod handlers;
 mod idempotency;
+mod live;
 mod model;
 mod paying;
 mod payments;
@@ -13,25 +14,26 @@ mod sweep;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use actix_web::App;
 use actix_web::web::{Data, ServiceConfig};
 use chrono::TimeDelta;
-use tokio::sync::Notify;
 use utoipa::OpenApi as _;
 use utoipa::openapi::{OpenApi, RefOr, Schema};
 
 use crate::auth::{Mode, admin, signed_in};
 use crate::config::{self, Currency, PaymentsUrl, PeerUrl, SettingError, Settings, SqlUrl};
-use crate::contract::ProductClient;
-use crate::events::Log;
+use crate::contract::{ProductClient, USER_ERASED};
+use crate::events::{Consumer, Log, News};
 use crate::middleware::{self, Path, RoleService, path};
 use crate::peer::Peer;
 use crate::readiness::Check;
 use crate::role::{Parts, Role, Surroundings};
 use crate::storage::{Preparing, SetupError, StoreState, sqlite};
 use crate::tasks;
+use live::{Live, Seats};
 use payments::Payments;
 use store::Store;
 
@@ -41,8 +43,10 @@ pub struct Orders {
     options: Arc<config::Order>,
     rules: Rules,
     state: StoreState,
-    /// Tells the relay of new events.
-    written: Arc<Notify>,
+    /// Tells of new events.
+    news: News,
+    /// The streams of events that are open.
+    listeners: Arc<AtomicUsize>,
 }
 
 /// What all orders of the shop have in common.
@@ -117,7 +121,13 @@ impl Role for Orders {
             lease: span(settings.server.request_timeout + LEASE),
             idempotency_ttl: span(options.idempotency_ttl),
         };
-        Ok(Self { options: Arc::new(options), rules, state, written: Arc::default() })
+        Ok(Self {
+            options: Arc::new(options),
+            rules,
+            state,
+            news: News::default(),
+            listeners: Arc::default(),
+        })
     }
 
     async fn migrate(settings: &Settings) -> Result<Vec<String>, SettingError> {
@@ -127,7 +137,10 @@ impl Role for Orders {
 
     fn app(self, surroundings: Surroundings) -> App<impl RoleService + use<>> {
         let state = Data::new(self.state_with(surroundings.peer("product")));
-        surroundings.app(|routes| configure(routes, state))
+        let draining = surroundings.middleware.draining.clone();
+        let seats = Seats::new(self.listeners.clone(), self.options.listeners);
+        let live = Data::new(Live::new(self.store().log(), seats, draining));
+        surroundings.app(|routes| configure(routes, state, live))
     }
 
     /// The first check that reaches the store also migrates it.
@@ -155,6 +168,15 @@ impl Role for Orders {
         Some(self.store().log())
     }
 
+    fn consumers(&self) -> Vec<Consumer> {
+        let orders = self.store();
+        let take = move |events| {
+            let orders = orders.clone();
+            async move { orders.take_erased(events).await }
+        };
+        vec![Consumer::new("order.erased_users", vec![USER_ERASED.to_owned()], take)]
+    }
+
     fn openapi(mode: Mode) -> OpenApi {
         let mut document = middleware::document(OrderApi::openapi(), &paths(), mode);
         let schemas = document.components.as_mut().map(|components| &mut components.schemas);
@@ -175,7 +197,7 @@ const LEASE: Duration = Duration::from_secs(1);
 
 impl Orders {
     fn store(&self) -> Store {
-        Store::open(&self.options, self.state.clone(), self.written.clone())
+        Store::open(&self.options, self.state.clone(), self.news.clone())
     }
 
     /// The state of one thread, which calls the product role by `products`.
@@ -197,8 +219,8 @@ impl Orders {
 }
 
 /// Every route of the role, and who may call it.
-fn configure(routes: &mut ServiceConfig, state: Data<OrderState>) {
-    routes.app_data(state);
+fn configure(routes: &mut ServiceConfig, state: Data<OrderState>, live: Data<Live>) {
+    routes.app_data(state).app_data(live);
     for path in paths() {
         routes.service(path);
     }
@@ -209,6 +231,7 @@ fn paths() -> Vec<Path> {
         path("/orders")
             .get(signed_in().or_open(), handlers::list)
             .post(signed_in().or_open(), handlers::place),
+        path("/events").get(signed_in().or_open(), live::listen),
         path("/orders/summary").get(admin().or_open(), handlers::summary),
         path("/orders/{id}").get(signed_in().or_open(), handlers::show),
         path("/orders/{id}/pay").post(signed_in().or_open(), handlers::pay),
@@ -230,6 +253,7 @@ fn paths() -> Vec<Path> {
         handlers::cancel,
         handlers::fulfil,
         handlers::refund,
+        live::listen,
     ),
     tags((name = "orders", description = "Orders and their payments"))
 )]

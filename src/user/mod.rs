@@ -24,7 +24,7 @@ use crate::auth::{KeySet, Mode, admin, public, roles, signed_in};
 use crate::config::{self, PeerUrl, SettingError, Settings, SqlUrl};
 use crate::contract::{OrderStatus, ProductClient, Revocation, order_kind};
 use crate::error::Error;
-use crate::events::Consumer;
+use crate::events::{Consumer, Log};
 use crate::limits::Counts;
 use crate::middleware::{self, Path, RoleService, path};
 use crate::peer::Peer;
@@ -156,6 +156,10 @@ impl Role for Accounts {
     fn start_tasks(&self, _: &dyn Fn(&str) -> Peer) {
         let role = self.clone();
         tasks::supervise("session_sweep", move || role.clone().sweep());
+    }
+
+    fn log(&self) -> Option<Log> {
+        Some(Store::open(&self.options, self.state.clone()).log())
     }
 
     fn consumers(&self) -> Vec<Consumer> {

@@ -37,6 +37,7 @@ mod orders {
     mod access;
     mod keys;
     mod life;
+    mod live;
     mod trouble;
 }
 

@@ -153,7 +153,9 @@ fn is_text(value: &HeaderValue) -> bool {
         let end = at.and_then(|at| essence.get(at..));
         end.is_some_and(|end| end.eq_ignore_ascii_case(suffix))
     };
-    starts("text/")
+    // Events are to arrive one by one.
+    let is_events = essence.eq_ignore_ascii_case("text/event-stream");
+    (starts("text/") && !is_events)
         || ends("+json")
         || ends("+xml")
         || ["json", "javascript", "xml", "x-ndjson"].iter().any(|subtype| {

@@ -1,24 +1,22 @@
 //! Queries on orders, the same on SQLite and PostgreSQL.
 
 mod claims;
+mod erasure;
 mod orders;
 mod sandbox;
 mod schema;
 mod steps;
 
-use std::sync::Arc;
-
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use serde_json::Value;
-use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::config::{Order as Options, SqlUrl};
 use crate::contract::{Event, Money, Order, OrderLine, Timestamp};
 use crate::error::Cause;
-use crate::events::Log;
+use crate::events::{Log, News};
 use crate::storage::sql::Pool;
 use crate::storage::{
     Limits, SetupError, StoreError, StoreState, postgres, run_to_completion, sqlite,
@@ -179,21 +177,21 @@ fn uuid(text: &str) -> Result<Uuid, StoreError> {
 pub(super) struct Store {
     pool: Pool,
     limits: Limits,
-    /// Tells the relay of new events.
-    written: Arc<Notify>,
+    /// Tells of new events.
+    news: News,
 }
 
 impl Store {
-    /// The store that `options` name, which shares `state` with other threads and tells `written` of new events. Opens no
+    /// The store that `options` name, which shares `state` with other threads and `news` of events. Opens no
     /// connection yet.
-    pub(super) fn open(options: &Options, state: StoreState, written: Arc<Notify>) -> Self {
+    pub(super) fn open(options: &Options, state: StoreState, news: News) -> Self {
         let limits = limits(options, state);
-        Self { pool: Pool::new(&options.database_url, &limits), limits, written }
+        Self { pool: Pool::new(&options.database_url, &limits), limits, news }
     }
 
     /// The events of orders.
     pub(super) fn log(&self) -> Log {
-        Log::new("order", self.pool.clone(), self.limits.clone(), self.written.clone())
+        Log::new("order", self.pool.clone(), self.limits.clone(), self.news.clone())
     }
 
     /// Checks that the store answers, and takes writes.

@@ -56,7 +56,7 @@ impl Store {
             })
         })
         .await
-        .inspect(|()| self.written.notify_one())
+        .inspect(|()| self.news.tell())
     }
 
     /// The order with `id`, if there is one.

@@ -108,7 +108,7 @@ impl Store {
             })
         })
         .await
-        .inspect(|_| self.written.notify_one())
+        .inspect(|_| self.news.tell())
     }
 
     /// Moves the order with `id` from one of the states `from` to `status`, unless a step is pending. Returns the order then.
@@ -134,7 +134,7 @@ impl Store {
             })
         })
         .await
-        .inspect(|_| self.written.notify_one())
+        .inspect(|_| self.news.tell())
     }
 
     /// Stores the payment of the order with `id` at the provider, unless it has one.

@@ -24,6 +24,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::http::header::CONTENT_TYPE;
 use tokio::time::{Instant, sleep};
 
 pub use breaker::Position;
@@ -62,7 +63,7 @@ impl Peer {
 
     /// Sends `request`, which has only end-to-end headers, on behalf of `context`, with retries where that is safe, and
     /// waits for the head of the reply. The request keeps its place in the bulkhead until the reply's body ends or is
-    /// dropped.
+    /// dropped; a stream of events, which has no end, keeps none.
     ///
     /// # Errors
     /// When the breaker is open, the bulkhead is full, or the last attempt gave no reply in time; see [`PeerError`].
@@ -93,7 +94,9 @@ impl Peer {
             let limit = self.state.options.response_timeout.min(context.limit);
             let course = Course { context, begun, limit, upload: upload.as_ref() };
             let mut reply = self.attempts(&mut call, course, &mut permit, &mut slot).await?;
-            reply.body = reply.body.keeping(slot);
+            if !is_event_stream(&reply) {
+                reply.body = reply.body.keeping(slot);
+            }
             Ok(reply)
         }
     }
@@ -225,6 +228,12 @@ async fn unless(
 
 fn no_address() -> PeerError {
     PeerError::Unreachable("the peer has no address".into())
+}
+
+/// Whether the reply is a stream of server-sent events.
+fn is_event_stream(reply: &Reply) -> bool {
+    let content = reply.headers.get(CONTENT_TYPE);
+    content.is_some_and(|content| content.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// Whole milliseconds.

@@ -8,7 +8,8 @@ use super::actor::{ADMINS, Actor, Refusal, WriteError};
 use super::locks::Locks as _;
 use super::schema::{revocations, sessions, users};
 use super::{Record, Row, Store, revocation};
-use crate::contract::{Revocation, Timestamp, UserRole, now};
+use crate::contract::{Event, Revocation, Timestamp, UserRole, now};
+use crate::events::record;
 use crate::storage::sql::{in_transaction, read};
 use crate::storage::{StoreError, run_to_completion};
 use crate::user::email::email_key;
@@ -155,6 +156,7 @@ impl Store {
             Write::Change(changes) => (changes, false),
             Write::Delete => (Changes::default(), true),
         };
+        let erased = Event::user_erased(id);
         let written = run_to_completion(&self.limits, async move {
             let written = in_transaction!(&pool, WriteError, connection => {
                 if actor.may_take_rights(deletes) {
@@ -172,6 +174,7 @@ impl Store {
                 let row = row.ok_or(Refusal::Unknown)?;
                 if deletes {
                     diesel::delete(users::table.find(&id)).execute(connection).await?;
+                    record!(connection, "user", &erased);
                 }
                 if actor.takes_own_rights(&row, deletes) {
                     let admins = users::disabled.eq(false).and(users::roles.like(ADMINS));

@@ -18,6 +18,7 @@ use super::model::{roles_from_text, roles_to_text};
 use crate::config::{SqlUrl, User as Options};
 use crate::contract::{Account, Revocation, User, UserRole};
 use crate::error::Cause;
+use crate::events::{Log, News};
 use crate::storage::sql::Pool;
 use crate::storage::{
     Limits, SetupError, StoreError, StoreState, postgres, run_to_completion, sqlite,
@@ -125,6 +126,12 @@ impl Store {
     pub(super) fn open(options: &Options, state: StoreState) -> Self {
         let limits = limits(options, state);
         Self { pool: Pool::new(&options.database_url, &limits), limits }
+    }
+
+    /// The events of accounts.
+    pub(super) fn log(&self) -> Log {
+        // They are few: the relay looks for them every second.
+        Log::new("user", self.pool.clone(), self.limits.clone(), News::default())
     }
 
     /// Checks that the store answers, and takes writes.

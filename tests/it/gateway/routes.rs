@@ -301,7 +301,8 @@ async fn health_sums_the_roles_up(topology: Topology) {
         (answer.status, answer.json())
     };
     let ready = json!({ "status": "ready", "missing": [] });
-    let all = json!({ "status": "ok", "roles": { "user": ready, "product": ready } });
+    let all =
+        json!({ "status": "ok", "roles": { "user": ready, "product": ready, "order": ready } });
     until("all is well", async || health().await == (200, all.clone())).await;
     if topology == Topology::OneProcess {
         return;
@@ -314,6 +315,7 @@ async fn health_sums_the_roles_up(topology: Topology) {
     })
     .await;
     shop.kill("user");
+    shop.kill("order");
     until("nobody is there", async || health().await.0 == 503).await;
     assert_eq!(health().await.1["status"], "down");
 }

@@ -235,7 +235,9 @@ async fn a_role_at_two_addresses_goes_on_with_one_for_the_gateway_and_for_other_
         let callee = process.callee(kind, "product").await;
         assert_eq!(callee["breaker"], "closed");
         assert_eq!(callee["ejected"][0].as_str().unwrap().trim_end_matches('/'), addresses[0]);
-        assert_eq!(process.missing().await, json!([]), "one of them answers");
+        let missing = process.missing().await;
+        let of_product = |name: &Value| name == "peers.product";
+        assert!(!missing.as_array().unwrap().iter().any(of_product), "one of them answers");
     }
     assert_eq!(client.get("/health").await.json()["roles"]["product"]["status"], "ready");
     products[1].signal(Signal::SIGKILL);

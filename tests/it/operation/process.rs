@@ -265,7 +265,8 @@ async fn a_bad_setting_stops_the_start_with_a_line_that_names_it() {
         ),
         (
             vec!["--set", "gateway.routes.products.upstream=goods", "check-config"],
-            "app: gateway.routes.products.upstream: \"goods\" is not a role (user, product)".into(),
+            "app: gateway.routes.products.upstream: \"goods\" is not a role (user, product, order)"
+                .into(),
         ),
         (
             vec!["--set", &format!("gateway.listen={taken}")],
@@ -317,7 +318,7 @@ async fn the_management_port_tells_how_the_process_is() {
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
     let state = |status: &str, missing: &[&str]| {
         let upstream = |name| json!({ "name": name, "breaker": "closed", "inFlight": 0, "waiting": 0, "ejected": [] });
-        let upstreams = ["user", "product"].map(upstream);
+        let upstreams = ["user", "product", "order"].map(upstream);
         let peers = ["user"].map(upstream);
         json!({ "status": status, "missing": missing, "upstreams": upstreams, "peers": peers })
     };
@@ -411,7 +412,7 @@ async fn ten_may_migrate_at_once() {
         assert!(output.status.success(), "{output:?}");
         applied += String::from_utf8(output.stdout).unwrap().matches("applied").count();
     }
-    assert_eq!(applied, 11, "each migration once");
+    assert_eq!(applied, 15, "each migration once");
     assert_eq!(Process::run(migrate()).stdout, b"nothing to do\n");
 }
 

@@ -4,7 +4,7 @@ use awc::http::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{Answer, Client, Shop, Topology, order_items};
+use crate::support::{Answer, Client, PASSWORD, Shop, Storage, Topology, order_items, until};
 
 const ENFORCED: [(&str, &str); 2] =
     [("APP__AUTH__MODE", "enforced"), ("APP__AUTH__OPEN_BEYOND_LOOPBACK", "false")];
@@ -85,4 +85,29 @@ async fn an_enforced_shop_takes_the_user_from_the_token_and_asks_for_a_key() {
     let named = owner.send(Method::POST, "/orders", &headers, body).await;
     assert_eq!((named.status, named.problem().1), (422, vec!["userId".into()]));
     assert_eq!(admin.stock(&lamp).await, [5, 0, 5].map(Value::from));
+}
+
+each_case!(an_erased_user_leaves_orders_without_an_address:
+    embedded(Storage::Embedded),
+    polyglot(Storage::Polyglot),
+);
+async fn an_erased_user_leaves_orders_without_an_address(storage: Storage) {
+    let shop = Shop::start_on(Topology::OneProcess, storage.servers(), &ENFORCED);
+    let (admin, owner) = (shop.admin().await, shop.gateway().customer("owner").await);
+    let lamp = admin.add_stocked("Lamp", 5).await;
+    let headers = [("content-type", "application/json"), ("idempotency-key", "k")];
+    let body = json!({
+        "items": order_items(&[(&lamp, 1)]),
+        "shipTo": { "city": "Zion" },
+        "contact": "owner@example.com",
+    });
+    let placed = owner.send(Method::POST, "/orders", &headers, body.to_string()).await.json();
+    assert_eq!(placed["contact"], "owner@example.com");
+    let gone =
+        owner.write(Method::DELETE, "/auth/me", json!({ "currentPassword": PASSWORD })).await;
+    assert_eq!(gone.status, 204, "{gone:?}");
+    let mut nameless = placed.clone();
+    nameless.as_object_mut().unwrap().retain(|name, _| name != "shipTo" && name != "contact");
+    until("nobody is told", async || admin.reread(&placed).await == nameless).await;
+    assert_eq!(admin.pay(&placed, "ok").await.status, 200);
 }

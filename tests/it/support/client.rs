@@ -1,9 +1,12 @@
 //! A client as simple as curl.
 
+use std::pin::Pin;
 use std::time::Duration;
 
+use actix_rt::time::timeout;
 use awc::http::Method;
 use awc::http::header::HeaderMap;
+use futures_util::{Stream, StreamExt as _};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -205,6 +208,25 @@ impl Client {
         answer.json()["id"].as_str().unwrap().to_owned()
     }
 
+    /// Listens to `path`, from behind the event with the id `last`.
+    pub(crate) async fn listen(&self, path: &str, last: Option<&str>) -> Listening {
+        let mut request = self.http.get(format!("{}{path}", self.base)).no_decompress();
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(last) = last {
+            request = request.append_header(("last-event-id", last));
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        let content_type = response.headers().get("content-type").unwrap();
+        assert_eq!(content_type, "text/event-stream");
+        Listening {
+            chunks: Box::pin(response.map(|chunk| chunk.ok().map(|chunk| chunk.to_vec()))),
+            heard: String::new(),
+        }
+    }
+
     /// Adds a product with a price of 12.5 and so many pieces, and gives its id.
     pub(crate) async fn add_stocked(&self, name: &str, stock: i64) -> String {
         let new = json!({ "name": name, "price": 12.5, "stock": stock });
@@ -246,6 +268,34 @@ impl Client {
         let answer = self.get(&format!("/orders/{}", order["id"].as_str().unwrap())).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()
+    }
+}
+
+/// A stream of server-sent events.
+pub(crate) struct Listening {
+    chunks: Pin<Box<dyn Stream<Item = Option<Vec<u8>>>>>,
+    heard: String,
+}
+
+impl Listening {
+    /// The next event: its id, and its data. `None` when the stream has ended.
+    pub(crate) async fn next(&mut self) -> Option<(String, Value)> {
+        loop {
+            if let Some((event, rest)) = self.heard.split_once("\n\n") {
+                let field = |name: &str| {
+                    let lines = event.lines();
+                    lines.filter_map(|line| line.strip_prefix(name)).next().map(str::to_owned)
+                };
+                let found = field("id: ").zip(field("data: "));
+                self.heard = rest.to_owned();
+                match found {
+                    Some((id, data)) => return Some((id, serde_json::from_str(&data).unwrap())),
+                    None => continue,
+                }
+            }
+            let chunk = timeout(PATIENCE, self.chunks.next()).await.expect("nothing is heard");
+            self.heard.push_str(str::from_utf8(&chunk.flatten()?).unwrap());
+        }
     }
 }
 
