@@ -94,6 +94,24 @@ pub enum Command {
         #[arg(long)]
         overwrite: bool,
     },
+    /// Back up all files of a shop on embedded storage, also while it runs
+    ///
+    /// The archive (tar) has the accounts, the catalogue, the orders and the keys that sign tokens: keep it as
+    /// secret as those. It is read back and checked before it replaces an older one.
+    Backup {
+        /// The archive
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Restore the files of a backup to where the settings have them; the shop must not run
+    Restore {
+        /// The archive
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Replace files that are there
+        #[arg(long)]
+        overwrite: bool,
+    },
     /// Import products from a file, as NDJSON or CSV
     ///
     /// A product whose SKU is there already is replaced, any other is added. Lines that are not valid

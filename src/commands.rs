@@ -93,6 +93,26 @@ pub fn seed(global: &Global, products: u32) -> Result<(), Failure> {
     say(&text)
 }
 
+/// `app backup`
+///
+/// # Errors
+/// See [`node::backup`].
+pub fn backup(global: &Global, file: &Path) -> Result<(), Failure> {
+    let (settings, _) = load(global)?;
+    let names = node::backup(&settings, file)?;
+    say(&format!("{} has {}\n", file.display(), names.join(", ")))
+}
+
+/// `app restore`
+///
+/// # Errors
+/// See [`node::restore`].
+pub fn restore(global: &Global, file: &Path, overwrite: bool) -> Result<(), Failure> {
+    let (settings, _) = load(global)?;
+    let names = node::restore(&settings, file, overwrite)?;
+    say(&format!("restored {}\n", names.join(", ")))
+}
+
 /// How many of the rows that `copy` could not write it names.
 const REFUSALS: usize = 10;
 

@@ -25,6 +25,8 @@ fn main() -> ExitCode {
         Command::Migrate => commands::migrate(&global),
         Command::Seed { products } => commands::seed(&global, products),
         Command::Copy { from, to, overwrite } => commands::copy(&global, (&from, &to), overwrite),
+        Command::Backup { file } => commands::backup(&global, &file),
+        Command::Restore { file, overwrite } => commands::restore(&global, &file, overwrite),
         Command::Import { file, options } => commands::import(&global, &file, &options),
         Command::Export { file, options } => commands::export(&global, &file, &options),
         Command::User { action } => commands::user(&global, action),

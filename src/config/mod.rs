@@ -107,7 +107,7 @@ impl Settings {
     }
 
     /// The files that the program writes, and the settings that name them.
-    fn own_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+    pub fn own_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         let accounts = match &self.user.database_url {
             SqlUrl::Sqlite(path) => Some(("user.database_url", &**path)),
             SqlUrl::Postgres(_) => None,

@@ -1,6 +1,7 @@
 //! The composition root: the only place that knows every role.
 
 mod access;
+mod backup;
 mod commands;
 mod composition;
 mod document;
@@ -34,6 +35,7 @@ use roles::start_order;
 use tls::Tls;
 use validation::{check_listeners, validate};
 
+pub use backup::{backup, restore};
 pub use commands::{
     Existing, copy, create_user, enable_user, migrate, promote_user, rotate_keys, seed,
     set_password,

@@ -1,6 +1,7 @@
 //! Connections to the stores of roles. Nothing here knows users or products.
 
 mod applied;
+pub mod backup;
 mod call;
 pub mod copy;
 mod error;
