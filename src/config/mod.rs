@@ -362,7 +362,8 @@ pub struct Product {
     pub cache_timeout: Duration,
     /// The prefix of the keys on the server, so that several shops can share one.
     pub cache_prefix: String,
-    /// How long reservations that were released, have lapsed or were moved are kept; a minute to ten years.
+    /// How long reservations that were released, have lapsed or were moved are kept, and which orders were counted; a minute
+    /// to ten years.
     #[serde(deserialize_with = "between::<_, 60_000, 315_576_000_000>")]
     pub reservation_retention: Duration,
 }

@@ -12,7 +12,9 @@ pub use event::{Event, OrderData, USER_ERASED, order_kind};
 pub use health::{Health, PATH as HEALTH_PATH, health};
 pub use money::{Money, MoneyError};
 pub use order::{Order, OrderLine, OrderStatus};
-pub use product::{CategorySummary, LowStock, Product, ProductClient, Stock, StockReport, Version};
+pub use product::{
+    CategorySummary, LowStock, MOST_WITH, Product, ProductClient, Stock, StockReport, Version,
+};
 pub use reservation::{NewLine, NewReservation, Reservation, ReservedLine};
 pub use user::{
     Account, Dashboard, Jwk, JwkSet, RecentOrder, Revocation, User, UserClient, UserRole,

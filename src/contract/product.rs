@@ -164,6 +164,9 @@ fn in_stock<S: Serializer>(stock: &Stock, serializer: S) -> Result<S::Ok, S::Err
     serializer.serialize_bool(stock.is_in())
 }
 
+/// The most products that [`ProductClient::recommended`] can be asked about.
+pub const MOST_WITH: usize = 20;
+
 /// The largest page that is read, in bytes: 100 of the largest products.
 const PAGE_LIMIT: usize = 8 * 1024 * 1024;
 
@@ -186,12 +189,23 @@ impl ProductClient {
         Self { peer }
     }
 
-    /// The newest products, at most `limit` (1 to 100), each as the product role writes it.
+    /// The products that were most often bought with those of the ids `with`, of which there may be [`MOST_WITH`]; then
+    /// the most popular, and then the newest. At most `limit` (1 to 100), each as the product role writes it.
     ///
     /// # Errors
     /// The product role's error, or why it gave no answer.
-    pub async fn newest(&self, limit: u8, context: &Context) -> Result<Vec<Box<RawValue>>, Error> {
-        get(&self.peer, &format!("/products?limit={limit}"), PAGE_LIMIT, context).await
+    pub async fn recommended(
+        &self,
+        with: &[String],
+        limit: u8,
+        context: &Context,
+    ) -> Result<Vec<Box<RawValue>>, Error> {
+        let target = match with {
+            // The same for many callers, and cached.
+            [] => format!("/products?sort=popular&limit={limit}"),
+            with => format!("/internal/recommendations?with={}&limit={limit}", with.join(",")),
+        };
+        get(&self.peer, &target, PAGE_LIMIT, context).await
     }
 
     /// Reserves pieces under `id`, all of them or none. The same request again gets the same answer.

@@ -36,7 +36,7 @@ pub struct User {
 pub struct Dashboard {
     /// The user.
     pub user: User,
-    /// The newest products; empty while the product role is away.
+    /// What goes with the user's last orders, then what is popular, then what is new; empty while the product role is away.
     #[schema(value_type = Vec<Product>)]
     pub recommended_products: Vec<Box<RawValue>>,
     /// The last orders, the newest first; absent where there are none.

@@ -5,7 +5,9 @@ mod handlers;
 mod low_stock;
 mod model;
 mod page;
+mod recommendations;
 mod reservations;
+mod sales;
 mod seed;
 mod store;
 mod transfer;
@@ -23,6 +25,7 @@ use utoipa::openapi::OpenApi;
 
 use crate::auth::{Mode, admin, anyone, roles};
 use crate::config::{self, PeerUrl, SettingError, Settings};
+use crate::events::Consumer;
 use crate::middleware::{self, Path, RoleService, path};
 use crate::peer::Peer;
 use crate::readiness::Check;
@@ -138,6 +141,10 @@ impl Role for Catalogue {
         tasks::supervise("reservation_sweep", move || reservations::sweep(role.state(), retention));
     }
 
+    fn consumers(&self) -> Vec<Consumer> {
+        vec![sales::consumer(self.store())]
+    }
+
     fn collectors(&self) -> Vec<Box<dyn Collector>> {
         self.cache.collectors()
     }
@@ -220,8 +227,9 @@ fn paths() -> Vec<Path> {
 }
 
 /// The routes for other roles, which the public document does not have.
-fn internal_paths() -> [Path; 2] {
+fn internal_paths() -> [Path; 3] {
     [
+        path("/internal/recommendations").get(roles(), recommendations::list),
         path("/internal/reservations/{id}")
             .put(roles(), reservations::put)
             .delete(roles(), reservations::release),

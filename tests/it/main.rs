@@ -38,6 +38,7 @@ mod orders {
     mod keys;
     mod life;
     mod live;
+    mod popularity;
     mod trouble;
 }
 

@@ -18,6 +18,7 @@ use super::low_stock::LowStockPage;
 use super::model::{StockChange, StockRefusal};
 use super::page::PageRequest;
 use super::reservations::{Hold, Refusal, Step, Wanted};
+use super::sales::Sale;
 use super::values::Sku;
 use crate::config::{DocumentUrl, Product as Options, hide_password};
 use crate::contract::{CategorySummary, LowStock, Money, Product, Stock, Timestamp, Version, now};
@@ -369,8 +370,32 @@ impl Store {
         self.step(call_back_end!(self.release(id)), cache).await
     }
 
-    /// Gives back the pieces of reservations that have expired, and deletes some that ended longer than `retention` ago.
-    /// Returns whether there may be more to do.
+    /// Counts `sales`, each once, however often this is called. What is cached stays.
+    pub(super) async fn count_sales(&self, sales: Vec<Sale>) -> Result<(), StoreError> {
+        on_back_end!(self.count_sales(sales))
+    }
+
+    /// The products that were most often bought with each of `with`, at most about `limit` for each, and in how many orders.
+    pub(super) async fn bought_with(
+        &self,
+        with: Vec<ObjectId>,
+        limit: i64,
+    ) -> Result<Vec<(ObjectId, i64)>, StoreError> {
+        on_back_end!(self.bought_with(with, limit))
+    }
+
+    /// The products with `ids`, in any order.
+    pub(super) async fn among(&self, ids: Vec<ObjectId>) -> Result<Vec<Product>, StoreError> {
+        on_back_end!(self.among(ids))
+    }
+
+    /// The `limit` most popular products, and of equal ones the newest.
+    pub(super) async fn popular(&self, limit: i64) -> Result<Vec<Product>, StoreError> {
+        on_back_end!(self.popular(limit))
+    }
+
+    /// Gives back the pieces of reservations that have expired, and deletes some that ended longer than `retention` ago, as
+    /// well as notes of sales from before that. Returns whether there may be more to do.
     pub(super) async fn sweep(
         &self,
         retention: Duration,
@@ -378,10 +403,9 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let forgotten = now() - retention;
         // Without anything to do, nothing is written, and a store that is away puts nothing in doubt.
-        if !on_back_end!(self.is_due(forgotten))? {
-            return Ok(false);
-        }
-        self.step(call_back_end!(self.sweep(forgotten)), cache).await
+        let is_due = on_back_end!(self.is_due(forgotten))?;
+        let is_more = is_due && self.step(call_back_end!(self.sweep(forgotten)), cache).await?;
+        Ok(on_back_end!(self.forget_sales(forgotten))? || is_more)
     }
 
     /// Runs a step of a reservation, and invalidates `cache` if a product comes into stock or goes out of it.
@@ -427,8 +451,7 @@ impl Rows for Store {
     }
 
     async fn counterparts(&self, rows: &[Product]) -> Result<Vec<Product>, StoreError> {
-        let ids = rows.iter().map(|product| product.id).collect::<Vec<_>>();
-        on_back_end!(self.among(ids))
+        self.among(rows.iter().map(|product| product.id).collect()).await
     }
 
     async fn add(&self, rows: Vec<Product>) -> Result<Written<Product>, StoreError> {

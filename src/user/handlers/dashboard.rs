@@ -37,7 +37,8 @@ pub(in crate::user) async fn show(
         return Err(unknown());
     }
     let user = state.users.find(id).await?.ok_or_else(unknown)?.account.user;
-    let (recommended_products, degraded) = match recommend(&state, &context).await {
+    let (recent_orders, bought) = state.users.recent_orders(id, RECENT).await?;
+    let (recommended_products, degraded) = match recommend(&state, &bought, &context).await {
         Ok(products) => (products, Vec::new()),
         Err(error) => {
             let id = context.request_id.as_str();
@@ -47,15 +48,19 @@ pub(in crate::user) async fn show(
             (Vec::new(), vec!["product".to_owned()])
         }
     };
-    let recent_orders = state.users.recent_orders(id, RECENT).await?;
     Ok(HttpResponse::Ok().json(Dashboard { user, recommended_products, recent_orders, degraded }))
 }
 
-async fn recommend(state: &UserState, context: &Context) -> Result<Vec<Box<RawValue>>, Error> {
+/// What a user sees who has `bought` the products with these ids.
+async fn recommend(
+    state: &UserState,
+    bought: &[String],
+    context: &Context,
+) -> Result<Vec<Box<RawValue>>, Error> {
     let options = &state.role.options;
     if options.recommendations == 0 {
         return Ok(Vec::new());
     }
     let context = context.within(options.recommendations_timeout);
-    state.products.newest(options.recommendations, &context).await
+    state.products.recommended(bought, options.recommendations, &context).await
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::schema::{recent_orders, users};
 use super::{Store, uuid};
-use crate::contract::{Event, Money, RecentOrder};
+use crate::contract::{Event, MOST_WITH, Money, RecentOrder};
 use crate::events::Refusal;
 use crate::storage::sql::{in_transaction, read};
 use crate::storage::{StoreError, run_to_completion};
@@ -26,6 +26,8 @@ struct OrderRow {
     total: i64,
     currency: String,
     created_at: NaiveDateTime,
+    /// The ids of the first of its products.
+    products: String,
 }
 
 impl TryFrom<&Event> for OrderRow {
@@ -33,6 +35,7 @@ impl TryFrom<&Event> for OrderRow {
 
     fn try_from(event: &Event) -> Result<Self, Refusal> {
         let order = event.order().map_err(|error| Refusal::Invalid(error.to_string()))?;
+        let products = order.items.into_iter().map(|line| line.product_id).take(MOST_WITH);
         Ok(Self {
             order_id: order.id.to_string(),
             user_id: order.user_id.to_string(),
@@ -41,6 +44,7 @@ impl TryFrom<&Event> for OrderRow {
             total: order.total.minor(),
             currency: order.currency,
             created_at: order.created_at.naive_utc(),
+            products: products.collect::<Vec<_>>().join(","),
         })
     }
 }
@@ -97,12 +101,12 @@ impl Store {
         Ok(taken.await?)
     }
 
-    /// The last orders of `user`, the newest first, at most `limit`.
+    /// The last orders of `user`, the newest first, at most `limit`, and the ids of some of their products, each once.
     pub(in crate::user) async fn recent_orders(
         &self,
         user: Uuid,
         limit: i64,
-    ) -> Result<Vec<RecentOrder>, StoreError> {
+    ) -> Result<(Vec<RecentOrder>, Vec<String>), StoreError> {
         let pool = self.pool.clone();
         run_to_completion(&self.limits, async move {
             let rows = read!(
@@ -114,7 +118,15 @@ impl Store {
                 },
                 load::<OrderRow>
             )?;
-            rows.into_iter().map(RecentOrder::try_from).collect()
+            let mut products = Vec::new();
+            for id in rows.iter().flat_map(|row| row.products.split(',')) {
+                let is_new = !id.is_empty() && !products.iter().any(|known| known == id);
+                if is_new && products.len() < MOST_WITH {
+                    products.push(id.to_owned());
+                }
+            }
+            let orders = rows.into_iter().map(RecentOrder::try_from).collect::<Result<_, _>>()?;
+            Ok((orders, products))
         })
         .await
     }

@@ -43,6 +43,7 @@ diesel::table! {
         total -> BigInt,
         currency -> Text,
         created_at -> Timestamp,
+        products -> Text,
     }
 }
 

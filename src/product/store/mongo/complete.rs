@@ -5,7 +5,7 @@ use futures_util::TryStreamExt as _;
 
 use super::Store;
 use super::document::{Row, found_by, product};
-use super::errors::refused;
+use super::errors::{Refused, refused};
 use super::stock::follow;
 use crate::storage::StoreError;
 use crate::storage::copy::BATCH;
@@ -33,24 +33,29 @@ impl Store {
                     }
                 }
             }
-            self.update(updates).await?;
+            if let Some(refused) = self.update("products", updates).await?.into_iter().next() {
+                return Err(refused.error);
+            }
         }
     }
 
-    /// Carries out `updates` in one command.
-    async fn update(&self, updates: Vec<Document>) -> Result<(), StoreError> {
+    /// Carries out `updates` of a collection in one command; returns those that failed.
+    pub(super) async fn update(
+        &self,
+        collection: &str,
+        updates: Vec<Document>,
+    ) -> Result<Vec<Refused>, StoreError> {
         if updates.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let database = self.products.client().database(&self.products.namespace().db);
         let command = doc! {
-            "update": self.products.name(),
+            "update": collection,
             "updates": updates,
             "ordered": false,
             "writeConcern": self.concern.clone(),
         };
-        let failed = refused(database.run_command(command).await)?;
-        failed.into_iter().next().map_or(Ok(()), |refused| Err(refused.error))
+        Ok(refused(database.run_command(command).await)?)
     }
 }
 

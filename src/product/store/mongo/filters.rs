@@ -11,8 +11,8 @@ pub(super) fn live() -> Document {
     doc! { "deleted_at": Bson::Null }
 }
 
-/// The value of the field `reserved` of a document of whose product `number` pieces are; old ones have no such field.
-pub(super) fn reserved(number: i64) -> Document {
+/// The value of a field for a number that is `number`; old documents have no such field.
+pub(super) fn number(number: i64) -> Document {
     let none = (number == 0).then_some(Bson::Null);
     doc! { "$in": none.into_iter().chain([number.into()]).collect::<Vec<_>>() }
 }

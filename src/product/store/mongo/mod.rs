@@ -7,6 +7,7 @@ mod errors;
 mod filters;
 mod import;
 mod reservations;
+mod sales;
 mod stock;
 
 use std::time::{Duration, Instant};
@@ -28,7 +29,7 @@ use crate::storage::copy::BATCH;
 use crate::storage::{Access, Limits, Permits, SetupError, StoreError, late, within};
 use document::{Row, document, product, replacing};
 use errors::{Attempt, Refused, refused};
-use filters::{after, begin, conditions, live, order, reserved, that};
+use filters::{after, begin, conditions, live, number, order, that};
 pub(super) use import::TOGETHER;
 use stock::follow;
 
@@ -121,6 +122,7 @@ impl Store {
             let mut made = self.products.create_indexes(indexes).await?.index_names;
             made.retain(|name| !before.contains(name));
             self.reservations.prepare().await?;
+            self.prepare_sales().await?;
             self.complete().await?;
             Ok(made)
         };
@@ -286,7 +288,7 @@ impl Store {
                     if let Err(refusal) = new.check(before.stock) {
                         return Ok(WriteOutcome::Refused(refusal));
                     }
-                    same.insert("reserved", reserved(before.stock.reserved));
+                    same.insert("reserved", number(before.stock.reserved));
                     stock = Some(before.stock);
                 }
                 let update = self.products.find_one_and_update(same, replacing(&new, stock)?);
@@ -340,7 +342,7 @@ impl Store {
                 };
                 let mut same = that(id, None);
                 same.insert("on_hand", before.on_hand);
-                same.insert("reserved", reserved(before.reserved));
+                same.insert("reserved", number(before.reserved));
                 let mut values = follow(after);
                 values.extend(doc! { "on_hand": after.on_hand, "stock_change": mark });
                 last = Some((before, after));

@@ -4,6 +4,7 @@ mod copies;
 mod import;
 mod listing;
 mod reservations;
+mod sales;
 mod stock;
 
 use std::path::Path;

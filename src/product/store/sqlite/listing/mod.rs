@@ -115,6 +115,18 @@ pub(super) fn set_in_stock(
     Ok(())
 }
 
+/// Lists that `quantity` more pieces of the product at `place` were ordered.
+pub(super) fn sell(
+    file: &mut SqliteConnection,
+    place: Option<i64>,
+    quantity: i64,
+) -> QueryResult<()> {
+    let Some(place) = place else { return Ok(()) };
+    let values = listing::popularity.eq(listing::popularity + quantity);
+    diesel::update(listing::table.find(place)).set(values).execute(file)?;
+    Ok(())
+}
+
 /// Takes a product out of the listing.
 pub(super) fn remove(file: &mut SqliteConnection, place: i64) -> QueryResult<()> {
     diesel::delete(listing::table.find(place)).execute(file)?;

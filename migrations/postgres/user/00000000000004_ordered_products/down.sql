@@ -1,0 +1,1 @@
+ALTER TABLE recent_orders DROP COLUMN products;

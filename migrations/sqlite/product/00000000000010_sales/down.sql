@@ -1,0 +1,2 @@
+DROP TABLE bought_with;
+DROP TABLE inbox;
