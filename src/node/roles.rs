@@ -239,10 +239,22 @@ impl ValueEnum for Role {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
 
     #[test]
     fn each_role_starts_after_those_that_it_asks() {
         assert_eq!(start_order(), [Role::Product, Role::User, Role::Order, Role::Gateway]);
+    }
+
+    #[test]
+    fn a_role_elsewhere_has_an_address_for_each_of_its_urls() {
+        for (urls, elsewhere) in [("", 0), ("http://127.0.0.1:1,http://127.0.0.1:2", 2)] {
+            let overrides = vec![("peers.order".to_owned(), urls.to_owned())];
+            let sources = config::Sources { overrides, ..config::Sources::default() };
+            let settings = config::load(&sources).unwrap().0;
+            let count = |running: &[Role]| Role::Order.called_at(running, &settings).len();
+            assert_eq!((count(&[Role::Gateway]), count(Role::ALL)), (elsewhere, 1));
+        }
     }
 
     #[test]
