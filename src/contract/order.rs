@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder};
+use utoipa::openapi::{RefOr, Schema, Type};
 use uuid::Uuid;
 
 use super::{Money, Timestamp};
@@ -28,11 +30,11 @@ pub struct Order {
     #[schema(pattern = "^[A-Z]{3}$", example = "EUR")]
     pub currency: String,
     /// Where it goes, as it was given.
-    #[schema(value_type = Option<Object>, nullable = false)]
+    #[schema(schema_with = details, required = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ship_to: Option<Value>,
     /// How to reach the customer, as it was given.
-    #[schema(value_type = Option<Object>, nullable = false)]
+    #[schema(schema_with = details, required = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contact: Option<Value>,
     /// When it was placed.
@@ -47,6 +49,13 @@ pub struct Order {
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "maybe_in_microseconds")]
     pub paid_at: Option<Timestamp>,
+}
+
+/// A text, or texts by name.
+fn details() -> RefOr<Schema> {
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let texts = ObjectBuilder::new().additional_properties(Some(text()));
+    OneOfBuilder::new().item(text()).item(texts).into()
 }
 
 /// The pieces of one product in an order, as the catalogue had it when the order was placed.

@@ -10,7 +10,7 @@ use crate::middleware;
 /// An expression of SPDX.
 const LICENSE: &str = env!("CARGO_PKG_LICENSE");
 
-const ABOUT: &str = "Accounts and a catalogue behind one address. An error is a problem of \
+const ABOUT: &str = "Accounts, a catalogue and orders behind one address. An error is a problem of \
     [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) with a stable `type`. An unknown field or parameter \
     is refused: 422 names it. Every GET also answers HEAD.";
 

@@ -94,7 +94,12 @@ impl Input for MaybeKey {}
 #[expect(dead_code, reason = "describes the header for the OpenAPI document")]
 pub(super) struct IdempotencyKey {
     /// Makes a repeated request get the first answer again, for a day. Required unless the shop is open.
-    #[param(rename = "Idempotency-Key", value_type = String, required = false, min_length = 1, max_length = 255)]
+    #[param(
+        rename = "Idempotency-Key",
+        value_type = String,
+        required = false,
+        pattern = r#"^([!#-~]([ -~]{0,253}[!-~])?|"([ !#-\[\]-~]|\\["\\]){1,255}")$"#
+    )]
     key: Option<String>,
 }
 

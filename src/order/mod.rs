@@ -21,7 +21,7 @@ use actix_web::App;
 use actix_web::web::{Data, ServiceConfig};
 use chrono::TimeDelta;
 use utoipa::OpenApi as _;
-use utoipa::openapi::{OpenApi, RefOr, Schema};
+use utoipa::openapi::{OpenApi, RefOr, Required, Schema};
 
 use crate::auth::{Mode, admin, signed_in};
 use crate::config::{self, Currency, PaymentsUrl, PeerUrl, SettingError, Settings, SqlUrl};
@@ -187,6 +187,9 @@ impl Role for Orders {
                 Mode::Enforced => drop(new_order.properties.shift_remove("userId")),
             }
         }
+        if mode == Mode::Enforced {
+            require_key(&mut document);
+        }
         document
     }
 }
@@ -258,6 +261,17 @@ fn paths() -> Vec<Path> {
     tags((name = "orders", description = "Orders and their payments"))
 )]
 struct OrderApi;
+
+/// Makes the idempotency key a required header of the request that places an order.
+fn require_key(document: &mut OpenApi) {
+    let place = document.paths.paths.get_mut("/orders").and_then(|path| path.post.as_mut());
+    let headers = place.and_then(|place| place.parameters.as_mut()).into_iter().flatten();
+    headers.for_each(|header| {
+        if let RefOr::T(key) = header {
+            key.required = Required::True;
+        }
+    });
+}
 
 #[cfg(test)]
 mod tests {

@@ -26,19 +26,21 @@ EMAIL = "trinity@example.com"
 RUNS = [
     ("nobody", "5", "examples,coverage", 20),
     ("customer", "5", "examples,coverage", 25),
-    ("admin", "20", "examples,coverage,fuzzing,stateful", 45),
+    ("admin", "20", "examples,coverage,fuzzing,stateful", 60),
 ]
 
 
 # What the admins alone may do.
 ADMINS = {
     "addProduct", "replaceProduct", "changeProduct", "removeProduct", "showStock", "changeStock", "listAccounts",
-    "changeRights", "importProducts", "exportProducts", "listLowStock",
+    "changeRights", "importProducts", "exportProducts", "listLowStock", "summarizeOrders", "fulfilOrder", "refundOrder",
 }
 SUCCESS = {200, 201, 204, 304}
 # Why a request that keeps to the document may be refused to who may make it: what no schema can say. It is not there, has
 # changed, is taken, is no password to be had or the right one, or a domain that IDNA does not know; a price is above
-# another, a search has no word, attributes are too large or too deep, a URL has no host, a stock would be below 0.
+# another, a search has no word, attributes are too large or too deep, a URL has no host, a stock would be below 0; an order
+# is of no product, or of more pieces than there are, its key is another request's, its state does not allow it, or its card
+# is none or declined.
 REASONS = {
     "listProducts": {422},
     "listLowStock": {422},
@@ -51,6 +53,12 @@ REASONS = {
     "showStock": {404},
     "changeStock": {404, 409, 422},
     "importProducts": {422},
+    "placeOrder": {409, 422},
+    "showOrder": {404},
+    "payOrder": {402, 404, 409, 422},
+    "cancelOrder": {404, 409},
+    "fulfilOrder": {404, 409},
+    "refundOrder": {404, 409},
     "changeRights": {404},
     "register": {409, 422},
     "changeMe": {409, 422},
@@ -73,7 +81,7 @@ def environment():
         "USER__LOGINS_PER_ACCOUNT": "0",
         "USER__LOGINS_PER_ADDRESS": "0",
     }
-    for role in ["GATEWAY", "USER", "PRODUCT"]:
+    for role in ["GATEWAY", "USER", "PRODUCT", "ORDER"]:
         settings[f"{role}__LISTEN"] = settings[f"{role}__MANAGEMENT"] = "127.0.0.1:0"
     return {f"APP__{key}": value for key, value in settings.items()} | {"RUST_LOG": "warn"}
 
@@ -98,13 +106,17 @@ class Shop:
         command["args"] = [program, "user", "create", "--admin", "--username", "Trinity", "--email", EMAIL]
         made = subprocess.run(**command, check=True, capture_output=True).stdout
         self.admin = re.search(r"made the account (\S+)", made)[1]
-        self.token = self.log_in(re.search(r"password: (\S+)", made)[1])
+        password = re.search(r"password: (\S+)", made)[1]
+        self.token = self.post("/auth/login", {"email": EMAIL, "password": password})["accessToken"]
+        # What is ordered.
+        token = {"authorization": f"Bearer {self.token}"}
+        self.product = self.post("/products", {"name": "Ordered", "price": 1}, **token)["id"]
 
-    def log_in(self, password):
-        body = json.dumps({"email": EMAIL, "password": password}).encode()
-        request = urllib.request.Request(f"{self.url}/auth/login", body, {"content-type": "application/json"})
+    def post(self, path, body, **headers):
+        headers |= {"content-type": "application/json"}
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers)
         with urllib.request.urlopen(request) as answer:
-            return json.load(answer)["accessToken"]
+            return json.load(answer)
 
     def said(self):
         self.log.seek(0)
@@ -147,7 +159,8 @@ def schemathesis(shop, document, who, examples, phases, seconds):
         "--max-time", str(seconds),
     ]
     notes = Path(shop.folder) / f"seen-{who}"
-    known = {"WHO": who, "SHOP": shop.url, "ADMIN": shop.admin, "TOKEN": shop.token if who == "admin" else "", "SEEN": str(notes)}
+    known = {"WHO": who, "SHOP": shop.url, "ADMIN": shop.admin, "TOKEN": shop.token if who == "admin" else "",
+             "PRODUCT": shop.product, "SEEN": str(notes)}
     env = os.environ | known | {"SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(HERE)}
     # In the shop's folder, where it may leave what it likes.
     run = subprocess.run(command, env=env, cwd=shop.folder, capture_output=True, text=True, timeout=10 * seconds)

@@ -6,9 +6,26 @@ from typing import TypeVar
 
 from shop_client import AuthenticatedClient, Client
 from shop_client.api.me import change_me, show_me
+from shop_client.api.orders import list_orders, pay_order, place_order
 from shop_client.api.products import add_product, list_products, show_product
 from shop_client.api.sessions import log_in, log_out, refresh, register
-from shop_client.models import Account, Login, NewProduct, NewUser, Problem, Product, ProfilePatch, Renewal, Tokens, User
+from shop_client.models import (
+    Account,
+    ItemsItem,
+    Login,
+    NewOrder,
+    NewProduct,
+    NewUser,
+    Order,
+    OrderStatus,
+    Payment,
+    Problem,
+    Product,
+    ProfilePatch,
+    Renewal,
+    Tokens,
+    User,
+)
 from shop_client.types import Unset
 
 T = TypeVar("T")
@@ -43,7 +60,7 @@ def main() -> None:
     anybody = Client(base_url=URL)
     admin = AuthenticatedClient(base_url=URL, token=ADMIN)
     for name in ["Lamp", "Chair", "Table", "Kettle", "Rug"]:
-        good(Product, add_product.sync(client=admin, body=NewProduct(name=name, price=49.99)))
+        product = good(Product, add_product.sync(client=admin, body=NewProduct(name=name, price=49.99)))
     new = NewUser(username="Neo", email=EMAIL, password=PASSWORD)
     user = good(User, register.sync(client=anybody, body=new))
     tokens = good(Tokens, log_in.sync(client=anybody, body=Login(email=EMAIL, password=PASSWORD)))
@@ -56,6 +73,12 @@ def main() -> None:
     neo = AuthenticatedClient(base_url=URL, token=tokens.access_token)
     patched = good(Account, change_me.sync(client=neo, body=ProfilePatch(username="Thomas")))
     assert patched.username == "Thomas"
+    wanted = NewOrder(items=[ItemsItem(product_id=product.id, quantity=2)], ship_to="Zion")
+    order = good(Order, place_order.sync(client=neo, body=wanted, idempotency_key=EMAIL))
+    assert (order.total, order.ship_to) == (99.98, "Zion"), order
+    paid = good(Order, pay_order.sync(order.id, client=neo, body=Payment(payment_method="ok")))
+    orders = list_orders.sync(client=neo, status=OrderStatus.PAID)
+    assert isinstance(orders, list) and [order.id for order in orders] == [paid.id], orders
     missing = good(Problem, show_product.sync("0" * 24, client=anybody))
     assert missing.type_ == "/problems/not-found" and not isinstance(missing.request_id, Unset)
     assert log_out.sync_detailed(client=anybody, body=Renewal(refresh_token=tokens.refresh_token)).status_code == 204

@@ -34,8 +34,9 @@ async function pages(): Promise<components["schemas"]["Product"][]> {
   }
 }
 
+let productId = "";
 for (const name of ["Lamp", "Chair", "Table", "Kettle", "Rug"]) {
-  good(await bearer(admin).POST("/products", { body: { name, price: 49.99 } }));
+  productId = good(await bearer(admin).POST("/products", { body: { name, price: 49.99 } })).id;
 }
 const user = good(await anybody.POST("/auth/register", { body: { username: "Neo", email, password } }));
 const tokens = good(await anybody.POST("/auth/login", { body: { email, password } }));
@@ -48,6 +49,15 @@ const renewed = good(await anybody.POST("/auth/refresh", { body: { refreshToken:
 const neo = bearer(renewed.accessToken);
 const patched = good(await neo.PATCH("/auth/me", { body: { username: "Thomas" } }));
 equal(patched.username, "Thomas");
+const header = { "Idempotency-Key": email };
+const body = { items: [{ productId, quantity: 2 }], shipTo: { city: "Zion" } };
+const placed = good(await neo.POST("/orders", { params: { header }, body }));
+equal(placed.total, 99.98);
+const path = { id: placed.id };
+const paid = await neo.POST("/orders/{id}/pay", { params: { path }, body: { paymentMethod: "ok" } });
+equal(paid.response.status, 200);
+const orders = good(await neo.GET("/orders", { params: { query: { status: "paid" } } }));
+equal(orders.map((order) => order.id).join(), placed.id);
 const { error, response } = await neo.GET("/products/{id}", { params: { path: { id: "0".repeat(24) } } });
 equal(response.status, 404);
 equal(error?.type, "/problems/not-found");
