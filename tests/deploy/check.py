@@ -38,10 +38,12 @@ STANDINS = HERE / "standins"
 # The oldest and the newest that the manifests are for.
 KUBERNETES = ("1.30", "1.37")
 # The names that are applied by hand, pair by pair.
-NAMES = ("postgres", "mongo", "redis", "user", "product", "gateway")
-# What PostgreSQL takes where it is not told otherwise, less what it keeps for itself.
-POSTGRES_CONNECTIONS = 100 - 3
-SERVICES = {"postgres": 5432, "mongo": 27017, "redis": 6379, "user": 3001, "product": 3002,
+NAMES = ("postgres", "mongo", "redis", "user", "product", "order", "gateway")
+# The connections that PostgreSQL takes where it is not told otherwise, and those that it keeps for itself.
+POSTGRES_CONNECTIONS, POSTGRES_RESERVED = 100, 3
+# The Secret of who takes payments, of the operator's own.
+PAYMENTS = {("payments", "PAYMENTS_KEY"), ("payments", "PAYMENTS_WEBHOOK_SECRET")}
+SERVICES = {"postgres": 5432, "mongo": 27017, "redis": 6379, "user": 3001, "product": 3002, "order": 3003,
             "api-gateway": 8000}
 
 
@@ -105,15 +107,20 @@ def role_image(folder: Path) -> str:
 
 
 def check_connections(found: Cluster) -> None:
-    """Refused when the pods of the user role, and as many that end during a rollout, could use up PostgreSQL."""
-    doc = found.named("Deployment", "user")
-    settings = program.Truth.of(found.container(doc), image_env()).settings
-    (body,) = doc["spec"]["template"]["spec"]["containers"]
-    # Those of the worker threads; one for readiness, and one for the tokens that have ended.
-    each = int(body["resources"]["limits"]["cpu"]) * int(settings["user.pool_size"]) + 2
-    pods = 2 * found.named("HorizontalPodAutoscaler", "user")["spec"]["maxReplicas"]
-    if pods * each > POSTGRES_CONNECTIONS:
-        raise Refused(f"{pods} pods with {each} connections each are more than PostgreSQL takes")
+    """Refused when the pods of the roles on PostgreSQL, and as many that end during a rollout, could use it up."""
+    needed = 0
+    for role in ("user", "order"):
+        doc = found.named("Deployment", role)
+        settings = program.Truth.of(found.container(doc), image_env()).settings
+        (body,) = doc["spec"]["template"]["spec"]["containers"]
+        # Those of the worker threads; one for readiness; and one for the tokens that have ended, or orders not paid.
+        each = int(body["resources"]["limits"]["cpu"]) * int(settings[f"{role}.pool_size"]) + 2
+        needed += 2 * found.named("HorizontalPodAutoscaler", role)["spec"]["maxReplicas"] * each
+    args = found.container(found.named("StatefulSet", "postgres")).args
+    said = [int(arg.partition("=")[2]) for arg in args if arg.startswith("max_connections=")]
+    there = (said or [POSTGRES_CONNECTIONS])[0] - POSTGRES_RESERVED
+    if needed > there:
+        raise Refused(f"{needed} connections are more than the {there} that PostgreSQL takes")
 
 
 def cpu_requests(found: Cluster) -> tuple[int, int, int]:
@@ -341,9 +348,9 @@ class Program(Check):
         self.assertEqual(end, 0, "SIGTERM ends it well")
 
     def test_a_role_refuses_to_start_without_those_it_asks(self) -> None:
-        urls = {peer: {f"{peer.upper()}_URL": "http://127.0.0.1:1"} for peer in ("user", "product")}
+        urls = {peer: {f"{peer.upper()}_URL": "http://127.0.0.1:1"} for peer in ("user", "product", "order")}
         for role, asked in program.ASKS.items():
-            for missing in asked:
+            for missing in (peer for peer in asked if peer != program.OPTIONAL):
                 env = {key: url for peer in asked if peer != missing for key, url in urls[peer].items()}
                 done = subprocess.run([program.BINARY, "--role", role], env=env, capture_output=True,
                                       text=True, timeout=30)
@@ -392,8 +399,8 @@ class Kubernetes(Check):
             cluster.check(Cluster("broken", rendered(folder).replace(old, new, 1)), image_env())
 
     def test_every_container_is_told_the_truth(self) -> None:
-        for folder, roles, mode in ((BASE, 3, "open"), (DEMO, 1, "open"), (PRODUCTION, 3, "enforced"),
-                                    (ONE_NODE, 3, "enforced")):
+        for folder, roles, mode in ((BASE, 4, "open"), (DEMO, 1, "open"), (PRODUCTION, 4, "enforced"),
+                                    (ONE_NODE, 4, "enforced")):
             with self.subTest(folder=folder.name):
                 found = loaded(folder)
                 self.assertEqual(sum(container.is_app for _, container in found.workloads()), roles)
@@ -432,7 +439,7 @@ class Kubernetes(Check):
         self.assertEqual(loaded(BASE).secrets(), expected)
         certificates = {(f"{role}-tls", key) for role in program.ROLES for key in ("tls.crt", "tls.key", "ca.crt")}
         for folder in (PRODUCTION, ONE_NODE):
-            self.assertEqual(loaded(folder).secrets(), expected | certificates)
+            self.assertEqual(loaded(folder).secrets(), expected | certificates | PAYMENTS)
         self.assertEqual(loaded(DEMO).secrets(), set())
 
     def test_production_has_what_it_promises(self) -> None:
@@ -459,27 +466,40 @@ class Kubernetes(Check):
 
     def test_what_is_said_of_the_cpu_requested_is_so(self) -> None:
         roles, surge, stores = cpu_requests(loaded(PRODUCTION))
-        self.assertEqual((roles, surge, stores), (2250, 750, 250))
+        self.assertEqual((roles, surge, stores), (3000, 1000, 250))
         readme = (DEPLOY / "README.md").read_text().replace("\n", " ")
         for text in (readme, (PRODUCTION / "role.yaml").read_text(), (ONE_NODE / "kustomization.yaml").read_text()):
-            self.assertIn("2,250m", text)
+            self.assertIn("3,000m", text)
         self.assertIn(f"{(roles + surge + stores) // 1000},{(roles + surge + stores) % 1000:03}m", readme)
         roles, surge, stores = cpu_requests(loaded(ONE_NODE))
-        self.assertEqual((roles, surge, stores), (300, 150, 250))
+        self.assertEqual((roles, surge, stores), (400, 200, 250))
         self.assertIn(f"{roles + surge + stores}m", readme)
 
     def test_the_user_role_leaves_postgresql_some_connections(self) -> None:
         check_connections(loaded(PRODUCTION))
 
     def test_more_connections_than_postgresql_takes_are_refused(self) -> None:
+        for role in ("user", "order"):
+            found = loaded(PRODUCTION)
+            found.named("HorizontalPodAutoscaler", role)["spec"]["maxReplicas"] = 6
+            with self.assertRaisesRegex(Refused, "200 connections are more than the 197"):
+                check_connections(found)
         found = loaded(PRODUCTION)
-        found.named("HorizontalPodAutoscaler", "user")["spec"]["maxReplicas"] = 5
-        with self.assertRaisesRegex(Refused, "10 pods with 10 connections each are more"):
+        (body,) = found.named("StatefulSet", "postgres")["spec"]["template"]["spec"]["containers"]
+        del body["args"]
+        with self.assertRaisesRegex(Refused, "160 connections are more than the 97"):
             check_connections(found)
 
     def test_a_policy_that_is_too_wide_is_refused(self) -> None:
         self.refuse(PRODUCTION, 'shop/monitoring: "true"', "", "open to every namespace")
         self.refuse(PRODUCTION, "kubernetes.io/metadata.name: kube-system", "a: b", "lets out more")
+        self.refuse(PRODUCTION, "        - 10.0.0.0/8\n", "", "other addresses than the internet's")
+
+    def test_an_order_role_that_does_not_reach_who_takes_payments_is_refused(self) -> None:
+        self.refuse(PRODUCTION, "    - port: 443\n", "    - port: 444\n", "Egress does not let .*'order', target=None, port=443")
+        self.refuse(PRODUCTION, "PAYMENTS_URL: https://api.stripe.com", "PAYMENTS_URL: sandbox://",
+                    "Egress lets .*'order', target=None, port=443")
+        self.refuse(PRODUCTION, "name: APP__ORDER__PAYMENTS_KEY", "name: PAYMENTS_KEY", "there is no order.payments_key")
 
     def test_a_wrong_container_port_is_refused(self) -> None:
         self.refuse(BASE, "containerPort: 3001", "containerPort: 3003", "nothing listens on .3003")
@@ -522,8 +542,9 @@ class Kubernetes(Check):
     def test_production_limits_clients(self) -> None:
         found = loaded(PRODUCTION)
         truth = program.Truth.of(found.container(found.named("Deployment", "gateway")), image_env())
-        for route in ("auth", "products"):
+        for route in ("auth", "products", "orders"):
             self.assertIn(" by address", truth.settings[f"gateway.routes.{route}.limits"])
+        self.assertIn(" by user", truth.settings["gateway.routes.orders.limits"])
         self.assertEqual(truth.settings["gateway.limits_url"], "redis://:***@redis:6379")
 
     def test_limits_that_do_not_hold_are_refused(self) -> None:
@@ -622,6 +643,9 @@ class Kubernetes(Check):
         self.refuse(PRODUCTION, "          app.kubernetes.io/name: product\n    ports:\n    - port: 3001",
                     "          app.kubernetes.io/name: redis\n    ports:\n    - port: 3001",
                     "Ingress does not let .*'product', target='user', port=3001")
+        self.refuse(PRODUCTION, "          app.kubernetes.io/name: order\n    ports:\n    - port: 3002",
+                    "          app.kubernetes.io/name: redis\n    ports:\n    - port: 3002",
+                    "Ingress does not let .*'order', target='product', port=3002")
         self.refuse(PRODUCTION, "          app.kubernetes.io/name: gateway\n    ports:\n    - port: 6379",
                     "          app.kubernetes.io/name: user\n    ports:\n    - port: 6379",
                     "Ingress does not let .*'gateway', target='redis', port=6379")
@@ -698,17 +722,17 @@ class Images(Check):
 class ComposeFiles(Check):
     """The compose files say what the program says."""
 
-    def refuse(self, path: Path, old: str, new: str, why: str, *below: Path) -> None:
-        """The file with one thing changed, on top of others, is refused for that."""
+    def refuse(self, path: Path, old: str, new: str, why: str, *below: Path, **said: str) -> None:
+        """The file with one thing changed, on top of others and with what .env says, is refused for that."""
         text = path.read_text()
         self.assertIn(old, text, "the test has something to break")
         secrets = {key: program.secret_value(key) for key in secret_keys()}
         texts = [*(file.read_text() for file in below), text.replace(old, new, 1)]
         with self.assertRaisesRegex(Refused, why):
-            compose.check(Compose("broken", texts, secrets, {}), image_env())
+            compose.check(Compose("broken", texts, secrets, said), image_env())
 
     def test_every_container_is_told_the_truth(self) -> None:
-        for path, roles in ((COMPOSE, 3), (COMPOSE_ALL, 1)):
+        for path, roles in ((COMPOSE, 4), (COMPOSE_ALL, 1)):
             with self.subTest(path=path.name):
                 found = composed(path)
                 apps = [name for name in found.services if found.container(name).is_app]
@@ -749,6 +773,16 @@ class ComposeFiles(Check):
 
     def test_a_wrong_peer_is_refused(self) -> None:
         self.refuse(COMPOSE, "http://user:3001", "http://user:3002", "asks user at 3002")
+
+    def test_an_order_role_that_does_not_reach_who_takes_payments_is_refused(self) -> None:
+        stripe = {"PAYMENTS_URL": "https://api.stripe.com", "PAYMENTS_KEY": "sk_test"}
+        for path in (COMPOSE, COMPOSE_ALL):
+            with self.subTest(path=path.name):
+                compose.check(composed(path, **stripe), image_env())
+                with self.assertRaisesRegex(Refused, "there is no order.payments_key"):
+                    compose.check(composed(path, PAYMENTS_URL=stripe["PAYMENTS_URL"]), image_env())
+        self.refuse(COMPOSE, "networks: [private, edge]", "networks: [private]",
+                    "none of its networks leads to https://api.stripe.com", **stripe)
 
     def test_a_mode_that_is_not_said_is_refused(self) -> None:
         self.refuse(COMPOSE_ALL, "APP__AUTH__MODE: ", "RUST_LOG: ", "does not say who may do what")

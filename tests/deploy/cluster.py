@@ -15,11 +15,15 @@ Doc = dict[str, Any]
 
 
 class Flow(NamedTuple):
-    """Who may ask whom, at which port; a source that is no pod of the shop is None."""
+    """Who may ask whom, at which port; what is no pod of the shop is None."""
 
     source: str | None
-    target: str
+    target: str | None
     port: int
+
+
+# The networks that are nobody's on the internet.
+PRIVATE = {"10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fe80::/10"}
 
 
 class Cluster:
@@ -207,9 +211,16 @@ def flows(cluster: Cluster, direction: str) -> set[Flow]:
 
 
 def pairs(cluster: Cluster, names: list[str], peer: Doc,
-          direction: str) -> Iterator[tuple[str | None, str]]:
+          direction: str) -> Iterator[tuple[str | None, str | None]]:
     """Source and target of a rule; what leaves for another namespace is not of the shop."""
-    if "namespaceSelector" in peer or "ipBlock" in peer:
+    if block := peer.get("ipBlock"):
+        # By the addresses of its family alone, so that what is private is never reached.
+        private = {network for network in PRIVATE if (":" in network) == (":" in block["cidr"])}
+        if direction == "Ingress" or block["cidr"] not in ("0.0.0.0/0", "::/0") or {*block.get("except", [])} != private:
+            raise Refused(f"a NetworkPolicy is open to other addresses than the internet's: {peer}")
+        yield from ((name, None) for name in names)
+        return
+    if "namespaceSelector" in peer:
         labels = peer.get("namespaceSelector", {}).get("matchLabels")
         if not labels:
             raise Refused(f"a NetworkPolicy is open to every namespace: {peer}")
@@ -226,13 +237,13 @@ def pairs(cluster: Cluster, names: list[str], peer: Doc,
         yield from ((name, other) if direction == "Egress" else (other, name) for other in others)
 
 
-def check_policies(cluster: Cluster, needed: set[Flow], outside: set[Flow]) -> None:
-    """Exactly what is needed is let through, at both of its ends."""
+def check_policies(cluster: Cluster, needed: set[Flow], outside: set[Flow], away: set[Flow]) -> None:
+    """Exactly what is needed is let through, at both of its ends: between pods, in from elsewhere, and away."""
     denied = [doc["spec"] for doc in cluster.of_kind("NetworkPolicy") if doc["spec"]["podSelector"] == {}]
     if not any(POLICED <= set(spec["policyTypes"]) and not POLICED & set(map(str.title, spec))
                for spec in denied):
         raise Refused("nothing is denied by default")
-    for direction, expected in (("Egress", needed), ("Ingress", needed | outside)):
+    for direction, expected in (("Egress", needed | away), ("Ingress", needed | outside)):
         allowed = flows(cluster, direction)
         for flow in expected - allowed:
             raise Refused(f"{direction} does not let {flow} through")
@@ -245,7 +256,7 @@ def check(cluster: Cluster, image_env: Mapping[str, str]) -> str:
     check_references(cluster)
     hosts = cluster.hosts()
     behind = {lead.where for host in hosts.values() for lead, _ in host.ports.values()}
-    needed, outside, truths = set(), set(), []
+    needed, outside, away, truths = set(), set(), set(), []
     for doc, container in cluster.workloads():
         name = doc["metadata"]["name"]
         try:
@@ -263,6 +274,8 @@ def check(cluster: Cluster, image_env: Mapping[str, str]) -> str:
             for arrow in program.check(container, truth, hosts):
                 target = arrow.target.where.rpartition(" ")[2]
                 needed.add(Flow(name, target, arrow.port))
+            if port := truth.outside():
+                away.add(Flow(name, None, port))
             if missing := (truth.listens | {truth.management}) - container.ports:
                 raise Refused(f"it listens on {sorted(missing)}, which its ports do not say")
             if container.where in behind:
@@ -275,6 +288,6 @@ def check(cluster: Cluster, image_env: Mapping[str, str]) -> str:
         if "gateway" in truth.roles:
             outside |= {Flow(None, name, port) for port in truth.listens}
     if cluster.of_kind("NetworkPolicy"):
-        check_policies(cluster, needed, outside)
+        check_policies(cluster, needed, outside, away)
     program.one_protocol(truths)
     return program.one_mode(truths)

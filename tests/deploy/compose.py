@@ -36,8 +36,10 @@ class Compose:
         self.settings = settings
         # The variables without which it does not start.
         self.required: set[str] = set()
-        self.services: dict[str, Any] = self.filled(
-            functools.reduce(merged, map(yaml.safe_load, texts))["services"])
+        whole = functools.reduce(merged, map(yaml.safe_load, texts))
+        self.services: dict[str, Any] = self.filled(whole["services"])
+        # The networks that lead nowhere.
+        self.internal = {name for name, body in whole.get("networks", {}).items() if (body or {}).get("internal")}
 
     def filled(self, node: Any) -> Any:
         """The node with its variables replaced: defaults, and what stands for secrets."""
@@ -177,6 +179,8 @@ def check(compose: Compose, image_env: Mapping[str, str]) -> str:
             program.check(containers[name], truth, compose.hosts_of(name, listening))
             check_health(compose.services[name], containers[name], truth, image_env)
             check_published(compose.services[name], truth)
+            if truth.outside() and not networks(compose.services[name]) - compose.internal:
+                raise Refused(f"none of its networks leads to {truth.settings['order.payments_url']}")
         except Refused as why:
             raise Refused(f"{containers[name].where}: {why}") from why
     check_once(compose)

@@ -1,4 +1,4 @@
-"""What a customer does: the five requests, signing in, and a load that remembers what it was told."""
+"""What a customer does: the five requests, an order, signing in, and a load that remembers what it was told."""
 
 import http.client
 import json
@@ -13,7 +13,7 @@ PASSWORD = secrets.token_urlsafe(24)
 # Seconds that anything may take to come up, or back.
 PATIENCE = 60
 # What the clients of a load do, each one of it.
-KINDS = ("register", "add", "list", "look")
+KINDS = ("register", "add", "list", "look", "order")
 
 
 class Answer:
@@ -35,13 +35,13 @@ class Customer:
     def __init__(self, port, tls=None):
         self.port, self.tls, self.token = port, tls, None
 
-    def ask(self, method, path, content=None):
+    def ask(self, method, path, content=None, **more):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=12)
         if self.tls:
             connection = http.client.HTTPSConnection("localhost", self.port, timeout=12, context=self.tls)
         try:
             body = None if content is None else json.dumps(content)
-            headers = {"Connection": "close"} | ({"Content-Type": "application/json"} if body else {})
+            headers = {"Connection": "close", **more} | ({"Content-Type": "application/json"} if body else {})
             if self.token:
                 headers["Authorization"] = f"Bearer {self.token}"
             connection.request(method, path, body, headers)
@@ -55,6 +55,11 @@ class Customer:
     def register(self):
         """Makes an account that nobody has."""
         return self.ask("POST", "/auth/register", {"username": "u", "email": f"u{time.time_ns()}@example.com"})
+
+    def order(self, product, user=None):
+        """Orders a piece; an open shop is told for whom."""
+        wanted = {"items": [{"productId": product, "quantity": 1}]} | ({"userId": user} if user else {})
+        return self.ask("POST", "/orders", wanted, **{"Idempotency-Key": secrets.token_hex(8)})
 
     def sign_in(self, email):
         """Logs in, and sends the token from now on; gives the status."""
@@ -93,6 +98,19 @@ def five_requests(customer, report):
     return [dashboard_path, product.headers.get("location", "/nothing")]
 
 
+def order_and_pay(customer, report):
+    """Places an order, and pays it by the sandbox."""
+    product = customer.ask("POST", "/products", {"name": "Lamp", "price": 49.99, "stock": 1}).json()["id"]
+    # Who has a token is in a shop that asks who orders.
+    user = None if customer.token else customer.register().json()["id"]
+    placed = customer.order(product, user)
+    path = placed.headers.get("location", "/nothing")
+    paid, again = (customer.ask("POST", f"{path}/pay", {"paymentMethod": "ok"}).status for _ in range(2))
+    seen = customer.ask("GET", path)
+    is_paid = (placed.status, paid, again) == (201, 200, 409) and seen.json()["status"] == "paid"
+    report.check(is_paid, "POST /orders, and to pay it once", [placed.status, paid, again, seen.status])
+
+
 def signed_in(customer, report):
     """What takes an admin's token, whatever the mode; the customer has one."""
     product = customer.ask("POST", "/products", {"name": "Gone soon", "price": 1}).headers.get("location", "/nothing")
@@ -102,13 +120,15 @@ def signed_in(customer, report):
 
 
 class Load:
-    """Four clients, one for each kind of request, some twenty requests a second each, until they are told to end."""
+    """Five clients, one for each kind of request, some twenty requests a second each, until they are told to end."""
 
     def __init__(self, port):
         self.written, self.statuses = [], {}
         self.over = threading.Event()
         customer = Customer(port)
-        self.dashboard = customer.register().headers.get("location", "/nothing")
+        user = customer.register()
+        self.dashboard, self.user = user.headers.get("location", "/nothing"), user.json()["id"]
+        self.product = customer.ask("POST", "/products", {"name": "Ordered", "price": 1}).json()["id"]
         self.threads = [threading.Thread(target=self.go_on, args=(kind, customer), daemon=True) for kind in KINDS]
         for thread in self.threads:
             thread.start()
@@ -131,6 +151,9 @@ class Load:
 
     def look(self, customer, _number):
         return customer.ask("GET", self.dashboard).status
+
+    def order(self, customer, _number):
+        return self.acknowledge(customer.order(self.product, self.user))
 
     def acknowledge(self, answer):
         if answer.status == 201:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "target/deploy-verify"
-ROLES = ("gateway", "user", "product")
+ROLES = ("gateway", "user", "product", "order")
 # The bytes of each secret that `make env` writes.
 SECRETS = {"POSTGRES_PASSWORD": 24, "MONGO_PASSWORD": 24, "REDIS_PASSWORD": 24, "INTERNAL_SECRET": 24,
            "SIGNING_KEYS": 32}

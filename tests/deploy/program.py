@@ -16,14 +16,17 @@ from urllib.parse import parse_qs, urlsplit
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("APP_BINARY", ROOT / "target/debug/app")).absolute()
 IMAGE = "shop"
-ROLES = ("gateway", "user", "product")
-# The roles that a role asks; it does not start without their addresses. Open, the product role would, and believe no
-# token.
-ASKS = {"gateway": ("user", "product"), "user": ("product",), "product": ("user",)}
+ROLES = ("gateway", "user", "product", "order")
+# The roles that a role asks; it does not start without their addresses. Open, the product and the order role would without
+# that of the user role, and believe no token.
+ASKS = {"gateway": ("user", "product", "order"), "user": ("product",), "product": ("user",), "order": ("product", "user")}
+# The role without whose address others start all the same; what they would ask it they answer 503.
+OPTIONAL = "order"
 STORES = {
     "gateway": ("gateway.limits_url",),
     "user": ("user.database_url", "user.limits_url"),
     "product": ("product.database_url", "product.cache_url"),
+    "order": ("order.database_url",),
 }
 # Where the images of the stores listen.
 STORE_PORTS = {"postgres": 5432, "mongo": 27017, "redis": 6379}
@@ -195,6 +198,15 @@ class Truth(NamedTuple):
                 elif url != "memory://":
                     yield key, url
 
+    def outside(self) -> int | None:
+        """The port of who takes payments, outside of what a manifest describes; nobody in a sandbox."""
+        url = urlsplit(self.settings["order.payments_url"])
+        if "order" not in self.roles or url.scheme == "sandbox":
+            return None
+        if not self.settings["order.payments_key"]:
+            raise Refused(f"order.payments_url is {url.geturl()}, and there is no order.payments_key")
+        return url.port or DEFAULT_PORTS[url.scheme]
+
     def drain(self) -> float:
         """The most seconds between SIGTERM and the end."""
         keys = ("server.drain_delay", "server.drain_timeout")
@@ -296,7 +308,7 @@ def check_login(container: Container, arrow: Arrow) -> None:
     """A store lets in whom the URL names. The program hides passwords, so its environment is asked."""
     name = {"user.database_url": "DATABASE_URL", "product.database_url": "MONGODB_URL",
             "product.cache_url": "REDIS_URL", "gateway.limits_url": "REDIS_URL",
-            "user.limits_url": "REDIS_URL"}.get(arrow.key)
+            "user.limits_url": "REDIS_URL", "order.database_url": "DATABASE_URL"}.get(arrow.key)
     if name is None:
         return
     url, store = urlsplit(container.env[name]), arrow.target.env

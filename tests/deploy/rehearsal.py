@@ -133,6 +133,6 @@ class VerifyCluster(unittest.TestCase):
         done = subprocess.run([sys.executable, "-B", "-c", script, HERE], capture_output=True, text=True, timeout=60,
                               check=True, env=self.env | {"SHOP_IMAGE": "registry.example/x:1", "REDIS_IMAGE": "r@sha256:0"})
         images = re.findall(r"(?m)^ +(?:- )?image: (\S+)$", done.stdout)
-        self.assertEqual(images.count("registry.example/x:1"), 3)
+        self.assertEqual(images.count("registry.example/x:1"), 4)
         self.assertEqual(images.count("r@sha256:0"), 1)
-        self.assertEqual(len(images), 6)
+        self.assertEqual(len(images), 7)

@@ -23,7 +23,7 @@ import tarfile
 import time
 from collections import Counter
 
-from customer import PASSWORD, PATIENCE, Customer, Load, five_requests, signed_in
+from customer import KINDS, PASSWORD, PATIENCE, Customer, Load, five_requests, order_and_pay, signed_in
 from images import build, exists, make, shop, stores
 from lab import (
     KUBECTL, NAME, ROLES, ROOT, WORK, Failure, Report, chosen, clean, composer, inspect, missing, podman, prepare, run,
@@ -127,6 +127,7 @@ def check_alone(report):
     report.check(refused == [401, 422], "without being told to be open it is not", refused)
     make_admin(f"{NAME}-alone", customer, report)
     written = five_requests(customer, report)
+    order_and_pay(customer, report)
     signed_in(customer, report)
     healthy = subprocess.run(["podman", "healthcheck", "run", f"{NAME}-alone"], capture_output=True, check=False)
     report.check(healthy.returncode == 0, "podman healthcheck run")
@@ -210,7 +211,7 @@ def check_compose(report):
     report.note("with fixed addresses in /etc/hosts, for podman's name server hangs when a container is killed")
     need_image()
     stack = Stack(stores(report))
-    order = random.sample(ROLES + STORES, 6)
+    order = random.sample(ROLES + STORES, len(ROLES + STORES))
     report.note(f"started in this order: {', '.join(order)}")
     stack.compose("up", "--no-start", "--no-build")
     for service in order:
@@ -218,6 +219,7 @@ def check_compose(report):
     customer = Customer(stack.port)
     ready(stack, report, customer)
     five_requests(customer, report)
+    order_and_pay(customer, report)
     check_hardening(stack, report)
     measure(stack, report)
     # Behind the measuring: a password that is hashed takes 19 MiB, which are given back by and by.
@@ -244,6 +246,7 @@ def check_tls(report):
     customer = Customer(stack.port, tls)
     ready(stack, report, customer)
     five_requests(customer, report)
+    order_and_pay(customer, report)
     in_the_clear = Customer(stack.port).ask("GET", "/").status
     report.check(in_the_clear == 0, "nothing is answered in the clear", in_the_clear)
     tls.set_alpn_protocols(["h2"])
@@ -302,11 +305,11 @@ def measure(stack, report):
 def break_each(stack, report):
     """Kills every container in turn under load."""
     # What must go on without it, by the clients of the load.
-    unharmed = {"redis": ("register", "add", "list", "look"), "postgres": ("add", "list"), "mongo": ("register", "look"),
-                "product": ("register", "look"), "user": ("add", "list"), "gateway": ()}
+    unharmed = {"redis": KINDS, "postgres": ("add", "list"), "mongo": ("register", "look"), "product": ("register", "look"),
+                "user": ("add", "list", "order"), "order": ("register", "add", "list", "look"), "gateway": ()}
     # What must not: without the process nobody does it. What is in a cache is served on.
-    harmed_without = {"redis": (), "postgres": ("register",), "mongo": ("add",), "product": ("add",), "user": ("register",),
-                      "gateway": ("register", "add", "list", "look")}
+    harmed_without = {"redis": (), "postgres": ("register", "order"), "mongo": ("add", "order"), "product": ("add", "order"),
+                      "user": ("register",), "order": ("order",), "gateway": KINDS}
     customer, written = Customer(stack.port), []
     for service in random.sample(ROLES + STORES, 6):
         load = Load(stack.port)
@@ -343,7 +346,8 @@ def comes_back(customer):
     while time.monotonic() < deadline:
         user = customer.register()
         product = customer.ask("POST", "/products", {"name": "Back", "price": 1})
-        if (user.status, product.status) == (201, 201):
+        both = (user.status, product.status) == (201, 201)
+        if both and customer.order(product.json()["id"], user.json()["id"]).status == 201:
             page, dashboard = customer.ask("GET", "/products"), customer.ask("GET", user.headers["location"])
             if (page.status, dashboard.status) == (200, 200) and "degraded" not in dashboard.json():
                 return True
@@ -361,6 +365,7 @@ def check_kube(report):
     customer = Customer(port)
     report.check(customer.wait() is not None, "it answers")
     five_requests(customer, report)
+    order_and_pay(customer, report)
     make_admin(f"{NAME}-shop-app", customer, report)
     signed_in(customer, report)
     clean()
@@ -377,6 +382,7 @@ def check_kube(report):
         customer = Customer(port)
         report.check(customer.wait("/products?limit=1") is not None, "it answers")
         five_requests(customer, report)
+        order_and_pay(customer, report)
         make_admin(f"{NAME}-user-app", customer, report)
         signed_in(customer, report)
     finally:
@@ -425,7 +431,7 @@ def play(report, objects, published, images=None, network=None, secret=None):
         path = WORK / f"kube-{number}.json"
         text = "\n---\n".join(json.dumps(document) for document in [*configured, *used, whole])
         # Pods have names of ours, and so have the hosts that they look for.
-        path.write_text(re.sub(r"(@|//)(postgres|mongo|redis|user|product):", rf"\1{NAME}-\2:", text))
+        path.write_text(re.sub(r"(@|//)(postgres|mongo|redis|user|product|order):", rf"\1{NAME}-\2:", text))
         path.chmod(0o600)
         podman("kube", "play", *(["--network", network] if network else []), path)
         path.unlink()

@@ -12,4 +12,4 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     pg_ctl -w -m fast stop
     rm /tmp/password
 fi
-exec postgres -c "listen_addresses=*"
+exec postgres -c "listen_addresses=*" "$@"
