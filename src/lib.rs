@@ -3,11 +3,11 @@
 //! ```text
 //! main ─▶ commands ─▶ node         cli: the command line      config: the settings
 //!                      │
-//!      ┌───────────────┼───────────────┐
-//!      ▼               ▼               ▼
-//!   gateway          user           product        one folder per role; no role names another
-//!      │               │               │
-//!      └───────────────┼───────────────┘
+//!      ┌──────────┬────┴─────┬──────────┐
+//!      ▼          ▼          ▼          ▼
+//!   gateway     user      product     order        one folder per role; no role names another
+//!      │          │          │          │
+//!      └──────────┴────┬─────┴──────────┘
 //!                      ▼
 //!                  contract                        what roles say to each other and to the world
 //!                      │

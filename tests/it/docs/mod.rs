@@ -31,6 +31,7 @@ pages! {
     the_page_on_identity_runs "src/auth/README.md"
     the_page_on_the_api_runs "src/contract/README.md"
     the_page_on_the_gateway_runs "src/gateway/README.md"
+    the_page_on_orders_runs "src/order/README.md"
     the_page_on_the_catalogue_runs "src/product/README.md"
     the_page_on_storage_runs "src/storage/README.md"
     the_page_on_tls_runs "src/tls/README.md"

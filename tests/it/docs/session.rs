@@ -17,15 +17,17 @@ use crate::support::{Kind, Server, free_port};
 /// How long a page may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The ports that pages name; each gets a free one in its place.
-const PORTS: [&str; 7] = ["8000", "9000", "3001", "9001", "3002", "9002", "4000"];
+const PORTS: [&str; 9] = ["8000", "9000", "3001", "9001", "3002", "9002", "3003", "9003", "4000"];
 /// The settings that say where roles listen, beside the ports above.
-const LISTEN: [&str; 6] = [
+const LISTEN: [&str; 8] = [
     "APP__GATEWAY__LISTEN",
     "APP__GATEWAY__MANAGEMENT",
     "APP__USER__LISTEN",
     "APP__USER__MANAGEMENT",
     "APP__PRODUCT__LISTEN",
     "APP__PRODUCT__MANAGEMENT",
+    "APP__ORDER__LISTEN",
+    "APP__ORDER__MANAGEMENT",
 ];
 /// The URLs of servers that pages name; each leads to a server of its own in their place.
 const SERVERS: [(&str, Kind); 3] = [
