@@ -96,7 +96,7 @@ def all_in_one(bench):
 
 
 def three_processes(bench):
-    """A process for each role; they talk HTTP."""
+    """A process for each role that these requests need; they talk HTTP."""
     return apart(bench, "three processes", bench.embedded("three"), {}, {})
 
 
@@ -112,7 +112,7 @@ def polyglot(bench):
 
 
 def apart(bench, name, stores, to_products, to_accounts):
-    """A process for each role, with settings and the environment that leads two to their stores."""
+    """A process for each role but the order role, with settings and the environment that leads two to their stores."""
     product = bench.app(f"{name}: product", stores, "product", **to_products)
     to_product = {"PRODUCT_URL": f"http://127.0.0.1:{product.port}"}
     user = bench.app(f"{name}: user", stores, "user", **to_product, **to_accounts)
