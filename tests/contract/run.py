@@ -26,7 +26,7 @@ EMAIL = "trinity@example.com"
 RUNS = [
     ("nobody", "5", "examples,coverage", 20),
     ("customer", "5", "examples,coverage", 25),
-    ("admin", "20", "examples,coverage,fuzzing,stateful", 60),
+    ("admin", "20", "examples,coverage,fuzzing,stateful", 45),
 ]
 
 
