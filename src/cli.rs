@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::hide;
-use crate::node::Role;
+use crate::node::{Kind, Role};
 
 /// The shop back end: every role in one process, or each in its own.
 ///
@@ -77,10 +77,11 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
         products: u32,
     },
-    /// Copy accounts or products from one store to another, keeping what the target has already
+    /// Copy accounts, orders or products from one store to another, keeping what the target has already
     ///
-    /// Accounts are at sqlite://PATH or postgres://…, products at sqlite://PATH or mongodb://…. Revocations of
-    /// tokens are copied, sessions are not: users log in again. Stop the shop, or copy again after
+    /// Accounts and orders are at sqlite://PATH or postgres://…, products at sqlite://PATH or mongodb://….
+    /// What a file has says its tables. Revocations of tokens are copied, sessions and events are not: users
+    /// log in again. Stop the shop, or copy again after
     /// stopping it: writes during a copy may be missed. The command prints counts and checksums of
     /// both sides, and exits with 1 if they differ.
     Copy {
@@ -90,6 +91,9 @@ pub enum Command {
         /// The store to write
         #[arg(long, value_name = "URL")]
         to: String,
+        /// What to copy, from PostgreSQL, where accounts and orders may be together [default: accounts]
+        #[arg(long, value_name = "WHAT")]
+        what: Option<Kind>,
         /// Replace different records of the target, such as a password that was changed there
         #[arg(long)]
         overwrite: bool,

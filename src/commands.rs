@@ -120,11 +120,16 @@ const REFUSALS: usize = 10;
 ///
 /// # Errors
 /// See [`node::copy`]; also when the target has other records than the source.
-pub fn copy(global: &Global, urls: (&str, &str), overwrite: bool) -> Result<(), Failure> {
+pub fn copy(
+    global: &Global,
+    urls: (&str, &str),
+    what: Option<node::Kind>,
+    overwrite: bool,
+) -> Result<(), Failure> {
     let (settings, _) = load(global)?;
     let existing = if overwrite { Existing::Overwrite } else { Existing::Keep };
     let bar = progress_bar();
-    let copying = node::copy(&settings, urls, existing, |done, all| {
+    let copying = node::copy(&settings, urls, what, existing, |done, all| {
         bar.set_length(all);
         bar.set_position(done);
     });

@@ -24,7 +24,9 @@ fn main() -> ExitCode {
         Command::Run => commands::run(&global),
         Command::Migrate => commands::migrate(&global),
         Command::Seed { products } => commands::seed(&global, products),
-        Command::Copy { from, to, overwrite } => commands::copy(&global, (&from, &to), overwrite),
+        Command::Copy { from, to, what, overwrite } => {
+            commands::copy(&global, (&from, &to), what, overwrite)
+        }
         Command::Backup { file } => commands::backup(&global, &file),
         Command::Restore { file, overwrite } => commands::restore(&global, &file, overwrite),
         Command::Import { file, options } => commands::import(&global, &file, &options),

@@ -3,13 +3,15 @@
 use std::io;
 use std::time::Duration;
 
+use clap::ValueEnum;
+
 use super::{Failure, Role};
 use crate::config::{self, Effective, Settings, SqlUrl, ValueError, hide};
 use crate::contract::UserRole;
 pub use crate::storage::copy::Existing;
 use crate::storage::copy::{Copied, Progress, of_source, of_target};
 use crate::storage::sqlite;
-use crate::{product, user};
+use crate::{order, product, user};
 
 /// Migrates the databases of `roles`; returns the migrations that were applied.
 ///
@@ -42,37 +44,65 @@ pub async fn seed(
     seeded.map_err(|error| effective.blame(key, error).into())
 }
 
-/// Copies the accounts or the products at one URL to another: the schemes decide which, or between two files the tables
-/// of the first. Products bring their reservations along. Returns what was copied, in a word, and how.
+/// What [`copy`] copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Accounts, with revocations of their tokens.
+    Accounts,
+    /// Orders, with their idempotency keys.
+    Orders,
+    /// Products, with their reservations.
+    Products,
+}
+
+/// The kinds, their names, a table that a file with them has, and the scheme of a server that has them.
+const KINDS: [(Kind, &str, &str, &str); 3] = [
+    (Kind::Accounts, "accounts", "users", "postgres"),
+    (Kind::Orders, "orders", "order_orders", "postgres"),
+    (Kind::Products, "products", "products", "mongodb"),
+];
+
+/// Copies the accounts, orders or products at one URL to another: a file's tables decide which, otherwise the schemes, and
+/// between accounts and orders `what`. Returns what was copied, in a word, and how.
 ///
 /// # Errors
 /// When a URL is invalid, the stores are of different kinds, or one fails.
 pub async fn copy(
     settings: &Settings,
     (from, to): (&str, &str),
+    what: Option<Kind>,
     existing: Existing,
     progress: impl Progress,
 ) -> Result<Vec<(&'static str, Copied)>, Failure> {
-    let products = copies_products(from, to)?;
-    check_target(to, products)?;
-    if products {
-        let at = |side: &str, url: &str| {
-            let database_url = parse(side, url)?;
-            let statement_timeout = BATCH_TIMEOUT;
-            let rest = settings.product.clone();
-            Ok::<_, Failure>(config::Product { database_url, statement_timeout, ..rest })
-        };
-        let (from, to) = (at("--from", from)?, at("--to", to)?);
-        return Ok(product::copy(&from, &to, existing, progress).await?);
+    let kind = kind_of(from, to, what)?;
+    check_target(to, kind)?;
+    let statement_timeout = BATCH_TIMEOUT;
+    match kind {
+        Kind::Accounts => {
+            let at = |side: &str, url: &str| {
+                let (database_url, rest) = (parse(side, url)?, settings.user.clone());
+                Ok::<_, Failure>(config::User { database_url, statement_timeout, ..rest })
+            };
+            let (from, to) = (at("--from", from)?, at("--to", to)?);
+            Ok(vec![("accounts", user::copy(&from, &to, existing, progress).await?)])
+        }
+        Kind::Orders => {
+            let at = |side: &str, url: &str| {
+                let (database_url, rest) = (parse(side, url)?, settings.order.clone());
+                Ok::<_, Failure>(config::Order { database_url, statement_timeout, ..rest })
+            };
+            let (from, to) = (at("--from", from)?, at("--to", to)?);
+            Ok(order::copy(&from, &to, existing, progress).await?)
+        }
+        Kind::Products => {
+            let at = |side: &str, url: &str| {
+                let (database_url, rest) = (parse(side, url)?, settings.product.clone());
+                Ok::<_, Failure>(config::Product { database_url, statement_timeout, ..rest })
+            };
+            let (from, to) = (at("--from", from)?, at("--to", to)?);
+            Ok(product::copy(&from, &to, existing, progress).await?)
+        }
     }
-    let at = |side: &str, url: &str| {
-        let database_url = parse(side, url)?;
-        let statement_timeout = BATCH_TIMEOUT;
-        let rest = settings.user.clone();
-        Ok::<_, Failure>(config::User { database_url, statement_timeout, ..rest })
-    };
-    let copied = user::copy(&at("--from", from)?, &at("--to", to)?, existing, progress).await?;
-    Ok(vec![("accounts", copied)])
 }
 
 /// Creates an account with `role`; returns its id. Calls `tell`, which shows the password, first. See [`user::create`].
@@ -134,42 +164,45 @@ pub fn rotate_keys(
 /// How long a batch of a copy may take: no request waits for it.
 pub(super) const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
 
-fn copies_products(from: &str, to: &str) -> Result<bool, Failure> {
+/// What there is to copy from one URL to another.
+fn kind_of(from: &str, to: &str, what: Option<Kind>) -> Result<Kind, Failure> {
     let is = |scheme: &str| [from, to].iter().any(|url| url.starts_with(scheme));
-    let (accounts, products) = (is("postgres"), is("mongodb"));
-    if accounts && products {
-        let why =
-            "accounts are in PostgreSQL, products in MongoDB: neither can be copied to the other";
+    if is("postgres") && is("mongodb") {
+        let why = "accounts and orders are in PostgreSQL, products in MongoDB: neither can be copied to the other";
         return Err(Failure::Other(why.into()));
     }
-    if !from.starts_with("sqlite://") {
-        return Ok(products);
-    }
-    let SqlUrl::Sqlite(path) = parse::<SqlUrl>("--from", from)? else { return Ok(false) };
-    let tables = sqlite::tables(&path).map_err(of_source)?;
-    let has = |name: &str| tables.iter().any(|table| table == name);
-    match (has("users") && !products, has("products") && !accounts) {
-        (false, true) => Ok(true),
-        (true, false) => Ok(false),
-        _ => Err(Failure::Other(format!(
-            "{} has no tables that can be copied to {}",
-            path.display(),
-            hide(to)
-        ))),
+    let tables = match from.starts_with("sqlite://").then(|| parse("--from", from)).transpose()? {
+        Some(SqlUrl::Sqlite(path)) => Some(sqlite::tables(&path).map_err(of_source)?),
+        _ => None,
+    };
+    let mut found = KINDS.iter().filter(|(kind, _, table, server)| {
+        let is_served = is(server) || !(is("postgres") || is("mongodb"));
+        let is_there = tables.as_ref().is_none_or(|tables| tables.iter().any(|has| has == table));
+        is_served && is_there && what.is_none_or(|what| what == *kind)
+    });
+    match (found.next(), found.next()) {
+        (Some((kind, ..)), None) => Ok(*kind),
+        (Some((kind, ..)), _) if tables.is_none() => Ok(*kind),
+        _ => {
+            let (from, to) = (hide(from), hide(to));
+            Err(Failure::Other(format!("{from} has no tables that can be copied to {to}")))
+        }
     }
 }
 
-/// Refuses a target file that has the tables of the other kind.
-fn check_target(to: &str, products: bool) -> Result<(), Failure> {
+/// Refuses a target file that has the tables of another kind.
+fn check_target(to: &str, kind: Kind) -> Result<(), Failure> {
     if !to.starts_with("sqlite://") {
         return Ok(());
     }
-    let (what, other) = if products { ("products", "users") } else { ("accounts", "products") };
     match parse::<SqlUrl>("--to", to)? {
         SqlUrl::Sqlite(path) if path.exists() => {
             let tables = sqlite::tables(&path).map_err(of_target)?;
+            let has = |table: &str| tables.iter().any(|has| has == table);
+            let is_other = KINDS.iter().any(|(other, _, table, _)| *other != kind && has(table));
+            let what = KINDS.iter().find(|(known, ..)| *known == kind).map_or("", |known| known.1);
             let why = || Failure::Other(format!("--to: {} is no store of {what}", path.display()));
-            if tables.iter().any(|table| table == other) { Err(why()) } else { Ok(()) }
+            if is_other { Err(why()) } else { Ok(()) }
         }
         _ => Ok(()),
     }

@@ -37,7 +37,7 @@ use validation::{check_listeners, validate};
 
 pub use backup::{backup, restore};
 pub use commands::{
-    Existing, copy, create_user, enable_user, migrate, promote_user, rotate_keys, seed,
+    Existing, Kind, copy, create_user, enable_user, migrate, promote_user, rotate_keys, seed,
     set_password,
 };
 

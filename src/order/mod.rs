@@ -31,6 +31,7 @@ use crate::middleware::{self, Path, RoleService, path};
 use crate::peer::Peer;
 use crate::readiness::Check;
 use crate::role::{Parts, Role, Surroundings};
+use crate::storage::copy::{Copied, CopyError, Existing, Progress, of_source, of_target};
 use crate::storage::{Preparing, SetupError, StoreState, sqlite};
 use crate::tasks;
 use live::{Live, Seats};
@@ -219,6 +220,23 @@ impl Orders {
         self.state.set_prepared();
         Ok(())
     }
+}
+
+/// Copies the orders at `from` to `to`, with the requests that have an idempotency key and the payments of a sandbox.
+/// `existing` says what happens to those that `to` has already. Returns what was copied, in a word, and how.
+///
+/// # Errors
+/// Which of the two failed, and why.
+pub async fn copy(
+    from: &config::Order,
+    to: &config::Order,
+    existing: Existing,
+    progress: impl Progress,
+) -> Result<Vec<(&'static str, Copied)>, CopyError> {
+    store::expect_migrated(from).await.map_err(of_source)?;
+    store::migrate(to).await.map_err(of_target)?;
+    let open = |options| Store::open(options, StoreState::already_prepared(), Arc::default());
+    store::copy(&open(from), &open(to), existing, progress).await
 }
 
 /// Every route of the role, and who may call it.

@@ -72,6 +72,7 @@ mod wire {
 mod storage {
     mod backup;
     mod copy;
+    mod copy_orders;
     mod failures;
     mod sqlite_writes;
     mod stores;

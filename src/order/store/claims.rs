@@ -44,11 +44,12 @@ pub(in crate::order) enum Claimed {
     UnderWay,
 }
 
-#[derive(Queryable, Insertable)]
+/// A row of the table of keys.
+#[derive(Clone, Debug, PartialEq, Queryable, Insertable)]
 #[diesel(table_name = order_keys)]
-struct KeyRow {
-    user_id: String,
-    key: String,
+pub(super) struct KeyRow {
+    pub(super) user_id: String,
+    pub(super) key: String,
     fingerprint: String,
     order_id: String,
     claimed_until: NaiveDateTime,

@@ -1,6 +1,7 @@
 //! Queries on orders, the same on SQLite and PostgreSQL.
 
 mod claims;
+mod copies;
 mod erasure;
 mod orders;
 mod sandbox;
@@ -23,6 +24,7 @@ use crate::storage::{
 };
 
 pub(super) use claims::{Claim, Claimed};
+pub(super) use copies::copy;
 pub(super) use orders::{Filter, SummaryRow};
 pub(super) use sandbox::{SandboxIntent, SandboxState};
 use schema::order_orders;
@@ -76,7 +78,7 @@ impl Record {
 }
 
 /// A row of the table of orders.
-#[derive(Clone, Queryable, Insertable)]
+#[derive(Clone, Debug, PartialEq, Queryable, Insertable)]
 #[diesel(table_name = order_orders)]
 struct Row {
     id: String,
@@ -214,6 +216,17 @@ pub(super) async fn migrate(options: &Options) -> Result<Vec<String>, SetupError
         SqlUrl::Postgres(url) => {
             let limits = limits(options, StoreState::default());
             postgres::migrate(url, &limits, ON_POSTGRES).await
+        }
+    }
+}
+
+/// Asserts that the database has all migrations. Blocks on SQLite.
+pub(super) async fn expect_migrated(options: &Options) -> Result<(), SetupError> {
+    match &options.database_url {
+        SqlUrl::Sqlite(path) => sqlite::expect_migrated(path, &ON_SQLITE),
+        SqlUrl::Postgres(url) => {
+            let limits = limits(options, StoreState::default());
+            postgres::expect_migrated(url, &limits, &ON_POSTGRES).await
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Queries on the payments of the sandbox.
 
+use chrono::NaiveDateTime;
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 
@@ -40,6 +41,21 @@ pub(in crate::order) struct SandboxIntent {
     pub(in crate::order) state: SandboxState,
     /// Why the attempt was declined.
     pub(in crate::order) declined: Option<String>,
+}
+
+/// A row of the table of payments.
+#[derive(Clone, Debug, PartialEq, Queryable, Insertable)]
+#[diesel(table_name = order_sandbox)]
+pub(super) struct PaymentRow {
+    pub(super) intent: String,
+    amount: i64,
+    currency: String,
+    state: String,
+    charges: i64,
+    refunds: i64,
+    last_key: Option<String>,
+    declined: Option<String>,
+    created_at: NaiveDateTime,
 }
 
 /// The columns that a request about a payment reads.

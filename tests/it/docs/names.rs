@@ -35,7 +35,8 @@ const PROGRAMS: [&str; 15] = [
     "kubectl",
 ];
 /// Words that stand for one of the reader's, and one that will do.
-const PLACEHOLDERS: [(&str, &str); 3] = [("N", "1"), ("SHELL", "bash"), ("ROLE", "user")];
+const PLACEHOLDERS: [(&str, &str); 4] =
+    [("N", "1"), ("SHELL", "bash"), ("ROLE", "user"), ("WHAT", "orders")];
 
 /// What clap says to a command without all of its arguments.
 const MISSING: &str = "required arguments were not provided";

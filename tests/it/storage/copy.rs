@@ -14,7 +14,7 @@ pub(super) fn copy(folder: &Path, from: &str, to: &str) -> (bool, String) {
     copy_with(folder, from, to, &[])
 }
 
-fn copy_with(folder: &Path, from: &str, to: &str, options: &[&str]) -> (bool, String) {
+pub(super) fn copy_with(folder: &Path, from: &str, to: &str, options: &[&str]) -> (bool, String) {
     let mut command = Process::command(folder);
     command.args(["copy", "--from", from, "--to", to]).args(options);
     let output = Process::run(command);
@@ -23,7 +23,7 @@ fn copy_with(folder: &Path, from: &str, to: &str, options: &[&str]) -> (bool, St
 }
 
 /// The two lines that begin with a side: what comes behind it must be equal.
-fn sides(text: &str) -> [String; 2] {
+pub(super) fn sides(text: &str) -> [String; 2] {
     ["source: ", "target: "].map(|side| {
         let line = text.lines().find_map(|line| line.strip_prefix(side));
         line.unwrap_or_else(|| panic!("{text}")).to_owned()
@@ -373,6 +373,12 @@ async fn what_cannot_be_copied_says_why() {
             "sqlite://data/product.db",
             "--to: data/product.db is no store of accounts",
         ),
+        (
+            "sqlite://data/order.db",
+            "sqlite://data/user.db",
+            "--to: data/user.db is no store of orders",
+        ),
+        ("sqlite://data/order.db", "mongodb://127.0.0.1:1/x", "has no tables that can be copied"),
         ("mysql://x", "postgres://x", "mysql:// is not a back end"),
         ("mongodb://x/?readPreference=secondary", "sqlite://x.db", "can lag behind"),
     ] {
