@@ -28,7 +28,7 @@ const TRIES: usize = 5;
 #[derive(Debug)]
 pub(super) enum Paid {
     /// The order is paid.
-    Done(Record),
+    Done(Box<Record>),
     /// The bank asks the customer, who answers with this secret.
     Asked(String),
 }
@@ -63,7 +63,7 @@ impl OrderState {
             };
             if record.order.status == OrderStatus::Paid && had_step {
                 // This request, or the one before, has paid it.
-                return Ok(Paid::Done(record));
+                return Ok(Paid::Done(record.into()));
             }
             self.check_move(&record, OrderStatus::Paid)?;
             let begin = Begin { step: Step::Charge, method: Some(method.clone()), restock: false };
@@ -181,7 +181,7 @@ impl OrderState {
             Some((Step::Charge, _)) => match &record.intent {
                 None => Ok(Settled::Free(self.retreat(record, context).await?.0)),
                 Some(intent) => match self.payments.find(intent).await? {
-                    Progress::Succeeded => self.paid(record).await.map(Settled::Free),
+                    Progress::Succeeded => self.charged(record, context).await.map(Settled::Free),
                     Progress::ActionRequired(secret) => Ok(Settled::Waits(record, Some(secret))),
                     Progress::Processing => Ok(Settled::Waits(record, None)),
                     Progress::Open | Progress::Cancelled => {
@@ -262,20 +262,70 @@ impl OrderState {
     /// Ends an attempt to pay that came to nothing: the pieces go to the next reservation, which is held again. Also
     /// returns whether there were any.
     async fn retreat(&self, record: Record, context: &Context) -> Result<(Record, bool), Error> {
+        let reservation = self.move_pieces(&record, context).await?;
+        let record = self.end(record, Finish { status: None, reservation }).await?;
+        Ok((record, reservation.is_some()))
+    }
+
+    /// Moves the pieces of an attempt to pay to the next reservation, once; returns its number, unless there are none.
+    async fn move_pieces(&self, record: &Record, context: &Context) -> Result<Option<i64>, Error> {
         let (id, next) = (record.order.id, record.attempts);
         let from = reservation(id, record.reservation);
         let left = record.order.expires_at.signed_duration_since(now()).max(TimeDelta::zero());
         let seconds = u64::try_from(left.num_seconds()).unwrap_or_default() + RESERVED_LONGER;
         let moved = NewReservation::From { from, seconds };
-        let moved = self.products.reserve(reservation(id, next), &moved, context).await;
-        let reservation = match moved {
-            Ok(_) => Some(next),
+        match self.products.reserve(reservation(id, next), &moved, context).await {
+            Ok(_) => Ok(Some(next)),
             // There is nothing to move: it was never reserved, or has lapsed.
-            Err(error) if error.kind() == Kind::Conflict => None,
-            Err(error) => return Err(error),
-        };
-        let record = self.end(record, Finish { status: None, reservation }).await?;
-        Ok((record, reservation.is_some()))
+            Err(error) if error.kind() == Kind::Conflict => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends an attempt to pay of which the provider says that it has charged the customer. That may have been an attempt
+    /// before, and somebody may have taken this one for failed: the pieces are committed wherever they are.
+    async fn charged(&self, record: Record, context: &Context) -> Result<Record, Error> {
+        let mut kept = self.commit(&record, record.reservation, context).await?;
+        if kept.is_none()
+            && let Some(next) = self.move_pieces(&record, context).await?
+        {
+            kept = self.commit(&record, next, context).await?;
+        }
+        if kept.is_some() {
+            let status = Some(OrderStatus::Paid);
+            return self.end(record, Finish { status, reservation: kept }).await;
+        }
+        let current = self.reload(record.clone()).await?;
+        if (current.pending.is_none(), current.attempts) != (false, record.attempts) {
+            // Others have ended it, and know more of the pieces.
+            return Ok(current);
+        }
+        self.give_back(&record).await?;
+        let status = Some(OrderStatus::Expired);
+        self.end(record, Finish { status, reservation: None }).await
+    }
+
+    /// Gives the money back for an order that was charged when its pieces were gone.
+    async fn give_back(&self, record: &Record) -> Result<(), Error> {
+        let Some(intent) = &record.intent else { return Ok(()) };
+        self.payments.refund(intent, record.order.id).await?;
+        let id = record.order.id;
+        log::warn!(role = "order"; "order {id} was charged when its pieces were gone, and refunded");
+        Ok(())
+    }
+
+    /// Commits the reservation `number` of the order; returns the number unless the pieces are gone from there.
+    async fn commit(
+        &self,
+        record: &Record,
+        number: i64,
+        context: &Context,
+    ) -> Result<Option<i64>, Error> {
+        match self.products.commit(reservation(record.order.id, number), context).await {
+            Ok(_) => Ok(Some(number)),
+            Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Ends an attempt to pay that has charged the customer.
@@ -283,7 +333,7 @@ impl OrderState {
         let record = self.paid(record).await?;
         match record.order.status {
             OrderStatus::Placed => Err(busy()),
-            _ => Ok(Paid::Done(record)),
+            _ => Ok(Paid::Done(record.into())),
         }
     }
 
@@ -304,17 +354,10 @@ impl OrderState {
             }
             (_, Some(intent)) => {
                 // The pieces stay until it is known whether somebody has paid for them.
-                let kept = self.products.commit(pieces, context).await;
-                let is_kept = kept.is_ok();
-                match kept {
-                    Err(error) if !matches!(error.kind(), Kind::Conflict | Kind::NotFound) => {
-                        return Err(error);
-                    }
-                    _ => charged = self.payments.cancel(intent).await? == Progress::Succeeded,
-                }
-                if charged && !is_kept {
-                    // Paid for pieces that are gone.
-                    self.payments.refund(intent, record.order.id).await?;
+                let kept = self.commit(&record, record.reservation, context).await?;
+                charged = self.payments.cancel(intent).await? == Progress::Succeeded;
+                if charged && kept.is_none() {
+                    self.give_back(&record).await?;
                     charged = false;
                 }
             }
