@@ -35,7 +35,7 @@ use crate::storage::copy::{Copied, CopyError, Existing, Progress, of_source, of_
 use crate::storage::{Preparing, SetupError, StoreState, sqlite};
 use crate::tasks;
 use live::{Live, Seats};
-use payments::Payments;
+use payments::{ClientTls, Payments};
 use store::Store;
 
 /// The role, once per process; each worker thread takes its [`Role::app`].
@@ -48,6 +48,7 @@ pub struct Orders {
     news: News,
     /// The streams of events that are open.
     listeners: Arc<AtomicUsize>,
+    payments_tls: ClientTls,
 }
 
 /// What all orders of the shop have in common.
@@ -98,13 +99,14 @@ impl Role for Orders {
         if let SqlUrl::Sqlite(path) = &options.database_url {
             sqlite::check(path).map_err(|problem| (DATABASE_URL, problem))?;
         }
-        Ok(())
+        payments::client_tls(options).map(drop)
     }
 
     /// Migrates a SQLite file at once. A server is migrated when it first answers; see [`Role::checks`].
     async fn build(parts: &Parts) -> Result<Self, SettingError> {
         let (options, settings) = (parts.settings.order.clone(), &parts.settings);
         let state = StoreState::default();
+        let payments_tls = payments::client_tls(&options)?;
         if matches!(options.database_url, SqlUrl::Sqlite(_)) {
             store::migrate(&options).await.map_err(|problem| (DATABASE_URL, problem))?;
             state.set_prepared();
@@ -128,6 +130,7 @@ impl Role for Orders {
             state,
             news: News::default(),
             listeners: Arc::default(),
+            payments_tls,
         })
     }
 
@@ -208,7 +211,7 @@ impl Orders {
     fn state_with(&self, products: Peer) -> OrderState {
         let orders = self.store();
         OrderState {
-            payments: Payments::new(&self.options, orders.clone()),
+            payments: Payments::new(&self.options, self.payments_tls.clone(), orders.clone()),
             products: ProductClient::new(products),
             rules: self.rules,
             orders,

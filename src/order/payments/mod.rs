@@ -4,14 +4,19 @@
 //! answer was a charge is asked afterwards; a cancelled intent can never be charged.
 
 mod sandbox;
+mod stripe;
 
+use std::sync::Arc;
+
+use rustls::ClientConfig;
 use uuid::Uuid;
 
 use super::store::Store;
-use crate::config::{self, PaymentsUrl};
+use crate::config::{self, PaymentsUrl, SettingError};
 use crate::contract::Order;
 use crate::error::{Error, FieldError, Kind};
 use sandbox::Sandbox;
+use stripe::Stripe;
 
 /// How far a payment is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,18 +68,33 @@ impl From<PaymentError> for Error {
 }
 
 /// The provider, for one worker thread.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) enum Payments {
     /// The order role plays one.
     Sandbox(Sandbox),
+    Stripe(Stripe),
+}
+
+/// The TLS configuration of clients of the provider, which threads share, if it takes one.
+pub(super) type ClientTls = Option<Arc<ClientConfig>>;
+
+/// Checks the settings of the provider.
+///
+/// # Errors
+/// The setting that does not work.
+pub(super) fn client_tls(options: &config::Order) -> Result<ClientTls, SettingError> {
+    match &options.payments_url {
+        PaymentsUrl::Sandbox => Ok(None),
+        PaymentsUrl::Stripe(base) => stripe::client_tls(options, base),
+    }
 }
 
 impl Payments {
     /// The provider that `options` name; a sandbox keeps its payments in `store`.
-    pub(super) fn new(options: &config::Order, store: Store) -> Self {
+    pub(super) fn new(options: &config::Order, tls: ClientTls, store: Store) -> Self {
         match &options.payments_url {
             PaymentsUrl::Sandbox => Self::Sandbox(Sandbox::new(store, options.payments_timeout)),
-            PaymentsUrl::Stripe(_) => Self::Sandbox(Sandbox::new(store, options.payments_timeout)),
+            PaymentsUrl::Stripe(base) => Self::Stripe(Stripe::new(options, base, tls)),
         }
     }
 
@@ -85,6 +105,7 @@ impl Payments {
     pub(super) async fn open(&self, order: &Order) -> Result<String, PaymentError> {
         match self {
             Self::Sandbox(sandbox) => sandbox.open(order).await,
+            Self::Stripe(stripe) => stripe.open(order).await,
         }
     }
 
@@ -100,6 +121,7 @@ impl Payments {
         let key = format!("order-{order}-{attempt}");
         match self {
             Self::Sandbox(sandbox) => sandbox.confirm(intent, key, method).await,
+            Self::Stripe(stripe) => stripe.confirm(intent, key, method).await,
         }
     }
 
@@ -110,6 +132,7 @@ impl Payments {
     pub(super) async fn find(&self, intent: &str) -> Result<Progress, PaymentError> {
         match self {
             Self::Sandbox(sandbox) => sandbox.find(intent).await,
+            Self::Stripe(stripe) => stripe.find(intent).await,
         }
     }
 
@@ -120,6 +143,7 @@ impl Payments {
     pub(super) async fn cancel(&self, intent: &str) -> Result<Progress, PaymentError> {
         match self {
             Self::Sandbox(sandbox) => sandbox.cancel(intent).await,
+            Self::Stripe(stripe) => stripe.cancel(intent).await,
         }
     }
 
@@ -130,6 +154,7 @@ impl Payments {
     pub(super) async fn refund(&self, intent: &str, order: Uuid) -> Result<(), PaymentError> {
         match self {
             Self::Sandbox(sandbox) => sandbox.refund(intent, order).await,
+            Self::Stripe(stripe) => stripe.refund(intent, order).await,
         }
     }
 }
