@@ -138,6 +138,26 @@ impl FromRequest for Fields {
     }
 }
 
+/// The bytes of a request's body, whatever they are.
+#[derive(Debug)]
+pub struct RawBody(pub Bytes);
+
+impl FromRequest for RawBody {
+    type Error = Error;
+    type Future = LocalBoxFuture<'static, Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let BodyLimit(limit) = BodyLimit::from_app_data(request);
+        let content = web::Payload::from_request(request, payload);
+        Box::pin(async move {
+            let broken = |_| Error::new(Kind::Malformed, "the body is incomplete");
+            let content = content.await.map_err(broken)?;
+            let body = content.to_bytes_limited(limit).await.map_err(|_| too_large(limit))?;
+            body.map(Self).map_err(broken)
+        })
+    }
+}
+
 /// The fields of a request whose body is optional, such as DELETE.
 #[derive(Debug)]
 pub struct MaybeFields(pub Fields);
@@ -160,13 +180,9 @@ impl Fields {
         may_be_absent: bool,
     ) -> LocalBoxFuture<'static, Result<Self, Error>> {
         let (is_plain, is_json) = (check_coding(request), check_type(request));
-        let BodyLimit(limit) = BodyLimit::from_app_data(request);
-        let content = web::Payload::from_request(request, payload);
+        let body = RawBody::from_request(request, payload);
         Box::pin(async move {
-            let broken = |_| Error::new(Kind::Malformed, "the body is incomplete");
-            let content = content.await.map_err(broken)?;
-            let body = content.to_bytes_limited(limit).await.map_err(|_| too_large(limit))?;
-            let body = body.map_err(broken)?;
+            let RawBody(body) = body.await?;
             if may_be_absent && body.is_empty() {
                 return Ok(Self::default());
             }

@@ -7,7 +7,7 @@ use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::web::{self, Data};
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 
-use super::fields::{Fields, MaybeFields, Query};
+use super::fields::{Fields, MaybeFields, Query, RawBody};
 use super::{BodyLimit, Condition, discard};
 use crate::auth::{Audit, Caller};
 use crate::error::Error;
@@ -51,6 +51,10 @@ impl Input for MaybeFields {
 
 impl<T> Input for web::Query<T> {
     const QUERY: bool = true;
+}
+
+impl Input for RawBody {
+    const BODY: bool = true;
 }
 
 impl Input for web::Bytes {

@@ -35,7 +35,7 @@ use log::Level;
 
 pub use condition::{Condition, IfMatch, IfNoneMatch};
 pub use document::{components, differences, document, prune};
-pub use fields::{BodyLimit, Fields, MaybeFields, Query, check_coding, discard};
+pub use fields::{BodyLimit, Fields, MaybeFields, Query, RawBody, check_coding, discard};
 pub use head::HeadLimit;
 pub use headers::SecurityHeaders;
 pub use inputs::Input;

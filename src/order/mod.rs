@@ -11,6 +11,7 @@ mod reservations;
 mod step;
 mod store;
 mod sweep;
+mod webhook;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use chrono::TimeDelta;
 use utoipa::OpenApi as _;
 use utoipa::openapi::{OpenApi, RefOr, Required, Schema};
 
-use crate::auth::{Mode, admin, signed_in};
+use crate::auth::{Mode, admin, public, signed_in};
 use crate::config::{self, Currency, PaymentsUrl, PeerUrl, SettingError, Settings, SqlUrl};
 use crate::contract::{ProductClient, USER_ERASED};
 use crate::events::{Consumer, Log, News};
@@ -37,6 +38,7 @@ use crate::tasks;
 use live::{Live, Seats};
 use payments::{ClientTls, Payments};
 use store::Store;
+use webhook::Secrets;
 
 /// The role, once per process; each worker thread takes its [`Role::app`].
 #[derive(Clone, Debug)]
@@ -49,6 +51,7 @@ pub struct Orders {
     /// The streams of events that are open.
     listeners: Arc<AtomicUsize>,
     payments_tls: ClientTls,
+    webhook: Secrets,
 }
 
 /// What all orders of the shop have in common.
@@ -68,6 +71,7 @@ struct OrderState {
     orders: Store,
     products: ProductClient,
     payments: Payments,
+    webhook: Secrets,
     rules: Rules,
 }
 
@@ -107,6 +111,7 @@ impl Role for Orders {
         let (options, settings) = (parts.settings.order.clone(), &parts.settings);
         let state = StoreState::default();
         let payments_tls = payments::client_tls(&options)?;
+        let webhook = Secrets::from(&options.payments_webhook_secret);
         if matches!(options.database_url, SqlUrl::Sqlite(_)) {
             store::migrate(&options).await.map_err(|problem| (DATABASE_URL, problem))?;
             state.set_prepared();
@@ -131,6 +136,7 @@ impl Role for Orders {
             news: News::default(),
             listeners: Arc::default(),
             payments_tls,
+            webhook,
         })
     }
 
@@ -212,6 +218,7 @@ impl Orders {
         let orders = self.store();
         OrderState {
             payments: Payments::new(&self.options, self.payments_tls.clone(), orders.clone()),
+            webhook: self.webhook.clone(),
             products: ProductClient::new(products),
             rules: self.rules,
             orders,
@@ -257,6 +264,7 @@ fn paths() -> Vec<Path> {
             .post(signed_in().or_open(), handlers::place),
         path("/events").get(signed_in().or_open(), live::listen),
         path("/orders/summary").get(admin().or_open(), handlers::summary),
+        path("/orders/payments/stripe").with_any_query().post(public(), webhook::receive),
         path("/orders/{id}").get(signed_in().or_open(), handlers::show),
         path("/orders/{id}/pay").post(signed_in().or_open(), handlers::pay),
         path("/orders/{id}/cancel").post(signed_in().or_open(), handlers::cancel),
@@ -278,6 +286,7 @@ fn paths() -> Vec<Path> {
         handlers::fulfil,
         handlers::refund,
         live::listen,
+        webhook::receive,
     ),
     tags((name = "orders", description = "Orders and their payments"))
 )]

@@ -142,6 +142,40 @@ impl OrderState {
         }
     }
 
+    /// Makes the order paid if the provider has charged it. Others finish an attempt that has come to nothing: it may have
+    /// just begun. Returns the order if this has made it paid.
+    ///
+    /// # Errors
+    /// When another system is away.
+    pub(super) async fn settle_payment(
+        &self,
+        record: Record,
+        context: &Context,
+    ) -> Result<Option<Record>, Error> {
+        let is_open = matches!(record.pending, None | Some((Step::Charge, _)));
+        let Some(intent) = &record.intent else { return Ok(None) };
+        if record.order.status != OrderStatus::Placed || !is_open {
+            return Ok(None);
+        }
+        if self.payments.find(intent).await? != Progress::Succeeded {
+            return Ok(None);
+        }
+        let record = match record.pending {
+            Some(_) => record,
+            // An attempt that was taken for failed has charged it after all.
+            None => {
+                let begin = Begin { step: Step::Charge, method: None, restock: false };
+                match self.orders.begin(record.order.id, begin).await? {
+                    Some(record) => record,
+                    // Whoever works at it learns of the charge, too.
+                    None => return Ok(None),
+                }
+            }
+        };
+        let record = self.charged(record, context).await?;
+        Ok(Some(record).filter(|record| record.order.status == OrderStatus::Paid))
+    }
+
     /// Does `step` from beginning to end.
     async fn run(
         &self,
