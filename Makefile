@@ -6,6 +6,8 @@ NEEDS = cc:gcc python3:python3 pip3:python3-pip redis-server:redis-server setpri
 	curl:curl sqlite3:sqlite3
 # A server that speaks MongoDB's protocol, for the tests of machines that have no mongod; a program of its own.
 SECANTUS = SecantusDB==0.7.0b3
+# A server that speaks Stripe's API, for tests; a program of its own.
+LOCALSTRIPE = localstripe==1.15.10
 # Programs from crates.io, built into target/tools: one checks dependencies, one lists them, one fuzzes.
 CARGO_deny = cargo-deny@0.20.2
 CARGO_cyclonedx = cargo-cyclonedx@0.5.9
@@ -166,6 +168,8 @@ needs:
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || { $(call apt,python3-venv); }
 	@command -v mongod >/dev/null || [ -x target/secantus/bin/secantusd-py ] \
 		|| { python3 -m venv target/secantus && target/secantus/bin/pip install -q --only-binary :all: $(SECANTUS); }
+	@[ -x target/localstripe/bin/python ] \
+		|| { python3 -m venv target/localstripe && target/localstripe/bin/pip install -q $(LOCALSTRIPE); }
 	@[ -x target/h11/bin/python ] \
 		|| { python3 -m venv target/h11 && target/h11/bin/pip install -q $(H11); }
 	@$(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt

@@ -39,6 +39,7 @@ mod orders {
     mod life;
     mod live;
     mod popularity;
+    mod stripe;
     mod trouble;
 }
 

@@ -6,6 +6,7 @@ mod client;
 mod mongo_proxy;
 mod process;
 mod servers;
+pub(crate) mod stripe;
 pub(crate) mod tls;
 mod upstream;
 

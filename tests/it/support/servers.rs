@@ -17,6 +17,8 @@ pub(crate) enum Kind {
     Postgres,
     Mongo,
     Redis,
+    /// localstripe.
+    Stripe,
 }
 
 /// Names a MongoDB server that is there already, for tests that need not stop it.
@@ -151,6 +153,7 @@ impl Server {
             Kind::Mongo => format!("mongodb://127.0.0.1:{port}/shop"),
             Kind::Redis if self.secured => format!("rediss://localhost:{port}"),
             Kind::Redis => format!("redis://127.0.0.1:{port}"),
+            Kind::Stripe => format!("http://127.0.0.1:{port}"),
         }
     }
 
@@ -160,6 +163,7 @@ impl Server {
             Kind::Postgres => "DATABASE_URL",
             Kind::Mongo => "MONGODB_URL",
             Kind::Redis => "REDIS_URL",
+            Kind::Stripe => "PAYMENTS_URL",
         }
     }
 
@@ -293,6 +297,14 @@ impl Server {
             Kind::Mongo if mongod().is_some() => {
                 let mut command = guarded("mongod");
                 command.args(["--bind_ip", "127.0.0.1", "--port", &port, "--dbpath"]).arg(data);
+                command
+            }
+            Kind::Stripe => {
+                let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+                let python = root.join("target/localstripe/bin/python");
+                assert!(python.exists(), "no localstripe: run make test, which installs it");
+                let mut command = guarded(python.to_str().unwrap());
+                command.arg("-B").arg(root.join("tests/it/support/stripe.py")).arg(&port);
                 command
             }
             Kind::Mongo => {
