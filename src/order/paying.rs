@@ -249,7 +249,7 @@ impl OrderState {
             }
         }
         if record.order.total.minor() == 0 {
-            return self.done(record).await;
+            return self.done(record, context).await;
         }
         let intent = match &record.intent {
             Some(intent) => intent.clone(),
@@ -274,7 +274,7 @@ impl OrderState {
             outcome => outcome,
         };
         match progress {
-            Ok(Progress::Succeeded) => self.done(record).await,
+            Ok(Progress::Succeeded) => self.done(record, context).await,
             Ok(Progress::ActionRequired(secret)) => Ok(Paid::Asked(secret)),
             Ok(Progress::Processing) => {
                 let error = PaymentError::Away("the bank has not decided".into());
@@ -363,12 +363,13 @@ impl OrderState {
     }
 
     /// Ends an attempt to pay that has charged the customer.
-    async fn done(&self, record: Record) -> Result<Paid, Error> {
-        let record = self.paid(record).await?;
-        match record.order.status {
-            OrderStatus::Placed => Err(busy()),
-            _ => Ok(Paid::Done(record.into())),
+    async fn done(&self, record: Record, context: &Context) -> Result<Paid, Error> {
+        let mut record = self.paid(record).await?;
+        if record.order.status == OrderStatus::Placed {
+            // Another request took this attempt for failed, before it has charged.
+            record = self.settle_payment(record, context).await?.ok_or_else(busy)?;
         }
+        Ok(Paid::Done(record.into()))
     }
 
     /// Does the rest of a step other than paying.
