@@ -4,7 +4,9 @@ use awc::http::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{Answer, Client, PASSWORD, Shop, Storage, Topology, order_items, until};
+use crate::support::{
+    Answer, Client, PASSWORD, SIGNING_KEY, Shop, Storage, Topology, order_items, until,
+};
 
 const ENFORCED: [(&str, &str); 2] =
     [("APP__AUTH__MODE", "enforced"), ("APP__AUTH__OPEN_BEYOND_LOOPBACK", "false")];
@@ -92,7 +94,9 @@ each_case!(an_erased_user_leaves_orders_without_an_address:
     polyglot(Storage::Polyglot),
 );
 async fn an_erased_user_leaves_orders_without_an_address(storage: Storage) {
-    let shop = Shop::start_on(Topology::OneProcess, storage.servers(), &ENFORCED);
+    let keys = [("APP__USER__SIGNING_KEYS", SIGNING_KEY)];
+    let settings = ENFORCED.into_iter().chain(keys).collect::<Vec<_>>();
+    let shop = Shop::start_on(Topology::OneProcess, storage.servers(), &settings);
     let (admin, owner) = (shop.admin().await, shop.gateway().customer("owner").await);
     let lamp = admin.add_stocked("Lamp", 5).await;
     let headers = [("content-type", "application/json"), ("idempotency-key", "k")];
