@@ -71,7 +71,7 @@ impl Consumer {
                 }
                 Err(error) => {
                     // Readiness logs that a store is away.
-                    log::debug!(consumer = self.name; "events wait: {error}");
+                    log::log!(error.level(), consumer = self.name; "events wait: {error}");
                     sleep(pause).await;
                     pause = LONGEST_PAUSE.min(pause * 2);
                 }

@@ -121,7 +121,8 @@ impl Log {
                 }
                 // Readiness logs that the store is away.
                 Err(error) => {
-                    log::debug!("events of {} are not published yet: {error}", self.prefix);
+                    let level = error.level();
+                    log::log!(level, "events of {} are not published yet: {error}", self.prefix);
                     sleep(PAUSE).await;
                 }
             }
@@ -141,7 +142,7 @@ impl Log {
         let (pool, table) = (self.pool.clone(), format!("{}_outbox", self.prefix));
         run_to_completion(&self.limits, async move {
             let count = format!(
-                "SELECT COUNT(*) AS number FROM (SELECT 1 FROM {table} WHERE log_offset IS NULL LIMIT 1) AS some"
+                "SELECT COUNT(*) AS number FROM (SELECT 1 FROM {table} WHERE log_offset IS NULL LIMIT 1) AS found"
             );
             let some = on_either!(&mut pool.get().await?, connection => {
                 diesel::sql_query(count).get_result::<Number>(connection).await

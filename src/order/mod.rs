@@ -245,7 +245,7 @@ pub async fn copy(
 ) -> Result<Vec<(&'static str, Copied)>, CopyError> {
     store::expect_migrated(from).await.map_err(of_source)?;
     store::migrate(to).await.map_err(of_target)?;
-    let open = |options| Store::open(options, StoreState::already_prepared(), Arc::default());
+    let open = |options| Store::open(options, StoreState::already_prepared(), News::default());
     store::copy(&open(from), &open(to), existing, progress).await
 }
 

@@ -152,6 +152,10 @@ impl OrderState {
         record: Record,
         context: &Context,
     ) -> Result<Option<Record>, Error> {
+        let record = match record.pending {
+            Some((Step::Retreat, _)) => self.retreat(record, context).await?.0,
+            _ => record,
+        };
         let is_open = matches!(record.pending, None | Some((Step::Charge, _)));
         let Some(intent) = &record.intent else { return Ok(None) };
         if record.order.status != OrderStatus::Placed || !is_open {
@@ -223,6 +227,7 @@ impl OrderState {
                     }
                 },
             },
+            Some((Step::Retreat, _)) => Ok(Settled::Free(self.retreat(record, context).await?.0)),
             Some(_) => self.finish_step(record, context).await.map(Settled::Free),
         }
     }
@@ -293,9 +298,15 @@ impl OrderState {
         }
     }
 
-    /// Ends an attempt to pay that came to nothing: the pieces go to the next reservation, which is held again. Also
+    /// Ends an attempt to pay that came to nothing: the pieces go to the next reservation, which is held again. That is a
+    /// step of its own, so that an attempt which charges after all does not count on pieces that are about to move. Also
     /// returns whether there were any.
     async fn retreat(&self, record: Record, context: &Context) -> Result<(Record, bool), Error> {
+        let switched = match record.pending {
+            Some((Step::Charge, _)) => self.orders.switch(&record, Step::Retreat).await?,
+            _ => Some(record.clone()),
+        };
+        let Some(record) = switched else { return Ok((self.reload(record).await?, true)) };
         let reservation = self.move_pieces(&record, context).await?;
         let record = self.end(record, Finish { status: None, reservation }).await?;
         Ok((record, reservation.is_some()))
@@ -365,11 +376,17 @@ impl OrderState {
     /// Ends an attempt to pay that has charged the customer.
     async fn done(&self, record: Record, context: &Context) -> Result<Paid, Error> {
         let mut record = self.paid(record).await?;
-        if record.order.status == OrderStatus::Placed {
+        for _ in 0..TRIES {
+            if record.order.status != OrderStatus::Placed {
+                return Ok(Paid::Done(record.into()));
+            }
             // Another request took this attempt for failed, before it has charged.
-            record = self.settle_payment(record, context).await?.ok_or_else(busy)?;
+            record = match self.settle_payment(record.clone(), context).await? {
+                Some(paid) => paid,
+                None => self.reload(record).await?,
+            };
         }
-        Ok(Paid::Done(record.into()))
+        Err(busy())
     }
 
     /// Does the rest of a step other than paying.

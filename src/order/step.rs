@@ -24,14 +24,17 @@ pub(super) enum Step {
     Expire,
     /// The customer gets the money back.
     Refund,
+    /// An attempt to pay has come to nothing, and its pieces are kept for the next one.
+    Retreat,
 }
 
 /// The steps, their names as they are stored, and the state that each leads to.
-const STEPS: [(Step, &str, OrderStatus); 4] = [
+const STEPS: [(Step, &str, OrderStatus); 5] = [
     (Step::Charge, "charge", Paid),
     (Step::Cancel, "cancel", Cancelled),
     (Step::Expire, "expire", Expired),
     (Step::Refund, "refund", Refunded),
+    (Step::Retreat, "retreat", Placed),
 ];
 
 impl Step {
@@ -80,7 +83,9 @@ mod tests {
         for (n, (step, name, target)) in STEPS.into_iter().enumerate() {
             assert_eq!((step as usize, step.name(), step.target()), (n, name, target));
             assert_eq!(Step::from_name(name), Some(step));
-            assert!(step.from().count() > 0 && step.from().all(|from| may_move(from, target)));
+            // A retreat follows an attempt to pay alone.
+            assert_eq!(step.from().count() == 0, step == Step::Retreat);
+            assert!(step.from().all(|from| may_move(from, target)));
         }
     }
 

@@ -44,6 +44,14 @@ impl StoreError {
         Self::Failed(format!("corrupt record: {what}"))
     }
 
+    /// How the log has it from a task in the background: readiness says that a store is away, full or read-only.
+    pub fn level(&self) -> log::Level {
+        match self {
+            Self::Failed(_) => log::Level::Warn,
+            _ => log::Level::Debug,
+        }
+    }
+
     /// The error of a call that `writes` or does not: some errors mean different things for reads and writes.
     pub(super) fn of_call(self, writes: bool) -> Self {
         match self {

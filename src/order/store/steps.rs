@@ -111,6 +111,29 @@ impl Store {
         .inspect(|_| self.news.tell())
     }
 
+    /// Goes on from the step that is pending in `record` to step `to`, unless somebody else has ended it. Returns the order
+    /// then.
+    pub(in crate::order) async fn switch(
+        &self,
+        record: &Record,
+        to: Step,
+    ) -> Result<Option<Record>, StoreError> {
+        let (pool, id, attempts) =
+            (self.pool.clone(), record.order.id.to_string(), record.attempts);
+        let step = record.pending.map_or("", |(step, _)| step.name());
+        run_to_completion(&self.limits, async move {
+            let row = in_transaction!(&pool, StoreError, connection => {
+                let pending = dsl::pending.eq(step).and(dsl::attempts.eq(attempts));
+                let update = diesel::update(order_orders::table.find(id).filter(pending));
+                let update =
+                    update.set((dsl::pending.eq(to.name()), dsl::pending_at.eq(now().naive_utc())));
+                update.get_result::<Row>(connection).await.optional()?
+            })?;
+            row.map(Record::try_from).transpose()
+        })
+        .await
+    }
+
     /// Moves the order with `id` from one of the states `from` to `status`, unless a step is pending. Returns the order then.
     pub(in crate::order) async fn advance(
         &self,

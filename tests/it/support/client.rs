@@ -293,7 +293,7 @@ impl Listening {
                     None => continue,
                 }
             }
-            let chunk = timeout(PATIENCE, self.chunks.next()).await.expect("nothing is heard");
+            let chunk = timeout(PATIENCE, self.chunks.next()).await.unwrap();
             self.heard.push_str(str::from_utf8(&chunk.flatten()?).unwrap());
         }
     }
