@@ -149,7 +149,7 @@ impl Role for Orders {
         let state = Data::new(self.state_with(surroundings.peer("product")));
         let draining = surroundings.middleware.draining.clone();
         let seats = Seats::new(self.listeners.clone(), self.options.listeners);
-        let live = Data::new(Live::new(self.store().log(), seats, draining));
+        let live = Data::new(Live::new(state.orders.log(), seats, draining));
         surroundings.app(|routes| configure(routes, state, live))
     }
 

@@ -38,10 +38,14 @@ def log_in(email, password):
     return post("/auth/login", {"email": email, "password": password})["accessToken"]
 
 
+def register():
+    """The login of a new customer, and the id."""
+    login = {"email": f"{uuid.uuid4().hex}@example.com", "password": "follow the white rabbit"}
+    return login, post("/auth/register", {"username": "Guest"} | login)["id"]
+
+
 def new_customer():
-    email, password = f"{uuid.uuid4().hex}@example.com", "follow the white rabbit"
-    post("/auth/register", {"username": "Guest", "email": email, "password": password})
-    return log_in(email, password)
+    return log_in(*register()[0].values())
 
 
 # What an order has to have gone through before this can be done to it.
@@ -64,6 +68,9 @@ class Bearer:
         case.headers = case.headers or {}
         case.headers["Authorization"] = f"Bearer {data}"
 
+
+# Whose rights the admin changes.
+SOMEBODY = register()[1] if os.environ["WHO"] == "admin" else None
 
 if os.environ["WHO"] != "nobody":
     TOKEN = os.environ.get("TOKEN") or new_customer()
@@ -108,8 +115,8 @@ def lead_there(case, path):
     operation = case.operation.definition.raw["operationId"]
     if operation in BEFORE:
         path["id"] = new_order(BEFORE[operation])
-    if operation == "showDashboard" and os.environ["WHO"] == "admin":
-        path["id"] = os.environ["ADMIN"]
+    if operation in ("showDashboard", "changeRights") and SOMEBODY:
+        path["id"] = SOMEBODY
     if operation == "placeOrder" and len(case.body["items"]) == 1:
         case.body = case.body | {"items": [case.body["items"][0] | {"productId": PRODUCT}]}
 

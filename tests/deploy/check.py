@@ -109,12 +109,12 @@ def role_image(folder: Path) -> str:
 def check_connections(found: Cluster) -> None:
     """Refused when the pods of the roles on PostgreSQL, and as many that end during a rollout, could use it up."""
     needed = 0
-    for role in ("user", "order"):
+    # Beside those of the worker threads: readiness, what is over, events out and in; and tokens that have ended.
+    for role, beside in (("user", 5), ("order", 4)):
         doc = found.named("Deployment", role)
         settings = program.Truth.of(found.container(doc), image_env()).settings
         (body,) = doc["spec"]["template"]["spec"]["containers"]
-        # Those of the worker threads; one for readiness; and one for the tokens that have ended, or orders not paid.
-        each = int(body["resources"]["limits"]["cpu"]) * int(settings[f"{role}.pool_size"]) + 2
+        each = int(body["resources"]["limits"]["cpu"]) * int(settings[f"{role}.pool_size"]) + beside
         needed += 2 * found.named("HorizontalPodAutoscaler", role)["spec"]["maxReplicas"] * each
     args = found.container(found.named("StatefulSet", "postgres")).args
     said = [int(arg.partition("=")[2]) for arg in args if arg.startswith("max_connections=")]
@@ -482,12 +482,12 @@ class Kubernetes(Check):
         for role in ("user", "order"):
             found = loaded(PRODUCTION)
             found.named("HorizontalPodAutoscaler", role)["spec"]["maxReplicas"] = 6
-            with self.assertRaisesRegex(Refused, "200 connections are more than the 197"):
+            with self.assertRaisesRegex(Refused, "connections are more than the 247"):
                 check_connections(found)
         found = loaded(PRODUCTION)
         (body,) = found.named("StatefulSet", "postgres")["spec"]["template"]["spec"]["containers"]
         del body["args"]
-        with self.assertRaisesRegex(Refused, "160 connections are more than the 97"):
+        with self.assertRaisesRegex(Refused, "200 connections are more than the 97"):
             check_connections(found)
 
     def test_a_policy_that_is_too_wide_is_refused(self) -> None:
