@@ -332,7 +332,9 @@ async fn a_copy_of_accounts_that_need_migrations_says_so() {
         assert!(Process::run(command).status.success());
     };
     migrate("sqlite://data/user.db");
-    age(&folder.path().join("data/user.db"), &["DROP TABLE sessions"]);
+    let events = "DROP TABLE user_dead_letters; DROP TABLE user_cursors; DROP TABLE user_outbox";
+    let back = [events, "DROP TABLE recent_orders", "DROP TABLE sessions"];
+    age(&folder.path().join("data/user.db"), &back);
     let (well, text) = copy(folder.path(), "sqlite://data/user.db", "sqlite://new.db");
     let why = "data/user.db needs migrations first: 00000000000002_identity";
     assert!(!well && text.contains(why) && text.lines().count() == 1, "{text}");
