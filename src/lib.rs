@@ -19,7 +19,7 @@
 //! ```
 //!
 //! Beside the arrows: [`middleware`] is what every role does with a request before and after its handler,
-//! [`auth`] verifies tokens and rules, [`storage`] opens pools, [`limits`] limits requests and logins, [`deadline`] says when
+//! [`auth`] verifies tokens and rules, [`events`] tells of what has happened, [`storage`] opens pools, [`limits`] limits requests and logins, [`deadline`] says when
 //! a caller stops waiting, [`files`] reads files that settings name, [`server`] listens and drains over [`http1`] and [`http2`], [`tls`] reads certificates, [`role`]
 //! defines what a role is, [`readiness`] checks dependencies, [`single_flight`] shares one call among callers, [`watched`]
 //! reads changed files again, [`tasks`] supervises background work, and [`telemetry`] has logs and metrics. `tests/architecture.rs` checks the arrows.
