@@ -59,7 +59,7 @@ REASONS = {
     "cancelOrder": {404, 409},
     "fulfilOrder": {404, 409},
     "refundOrder": {404, 409},
-    "receivePaymentEvent": {404},
+    "receivePaymentEvent": {400},
     "changeRights": {404},
     "register": {409, 422},
     "changeMe": {409, 422},
@@ -80,6 +80,7 @@ def environment():
     settings = {
         "AUTH__MODE": "enforced",
         "AUTH__ACCESS_TTL": "1h",
+        "ORDER__PAYMENTS_WEBHOOK_SECRET": "whsec_contract",
         "USER__LOGINS_PER_ACCOUNT": "0",
         "USER__LOGINS_PER_ADDRESS": "0",
     }

@@ -119,7 +119,8 @@ async fn a_copy_that_was_cut_off_goes_on() {
 }
 
 /// Take the migrations of a catalogue back as far as the listing, the last first.
-const BACK: [&str; 5] = [
+const BACK: [&str; 6] = [
+    include_str!("../../../migrations/sqlite/product/00000000000010_sales/down.sql"),
     include_str!("../../../migrations/sqlite/product/00000000000009_search_words/down.sql"),
     include_str!("../../../migrations/sqlite/product/00000000000008_low_stock/down.sql"),
     include_str!("../../../migrations/sqlite/product/00000000000007_reservations/down.sql"),
