@@ -79,6 +79,7 @@ const ROLE: &[&str] = &[
     "tasks",
     "peer",
     "watched",
+    "tls",
 ];
 
 /// How what stands for the whole crate is called: a glob or an alias of it would hide what is named.
