@@ -27,6 +27,10 @@ pub trait Role: Clone + Send + 'static {
     const IS_PUBLIC: bool = false;
     /// Whether the others start without it: they answer 503 where it would be asked.
     const IS_OPTIONAL: bool = false;
+    /// Whether it publishes events: [`Role::log`].
+    const PUBLISHES: bool = false;
+    /// Whether it takes events of other roles: [`Role::consumers`].
+    const CONSUMES: bool = false;
     /// The setting of its store.
     const STORE: &'static str = "";
     /// The setting of its URLs in other processes.
@@ -93,12 +97,12 @@ pub trait Role: Clone + Send + 'static {
     /// Starts its background tasks on this thread: those of which a process has one. `peers` makes those that it calls.
     fn start_tasks(&self, _peers: &dyn Fn(&str) -> Peer) {}
 
-    /// The events that it publishes, for this thread.
+    /// The events that it publishes, for this thread, if [`Role::PUBLISHES`].
     fn log(&self) -> Option<Log> {
         None
     }
 
-    /// What takes events of other roles, for this thread.
+    /// What takes events of other roles, for this thread, if [`Role::CONSUMES`].
     fn consumers(&self) -> Vec<Consumer> {
         Vec::new()
     }

@@ -24,7 +24,7 @@ const ARROWS: [(&str, &[&str]); 27] = [
     ("user", ROLE),
     ("product", ROLE),
     ("order", ROLE),
-    ("events", &["contract", "error", "storage", "tasks"]),
+    ("events", &["config", "contract", "error", "readiness", "storage", "tasks"]),
     (
         "server",
         &[

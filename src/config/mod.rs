@@ -9,6 +9,7 @@
 
 mod cors;
 mod environment;
+mod events;
 mod files;
 mod gateway;
 mod layers;
@@ -30,6 +31,7 @@ use serde::Deserialize;
 use crate::files::resolve;
 
 pub use cors::{List, Origins};
+pub use events::{BrokerUrl, EventsUrl};
 pub use gateway::{Gateway, Route, Tokens, Upstream};
 pub use layers::{Effective, Error, SettingError, Sources, ValueError, load};
 pub use limits::{Limit, Limits, Scope};
@@ -74,6 +76,8 @@ pub struct Settings {
     pub auth: Auth,
     /// The gateway role.
     pub gateway: Gateway,
+    /// How events get from role to role.
+    pub events: Events,
     /// The user role.
     pub user: User,
     /// The product role.
@@ -214,6 +218,14 @@ pub struct Peers {
     pub order: PeerUrls,
     /// `[peers.resilience.NAME]`: refines `[resilience]` for one role.
     pub resilience: BTreeMap<String, Resilience>,
+}
+
+/// `[events]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Events {
+    /// What carries them.
+    pub url: EventsUrl,
 }
 
 /// `[mtls]`: the three files together, or none of them.

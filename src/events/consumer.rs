@@ -62,11 +62,12 @@ impl Consumer {
     pub(super) async fn follow(self: Rc<Self>, log: Log) {
         let mut pause = FIRST_PAUSE;
         loop {
+            let news = log.news();
             match self.advance(&log).await {
                 Ok(is_more) => {
                     pause = FIRST_PAUSE;
                     if !is_more {
-                        log.news().await;
+                        news.await;
                     }
                 }
                 Err(error) => {
@@ -100,7 +101,13 @@ impl Consumer {
         Ok(is_full)
     }
 
-    async fn give(&self, events: Vec<Event>) -> Result<(), Refusal> {
+    /// The kinds that it takes.
+    pub(super) fn kinds(&self) -> &[String] {
+        &self.kinds
+    }
+
+    /// Gives it `events`.
+    pub(super) async fn give(&self, events: Vec<Event>) -> Result<(), Refusal> {
         if events.is_empty() { Ok(()) } else { (self.take)(events).await }
     }
 

@@ -58,9 +58,9 @@ impl News {
 /// The log of one role's events, for one thread.
 #[derive(Clone, Debug)]
 pub struct Log {
-    prefix: &'static str,
-    pool: Pool,
-    limits: Limits,
+    pub(super) prefix: &'static str,
+    pub(super) pool: Pool,
+    pub(super) limits: Limits,
     news: News,
 }
 
@@ -103,12 +103,16 @@ impl Log {
         Self { prefix, pool, limits, news }
     }
 
-    /// Publishes what is written, in order, and forgets what is old. Never returns.
-    pub(super) async fn relay(self) {
+    /// Waits until its tables are there.
+    pub(super) async fn prepared(&self) {
         while !self.limits.state.is_prepared() {
             sleep(INTERVAL).await;
         }
-        let mut swept = tokio::time::Instant::now();
+    }
+
+    /// Publishes what is written, in order. Never returns.
+    pub(super) async fn relay(self) {
+        self.prepared().await;
         loop {
             match self.publish().await {
                 Ok(published) => {
@@ -126,15 +130,13 @@ impl Log {
                     sleep(PAUSE).await;
                 }
             }
-            if swept.elapsed() > SWEEP && !matches!(self.sweep().await, Ok(true)) {
-                swept = tokio::time::Instant::now();
-            }
         }
     }
 
-    /// Waits until more may be published.
-    pub async fn news(&self) {
-        let _ = timeout(INTERVAL, self.news.published.notified()).await;
+    /// Waits until more may be published than when this is called.
+    pub fn news(&self) -> impl Future<Output = ()> {
+        let published = self.news.published.notified();
+        async { drop(timeout(INTERVAL, published).await) }
     }
 
     /// Gives what is written the next places in the log; returns how many there were.
@@ -274,12 +276,23 @@ impl Log {
         .await
     }
 
-    /// Forgets some events that were published a day ago and that every consumer has taken; returns whether there were many.
-    async fn sweep(&self) -> Result<bool, StoreError> {
+    /// Forgets events that were published a day ago and that all of `consumers` have taken. Never returns.
+    pub(super) async fn sweep(self, consumers: Vec<&'static str>) {
+        let consumers = consumers.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>();
+        let consumers = consumers.join(", ");
+        loop {
+            sleep(SWEEP).await;
+            while matches!(self.forget(&consumers).await, Ok(true)) {}
+        }
+    }
+
+    /// Forgets some of them; returns whether there were many.
+    async fn forget(&self, consumers: &str) -> Result<bool, StoreError> {
         let (pool, prefix) = (self.pool.clone(), self.prefix);
         let delete = format!(
             "DELETE FROM {prefix}_outbox WHERE position IN (SELECT position FROM {prefix}_outbox \
-             WHERE log_offset <= (SELECT MIN(log_offset) FROM {prefix}_cursors) AND published_at < $1 \
+             WHERE log_offset <= (SELECT MIN(log_offset) FROM {prefix}_cursors WHERE consumer IN ({consumers})) \
+             AND published_at < $1 \
              AND log_offset < (SELECT MAX(log_offset) FROM {prefix}_outbox) ORDER BY log_offset LIMIT {BATCH})"
         );
         run_to_completion(&self.limits, async move {

@@ -4,25 +4,83 @@
 //! Delivery is at least once and in order for each subject: a consumer takes an event again after a crash, and its effect is
 //! the same.
 
+mod amqp;
 mod consumer;
+mod lease;
 mod log;
 
 use std::rc::Rc;
 
+pub use amqp::Broker;
 pub use consumer::{Consumer, Refusal};
 pub(crate) use log::record;
 pub use log::{Log, News};
 
+use crate::readiness::Check;
 use crate::tasks;
 
-/// Publishes what is in `logs` to the `consumers` of this process.
-pub fn start(logs: Vec<Log>, consumers: &[Consumer]) {
-    for log in logs {
-        let relay = log.clone();
-        tasks::supervise("event_relay", move || relay.clone().relay());
-        for consumer in consumers {
-            let (log, consumer) = (log.clone(), Rc::new(consumer.clone()));
-            tasks::supervise(consumer.name, move || consumer.clone().follow(log.clone()));
+/// What carries events from role to role.
+#[derive(Clone, Debug)]
+pub enum Bus {
+    /// This process, in which all consumers run.
+    Memory,
+    /// Nothing: events wait in the log, because some consumers run elsewhere.
+    Missing,
+    /// RabbitMQ.
+    Broker(Broker),
+}
+
+impl Bus {
+    /// A check of it, if it can be missing.
+    pub fn check(&self) -> Option<Check> {
+        match self {
+            Self::Memory => None,
+            Self::Missing => Some(Check::optional("events", async || {
+                Err("events.url is memory://, and roles elsewhere take events".into())
+            })),
+            Self::Broker(broker) => Some(broker.check()),
         }
+    }
+}
+
+/// Publishes what is in `logs` by `bus`, and gives it to the `consumers` of this process.
+pub fn start(bus: &Bus, logs: Vec<Log>, consumers: Vec<Consumer>) {
+    for log in &logs {
+        let log = log.clone();
+        tasks::supervise("event_relay", move || log.clone().relay());
+    }
+    let consumers = consumers.into_iter().map(Rc::new).collect::<Vec<_>>();
+    match bus {
+        Bus::Missing => {}
+        Bus::Memory => logs.into_iter().for_each(|log| start_in_memory(log, &consumers)),
+        Bus::Broker(broker) => start_by_broker(broker, logs, consumers),
+    }
+}
+
+fn start_in_memory(log: Log, consumers: &[Rc<Consumer>]) {
+    for consumer in consumers {
+        let (log, consumer) = (log.clone(), consumer.clone());
+        tasks::supervise(consumer.name, move || consumer.clone().follow(log.clone()));
+    }
+    let names = consumers.iter().map(|consumer| consumer.name).collect::<Vec<_>>();
+    tasks::supervise("event_sweep", move || log.clone().sweep(names.clone()));
+}
+
+fn start_by_broker(broker: &Broker, logs: Vec<Log>, consumers: Vec<Rc<Consumer>>) {
+    if logs.is_empty() && consumers.is_empty() {
+        return;
+    }
+    let connected = broker.clone();
+    tasks::supervise("event_broker", move || connected.clone().stay_connected());
+    for log in logs {
+        let (publisher, published) = (broker.clone(), log.clone());
+        tasks::supervise("event_publisher", move || publisher.clone().publish(published.clone()));
+        let (replayer, replayed) = (broker.clone(), log.clone());
+        tasks::supervise("event_replay", move || replayer.clone().replay(replayed.clone()));
+        tasks::supervise("event_sweep", move || log.clone().sweep(vec![lease::BROKER]));
+    }
+    for consumer in consumers {
+        let broker = broker.clone();
+        tasks::supervise(consumer.name, move || broker.clone().consume(consumer.clone()));
     }
 }

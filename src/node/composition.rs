@@ -16,9 +16,9 @@ use super::tls::Tls;
 use super::validation::Validated;
 use super::{Role, access, asks_away, start_order};
 use crate::auth::{self, Guard, Hosts, Mode};
-use crate::config::{self, Effective, PeerUrl, Settings};
+use crate::config::{self, Effective, EventsUrl, PeerUrl, Settings};
 use crate::contract::UserClient;
-use crate::events;
+use crate::events::{self, Broker, Bus};
 use crate::gateway::Gateway;
 use crate::middleware::{Draining, HeadLimit, Middleware, RoleService};
 use crate::peer::{Endpoint, Peer, State, Trusted, http, local};
@@ -44,6 +44,7 @@ pub(super) struct Node {
     /// The resilience state of the roles that those here call, by name.
     calls: Arc<[(&'static str, Arc<State>)]>,
     tls: Tls,
+    bus: Bus,
 }
 
 /// Serves any of the roles, each of which has an application of its own type.
@@ -111,6 +112,7 @@ impl Node {
             readiness: Readiness::new(draining.clone()),
             guard: guard.for_hosts(access::hosts(&parts.settings, parts.mode)),
             draining,
+            bus: bus(running, &parts.settings, &tls),
             calls: calls(running, &parts.settings).collect(),
             running: running.to_vec(),
             roles,
@@ -226,7 +228,7 @@ impl Node {
             asked.unwrap_or_else(|| unreachable!("{name} is not asked"))
         });
         let (logs, consumers) = self.roles.events();
-        events::start(logs, &consumers);
+        events::start(&self.bus, logs, consumers);
     }
 
     /// Completes outstanding notifications of other processes, after the roles have stopped serving.
@@ -264,7 +266,10 @@ impl Node {
                 }),
             }
         });
-        self.roles.checks().into_iter().chain(self.keys_check()).chain(away).collect()
+        let checks = self.roles.checks().into_iter().chain(self.keys_check());
+        let takes_part = |role: &Role| role.publishes() || role.consumes();
+        let bus = self.bus.check().filter(|_| self.running.iter().any(takes_part));
+        checks.chain(bus).chain(away).collect()
     }
 
     /// Whether tokens can be verified. Optional if the keys come from another process: requests without a token still work.
@@ -284,6 +289,26 @@ impl Node {
             Some(_) => Some(Check::required("auth.keys", ask)),
             None => is_away.then(|| Check::optional("auth.keys", ask)),
         }
+    }
+}
+
+/// What carries the events of a process that runs `running`.
+fn bus(running: &[Role], settings: &Settings, tls: &Tls) -> Bus {
+    let publishes = |role: &Role| role.publishes();
+    if let EventsUrl::Amqp(url) = &settings.events.url {
+        let publishers = Role::ALL.iter().copied().filter(publishes).map(Role::name).collect();
+        return Bus::Broker(Broker::new(url.clone(), tls.broker(), publishers));
+    }
+    let mut away = Role::ALL.iter().filter(|role| role.consumes() && !running.contains(role));
+    match away.next() {
+        Some(away) if running.iter().any(publishes) => {
+            log::warn!(
+                "events.url is memory://, and the {away} role, which takes events, runs elsewhere: events wait until \
+                 AMQP_URL is set"
+            );
+            Bus::Missing
+        }
+        _ => Bus::Memory,
     }
 }
 

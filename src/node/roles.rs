@@ -63,6 +63,16 @@ macro_rules! define {
                 match self { $(Self::$variant => <$role as role::Role>::IS_OPTIONAL,)* }
             }
 
+            /// Whether it publishes events.
+            pub(super) fn publishes(self) -> bool {
+                match self { $(Self::$variant => <$role as role::Role>::PUBLISHES,)* }
+            }
+
+            /// Whether it takes events of other roles.
+            pub(super) fn consumes(self) -> bool {
+                match self { $(Self::$variant => <$role as role::Role>::CONSUMES,)* }
+            }
+
             /// The setting that says where its store is.
             pub(super) fn store(self) -> &'static str {
                 match self { $(Self::$variant => <$role as role::Role>::STORE,)* }
@@ -152,8 +162,12 @@ macro_rules! define {
             pub(super) fn events(&self) -> (Vec<Log>, Vec<Consumer>) {
                 let (mut logs, mut consumers) = (Vec::new(), Vec::new());
                 $(if let Some(role) = &self.$field {
-                    logs.extend(role::Role::log(role));
-                    consumers.extend(role::Role::consumers(role));
+                    if <$role as role::Role>::PUBLISHES {
+                        logs.extend(role::Role::log(role));
+                    }
+                    if <$role as role::Role>::CONSUMES {
+                        consumers.extend(role::Role::consumers(role));
+                    }
                 })*
                 (logs, consumers)
             }

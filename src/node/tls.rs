@@ -7,7 +7,7 @@ use rustls::{ClientConfig, ServerConfig};
 
 use super::{Role, asks_away};
 use crate::auth::Mode;
-use crate::config::{self, Effective, PeerUrl, Settings};
+use crate::config::{self, Effective, EventsUrl, PeerUrl, Settings};
 use crate::tls::{self, File, Mutual, Problem};
 
 /// What a process shows, and by what it judges others; cheap to clone.
@@ -16,6 +16,7 @@ pub(super) struct Tls {
     gateway: Option<Arc<ServerConfig>>,
     roles: Option<Arc<ServerConfig>>,
     client: Option<Arc<ClientConfig>>,
+    broker: Option<Arc<ClientConfig>>,
 }
 
 impl Tls {
@@ -30,7 +31,7 @@ impl Tls {
         roles: &[Role],
         mode: Mode,
     ) -> Result<Self, config::Error> {
-        let gateway = gateway(settings, effective)?;
+        let (gateway, broker) = (gateway(settings, effective)?, broker(settings, effective)?);
         let peers = asks_away(roles, mode);
         let peers = peers.flat_map(|role| {
             role.urls(settings).iter().map(move |url| (role.peer_key().to_owned(), url))
@@ -40,7 +41,7 @@ impl Tls {
             let others = upstreams(settings).filter(|_| roles.iter().any(|role| role.is_public()));
             let asked = peers.into_iter().chain(others);
             let client = platform(asked, effective)?;
-            return Ok(Self { gateway, roles: None, client });
+            return Ok(Self { gateway, roles: None, client, broker });
         };
         if let Some((key, url)) = peers.iter().find(|(_, url)| !url.is_secure()) {
             let problem =
@@ -50,7 +51,7 @@ impl Tls {
         let blame = |problem: Problem| effective.blame("mtls.certificate", problem);
         let roles = mutual.server(settings.mtls.names.iter()).map_err(blame)?;
         let client = mutual.client().map_err(blame)?;
-        Ok(Self { gateway, roles: Some(roles), client: Some(client) })
+        Ok(Self { gateway, roles: Some(roles), client: Some(client), broker })
     }
 
     /// What the listener of `role` speaks, unless that is plain HTTP.
@@ -77,6 +78,11 @@ impl Tls {
             client => Ok(client),
         }
     }
+
+    /// How the broker of events is reached, if that is over TLS.
+    pub(super) fn broker(&self) -> Option<Arc<ClientConfig>> {
+        self.broker.clone()
+    }
 }
 
 /// How those are asked, by their keys, of whom one is `https`: by what the machine trusts.
@@ -88,6 +94,21 @@ fn platform<'a>(
     let hint = "set mtls.authority or SSL_CERT_FILE";
     let client = tls::platform_client();
     client.map(Some).map_err(|why| effective.blame(&key, format!("{why}; {hint}")))
+}
+
+/// How the broker of events is reached whose URL is `amqps`: by what the machine trusts.
+fn broker(
+    settings: &Settings,
+    effective: &Effective,
+) -> Result<Option<Arc<ClientConfig>>, config::Error> {
+    match &settings.events.url {
+        EventsUrl::Amqp(url) if url.is_secure() => {
+            let client = tls::platform_client();
+            let blame = |why| effective.blame("events.url", format!("{why}; set SSL_CERT_FILE"));
+            client.map(Some).map_err(blame)
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Where the gateway's own upstreams are, and the settings that say so.

@@ -79,6 +79,8 @@ impl Role for Orders {
     const NAME: &'static str = "order";
     const ABOUT: &'static str = "Orders and their payments";
     const IS_OPTIONAL: bool = true;
+    const PUBLISHES: bool = true;
+    const CONSUMES: bool = true;
     const STORE: &'static str = DATABASE_URL;
     const PEER: &'static str = "peers.order";
 

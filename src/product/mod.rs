@@ -64,6 +64,7 @@ struct ProductState {
 impl Role for Catalogue {
     const NAME: &'static str = "product";
     const ABOUT: &'static str = "The catalogue";
+    const CONSUMES: bool = true;
     const STORE: &'static str = DATABASE_URL;
     const PEER: &'static str = "peers.product";
 

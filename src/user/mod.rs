@@ -78,6 +78,8 @@ impl InternalState {
 impl Role for Accounts {
     const NAME: &'static str = "user";
     const ABOUT: &'static str = "Accounts, tokens and the dashboard";
+    const PUBLISHES: bool = true;
+    const CONSUMES: bool = true;
     const STORE: &'static str = DATABASE_URL;
     const PEER: &'static str = "peers.user";
 

@@ -43,6 +43,13 @@ mod orders {
     mod trouble;
 }
 
+/// Events between roles.
+mod events {
+    mod broker;
+    mod exchange;
+    mod relay;
+}
+
 /// Routes, upstreams, and what the gateway adds to a response.
 mod gateway {
     mod answers;

@@ -76,10 +76,15 @@ pub(crate) fn token_part(token: &str, part: usize) -> Value {
 }
 
 /// Waits, and blocks, until `condition` holds; `why` tells what has become of it when it does not.
-pub(crate) fn block_until(why: impl Fn() -> String, mut condition: impl FnMut() -> bool) {
+pub(crate) fn block_until(why: impl Fn() -> String, condition: impl FnMut() -> bool) {
+    block_within(PATIENCE, why, condition);
+}
+
+/// The same, for another `limit`.
+fn block_within(limit: Duration, why: impl Fn() -> String, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < PATIENCE, "{}", why());
+        assert!(start.elapsed() < limit, "{}", why());
         std::thread::sleep(Duration::from_millis(5));
     }
 }

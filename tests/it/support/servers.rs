@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
 
-use super::block_until;
+use super::{PATIENCE, block_until, block_within};
 
 /// What a server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,7 @@ pub(crate) enum Kind {
     Redis,
     /// localstripe.
     Stripe,
+    Rabbit,
 }
 
 /// Names a MongoDB server that is there already, for tests that need not stop it.
@@ -30,8 +31,10 @@ pub(crate) struct Server {
     port: u16,
     data: TempDir,
     child: Option<Child>,
-    /// PgBouncer in front of it, and its port.
-    pooler: Option<(Child, u16)>,
+    /// PgBouncer in front of it, or the port mapper that RabbitMQ asks, and its port.
+    helper: Option<(Child, u16)>,
+    /// The port at which a RabbitMQ listens for other nodes, and its commands.
+    nodes_port: u16,
     /// Whether it is a Redis Cluster.
     clustered: bool,
     /// Whether it is a Redis that speaks TLS alone, with the files `tls.crt` and `tls.key` of its folder.
@@ -73,11 +76,11 @@ impl Server {
         server.own_by_postgres();
         let program = ["/usr/sbin/pgbouncer", "pgbouncer"].map(Path::new);
         let program = program.into_iter().find(|path| path.exists()).unwrap_or(program[1]);
-        let mut command = unprivileged(program);
+        let mut command = unprivileged(program, "postgres");
         let log = File::create(server.data.path().join("pgbouncer.log")).unwrap();
         command.arg(&settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        server.pooler = Some((child, port));
+        server.helper = Some((child, port));
         let log = server.data.path().join("pgbouncer.log");
         let why = || format!("PgBouncer did not start: {:?}", fs::read_to_string(&log));
         block_until(why, || TcpStream::connect(("127.0.0.1", port)).is_ok());
@@ -128,9 +131,19 @@ impl Server {
     pub(crate) fn absent(kind: Kind) -> Self {
         let data = tempfile::Builder::new().prefix("shop-test-").tempdir().unwrap();
         let child = None;
-        let (pooler, clustered, secured) = (None, false, false);
+        let (helper, clustered, secured) = (None, false, false);
         let port = free_port();
-        let server = Self { kind, port, data, child, pooler, clustered, secured, lent: None };
+        let mut server = Self {
+            kind,
+            port,
+            data,
+            child,
+            helper,
+            nodes_port: free_port(),
+            clustered,
+            secured,
+            lent: None,
+        };
         server.prepare();
         server
     }
@@ -144,8 +157,8 @@ impl Server {
         let port = self.port;
         match self.kind {
             _ if self.lent.is_some() => self.lent.clone().unwrap_or_default(),
-            Kind::Postgres if self.pooler.is_some() => {
-                let port = self.pooler.as_ref().map_or(0, |(_, port)| *port);
+            Kind::Postgres if self.helper.is_some() => {
+                let port = self.helper.as_ref().map_or(0, |(_, port)| *port);
                 let options = "sslmode=disable&prepared_statements=false";
                 format!("postgres://shop@127.0.0.1:{port}/postgres?{options}")
             }
@@ -154,6 +167,7 @@ impl Server {
             Kind::Redis if self.secured => format!("rediss://localhost:{port}"),
             Kind::Redis => format!("redis://127.0.0.1:{port}"),
             Kind::Stripe => format!("http://127.0.0.1:{port}"),
+            Kind::Rabbit => format!("amqp://127.0.0.1:{port}"),
         }
     }
 
@@ -164,6 +178,7 @@ impl Server {
             Kind::Mongo => "MONGODB_URL",
             Kind::Redis => "REDIS_URL",
             Kind::Stripe => "PAYMENTS_URL",
+            Kind::Rabbit => "AMQP_URL",
         }
     }
 
@@ -203,7 +218,10 @@ impl Server {
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
         let log = || fs::read_to_string(self.data.path().join("log")).unwrap_or_default();
-        block_until(|| format!("{:?} did not start: {}", self.kind, log()), || self.answers());
+        // Erlang is slow to start on a machine that has other work.
+        let limit = if self.kind == Kind::Rabbit { 3 * PATIENCE } else { PATIENCE };
+        let why = || format!("{:?} did not start: {}", self.kind, log());
+        block_within(limit, why, || self.answers());
     }
 
     /// Runs a command of Redis and gives what redis-cli prints.
@@ -219,6 +237,34 @@ impl Server {
         let stats = self.redis(&["INFO", "stats"]);
         let taken = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
         taken.unwrap().trim().parse().unwrap()
+    }
+
+    /// Runs a command of RabbitMQ and gives what rabbitmqctl prints.
+    pub(crate) fn rabbit(&self, command: &[&str]) -> String {
+        assert_eq!(self.kind, Kind::Rabbit);
+        let output = self.of_rabbit("rabbitmqctl").arg("-q").args(command).output().unwrap();
+        assert!(output.status.success(), "{command:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// A program of RabbitMQ, told of this server's node.
+    fn of_rabbit(&self, program: &str) -> Command {
+        let (data, port) = (self.data.path(), self.port.to_string());
+        let mapper = self.helper.as_ref().map_or(0, |(_, port)| *port).to_string();
+        let mut command =
+            unprivileged(&Path::new("/usr/lib/rabbitmq/bin").join(program), "rabbitmq");
+        command.current_dir(data).env("HOME", data);
+        for name in ["MNESIA_BASE", "LOG_BASE", "ENABLED_PLUGINS_FILE", "CONFIG_FILE"] {
+            command.env(format!("RABBITMQ_{name}"), data.join(name.to_lowercase()));
+        }
+        command.env("RABBITMQ_NODENAME", format!("shop-test-{port}@localhost"));
+        command.env("RABBITMQ_CONF_ENV_FILE", "/dev/null").env("RABBITMQ_LOGS", "-");
+        command.env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1").env("RABBITMQ_NODE_PORT", &port);
+        command.env("RABBITMQ_DIST_PORT", self.nodes_port.to_string());
+        command.env("ERL_EPMD_PORT", &mapper).env("ERL_EPMD_ADDRESS", "127.0.0.1");
+        // Its shell script becomes the server.
+        command.env("RUNNING_UNDER_SYSTEMD", "true");
+        command
     }
 
     fn answers(&self) -> bool {
@@ -237,7 +283,20 @@ impl Server {
         }
     }
 
-    fn prepare(&self) {
+    fn prepare(&mut self) {
+        if self.kind == Kind::Rabbit {
+            fs::write(self.data.path().join("enabled_plugins_file"), "[].").unwrap();
+            let port = free_port();
+            let mut command = guarded("epmd");
+            command.args(["-address", "127.0.0.1", "-port", &port.to_string()]);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            self.helper = Some((command.spawn().unwrap(), port));
+            block_until(
+                || "epmd did not start".into(),
+                || TcpStream::connect(("127.0.0.1", port)).is_ok(),
+            );
+            self.own_by("rabbitmq");
+        }
         if self.kind == Kind::Postgres {
             let template = template();
             let data = self.data.path();
@@ -253,8 +312,12 @@ impl Server {
     }
 
     fn own_by_postgres(&self) {
+        self.own_by("postgres");
+    }
+
+    fn own_by(&self, user: &str) {
         if geteuid().is_root() {
-            run(Command::new("chown").args(["-R", "postgres"]).arg(self.data.path()));
+            run(Command::new("chown").args(["-R", user]).arg(self.data.path()));
         }
     }
 
@@ -262,7 +325,7 @@ impl Server {
         let (port, data) = (self.port.to_string(), self.data.path());
         match self.kind {
             Kind::Postgres => {
-                let mut command = unprivileged(&postgres("postgres"));
+                let mut command = unprivileged(&postgres("postgres"), "postgres");
                 command.arg("-D").arg(data.join("pg")).args([
                     "-p",
                     &port,
@@ -275,6 +338,7 @@ impl Server {
                 command.args(["-c", "fsync=off"]);
                 command
             }
+            Kind::Rabbit => self.of_rabbit("rabbitmq-server"),
             Kind::Redis => {
                 let mut command = guarded("redis-server");
                 let plain = if self.secured { "0" } else { &port };
@@ -323,12 +387,12 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some((mut pooler, _)) = self.pooler.take() {
-            let _ = pooler.kill();
-            let _ = pooler.wait();
-        }
         if self.child.is_some() {
             self.signal(Signal::SIGKILL);
+        }
+        if let Some((mut helper, _)) = self.helper.take() {
+            let _ = helper.kill();
+            let _ = helper.wait();
         }
         if let Some(url) = self.lent.take() {
             let dropping =
@@ -387,12 +451,12 @@ fn guarded(program: &str) -> Command {
     command
 }
 
-/// The same, as a user who is not root: PostgreSQL insists.
-fn unprivileged(program: &Path) -> Command {
+/// The same, as a user who is not root, if this one is: PostgreSQL insists.
+fn unprivileged(program: &Path, user: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]);
     if geteuid().is_root() {
-        command.args(["--reuid", "postgres", "--regid", "postgres", "--init-groups"]);
+        command.args(["--reuid", user, "--regid", user, "--init-groups"]);
     }
     command.arg(program);
     command
@@ -422,7 +486,7 @@ fn template() -> PathBuf {
         if geteuid().is_root() {
             run(Command::new("chown").arg("postgres").arg(&folder));
         }
-        let mut initdb = unprivileged(&postgres("initdb"));
+        let mut initdb = unprivileged(&postgres("initdb"), "postgres");
         run(initdb.arg("-D").arg(&folder).args([
             "-U",
             "shop",
