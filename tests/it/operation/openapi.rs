@@ -74,6 +74,11 @@ async fn a_token_is_asked_for_where_the_document_says_so_and_nowhere_else() {
             let security = operation["security"].as_array().unwrap();
             let free =
                 security.is_empty() || security.iter().any(|one| one == &serde_json::json!({}));
+            if free && path == "/events" {
+                // It has no end.
+                gateway.listen(&path, None).await;
+                continue;
+            }
             let answer = gateway.send(method.clone(), &path, &[], "").await;
             assert_eq!(answer.status == 401, !free, "{mode} {method} {path}: {answer:?}");
         }
