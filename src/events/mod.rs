@@ -36,7 +36,8 @@ impl Bus {
         match self {
             Self::Memory => None,
             Self::Missing => Some(Check::optional("events", async || {
-                Err("events.url is memory://, and roles elsewhere take events".into())
+                Err("events.url is memory://, and roles elsewhere take events, which wait until AMQP_URL is set"
+                    .into())
             })),
             Self::Broker(broker) => Some(broker.check()),
         }

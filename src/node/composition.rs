@@ -299,16 +299,10 @@ fn bus(running: &[Role], settings: &Settings, tls: &Tls) -> Bus {
         let publishers = Role::ALL.iter().copied().filter(publishes).map(Role::name).collect();
         return Bus::Broker(Broker::new(url.clone(), tls.broker(), publishers));
     }
-    let mut away = Role::ALL.iter().filter(|role| role.consumes() && !running.contains(role));
-    match away.next() {
-        Some(away) if running.iter().any(publishes) => {
-            log::warn!(
-                "events.url is memory://, and the {away} role, which takes events, runs elsewhere: events wait until \
-                 AMQP_URL is set"
-            );
-            Bus::Missing
-        }
-        _ => Bus::Memory,
+    let is_away = |role: &Role| role.consumes() && !running.contains(role);
+    match running.iter().any(publishes) && Role::ALL.iter().any(is_away) {
+        true => Bus::Missing,
+        false => Bus::Memory,
     }
 }
 

@@ -91,7 +91,8 @@ async fn without_a_broker_events_wait_until_there_is_one() {
         assert_eq!(process.log().matches("events.url is memory://").count(), 1);
     }
     for role in ["product", "gateway"] {
-        assert_eq!(customer.shop.process(role).missing().await, json!([]));
+        let process = customer.shop.process(role);
+        until("it misses nothing", async || process.missing().await == json!([])).await;
     }
     assert_eq!(customer.recent().await, []);
 
