@@ -180,8 +180,12 @@ async fn the_document_says_that_bodies_have_no_other_fields() {
     let shop = Shop::start(Topology::OneProcess);
     let document = shop.gateway().get("/openapi.json").await.json();
     let mut bodies = 0;
-    for operation in document["paths"].as_object().unwrap().values() {
-        for operation in operation.as_object().unwrap().values() {
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        // The provider of payments adds fields as it likes.
+        if path == "/orders/payments/stripe" {
+            continue;
+        }
+        for operation in operations.as_object().unwrap().values() {
             for content in operation["requestBody"]["content"].as_object().into_iter().flatten() {
                 // A file is a text, whose lines an import checks.
                 if content.1["schema"]["type"] == "string" {
