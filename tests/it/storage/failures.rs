@@ -248,8 +248,14 @@ async fn every_role_starts_without_its_servers_and_becomes_ready_when_they_come(
         let Ok(answer) = ready().await else { return false };
         let mut missing = answer.json()["missing"].as_array().unwrap().clone();
         missing.sort_by_key(ToString::to_string);
-        let all =
-            ["auth.keys", "product.cache", "product.database", "user.database", "user.limits"];
+        let all = [
+            "auth.keys",
+            "order.database",
+            "product.cache",
+            "product.database",
+            "user.database",
+            "user.limits",
+        ];
         answer.status == 503 && missing == all
     })
     .await;
