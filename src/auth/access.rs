@@ -107,9 +107,15 @@ impl Caller {
         self.identity.as_deref().map(|identity| identity.user)
     }
 
-    /// Whether the caller may see what belongs to anybody.
-    pub fn may_see_all(&self) -> bool {
-        self.trusted || self.identity.as_deref().is_some_and(Identity::is_admin)
+    /// Whose objects the caller may see: its own, or everybody's if there is none.
+    ///
+    /// # Errors
+    /// As [`Caller::identity`].
+    pub fn sees_only(&self) -> Result<Option<Uuid>, Error> {
+        match self.trusted || self.identity.as_deref().is_some_and(Identity::is_admin) {
+            true => Ok(None),
+            false => Ok(Some(self.identity()?.user)),
+        }
     }
 
     /// Whether the route needs no token from the caller, because the shop is open.

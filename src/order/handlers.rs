@@ -16,7 +16,7 @@ use super::store::{Record, SummaryRow};
 use crate::auth::{Audit, Caller};
 use crate::contract::{Money, Order, OrderStatus, now};
 use crate::error::Error;
-use crate::middleware::{Fields, MaybeFields, Query};
+use crate::middleware::{Fields, Query};
 use crate::peer::Context;
 
 /// Places an order.
@@ -76,11 +76,7 @@ pub(super) async fn list(
     query: Query,
 ) -> Result<impl Responder, Error> {
     let page = OrderPage::read(query)?;
-    let user = match caller.may_see_all() {
-        true => None,
-        false => Some(caller.identity()?.user),
-    };
-    let found = state.orders.list(page.filter(user), page.limit_and_one()).await?;
+    let found = state.orders.list(page.filter(caller.sees_only()?), page.limit_and_one()).await?;
     let (orders, next) = page.cut(found.into_iter().map(|record| record.order).collect());
     let mut response = HttpResponse::Ok();
     if let Some(next) = next {
@@ -104,9 +100,7 @@ pub(super) async fn show(
     state: Data<OrderState>,
     id: Path<String>,
     caller: Caller,
-    query: Query,
 ) -> Result<impl Responder, Error> {
-    query.finish(())?;
     Ok(HttpResponse::Ok().json(find(&state, &id, &caller).await?.order))
 }
 
@@ -181,10 +175,8 @@ pub(super) async fn cancel(
     state: Data<OrderState>,
     id: Path<String>,
     caller: Caller,
-    MaybeFields(fields): MaybeFields,
     context: Context,
 ) -> Result<impl Responder, Error> {
-    fields.finish(Some(()))?;
     let record = find(&state, &id, &caller).await?;
     Ok(HttpResponse::Ok().json(state.cancel(record, &context).await?.order))
 }
@@ -207,10 +199,8 @@ pub(super) async fn fulfil(
     state: Data<OrderState>,
     id: Path<String>,
     caller: Caller,
-    MaybeFields(fields): MaybeFields,
     context: Context,
 ) -> Result<impl Responder, Error> {
-    fields.finish(Some(()))?;
     let record = find(&state, &id, &caller).await?;
     Ok(HttpResponse::Ok().json(state.fulfil(record, &context).await?.order))
 }

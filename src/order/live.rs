@@ -126,6 +126,7 @@ impl Live {
     /// Gives what is behind place `end` of the log to all who listen, as long as somebody does.
     async fn follow(self: Arc<Self>, sender: broadcast::Sender<Rc<Told>>, mut end: i64) {
         while sender.receiver_count() > 0 {
+            let news = self.log.news();
             match self.log.after(end, BATCH).await {
                 Ok(events) => {
                     let is_full = events.len() as i64 == BATCH;
@@ -135,11 +136,11 @@ impl Live {
                         let _ = sender.send(told);
                     }
                     if !is_full {
-                        self.log.news().await;
+                        news.await;
                     }
                 }
                 Err(error) => {
-                    log::debug!(role = "order"; "the live stream waits: {error}");
+                    log::log!(error.level(), role = "order"; "the live stream waits: {error}");
                     sleep(PAUSE).await;
                 }
             }
@@ -250,10 +251,7 @@ pub(super) async fn listen(
     caller: Caller,
     LastEventId(last): LastEventId,
 ) -> Result<impl Responder, Error> {
-    let user = match caller.may_see_all() {
-        true => None,
-        false => Some(caller.identity()?.user),
-    };
+    let user = caller.sees_only()?;
     let live = live.into_inner();
     let seat = live.seats.take().ok_or_else(|| {
         Error::unavailable("too many streams are open; try again later", "order.listeners")

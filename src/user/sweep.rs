@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use log::Level;
 use tokio::time::sleep;
 
 use super::Accounts;
 use super::store::Store;
 use crate::contract::now;
-use crate::storage::StoreError;
 
 /// The pause after a sweep that left nothing to delete.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -29,11 +27,7 @@ impl Accounts {
                 Ok(false) => sleep(PERIOD).await,
                 Err(error) => {
                     // Readiness logs that the store is away, full or read-only.
-                    let level = match error {
-                        StoreError::Failed(_) => Level::Warn,
-                        _ => Level::Debug,
-                    };
-                    log::log!(level, role = "user"; "expired sessions are not deleted yet: {error}");
+                    log::log!(error.level(), role = "user"; "expired sessions are not deleted yet: {error}");
                     sleep(PERIOD).await;
                 }
             }

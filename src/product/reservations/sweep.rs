@@ -5,7 +5,6 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::super::ProductState;
-use crate::storage::StoreError;
 
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -18,11 +17,10 @@ pub(in crate::product) async fn sweep(state: ProductState, retention: Duration) 
             // There may be more.
             Ok(true) => continue,
             Ok(false) => {}
-            Err(StoreError::Failed(why)) => {
-                log::warn!(role = "product"; "reservations were not all swept: {why}");
-            }
             // Readiness logs that the store is away.
-            Err(error) => log::debug!(role = "product"; "reservations were not swept: {error}"),
+            Err(error) => {
+                log::log!(error.level(), role = "product"; "reservations were not all swept: {error}");
+            }
         }
         sleep(INTERVAL).await;
     }
