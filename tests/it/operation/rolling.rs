@@ -48,6 +48,8 @@ impl Cluster {
     async fn add(&mut self, role: &'static str) {
         let mut command = Process::command(self.folder.path());
         command.args(["--role", role]);
+        // What is lost shows as degraded; what is merely slow, on a busy machine, does not.
+        command.env("APP__USER__RECOMMENDATIONS_TIMEOUT", "5s");
         command.envs(self.servers.iter().map(|server| (server.variable(), server.url())));
         for (role, balancer) in &self.balancers {
             command.env(format!("{}_URL", role.to_uppercase()), &balancer.url);
