@@ -37,6 +37,11 @@ impl Currency {
     pub fn decimals(self) -> u32 {
         if lists(NO_DECIMALS, self.code()) { 0 } else { 2 }
     }
+
+    /// Whether it has an amount of `hundredths`: a whole one, if it has no decimals.
+    pub fn has(self, hundredths: i64) -> bool {
+        hundredths % 100 == 0 || self.decimals() != 0
+    }
 }
 
 impl TryFrom<String> for Currency {

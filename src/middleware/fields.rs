@@ -110,6 +110,11 @@ impl Fields {
         self.optional(name).map(Some)
     }
 
+    /// Records that the field `name` is invalid.
+    pub fn refuse(&mut self, name: &'static str, detail: String) {
+        self.errors.push(FieldError::new(name, detail));
+    }
+
     /// Returns `value` if all fields were valid and none is left.
     ///
     /// # Errors

@@ -40,7 +40,7 @@ pub async fn seed(
     progress: impl Fn(u32),
 ) -> Result<usize, Failure> {
     let key = Role::Product.store();
-    let seeded = product::seed(&settings.product, count, progress).await;
+    let seeded = product::seed(&settings.product, settings.shop.currency, count, progress).await;
     seeded.map_err(|error| effective.blame(key, error).into())
 }
 

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::http1::client::{Options, Peer};
 use crate::http1::{Body, Reply, Request};
 use crate::peer::PeerError;
-use crate::product;
+use crate::product::{self, Parser};
 pub use crate::product::{Format, ImportReport};
 use crate::tls;
 
@@ -54,8 +54,9 @@ pub async fn import(
     pieces: Pieces,
 ) -> Result<ImportReport, Failure> {
     let Place::Shop(url, token) = place else {
-        let imported =
-            Box::pin(product::import_from(&without_hurry(settings), format, pieces)).await;
+        let (options, parser) =
+            (without_hurry(settings), Parser::new(format, settings.shop.currency));
+        let imported = Box::pin(product::import_from(&options, parser, pieces)).await;
         let imported = imported.map_err(|error| effective.blame(Role::Product.store(), error))?;
         return Ok(imported?);
     };

@@ -135,6 +135,11 @@ impl OrderState {
         let mut total = 0_i64;
         let mut items = Vec::with_capacity(reserved.lines.len());
         for line in reserved.lines {
+            if !self.rules.currency.has(line.price.minor()) {
+                // It was priced before the shop had this currency.
+                let detail = format!("cost fractions of a {}: {}", self.rules.currency, line.name);
+                return Err(Error::invalid(vec![FieldError::new("items", detail)]));
+            }
             let line_total = multiply(line.price, line.quantity).ok_or_else(too_much)?;
             total = total.checked_add(line_total.minor()).ok_or_else(too_much)?;
             items.push(OrderLine {

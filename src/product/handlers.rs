@@ -155,7 +155,7 @@ pub(super) async fn create(
     state: Data<ProductState>,
     fields: Fields,
 ) -> Result<impl Responder, Error> {
-    let product = NewProduct::read(fields)?.into_product();
+    let product = NewProduct::read(fields, state.currency)?.into_product();
     let inserted = state.products.insert(product.clone(), state.cache.clone()).await;
     inserted.map_err(|error| taken(error, &product))?;
     let location = format!("/products/{}", product.id);
@@ -190,7 +190,7 @@ pub(super) async fn replace(
     fields: Fields,
 ) -> Result<impl Responder, Error> {
     let id = parse(&id)?;
-    let product = NewProduct::read(fields)?.into_product();
+    let product = NewProduct::read(fields, state.currency)?.into_product();
     let expected = expected(&state, id, &condition).await?;
     let new = Replacement { product, sets_stock: true };
     let product = done(write(&state, id, expected, new).await?)?;
@@ -226,7 +226,7 @@ pub(super) async fn change(
     fields: Fields,
 ) -> Result<impl Responder, Error> {
     let id = parse(&id)?;
-    let patch = ProductPatch::read(fields)?;
+    let patch = ProductPatch::read(fields, state.currency)?;
     for _ in 0..ATTEMPTS {
         let now = current(&state, id, &condition).await?;
         let expected = Some(now.version);

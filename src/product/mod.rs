@@ -24,7 +24,7 @@ use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 
 use crate::auth::{Mode, admin, anyone, roles};
-use crate::config::{self, PeerUrl, SettingError, Settings};
+use crate::config::{self, Currency, PeerUrl, SettingError, Settings};
 use crate::events::Consumer;
 use crate::middleware::{self, Path, RoleService, path};
 use crate::peer::Peer;
@@ -52,6 +52,7 @@ pub struct Catalogue {
     cache: cache::ProcessCache,
     /// How long reservations that have ended are kept.
     retention: Duration,
+    currency: Currency,
 }
 
 /// The state that the handlers of one worker thread share.
@@ -59,6 +60,8 @@ pub struct Catalogue {
 struct ProductState {
     products: Store,
     cache: Cache,
+    /// The currency of prices.
+    currency: Currency,
 }
 
 impl Role for Catalogue {
@@ -99,7 +102,8 @@ impl Role for Catalogue {
         // So that worker threads cannot fail to open it.
         place.open().map_err(|problem| (DATABASE_URL, problem))?;
         let retention = options.reservation_retention;
-        Ok(Self { place, cache: cache::ProcessCache::new(options), retention })
+        let currency = parts.settings.shop.currency;
+        Ok(Self { place, cache: cache::ProcessCache::new(options), retention, currency })
     }
 
     async fn migrate(settings: &Settings) -> Result<Vec<String>, SettingError> {
@@ -163,7 +167,7 @@ const IMPORT: &str = "/products/import";
 impl Catalogue {
     /// The state of one worker thread.
     fn state(&self) -> ProductState {
-        ProductState { products: self.store(), cache: self.cache.open() }
+        ProductState { products: self.store(), cache: self.cache.open(), currency: self.currency }
     }
 
     /// The store, for this thread.

@@ -8,6 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::values::{
     Attributes, AttributesPatch, Category, Description, Images, Name, Sku, Tags, ValueError,
 };
+use crate::config::Currency;
 use crate::contract::{Money, Product, Stock, Version, now};
 use crate::error::{Error, FieldError};
 use crate::middleware::Fields;
@@ -35,13 +36,14 @@ pub(super) struct NewProduct {
 }
 
 impl NewProduct {
-    /// Reads the request.
+    /// Reads the request, whose price is in `currency`.
     ///
     /// # Errors
     /// 422 with one entry per field that is missing or invalid.
-    pub(super) fn read(mut fields: Fields) -> Result<Self, Error> {
+    pub(super) fn read(mut fields: Fields, currency: Currency) -> Result<Self, Error> {
         let name = fields.required("name");
         let price = fields.required("price");
+        check_price(&mut fields, price, currency);
         let description = fields.optional("description");
         let category = fields.optional("category");
         let tags = fields.optional("tags").unwrap_or_default();
@@ -87,6 +89,13 @@ impl NewProduct {
             popularity: 0,
             version: Version::first(),
         }
+    }
+}
+
+/// Refuses a `price` with fractions that `currency` does not have.
+fn check_price(fields: &mut Fields, price: Option<Money>, currency: Currency) {
+    if price.is_some_and(|price| !currency.has(price.minor())) {
+        fields.refuse("price", format!("must have no decimals: it is in {currency}"));
     }
 }
 
@@ -227,11 +236,11 @@ pub(super) struct ProductPatch {
 }
 
 impl ProductPatch {
-    /// Reads the request.
+    /// Reads the request, whose price is in `currency`.
     ///
     /// # Errors
     /// 422 with one entry per invalid field.
-    pub(super) fn read(mut fields: Fields) -> Result<Self, Error> {
+    pub(super) fn read(mut fields: Fields, currency: Currency) -> Result<Self, Error> {
         let patch = Self {
             name: fields.optional("name"),
             price: fields.optional("price"),
@@ -242,6 +251,7 @@ impl ProductPatch {
             images: fields.nullable("images"),
             attributes: fields.nullable("attributes"),
         };
+        check_price(&mut fields, patch.price, currency);
         fields.finish(Some(patch))
     }
 

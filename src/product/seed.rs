@@ -5,7 +5,7 @@ use chrono::DateTime;
 use serde_json::Map;
 
 use super::store::Database;
-use crate::config;
+use crate::config::{self, Currency};
 use crate::contract::{Money, Product, Stock, Version};
 use crate::storage::SetupError;
 
@@ -121,13 +121,14 @@ const THINGS: [Thing; 16] = [
     ),
 ];
 
-/// Adds the missing ones of the first `count` products to the store that `options` name. Reports to `progress` after each
+/// Adds the missing ones of the first `count` products, with prices in `currency`, to the store that `options` name. Reports to `progress` after each
 /// batch how many products it has processed. Returns how many were added.
 ///
 /// # Errors
 /// When the store cannot be opened or fails; what was added before stays.
 pub async fn seed(
     options: &config::Product,
+    currency: Currency,
     count: u32,
     progress: impl Fn(u32),
 ) -> Result<usize, SetupError> {
@@ -137,14 +138,14 @@ pub async fn seed(
     let mut added = 0;
     for first in (0..count).step_by(BATCH as usize) {
         let last = count.min(first + BATCH);
-        let batch = (first..last).map(product).collect::<Vec<_>>();
+        let batch = (first..last).map(|number| product(number, currency)).collect::<Vec<_>>();
         added += store.insert_missing(batch).await?;
         progress(last);
     }
     Ok(added)
 }
 
-fn product(number: u32) -> Product {
+fn product(number: u32, currency: Currency) -> Product {
     let seconds = EPOCH + i64::from(number);
     let mut dice = Dice(u64::from(number));
     let (thing, about, code, category, purpose, tags) = THINGS[dice.roll(THINGS.len())];
@@ -152,7 +153,8 @@ fn product(number: u32) -> Product {
     let material = MATERIALS[dice.roll(MATERIALS.len())];
     // 70 to 130 % of the usual price, ending in 0, 50, 90 or 99.
     let price = about * (70 + dice.roll(61) as u64) / 100;
-    let price = price / 100 * 100 + [0, 50, 90, 99][dice.roll(4)];
+    let (whole, part) = (price / 100 * 100, [0, 50, 90, 99][dice.roll(4)]);
+    let price = if currency.decimals() == 0 { whole } else { whole + part };
     let description =
         format!("{quality} {} of {} {purpose}.", thing.to_lowercase(), material.to_lowercase());
     let mut id = [0; 12];
@@ -207,15 +209,27 @@ impl Dice {
 mod tests {
     use super::*;
 
+    fn in_euro(number: u32) -> Product {
+        product(number, Currency::try_from("EUR".to_owned()).unwrap())
+    }
+
+    #[test]
+    fn prices_are_whole_where_the_currency_is() {
+        let yen = Currency::try_from("JPY".to_owned()).unwrap();
+        assert!(
+            (0..100).map(|number| product(number, yen).price.minor()).all(|minor| yen.has(minor))
+        );
+    }
+
     #[test]
     fn the_catalogue_never_changes() {
-        let names = (0..3).map(product).map(|p| format!("{} {} {}", p.id, p.name, p.price.minor()));
+        let names = (0..3).map(in_euro).map(|p| format!("{} {} {}", p.id, p.name, p.price.minor()));
         insta::assert_snapshot!(names.collect::<Vec<_>>().join("\n"), @r"
         659200807365656400000000 Compact Wool Watch 100 19599
         659200817365656400000001 Modular Aluminium Desk Lamp 101 3550
         659200827365656400000002 Rugged Walnut Speaker 102 14150
         ");
-        let details = (0..3).map(product).map(|product| {
+        let details = (0..3).map(in_euro).map(|product| {
             let (category, sku) = (product.category.unwrap(), product.sku.unwrap());
             let stock = product.stock.on_hand;
             format!(

@@ -12,6 +12,7 @@ use actix_web::http::{Method, Uri};
 use actix_web::test::TestRequest;
 use actix_web::web::{self, BytesMut, Payload};
 use actix_web::{App, FromRequest as _, HttpResponse};
+use app::config::Currency;
 use app::gateway::path::{canonical, canonical_with_encoded, with_slashes, without_parameters};
 use app::http1::chunks::{self, ChunkedDecoder, Piece};
 use app::http1::content::{Decoder, Framing};
@@ -473,10 +474,11 @@ pub fn search_words(bytes: &[u8]) {
 /// A file of products, behind a byte that chooses the format and one with the length of pieces: it is read as the same,
 /// whichever pieces it arrives in.
 pub fn imports(bytes: &[u8]) {
+    let Ok(currency) = Currency::try_from("EUR".to_owned()) else { return };
     let &[format, length, ref file @ ..] = bytes else { return };
     let format = if format % 2 == 0 { Format::Ndjson } else { Format::Csv };
     let read = |length: usize| {
-        let (mut parser, mut parsed) = (Parser::new(format), Parsed::default());
+        let (mut parser, mut parsed) = (Parser::new(format, currency), Parsed::default());
         for piece in file.chunks(length) {
             parser.feed(piece, &mut parsed)?;
         }

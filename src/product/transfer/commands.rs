@@ -9,23 +9,23 @@ use super::super::cache::ProcessCache;
 use super::super::store::{Database, Store};
 use super::export::export;
 use super::import::{ImportError, import};
-use super::{Format, ImportReport};
+use super::{Format, ImportReport, Parser};
 use crate::config;
 use crate::storage::{SetupError, StoreError};
 
-/// Imports the file whose bytes are `pieces` into the store that `options` name. Invalidates their cache, if that is one
+/// Imports the file whose bytes are `pieces`, as `parser` reads it, into the store that `options` name. Invalidates their cache, if that is one
 /// that processes share.
 ///
 /// # Errors
 /// When the store cannot be opened, or an [`ImportError`]; what was written before stays.
 pub async fn import_from<E: Display>(
     options: &config::Product,
-    format: Format,
+    parser: Parser,
     pieces: impl Stream<Item = Result<Bytes, E>> + Unpin,
 ) -> Result<Result<ImportReport, ImportError>, SetupError> {
     let store = open(options).await?;
     let cache = ProcessCache::new(options).open();
-    let imported = Box::pin(import(pieces, format, &store, &cache)).await;
+    let imported = Box::pin(import(pieces, parser, &store, &cache)).await;
     cache.settle().await;
     Ok(imported)
 }

@@ -12,7 +12,6 @@ use tokio::time::sleep;
 
 use super::super::cache::Cache;
 use super::super::store::{ImportOutcome, Replacement, Store};
-use super::format::Format;
 use super::parser::{HeaderError, Parsed, Parser};
 use super::report::{Errors, ImportReport, LineError};
 use crate::contract::{Timestamp, now};
@@ -83,17 +82,17 @@ impl From<ImportError> for Error {
     }
 }
 
-/// Imports the file whose bytes are `pieces` into `store`, and invalidates `cache` with each batch that changes something.
+/// Imports the file whose bytes are `pieces`, as `parser` reads it, into `store`, and invalidates `cache` with each batch that changes something.
 ///
 /// # Errors
 /// See [`ImportError`].
 pub(super) async fn import<E: Display>(
     pieces: impl Stream<Item = Result<Bytes, E>> + Unpin,
-    format: Format,
+    parser: Parser,
     store: &Store,
     cache: &Cache,
 ) -> Result<ImportReport, ImportError> {
-    let (parser, most) = (Parser::new(format), FIRST_BATCH.min(store.import_batch()));
+    let most = FIRST_BATCH.min(store.import_batch());
     let source = Source { pieces: Some(pieces), piece: Bytes::new(), parser, most };
     let (report, errors) = (ImportReport::default(), Errors::default());
     let mut target = Target { store, cache, report, errors, last: now(), imported: 0 };

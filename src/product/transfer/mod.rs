@@ -68,7 +68,8 @@ pub(super) async fn import(
         query.finish(())?;
         check_coding(&request)?;
         let format = Format::from_content_type(request.headers())?;
-        let importing = import::import(&mut content, format, &state.products, &state.cache);
+        let parser = Parser::new(format, state.currency);
+        let importing = import::import(&mut content, parser, &state.products, &state.cache);
         Box::pin(importing).await.map_err(Error::from)
     };
     let imported = imported.await;

@@ -6,6 +6,7 @@ use super::lines::Lines;
 use super::record::{COLUMNS, LineFault, from_json, from_row};
 use super::report::{Errors, LineError};
 use super::table::{Row, RowError, Table};
+use crate::config::Currency;
 
 /// The longest line, in bytes.
 pub(super) const LONGEST: usize = 256 * 1024;
@@ -70,6 +71,8 @@ pub struct Parser {
     /// The first bytes, until it is clear whether they are a byte order mark.
     first: Option<Vec<u8>>,
     content: Content,
+    /// The currency of prices.
+    currency: Currency,
 }
 
 #[derive(Debug)]
@@ -80,13 +83,13 @@ enum Content {
 }
 
 impl Parser {
-    /// A parser of `format`.
-    pub fn new(format: Format) -> Self {
+    /// A parser of `format`, with prices in `currency`.
+    pub fn new(format: Format, currency: Currency) -> Self {
         let content = match format {
             Format::Ndjson => Content::Ndjson(Lines::default()),
             Format::Csv => Content::Csv(Box::default(), None),
         };
-        Self { first: Some(Vec::new()), content }
+        Self { first: Some(Vec::new()), content, currency }
     }
 
     /// Takes `bytes`, and adds to `parsed` what is complete.
@@ -94,7 +97,9 @@ impl Parser {
     /// # Errors
     /// [`HeaderError`], before anything was added.
     pub fn feed(&mut self, bytes: &[u8], parsed: &mut Parsed) -> Result<(), HeaderError> {
-        let Some(first) = &mut self.first else { return self.content.feed(bytes, parsed) };
+        let Some(first) = &mut self.first else {
+            return self.content.feed(bytes, parsed, self.currency);
+        };
         first.extend_from_slice(bytes);
         if first.len() < BYTE_ORDER_MARK.len() && BYTE_ORDER_MARK.starts_with(first) {
             return Ok(());
@@ -109,9 +114,11 @@ impl Parser {
     pub fn finish(&mut self, parsed: &mut Parsed) -> Result<(), HeaderError> {
         self.begin(parsed)?;
         match &mut self.content {
-            Content::Ndjson(lines) => lines.finish(|line, text| parsed.add_json(line, text)),
+            Content::Ndjson(lines) => {
+                lines.finish(|line, text| parsed.add_json(self.currency, line, text));
+            }
             Content::Csv(table, columns) => {
-                table.finish(|line, row| parsed.add_row(columns, line, row))?;
+                table.finish(|line, row| parsed.add_row(self.currency, columns, line, row))?;
                 columns.as_ref().map(drop).ok_or(HeaderError::Empty)?;
             }
         }
@@ -121,16 +128,24 @@ impl Parser {
     /// Reads the first bytes, without a byte order mark.
     fn begin(&mut self, parsed: &mut Parsed) -> Result<(), HeaderError> {
         let first = self.first.take().unwrap_or_default();
-        self.content.feed(first.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&first), parsed)
+        let first = first.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&first);
+        self.content.feed(first, parsed, self.currency)
     }
 }
 
 impl Content {
-    fn feed(&mut self, bytes: &[u8], parsed: &mut Parsed) -> Result<(), HeaderError> {
+    fn feed(
+        &mut self,
+        bytes: &[u8],
+        parsed: &mut Parsed,
+        currency: Currency,
+    ) -> Result<(), HeaderError> {
         match self {
-            Self::Ndjson(lines) => lines.feed(bytes, |line, text| parsed.add_json(line, text)),
+            Self::Ndjson(lines) => {
+                lines.feed(bytes, |line, text| parsed.add_json(currency, line, text));
+            }
             Self::Csv(table, columns) => {
-                table.feed(bytes, |line, row| parsed.add_row(columns, line, row))?;
+                table.feed(bytes, |line, row| parsed.add_row(currency, columns, line, row))?;
             }
         }
         Ok(())
@@ -138,16 +153,22 @@ impl Content {
 }
 
 impl Parsed {
-    fn add_json(&mut self, line: u64, text: Result<&[u8], super::lines::TooLong>) {
+    fn add_json(
+        &mut self,
+        currency: Currency,
+        line: u64,
+        text: Result<&[u8], super::lines::TooLong>,
+    ) {
         match text {
             Ok(text) if text.trim_ascii().is_empty() => {}
-            Ok(text) => self.add(line, text.len(), from_json(text)),
+            Ok(text) => self.add(line, text.len(), from_json(text, currency)),
             Err(_) => self.add(line, 0, Err(LineFault::TooLong)),
         }
     }
 
     fn add_row(
         &mut self,
+        currency: Currency,
         columns: &mut Option<Vec<&'static str>>,
         line: u64,
         row: Result<Row<'_>, RowError>,
@@ -157,7 +178,7 @@ impl Parsed {
             return Ok(());
         };
         let bytes = row.as_ref().map_or(0, Row::bytes);
-        self.add(line, bytes, from_row(columns, row));
+        self.add(line, bytes, from_row(columns, row, currency));
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use super::super::model::NewProduct;
 use super::super::store::Replacement;
 use super::parser::LONGEST;
 use super::table::{Row, RowError, TRAILING};
+use crate::config::Currency;
 use crate::contract::{Product, Timestamp};
 use crate::error::Error;
 use crate::middleware::{Fields, Json};
@@ -57,12 +58,12 @@ pub(super) enum LineFault {
     Fields(#[from] Error),
 }
 
-/// Reads a line of NDJSON.
+/// Reads a line of NDJSON, with a price in `currency`.
 ///
 /// # Errors
 /// What is wrong with it, and in which field.
-pub(super) fn from_json(line: &[u8]) -> Result<Replacement, LineFault> {
-    Ok(read(Fields::from_line(line)?)?)
+pub(super) fn from_json(line: &[u8], currency: Currency) -> Result<Replacement, LineFault> {
+    Ok(read(Fields::from_line(line)?, currency)?)
 }
 
 /// Reads a row of CSV with these `columns`. An empty cell is an absent field.
@@ -72,6 +73,7 @@ pub(super) fn from_json(line: &[u8]) -> Result<Replacement, LineFault> {
 pub(super) fn from_row(
     columns: &[&'static str],
     row: Result<Row<'_>, RowError>,
+    currency: Currency,
 ) -> Result<Replacement, LineFault> {
     let row = row.map_err(|error| match error {
         RowError::Trailing(cell) if cell < columns.len() => {
@@ -91,7 +93,7 @@ pub(super) fn from_row(
             object.insert(column.to_owned(), value);
         }
     }
-    Ok(read(object.into())?)
+    Ok(read(object.into(), currency)?)
 }
 
 /// What a cell stands for. What is not JSON where it should be is refused as text where it is not allowed.
@@ -109,9 +111,9 @@ fn value(column: &str, text: &str) -> Result<Value, String> {
     }
 }
 
-fn read(mut fields: Fields) -> Result<Replacement, Error> {
+fn read(mut fields: Fields, currency: Currency) -> Result<Replacement, Error> {
     READ_ONLY.into_iter().for_each(|name| fields.ignore(name));
-    let new = NewProduct::read(fields)?;
+    let new = NewProduct::read(fields, currency)?;
     Ok(Replacement { sets_stock: new.has_stock(), product: new.into_product() })
 }
 

@@ -5,11 +5,16 @@ use serde_json::{Value, json};
 use super::export;
 use super::parser::{HeaderError, LONGEST};
 use super::{Format, LineError, Parsed, Parser};
+use crate::config::Currency;
 use crate::contract::Product;
+
+fn euro() -> Currency {
+    Currency::try_from("EUR".to_owned()).unwrap()
+}
 
 /// What is read of `file`, which arrives in pieces of these lengths, again and again.
 fn read(format: Format, file: &[u8], lengths: &[usize]) -> Result<Parsed, HeaderError> {
-    let (mut parser, mut parsed, mut rest) = (Parser::new(format), Parsed::default(), file);
+    let (mut parser, mut parsed, mut rest) = (Parser::new(format, euro()), Parsed::default(), file);
     for length in lengths.iter().cycle() {
         let (piece, other) = rest.split_at((*length).min(rest.len()));
         parser.feed(piece, &mut parsed)?;

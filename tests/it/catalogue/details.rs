@@ -447,3 +447,35 @@ async fn a_patch_that_is_not_valid_is_422_whatever_it_expects() {
         assert_eq!((answer.status, &*answer.problem().1), (422, &["attributes".to_owned()][..]));
     }
 }
+
+#[actix_rt::test]
+async fn a_currency_without_decimals_has_no_fractions_of_prices() {
+    let servers = Storage::Embedded.servers();
+    let shop = Shop::start_on(Topology::OneProcess, servers, &[("APP__SHOP__CURRENCY", "JPY")]);
+    let client = shop.gateway();
+    let refused = |answer: Answer| {
+        let wrong = json!([{ "field": "price", "detail": "must have no decimals: it is in JPY" }]);
+        assert_eq!((answer.status, &answer.json()["errors"]), (422, &wrong), "{answer:?}");
+    };
+    refused(client.post("/products", json!({ "name": "Lamp", "price": 12.5 })).await);
+    let lamp = client.post("/products", json!({ "name": "Lamp", "price": 12.0 })).await;
+    assert_eq!((lamp.status, &lamp.json()["price"]), (201, &json!(12)), "{lamp:?}");
+    let path = lamp.header("location");
+    let replaced = json!({ "name": "Lamp", "price": 0.01 }).to_string();
+    refused(client.send(Method::PUT, path, &[JSON], replaced).await);
+    refused(patch(&client, path, json!({ "price": 1.5 })).await);
+    assert_eq!(client.get(path).await.json(), lamp.json());
+    for (kind, file) in [
+        ("text/csv", "name,price\nRug,7.50\nMat,7.00\n"),
+        (
+            "application/x-ndjson",
+            "{\"name\":\"Rug\",\"price\":7.5}\n{\"name\":\"Mat\",\"price\":7}\n",
+        ),
+    ] {
+        let headers = [("content-type", kind)];
+        let report = client.send(Method::POST, "/products/import", &headers, file).await.json();
+        assert_eq!((&report["created"], &report["failed"]), (&json!(1), &json!(1)), "{report}");
+        let detail = "price: must have no decimals: it is in JPY";
+        assert_eq!(report["errors"][0]["detail"], detail, "{report}");
+    }
+}
