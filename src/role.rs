@@ -174,11 +174,15 @@ impl Surroundings {
     /// # Panics
     /// When [`Role::asks`] does not name it.
     pub fn peer(&self, name: &str) -> Peer {
+        self.optional_peer(name).unwrap_or_else(|| unreachable!("{name} is not asked"))
+    }
+
+    /// The peer of the role `name`, which [`Role::asks`] names and which may be [`Role::IS_OPTIONAL`]: `None` if it neither
+    /// runs in this process nor has a URL.
+    pub fn optional_peer(&self, name: &str) -> Option<Peer> {
         let endpoints = self.endpoints.iter().find(|(known, _)| *known == name);
         let calls = self.calls.iter().find(|(known, _)| *known == name);
         let peer = calls.zip(endpoints);
-        let peer =
-            peer.map(|((_, calls), (_, endpoints))| Peer::new(calls.clone(), endpoints.clone()));
-        peer.unwrap_or_else(|| unreachable!("{name} is not asked"))
+        peer.map(|((_, calls), (_, endpoints))| Peer::new(calls.clone(), endpoints.clone()))
     }
 }

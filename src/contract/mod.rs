@@ -11,7 +11,7 @@ mod user;
 pub use event::{Event, OrderData, USER_ERASED, order_kind};
 pub use health::{Health, PATH as HEALTH_PATH, health};
 pub use money::{Money, MoneyError};
-pub use order::{Order, OrderLine, OrderStatus};
+pub use order::{ORDERS_AT_ONCE, Order, OrderClient, OrderLine, OrderStatus};
 pub use product::{
     CategorySummary, LowStock, MOST_WITH, Product, ProductClient, Stock, StockReport, Version,
 };

@@ -5,12 +5,15 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder};
 use utoipa::openapi::{RefOr, Schema, Type};
 use uuid::Uuid;
 
-use super::{Money, Timestamp};
+use super::{Money, Timestamp, get};
+use crate::error::Error;
+use crate::peer::{Context, Peer};
 
 /// An order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -140,5 +143,51 @@ fn maybe_in_microseconds<S: serde::Serializer>(
     match time {
         Some(time) => super::in_microseconds(time, serializer),
         None => serializer.serialize_none(),
+    }
+}
+
+/// How many orders [`OrderClient::of_user`] reads at once, and how many bytes they have at most: 100 lines each.
+pub const ORDERS_AT_ONCE: usize = 100;
+const ORDERS_LIMIT: usize = 16 * 1024 * 1024;
+
+/// A client of the order role.
+#[derive(Clone, Debug)]
+pub struct OrderClient {
+    peer: Peer,
+}
+
+impl OrderClient {
+    /// A client that calls `peer`.
+    pub fn new(peer: Peer) -> Self {
+        Self { peer }
+    }
+
+    /// All orders of `user`, the newest first, each as the order role writes it.
+    ///
+    /// # Errors
+    /// The order role's error, or why it gave no answer.
+    pub async fn of_user(
+        &self,
+        user: Uuid,
+        context: &Context,
+    ) -> Result<Vec<Box<RawValue>>, Error> {
+        #[derive(Deserialize)]
+        struct Known {
+            id: Uuid,
+        }
+        let path = format!("/internal/users/{user}/orders");
+        let (mut orders, mut target) = (Vec::<Box<RawValue>>::new(), path.clone());
+        loop {
+            let page: Vec<_> = get(&self.peer, &target, ORDERS_LIMIT, context).await?;
+            let is_last = page.len() < ORDERS_AT_ONCE;
+            orders.extend(page);
+            match orders.last() {
+                Some(last) if !is_last => {
+                    let Known { id } = serde_json::from_str(last.get()).map_err(Error::internal)?;
+                    target = format!("{path}?before={id}");
+                }
+                _ => return Ok(orders),
+            }
+        }
     }
 }

@@ -315,13 +315,15 @@ fn calls(
     Role::ALL.iter().filter_map(move |asked| {
         let asks =
             |role: &&Role| !role.is_public() && role.asks(Mode::Open).any(|role| role == *asked);
-        let is_away = !running.contains(asked) && !asked.urls(settings).is_empty();
+        let addresses = asked.called_at(running, settings);
+        // An optional role that has neither is not called.
+        (!addresses.is_empty()).then_some(())?;
+        let is_away = !running.contains(asked);
         let for_keys = *asked == Role::User && is_away;
         let caller = running.iter().find(asks).map(|role| role.name());
         let caller = caller.or(for_keys.then_some("auth"))?;
         let name = asked.name();
         let options = settings.peers.resilience.get(name).unwrap_or(&settings.resilience).clone();
-        let addresses = asked.called_at(running, settings);
         Some((name, Arc::new(State::new(caller, name, addresses, options))))
     })
 }

@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn each_role_starts_after_those_that_it_asks() {
-        assert_eq!(start_order(), [Role::Product, Role::User, Role::Order, Role::Gateway]);
+        assert_eq!(start_order(), [Role::Product, Role::Order, Role::User, Role::Gateway]);
     }
 
     #[test]

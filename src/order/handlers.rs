@@ -12,9 +12,9 @@ use super::OrderState;
 use super::idempotency::{IdempotencyKey, MaybeKey};
 use super::model::{Days, NewOrder, OrderPage, OrderQuery, Payment, RefundRequest, SummaryQuery};
 use super::paying::Paid;
-use super::store::{Record, SummaryRow};
+use super::store::{Filter, Record, SummaryRow};
 use crate::auth::{Audit, Caller};
-use crate::contract::{Money, Order, OrderStatus, now};
+use crate::contract::{Money, ORDERS_AT_ONCE, Order, OrderStatus, now};
 use crate::error::Error;
 use crate::middleware::{Fields, Query};
 use crate::peer::Context;
@@ -83,6 +83,19 @@ pub(super) async fn list(
         response.insert_header((LINK, format!("<{next}>; rel=\"next\"")));
     }
     Ok(response.json(orders))
+}
+
+/// `GET /internal/users/{id}/orders`: what the user role exports, the newest first; those `before` one.
+pub(super) async fn of_user(
+    state: Data<OrderState>,
+    id: Path<String>,
+    mut query: Query,
+) -> Result<impl Responder, Error> {
+    let user = Uuid::try_parse(&id).map_err(|_| Error::not_found("user"))?;
+    let before = query.optional("before");
+    let filter = query.finish(Filter { user: Some(user), before, status: None })?;
+    let found = state.orders.list(filter, ORDERS_AT_ONCE).await?;
+    Ok(HttpResponse::Ok().json(found.into_iter().map(|record| record.order).collect::<Vec<_>>()))
 }
 
 /// Shows an order.

@@ -24,7 +24,7 @@ use chrono::TimeDelta;
 use utoipa::OpenApi as _;
 use utoipa::openapi::{OpenApi, RefOr, Required, Schema};
 
-use crate::auth::{Mode, admin, public, signed_in};
+use crate::auth::{Mode, admin, public, roles, signed_in};
 use crate::config::{self, Currency, PaymentsUrl, PeerUrl, SettingError, Settings, SqlUrl};
 use crate::contract::{ProductClient, USER_ERASED};
 use crate::events::{Consumer, Log, News};
@@ -254,7 +254,7 @@ pub async fn copy(
 /// Every route of the role, and who may call it.
 fn configure(routes: &mut ServiceConfig, state: Data<OrderState>, live: Data<Live>) {
     routes.app_data(state).app_data(live);
-    for path in paths() {
+    for path in paths().into_iter().chain([internal_path()]) {
         routes.service(path);
     }
 }
@@ -273,6 +273,11 @@ fn paths() -> Vec<Path> {
         path("/orders/{id}/fulfil").post(admin().or_open(), handlers::fulfil),
         path("/orders/{id}/refund").post(admin().or_open(), handlers::refund),
     ]
+}
+
+/// The route for the user role, which the public document does not have.
+fn internal_path() -> Path {
+    path("/internal/users/{id}/orders").get(roles(), handlers::of_user)
 }
 
 /// The OpenAPI description of the handlers.

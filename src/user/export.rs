@@ -1,11 +1,12 @@
 //! Everything that the shop stores about a user, for that user.
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::store::Session;
-use crate::contract::{Account, Timestamp};
+use crate::contract::{Account, Order, Timestamp};
 
 /// Everything that is stored about a user, except credentials.
 #[derive(Serialize, ToSchema)]
@@ -21,6 +22,13 @@ pub(super) struct Export {
     pub(super) has_password: bool,
     /// The sessions that have not ended.
     pub(super) sessions: Vec<ExportedSession>,
+    /// The orders, the newest first.
+    #[schema(value_type = Vec<Order>)]
+    pub(super) orders: Vec<Box<RawValue>>,
+    /// The roles that were away, if any.
+    #[schema(value_type = Vec<String>)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) degraded: Vec<&'static str>,
 }
 
 /// A session of a user.

@@ -22,7 +22,7 @@ use utoipa::openapi::{OpenApi, RefOr, Schema};
 
 use crate::auth::{KeySet, Mode, admin, public, roles, signed_in};
 use crate::config::{self, PeerUrl, SettingError, Settings, SqlUrl};
-use crate::contract::{OrderStatus, ProductClient, Revocation, order_kind};
+use crate::contract::{OrderClient, OrderStatus, ProductClient, Revocation, order_kind};
 use crate::error::Error;
 use crate::events::{Consumer, Log};
 use crate::limits::Counts;
@@ -58,6 +58,8 @@ pub struct Accounts {
 struct UserState {
     users: Store,
     products: ProductClient,
+    /// Absent where nothing says where the order role is.
+    orders: Option<OrderClient>,
     throttle: Throttle,
     /// What all threads share.
     role: Accounts,
@@ -84,7 +86,7 @@ impl Role for Accounts {
     const PEER: &'static str = "peers.user";
 
     fn asks(_: Mode) -> &'static [&'static str] {
-        &["product"]
+        &["product", "order"]
     }
 
     fn addresses(settings: &Settings) -> (SocketAddr, SocketAddr) {
@@ -132,9 +134,10 @@ impl Role for Accounts {
     fn app(self, surroundings: Surroundings) -> App<impl RoleService + use<>> {
         let internal = Data::new(self.internal_state());
         let products = ProductClient::new(surroundings.peer("product"));
+        let orders = surroundings.optional_peer("order").map(OrderClient::new);
         let throttle = Throttle::new(&self.options, self.tries.limiter());
         let users = internal.users.clone();
-        let state = Data::new(UserState { users, products, throttle, role: self });
+        let state = Data::new(UserState { users, products, orders, throttle, role: self });
         surroundings.app(|routes| configure(routes, state, internal))
     }
 

@@ -2,6 +2,8 @@
 
 use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
+use serde_json::value::RawValue;
+use uuid::Uuid;
 
 use super::sessions::{reply, throttled};
 use super::{UserState, ended, owner, write};
@@ -9,6 +11,7 @@ use crate::auth::{Audit, Caller};
 use crate::contract::{Account, now};
 use crate::error::{Error, FieldError};
 use crate::middleware::{Fields, MaybeFields};
+use crate::peer::Context;
 use crate::user::export::{Export, ExportedSession};
 use crate::user::hashing::Password;
 use crate::user::issuer::AccessToken;
@@ -130,7 +133,8 @@ pub(in crate::user) async fn erase(
 
 /// Exports everything that is stored about the caller, except credentials.
 ///
-/// This is the copy that data protection law requires.
+/// This is the copy that data protection law requires. While the order role is away, it has no orders and says so in
+/// `degraded`.
 #[utoipa::path(
     get,
     path = "/auth/me/export",
@@ -142,8 +146,10 @@ pub(in crate::user) async fn export(
     state: Data<UserState>,
     caller: Caller,
     audit: Audit,
+    context: Context,
 ) -> Result<impl Responder, Error> {
     let record = own(&state, &caller, &audit).await?;
+    let orders = orders(&state, record.id(), &context).await;
     let sessions = state.users.sessions(record.id()).await?;
     audit.note("exported", Some(record.id()), "");
     let export = Export {
@@ -151,8 +157,20 @@ pub(in crate::user) async fn export(
         account: record.account,
         has_password: record.password_hash.is_some(),
         sessions: sessions.into_iter().map(ExportedSession::from).collect(),
+        degraded: if orders.is_some() { Vec::new() } else { vec!["order"] },
+        orders: orders.unwrap_or_default(),
     };
     Ok(HttpResponse::Ok().json(export))
+}
+
+/// The orders of `user`; `None` while the order role is away.
+async fn orders(state: &UserState, user: Uuid, context: &Context) -> Option<Vec<Box<RawValue>>> {
+    let orders = state.orders.as_ref()?.of_user(user, context).await;
+    let log = |error: &Error| {
+        let id = context.request_id.as_str();
+        log::warn!(role = "user", requestId = id; "an export without orders: {}", error.chain());
+    };
+    orders.inspect_err(log).ok()
 }
 
 /// The caller's account.

@@ -100,7 +100,8 @@ async fn dashboards_do_without_a_product_role_that_hangs_and_have_it_again_soon(
     product.signal(Signal::SIGSTOP);
     let stopped = Instant::now();
     until("dashboards go without", async || load.is_degraded_and_quick(stopped)).await;
-    assert!(stopped.elapsed() < Duration::from_secs(2), "{:?}", stopped.elapsed());
+    // The first calls wait a second, and a busy machine takes its time.
+    assert!(stopped.elapsed() < Duration::from_secs(4), "{:?}", stopped.elapsed());
     assert_eq!(breaker(user, "product").await, "open");
     let open = "breaker_state{peer=\"product\",role=\"user\"} 2";
     assert!(user.metrics().await.contains(open), "{}", user.metrics().await);
@@ -181,7 +182,7 @@ async fn roles_of_one_process_have_breakers_too() {
     assert_eq!(shop.gateway().get(&path).await.json()["degraded"], Value::Null);
     let ready = shop.process("gateway").client("management").get("/readyz").await.json();
     let peer = |name| json!({ "name": name, "breaker": "closed", "inFlight": 0, "waiting": 0, "ejected": [] });
-    assert_eq!(ready["peers"], json!([peer("product")]));
+    assert_eq!(ready["peers"], json!([peer("product"), peer("order")]));
     let metrics = shop.process("gateway").metrics().await;
     for labels in ["peer=\"product\",role=\"gateway\"", "peer=\"product\",role=\"user\""] {
         assert!(metrics.contains(&format!("breaker_state{{{labels}}} 0")), "{metrics}");

@@ -89,6 +89,45 @@ async fn an_enforced_shop_takes_the_user_from_the_token_and_asks_for_a_key() {
     assert_eq!(admin.stock(&lamp).await, [5, 0, 5].map(Value::from));
 }
 
+each_topology!(an_export_has_all_orders_and_where_they_went);
+async fn an_export_has_all_orders_and_where_they_went(topology: Topology) {
+    let keys = [("APP__USER__SIGNING_KEYS", SIGNING_KEY)];
+    let settings = ENFORCED.into_iter().chain(keys).collect::<Vec<_>>();
+    let mut shop = Shop::start_with(topology, &settings);
+    let (admin, owner) = (shop.admin().await, shop.gateway().customer("owner").await);
+    let stranger = shop.gateway().customer("stranger").await;
+    let lamp = admin.add_stocked("Lamp", 500).await;
+    let export = async |who: &Client| {
+        let export = who.get("/auth/me/export").await;
+        assert_eq!(export.status, 200, "{export:?}");
+        export.json()
+    };
+    assert_eq!(export(&owner).await["orders"], json!([]));
+    let headers = [("content-type", "application/json"), ("idempotency-key", "sent")];
+    let body = json!({ "items": order_items(&[(&lamp, 1)]), "shipTo": { "city": "Zion" } });
+    let first = owner.send(Method::POST, "/orders", &headers, body.to_string()).await.json();
+    for n in 0..100 {
+        assert_eq!(order(&owner, &n.to_string(), &[(&lamp, 1)]).await.status, 201);
+    }
+    let exported = export(&owner).await;
+    let orders = exported["orders"].as_array().unwrap();
+    let ids = orders.iter().map(|order| order["id"].as_str().unwrap().to_owned());
+    assert_eq!(ids.collect::<Vec<_>>(), owner.walk("/orders").await);
+    assert_eq!((orders.len(), &orders[100], &exported["degraded"]), (101, &first, &Value::Null));
+    assert_eq!(export(&stranger).await["orders"], json!([]));
+    let id = first["userId"].as_str().unwrap();
+    let inner = format!("/internal/users/{id}/orders");
+    assert_eq!(admin.get(&inner).await.status, 404);
+
+    if topology == Topology::OneProcessARole {
+        assert_eq!(shop.client("order").with_token(owner.token()).get(&inner).await.status, 200);
+        shop.kill("order");
+        let exported = export(&owner).await;
+        assert_eq!((&exported["orders"], &exported["degraded"]), (&json!([]), &json!(["order"])));
+        assert_eq!(exported["account"]["email"], owner.get("/auth/me").await.json()["email"]);
+    }
+}
+
 each_case!(an_erased_user_leaves_orders_without_an_address:
     embedded(Storage::Embedded),
     polyglot(Storage::Polyglot),

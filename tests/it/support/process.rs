@@ -222,12 +222,12 @@ impl Shop {
         match topology {
             Topology::OneProcess => shop.add(&[], &environment),
             Topology::OneProcessARole => {
-                // Two that ask each other: the first is told where the second will be.
+                // Each asks one that starts later: it is told where that will be.
                 let user = format!("127.0.0.1:{}", free_port());
                 let url = format!("http://{user}");
                 let known = [("APP__USER__LISTEN", user.as_str()), ("USER_URL", url.as_str())];
                 let environment = known.into_iter().chain(environment).collect::<Vec<_>>();
-                for role in ["product", "user", "order", "gateway"] {
+                for role in ["product", "order", "user", "gateway"] {
                     shop.add(&["--role", role], &environment);
                 }
             }
