@@ -1,7 +1,42 @@
 //! The same queries on two back ends: a pool and a connection of either back end, and macros that expand a query for both.
 
-use super::{Access, Lease, Limits, StoreError, postgres, sqlite};
+use diesel_migrations::EmbeddedMigrations;
+
+use super::{Access, Lease, Limits, SetupError, StoreError, postgres, run_to_completion, sqlite};
 use crate::config::SqlUrl;
+use crate::error::Cause;
+
+/// The migrations of a database, for either back end.
+pub struct Migrations {
+    /// Those of a file.
+    pub sqlite: EmbeddedMigrations,
+    /// Those of a server.
+    pub postgres: EmbeddedMigrations,
+}
+
+impl Migrations {
+    /// Applies those that the database at `url` lacks, and returns their names. Blocks on SQLite.
+    ///
+    /// # Errors
+    /// Why the database cannot be migrated.
+    pub async fn apply(self, url: &SqlUrl, limits: &Limits) -> Result<Vec<String>, SetupError> {
+        match url {
+            SqlUrl::Sqlite(path) => sqlite::migrate(path, self.sqlite, |_| Ok(())),
+            SqlUrl::Postgres(url) => postgres::migrate(url, limits, self.postgres).await,
+        }
+    }
+
+    /// Asserts that the database at `url` has all of them. Blocks on SQLite.
+    ///
+    /// # Errors
+    /// When it lacks some, or cannot be read.
+    pub async fn expect_applied(&self, url: &SqlUrl, limits: &Limits) -> Result<(), SetupError> {
+        match url {
+            SqlUrl::Sqlite(path) => sqlite::expect_migrated(path, &self.sqlite),
+            SqlUrl::Postgres(url) => postgres::expect_migrated(url, limits, &self.postgres).await,
+        }
+    }
+}
 
 /// Connections to one database, for one worker thread.
 #[derive(Clone, Debug)]
@@ -110,6 +145,18 @@ impl Pool {
             Self::Sqlite(pool) => Connection::Sqlite(pool.get().await?),
             Self::Postgres(pool) => Connection::Postgres(pool.get(Access::Read).await?),
         })
+    }
+
+    /// Checks that the database answers, and takes writes, within `limits`.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the log.
+    pub async fn check(&self, limits: &Limits) -> Result<(), Cause> {
+        let pool = self.clone();
+        let ping = run_to_completion(limits, async move { pool.ping().await });
+        let pool = self.clone();
+        let try_write = run_to_completion(limits, async move { pool.try_write().await });
+        limits.state.report(ping, try_write).await
     }
 
     /// Checks that the database answers and, on PostgreSQL, takes writes.

@@ -10,7 +10,7 @@ mod steps;
 
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
-use diesel_migrations::{EmbeddedMigrations, embed_migrations};
+use diesel_migrations::embed_migrations;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -18,10 +18,8 @@ use crate::config::{Order as Options, SqlUrl};
 use crate::contract::{Event, Money, Order, OrderLine, Timestamp};
 use crate::error::Cause;
 use crate::events::{Log, News};
-use crate::storage::sql::Pool;
-use crate::storage::{
-    Limits, SetupError, StoreError, StoreState, postgres, run_to_completion, sqlite,
-};
+use crate::storage::sql::{Migrations, Pool};
+use crate::storage::{Limits, SetupError, StoreError, StoreState};
 
 pub(super) use claims::{Claim, Claimed};
 pub(super) use copies::copy;
@@ -32,8 +30,10 @@ pub(super) use steps::{Begin, Finish};
 
 use super::step::Step;
 
-const ON_SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite/order");
-const ON_POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres/order");
+const MIGRATIONS: Migrations = Migrations {
+    sqlite: embed_migrations!("migrations/sqlite/order"),
+    postgres: embed_migrations!("migrations/postgres/order"),
+};
 
 /// Everything that is stored about an order.
 #[derive(Clone, Debug, PartialEq)]
@@ -201,34 +201,19 @@ impl Store {
     /// # Errors
     /// What is wrong with it, for the log.
     pub(super) async fn check(&self) -> Result<(), Cause> {
-        let pool = self.pool.clone();
-        let ping = run_to_completion(&self.limits, async move { pool.ping().await });
-        let pool = self.pool.clone();
-        let try_write = run_to_completion(&self.limits, async move { pool.try_write().await });
-        self.limits.state.report(ping, try_write).await
+        self.pool.check(&self.limits).await
     }
 }
 
 /// Migrates the database; returns the names of the migrations that were applied. Blocks on SQLite.
 pub(super) async fn migrate(options: &Options) -> Result<Vec<String>, SetupError> {
-    match &options.database_url {
-        SqlUrl::Sqlite(path) => sqlite::migrate(path, ON_SQLITE, |_| Ok(())),
-        SqlUrl::Postgres(url) => {
-            let limits = limits(options, StoreState::default());
-            postgres::migrate(url, &limits, ON_POSTGRES).await
-        }
-    }
+    MIGRATIONS.apply(&options.database_url, &limits(options, StoreState::default())).await
 }
 
 /// Asserts that the database has all migrations. Blocks on SQLite.
 pub(super) async fn expect_migrated(options: &Options) -> Result<(), SetupError> {
-    match &options.database_url {
-        SqlUrl::Sqlite(path) => sqlite::expect_migrated(path, &ON_SQLITE),
-        SqlUrl::Postgres(url) => {
-            let limits = limits(options, StoreState::default());
-            postgres::expect_migrated(url, &limits, &ON_POSTGRES).await
-        }
-    }
+    let limits = limits(options, StoreState::default());
+    MIGRATIONS.expect_applied(&options.database_url, &limits).await
 }
 
 fn limits(options: &Options, state: StoreState) -> Limits {
