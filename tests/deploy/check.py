@@ -38,13 +38,13 @@ STANDINS = HERE / "standins"
 # The oldest and the newest that the manifests are for.
 KUBERNETES = ("1.30", "1.37")
 # The names that are applied by hand, pair by pair.
-NAMES = ("postgres", "mongo", "redis", "user", "product", "order", "gateway")
+NAMES = ("postgres", "mongo", "redis", "rabbitmq", "user", "product", "order", "gateway")
 # The connections that PostgreSQL takes where it is not told otherwise, and those that it keeps for itself.
 POSTGRES_CONNECTIONS, POSTGRES_RESERVED = 100, 3
 # The Secret of who takes payments, of the operator's own.
 PAYMENTS = {("payments", "PAYMENTS_KEY"), ("payments", "PAYMENTS_WEBHOOK_SECRET")}
-SERVICES = {"postgres": 5432, "mongo": 27017, "redis": 6379, "user": 3001, "product": 3002, "order": 3003,
-            "api-gateway": 8000}
+SERVICES = {"postgres": 5432, "mongo": 27017, "redis": 6379, "rabbitmq": 5672, "user": 3001, "product": 3002,
+            "order": 3003, "api-gateway": 8000}
 
 
 def setUpModule() -> None:
@@ -109,12 +109,16 @@ def role_image(folder: Path) -> str:
 def check_connections(found: Cluster) -> None:
     """Refused when the pods of the roles on PostgreSQL, and as many that end during a rollout, could use it up."""
     needed = 0
-    # Beside those of the worker threads: readiness, what is over, events out and in; and tokens that have ended.
-    for role, beside in (("user", 5), ("order", 4)):
+    for role in ("user", "order"):
         doc = found.named("Deployment", role)
         settings = program.Truth.of(found.container(doc), image_env()).settings
         (body,) = doc["spec"]["template"]["spec"]["containers"]
-        each = int(body["resources"]["limits"]["cpu"]) * int(settings[f"{role}.pool_size"]) + beside
+        size = int(settings[f"{role}.pool_size"])
+        # Beside those of the worker threads: readiness, events in, and sessions and tokens that have ended, or as many orders
+        # at once as there are connections; and the log of events: their places, the broker, what it asks for again, and what
+        # is old.
+        beside = {"user": 4, "order": 2 + size}[role] + min(4, size)
+        each = int(body["resources"]["limits"]["cpu"]) * size + beside
         needed += 2 * found.named("HorizontalPodAutoscaler", role)["spec"]["maxReplicas"] * each
     args = found.container(found.named("StatefulSet", "postgres")).args
     said = [int(arg.partition("=")[2]) for arg in args if arg.startswith("max_connections=")]
@@ -445,7 +449,7 @@ class Kubernetes(Check):
     def test_production_has_what_it_promises(self) -> None:
         found = loaded(PRODUCTION)
         self.assertEqual({doc["metadata"]["name"] for doc in found.of_kind("StatefulSet")},
-                         {"postgres", "mongo"})
+                         {"postgres", "mongo", "rabbitmq"})
         self.assertEqual(found.of_kind("PersistentVolumeClaim", "Secret"), [])
         for kind in ("HorizontalPodAutoscaler", "PodDisruptionBudget", "ServiceAccount"):
             self.assertEqual({doc["metadata"]["name"] for doc in found.of_kind(kind)}, {*program.ROLES})
@@ -466,13 +470,13 @@ class Kubernetes(Check):
 
     def test_what_is_said_of_the_cpu_requested_is_so(self) -> None:
         roles, surge, stores = cpu_requests(loaded(PRODUCTION))
-        self.assertEqual((roles, surge, stores), (3000, 1000, 250))
+        self.assertEqual((roles, surge, stores), (3000, 1000, 350))
         readme = (DEPLOY / "README.md").read_text().replace("\n", " ")
         for text in (readme, (PRODUCTION / "role.yaml").read_text(), (ONE_NODE / "kustomization.yaml").read_text()):
             self.assertIn("3,000m", text)
         self.assertIn(f"{(roles + surge + stores) // 1000},{(roles + surge + stores) % 1000:03}m", readme)
         roles, surge, stores = cpu_requests(loaded(ONE_NODE))
-        self.assertEqual((roles, surge, stores), (400, 200, 250))
+        self.assertEqual((roles, surge, stores), (400, 200, 350))
         self.assertIn(f"{roles + surge + stores}m", readme)
 
     def test_the_user_role_leaves_postgresql_some_connections(self) -> None:
@@ -481,13 +485,13 @@ class Kubernetes(Check):
     def test_more_connections_than_postgresql_takes_are_refused(self) -> None:
         for role in ("user", "order"):
             found = loaded(PRODUCTION)
-            found.named("HorizontalPodAutoscaler", role)["spec"]["maxReplicas"] = 6
-            with self.assertRaisesRegex(Refused, "connections are more than the 247"):
+            found.named("HorizontalPodAutoscaler", role)["spec"]["maxReplicas"] = 7
+            with self.assertRaisesRegex(Refused, "connections are more than the 347"):
                 check_connections(found)
         found = loaded(PRODUCTION)
         (body,) = found.named("StatefulSet", "postgres")["spec"]["template"]["spec"]["containers"]
         del body["args"]
-        with self.assertRaisesRegex(Refused, "200 connections are more than the 97"):
+        with self.assertRaisesRegex(Refused, "272 connections are more than the 97"):
             check_connections(found)
 
     def test_a_policy_that_is_too_wide_is_refused(self) -> None:
@@ -584,6 +588,35 @@ class Kubernetes(Check):
         self.refuse(BASE, "@mongo:27017", "@mongo:27018", "asks mongo at 27018")
         self.refuse(BASE, "postgres://shop:", "postgres://shopper:", "another user than POSTGRES_USER")
         self.refuse(BASE, "?authSource=admin", "", "lacks authSource")
+        self.refuse(BASE, "amqp://shop:", "amqp://guest:", "another user than RABBITMQ_DEFAULT_USER")
+
+    def test_roles_apart_without_a_broker_are_refused(self) -> None:
+        self.refuse(BASE, "- name: AMQP_URL\n          value: amqp://shop:$(RABBITMQ_PASSWORD)@rabbitmq:5672",
+                    "- name: AMQP_URL\n          value: memory://", "roles elsewhere get no events")
+
+    def test_a_broker_is_reached_by_those_who_have_events_alone(self) -> None:
+        found = loaded(PRODUCTION)
+        reached = {(flow.source, flow.port) for flow in cluster.flows(found, "Ingress") if flow.target == "rabbitmq"}
+        self.assertEqual(reached, {(role, 5672) for role in ("user", "product", "order")})
+
+    def test_a_broker_knows_its_data_in_another_pod(self) -> None:
+        for folder in (BASE, PRODUCTION, ONE_NODE):
+            with self.subTest(folder=folder.name):
+                (broker,) = (container for _, container in loaded(folder).workloads() if container.program == "rabbitmq")
+                self.assertEqual(broker.env["RABBITMQ_NODENAME"], "rabbit@localhost")
+                self.assertEqual(broker.volumes, ["/var/lib/rabbitmq"])
+
+    def test_a_broker_knows_how_much_memory_it_has(self) -> None:
+        for folder in (BASE, PRODUCTION, ONE_NODE):
+            with self.subTest(folder=folder.name):
+                (doc,) = (doc for doc, container in loaded(folder).workloads() if container.program == "rabbitmq")
+                (body,) = doc["spec"]["template"]["spec"]["containers"]
+                self.assertEqual(body["resources"]["limits"]["memory"], "1Gi")
+                said = loaded(folder).container(doc).env["RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"]
+                self.assertIn(f"-rabbit total_memory_available_override_value {1 << 30} ", said)
+        service = composed(COMPOSE).services["rabbitmq"]
+        self.assertEqual(service["mem_limit"], "1g")
+        self.assertEqual(service["environment"]["RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"], said)
 
     def test_a_wrong_password_is_refused(self) -> None:
         self.refuse(BASE, "redis://:$(REDIS_PASSWORD)", "redis://:$(MONGO_PASSWORD)", "another password")
@@ -649,6 +682,12 @@ class Kubernetes(Check):
         self.refuse(PRODUCTION, "          app.kubernetes.io/name: gateway\n    ports:\n    - port: 6379",
                     "          app.kubernetes.io/name: user\n    ports:\n    - port: 6379",
                     "Ingress does not let .*'gateway', target='redis', port=6379")
+        self.refuse(PRODUCTION, "          app.kubernetes.io/name: order\n    ports:\n    - port: 5672",
+                    "          app.kubernetes.io/name: redis\n    ports:\n    - port: 5672",
+                    "Ingress does not let .*'order', target='rabbitmq', port=5672")
+        self.refuse(PRODUCTION, "    - port: 5672\n      protocol: TCP\n",
+                    "    - port: 5672\n      protocol: TCP\n    - port: 15672\n      protocol: TCP\n",
+                    "Egress lets .*target='rabbitmq', port=15672")
         self.refuse(PRODUCTION, "  podSelector: {}", "  podSelector: {matchLabels: {a: b}}", "selects nothing")
 
     def test_an_image_that_listens_on_loopback_is_refused(self) -> None:
@@ -767,7 +806,7 @@ class ComposeFiles(Check):
         self.assertEqual(composed(COMPOSE_ALL).required, set())
 
     def test_the_stores_are_those_of_kubernetes(self) -> None:
-        images = {name: composed(COMPOSE).container(name).image for name in ("postgres", "mongo", "redis")}
+        images = {name: composed(COMPOSE).container(name).image for name in program.STORE_PORTS}
         for name, image in images.items():
             self.assertEqual(loaded(BASE).container(loaded(BASE).named("Deployment", name)).image, image)
 
@@ -830,6 +869,11 @@ class ComposeFiles(Check):
 
     def test_a_wrong_store_is_refused(self) -> None:
         self.refuse(COMPOSE, "@mongo:27017", "@mango:27017", "nothing has that name")
+
+    def test_roles_apart_without_a_broker_are_refused(self) -> None:
+        self.refuse(COMPOSE, "      AMQP_URL: amqp://shop:${RABBITMQ_PASSWORD:?run make env}@rabbitmq:5672\n", "",
+                    "service user: events.url is memory://, and roles elsewhere get no events")
+        self.refuse(COMPOSE, "AMQP_URL: amqp://shop:", "AMQP_URL: amqp://guest:", "another user than RABBITMQ_DEFAULT_USER")
 
     def test_a_wrong_port_is_refused(self) -> None:
         self.refuse(COMPOSE_ALL, ":8000\"", ":8001\"", "nothing listens on .8001")

@@ -98,23 +98,43 @@ def five_requests(customer, report):
     return [dashboard_path, product.headers.get("location", "/nothing")]
 
 
-def order_and_pay(customer, report):
-    """Places an order, and pays it by the sandbox."""
+def place_and_pay(customer):
+    """Places an order, and pays it by the sandbox; gives whose it is, its path, and the statuses of all that."""
     product = customer.ask("POST", "/products", {"name": "Lamp", "price": 49.99, "stock": 1}).json()["id"]
     # Who has a token is in a shop that asks who orders.
-    user = None if customer.token else customer.register().json()["id"]
-    placed = customer.order(product, user)
+    user = customer.ask("GET", "/auth/me") if customer.token else customer.register()
+    placed = customer.order(product, None if customer.token else user.json()["id"])
     path = placed.headers.get("location", "/nothing")
     paid, again = (customer.ask("POST", f"{path}/pay", {"paymentMethod": "ok"}).status for _ in range(2))
+    return user.json()["id"], path, [placed.status, paid, again]
+
+
+def order_and_pay(customer, report):
+    """Places an order, pays it, and waits until the customer's dashboard has heard of it."""
+    user, path, statuses = place_and_pay(customer)
     seen = customer.ask("GET", path)
-    is_paid = (placed.status, paid, again) == (201, 200, 409) and seen.json()["status"] == "paid"
-    report.check(is_paid, "POST /orders, and to pay it once", [placed.status, paid, again, seen.status])
+    is_paid = statuses == [201, 200, 409] and seen.json()["status"] == "paid"
+    report.check(is_paid, "POST /orders, and to pay it once", [*statuses, seen.status])
+    seconds = hears(customer, user, path)
+    report.check(seconds < PATIENCE, "the dashboard shows it paid", f"{seconds:.1f} s later")
+
+
+def hears(customer, user, path):
+    """The seconds until the dashboard of `user` shows the order at `path` as paid, by an event."""
+    start, order = time.monotonic(), path.rpartition("/")[2]
+    while time.monotonic() - start < PATIENCE:
+        dashboard = customer.ask("GET", f"/auth/dashboard/{user}")
+        known = dashboard.json().get("recentOrders", []) if dashboard.status == 200 else []
+        if (order, "paid") in ((one["id"], one["status"]) for one in known):
+            break
+        time.sleep(0.05)
+    return time.monotonic() - start
 
 
 def signed_in(customer, report):
     """What takes an admin's token, whatever the mode; the customer has one."""
     product = customer.ask("POST", "/products", {"name": "Gone soon", "price": 1}).headers.get("location", "/nothing")
-    stranger = Customer(customer.port).ask("DELETE", product).status
+    stranger = Customer(customer.port).ask("GET", "/auth/me").status
     seen = [customer.ask("GET", "/auth/me").status, customer.ask("DELETE", product).status]
     report.check((stranger, seen) == (401, [200, 204]), "without a token 401, with an admin's not", [stranger, *seen])
 

@@ -21,6 +21,7 @@ PUBLIC = {
     "postgres": "docker.io/library/postgres:17-bookworm",
     "mongo": "docker.io/library/mongo:8.0-noble",
     "redis": "docker.io/library/redis:7.4-bookworm",
+    "rabbitmq": "docker.io/library/rabbitmq:4.2",
 }
 # Seconds that a public image may take to come.
 PULL_PATIENCE = 180
@@ -84,9 +85,9 @@ def make(image, arguments):
 
 
 def stores(report):
-    """The images of PostgreSQL, MongoDB and Redis, by the name of the service."""
+    """The images of PostgreSQL, MongoDB, Redis and RabbitMQ, by the name of the service."""
     images, missing = {}, []
-    for store in ("postgres", "mongo", "redis"):
+    for store in ("postgres", "mongo", "redis", "rabbitmq"):
         images[store] = PUBLIC[store]
         if not comes(PUBLIC[store]):
             images[store] = f"localhost/{NAME}/{store}:standin"

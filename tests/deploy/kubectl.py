@@ -13,7 +13,8 @@ from lab import KUBECTL, Failure
 # What every namespace of a run is marked with; nothing else is ever removed.
 MARK = "app.kubernetes.io/managed-by=shop-verify"
 # The variable that names another image in place of one in the manifests, by the last part of its name; as for compose.
-IMAGES = {"shop": "SHOP_IMAGE", "postgres": "POSTGRES_IMAGE", "mongo": "MONGO_IMAGE", "redis": "REDIS_IMAGE"}
+IMAGES = {"shop": "SHOP_IMAGE", "postgres": "POSTGRES_IMAGE", "mongo": "MONGO_IMAGE", "redis": "REDIS_IMAGE",
+          "rabbitmq": "RABBITMQ_IMAGE"}
 # Seconds to remove what the run has made, beyond the run's own.
 CLEANING = 90
 

@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "target/deploy-verify"
 ROLES = ("gateway", "user", "product", "order")
 # The bytes of each secret that `make env` writes.
-SECRETS = {"POSTGRES_PASSWORD": 24, "MONGO_PASSWORD": 24, "REDIS_PASSWORD": 24, "INTERNAL_SECRET": 24,
-           "SIGNING_KEYS": 32}
+SECRETS = {"POSTGRES_PASSWORD": 24, "MONGO_PASSWORD": 24, "REDIS_PASSWORD": 24, "RABBITMQ_PASSWORD": 24,
+           "INTERNAL_SECRET": 24, "SIGNING_KEYS": 32}
 # Everything that is made here is called so; nothing else is ever removed.
 NAME = "shop-verify"
 # As for the quick checks, brought by tools.sh.

@@ -24,13 +24,13 @@ ASKS = {"gateway": ("user", "product", "order"), "user": ("product",), "product"
 OPTIONAL = "order"
 STORES = {
     "gateway": ("gateway.limits_url",),
-    "user": ("user.database_url", "user.limits_url"),
-    "product": ("product.database_url", "product.cache_url"),
-    "order": ("order.database_url",),
+    "user": ("user.database_url", "user.limits_url", "events.url"),
+    "product": ("product.database_url", "product.cache_url", "events.url"),
+    "order": ("order.database_url", "events.url"),
 }
 # Where the images of the stores listen.
-STORE_PORTS = {"postgres": 5432, "mongo": 27017, "redis": 6379}
-DEFAULT_PORTS = {"http": 80, "https": 443, "postgres": 5432, "mongodb": 27017, "redis": 6379}
+STORE_PORTS = {"postgres": 5432, "mongo": 27017, "redis": 6379, "rabbitmq": 5672}
+DEFAULT_PORTS = {"http": 80, "https": 443, "postgres": 5432, "mongodb": 27017, "redis": 6379, "amqp": 5672}
 # Seconds that a kube-proxy may take to forget a pod that goes: it looks about once a second, and 1 s lost one request in
 # 6,000 when the gateway rolled, one in 1,000 beside a busy neighbour; 5 s none of 56,600.
 FORGETTING = 5
@@ -284,6 +284,12 @@ def check_routes(truth: Truth) -> None:
             raise Refused(f"gateway.routes.{route}.limits are counted in each process by itself")
 
 
+def check_events(truth: Truth) -> None:
+    """Roles that run apart tell each other of events by a broker."""
+    if len(truth.roles) < len(ROLES) and {*truth.roles} != {"gateway"} and truth.settings["events.url"] == "memory://":
+        raise Refused("events.url is memory://, and roles elsewhere get no events")
+
+
 def one_protocol(truths: Iterable[Truth]) -> None:
     """Roles that work together all know each other by certificates, or none does."""
     if len({truth.is_mutual for truth in truths}) > 1:
@@ -308,7 +314,7 @@ def check_login(container: Container, arrow: Arrow) -> None:
     """A store lets in whom the URL names. The program hides passwords, so its environment is asked."""
     name = {"user.database_url": "DATABASE_URL", "product.database_url": "MONGODB_URL",
             "product.cache_url": "REDIS_URL", "gateway.limits_url": "REDIS_URL",
-            "user.limits_url": "REDIS_URL", "order.database_url": "DATABASE_URL"}.get(arrow.key)
+            "user.limits_url": "REDIS_URL", "order.database_url": "DATABASE_URL", "events.url": "AMQP_URL"}.get(arrow.key)
     if name is None:
         return
     url, store = urlsplit(container.env[name]), arrow.target.env
@@ -316,6 +322,7 @@ def check_login(container: Container, arrow: Arrow) -> None:
         "postgres": ("POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB"),
         "mongodb": ("MONGO_INITDB_ROOT_USERNAME", "MONGO_INITDB_ROOT_PASSWORD", None),
         "redis": (None, "REDIS_PASSWORD", None),
+        "amqp": ("RABBITMQ_DEFAULT_USER", "RABBITMQ_DEFAULT_PASS", None),
     }[url.scheme]
     for what, asked, key in zip(("user", "password", "database"),
                                 (url.username, url.password, url.path.lstrip("/")), expected):
@@ -350,6 +357,7 @@ def check(container: Container, truth: Truth, hosts: Mapping[str, Host]) -> list
     check_keys(container, truth)
     check_tls(container, truth)
     check_routes(truth)
+    check_events(truth)
     found = arrows(container, truth, hosts)
     for arrow in found:
         check_login(container, arrow)

@@ -135,4 +135,4 @@ class VerifyCluster(unittest.TestCase):
         images = re.findall(r"(?m)^ +(?:- )?image: (\S+)$", done.stdout)
         self.assertEqual(images.count("registry.example/x:1"), 4)
         self.assertEqual(images.count("r@sha256:0"), 1)
-        self.assertEqual(len(images), 7)
+        self.assertEqual(len(images), 8)

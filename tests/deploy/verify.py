@@ -23,7 +23,9 @@ import tarfile
 import time
 from collections import Counter
 
-from customer import KINDS, PASSWORD, PATIENCE, Customer, Load, five_requests, order_and_pay, signed_in
+from customer import (
+    KINDS, PASSWORD, PATIENCE, Customer, Load, five_requests, hears, order_and_pay, place_and_pay, signed_in,
+)
 from images import build, exists, make, shop, stores
 from lab import (
     KUBECTL, NAME, ROLES, ROOT, WORK, Failure, Report, chosen, clean, composer, inspect, missing, podman, prepare, run,
@@ -31,7 +33,7 @@ from lab import (
 )
 
 HARDENED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
-STORES = ("postgres", "mongo", "redis")
+STORES = ("postgres", "mongo", "redis", "rabbitmq")
 # Of the stack's private network.
 SUBNET = "10.213.77"
 SECRET = f"{NAME}-secret"
@@ -226,6 +228,7 @@ def check_compose(report):
     make_admin(stack.container("user"), customer, report)
     signed_in(customer, report)
     break_each(stack, report)
+    events_wait(stack, report)
     stack.compose("down", "--volumes")
 
 
@@ -305,10 +308,10 @@ def measure(stack, report):
 def break_each(stack, report):
     """Kills every container in turn under load."""
     # What must go on without it, by the clients of the load.
-    unharmed = {"redis": KINDS, "postgres": ("add", "list"), "mongo": ("register", "look"), "product": ("register", "look"),
+    unharmed = {"redis": KINDS, "rabbitmq": KINDS, "postgres": ("add", "list"), "mongo": ("register", "look"), "product": ("register", "look"),
                 "user": ("add", "list", "order"), "order": ("register", "add", "list", "look"), "gateway": ()}
     # What must not: without the process nobody does it. What is in a cache is served on.
-    harmed_without = {"redis": (), "postgres": ("register", "order"), "mongo": ("add", "order"), "product": ("add", "order"),
+    harmed_without = {"redis": (), "rabbitmq": (), "postgres": ("register", "order"), "mongo": ("add", "order"), "product": ("add", "order"),
                       "user": ("register",), "order": ("order",), "gateway": KINDS}
     customer, written = Customer(stack.port), []
     for service in random.sample(ROLES + STORES, 6):
@@ -338,6 +341,20 @@ def break_each(stack, report):
                      ", ".join(f"{kind} {dict(Counter(seen))}" for kind, seen in statuses.items()))
     lost = [path for path in written if customer.ask("GET", path).status != 200]
     report.check(written and not lost, "every acknowledged write is there", f"{len(written)} written, {len(lost)} lost")
+
+
+def events_wait(stack, report):
+    """Orders while the broker is gone: it is paid at once, and its event follows."""
+    customer, broker = Customer(stack.port), stack.container("rabbitmq")
+    podman("kill", broker)
+    user, path, statuses = place_and_pay(customer)
+    time.sleep(1)
+    shown = customer.ask("GET", f"/auth/dashboard/{user}").json().get("recentOrders", [])
+    report.check(statuses == [201, 200, 409] and shown == [], "without a broker an order is placed and paid, and its event waits",
+                 [statuses, len(shown)])
+    podman("start", broker)
+    seconds = hears(customer, user, path)
+    report.check(seconds < PATIENCE, "its event is taken once the broker is back", f"{seconds:.1f} s later")
 
 
 def comes_back(customer):
@@ -431,7 +448,7 @@ def play(report, objects, published, images=None, network=None, secret=None):
         path = WORK / f"kube-{number}.json"
         text = "\n---\n".join(json.dumps(document) for document in [*configured, *used, whole])
         # Pods have names of ours, and so have the hosts that they look for.
-        path.write_text(re.sub(r"(@|//)(postgres|mongo|redis|user|product|order):", rf"\1{NAME}-\2:", text))
+        path.write_text(re.sub(r"(@|//)(postgres|mongo|redis|rabbitmq|user|product|order):", rf"\1{NAME}-\2:", text))
         path.chmod(0o600)
         podman("kube", "play", *(["--network", network] if network else []), path)
         path.unlink()
