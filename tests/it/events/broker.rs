@@ -23,7 +23,11 @@ impl Customer {
     }
 
     pub(super) async fn start_on(servers: Vec<Server>) -> Self {
-        let shop = Shop::start_on(Topology::OneProcessARole, servers, &[]);
+        Self::start_with(servers, &[]).await
+    }
+
+    async fn start_with(servers: Vec<Server>, environment: &[(&str, &str)]) -> Self {
+        let shop = Shop::start_on(Topology::OneProcessARole, servers, environment);
         let client = shop.gateway();
         let lamp = client.add_stocked("Lamp", 100).await;
         let id = client.register("buyer").await;
@@ -177,4 +181,25 @@ async fn what_a_consumer_cannot_take_is_a_dead_letter_and_the_rest_goes_on() {
     }
     let second = customer.buy().await;
     customer.sees(&[first, second]).await;
+}
+
+#[actix_rt::test]
+async fn events_go_over_tls_to_a_broker_whose_authority_is_believed() {
+    let authority = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (authority.cert.pem(), authority.signing_key.serialize_pem());
+    let folder = tempfile::tempdir().unwrap();
+    let trusted = folder.path().join("ca.crt");
+    std::fs::write(&trusted, &certificate).unwrap();
+    let broker = Server::start_rabbit_with_tls(&certificate, &key);
+    let stranger = Shop::start_on(Topology::OneProcess, Vec::new(), &[("AMQP_URL", &broker.url())]);
+    until("the broker is not believed", async || {
+        stranger.process("gateway").missing().await == json!(["events.url"])
+    })
+    .await;
+    let environment = [("SSL_CERT_FILE", trusted.to_str().unwrap())];
+    let mut customer = Customer::start_with(vec![broker], &environment).await;
+    let order = customer.buy().await;
+    customer.sees(&[order]).await;
+    let connections = customer.broker().rabbit(&["list_connections", "ssl"]);
+    assert!(connections.contains("true") && !connections.contains("false"), "{connections}");
 }

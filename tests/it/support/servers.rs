@@ -37,7 +37,7 @@ pub(crate) struct Server {
     nodes_port: u16,
     /// Whether it is a Redis Cluster.
     clustered: bool,
-    /// Whether it is a Redis that speaks TLS alone, with the files `tls.crt` and `tls.key` of its folder.
+    /// Whether it is a Redis or a RabbitMQ that speaks TLS alone, with the files `tls.crt` and `tls.key` of its folder.
     secured: bool,
     /// The URL of a database on a server that is not this test's.
     lent: Option<String>,
@@ -118,12 +118,33 @@ impl Server {
 
     /// Starts a Redis that speaks TLS alone, with a certificate and its key, both PEM.
     pub(crate) fn start_redis_with_tls(certificate: &str, key: &str) -> Self {
-        let mut server = Self::absent(Kind::Redis);
+        let mut server = Self::with_certificate(Kind::Redis, certificate, key);
+        server.resume();
+        server
+    }
+
+    /// Starts a RabbitMQ that speaks TLS alone, with a certificate and its key, both PEM.
+    pub(crate) fn start_rabbit_with_tls(certificate: &str, key: &str) -> Self {
+        let mut server = Self::with_certificate(Kind::Rabbit, certificate, key);
+        let data = server.data.path();
+        let settings = format!(
+            "listeners.tcp = none\nlisteners.ssl.1 = 127.0.0.1:{}\nssl_options.cacertfile = {data}/tls.crt\n\
+             ssl_options.certfile = {data}/tls.crt\nssl_options.keyfile = {data}/tls.key\n",
+            server.port,
+            data = data.display()
+        );
+        fs::write(data.join("config_file.conf"), settings).unwrap();
+        server.own_by("rabbitmq");
+        server.resume();
+        server
+    }
+
+    fn with_certificate(kind: Kind, certificate: &str, key: &str) -> Self {
+        let mut server = Self::absent(kind);
         server.secured = true;
         for (name, text) in [("tls.crt", certificate), ("tls.key", key)] {
             fs::write(server.data.path().join(name), text).unwrap();
         }
-        server.resume();
         server
     }
 
@@ -167,6 +188,7 @@ impl Server {
             Kind::Redis if self.secured => format!("rediss://localhost:{port}"),
             Kind::Redis => format!("redis://127.0.0.1:{port}"),
             Kind::Stripe => format!("http://127.0.0.1:{port}"),
+            Kind::Rabbit if self.secured => format!("amqps://localhost:{port}"),
             Kind::Rabbit => format!("amqp://127.0.0.1:{port}"),
         }
     }
@@ -259,7 +281,9 @@ impl Server {
         }
         command.env("RABBITMQ_NODENAME", format!("shop-test-{port}@localhost"));
         command.env("RABBITMQ_CONF_ENV_FILE", "/dev/null").env("RABBITMQ_LOGS", "-");
-        command.env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1").env("RABBITMQ_NODE_PORT", &port);
+        if !self.secured {
+            command.env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1").env("RABBITMQ_NODE_PORT", &port);
+        }
         command.env("RABBITMQ_DIST_PORT", self.nodes_port.to_string());
         command.env("ERL_EPMD_PORT", &mapper).env("ERL_EPMD_ADDRESS", "127.0.0.1");
         // Its shell script becomes the server.
