@@ -19,8 +19,8 @@ IMAGE = "shop"
 ROLES = ("gateway", "user", "product", "order")
 # The roles that a role asks; it does not start without their addresses. Open, the product and the order role would without
 # that of the user role, and believe no token.
-ASKS = {"gateway": ("user", "product", "order"), "user": ("product",), "product": ("user",), "order": ("product", "user")}
-# The role without whose address others start all the same; what they would ask it they answer 503.
+ASKS = {"gateway": ("user", "product", "order"), "user": ("product", "order"), "product": ("user",), "order": ("product", "user")}
+# The role without whose address others start all the same; what they would ask it they answer without, or with 503.
 OPTIONAL = "order"
 STORES = {
     "gateway": ("gateway.limits_url",),
