@@ -141,6 +141,13 @@ pub enum Command {
         #[command(flatten)]
         options: TransferOptions,
     },
+    /// Decide on events that a consumer could not take
+    #[command(arg_required_else_help = false)]
+    Events {
+        /// The command
+        #[command(subcommand)]
+        action: EventsAction,
+    },
     /// Manage accounts, and create the first admin
     #[command(arg_required_else_help = false)]
     User {
@@ -189,6 +196,55 @@ pub struct TransferOptions {
     /// The file with an admin's access token for the shop [default: the variable APP_TOKEN]
     #[arg(long, value_name = "FILE", requires = "url")]
     pub token_file: Option<PathBuf>,
+}
+
+/// The commands on events.
+#[derive(Debug, Subcommand)]
+pub enum EventsAction {
+    /// Dead letters: events that a consumer could not take
+    ///
+    /// With AMQP_URL they are in queues of RabbitMQ, otherwise in the stores of the roles, whether the shop
+    /// runs or not; --role names those whose are meant. They stay until somebody decides on them.
+    #[command(arg_required_else_help = false)]
+    Dlq {
+        /// The command
+        #[command(subcommand)]
+        action: DlqAction,
+    },
+}
+
+/// The commands on dead letters.
+#[derive(Debug, Subcommand)]
+pub enum DlqAction {
+    /// List them, by consumer
+    List,
+    /// Give some to their consumers again, which ignore what they have taken before
+    ///
+    /// One that its consumer still cannot take is a dead letter again. An event is ignored, too, if
+    /// the consumer has taken a later one of the same subject. A shop that is stopped takes them when it starts.
+    Redrive {
+        /// Which
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Forget some
+    Drop {
+        /// Which
+        #[command(flatten)]
+        which: Which,
+    },
+}
+
+/// Some dead letters.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub struct Which {
+    /// Their ids, as in the list
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    /// All of them
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// The commands on accounts.

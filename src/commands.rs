@@ -1,5 +1,6 @@
 //! One function per subcommand.
 
+mod dead_letters;
 mod transfer;
 
 use std::error::Error;
@@ -22,6 +23,7 @@ use crate::contract::UserRole;
 use crate::node::{self, Existing, Failure};
 use crate::{telemetry, tls};
 
+pub use dead_letters::dead_letters;
 pub use transfer::{export, import};
 
 /// How long `healthcheck` waits for an answer.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use app::cli::{CertsAction, Cli, CliError, Command, KeysAction};
+use app::cli::{CertsAction, Cli, CliError, Command, EventsAction, KeysAction};
 use app::commands;
 
 #[global_allocator]
@@ -31,6 +31,9 @@ fn main() -> ExitCode {
         Command::Restore { file, overwrite } => commands::restore(&global, &file, overwrite),
         Command::Import { file, options } => commands::import(&global, &file, &options),
         Command::Export { file, options } => commands::export(&global, &file, &options),
+        Command::Events { action: EventsAction::Dlq { action } } => {
+            commands::dead_letters(&global, action)
+        }
         Command::User { action } => commands::user(&global, action),
         Command::Keys { action: KeysAction::Rotate { delay } } => {
             commands::rotate_keys(&global, delay)

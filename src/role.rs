@@ -12,7 +12,7 @@ use utoipa::openapi::OpenApi;
 
 use crate::auth::{Mode, Verifier};
 use crate::config::{PeerUrl, SettingError, Settings};
-use crate::events::{Consumer, Log};
+use crate::events::{Consumer, DeadLetters, Log};
 use crate::middleware::{Middleware, RoleService};
 use crate::peer::{Endpoint, Peer, State};
 use crate::readiness::Check;
@@ -29,8 +29,8 @@ pub trait Role: Clone + Send + 'static {
     const IS_OPTIONAL: bool = false;
     /// Whether it publishes events: [`Role::log`].
     const PUBLISHES: bool = false;
-    /// Whether it takes events of other roles: [`Role::consumers`].
-    const CONSUMES: bool = false;
+    /// The names of what takes events of other roles: [`Role::consumers`].
+    const CONSUMERS: &'static [&'static str] = &[];
     /// The setting of its store.
     const STORE: &'static str = "";
     /// The setting of its URLs in other processes.
@@ -102,7 +102,15 @@ pub trait Role: Clone + Send + 'static {
         None
     }
 
-    /// What takes events of other roles, for this thread, if [`Role::CONSUMES`].
+    /// The same in a store that has all migrations, for a command.
+    ///
+    /// # Errors
+    /// The setting of its store, and why it cannot be used.
+    fn find_log(_settings: &Settings) -> impl Future<Output = Result<Option<Log>, SettingError>> {
+        async { Ok(None) }
+    }
+
+    /// What takes events of other roles, for this thread: [`Role::CONSUMERS`].
     fn consumers(&self) -> Vec<Consumer> {
         Vec::new()
     }
@@ -151,6 +159,8 @@ pub struct Surroundings {
     pub settings: Arc<Settings>,
     /// The TLS configuration of clients.
     pub tls: Option<Arc<ClientConfig>>,
+    /// Finds the dead letters of all consumers that this process knows.
+    pub dead_letters: Box<dyn Fn() -> DeadLetters>,
 }
 
 impl Surroundings {

@@ -1,5 +1,6 @@
 //! The values that roles exchange with each other and with clients, and typed clients for them; no logic.
 
+mod dead_letter;
 mod event;
 mod health;
 mod money;
@@ -8,6 +9,7 @@ mod product;
 mod reservation;
 mod user;
 
+pub use dead_letter::DeadLetter;
 pub use event::{Event, OrderData, USER_ERASED, order_kind};
 pub use health::{Health, PATH as HEALTH_PATH, health};
 pub use money::{Money, MoneyError};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::LocalBoxFuture;
 use tokio::time::sleep;
@@ -13,6 +13,8 @@ use crate::storage::StoreError;
 
 /// How many events a consumer takes at once.
 const BATCH: i64 = 200;
+/// How often a consumer looks for dead letters that it is to take again.
+const LETTERS: Duration = Duration::from_secs(1);
 /// The pause before a consumer tries again; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -60,10 +62,19 @@ impl Consumer {
 
     /// Takes the events of `log`, from where it was before. Never returns.
     pub(super) async fn follow(self: Rc<Self>, log: Log) {
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut looked) = (FIRST_PAUSE, None::<Instant>);
         loop {
             let news = log.news();
-            match self.advance(&log).await {
+            let is_due = looked.is_none_or(|looked| looked.elapsed() >= LETTERS);
+            let taken = if is_due { self.take_letters(&log).await } else { Ok(()) };
+            if is_due && taken.is_ok() {
+                looked = Some(Instant::now());
+            }
+            let advanced = match taken {
+                Ok(()) => self.advance(&log).await,
+                Err(error) => Err(error),
+            };
+            match advanced {
                 Ok(is_more) => {
                     pause = FIRST_PAUSE;
                     if !is_more {
@@ -99,6 +110,25 @@ impl Consumer {
         }
         log.set_cursor(self.name, end).await?;
         Ok(is_full)
+    }
+
+    /// Takes again the dead letters that somebody has redriven.
+    async fn take_letters(&self, log: &Log) -> Result<(), StoreError> {
+        for letter in log.redriven(self.name).await? {
+            let failed = match serde_json::from_str::<Event>(&letter.event) {
+                Ok(event) => match self.give(vec![event]).await {
+                    Ok(()) => None,
+                    Err(Refusal::Store(error)) => return Err(error),
+                    Err(Refusal::Invalid(why)) => Some(why),
+                },
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(why) = &failed {
+                log::error!(consumer = self.name; "{} is a dead letter again: {why}", letter.id);
+            }
+            log.end_redrive(letter.id, failed).await?;
+        }
+        Ok(())
     }
 
     /// The kinds that it takes.

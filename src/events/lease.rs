@@ -75,7 +75,7 @@ impl Log {
         .await
     }
 
-    fn table(&self, name: &str) -> String {
+    pub(super) fn table(&self, name: &str) -> String {
         format!("{}_{name}", self.prefix)
     }
 }

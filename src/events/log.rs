@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{NaiveDateTime, TimeDelta};
+use chrono::TimeDelta;
 use diesel::result::Error as QueryError;
 use diesel::sql_types::{BigInt, Text};
 use diesel::{OptionalExtension as _, QueryableByName};
@@ -245,32 +245,6 @@ impl Log {
             in_transaction!(&pool, StoreError, connection => {
                 let upsert = diesel::sql_query(upsert).bind::<Text, _>(consumer);
                 upsert.bind::<BigInt, _>(offset).execute(connection).await?;
-            })
-        })
-        .await
-    }
-
-    /// Keeps an event that `consumer` could not take.
-    pub(super) async fn bury(
-        &self,
-        consumer: &'static str,
-        event: &Event,
-        reason: String,
-    ) -> Result<(), StoreError> {
-        let pool = self.pool.clone();
-        let text = serde_json::to_string(event).map_err(StoreError::corrupt)?;
-        let id = format!("{consumer}/{}", event.id);
-        let insert = format!(
-            "INSERT INTO {}_dead_letters (id, consumer, event, reason, created_at) VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT (id) DO NOTHING",
-            self.prefix
-        );
-        run_to_completion(&self.limits, async move {
-            let at: NaiveDateTime = now().naive_utc();
-            in_transaction!(&pool, StoreError, connection => {
-                let insert = diesel::sql_query(insert).bind::<Text, _>(id).bind::<Text, _>(consumer);
-                let insert = insert.bind::<Text, _>(text).bind::<Text, _>(reason);
-                insert.bind::<diesel::sql_types::Timestamp, _>(at).execute(connection).await?;
             })
         })
         .await

@@ -6,13 +6,16 @@
 
 mod amqp;
 mod consumer;
+mod dead_letters;
 mod lease;
+mod letters;
 mod log;
 
 use std::rc::Rc;
 
 pub use amqp::Broker;
 pub use consumer::{Consumer, Refusal};
+pub use dead_letters::{DeadLetterError, DeadLetters, Decision};
 pub(crate) use log::record;
 pub use log::{Log, News};
 
@@ -40,6 +43,14 @@ impl Bus {
                     .into())
             })),
             Self::Broker(broker) => Some(broker.check()),
+        }
+    }
+
+    /// The dead letters that a process has which can read `logs`.
+    pub fn dead_letters(&self, logs: Vec<Log>) -> DeadLetters {
+        match self {
+            Self::Memory | Self::Missing => DeadLetters::Logs(logs),
+            Self::Broker(broker) => DeadLetters::Broker(broker.clone()),
         }
     }
 }

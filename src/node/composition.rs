@@ -16,7 +16,7 @@ use super::tls::Tls;
 use super::validation::Validated;
 use super::{Role, access, asks_away, start_order};
 use crate::auth::{self, Guard, Hosts, Mode};
-use crate::config::{self, Effective, EventsUrl, PeerUrl, Settings};
+use crate::config::{self, BrokerUrl, Effective, EventsUrl, PeerUrl, Settings};
 use crate::contract::UserClient;
 use crate::events::{self, Broker, Bus};
 use crate::gateway::Gateway;
@@ -155,7 +155,9 @@ impl Node {
         endpoints: Vec<NamedEndpoints>,
     ) -> App<impl RoleService + use<R>> {
         let all = Role::ALL.iter().map(|role| role.name()).collect();
+        let (bus, roles) = (self.bus.clone(), self.roles.clone());
         role.app(Surroundings {
+            dead_letters: Box::new(move || bus.dead_letters(roles.logs())),
             middleware: self.middleware(R::NAME),
             endpoints,
             calls: self.calls.clone(),
@@ -227,8 +229,7 @@ impl Node {
             });
             asked.unwrap_or_else(|| unreachable!("{name} is not asked"))
         });
-        let (logs, consumers) = self.roles.events();
-        events::start(&self.bus, logs, consumers);
+        events::start(&self.bus, self.roles.logs(), self.roles.consumers());
     }
 
     /// Completes outstanding notifications of other processes, after the roles have stopped serving.
@@ -267,7 +268,7 @@ impl Node {
             }
         });
         let checks = self.roles.checks().into_iter().chain(self.keys_check());
-        let takes_part = |role: &Role| role.publishes() || role.consumes();
+        let takes_part = |role: &Role| role.publishes() || !role.consumers().is_empty();
         let bus = self.bus.check().filter(|_| self.running.iter().any(takes_part));
         checks.chain(bus).chain(away).collect()
     }
@@ -294,16 +295,21 @@ impl Node {
 
 /// What carries the events of a process that runs `running`.
 fn bus(running: &[Role], settings: &Settings, tls: &Tls) -> Bus {
-    let publishes = |role: &Role| role.publishes();
     if let EventsUrl::Amqp(url) = &settings.events.url {
-        let publishers = Role::ALL.iter().copied().filter(publishes).map(Role::name).collect();
-        return Bus::Broker(Broker::new(url.clone(), tls.broker(), publishers));
+        return Bus::Broker(broker(url, tls.broker(), Role::ALL));
     }
-    let is_away = |role: &Role| role.consumes() && !running.contains(role);
-    match running.iter().any(publishes) && Role::ALL.iter().any(is_away) {
+    let is_away = |role: &Role| !role.consumers().is_empty() && !running.contains(role);
+    match running.iter().any(|role| role.publishes()) && Role::ALL.iter().any(is_away) {
         true => Bus::Missing,
         false => Bus::Memory,
     }
+}
+
+/// The broker at `url`, with the consumers of `roles`.
+pub(super) fn broker(url: &BrokerUrl, tls: Option<Arc<ClientConfig>>, roles: &[Role]) -> Broker {
+    let publishers = Role::ALL.iter().filter(|role| role.publishes()).map(|role| role.name());
+    let consumers = roles.iter().flat_map(|role| role.consumers()).copied().collect();
+    Broker::new(url.clone(), tls, publishers.collect(), consumers)
 }
 
 /// The resilience state of each role that a role `running` here asks by itself, and of the user role where it runs

@@ -4,6 +4,7 @@ mod access;
 mod backup;
 mod commands;
 mod composition;
+mod dead_letters;
 mod document;
 mod reload;
 mod roles;
@@ -24,6 +25,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::auth::Mode;
 use crate::config::{self, Effective, Settings, Sources};
+use crate::events::DeadLetterError;
 use crate::server::{self, Listener, Readiness};
 use crate::storage::SetupError;
 use crate::storage::copy::CopyError;
@@ -35,11 +37,13 @@ use roles::start_order;
 use tls::Tls;
 use validation::{check_listeners, validate};
 
+pub use crate::events::Decision;
 pub use backup::{backup, restore};
 pub use commands::{
     Existing, Kind, copy, create_user, enable_user, migrate, promote_user, rotate_keys, seed,
     set_password,
 };
+pub use dead_letters::{Selection, decide, find as find_dead_letters};
 
 pub use transfer::{Format, ImportReport, Pieces, Place, export, import};
 
@@ -77,6 +81,9 @@ pub enum Failure {
     /// An import ended early.
     #[error(transparent)]
     Import(#[from] crate::product::ImportError),
+    /// Dead letters could not be read or changed.
+    #[error(transparent)]
+    DeadLetters(#[from] DeadLetterError),
     /// Anything else.
     #[error("{0}")]
     Other(String),

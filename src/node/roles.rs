@@ -68,9 +68,17 @@ macro_rules! define {
                 match self { $(Self::$variant => <$role as role::Role>::PUBLISHES,)* }
             }
 
-            /// Whether it takes events of other roles.
-            pub(super) fn consumes(self) -> bool {
-                match self { $(Self::$variant => <$role as role::Role>::CONSUMES,)* }
+            /// The names of what takes events of other roles.
+            pub(super) fn consumers(self) -> &'static [&'static str] {
+                match self { $(Self::$variant => <$role as role::Role>::CONSUMERS,)* }
+            }
+
+            /// The events that it publishes, in the store that `settings` name.
+            pub(super) async fn find_log(
+                self,
+                settings: &Settings,
+            ) -> Result<Option<Log>, SettingError> {
+                match self { $(Self::$variant => <$role as role::Role>::find_log(settings).await,)* }
             }
 
             /// The setting that says where its store is.
@@ -158,18 +166,27 @@ macro_rules! define {
                 })*
             }
 
-            /// The events that they publish, and what takes them.
-            pub(super) fn events(&self) -> (Vec<Log>, Vec<Consumer>) {
-                let (mut logs, mut consumers) = (Vec::new(), Vec::new());
-                $(if let Some(role) = &self.$field {
-                    if <$role as role::Role>::PUBLISHES {
-                        logs.extend(role::Role::log(role));
-                    }
-                    if <$role as role::Role>::CONSUMES {
-                        consumers.extend(role::Role::consumers(role));
-                    }
+            /// The events that they publish.
+            pub(super) fn logs(&self) -> Vec<Log> {
+                let mut logs = Vec::new();
+                $(if let Some(role) = &self.$field
+                    && <$role as role::Role>::PUBLISHES
+                {
+                    logs.extend(role::Role::log(role));
                 })*
-                (logs, consumers)
+                logs
+            }
+
+            /// What takes events.
+            pub(super) fn consumers(&self) -> Vec<Consumer> {
+                let mut consumers = Vec::new();
+                $(if let Some(role) = &self.$field {
+                    let of_role = role::Role::consumers(role);
+                    let names = of_role.iter().map(|consumer| consumer.name);
+                    debug_assert!(names.eq(<$role as role::Role>::CONSUMERS.iter().copied()));
+                    consumers.extend(of_role);
+                })*
+                consumers
             }
 
             /// Ends what they owe to others.

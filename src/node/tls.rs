@@ -97,7 +97,7 @@ fn platform<'a>(
 }
 
 /// How the broker of events is reached whose URL is `amqps`: by what the machine trusts.
-fn broker(
+pub(super) fn broker(
     settings: &Settings,
     effective: &Effective,
 ) -> Result<Option<Arc<ClientConfig>>, config::Error> {

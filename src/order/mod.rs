@@ -1,5 +1,6 @@
 //! The order role: orders and their payments.
 
+mod dead_letters;
 mod handlers;
 mod idempotency;
 mod live;
@@ -27,7 +28,7 @@ use utoipa::openapi::{OpenApi, RefOr, Required, Schema};
 use crate::auth::{Mode, admin, public, roles, signed_in};
 use crate::config::{self, Currency, PaymentsUrl, PeerUrl, SettingError, Settings, SqlUrl};
 use crate::contract::{ProductClient, USER_ERASED};
-use crate::events::{Consumer, Log, News};
+use crate::events::{Consumer, DeadLetters, Log, News};
 use crate::middleware::{self, Path, RoleService, path};
 use crate::peer::Peer;
 use crate::readiness::Check;
@@ -80,7 +81,7 @@ impl Role for Orders {
     const ABOUT: &'static str = "Orders and their payments";
     const IS_OPTIONAL: bool = true;
     const PUBLISHES: bool = true;
-    const CONSUMES: bool = true;
+    const CONSUMERS: &'static [&'static str] = &[ERASED_USERS];
     const STORE: &'static str = DATABASE_URL;
     const PEER: &'static str = "peers.order";
 
@@ -152,7 +153,8 @@ impl Role for Orders {
         let draining = surroundings.middleware.draining.clone();
         let seats = Seats::new(self.listeners.clone(), self.options.listeners);
         let live = Data::new(Live::new(state.orders.log(), seats, draining));
-        surroundings.app(|routes| configure(routes, state, live))
+        let dead_letters = Data::new((surroundings.dead_letters)());
+        surroundings.app(|routes| configure(routes, state, live, dead_letters))
     }
 
     /// The first check that reaches the store also migrates it.
@@ -180,13 +182,19 @@ impl Role for Orders {
         Some(self.store().log())
     }
 
+    async fn find_log(settings: &Settings) -> Result<Option<Log>, SettingError> {
+        let options = &settings.order;
+        store::expect_migrated(options).await.map_err(|problem| (DATABASE_URL, problem))?;
+        Ok(Some(Store::open(options, StoreState::already_prepared(), News::default()).log()))
+    }
+
     fn consumers(&self) -> Vec<Consumer> {
         let orders = self.store();
         let take = move |events| {
             let orders = orders.clone();
             async move { orders.take_erased(events).await }
         };
-        vec![Consumer::new("order.erased_users", vec![USER_ERASED.to_owned()], take)]
+        vec![Consumer::new(ERASED_USERS, vec![USER_ERASED.to_owned()], take)]
     }
 
     fn openapi(mode: Mode) -> OpenApi {
@@ -207,6 +215,7 @@ impl Role for Orders {
 }
 
 const DATABASE_URL: &str = "order.database_url";
+const ERASED_USERS: &str = "order.erased_users";
 /// How much longer than a request may take its claims are respected.
 const LEASE: Duration = Duration::from_secs(1);
 
@@ -252,8 +261,13 @@ pub async fn copy(
 }
 
 /// Every route of the role, and who may call it.
-fn configure(routes: &mut ServiceConfig, state: Data<OrderState>, live: Data<Live>) {
-    routes.app_data(state).app_data(live);
+fn configure(
+    routes: &mut ServiceConfig,
+    state: Data<OrderState>,
+    live: Data<Live>,
+    dead_letters: Data<DeadLetters>,
+) {
+    routes.app_data(state).app_data(live).app_data(dead_letters);
     for path in paths().into_iter().chain([internal_path()]) {
         routes.service(path);
     }
@@ -265,6 +279,9 @@ fn paths() -> Vec<Path> {
             .get(signed_in().or_open(), handlers::list)
             .post(signed_in().or_open(), handlers::place),
         path("/events").get(signed_in().or_open(), live::listen),
+        path("/events/dead-letters").get(admin(), dead_letters::list),
+        path("/events/dead-letters/{id}").delete(admin(), dead_letters::discard),
+        path("/events/dead-letters/{id}/redrive").post(admin(), dead_letters::redrive),
         path("/orders/summary").get(admin().or_open(), handlers::summary),
         path("/orders/payments/stripe").with_any_query().post(public(), webhook::receive),
         path("/orders/{id}").get(signed_in().or_open(), handlers::show),
@@ -293,6 +310,9 @@ fn internal_path() -> Path {
         handlers::fulfil,
         handlers::refund,
         live::listen,
+        dead_letters::list,
+        dead_letters::discard,
+        dead_letters::redrive,
         webhook::receive,
     ),
     tags((name = "orders", description = "Orders and their payments"))

@@ -67,7 +67,7 @@ struct ProductState {
 impl Role for Catalogue {
     const NAME: &'static str = "product";
     const ABOUT: &'static str = "The catalogue";
-    const CONSUMES: bool = true;
+    const CONSUMERS: &'static [&'static str] = &[sales::POPULARITY];
     const STORE: &'static str = DATABASE_URL;
     const PEER: &'static str = "peers.product";
 

@@ -6,6 +6,8 @@ use super::store::Store;
 use crate::contract::{Event, OrderStatus, order_kind};
 use crate::events::{Consumer, Refusal};
 
+/// The consumer that counts.
+pub(super) const POPULARITY: &str = "product.popularity";
 /// How many lines of an order make pairs.
 const PAIRED: usize = 20;
 /// How many sales are counted together.
@@ -53,7 +55,7 @@ impl TryFrom<&Event> for Sale {
 /// What counts in `products` what was sold.
 pub(super) fn consumer(products: Store) -> Consumer {
     let take = move |events| take(products.clone(), events);
-    Consumer::new("product.popularity", vec![order_kind(OrderStatus::Paid)], take)
+    Consumer::new(POPULARITY, vec![order_kind(OrderStatus::Paid)], take)
 }
 
 async fn take(products: Store, events: Vec<Event>) -> Result<(), Refusal> {

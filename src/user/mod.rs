@@ -81,7 +81,7 @@ impl Role for Accounts {
     const NAME: &'static str = "user";
     const ABOUT: &'static str = "Accounts, tokens and the dashboard";
     const PUBLISHES: bool = true;
-    const CONSUMES: bool = true;
+    const CONSUMERS: &'static [&'static str] = &[RECENT_ORDERS];
     const STORE: &'static str = DATABASE_URL;
     const PEER: &'static str = "peers.user";
 
@@ -167,6 +167,12 @@ impl Role for Accounts {
         Some(Store::open(&self.options, self.state.clone()).log())
     }
 
+    async fn find_log(settings: &Settings) -> Result<Option<Log>, SettingError> {
+        let options = &settings.user;
+        store::expect_migrated(options).await.map_err(|problem| (DATABASE_URL, problem))?;
+        Ok(Some(Store::open(options, StoreState::already_prepared()).log()))
+    }
+
     fn consumers(&self) -> Vec<Consumer> {
         let users = Store::open(&self.options, self.state.clone());
         let take = move |events| {
@@ -174,7 +180,7 @@ impl Role for Accounts {
             async move { users.take_orders(events).await }
         };
         let kinds = OrderStatus::all().map(order_kind).collect();
-        vec![Consumer::new("user.recent_orders", kinds, take)]
+        vec![Consumer::new(RECENT_ORDERS, kinds, take)]
     }
 
     fn openapi(mode: Mode) -> OpenApi {
@@ -189,6 +195,7 @@ impl Role for Accounts {
 }
 
 const DATABASE_URL: &str = "user.database_url";
+const RECENT_ORDERS: &str = "user.recent_orders";
 
 impl Accounts {
     /// Gives the verifier of this process the keys and revocations.

@@ -34,6 +34,7 @@ RUNS = [
 ADMINS = {
     "addProduct", "replaceProduct", "changeProduct", "removeProduct", "showStock", "changeStock", "listAccounts",
     "changeRights", "importProducts", "exportProducts", "listLowStock", "summarizeOrders", "fulfilOrder", "refundOrder",
+    "listDeadLetters", "redriveDeadLetter", "dropDeadLetter",
 }
 SUCCESS = {200, 201, 204, 304}
 # Why a request that keeps to the document may be refused to who may make it: what no schema can say. It is not there, has
@@ -59,6 +60,8 @@ REASONS = {
     "cancelOrder": {404, 409},
     "fulfilOrder": {404, 409},
     "refundOrder": {404, 409},
+    "redriveDeadLetter": {404},
+    "dropDeadLetter": {404},
     "receivePaymentEvent": {400},
     "changeRights": {404},
     "register": {409, 422},
@@ -69,9 +72,11 @@ REASONS = {
     "logIn": {401},
     "refresh": {401},
 }
-# Done by others: nobody can make up a refresh token, nor what a payment provider signs; the document is what schemathesis
-# begins with, and a stream of events has no end.
-NEVER = {"refresh", "receivePaymentEvent", "showOpenApi", "listenToEvents"}
+# Done by others: nobody can make up a refresh token, nor what a payment provider signs, nor an event that nobody can take;
+# the document is what schemathesis begins with, and a stream of events has no end.
+NEVER = {
+    "refresh", "receivePaymentEvent", "showOpenApi", "listenToEvents", "redriveDeadLetter", "dropDeadLetter",
+}
 # Requests that keep to the document, so that a run that makes none finds something.
 AT_LEAST = {"nobody": 60, "customer": 60, "admin": 400}
 

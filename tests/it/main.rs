@@ -46,6 +46,7 @@ mod orders {
 /// Events between roles.
 mod events {
     mod broker;
+    mod dead_letters;
     mod exchange;
     mod relay;
 }

@@ -6,11 +6,12 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::Channel;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 
 use super::super::{Consumer, Refusal};
+use super::dead_letters::{ATTEMPTS, REASON, number};
 use super::topology::{Subscription, text};
-use super::{Broker, FIRST_PAUSE, Failure, LONGEST_PAUSE, confirmed, publish, sleep};
+use super::{Broker, FIRST_PAUSE, Failure, LONGEST_PAUSE, confirmed, durable, publish, sleep};
 use crate::contract::Event;
 
 /// How many events a consumer is given before it has acknowledged the first.
@@ -27,7 +28,7 @@ impl Broker {
         let subscription = Subscription::from(consumer);
         let channel = self.channel().await?;
         self.declare(&channel).await?;
-        if !self.has_queue(&subscription.queue).await? {
+        if self.depth(&subscription.queue).await?.is_none() {
             self.ask_for_replay(&channel, &subscription).await?;
         }
         subscription.declare(&channel).await?;
@@ -100,10 +101,12 @@ impl Session<'_> {
     async fn bury(&self, delivery: &Delivery, why: &str) -> Result<(), Failure> {
         log::error!(consumer = self.consumer.name; "a message is a dead letter: {why}");
         let mut headers = FieldTable::default();
-        headers.insert("x-reason".into(), text(why));
+        let attempts = number(delivery, ATTEMPTS).unwrap_or(0) + 1;
+        headers.insert(ATTEMPTS.into(), AMQPValue::LongLongInt(attempts));
+        headers.insert(REASON.into(), text(why));
         headers.insert("x-consumer".into(), text(self.consumer.name));
         let dead = self.subscription.dead_letters();
-        let sent = publish(self.channel, ("", &dead), &delivery.data, headers).await?;
+        let sent = publish(self.channel, ("", &dead), &delivery.data, durable(headers)).await?;
         if confirmed(sent).await? { Ok(()) } else { Err(Failure::Refused) }
     }
 }

@@ -1,6 +1,7 @@
 //! Events by RabbitMQ: one connection for the process, on its main thread.
 
 mod consumer;
+mod dead_letters;
 mod publisher;
 mod replay;
 mod stream;
@@ -23,9 +24,12 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use super::dead_letters::DeadLetterError;
 use crate::config::BrokerUrl;
+use crate::contract::now;
 use crate::readiness::Check;
 use crate::storage::StoreError;
+use crate::tasks;
 
 /// How long the broker may take to answer when a connection is made.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,6 +51,8 @@ enum Failure {
     Store(#[from] StoreError),
     #[error("the broker refused a message")]
     Refused,
+    #[error("there is no queue {0}")]
+    NoQueue(String),
     #[error("another process publishes them meanwhile")]
     Overtaken,
     #[error("the connection is lost")]
@@ -62,6 +68,8 @@ struct Inner {
     tls: Option<Arc<ClientConfig>>,
     /// The roles that publish events.
     publishers: Vec<&'static str>,
+    /// The consumers of all roles.
+    consumers: Vec<&'static str>,
     link: watch::Sender<Link>,
 }
 
@@ -79,13 +87,40 @@ impl fmt::Debug for Broker {
 }
 
 impl Broker {
-    /// The broker at `url`, by which the roles `publishers` publish events. Opens no connection yet.
+    /// The broker at `url`, by which the roles `publishers` publish events for `consumers`. Opens no connection yet.
     pub fn new(
         url: BrokerUrl,
         tls: Option<Arc<ClientConfig>>,
         publishers: Vec<&'static str>,
+        consumers: Vec<&'static str>,
     ) -> Self {
-        Self(Arc::new(Inner { url, tls, publishers, link: watch::Sender::new(Link::Starting) }))
+        let link = watch::Sender::new(Link::Starting);
+        Self(Arc::new(Inner { url, tls, publishers, consumers, link }))
+    }
+
+    /// Connects, for a command, and stays connected as long as this thread's tasks run.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub async fn connected(self) -> Result<Self, DeadLetterError> {
+        let connected = self.clone();
+        tasks::supervise("event_broker", move || connected.clone().stay_connected());
+        match self.link().await {
+            Ok(_) => Ok(self),
+            Err(why) => Err(DeadLetterError::Broker(why)),
+        }
+    }
+
+    /// The connection, once it is known whether there is one; why there is none.
+    async fn link(&self) -> Result<Arc<Connection>, String> {
+        let mut link = self.0.link.subscribe();
+        let known = link.wait_for(|link| !matches!(link, Link::Starting)).await;
+        match known.as_deref() {
+            Ok(Link::Up(connection)) => Ok(connection.clone()),
+            Ok(Link::Down(why)) => Err(why.clone()),
+            // Its sender is our own.
+            Ok(Link::Starting) | Err(_) => Err("there is no connection yet".into()),
+        }
     }
 
     /// Checks that it answers, and takes messages.
@@ -94,13 +129,7 @@ impl Broker {
         Check::optional("events.url", move || {
             let broker = broker.clone();
             async move {
-                let mut link = broker.0.link.subscribe();
-                let connection =
-                    match &*link.wait_for(|link| !matches!(link, Link::Starting)).await? {
-                        Link::Up(connection) => connection.clone(),
-                        Link::Down(why) => return Err(why.clone().into()),
-                        Link::Starting => return Err("there is no connection yet".into()),
-                    };
+                let connection = broker.link().await?;
                 if connection.status().blocked() {
                     return Err("it takes no messages, as with a full disk".into());
                 }
@@ -199,18 +228,23 @@ async fn end_of(connection: &Connection) -> String {
     }
 }
 
-/// Publishes a message that survives a restart of the broker, which says so by the answer.
+/// The properties of a message that is sent now, and survives a restart of the broker.
+fn durable(headers: FieldTable) -> BasicProperties {
+    BasicProperties::default()
+        .with_content_type("application/cloudevents+json".into())
+        .with_delivery_mode(2)
+        .with_timestamp(now().timestamp().unsigned_abs())
+        .with_headers(headers)
+}
+
+/// Publishes a message; the broker says by the answer that it has it.
 async fn publish(
     channel: &Channel,
     (exchange, key): (&str, &str),
     body: &[u8],
-    headers: FieldTable,
+    properties: BasicProperties,
 ) -> lapin::Result<PublisherConfirm> {
     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-    let properties = BasicProperties::default()
-        .with_content_type("application/cloudevents+json".into())
-        .with_delivery_mode(2)
-        .with_headers(headers);
     channel.basic_publish(exchange.into(), key.into(), options, body, properties).await
 }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::super::Log;
 use super::super::lease::BROKER;
 use super::topology::{EVENTS, routing_key};
-use super::{Broker, Failure, INTERVAL, confirmed, json, publish, sleep};
+use super::{Broker, Failure, INTERVAL, confirmed, durable, json, publish, sleep};
 use crate::contract::Event;
 
 /// How many events are published before the first must be confirmed.
@@ -56,7 +56,7 @@ async fn publish_batch(channel: &Channel, batch: &[(i64, Event)]) -> Result<bool
     let mut confirms = Vec::with_capacity(batch.len());
     for (_, event) in batch {
         let to = (EVENTS, routing_key(&event.kind));
-        confirms.push(publish(channel, to, &json(event), FieldTable::default()).await?);
+        confirms.push(publish(channel, to, &json(event), durable(FieldTable::default())).await?);
     }
     let mut are_taken = true;
     for confirm in confirms {

@@ -7,7 +7,7 @@ use lapin::types::FieldTable;
 
 use super::super::Log;
 use super::topology::{REPLAYS, Subscription, replay_queue};
-use super::{Broker, Failure, confirmed, json, publish};
+use super::{Broker, Failure, confirmed, durable, json, publish};
 use crate::contract::Event;
 
 /// How many events are read at once.
@@ -26,7 +26,8 @@ impl Broker {
             subscription.queue
         );
         let request = json(subscription);
-        let sent = publish(channel, (REPLAYS, ""), &request, FieldTable::default()).await?;
+        let sent =
+            publish(channel, (REPLAYS, ""), &request, durable(FieldTable::default())).await?;
         confirmed(sent).await.map(drop)
     }
 
@@ -73,7 +74,8 @@ async fn give_again(
         let wanted = |event: &&Event| subscription.kinds.contains(&event.kind);
         for event in page.iter().map(|(_, event)| event).filter(wanted) {
             let to = ("", &*subscription.queue);
-            confirms.push(publish(channel, to, &json(event), FieldTable::default()).await?);
+            confirms
+                .push(publish(channel, to, &json(event), durable(FieldTable::default())).await?);
         }
         for confirm in confirms {
             confirmed(confirm).await?;

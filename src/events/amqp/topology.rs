@@ -24,14 +24,14 @@ pub(super) struct Subscription {
 
 impl From<&Consumer> for Subscription {
     fn from(consumer: &Consumer) -> Self {
-        Self { queue: format!("shop.{}", consumer.name), kinds: consumer.kinds().to_vec() }
+        Self { queue: queue_of(consumer.name), kinds: consumer.kinds().to_vec() }
     }
 }
 
 impl Subscription {
     /// The queue of what the consumer could not take.
     pub(super) fn dead_letters(&self) -> String {
-        format!("{}.dead", self.queue)
+        dead_letters_of(&self.queue)
     }
 
     /// Declares both queues. What the broker itself gives up goes to the dead letters, too.
@@ -64,15 +64,15 @@ impl Broker {
         Ok(())
     }
 
-    /// Whether there is such a queue.
-    pub(super) async fn has_queue(&self, name: &str) -> Result<bool, Failure> {
+    /// How many messages wait in a queue; `None` if there is no such queue.
+    pub(super) async fn depth(&self, name: &str) -> Result<Option<u32>, Failure> {
         // The answer no closes the channel.
         let channel = self.channel().await?;
         let options = QueueDeclareOptions { passive: true, ..Default::default() };
         match channel.queue_declare(name.into(), options, FieldTable::default()).await {
-            Ok(_) => Ok(true),
+            Ok(queue) => Ok(Some(queue.message_count())),
             Err(error) => match error.kind() {
-                ErrorKind::ProtocolError(answer) if answer.get_id() == NOT_FOUND => Ok(false),
+                ErrorKind::ProtocolError(answer) if answer.get_id() == NOT_FOUND => Ok(None),
                 _ => Err(error.into()),
             },
         }
@@ -81,6 +81,16 @@ impl Broker {
 
 /// The answer that something is not there.
 const NOT_FOUND: u16 = 404;
+
+/// The queue of the consumer `name`.
+pub(super) fn queue_of(name: &str) -> String {
+    format!("shop.{name}")
+}
+
+/// The queue of dead letters beside `queue`.
+pub(super) fn dead_letters_of(queue: &str) -> String {
+    format!("{queue}.dead")
+}
 
 /// The queue of requests to `publisher`.
 pub(super) fn replay_queue(publisher: &str) -> String {

@@ -74,6 +74,15 @@ impl Exchange {
         got.map(|message| message.delivery)
     }
 
+    /// Consumes so many messages of a queue that has a single active consumer.
+    pub(super) async fn consume(&self, queue: &str, count: u32) -> Vec<Delivery> {
+        let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
+        let consumer =
+            self.channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
+        let deliveries = consumer.await.unwrap().take(count as usize);
+        deliveries.map(Result::unwrap).collect().await
+    }
+
     /// How many messages wait in a queue.
     pub(super) async fn depth(&self, queue: &str) -> u32 {
         let options = QueueDeclareOptions { passive: true, ..Default::default() };

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::servers::free_port;
-use super::{Client, Kind, Server, block_until, password_in};
+use super::{Client, Kind, Server, block_until, password_in, postgres};
 
 /// A running program; killed when it goes out of scope.
 pub(crate) struct Process {
@@ -282,6 +282,27 @@ impl Shop {
         Process::run(command)
     }
 
+    /// What the store of `role`, a file or PostgreSQL, prints for a statement.
+    pub(crate) fn query(&self, role: &str, sql: &str) -> String {
+        let server = self.servers.iter().find(|server| server.kind() == Kind::Postgres);
+        let mut command = match server {
+            Some(server) => {
+                let mut command = Command::new(postgres("psql"));
+                command.args(["-qAt", "-d", &server.url(), "-c"]);
+                command
+            }
+            None => {
+                let mut command = Command::new("sqlite3");
+                let file = self.folder.path().join(format!("data/{role}.db"));
+                command.args(["-cmd", ".timeout 5000"]).arg(file);
+                command
+            }
+        };
+        let output = command.arg(sql).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
     /// A client of the gateway who may do everything.
     pub(crate) async fn admin(&self) -> Client {
         let email = format!("{}@example.com", uuid::Uuid::now_v7().simple());
@@ -290,9 +311,8 @@ impl Shop {
         self.gateway().signed_in(&email, &password_in(&output)).await
     }
 
-    /// Ends `role`, which must have a process of its own, at once.
+    /// Ends the process that answers for `role` at once.
     pub(crate) fn kill(&mut self, role: &str) {
-        assert_eq!(self.topology, Topology::OneProcessARole);
         self.processes.retain(|process| !process.urls.contains_key(role));
     }
 }

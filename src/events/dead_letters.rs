@@ -1,0 +1,121 @@
+//! What an operator decides on dead letters, wherever they are: in queues of the broker, or beside the logs.
+
+use super::{Broker, Log};
+use crate::contract::DeadLetter;
+use crate::error::Error;
+use crate::storage::StoreError;
+
+/// What becomes of a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Its consumer takes it again.
+    Redrive,
+    /// It is forgotten.
+    Drop,
+}
+
+impl Decision {
+    /// What the audit log calls it.
+    pub fn audit_event(self) -> &'static str {
+        match self {
+            Self::Redrive => "dead_letter_redriven",
+            Self::Drop => "dead_letter_dropped",
+        }
+    }
+}
+
+/// Why dead letters could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum DeadLetterError {
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The broker is away, or refuses.
+    #[error("the broker of events: {0}")]
+    Broker(String),
+}
+
+impl From<DeadLetterError> for Error {
+    fn from(error: DeadLetterError) -> Self {
+        match error {
+            DeadLetterError::Store(error) => error.into(),
+            broker @ DeadLetterError::Broker(_) => {
+                Self::unavailable("the broker of events does not answer; try again", broker)
+            }
+        }
+    }
+}
+
+/// Where the dead letters are; belongs to one thread.
+#[derive(Debug)]
+pub enum DeadLetters {
+    /// Beside these logs.
+    Logs(Vec<Log>),
+    /// In queues of the broker.
+    Broker(Broker),
+}
+
+impl DeadLetters {
+    /// At most `limit` of them behind the one with the id `after`, by id.
+    ///
+    /// # Errors
+    /// When a store or the broker fails.
+    pub async fn list(
+        &self,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, DeadLetterError> {
+        let mut found = Vec::new();
+        match self {
+            Self::Logs(logs) => {
+                let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+                for log in logs {
+                    found.extend(log.letters(after.to_owned(), limit).await?);
+                }
+            }
+            Self::Broker(broker) => {
+                found = broker.letters().await?;
+                found.retain(|letter| letter.id.as_str() > after);
+            }
+        }
+        found.sort_by(|one, other| one.id.cmp(&other.id));
+        // A crash may have left a message twice.
+        found.dedup_by(|one, other| one.id == other.id);
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// Carries out `decision` on the one with `id`; returns whether there is one.
+    ///
+    /// # Errors
+    /// When a store or the broker fails.
+    pub async fn decide(&self, decision: Decision, id: &str) -> Result<bool, DeadLetterError> {
+        // No id is empty.
+        Ok(!id.is_empty() && self.carry_out(decision, Some(id)).await? > 0)
+    }
+
+    /// Carries out `decision` on all; returns on how many.
+    ///
+    /// # Errors
+    /// When a store or the broker fails; those before are done.
+    pub async fn decide_on_all(&self, decision: Decision) -> Result<u64, DeadLetterError> {
+        self.carry_out(decision, None).await
+    }
+
+    async fn carry_out(
+        &self,
+        decision: Decision,
+        id: Option<&str>,
+    ) -> Result<u64, DeadLetterError> {
+        match self {
+            Self::Logs(logs) => {
+                let mut count = 0;
+                for log in logs {
+                    count += log.decide(decision, id.map(str::to_owned)).await?;
+                }
+                Ok(count)
+            }
+            Self::Broker(broker) => broker.decide(decision, id).await,
+        }
+    }
+}
