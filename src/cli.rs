@@ -148,6 +148,13 @@ pub enum Command {
         #[command(subcommand)]
         action: EventsAction,
     },
+    /// Compare orders with stock, as after a restore; exit with 1 if they differ
+    ///
+    /// Names orders that are paid and whose pieces are not taken, placed ones for which none are kept, pieces
+    /// of orders that are over, pieces that are sold to no order, and products with other numbers of reserved
+    /// pieces than are kept. It changes nothing. While the shop runs, orders that somebody is
+    /// changing are left out, and what differs counts when it still does so seconds later.
+    CheckStock,
     /// Manage accounts, and create the first admin
     #[command(arg_required_else_help = false)]
     User {

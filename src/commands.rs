@@ -115,6 +115,27 @@ pub fn restore(global: &Global, file: &Path, overwrite: bool) -> Result<(), Fail
     say(&format!("restored {}\n", names.join(", ")))
 }
 
+/// `app check-stock`
+///
+/// # Errors
+/// See [`node::check_stock`]; also when orders and stock differ.
+pub fn check_stock(global: &Global) -> Result<(), Failure> {
+    let (settings, effective) = load(global)?;
+    let checking = node::check_stock(&settings, &effective);
+    let found = actix_rt::System::new().block_on(checking)?;
+    let lines = found.differences.iter().map(|difference| format!("{difference}\n"));
+    let node::Comparison { orders, reservations, .. } = found;
+    say(&format!(
+        "{}compared {orders} orders and {reservations} reservations\n",
+        lines.collect::<String>()
+    ))?;
+    match found.differences.len() {
+        0 => Ok(()),
+        1 => Err(Failure::Other("orders and stock differ in 1 point".into())),
+        count => Err(Failure::Other(format!("orders and stock differ in {count} points"))),
+    }
+}
+
 /// How many of the rows that `copy` could not write it names.
 const REFUSALS: usize = 10;
 

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         }
         Command::Backup { file } => commands::backup(&global, &file),
         Command::Restore { file, overwrite } => commands::restore(&global, &file, overwrite),
+        Command::CheckStock => commands::check_stock(&global),
         Command::Import { file, options } => commands::import(&global, &file, &options),
         Command::Export { file, options } => commands::export(&global, &file, &options),
         Command::Events { action: EventsAction::Dlq { action } } => {

@@ -2,6 +2,7 @@
 
 mod access;
 mod backup;
+mod check_stock;
 mod commands;
 mod composition;
 mod dead_letters;
@@ -39,6 +40,7 @@ use validation::{check_listeners, validate};
 
 pub use crate::events::Decision;
 pub use backup::{backup, restore};
+pub use check_stock::{Comparison, Difference, check_stock};
 pub use commands::{
     Existing, Kind, copy, create_user, enable_user, migrate, promote_user, rotate_keys, seed,
     set_password,

@@ -1,6 +1,7 @@
 //! The order role: orders and their payments.
 
 mod dead_letters;
+mod demand;
 mod handlers;
 mod idempotency;
 mod live;
@@ -36,6 +37,7 @@ use crate::role::{Parts, Role, Surroundings};
 use crate::storage::copy::{Copied, CopyError, Existing, Progress, of_source, of_target};
 use crate::storage::{Preparing, SetupError, StoreState, sqlite};
 use crate::tasks;
+pub use demand::{Demand, Demands, Need};
 use live::{Live, Seats};
 use payments::{ClientTls, Payments};
 use store::Store;

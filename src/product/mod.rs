@@ -10,6 +10,7 @@ mod reservations;
 mod sales;
 mod seed;
 mod store;
+mod supply;
 mod transfer;
 mod values;
 mod words;
@@ -40,6 +41,7 @@ use store::{Database, Store};
 
 pub use page::{Cursor, PageRequest};
 pub use seed::seed;
+pub use supply::{Pieces, Supplies, Supply};
 pub use transfer::{
     Format, ImportError, ImportReport, LineError, Parsed, Parser, export_to, import_from,
 };

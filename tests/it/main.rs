@@ -80,6 +80,7 @@ mod wire {
 /// One suite for each pair of back ends, and what happens when one is gone.
 mod storage {
     mod backup;
+    mod check_stock;
     mod copy;
     mod copy_orders;
     mod failures;

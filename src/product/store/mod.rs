@@ -19,6 +19,7 @@ use super::model::{StockChange, StockRefusal};
 use super::page::PageRequest;
 use super::reservations::{Hold, Refusal, Step, Wanted};
 use super::sales::Sale;
+use super::supply::Supply;
 use super::values::Sku;
 use crate::config::{DocumentUrl, Product as Options, hide_password};
 use crate::contract::{CategorySummary, LowStock, Money, Product, Stock, Timestamp, Version, now};
@@ -460,6 +461,18 @@ impl Rows for Store {
 
     async fn put(&self, rows: Vec<Product>) -> Result<Written<Product>, StoreError> {
         on_back_end!(self.put(rows))
+    }
+}
+
+impl Store {
+    /// What some of the reservations behind `last` have, by id.
+    pub(super) async fn supplies_behind(&self, last: String) -> Result<Vec<Supply>, StoreError> {
+        on_back_end!(self.supplies_behind(last))
+    }
+
+    /// How many more pieces of `product` are reserved than held; `None` while they are being moved.
+    pub(super) async fn excess(&self, product: ObjectId) -> Result<Option<i64>, StoreError> {
+        on_back_end!(self.excess(product))
     }
 }
 

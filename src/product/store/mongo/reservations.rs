@@ -26,6 +26,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::super::super::reservations::{HeldLine, Hold, Refusal, State, Step, Wanted, WantedLine};
+use super::super::super::supply::{Pieces, Supply};
 use super::super::{decode_price, decode_time};
 use super::Store;
 use super::stock::follow;
@@ -234,6 +235,46 @@ impl Store {
         self.holds(doc! { "_id": { "$gt": last } }).await
     }
 
+    pub(in super::super) async fn supplies_behind(
+        &self,
+        last: String,
+    ) -> Result<Vec<Supply>, StoreError> {
+        let rows = self.hold_rows(doc! { "_id": { "$gt": last } }).await?;
+        rows.into_iter().map(HoldDocument::into_supply).collect()
+    }
+
+    pub(in super::super) async fn excess(
+        &self,
+        product: ObjectId,
+    ) -> Result<Option<i64>, StoreError> {
+        let store = self.reservations.clone();
+        let phases = UNDER_WAY.into_iter().chain([Phase::Held]).map(Phase::bson);
+        let having =
+            doc! { "phase": { "$in": phases.collect::<Vec<_>>() }, "lines.product": product };
+        // Which products it is about shows only when it has taken the lines.
+        let having = doc! { "$or": [having, { "phase": Phase::Taking.bson() }] };
+        let load = async |time| {
+            let row =
+                async || store.products.find_one(doc! { "_id": product }).max_time(time).await;
+            let before = row().await?;
+            let rows = store.holds.find(having).max_time(time).await?;
+            let rows = rows.try_collect::<Vec<_>>().await?;
+            Ok((before, rows, row().await?))
+        };
+        let (before, rows, after) = self.call(Access::Read, load).await?;
+        let Some((before, after)) = before.zip(after) else { return Ok(Some(0)) };
+        // Each move of a line raises the number, and has a note until the line shows it.
+        let is_taking = rows.iter().any(|row| row.phase == Phase::Taking);
+        if before.moves != after.moves || before.note.is_some() || is_taking {
+            return Ok(None);
+        }
+        let mut held = 0;
+        for row in rows {
+            held += row.into_supply()?.reserved_of(product);
+        }
+        Ok(Some(after.reserved - held))
+    }
+
     pub(in super::super) async fn holds_among(
         &self,
         ids: Vec<String>,
@@ -242,11 +283,16 @@ impl Store {
     }
 
     /// At most [`BATCH`] reservations that pass `filter`, by id.
-    async fn holds(&self, filter: Document) -> Result<Vec<Hold>, StoreError> {
+    async fn hold_rows(&self, filter: Document) -> Result<Vec<HoldDocument>, StoreError> {
         let rows = self.reservations.holds.find(filter).sort(doc! { "_id": 1 });
         let rows = rows.limit(BATCH as i64);
         let load = async |time| Ok(rows.max_time(time).await?.try_collect::<Vec<_>>().await?);
-        let rows = self.call(Access::Read, load).await?;
+        self.call(Access::Read, load).await
+    }
+
+    /// The same, none of which may be under way.
+    async fn holds(&self, filter: Document) -> Result<Vec<Hold>, StoreError> {
+        let rows = self.hold_rows(filter).await?;
         let hold = |row: HoldDocument| match row.phase.next() {
             Next::Settled(state) => row.into_hold(state),
             Next::Take | Next::Move(..) => {
@@ -707,6 +753,23 @@ impl HoldDocument {
     fn is_same(&self, other: &Self, n: usize) -> bool {
         let moves = |hold: &Self| hold.lines.get(n).map(|line| line.moves);
         self.life == other.life && self.phase == other.phase && moves(self) == moves(other)
+    }
+
+    fn into_supply(self) -> Result<Supply, StoreError> {
+        let pieces = match self.phase.next() {
+            Next::Settled(State::Held) if self.expires_at <= now().timestamp_micros() => {
+                Pieces::Gone
+            }
+            Next::Settled(state) => state.into(),
+            Next::Take | Next::Move(..) => Pieces::Unsettled,
+        };
+        let is_over = matches!(self.phase.next(), Next::Settled(state) if state != State::Held);
+        let held = self.lines.iter().filter(|line| !is_over && line.place == Place::Held);
+        Ok(Supply {
+            id: Uuid::parse_str(&self.id).map_err(StoreError::corrupt)?,
+            pieces,
+            reserved: held.map(|line| (line.product, line.quantity)).collect(),
+        })
     }
 
     fn into_hold(self, state: State) -> Result<Hold, StoreError> {

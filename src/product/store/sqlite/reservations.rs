@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::super::super::reservations::{HeldLine, Hold, Refusal, State, Step, Wanted, WantedLine};
+use super::super::super::supply::Supply;
 use super::super::{decode_price, decode_time};
 use super::{Store, listing, products};
 use crate::contract::{Stock, Timestamp, now};
@@ -180,6 +181,33 @@ impl Store {
         let rows = reservations::table.filter(reservations::id.gt(last)).order_by(reservations::id);
         let rows = rows.select(Row::as_select()).limit(BATCH as i64);
         self.pool.read(move |file| rows.load(file)).await?.iter().map(hold).collect()
+    }
+
+    pub(in super::super) async fn supplies_behind(
+        &self,
+        last: String,
+    ) -> Result<Vec<Supply>, StoreError> {
+        Ok(self.holds_behind(last).await?.into_iter().map(Supply::from).collect())
+    }
+
+    pub(in super::super) async fn excess(
+        &self,
+        product: ObjectId,
+    ) -> Result<Option<i64>, StoreError> {
+        let read = self.pool.read(move |file| {
+            // Both statements see the same moment.
+            file.transaction(|file| {
+                let row = products::table.find(product.to_hex()).select(products::reserved);
+                let reserved = row.first::<i64>(file).optional()?;
+                Ok((reserved, held_until(i64::MAX).select(Row::as_select()).load(file)?))
+            })
+        });
+        let (reserved, rows) = read.await?;
+        let mut held = 0;
+        for row in &rows {
+            held += Supply::from(hold(row)?).reserved_of(product);
+        }
+        Ok(Some(reserved.map_or(0, |reserved| reserved - held)))
     }
 
     pub(in super::super) async fn holds_among(
