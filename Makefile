@@ -12,8 +12,9 @@ LOCALSTRIPE = localstripe==1.15.10
 CARGO_deny = cargo-deny@0.20.2
 CARGO_cyclonedx = cargo-cyclonedx@0.5.9
 CARGO_fuzz = cargo-fuzz@0.13.2
-# For how many rounds pieces are sold while processes die.
+# For how many rounds pieces are sold, and orders are placed and paid, while processes die.
 CHAOS_ROUNDS ?= 1000
+CHAOS_ORDER_ROUNDS ?= 100
 # For how long each fuzz target runs.
 FUZZ_SECONDS ?= 60
 # What reads HTTP beside our parser, in tests.
@@ -104,10 +105,13 @@ bench: bench-needs release ## Measure start, memory, size, and CPU per request, 
 	$(GUIDED) $(CARGO) build $(BUILD) --example argon2
 	APP_BINARY=$(BUILT)/app python3 -B tests/bench/bench.py $(BENCH_ARGS)
 
-chaos: needs ## Sell few pieces to many for CHAOS_ROUNDS (1000), while processes and servers die and hang; prints its seed
+chaos: needs ## Sell few pieces for CHAOS_ROUNDS (1000) and by orders for CHAOS_ORDER_ROUNDS (100), while processes and servers die and hang; prints its seed
 	$(DEBUG)
-	CHAOS_ROUNDS=$(CHAOS_ROUNDS) CHAOS_SEED=$${CHAOS_SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')} \
-		$(CARGO) test --locked --test it catalogue::chaos -- --nocapture --test-threads 1
+	@seed=$${CHAOS_SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; \
+	for run in catalogue:$(CHAOS_ROUNDS) orders:$(CHAOS_ORDER_ROUNDS); do \
+		CHAOS_ROUNDS=$${run#*:} CHAOS_SEED=$$seed \
+			$(CARGO) test --locked --test it $${run%:*}::chaos -- --nocapture --test-threads 1 || exit 1; \
+	done
 
 fuzz: needs target/tools/bin/cargo-fuzz ## Run each fuzz target for FUZZ_SECONDS (60), from its seeds and what target/fuzz/corpus has
 	@# One lock for both packages; the compiler is the one that builds the program.

@@ -35,6 +35,8 @@ mod catalogue {
 /// Orders and their payments.
 mod orders {
     mod access;
+    mod chaos;
+    mod history;
     mod keys;
     mod life;
     mod live;

@@ -210,6 +210,15 @@ impl Client {
 
     /// Listens to `path`, from behind the event with the id `last`.
     pub(crate) async fn listen(&self, path: &str, last: Option<&str>) -> Listening {
+        self.try_listen(path, last).await.unwrap_or_else(|why| panic!("{path}: {why}"))
+    }
+
+    /// The same, unless nobody is there.
+    pub(crate) async fn try_listen(
+        &self,
+        path: &str,
+        last: Option<&str>,
+    ) -> Result<Listening, String> {
         let mut request = self.http.get(format!("{}{path}", self.base)).no_decompress();
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
@@ -217,14 +226,16 @@ impl Client {
         if let Some(last) = last {
             request = request.append_header(("last-event-id", last));
         }
-        let response = request.send().await.unwrap();
-        assert_eq!(response.status(), 200);
+        let response = request.send().await.map_err(|error| error.to_string())?;
+        if response.status() != 200 {
+            return Err(response.status().to_string());
+        }
         let content_type = response.headers().get("content-type").unwrap();
         assert_eq!(content_type, "text/event-stream");
-        Listening {
+        Ok(Listening {
             chunks: Box::pin(response.map(|chunk| chunk.ok().map(|chunk| chunk.to_vec()))),
             heard: String::new(),
-        }
+        })
     }
 
     /// Adds a product with a price of 12.5 and so many pieces, and gives its id.

@@ -1,6 +1,7 @@
 //! Starting the shop, and asking it.
 
 mod balancer;
+pub(crate) mod chaos;
 mod check;
 mod client;
 mod mongo_proxy;

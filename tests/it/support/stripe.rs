@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -56,6 +57,8 @@ pub(crate) struct Intent {
     pub(crate) amount: String,
     pub(crate) currency: String,
     pub(crate) status: &'static str,
+    /// Whether somebody has tried to charge it.
+    pub(crate) is_tried: bool,
     pub(crate) charges: usize,
     pub(crate) refunds: usize,
 }
@@ -139,6 +142,18 @@ impl Stripe {
         let found = of_order.next().unwrap_or_else(|| panic!("no payment of {order}"));
         assert!(of_order.next().is_none(), "two payments of {order}");
         found
+    }
+
+    /// All payments.
+    pub(crate) fn intents(&self) -> Vec<Intent> {
+        self.ledger().intents.clone()
+    }
+
+    /// Answers nobody for a while, and blocks.
+    pub(crate) fn hang(&self, pause: Duration) {
+        let ledger = self.ledger();
+        std::thread::sleep(pause);
+        drop(ledger);
     }
 
     /// Charges the payment of `order` unless it has ended: the customer has answered the bank, or a request arrives late.
@@ -246,6 +261,7 @@ impl Ledger {
             let why = format!("This PaymentIntent is {}", intent.status);
             problem(400, "payment_intent_unexpected_state", "", &why)
         };
+        intent.is_tried |= call == Call::Confirm;
         let has_ended = ["succeeded", "canceled", "processing"].contains(&intent.status);
         match call {
             Call::Confirm | Call::Cancel if has_ended => return unexpected(intent),

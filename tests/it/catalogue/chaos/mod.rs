@@ -12,8 +12,6 @@ mod victims;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
 
 use awc::http::Method;
 use chrono::{DateTime, Utc};
@@ -25,16 +23,13 @@ use self::buyer::{Asker, Buyer, Round};
 use self::model::{Model, Place, Window};
 use self::others::{administer, numbers, read};
 use self::victims::{Stored, Victims};
-use crate::support::{Client, Storage, blocking, until};
+use crate::support::chaos::{Torment, setting};
+use crate::support::{Client, Storage, until};
 
 /// The buyers of a round, its products, and the pieces of each.
 const BUYERS: usize = 50;
 const PRODUCTS: usize = 3;
 const PIECES: i64 = 10;
-
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap())
-}
 
 each_storage!(nothing_is_sold_twice_and_nothing_is_lost);
 async fn nothing_is_sold_twice_and_nothing_is_lost(storage: Storage) {
@@ -44,16 +39,9 @@ async fn nothing_is_sold_twice_and_nothing_is_lost(storage: Storage) {
     eprintln!("CHAOS_SEED={seed} CHAOS_ROUNDS={rounds} {storage:?}");
     let victims = Victims::start(storage);
     let mut dice = fastrand::Rng::with_seed(seed);
-    let is_over = Arc::new(AtomicBool::new(false));
-    let (ends, chance) = (is_over.clone(), dice.u64(..));
+    let chance = dice.u64(..);
     let mut asker = Asker { clients: victims.clients(), dice };
-    // The servers that a thread has started end with it.
-    let (give, given_back) = mpsc::channel();
-    let (_alive, ended) = mpsc::channel::<()>();
-    std::thread::spawn(move || {
-        let _ = give.send(victims.suffer(chance, &ends));
-        let _ = ended.recv();
-    });
+    let torment = Torment::start(victims, move |victims, is_over| victims.suffer(chance, is_over));
 
     let mut sales = Vec::new();
     for n in 0..rounds {
@@ -62,8 +50,7 @@ async fn nothing_is_sold_twice_and_nothing_is_lost(storage: Storage) {
         }
         sales.push(Sale::hold(&mut asker, format!("Round {n}")).await);
     }
-    is_over.store(true, Ordering::Relaxed);
-    let victims = blocking(move || given_back.recv().unwrap()).await;
+    let (_alive, victims) = torment.end().await;
 
     // All is well again, and what nobody has committed lapses.
     let mut open = victims.stored().await.open;
