@@ -259,10 +259,11 @@ impl OrderState {
         let intent = match &record.intent {
             Some(intent) => intent.clone(),
             None => match self.payments.open(&record.order).await {
-                Ok(intent) => {
-                    self.orders.set_intent(id, intent.clone()).await?;
-                    intent
-                }
+                Ok(intent) => match self.orders.set_intent(&record, intent.clone()).await? {
+                    true => intent,
+                    // Another request has taken this attempt for one that was left, and may have given the pieces back.
+                    false => return Err(busy()),
+                },
                 Err(error) => {
                     self.retreat(record, context).await?;
                     return Err(error.into());
@@ -377,8 +378,13 @@ impl OrderState {
     async fn done(&self, record: Record, context: &Context) -> Result<Paid, Error> {
         let mut record = self.paid(record).await?;
         for _ in 0..TRIES {
-            if record.order.status != OrderStatus::Placed {
-                return Ok(Paid::Done(record.into()));
+            match record.order.status {
+                OrderStatus::Placed => {}
+                // It is over, and the customer has the money back.
+                status @ (OrderStatus::Cancelled | OrderStatus::Expired) => {
+                    return Err(illegal(status, OrderStatus::Paid));
+                }
+                _ => return Ok(Paid::Done(record.into())),
             }
             // Another request took this attempt for failed, before it has charged.
             record = match self.settle_payment(record.clone(), context).await? {

@@ -160,17 +160,20 @@ impl Store {
         .inspect(|_| self.news.tell())
     }
 
-    /// Stores the payment of the order with `id` at the provider, unless it has one.
+    /// Stores the `intent` of the order at the provider, unless somebody else has ended the attempt to pay that is pending
+    /// in `record`. Returns whether it is stored: only then may it be charged, for others know of it.
     pub(in crate::order) async fn set_intent(
         &self,
-        id: Uuid,
+        record: &Record,
         intent: String,
-    ) -> Result<(), StoreError> {
-        let pool = self.pool.clone();
+    ) -> Result<bool, StoreError> {
+        let (pool, id, attempts) =
+            (self.pool.clone(), record.order.id.to_string(), record.attempts);
         run_to_completion(&self.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
-                let order = order_orders::table.find(id.to_string()).filter(dsl::intent.is_null());
-                diesel::update(order).set(dsl::intent.eq(intent)).execute(connection).await?;
+                let charge = dsl::pending.eq(Step::Charge.name()).and(dsl::attempts.eq(attempts));
+                let update = diesel::update(order_orders::table.find(id).filter(charge));
+                update.set(dsl::intent.eq(intent)).execute(connection).await? == 1
             })
         })
         .await

@@ -170,6 +170,31 @@ async fn an_order_that_was_charged_after_all_is_not_called_off() {
     assert_eq!(client.stock(&lamp).await, stock([3, 0, 3]));
 }
 
+#[actix_rt::test]
+async fn an_order_that_is_called_off_while_its_payment_is_opened_is_not_charged() {
+    let provider = Stripe::start();
+    let mut environment = environment(&provider.url).to_vec();
+    environment.push(("APP__ORDER__PAYMENTS_TIMEOUT", "20s"));
+    environment.push(("APP__SERVER__REQUEST_TIMEOUT", "20s"));
+    let shop = Shop::start_with(Topology::OneProcess, &environment);
+    let client = shop.gateway();
+    let lamp = client.add_stocked("Lamp", 5).await;
+    let order = client.order(Uuid::now_v7(), &[(&lamp, 2)]).await.json();
+    provider.fail(Call::Open, HEARD, Answer::Held);
+    let paying = actix_rt::spawn({
+        let (client, order) = (client.clone(), order.clone());
+        async move { client.pay(&order, "pm_ok").await }
+    });
+    until("the payment is opened", async || provider.count(Call::Open) == 1).await;
+    assert_eq!(client.act(&order, "cancel", Value::Null).await.status, 200);
+    provider.release();
+    let late = paying.await.unwrap();
+    assert_eq!((late.status, late.problem().0), (409, "/problems/conflict".into()));
+    assert_eq!(provider.intent(&order).charges, 0);
+    assert_eq!(client.reread(&order).await["status"], "cancelled");
+    assert_eq!(client.stock(&lamp).await, stock([5, 0, 5]));
+}
+
 /// The id of the first reservation of `order`.
 fn first_reservation(order: &Value) -> Uuid {
     let id = Uuid::try_parse(order["id"].as_str().unwrap()).unwrap();

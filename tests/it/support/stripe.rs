@@ -13,6 +13,8 @@ use ring::hmac;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
+use super::block_until;
+
 /// The key that it knows.
 pub(crate) const STRIPE_KEY: &str = "sk_test_of_the_shop";
 
@@ -39,6 +41,8 @@ pub(crate) enum Answer {
     Failure,
     /// The request arrives twice, and is answered twice.
     Twice,
+    /// It waits until the test releases it.
+    Held,
 }
 
 /// What goes wrong with the next request of a kind.
@@ -69,6 +73,8 @@ struct Ledger {
     /// The first request of each idempotency key, and its answer.
     answered: HashMap<String, (String, (u16, Value))>,
     faults: Vec<Fault>,
+    /// Whether answers that are held may go.
+    is_released: bool,
     calls: Vec<Call>,
 }
 
@@ -128,6 +134,11 @@ impl Stripe {
     /// Lets the next request of its kind fail.
     pub(crate) fn fail(&self, call: Call, has_effect: bool, answer: Answer) {
         self.ledger().faults.push(Fault { call, has_effect, answer });
+    }
+
+    /// Lets answers go that are held.
+    pub(crate) fn release(&self) {
+        self.ledger().is_released = true;
     }
 
     /// How many requests of a kind have come.
@@ -198,6 +209,10 @@ impl Stripe {
                 Ok(())
             }
             Answer::Cut => stream.write_all(&bytes[..bytes.len() - 20]),
+            Answer::Held => {
+                block_until(|| "nobody has released it".into(), || self.ledger().is_released);
+                stream.write_all(&bytes)
+            }
             Answer::Failure => stream.write_all(&render((500, json!({})))),
             Answer::Twice => {
                 let again = render(take());
