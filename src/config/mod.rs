@@ -417,4 +417,12 @@ pub struct Order {
     /// How long the provider may take to answer.
     #[serde(deserialize_with = "between::<_, 10, 60_000>")]
     pub payments_timeout: Duration,
+    /// How long the receiver of a webhook may take to answer.
+    #[serde(deserialize_with = "between::<_, 10, 60_000>")]
+    pub webhooks_timeout: Duration,
+    /// How long deliveries that have ended are kept; two days, in which an event may come again, to ten years.
+    #[serde(deserialize_with = "between::<_, 172_800_000, 315_576_000_000>")]
+    pub webhooks_retention: Duration,
+    /// Whether webhooks may lead to addresses that are not public, and by `http://`.
+    pub webhooks_allow_private: bool,
 }

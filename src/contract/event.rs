@@ -32,6 +32,8 @@ pub struct Event {
 
 /// The kind of the event that a user is erased.
 pub const USER_ERASED: &str = "shop.user.erased";
+/// The kind of the event that tries a webhook.
+pub const WEBHOOK_TEST: &str = "shop.webhook.test";
 
 impl Event {
     /// Event number `sequence` of `order`: that it is in its state now.
@@ -48,6 +50,11 @@ impl Event {
     /// The last event of `user`, whose account is erased.
     pub fn user_erased(user: Uuid) -> Self {
         Self::new("user", USER_ERASED.to_owned(), user, 1, json!({ "userId": user }))
+    }
+
+    /// An event that only tries whether `webhook` gets events.
+    pub fn of_test(webhook: Uuid) -> Self {
+        Self::new("order", WEBHOOK_TEST.to_owned(), webhook, 1, json!({ "webhookId": webhook }))
     }
 
     fn new(source: &str, kind: String, subject: Uuid, sequence: i64, data: Value) -> Self {

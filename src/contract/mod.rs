@@ -10,7 +10,7 @@ mod reservation;
 mod user;
 
 pub use dead_letter::DeadLetter;
-pub use event::{Event, OrderData, USER_ERASED, order_kind};
+pub use event::{Event, OrderData, USER_ERASED, WEBHOOK_TEST, order_kind};
 pub use health::{Health, PATH as HEALTH_PATH, health};
 pub use money::{Money, MoneyError};
 pub use order::{ORDERS_AT_ONCE, Order, OrderClient, OrderLine, OrderStatus};

@@ -14,6 +14,7 @@ mod step;
 mod store;
 mod sweep;
 mod webhook;
+mod webhooks;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,6 +43,7 @@ use live::{Live, Seats};
 use payments::{ClientTls, Payments};
 use store::Store;
 use webhook::Secrets;
+use webhooks::Receivers;
 
 /// The role, once per process; each worker thread takes its [`Role::app`].
 #[derive(Clone, Debug)]
@@ -67,6 +69,8 @@ struct Rules {
     lease: TimeDelta,
     /// For how long an idempotency key gets its first answer again.
     idempotency_ttl: TimeDelta,
+    /// For how long deliveries that have ended are kept.
+    deliveries_retention: TimeDelta,
 }
 
 /// The state that the handlers of one worker thread share.
@@ -75,6 +79,7 @@ struct OrderState {
     products: ProductClient,
     payments: Payments,
     webhook: Secrets,
+    receivers: Receivers,
     rules: Rules,
 }
 
@@ -83,7 +88,7 @@ impl Role for Orders {
     const ABOUT: &'static str = "Orders and their payments";
     const IS_OPTIONAL: bool = true;
     const PUBLISHES: bool = true;
-    const CONSUMERS: &'static [&'static str] = &[ERASED_USERS];
+    const CONSUMERS: &'static [&'static str] = &[ERASED_USERS, WEBHOOKS];
     const STORE: &'static str = DATABASE_URL;
     const PEER: &'static str = "peers.order";
 
@@ -133,6 +138,7 @@ impl Role for Orders {
             window: options.payment_window,
             lease: span(settings.server.request_timeout + LEASE),
             idempotency_ttl: span(options.idempotency_ttl),
+            deliveries_retention: span(options.webhooks_retention),
         };
         Ok(Self {
             options: Arc::new(options),
@@ -178,6 +184,8 @@ impl Role for Orders {
     fn start_tasks(&self, peers: &dyn Fn(&str) -> Peer) {
         let (role, products) = (self.clone(), peers("product"));
         tasks::supervise("order_sweep", move || sweep::sweep(role.clone(), products.clone()));
+        let role = self.clone();
+        tasks::supervise("order_webhooks", move || webhooks::deliver(role.clone()));
     }
 
     fn log(&self) -> Option<Log> {
@@ -196,7 +204,15 @@ impl Role for Orders {
             let orders = orders.clone();
             async move { orders.take_erased(events).await }
         };
-        vec![Consumer::new(ERASED_USERS, vec![USER_ERASED.to_owned()], take)]
+        let told = self.store();
+        let tell = move |events| {
+            let orders = told.clone();
+            async move { orders.take_for_webhooks(events).await }
+        };
+        vec![
+            Consumer::new(ERASED_USERS, vec![USER_ERASED.to_owned()], take),
+            Consumer::new(WEBHOOKS, webhooks::kinds(), tell),
+        ]
     }
 
     fn openapi(mode: Mode) -> OpenApi {
@@ -218,6 +234,7 @@ impl Role for Orders {
 
 const DATABASE_URL: &str = "order.database_url";
 const ERASED_USERS: &str = "order.erased_users";
+const WEBHOOKS: &str = "order.webhooks";
 /// How much longer than a request may take its claims are respected.
 const LEASE: Duration = Duration::from_secs(1);
 
@@ -232,6 +249,7 @@ impl Orders {
         OrderState {
             payments: Payments::new(&self.options, self.payments_tls.clone(), orders.clone()),
             webhook: self.webhook.clone(),
+            receivers: Receivers::new(&self.options),
             products: ProductClient::new(products),
             rules: self.rules,
             orders,
@@ -245,7 +263,8 @@ impl Orders {
     }
 }
 
-/// Copies the orders at `from` to `to`, with the requests that have an idempotency key and the payments of a sandbox.
+/// Copies the orders at `from` to `to`, with the requests that have an idempotency key, the payments of a sandbox, and
+/// webhooks.
 /// `existing` says what happens to those that `to` has already. Returns what was copied, in a word, and how.
 ///
 /// # Errors
@@ -291,6 +310,17 @@ fn paths() -> Vec<Path> {
         path("/orders/{id}/cancel").post(signed_in().or_open(), handlers::cancel),
         path("/orders/{id}/fulfil").post(admin().or_open(), handlers::fulfil),
         path("/orders/{id}/refund").post(admin().or_open(), handlers::refund),
+        // Not free in an open shop: what is sent, and to whom, is the admins' to say.
+        path("/webhooks")
+            .get(admin(), webhooks::handlers::list)
+            .post(admin(), webhooks::handlers::register),
+        path("/webhooks/{id}")
+            .get(admin(), webhooks::handlers::show)
+            .delete(admin(), webhooks::handlers::remove),
+        path("/webhooks/{id}/rotate").post(admin(), webhooks::handlers::rotate),
+        path("/webhooks/{id}/enable").post(admin(), webhooks::handlers::enable),
+        path("/webhooks/{id}/test").post(admin(), webhooks::handlers::test),
+        path("/webhooks/{id}/deliveries").get(admin(), webhooks::handlers::deliveries),
     ]
 }
 
@@ -316,8 +346,19 @@ fn internal_path() -> Path {
         dead_letters::discard,
         dead_letters::redrive,
         webhook::receive,
+        webhooks::handlers::list,
+        webhooks::handlers::register,
+        webhooks::handlers::show,
+        webhooks::handlers::remove,
+        webhooks::handlers::rotate,
+        webhooks::handlers::enable,
+        webhooks::handlers::test,
+        webhooks::handlers::deliveries,
     ),
-    tags((name = "orders", description = "Orders and their payments"))
+    tags(
+        (name = "orders", description = "Orders and their payments"),
+        (name = "webhooks", description = "Who is told of events"),
+    )
 )]
 struct OrderApi;
 

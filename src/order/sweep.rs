@@ -1,4 +1,5 @@
-//! The task that ends orders which were not paid in time, finishes steps that somebody has left, and forgets old keys.
+//! The task that ends orders which were not paid in time, finishes steps that somebody has left, and forgets what is
+//! old.
 //!
 //! Any number of processes may run it: each step is stored as begun before it is done.
 
@@ -62,5 +63,6 @@ async fn round(state: &OrderState) -> Result<(), Error> {
         }
     }
     while state.orders.sweep_keys(now() - state.rules.idempotency_ttl).await? {}
+    while state.orders.sweep_deliveries(now() - state.rules.deliveries_retention).await? {}
     failed
 }

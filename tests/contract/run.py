@@ -35,13 +35,15 @@ ADMINS = {
     "addProduct", "replaceProduct", "changeProduct", "removeProduct", "showStock", "changeStock", "listAccounts",
     "changeRights", "importProducts", "exportProducts", "listLowStock", "summarizeOrders", "fulfilOrder", "refundOrder",
     "listDeadLetters", "redriveDeadLetter", "dropDeadLetter",
+    "registerWebhook", "listWebhooks", "showWebhook", "removeWebhook", "rotateWebhook", "enableWebhook", "testWebhook",
+    "listDeliveries",
 }
 SUCCESS = {200, 201, 204, 304}
 # Why a request that keeps to the document may be refused to who may make it: what no schema can say. It is not there, has
 # changed, is taken, is no password to be had or the right one, or a domain that IDNA does not know; a price is above
 # another, a search has no word, attributes are too large or too deep, a URL has no host, a stock would be below 0; an order
 # is of no product, or of more pieces than there are, its key is another request's, its state does not allow it, or its card
-# is none or declined.
+# is none or declined; there are as many webhooks as there may be, or one would lead to no address of the world.
 REASONS = {
     "listProducts": {422},
     "listLowStock": {422},
@@ -63,6 +65,13 @@ REASONS = {
     "redriveDeadLetter": {404},
     "dropDeadLetter": {404},
     "receivePaymentEvent": {400},
+    "registerWebhook": {409, 422},
+    "showWebhook": {404},
+    "removeWebhook": {404},
+    "rotateWebhook": {404},
+    "enableWebhook": {404},
+    "testWebhook": {404},
+    "listDeliveries": {404},
     "changeRights": {404},
     "register": {409, 422},
     "changeMe": {409, 422},
@@ -86,6 +95,7 @@ def environment():
         "AUTH__MODE": "enforced",
         "AUTH__ACCESS_TTL": "1h",
         "ORDER__PAYMENTS_WEBHOOK_SECRET": "whsec_contract",
+        "ORDER__WEBHOOKS_TIMEOUT": "1s",
         "USER__LOGINS_PER_ACCOUNT": "0",
         "USER__LOGINS_PER_ADDRESS": "0",
     }

@@ -43,6 +43,7 @@ mod orders {
     mod popularity;
     mod stripe;
     mod trouble;
+    mod webhooks;
 }
 
 /// Events between roles.

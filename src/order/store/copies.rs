@@ -1,12 +1,13 @@
-//! For `app copy`: it copies orders, the requests with an idempotency key, and what a sandbox has played. It does not copy
-//! events, which are of what happened in the source.
+//! For `app copy`: it copies orders, the requests with an idempotency key, what a sandbox has played, and webhooks. It does
+//! not copy events and their deliveries, which are of what happened in the source.
 
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 
 use super::claims::KeyRow;
 use super::sandbox::PaymentRow;
-use super::schema::{order_keys, order_orders, order_sandbox};
+use super::schema::{order_keys, order_orders, order_sandbox, order_webhooks};
+use super::webhooks::WebhookRow;
 use super::{Row, Store};
 use crate::storage::copy::of_source;
 use crate::storage::copy::{self, BATCH, Copied, CopyError, Existing, Progress, Rows, Written};
@@ -32,6 +33,10 @@ pub(in crate::order) async fn copy(
     if Payments(from).count().await.map_err(of_source)? > 0 {
         let payments = copy::copy(&Payments(from), &Payments(to), existing, |_, _| {}).await?;
         copied.push(("sandbox payments", payments));
+    }
+    if Webhooks(from).count().await.map_err(of_source)? > 0 {
+        let webhooks = copy::copy(&Webhooks(from), &Webhooks(to), existing, |_, _| {}).await?;
+        copied.push(("webhooks", webhooks));
     }
     Ok(copied)
 }
@@ -122,3 +127,4 @@ macro_rules! rows {
 rows!(Orders, Row, order_orders, id);
 rows!(Keys, KeyRow, order_keys, user_id, key);
 rows!(Payments, PaymentRow, order_sandbox, intent);
+rows!(Webhooks, WebhookRow, order_webhooks, id);

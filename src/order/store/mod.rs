@@ -2,11 +2,13 @@
 
 mod claims;
 mod copies;
+mod deliveries;
 mod erasure;
 mod orders;
 mod sandbox;
 mod schema;
 mod steps;
+mod webhooks;
 
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
@@ -23,6 +25,7 @@ use crate::storage::{Limits, SetupError, StoreError, StoreState};
 
 pub(super) use claims::{Claim, Claimed};
 pub(super) use copies::copy;
+pub(super) use deliveries::Delivery;
 pub(super) use orders::{Filter, SummaryRow};
 pub(super) use sandbox::{SandboxIntent, SandboxState};
 use schema::order_orders;

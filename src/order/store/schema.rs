@@ -51,3 +51,35 @@ diesel::table! {
         created_at -> Timestamp,
     }
 }
+
+diesel::table! {
+    order_webhooks (id) {
+        id -> Text,
+        url -> Text,
+        events -> Nullable<Text>,
+        description -> Nullable<Text>,
+        secret -> Text,
+        old_secret -> Nullable<Text>,
+        old_until -> Nullable<Timestamp>,
+        enabled -> Bool,
+        created_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    order_deliveries (webhook_id, event_id) {
+        webhook_id -> Text,
+        event_id -> Text,
+        kind -> Text,
+        subject -> Text,
+        sequence -> BigInt,
+        event -> Text,
+        status -> Text,
+        attempts -> BigInt,
+        due_at -> Timestamp,
+        http_status -> Nullable<BigInt>,
+        error -> Nullable<Text>,
+        created_at -> Timestamp,
+        finished_at -> Nullable<Timestamp>,
+    }
+}

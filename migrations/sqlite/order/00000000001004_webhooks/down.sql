@@ -1,0 +1,2 @@
+DROP TABLE order_deliveries;
+DROP TABLE order_webhooks;
