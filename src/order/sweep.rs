@@ -21,6 +21,8 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const BATCH: usize = 200;
 /// How many orders it ends at once.
 const AT_ONCE: usize = 32;
+/// How often it sweeps deliveries before it looks for other work.
+const SWEEPS: usize = 10;
 /// How long a step may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -63,6 +65,10 @@ async fn round(state: &OrderState) -> Result<(), Error> {
         }
     }
     while state.orders.sweep_keys(now() - state.rules.idempotency_ttl).await? {}
-    while state.orders.sweep_deliveries(now() - state.rules.deliveries_retention).await? {}
+    for _ in 0..SWEEPS {
+        if !state.orders.sweep_deliveries(now() - state.rules.deliveries_retention).await? {
+            break;
+        }
+    }
     failed
 }

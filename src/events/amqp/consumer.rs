@@ -11,7 +11,10 @@ use lapin::types::{AMQPValue, FieldTable};
 use super::super::{Consumer, Refusal};
 use super::dead_letters::{ATTEMPTS, REASON, number};
 use super::topology::{Subscription, text};
-use super::{Broker, FIRST_PAUSE, Failure, LONGEST_PAUSE, confirmed, durable, publish, sleep};
+use super::{
+    Broker, FIRST_PAUSE, Failure, LONGEST_PAUSE, PATIENCE, confirmed, durable, publish, sleep,
+    timeout,
+};
 use crate::contract::Event;
 
 /// How many events a consumer is given before it has acknowledged the first.
@@ -26,16 +29,15 @@ impl Broker {
     /// Consumes until something fails, or the queue is deleted.
     async fn consume_all(&self, consumer: &Consumer) -> Result<(), Failure> {
         let subscription = Subscription::from(consumer);
-        let channel = self.channel().await?;
-        self.declare(&channel).await?;
-        if self.depth(&subscription.queue).await?.is_none() {
-            self.ask_for_replay(&channel, &subscription).await?;
-        }
-        subscription.declare(&channel).await?;
-        channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
-        let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-        let queue = subscription.queue.as_str().into();
-        let mut deliveries = channel.basic_consume(queue, "".into(), options, arguments).await?;
+        let subscribing = timeout(PATIENCE, self.subscribe(&subscription)).await;
+        let (channel, mut deliveries) = subscribing.map_err(|_| {
+            // As one that has lost its leader, which only an operator can mend.
+            let queue = &subscription.queue;
+            log::warn!(
+                "the queue {queue} does not answer, its events wait; if it never does, delete it"
+            );
+            Failure::Silent
+        })??;
         while let Some(first) = deliveries.next().await {
             let mut batch = vec![first?];
             while batch.len() < usize::from(PREFETCH)
@@ -50,6 +52,26 @@ impl Broker {
             }
         }
         Ok(())
+    }
+}
+
+impl Broker {
+    /// Declares the queue of `subscription` and begins to consume it.
+    async fn subscribe(
+        &self,
+        subscription: &Subscription,
+    ) -> Result<(Channel, lapin::Consumer), Failure> {
+        let channel = self.channel().await?;
+        self.declare(&channel).await?;
+        if self.depth(&subscription.queue).await?.is_none() {
+            self.ask_for_replay(&channel, subscription).await?;
+        }
+        subscription.declare(&channel).await?;
+        channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+        let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+        let queue = subscription.queue.as_str().into();
+        let deliveries = channel.basic_consume(queue, "".into(), options, arguments).await?;
+        Ok((channel, deliveries))
     }
 }
 

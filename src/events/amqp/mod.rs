@@ -57,6 +57,8 @@ enum Failure {
     Overtaken,
     #[error("the connection is lost")]
     Lost,
+    #[error("a queue does not answer")]
+    Silent,
 }
 
 /// The broker, as this process sees it.

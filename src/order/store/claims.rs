@@ -45,8 +45,8 @@ pub(in crate::order) enum Claimed {
 }
 
 /// A row of the table of keys.
-#[derive(Clone, Debug, PartialEq, Queryable, Insertable)]
-#[diesel(table_name = order_keys)]
+#[derive(Clone, Debug, PartialEq, Queryable, Insertable, AsChangeset)]
+#[diesel(table_name = order_keys, primary_key(user_id, key), treat_none_as_null = true)]
 pub(super) struct KeyRow {
     pub(super) user_id: String,
     pub(super) key: String,

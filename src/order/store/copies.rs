@@ -109,11 +109,10 @@ macro_rules! rows {
                 run_to_completion(&self.0.limits, async move {
                     in_transaction!(&pool, StoreError, connection => {
                         for row in &rows {
-                            let old = $table::table.filter($table::$first.eq(row.$first.clone()));
-                            $(let old = old.filter($table::$second.eq(row.$second.clone()));)?
-                            diesel::delete(old).execute(connection).await?;
                             let put = diesel::insert_into($table::table).values(row.clone());
-                            put.execute(connection).await?;
+                            // Not deleted first: what belongs to it stays.
+                            let put = put.on_conflict(($table::$first, $($table::$second)?));
+                            put.do_update().set(row.clone()).execute(connection).await?;
                         }
                         Written::all(rows.len() as u64)
                     })

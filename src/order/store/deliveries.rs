@@ -1,8 +1,11 @@
 //! Queries on what webhooks are sent. Of the pending deliveries of one subject to one webhook, only the first is tried; the
 //! others wait for it.
 
+use std::collections::{HashMap, HashSet};
+
 use chrono::NaiveDateTime;
 use diesel::QueryableByName;
+use diesel::dsl::max;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text, Timestamp as SqlTimestamp};
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
@@ -11,7 +14,6 @@ use uuid::Uuid;
 use super::Store;
 use super::schema::order_deliveries::{self, dsl};
 use super::schema::{order_webhooks, order_webhooks::dsl as webhook};
-use super::webhooks::WebhookRow;
 use crate::contract::{Event, Timestamp, now};
 use crate::events::Refusal;
 use crate::order::webhooks::{Attempt, Webhook};
@@ -19,7 +21,9 @@ use crate::storage::sql::{in_transaction, on_either, read};
 use crate::storage::{StoreError, run_to_completion};
 
 /// How many deliveries a sweep deletes per transaction, because on SQLite other writes wait for it.
-const SWEEP: i64 = 500;
+const SWEPT: i64 = 500;
+const SWEEP: &str = "DELETE FROM order_deliveries WHERE (webhook_id, event_id) IN \
+    (SELECT webhook_id, event_id FROM order_deliveries WHERE finished_at < $1 ORDER BY finished_at LIMIT $2)";
 
 /// The first deliveries of their subjects that are due.
 const DUE: &str = "SELECT event_id FROM order_deliveries AS due \
@@ -99,30 +103,55 @@ impl Outcome {
 }
 
 impl Store {
-    /// Takes events: each webhook that wants one is to be sent it.
+    /// Takes events: each webhook that wants one is to be sent it. What was taken before is ignored.
     pub(in crate::order) async fn take_for_webhooks(
         &self,
         events: Vec<Event>,
     ) -> Result<(), Refusal> {
-        // Most shops have none, and write nothing.
-        if self.webhooks().await?.is_empty() {
-            return Ok(());
+        for webhook in self.webhooks().await?.into_iter().filter(|webhook| webhook.enabled) {
+            let sent = events.iter().filter(|event| webhook.is_sent(event));
+            let deliveries = sent.map(|event| Delivery::new(&webhook, event));
+            let deliveries = deliveries.collect::<Result<Vec<_>, _>>()?;
+            if !deliveries.is_empty() {
+                self.add_deliveries(webhook.id.to_string(), deliveries).await?;
+            }
         }
+        Ok(())
+    }
+
+    /// Adds those of `deliveries` that are not there to what `webhook` is to be sent, unless it is gone or disabled. One whose
+    /// subject waits for the end of a pause waits, too.
+    async fn add_deliveries(
+        &self,
+        webhook: String,
+        deliveries: Vec<Delivery>,
+    ) -> Result<(), StoreError> {
         let pool = self.pool.clone();
-        let taken = run_to_completion(&self.limits, async move {
+        let subjects = deliveries.iter().map(|delivery| delivery.subject.clone());
+        let subjects = subjects.collect::<HashSet<_>>();
+        run_to_completion(&self.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
-                let rows = order_webhooks::table.filter(webhook::enabled.eq(true));
-                for row in rows.load::<WebhookRow>(connection).await? {
-                    let webhook = Webhook::try_from(row)?;
-                    for event in events.iter().filter(|event| webhook.wants(&event.kind)) {
-                        let delivery = Delivery::new(&webhook, event)?;
-                        let insert = diesel::insert_into(order_deliveries::table).values(delivery);
-                        insert.on_conflict_do_nothing().execute(connection).await?;
+                let known = order_webhooks::table.find(&webhook);
+                let known = known.select(webhook::enabled).first::<bool>(connection).await;
+                if known.optional()? != Some(true) {
+                    return Ok(());
+                }
+                let waiting = dsl::webhook_id.eq(&webhook).and(dsl::status.eq("pending"));
+                let waiting = waiting.and(dsl::subject.eq_any(&subjects));
+                let waiting = order_deliveries::table.filter(waiting).group_by(dsl::subject);
+                let waiting = waiting.select((dsl::subject, max(dsl::due_at)));
+                let waiting = waiting.load::<(String, Option<NaiveDateTime>)>(connection).await?;
+                let waiting = waiting.into_iter().collect::<HashMap<_, _>>();
+                for mut delivery in deliveries {
+                    if let Some(Some(due)) = waiting.get(&delivery.subject) {
+                        delivery.due_at = delivery.due_at.max(*due);
                     }
+                    let insert = diesel::insert_into(order_deliveries::table).values(delivery);
+                    insert.on_conflict_do_nothing().execute(connection).await?;
                 }
             })
-        });
-        Ok(taken.await?)
+        })
+        .await
     }
 
     /// Claims at most `most` deliveries to `webhook` that are due, of a subject each; nobody else tries them before `until`.
@@ -177,6 +206,8 @@ impl Store {
                 if diesel::update(mine).set(outcome).execute(connection).await? == 1 {
                     let others = dsl::webhook_id.eq(&delivery.webhook_id);
                     let others = others.and(dsl::subject.eq(&delivery.subject));
+                    // Those behind it, which an index finds.
+                    let others = others.and(dsl::sequence.ge(delivery.sequence));
                     let others = others.and(dsl::status.eq("pending"));
                     let others = diesel::update(order_deliveries::table.filter(others));
                     others.set(dsl::due_at.eq(now)).execute(connection).await?;
@@ -203,6 +234,8 @@ impl Store {
                 if diesel::update(mine).set(outcome).execute(connection).await? == 1 {
                     let others = dsl::webhook_id.eq(&delivery.webhook_id);
                     let others = others.and(dsl::subject.eq(&delivery.subject));
+                    // Those behind it, which an index finds.
+                    let others = others.and(dsl::sequence.ge(delivery.sequence));
                     let others = others.and(dsl::status.eq("pending"));
                     let others = diesel::update(order_deliveries::table.filter(others));
                     others.set(dsl::due_at.eq(next)).execute(connection).await?;
@@ -212,15 +245,16 @@ impl Store {
         .await
     }
 
-    /// Disables the webhook of `delivery`, whose last attempt has failed; returns whether it was enabled. What it was still to
-    /// be sent has failed.
+    /// Disables the webhook of `delivery`, whose last attempt has failed; returns whether it was enabled. The rest of what it
+    /// was to be sent fails by [`Store::fail_deliveries`].
     pub(in crate::order) async fn give_up(
         &self,
         delivery: &Delivery,
         attempt: &Attempt,
     ) -> Result<bool, StoreError> {
         let (pool, delivery) = (self.pool.clone(), delivery.clone());
-        let outcome = Outcome::of(attempt);
+        let (status, finished_at) = (Some("failed"), Some(now().naive_utc()));
+        let outcome = Outcome { status, finished_at, ..Outcome::of(attempt) };
         run_to_completion(&self.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
                 let enabled = order_webhooks::table.find(&delivery.webhook_id);
@@ -229,12 +263,24 @@ impl Store {
                 let key = (&delivery.webhook_id, &delivery.event_id);
                 let mine = order_deliveries::table.find(key).filter(dsl::status.eq("pending"));
                 diesel::update(mine).set(outcome).execute(connection).await?;
-                let rest = dsl::webhook_id.eq(&delivery.webhook_id).and(dsl::status.eq("pending"));
-                diesel::update(order_deliveries::table.filter(rest))
-                    .set((dsl::status.eq("failed"), dsl::finished_at.eq(now().naive_utc())))
-                    .execute(connection)
-                    .await?;
                 disabled == 1
+            })
+        })
+        .await
+    }
+
+    /// Notes since when `webhook` fails; `None` when it has taken an event.
+    pub(in crate::order) async fn set_failing(
+        &self,
+        webhook: Uuid,
+        since: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        let (pool, webhook) = (self.pool.clone(), webhook.to_string());
+        run_to_completion(&self.limits, async move {
+            in_transaction!(&pool, StoreError, connection => {
+                let update = diesel::update(order_webhooks::table.find(webhook));
+                let since = since.map(|time| time.naive_utc());
+                update.set(webhook::failing_since.eq(since)).execute(connection).await?;
             })
         })
         .await
@@ -254,33 +300,23 @@ impl Store {
         .await
     }
 
-    /// Forgets some of the deliveries that ended before `horizon`; returns whether there were any.
+    /// Forgets some of the deliveries that ended before `horizon`; returns whether there may be more.
     pub(in crate::order) async fn sweep_deliveries(
         &self,
         horizon: Timestamp,
     ) -> Result<bool, StoreError> {
         let (pool, horizon) = (self.pool.clone(), horizon.naive_utc());
         run_to_completion(&self.limits, async move {
-            let old = read!(
-                &pool,
-                {
-                    let old = order_deliveries::table.filter(dsl::finished_at.lt(horizon));
-                    let old = old.order_by(dsl::finished_at);
-                    old.limit(SWEEP).select((dsl::webhook_id, dsl::event_id))
-                },
-                load::<(String, String)>
-            )?;
-            if old.is_empty() {
+            let old = order_deliveries::table.filter(dsl::finished_at.lt(horizon));
+            let old = old.order_by(dsl::finished_at).limit(1).select(dsl::event_id);
+            if read!(&pool, old, first::<String>, optional)?.is_none() {
                 return Ok(false);
             }
-            in_transaction!(&pool, StoreError, connection => {
-                for key in old {
-                    let old = order_deliveries::table.find(key);
-                    let old = old.filter(dsl::finished_at.is_not_null());
-                    diesel::delete(old).execute(connection).await?;
-                }
-                true
-            })
+            let deleted = in_transaction!(&pool, StoreError, connection => {
+                let delete = diesel::sql_query(SWEEP).bind::<SqlTimestamp, _>(horizon);
+                delete.bind::<BigInt, _>(SWEPT).execute(connection).await?
+            })?;
+            Ok(deleted as i64 == SWEPT)
         })
         .await
     }

@@ -81,8 +81,8 @@ impl Record {
 }
 
 /// A row of the table of orders.
-#[derive(Clone, Debug, PartialEq, Queryable, Insertable)]
-#[diesel(table_name = order_orders)]
+#[derive(Clone, Debug, PartialEq, Queryable, Insertable, AsChangeset)]
+#[diesel(table_name = order_orders, treat_none_as_null = true)]
 struct Row {
     id: String,
     user_id: String,

@@ -44,8 +44,8 @@ pub(in crate::order) struct SandboxIntent {
 }
 
 /// A row of the table of payments.
-#[derive(Clone, Debug, PartialEq, Queryable, Insertable)]
-#[diesel(table_name = order_sandbox)]
+#[derive(Clone, Debug, PartialEq, Queryable, Insertable, AsChangeset)]
+#[diesel(table_name = order_sandbox, primary_key(intent), treat_none_as_null = true)]
 pub(super) struct PaymentRow {
     pub(super) intent: String,
     amount: i64,

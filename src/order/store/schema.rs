@@ -63,6 +63,7 @@ diesel::table! {
         old_until -> Nullable<Timestamp>,
         enabled -> Bool,
         created_at -> Timestamp,
+        failing_since -> Nullable<Timestamp>,
     }
 }
 

@@ -2,20 +2,36 @@
 
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text, Timestamp as SqlTimestamp};
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use uuid::Uuid;
 
 use super::schema::order_webhooks::{self, dsl};
-use super::schema::{order_deliveries, order_deliveries::dsl as delivery};
 use super::{Store, uuid};
 use crate::contract::{Timestamp, now};
 use crate::order::webhooks::{Secret, Webhook};
 use crate::storage::sql::{in_transaction, read};
 use crate::storage::{StoreError, run_to_completion};
 
+/// How many deliveries are changed per transaction: other writes wait for it on SQLite, and a call has to end in time.
+const BATCH: i64 = 500;
+
+/// Lets a webhook be sent what it has missed, the oldest first, so that the events of a subject stay in order.
+const REOPEN: &str = "UPDATE order_deliveries SET status = 'pending', attempts = 0, due_at = $1, finished_at = NULL \
+    WHERE webhook_id = $2 AND event_id IN (SELECT event_id FROM order_deliveries \
+    WHERE webhook_id = $2 AND status = 'failed' ORDER BY event_id LIMIT $3)";
+/// What a disabled webhook was still to be sent has failed.
+const FAIL: &str = "UPDATE order_deliveries SET status = 'failed', finished_at = $1 \
+    WHERE webhook_id = $2 AND event_id IN (SELECT event_id FROM order_deliveries \
+    WHERE webhook_id = $2 AND status = 'pending' LIMIT $3) \
+    AND NOT EXISTS (SELECT 1 FROM order_webhooks WHERE id = $2 AND enabled)";
+/// Forgets what a webhook was sent, or was to be sent; the time says nothing.
+const FORGET: &str = "DELETE FROM order_deliveries WHERE $1 IS NOT NULL \
+    AND webhook_id = $2 AND event_id IN (SELECT event_id FROM order_deliveries WHERE webhook_id = $2 LIMIT $3)";
+
 /// A row of the table of webhooks. Its Debug output has secrets.
-#[derive(Clone, Debug, PartialEq, Queryable, Insertable)]
-#[diesel(table_name = order_webhooks)]
+#[derive(Clone, Debug, PartialEq, Queryable, Insertable, AsChangeset)]
+#[diesel(table_name = order_webhooks, treat_none_as_null = true)]
 pub(super) struct WebhookRow {
     pub(super) id: String,
     url: String,
@@ -26,6 +42,7 @@ pub(super) struct WebhookRow {
     old_until: Option<NaiveDateTime>,
     enabled: bool,
     created_at: NaiveDateTime,
+    failing_since: Option<NaiveDateTime>,
 }
 
 impl TryFrom<&Webhook> for WebhookRow {
@@ -43,6 +60,7 @@ impl TryFrom<&Webhook> for WebhookRow {
             old_until: webhook.old_secret.as_ref().map(|(_, until)| until.naive_utc()),
             enabled: webhook.enabled,
             created_at: webhook.created_at.naive_utc(),
+            failing_since: webhook.failing_since.map(|time| time.naive_utc()),
         })
     }
 }
@@ -62,6 +80,7 @@ impl TryFrom<WebhookRow> for Webhook {
             old_secret: old.zip(row.old_until.map(|time| time.and_utc())),
             enabled: row.enabled,
             created_at: row.created_at.and_utc(),
+            failing_since: row.failing_since.map(|time| time.and_utc()),
         })
     }
 }
@@ -107,20 +126,19 @@ impl Store {
         .await
     }
 
-    /// Removes the webhook with `id`, and what it was to be sent; returns whether there was one.
+    /// Removes the webhook with `id`, and what it was to be sent; returns whether there was one. What is cut off in the
+    /// middle leaves a webhook that is disabled, and goes on when it is asked for again.
     pub(in crate::order) async fn remove_webhook(&self, id: Uuid) -> Result<bool, StoreError> {
+        let disabled = self.set_enabled(id, false).await?;
+        while self.in_batches(FORGET, id).await? {}
         let (pool, id) = (self.pool.clone(), id.to_string());
         run_to_completion(&self.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
-                // The webhook first: from then on nothing more can be added for it.
-                let removed = diesel::delete(order_webhooks::table.find(&id));
-                let removed = removed.execute(connection).await?;
-                let rest = order_deliveries::table.filter(delivery::webhook_id.eq(&id));
-                diesel::delete(rest).execute(connection).await?;
-                removed == 1
+                diesel::delete(order_webhooks::table.find(&id)).execute(connection).await?;
             })
         })
-        .await
+        .await?;
+        Ok(disabled.is_some())
     }
 
     /// Gives the webhook with `id` a new secret; the one before signs, too, until `until`. Returns the webhook then.
@@ -150,25 +168,40 @@ impl Store {
         &self,
         id: Uuid,
     ) -> Result<Option<Webhook>, StoreError> {
-        let (pool, id) = (self.pool.clone(), id.to_string());
+        let enabled = self.set_enabled(id, true).await?;
+        while self.in_batches(REOPEN, id).await? {}
+        Ok(enabled)
+    }
+
+    /// Marks some of what a disabled webhook was still to be sent as failed; returns whether there may be more.
+    pub(in crate::order) async fn fail_deliveries(&self, id: Uuid) -> Result<bool, StoreError> {
+        self.in_batches(FAIL, id).await
+    }
+
+    async fn set_enabled(&self, id: Uuid, enabled: bool) -> Result<Option<Webhook>, StoreError> {
+        let pool = self.pool.clone();
         run_to_completion(&self.limits, async move {
             let row = in_transaction!(&pool, StoreError, connection => {
-                let update = diesel::update(order_webhooks::table.find(&id));
-                let update = update.set(dsl::enabled.eq(true));
-                let row = update.get_result::<WebhookRow>(connection).await.optional()?;
-                let failed = delivery::webhook_id.eq(&id).and(delivery::status.eq("failed"));
-                diesel::update(order_deliveries::table.filter(failed))
-                    .set((
-                        delivery::status.eq("pending"),
-                        delivery::attempts.eq(0),
-                        delivery::due_at.eq(now().naive_utc()),
-                        delivery::finished_at.eq(None::<NaiveDateTime>),
-                    ))
-                    .execute(connection)
-                    .await?;
-                row
+                let update = diesel::update(order_webhooks::table.find(id.to_string()));
+                let none = None::<NaiveDateTime>;
+                let update = update.set((dsl::enabled.eq(enabled), dsl::failing_since.eq(none)));
+                update.get_result::<WebhookRow>(connection).await.optional()?
             })?;
             row.map(Webhook::try_from).transpose()
+        })
+        .await
+    }
+
+    /// Runs `change` on some deliveries of the webhook `id`, now; returns whether there may be more.
+    async fn in_batches(&self, change: &'static str, id: Uuid) -> Result<bool, StoreError> {
+        let pool = self.pool.clone();
+        run_to_completion(&self.limits, async move {
+            let changed = in_transaction!(&pool, StoreError, connection => {
+                let change = diesel::sql_query(change).bind::<SqlTimestamp, _>(now().naive_utc());
+                let change = change.bind::<Text, _>(id.to_string()).bind::<BigInt, _>(BATCH);
+                change.execute(connection).await?
+            })?;
+            Ok(changed as i64 == BATCH)
         })
         .await
     }

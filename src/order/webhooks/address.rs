@@ -6,8 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use actix_web::http::Uri;
 use tokio::net::lookup_host;
+use tokio::sync::Semaphore;
 use url::{Host, Url};
 
+use crate::tasks;
+
+/// How many names are looked up at once.
+static LOOKUPS: Semaphore = Semaphore::const_new(16);
 /// The longest URL, in characters.
 const LONGEST: usize = 2048;
 /// The networks of IPv4 that are not the world's (<https://www.iana.org/assignments/iana-ipv4-special-registry>), multicast
@@ -112,8 +117,7 @@ impl Reach {
             Host::Ipv4(ip) => vec![(ip, port).into()],
             Host::Ipv6(ip) => vec![(ip, port).into()],
             Host::Domain(name) => {
-                let found = lookup_host((name, port)).await;
-                found.map_err(|_| AddressError::Unknown)?.collect::<Vec<_>>()
+                look_up(name.to_owned(), port).await.ok_or(AddressError::Unknown)?
             }
         };
         if addresses.is_empty() {
@@ -131,6 +135,18 @@ impl Reach {
             false => Err(AddressError::Private),
         }
     }
+}
+
+/// The addresses of the host `name`; `None` if it has none. A lookup takes a thread until it ends, also when nobody waits for
+/// it any more, so there is a limit to them.
+async fn look_up(name: String, port: u16) -> Option<Vec<SocketAddr>> {
+    let permit = LOOKUPS.acquire().await.ok()?;
+    let lookup = tasks::detach(async move {
+        let found = lookup_host((name, port)).await;
+        drop(permit);
+        found.ok().map(Iterator::collect)
+    });
+    lookup.await.ok()?
 }
 
 /// Whether `ip` is an address of the world.

@@ -37,9 +37,9 @@ pub(in crate::order) async fn deliver(role: Orders) {
     loop {
         match sender.orders.webhooks().await {
             Ok(webhooks) => {
-                for webhook in webhooks.into_iter().filter(|webhook| webhook.enabled) {
+                for webhook in webhooks {
                     if running.insert(webhook.id) {
-                        lanes.push(sender.drive(webhook.id));
+                        lanes.push(sender.drive(webhook));
                     }
                 }
             }
@@ -69,10 +69,16 @@ struct Sender {
 }
 
 impl Sender {
-    /// Sends the webhook `id` what is due, until there is nothing more. Returns the webhook's id.
-    async fn drive(&self, id: Uuid) -> Uuid {
+    /// Sends a webhook what is due, until there is nothing more; what a disabled one was to be sent has failed. Returns the
+    /// webhook's id.
+    async fn drive(&self, webhook: Webhook) -> Uuid {
+        let id = webhook.id;
         loop {
-            match self.batch(id).await {
+            let some = match webhook.enabled {
+                true => self.batch(id).await,
+                false => self.orders.fail_deliveries(id).await,
+            };
+            match some {
                 Ok(true) => {}
                 Ok(false) => return id,
                 Err(error) => {
@@ -103,10 +109,21 @@ impl Sender {
         let turn = usize::try_from(delivery.attempts).unwrap_or_default();
         let attempt = self.receivers.send(webhook, message, turn, self.timeout).await;
         if attempt.is_success() {
+            if webhook.failing_since.is_some() {
+                self.orders.set_failing(webhook.id, None).await?;
+            }
             return self.orders.note_delivered(delivery, &attempt).await;
         }
-        match schedule::pause(delivery.attempts).filter(|_| !attempt.is_gone()) {
-            Some(pause) => self.orders.note_failed(delivery, &attempt, now() + pause).await,
+        let since = webhook.failing_since;
+        // So many events may wait that none is tried as often as the schedule says.
+        let is_lost = since.is_some_and(|since| now() - since > schedule::all());
+        match schedule::pause(delivery.attempts).filter(|_| !attempt.is_gone() && !is_lost) {
+            Some(pause) => {
+                if since.is_none() {
+                    self.orders.set_failing(webhook.id, Some(now())).await?;
+                }
+                self.orders.note_failed(delivery, &attempt, now() + pause).await
+            }
             None => {
                 if self.orders.give_up(delivery, &attempt).await? {
                     let why = attempt.error.as_deref().unwrap_or_default();

@@ -189,6 +189,7 @@ pub(in crate::order) async fn register(
         old_secret: None,
         enabled: true,
         created_at: now(),
+        failing_since: None,
     };
     if !state.orders.add_webhook(&webhook, MOST).await? {
         return Err(too_many(MOST));

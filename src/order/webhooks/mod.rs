@@ -12,9 +12,10 @@ mod receiver;
 mod schedule;
 mod secret;
 
+use chrono::TimeDelta;
 use uuid::Uuid;
 
-use crate::contract::{OrderStatus, Timestamp, USER_ERASED, order_kind};
+use crate::contract::{Event, OrderStatus, Timestamp, USER_ERASED, order_kind};
 
 pub(super) use deliver::deliver;
 pub(super) use receiver::{Attempt, Receivers};
@@ -33,11 +34,19 @@ pub(super) struct Webhook {
     pub(super) old_secret: Option<(Secret, Timestamp)>,
     pub(super) enabled: bool,
     pub(super) created_at: Timestamp,
+    /// The first failure since it has last taken an event.
+    pub(super) failing_since: Option<Timestamp>,
 }
 
 impl Webhook {
+    /// Whether it is sent `event`: one that it wants and that is not from before it was there. The clocks of processes may
+    /// differ by a minute.
+    pub(super) fn is_sent(&self, event: &Event) -> bool {
+        self.wants(&event.kind) && event.time + TimeDelta::minutes(1) >= self.created_at
+    }
+
     /// Whether it wants events of this type.
-    pub(super) fn wants(&self, kind: &str) -> bool {
+    fn wants(&self, kind: &str) -> bool {
         self.events.as_ref().is_none_or(|kinds| kinds.iter().any(|wanted| wanted == kind))
     }
 }
@@ -45,4 +54,32 @@ impl Webhook {
 /// The types of events that a webhook may want.
 pub(super) fn kinds() -> Vec<String> {
     OrderStatus::all().map(order_kind).chain([USER_ERASED.to_owned()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::now;
+
+    #[test]
+    fn what_happened_before_a_webhook_was_there_is_not_sent() {
+        let mut webhook = Webhook {
+            id: Uuid::nil(),
+            url: String::new(),
+            events: Some(vec![USER_ERASED.to_owned()]),
+            description: None,
+            secret: String::new().into(),
+            old_secret: None,
+            enabled: true,
+            created_at: now(),
+            failing_since: None,
+        };
+        let event = Event::user_erased(Uuid::nil());
+        assert!(webhook.is_sent(&event));
+        webhook.created_at = event.time + TimeDelta::minutes(2);
+        assert!(!webhook.is_sent(&event));
+        webhook.created_at = event.time;
+        webhook.events = Some(vec![order_kind(OrderStatus::Paid)]);
+        assert!(!webhook.is_sent(&event));
+    }
 }

@@ -13,6 +13,11 @@ pub(super) fn pause(attempt: i64) -> Option<TimeDelta> {
     Some(TimeDelta::milliseconds(pause + fastrand::i64(0..=pause / 5)))
 }
 
+/// For how long one is tried in all, at most.
+pub(super) fn all() -> TimeDelta {
+    TimeDelta::seconds(PAUSES.iter().sum::<i64>() * 6 / 5)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -25,6 +30,7 @@ mod tests {
         assert!((5000..=6000).contains(&pauses[0].num_milliseconds()), "{pauses:?}");
         let all = pauses.iter().sum::<TimeDelta>();
         assert!((24..48).contains(&all.num_hours()), "{all}");
+        assert!(all <= super::all(), "{all}");
         assert_eq!((pause(0), pause(11)), (None, None));
     }
 }

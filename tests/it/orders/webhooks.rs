@@ -31,14 +31,14 @@ enum Reply {
 const OK: Reply = Reply::Status(204);
 
 /// Takes events, and answers as the test says.
-struct Receiver {
-    upstream: Upstream,
+pub(super) struct Receiver {
+    pub(super) upstream: Upstream,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 /// An event as a receiver got it.
 #[derive(Clone, Debug)]
-struct Seen {
+pub(super) struct Seen {
     head: String,
     body: String,
 }
@@ -52,7 +52,7 @@ impl Seen {
         value
     }
 
-    fn event(&self) -> Value {
+    pub(super) fn event(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
 
@@ -103,11 +103,11 @@ impl Receiver {
     }
 
     /// One that takes all.
-    fn obliging() -> Self {
+    pub(super) fn obliging() -> Self {
         Self::start(|_| OK)
     }
 
-    fn seen(&self) -> Vec<Seen> {
+    pub(super) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
@@ -553,10 +553,11 @@ async fn what_a_killed_process_was_sending_is_sent_again_in_order(storage: Stora
 #[actix_rt::test]
 async fn webhooks_are_copied_to_another_store() {
     let postgres = Server::start(Kind::Postgres);
-    let (shop, admin, _) = shop_on(Topology::OneProcess, Vec::new()).await;
-    register(&admin, json!({ "url": "http://127.0.0.1:1" })).await;
+    let url = postgres.url();
+    let (mut shop, admin, _) = shop_on(Topology::OneProcess, Vec::new()).await;
+    let webhook = register(&admin, json!({ "url": "http://127.0.0.1:1" })).await;
+    let copy = ["copy", "--from", "sqlite://data/order.db", "--to", &url];
     for count in [1, 0] {
-        let copy = ["copy", "--from", "sqlite://data/order.db", "--to", &postgres.url()];
         let output = shop.run(&copy);
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(
@@ -564,4 +565,56 @@ async fn webhooks_are_copied_to_another_store() {
             "{text}"
         );
     }
+    // What the other one was to be sent stays when the webhook changes.
+    shop.servers.push(postgres);
+    add_pending(&shop, &webhook, 2);
+    act(&admin, &webhook, "rotate").await;
+    let output = shop.run(&[&copy[..], &["--overwrite"]].concat());
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(count(&shop, "webhook_id IS NOT NULL"), 2);
+    let secret = shop.query("order", "SELECT secret FROM order_webhooks");
+    assert_ne!(secret.trim(), webhook["secret"].as_str().unwrap());
+}
+
+/// Adds as many events to what `webhook` is to be sent, in an hour.
+fn add_pending(shop: &Shop, webhook: &Value, count: usize) {
+    let id = webhook["id"].as_str().unwrap();
+    shop.query(
+        "order",
+        &format!(
+            "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count}) \
+             INSERT INTO order_deliveries (webhook_id, event_id, kind, subject, sequence, event, status, attempts, \
+             due_at, created_at) SELECT '{id}', 'old-' || n, 'shop.order.paid', 'subject-' || n / 2, n, '{{}}', \
+             'pending', 0, '2100-01-01 00:00:00', '2026-01-01 00:00:00' FROM numbers"
+        ),
+    );
+}
+
+/// How many deliveries there are that `condition` holds for.
+fn count(shop: &Shop, condition: &str) -> usize {
+    let query = format!("SELECT COUNT(*) FROM order_deliveries WHERE {condition}");
+    shop.query("order", &query).trim().parse().unwrap()
+}
+
+each_storage!(a_long_backlog_fails_comes_back_and_is_forgotten);
+async fn a_long_backlog_fails_comes_back_and_is_forgotten(storage: Storage) {
+    const MANY: usize = 1_700;
+    let (shop, admin, lamp) = shop_on(Topology::OneProcess, storage.servers()).await;
+    let gone = Receiver::start(|number| if number == 0 { Reply::Status(410) } else { OK });
+    let webhook = register(&admin, json!({ "url": gone.upstream.url })).await;
+    add_pending(&shop, &webhook, MANY);
+    admin.order(Uuid::now_v7(), &[(&lamp, 1)]).await;
+    until("all has failed", async || count(&shop, "status = 'failed'") == MANY + 1).await;
+    assert_eq!(act(&admin, &webhook, "enable").await["enabled"], true);
+    until("all is sent", async || count(&shop, "status = 'delivered'") == MANY + 1).await;
+    let seen = gone.seen();
+    let place = |n: usize| {
+        let id = format!("old-{n}");
+        seen.iter().position(|one| one.header("webhook-id") == id).unwrap()
+    };
+    // Two are about one subject each.
+    assert!((1..MANY / 2).all(|n| place(2 * n) < place(2 * n + 1)));
+    let removed = admin.send(Method::DELETE, &path(&webhook), &[], "").await;
+    assert_eq!(removed.status, 204, "{removed:?}");
+    assert_eq!(count(&shop, "webhook_id IS NOT NULL"), 0);
 }

@@ -335,7 +335,10 @@ async fn a_copy_of_accounts_that_need_migrations_says_so() {
     migrate("sqlite://data/user.db");
     let events = "DROP TABLE user_dead_letters; DROP TABLE user_cursors; DROP TABLE user_outbox";
     let orders = ["ALTER TABLE recent_orders DROP COLUMN products", "DROP TABLE recent_orders"];
-    let back = ["DROP TABLE user_relay", events, orders[0], orders[1], "DROP TABLE sessions"];
+    let letters =
+        include_str!("../../../migrations/sqlite/user/00000000000007_dead_letters/down.sql");
+    let back =
+        [letters, "DROP TABLE user_relay", events, orders[0], orders[1], "DROP TABLE sessions"];
     age(&folder.path().join("data/user.db"), &back);
     let (well, text) = copy(folder.path(), "sqlite://data/user.db", "sqlite://new.db");
     let why = "data/user.db needs migrations first: 00000000000002_identity";

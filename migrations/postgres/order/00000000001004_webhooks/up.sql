@@ -10,7 +10,9 @@ CREATE TABLE order_webhooks (
     old_secret  TEXT,
     old_until   TIMESTAMP,
     enabled     BOOLEAN   NOT NULL,
-    created_at  TIMESTAMP NOT NULL
+    created_at  TIMESTAMP NOT NULL,
+    -- The first failure since it has last taken an event, if there is one.
+    failing_since TIMESTAMP
 );
 
 -- What each of them is sent, or was.
@@ -36,4 +38,5 @@ CREATE TABLE order_deliveries (
 );
 CREATE INDEX order_deliveries_due ON order_deliveries (webhook_id, due_at) WHERE status = 'pending';
 CREATE INDEX order_deliveries_by_subject ON order_deliveries (webhook_id, subject, sequence);
+CREATE INDEX order_deliveries_failed ON order_deliveries (webhook_id, event_id) WHERE status = 'failed';
 CREATE INDEX order_deliveries_by_age ON order_deliveries (finished_at);

@@ -23,6 +23,7 @@ use self::listener::Listener;
 use self::outcome::Books;
 use self::victims::{Kind, Victims};
 use super::history::{End, Items, check_answers, check_end};
+use super::webhooks::Receiver;
 use crate::support::Client;
 use crate::support::chaos::{Torment, setting};
 
@@ -50,6 +51,10 @@ async fn every_order_is_placed_once_and_paid_once(kind: Kind) {
         users.push(client.register(&format!("buyer{n}")).await);
     }
     let listener = Listener::start(victims.client());
+    let receiver = Receiver::obliging();
+    let webhook = json!({ "url": receiver.upstream.url });
+    let registered = victims.admin().await.post("/webhooks", webhook).await;
+    assert_eq!(registered.status, 201, "{registered:?}");
     let chance = dice.u64(..);
     let torment = Torment::start(victims, move |victims, is_over| victims.suffer(chance, is_over));
 
@@ -76,7 +81,14 @@ async fn every_order_is_placed_once_and_paid_once(kind: Kind) {
     }
     let operations = diary.operations();
     assert!(check_answers(&operations).is_empty(), "{:#?}", check_answers(&operations));
-    let books = Books { client, victims: &victims, listener: &listener, users, products };
+    let books = Books {
+        client,
+        victims: &victims,
+        listener: &listener,
+        receiver: &receiver,
+        users,
+        products,
+    };
     let begun = Instant::now();
     let end = loop {
         let end = books.read().await;

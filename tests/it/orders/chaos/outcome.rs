@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::listener::Listener;
 use super::victims::Victims;
 use crate::orders::history::{End, FinalOrder, Items, Payment, Stock, Told};
+use crate::orders::webhooks::Receiver;
 use crate::support::{Answer, Client, Kind, Server};
 
 const LOG: &str = "SELECT event FROM order_outbox ORDER BY log_offset, position";
@@ -23,6 +24,7 @@ pub(super) struct Books<'a> {
     pub(super) client: Client,
     pub(super) victims: &'a Victims,
     pub(super) listener: &'a Listener,
+    pub(super) receiver: &'a Receiver,
     pub(super) users: Vec<String>,
     /// The pieces that there were of each product.
     pub(super) products: Items,
@@ -89,6 +91,8 @@ impl Books<'_> {
         end.payments = self.payments();
         end.log = self.log().await;
         end.heard = self.listener.heard();
+        let seen = self.receiver.seen();
+        end.deliveries = Some(seen.iter().map(|seen| told(&seen.event())).collect());
         end.popularity = self.popularity().await;
         end
     }

@@ -10,7 +10,9 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::support::stripe::{Answer, Call, STRIPE_KEY, Stripe};
-use crate::support::{Balancer, Client, Kind as ServerKind, Process, Server, free_port};
+use crate::support::{
+    Balancer, Client, Kind as ServerKind, Process, Server, free_port, password_in,
+};
 
 /// Between two mishaps, of one process and of many, and how long something hangs, in milliseconds.
 const REST: Range<u64> = 100..800;
@@ -115,6 +117,8 @@ impl Victims {
             set("APP__ORDER__PAYMENTS_TIMEOUT", "1s");
         }
         set("RUST_LOG", "warn,access=off");
+        set("APP__ORDER__WEBHOOKS_ALLOW_PRIVATE", "true");
+        set("APP__ORDER__WEBHOOKS_TIMEOUT", "1s");
         // Soon after this, what a request has left is finished.
         set("APP__SERVER__REQUEST_TIMEOUT", "3s");
         set("APP__ORDER__PAYMENT_WINDOW", "8s");
@@ -128,6 +132,15 @@ impl Victims {
     /// A client of the gateway.
     pub(super) fn client(&self) -> Client {
         Client::impatient(self.entrance.clone())
+    }
+
+    /// A client of the gateway who may do everything.
+    pub(super) async fn admin(&self) -> Client {
+        let mut command = Process::command(self.folder.path());
+        command.envs(self.servers.iter().map(|server| (server.variable(), server.url())));
+        let email = "admin@example.com";
+        command.args(["user", "create", "--admin", "--username", "Admin", "--email", email]);
+        self.client().signed_in(email, &password_in(&Process::run(command))).await
     }
 
     /// Checks that no process has met what must not happen, nor refused an event.
