@@ -1,5 +1,7 @@
 //! What an operator decides on dead letters, wherever they are: in queues of the broker, or beside the logs.
 
+use std::collections::BTreeSet;
+
 use super::{Broker, Log};
 use crate::contract::DeadLetter;
 use crate::error::Error;
@@ -85,13 +87,30 @@ impl DeadLetters {
         Ok(found)
     }
 
-    /// Carries out `decision` on the one with `id`; returns whether there is one.
+    /// Carries out `decision` on those with these `ids`. The ids of those that there are come into `done`.
     ///
     /// # Errors
-    /// When a store or the broker fails.
-    pub async fn decide(&self, decision: Decision, id: &str) -> Result<bool, DeadLetterError> {
-        // No id is empty.
-        Ok(!id.is_empty() && self.carry_out(decision, Some(id)).await? > 0)
+    /// When a store or the broker fails; those in `done` are done.
+    pub async fn decide(
+        &self,
+        decision: Decision,
+        ids: &[String],
+        done: &mut BTreeSet<String>,
+    ) -> Result<(), DeadLetterError> {
+        match self {
+            Self::Logs(logs) => {
+                // No id is empty.
+                for id in ids.iter().filter(|id| !id.is_empty()) {
+                    for log in logs {
+                        if log.decide(decision, Some(id.clone())).await? > 0 {
+                            done.insert(id.clone());
+                        }
+                    }
+                }
+            }
+            Self::Broker(broker) => drop(broker.decide(decision, Some(ids), done).await?),
+        }
+        Ok(())
     }
 
     /// Carries out `decision` on all; returns on how many.
@@ -99,23 +118,15 @@ impl DeadLetters {
     /// # Errors
     /// When a store or the broker fails; those before are done.
     pub async fn decide_on_all(&self, decision: Decision) -> Result<u64, DeadLetterError> {
-        self.carry_out(decision, None).await
-    }
-
-    async fn carry_out(
-        &self,
-        decision: Decision,
-        id: Option<&str>,
-    ) -> Result<u64, DeadLetterError> {
         match self {
             Self::Logs(logs) => {
                 let mut count = 0;
                 for log in logs {
-                    count += log.decide(decision, id.map(str::to_owned)).await?;
+                    count += log.decide(decision, None).await?;
                 }
                 Ok(count)
             }
-            Self::Broker(broker) => broker.decide(decision, id).await,
+            Self::Broker(broker) => broker.decide(decision, None, &mut BTreeSet::new()).await,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The commands on dead letters.
 
+use std::collections::BTreeSet;
+
 use super::{Failure, Role, composition, tls};
 use crate::auth::Audit;
 use crate::config::{Effective, EventsUrl, Settings};
@@ -54,13 +56,12 @@ pub async fn decide(
             return Ok(count);
         }
     };
-    let mut missing = Vec::new();
-    for id in ids {
-        match letters.decide(decision, id).await? {
-            true => audit.note(event, None, id),
-            false => missing.push(id.as_str()),
-        }
-    }
+    let mut done = BTreeSet::new();
+    let decided = letters.decide(decision, ids, &mut done).await;
+    done.iter().for_each(|id| audit.note(event, None, id));
+    decided?;
+    let missing = ids.iter().filter(|id| !done.contains(*id)).map(String::as_str);
+    let missing = missing.collect::<Vec<_>>();
     match missing.is_empty() {
         true => Ok(ids.len() as u64),
         false => Err(Failure::Other(format!("there is no dead letter {}", missing.join(", ")))),

@@ -1,5 +1,6 @@
 //! Dead letters for operators: those of every consumer that this process knows.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use actix_web::http::header::LINK;
@@ -128,7 +129,9 @@ async fn decide(
 ) -> Result<(), Error> {
     let unknown = || Error::not_found("dead letter");
     let LetterId(id) = id.parse().map_err(|_| unknown())?;
-    if !letters.decide(decision, &id).await? {
+    let mut done = BTreeSet::new();
+    letters.decide(decision, std::slice::from_ref(&id), &mut done).await?;
+    if done.is_empty() {
         return Err(unknown());
     }
     audit.note(decision.audit_event(), caller.user(), &id);

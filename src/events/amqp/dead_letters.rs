@@ -4,6 +4,7 @@
 //! time may look, and what it has in hand returns when it is closed, also by a crash. The broker counts how often a message
 //! was put back, and newer ones drop it at a limit; a message is replaced by a copy of itself before.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use chrono::DateTime;
@@ -78,27 +79,27 @@ impl Broker {
             && let Some(message) = queue.take().await?
         {
             letters.push(letter(consumer, &message));
-            match number(&message, "x-delivery-count") {
-                Some(worn) if worn >= WORN => queue.send(&message, &queue.name).await?,
-                _ => queue.last = Some(message),
-            }
+            queue.keep(message).await?;
         }
         queue.put_back().await?;
         Ok(letters)
     }
 
-    /// Carries out `decision` on the dead letter `id`, or on all; returns on how many.
+    /// Carries out `decision` on the dead letters with these `ids`, or on all; returns on how many. The ids of those that
+    /// were named come into `done`.
     pub(in crate::events) async fn decide(
         &self,
         decision: Decision,
-        id: Option<&str>,
+        ids: Option<&[String]>,
+        done: &mut BTreeSet<String>,
     ) -> Result<u64, DeadLetterError> {
         let turn = self.turn().await?;
         let mut count = 0;
         for consumer in &self.0.consumers {
-            let is_meant = id.is_none_or(|id| id.split(':').next() == Some(consumer));
+            let is_of = |id: &String| id.split(':').next() == Some(consumer);
+            let is_meant = ids.is_none_or(|ids| ids.iter().any(is_of));
             if is_meant && let Some(queue) = self.queue(&turn, consumer).await? {
-                count += decide(queue, (decision, id), consumer).await?;
+                count += decide(queue, (decision, ids), consumer, done).await?;
             }
         }
         turn.end().await?;
@@ -173,6 +174,15 @@ impl Queue<'_> {
         Ok(message.ack(BasicAckOptions::default()).await.map(drop)?)
     }
 
+    /// Keeps `message` in hand until the end, or replaces it if it was put back too often.
+    async fn keep(&mut self, message: Delivery) -> Result<(), Failure> {
+        match number(&message, "x-delivery-count") {
+            Some(worn) if worn >= WORN => self.send(&message, &self.name).await?,
+            _ => self.last = Some(message),
+        }
+        Ok(())
+    }
+
     /// Puts back what is in hand, in its order.
     async fn put_back(self) -> Result<(), Failure> {
         let Some(last) = self.last else { return Ok(()) };
@@ -184,19 +194,21 @@ impl Queue<'_> {
 /// Carries out a decision on the dead letters of `consumer` that are in `queue`; returns on how many.
 async fn decide(
     mut queue: Queue<'_>,
-    (decision, id): (Decision, Option<&str>),
+    (decision, ids): (Decision, Option<&[String]>),
     consumer: &str,
+    done: &mut BTreeSet<String>,
 ) -> Result<u64, Failure> {
-    let (home, mut count, mut in_hand) = (queue_of(consumer), 0, 0);
+    let (home, mut count, mut others) = (queue_of(consumer), 0, 0);
     // One that is redriven may come back at once.
     for _ in 0..queue.depth {
-        if in_hand == LOOKED_AT {
+        if others == LOOKED_AT {
             break;
         }
         let Some(message) = queue.take().await? else { break };
-        if id.is_some_and(|id| letter(consumer, &message).id != id) {
-            in_hand += 1;
-            queue.last = Some(message);
+        let named = ids.map(|ids| (ids, letter(consumer, &message).id));
+        if named.as_ref().is_some_and(|(ids, id)| !ids.contains(id)) {
+            others += 1;
+            queue.keep(message).await?;
             continue;
         }
         match decision {
@@ -204,6 +216,7 @@ async fn decide(
             Decision::Drop => drop(message.ack(BasicAckOptions::default()).await?),
         }
         count += 1;
+        done.extend(named.map(|(_, id)| id));
     }
     queue.put_back().await?;
     Ok(count)
