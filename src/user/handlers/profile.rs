@@ -1,5 +1,7 @@
 //! A user's own account.
 
+use std::time::Duration;
+
 use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
 use serde_json::value::RawValue;
@@ -17,6 +19,9 @@ use crate::user::hashing::Password;
 use crate::user::issuer::AccessToken;
 use crate::user::model::{Erasure, PasswordChange, ProfilePatch, about};
 use crate::user::store::{Changes, Record, Revoke, Write};
+
+/// How long an export waits for orders, which is less than the gateway waits for the export.
+const ORDERS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Shows the caller's account.
 ///
@@ -133,7 +138,7 @@ pub(in crate::user) async fn erase(
 
 /// Exports everything that is stored about the caller, except credentials.
 ///
-/// This is the copy that data protection law requires. While the order role is away, it has no orders and says so in
+/// This is the copy that data protection law requires. While the order role is away or slow, it has no orders and says so in
 /// `degraded`.
 #[utoipa::path(
     get,
@@ -149,8 +154,8 @@ pub(in crate::user) async fn export(
     context: Context,
 ) -> Result<impl Responder, Error> {
     let record = own(&state, &caller, &audit).await?;
-    let orders = orders(&state, record.id(), &context).await;
     let sessions = state.users.sessions(record.id()).await?;
+    let orders = orders(&state, record.id(), &context.within(ORDERS_TIMEOUT)).await;
     audit.note("exported", Some(record.id()), "");
     let export = Export {
         exported_at: now(),
@@ -163,7 +168,7 @@ pub(in crate::user) async fn export(
     Ok(HttpResponse::Ok().json(export))
 }
 
-/// The orders of `user`; `None` while the order role is away.
+/// The orders of `user`; `None` while the order role is away or slow.
 async fn orders(state: &UserState, user: Uuid, context: &Context) -> Option<Vec<Box<RawValue>>> {
     let orders = state.orders.as_ref()?.of_user(user, context).await;
     let log = |error: &Error| {
