@@ -123,7 +123,7 @@ pub fn check_stock(global: &Global) -> Result<(), Failure> {
     let (settings, effective) = load(global)?;
     let checking = node::check_stock(&settings, &effective);
     let found = actix_rt::System::new().block_on(checking)?;
-    let lines = found.differences.iter().map(|difference| format!("{difference}\n"));
+    let lines = found.differences.values().map(|words| format!("{words}\n"));
     let node::Comparison { orders, reservations, .. } = found;
     say(&format!(
         "{}compared {orders} orders and {reservations} reservations\n",

@@ -3,8 +3,7 @@
 //! Memory does not grow with the shop: reservations are read in ranges of ids, and for each range all orders are, because
 //! nothing but an order tells the ids of its reservations.
 
-use std::collections::{BTreeSet, HashMap};
-use std::fmt;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bson::oid::ObjectId;
@@ -14,6 +13,7 @@ use uuid::Uuid;
 use super::commands::BATCH_TIMEOUT;
 use super::{Failure, Role};
 use crate::config::{self, Effective, Settings};
+use crate::contract::Product;
 use crate::order::{Demand, Demands, Need};
 use crate::product::{Pieces, Supplies};
 use crate::storage::{SetupError, StoreError};
@@ -27,45 +27,20 @@ const PAUSE: Duration = Duration::from_secs(1);
 const TRIES: usize = 20;
 
 /// A difference between orders and stock.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Difference {
-    /// The order should have pieces that its reservation does not have.
-    Missing(Uuid, &'static str, Uuid, &'static str),
-    /// The order should have none in this reservation.
-    Surplus(Uuid, &'static str, Uuid, &'static str),
+    /// An order should have the pieces of its reservation.
+    Missing(Uuid, Uuid),
+    /// An order should have none in its reservation.
+    Surplus(Uuid, Uuid),
     /// No order has the pieces that are sold by this reservation.
     Unknown(Uuid),
-    /// The product has so many more pieces reserved than its reservations hold.
-    Reserved(ObjectId, i64),
+    /// The product has other pieces reserved than its reservations hold, or may have.
+    Reserved(ObjectId),
 }
 
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing(order, status, reservation, pieces) => write!(
-                f,
-                "the order {order} is {status}, and the pieces of its reservation {reservation} are {pieces}"
-            ),
-            Self::Surplus(order, status, reservation, pieces) => write!(
-                f,
-                "the order {order} is {status}, and pieces of its reservation {reservation} are {pieces} still"
-            ),
-            Self::Unknown(reservation) => {
-                write!(
-                    f,
-                    "the pieces of the reservation {reservation} are sold, and no order has them"
-                )
-            }
-            Self::Reserved(product, more) => {
-                let (count, word) = (more.abs(), if *more > 0 { "more" } else { "fewer" });
-                write!(
-                    f,
-                    "the product {product} has {count} pieces {word} reserved than its reservations hold"
-                )
-            }
-        }
-    }
-}
+/// Differences, with what to say about each: this may change while the shop runs, and it is the same difference.
+type Differences = BTreeMap<Difference, String>;
 
 /// What a comparison has found.
 #[derive(Clone, Debug, Default)]
@@ -74,8 +49,8 @@ pub struct Comparison {
     pub orders: u64,
     /// How many reservations.
     pub reservations: u64,
-    /// What differs.
-    pub differences: BTreeSet<Difference>,
+    /// What differs, in words.
+    pub differences: BTreeMap<Difference, String>,
 }
 
 /// Compares the orders with the stock. Only what differs several times in a row counts.
@@ -99,8 +74,9 @@ pub async fn check_stock(
             break;
         }
         sleep(PAUSE).await;
-        let again = compare().await?;
-        found.differences.retain(|difference| again.differences.contains(difference));
+        let mut again = compare().await?;
+        again.differences.retain(|difference, _| found.differences.contains_key(difference));
+        found = again;
     }
     Ok(found)
 }
@@ -148,7 +124,7 @@ impl Range {
     async fn compare(
         mut self,
         orders: &Demands,
-        differences: &mut BTreeSet<Difference>,
+        differences: &mut Differences,
     ) -> Result<u64, StoreError> {
         let (mut count, mut before) = (0, None);
         loop {
@@ -161,13 +137,17 @@ impl Range {
             }
         }
         let sold = self.pieces.into_iter().filter(|(_, pieces)| *pieces == Pieces::Sold);
-        differences.extend(sold.map(|(id, _)| Difference::Unknown(id)));
+        differences.extend(sold.map(|(id, _)| {
+            let words =
+                format!("the pieces of the reservation {id} are sold, and no order has them");
+            (Difference::Unknown(id), words)
+        }));
         Ok(count)
     }
 
     /// What is wrong with those of an order, which are no concern of others.
-    fn judge(&mut self, demand: &Demand) -> Vec<Difference> {
-        let (id, status) = (demand.reservation, demand.status.name());
+    fn judge(&mut self, demand: &Demand) -> Vec<(Difference, String)> {
+        let id = demand.reservation;
         let mut found = Vec::new();
         if self.has(id) {
             let pieces = self.pieces.remove(&id);
@@ -179,20 +159,17 @@ impl Range {
                 Need::Sold => pieces == Some(Pieces::Sold),
                 Need::Nothing => !is_there,
             };
-            let word = word(pieces);
             match (is_right, demand.need) {
                 (true, _) => {}
-                (false, Need::Nothing) => {
-                    found.push(Difference::Surplus(demand.order, status, id, word));
-                }
-                (false, _) => found.push(Difference::Missing(demand.order, status, id, word)),
+                (false, Need::Nothing) => found.push(surplus(demand, id, pieces)),
+                (false, _) => found.push(missing(demand, pieces)),
             }
         }
         for id in &demand.others {
             let pieces = self.pieces.remove(id);
             let is_there = matches!(pieces, Some(Pieces::Held | Pieces::Sold));
             if is_there && demand.need != Need::Unsettled {
-                found.push(Difference::Surplus(demand.order, status, *id, word(pieces)));
+                found.push(surplus(demand, *id, pieces));
             }
         }
         found
@@ -202,6 +179,25 @@ impl Range {
     fn has(&self, id: Uuid) -> bool {
         self.after.is_none_or(|after| id > after) && self.until.is_none_or(|until| id <= until)
     }
+}
+
+/// The pieces of an order are missing.
+fn missing(demand: &Demand, pieces: Option<Pieces>) -> (Difference, String) {
+    let Demand { order, reservation, .. } = *demand;
+    let (status, pieces) = (demand.status.name(), word(pieces));
+    let words = format!(
+        "the order {order} is {status}, and the pieces of its reservation {reservation} are {pieces}"
+    );
+    (Difference::Missing(order, reservation), words)
+}
+
+/// An order has pieces that it should not have.
+fn surplus(demand: &Demand, id: Uuid, pieces: Option<Pieces>) -> (Difference, String) {
+    let (order, status, pieces) = (demand.order, demand.status.name(), word(pieces));
+    let words = format!(
+        "the order {order} is {status}, and pieces of its reservation {id} are {pieces} still"
+    );
+    (Difference::Surplus(order, id), words)
 }
 
 fn word(pieces: Option<Pieces>) -> &'static str {
@@ -218,18 +214,16 @@ fn word(pieces: Option<Pieces>) -> &'static str {
 async fn compare_reserved(
     stock: &Supplies,
     held: HashMap<ObjectId, i64>,
-    differences: &mut BTreeSet<Difference>,
+    differences: &mut Differences,
 ) -> Result<(), StoreError> {
     let mut last = None;
     loop {
         let page = stock.products(last.as_ref()).await?;
-        for product in &page {
-            if product.stock.reserved != held.get(&product.id).copied().unwrap_or(0)
-                && let Some(more) = excess(stock, product.id).await?
-            {
-                differences.insert(Difference::Reserved(product.id, more));
-            }
-        }
+        let differs = |product: &&Product| {
+            product.stock.reserved != held.get(&product.id).copied().unwrap_or(0)
+        };
+        let doubtful = page.iter().filter(differs).map(|product| product.id).collect();
+        look_again(stock, doubtful, differences).await?;
         last = match page.into_iter().next_back() {
             Some(end) => Some(end),
             None => return Ok(()),
@@ -237,16 +231,38 @@ async fn compare_reserved(
     }
 }
 
-/// How many more pieces of `product` are reserved than held, as two looks agree; `None` if none are.
-async fn excess(stock: &Supplies, product: ObjectId) -> Result<Option<i64>, StoreError> {
-    let mut seen = None;
+/// Looks at `products` until two looks agree on how many more pieces of each are reserved than held.
+async fn look_again(
+    stock: &Supplies,
+    mut products: Vec<ObjectId>,
+    differences: &mut Differences,
+) -> Result<(), StoreError> {
+    let mut seen = HashMap::new();
     for _ in 0..TRIES {
-        match stock.excess(product).await? {
-            Some(0) => return Ok(None),
-            more if more.is_some() && more == seen => return Ok(more),
-            more => seen = more,
+        if products.is_empty() {
+            return Ok(());
         }
+        let found = stock.excess(products.clone()).await?;
+        products.retain(|&product| match found.get(&product) {
+            Some(0) => false,
+            Some(&more) if seen.insert(product, more) == Some(more) => {
+                differences.insert(Difference::Reserved(product), reserved(product, more));
+                false
+            }
+            _ => true,
+        });
         sleep(PAUSE / 10).await;
     }
-    Ok(None)
+    differences.extend(products.into_iter().map(|product| {
+        let words = format!(
+            "the product {product} could not be compared with its reservations, whose pieces are being moved"
+        );
+        (Difference::Reserved(product), words)
+    }));
+    Ok(())
+}
+
+fn reserved(product: ObjectId, more: i64) -> String {
+    let (count, word) = (more.abs(), if more > 0 { "more" } else { "fewer" });
+    format!("the product {product} has {count} pieces {word} reserved than its reservations hold")
 }

@@ -1,5 +1,7 @@
 //! What reservations have of the stock, for `app check-stock`.
 
+use std::collections::HashMap;
+
 use bson::oid::ObjectId;
 use uuid::Uuid;
 
@@ -45,10 +47,13 @@ impl From<State> for Pieces {
 }
 
 impl Supply {
-    /// How many pieces of `product` it makes reserved.
-    pub(super) fn reserved_of(&self, product: ObjectId) -> i64 {
-        let of_product = self.reserved.iter().filter(|(reserved, _)| *reserved == product);
-        of_product.map(|(_, quantity)| quantity).sum()
+    /// Takes the pieces that it makes reserved from the `excess` of their products.
+    pub(super) fn subtract_from(&self, excess: &mut HashMap<ObjectId, i64>) {
+        for (product, quantity) in &self.reserved {
+            if let Some(more) = excess.get_mut(product) {
+                *more -= quantity;
+            }
+        }
     }
 }
 
@@ -85,12 +90,16 @@ impl Supplies {
         self.0.supplies_behind(last.map_or_else(String::new, |last| last.to_string())).await
     }
 
-    /// How many more pieces of `product` are reserved than its reservations hold; `None` while they are being moved.
+    /// How many more pieces of each of `products` are reserved than its reservations hold, but for those that are being
+    /// moved.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn excess(&self, product: ObjectId) -> Result<Option<i64>, StoreError> {
-        self.0.excess(product).await
+    pub async fn excess(
+        &self,
+        products: Vec<ObjectId>,
+    ) -> Result<HashMap<ObjectId, i64>, StoreError> {
+        self.0.excess(products).await
     }
 
     /// Some of the products behind `last`, by id; none at the end.

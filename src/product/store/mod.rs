@@ -470,9 +470,12 @@ impl Store {
         on_back_end!(self.supplies_behind(last))
     }
 
-    /// How many more pieces of `product` are reserved than held; `None` while they are being moved.
-    pub(super) async fn excess(&self, product: ObjectId) -> Result<Option<i64>, StoreError> {
-        on_back_end!(self.excess(product))
+    /// How many more pieces of each of `products` are reserved than held, but for those that are being moved.
+    pub(super) async fn excess(
+        &self,
+        products: Vec<ObjectId>,
+    ) -> Result<HashMap<ObjectId, i64>, StoreError> {
+        on_back_end!(self.excess(products))
     }
 }
 

@@ -15,6 +15,7 @@
 //! which raises the number of its product, so that an older (1) fails. A refusal, too, moves lines that were never
 //! reserved, without changing any stock. Why nothing is oversold: (1) compares the stock with what was read.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bson::oid::ObjectId;
@@ -245,34 +246,46 @@ impl Store {
 
     pub(in super::super) async fn excess(
         &self,
-        product: ObjectId,
-    ) -> Result<Option<i64>, StoreError> {
+        products: Vec<ObjectId>,
+    ) -> Result<HashMap<ObjectId, i64>, StoreError> {
         let store = self.reservations.clone();
         let phases = UNDER_WAY.into_iter().chain([Phase::Held]).map(Phase::bson);
-        let having =
-            doc! { "phase": { "$in": phases.collect::<Vec<_>>() }, "lines.product": product };
+        let having = doc! {
+            "phase": { "$in": phases.collect::<Vec<_>>() }, "lines.product": { "$in": &products },
+        };
         // Which products it is about shows only when it has taken the lines.
         let having = doc! { "$or": [having, { "phase": Phase::Taking.bson() }] };
+        let that = doc! { "_id": { "$in": &products } };
         let load = async |time| {
-            let row =
-                async || store.products.find_one(doc! { "_id": product }).max_time(time).await;
-            let before = row().await?;
-            let rows = store.holds.find(having).max_time(time).await?;
-            let rows = rows.try_collect::<Vec<_>>().await?;
-            Ok((before, rows, row().await?))
+            let rows = async || {
+                let rows = store.products.find(that.clone()).max_time(time).await?;
+                let rows = rows.map_ok(|row| (row.id, row));
+                rows.try_collect::<HashMap<_, _>>().await
+            };
+            let before = rows().await?;
+            let holds = store.holds.find(having).max_time(time).await?;
+            let holds = holds.try_collect::<Vec<_>>().await?;
+            Ok((before, holds, rows().await?))
         };
-        let (before, rows, after) = self.call(Access::Read, load).await?;
-        let Some((before, after)) = before.zip(after) else { return Ok(Some(0)) };
+        let (before, holds, after) = self.call(Access::Read, load).await?;
+        let is_taking = holds.iter().any(|hold| hold.phase == Phase::Taking);
         // Each move of a line raises the number, and has a note until the line shows it.
-        let is_taking = rows.iter().any(|row| row.phase == Phase::Taking);
-        if before.moves != after.moves || before.note.is_some() || is_taking {
-            return Ok(None);
+        let is_still = |product: &ObjectId| match (before.get(product), after.get(product)) {
+            (Some(before), Some(after)) => {
+                !is_taking && before.moves == after.moves && before.note.is_none()
+            }
+            _ => true,
+        };
+        let reserved = |product| after.get(product).map_or(0, |row| row.reserved);
+        let still = products.iter().filter(|product| is_still(product));
+        let mut excess = still.map(|product| (*product, reserved(product))).collect();
+        for hold in holds {
+            hold.into_supply()?.subtract_from(&mut excess);
         }
-        let mut held = 0;
-        for row in rows {
-            held += row.into_supply()?.reserved_of(product);
-        }
-        Ok(Some(after.reserved - held))
+        // One that is gone has none.
+        let is_gone = |id: &ObjectId| !before.contains_key(id) || !after.contains_key(id);
+        excess.iter_mut().filter(|(id, _)| is_gone(id)).for_each(|(_, more)| *more = 0);
+        Ok(excess)
     }
 
     pub(in super::super) async fn holds_among(

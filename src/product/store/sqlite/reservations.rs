@@ -1,5 +1,6 @@
 //! Reservations in a SQLite file. Each step is one transaction.
 
+use std::collections::HashMap;
 use std::sync::Once;
 
 use bson::oid::ObjectId;
@@ -192,22 +193,29 @@ impl Store {
 
     pub(in super::super) async fn excess(
         &self,
-        product: ObjectId,
-    ) -> Result<Option<i64>, StoreError> {
+        products: Vec<ObjectId>,
+    ) -> Result<HashMap<ObjectId, i64>, StoreError> {
+        let ids = products.iter().map(|product| product.to_hex()).collect::<Vec<_>>();
         let read = self.pool.read(move |file| {
             // Both statements see the same moment.
             file.transaction(|file| {
-                let row = products::table.find(product.to_hex()).select(products::reserved);
-                let reserved = row.first::<i64>(file).optional()?;
-                Ok((reserved, held_until(i64::MAX).select(Row::as_select()).load(file)?))
+                let reserved = products::table.filter(products::id.eq_any(ids));
+                let reserved = reserved.select((products::id, products::reserved));
+                let reserved = reserved.load::<(String, i64)>(file)?.into_iter();
+                let holds = held_until(i64::MAX).select(Row::as_select()).load(file)?;
+                Ok((reserved.collect::<HashMap<_, _>>(), holds))
             })
         });
         let (reserved, rows) = read.await?;
-        let mut held = 0;
+        // One that is gone has none.
+        let reserved = |id: &ObjectId| reserved.get(&id.to_hex()).copied();
+        let gone = products.iter().filter(|id| reserved(id).is_none()).map(|id| (*id, 0));
+        let mut excess = products.iter().filter_map(|id| Some((*id, reserved(id)?))).collect();
         for row in &rows {
-            held += Supply::from(hold(row)?).reserved_of(product);
+            Supply::from(hold(row)?).subtract_from(&mut excess);
         }
-        Ok(Some(reserved.map_or(0, |reserved| reserved - held)))
+        excess.extend(gone);
+        Ok(excess)
     }
 
     pub(in super::super) async fn holds_among(
