@@ -20,6 +20,8 @@ const BATCH: i64 = 200;
 #[derive(QueryableByName)]
 struct LetterRow {
     #[diesel(sql_type = Text)]
+    id: String,
+    #[diesel(sql_type = Text)]
     consumer: String,
     #[diesel(sql_type = Text)]
     event: String,
@@ -43,7 +45,8 @@ pub(super) struct Redriven {
 impl From<LetterRow> for DeadLetter {
     fn from(row: LetterRow) -> Self {
         let given_up = (row.attempts, row.created_at.and_utc());
-        Self::new(&row.consumer, row.event.as_bytes(), row.reason, given_up)
+        // Its text may be no event any more.
+        Self { id: row.id, ..Self::new(&row.consumer, row.event.as_bytes(), row.reason, given_up) }
     }
 }
 
@@ -86,7 +89,7 @@ impl Log {
                 Pool::Postgres(_) => "id COLLATE \"C\"",
             };
             let query = format!(
-                "SELECT consumer, event, reason, attempts, created_at FROM {table} \
+                "SELECT id, consumer, event, reason, attempts, created_at FROM {table} \
                  WHERE NOT redriven AND {id} > $1 ORDER BY {id} LIMIT $2"
             );
             let rows = on_either!(&mut pool.get().await?, connection => {
