@@ -78,7 +78,7 @@ fn row(letter: &DeadLetter) -> [String; COLUMNS.len()] {
         shown(&letter.subject),
         letter.created_at.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
         letter.attempts.to_string(),
-        plain(&letter.reason),
+        format!("{}{}", if letter.redriven { "(redriven) " } else { "" }, plain(&letter.reason)),
     ]
 }
 

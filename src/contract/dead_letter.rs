@@ -38,6 +38,8 @@ pub struct DeadLetter {
     pub attempts: i64,
     /// Why.
     pub reason: String,
+    /// Whether its consumer is to take it again, and has not yet.
+    pub redriven: bool,
     /// The message: a CloudEvent, other JSON, or text.
     pub message: Value,
 }
@@ -61,6 +63,7 @@ impl DeadLetter {
             created_at,
             attempts,
             reason,
+            redriven: false,
             message: serde_json::from_slice(message).unwrap_or_else(|_| text()),
         }
     }

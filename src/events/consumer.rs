@@ -62,19 +62,21 @@ impl Consumer {
 
     /// Takes the events of `log`, from where it was before. Never returns.
     pub(super) async fn follow(self: Rc<Self>, log: Log) {
-        let (mut pause, mut looked) = (FIRST_PAUSE, None::<Instant>);
+        let (mut pause, mut letters_pause, mut due) = (FIRST_PAUSE, FIRST_PAUSE, Instant::now());
         loop {
             let news = log.news();
-            let is_due = looked.is_none_or(|looked| looked.elapsed() >= LETTERS);
-            let taken = if is_due { self.take_letters(&log).await } else { Ok(()) };
-            if is_due && taken.is_ok() {
-                looked = Some(Instant::now());
+            if Instant::now() >= due {
+                let taken = self.take_letters(&log).await;
+                let wait = if taken.is_ok() { LETTERS } else { letters_pause };
+                due = Instant::now() + wait;
+                letters_pause = FIRST_PAUSE;
+                if let Err(error) = taken {
+                    // They hold up no event.
+                    log::log!(error.level(), consumer = self.name; "dead letters wait: {error}");
+                    letters_pause = LONGEST_PAUSE.min(wait * 2);
+                }
             }
-            let advanced = match taken {
-                Ok(()) => self.advance(&log).await,
-                Err(error) => Err(error),
-            };
-            match advanced {
+            match self.advance(&log).await {
                 Ok(is_more) => {
                     pause = FIRST_PAUSE;
                     if !is_more {

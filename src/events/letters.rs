@@ -1,7 +1,7 @@
 //! The dead letters of a log: rows beside it, for as long as nobody decides on them.
 //!
 //! One that is redriven stays until its consumer has taken it, so that a crash loses nothing: the consumer takes it again
-//! then, without another effect.
+//! then, without another effect. Until then it can be seen, and dropped.
 
 use chrono::NaiveDateTime;
 use diesel::QueryableByName;
@@ -29,6 +29,8 @@ struct LetterRow {
     reason: String,
     #[diesel(sql_type = BigInt)]
     attempts: i64,
+    #[diesel(sql_type = diesel::sql_types::Bool)]
+    redriven: bool,
     #[diesel(sql_type = Timestamp)]
     created_at: NaiveDateTime,
 }
@@ -46,7 +48,8 @@ impl From<LetterRow> for DeadLetter {
     fn from(row: LetterRow) -> Self {
         let given_up = (row.attempts, row.created_at.and_utc());
         // Its text may be no event any more.
-        Self { id: row.id, ..Self::new(&row.consumer, row.event.as_bytes(), row.reason, given_up) }
+        let letter = Self::new(&row.consumer, row.event.as_bytes(), row.reason, given_up);
+        Self { id: row.id, redriven: row.redriven, ..letter }
     }
 }
 
@@ -89,8 +92,8 @@ impl Log {
                 Pool::Postgres(_) => "id COLLATE \"C\"",
             };
             let query = format!(
-                "SELECT id, consumer, event, reason, attempts, created_at FROM {table} \
-                 WHERE NOT redriven AND {id} > $1 ORDER BY {id} LIMIT $2"
+                "SELECT id, consumer, event, reason, attempts, redriven, created_at FROM {table} \
+                 WHERE {id} > $1 ORDER BY {id} LIMIT $2"
             );
             let rows = on_either!(&mut pool.get().await?, connection => {
                 let query = diesel::sql_query(query);
@@ -116,7 +119,7 @@ impl Log {
         let id = id.unwrap_or_default();
         run_to_completion(&self.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
-                let change = format!("{change} WHERE NOT redriven AND ($1 = '' OR id = $1)");
+                let change = format!("{change} WHERE $1 = '' OR id = $1");
                 let change = diesel::sql_query(change).bind::<Text, _>(id);
                 change.execute(connection).await? as u64
             })

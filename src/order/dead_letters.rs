@@ -48,7 +48,7 @@ impl FromStr for LetterId {
 /// Lists dead letters: events that a consumer could not take.
 ///
 /// They are sorted by consumer. With RabbitMQ they are those of all roles, the first 1,000 of each consumer; without it those
-/// of the roles in this process. One that is redriven is listed no more, unless it becomes a dead letter again.
+/// of the roles in this process. One that is redriven is listed until its consumer has taken it, or its queue has it.
 #[utoipa::path(
     get,
     path = "/events/dead-letters",
