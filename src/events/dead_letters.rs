@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Broker, Log};
 use crate::contract::DeadLetter;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::storage::StoreError;
 
 /// What becomes of a dead letter.
@@ -35,12 +35,18 @@ pub enum DeadLetterError {
     /// The broker is away, or refuses.
     #[error("the broker of events: {0}")]
     Broker(String),
+    /// Nobody would take a dead letter that is redriven.
+    #[error(
+        "nobody takes events: events.url is memory://, and roles elsewhere take them, which wait until AMQP_URL is set"
+    )]
+    Untaken,
 }
 
 impl From<DeadLetterError> for Error {
     fn from(error: DeadLetterError) -> Self {
         match error {
             DeadLetterError::Store(error) => error.into(),
+            untaken @ DeadLetterError::Untaken => Self::new(Kind::Conflict, untaken.to_string()),
             broker @ DeadLetterError::Broker(_) => {
                 Self::unavailable("the broker of events does not answer; try again", broker)
             }
@@ -53,6 +59,8 @@ impl From<DeadLetterError> for Error {
 pub enum DeadLetters {
     /// Beside these logs.
     Logs(Vec<Log>),
+    /// The same, while nobody takes events.
+    Untaken(Vec<Log>),
     /// In queues of the broker.
     Broker(Broker),
 }
@@ -69,7 +77,7 @@ impl DeadLetters {
     ) -> Result<Vec<DeadLetter>, DeadLetterError> {
         let mut found = Vec::new();
         match self {
-            Self::Logs(logs) => {
+            Self::Logs(logs) | Self::Untaken(logs) => {
                 let limit = i64::try_from(limit).unwrap_or(i64::MAX);
                 for log in logs {
                     found.extend(log.letters(after.to_owned(), limit).await?);
@@ -98,7 +106,10 @@ impl DeadLetters {
         done: &mut BTreeSet<String>,
     ) -> Result<(), DeadLetterError> {
         match self {
-            Self::Logs(logs) => {
+            Self::Untaken(_) if decision == Decision::Redrive => {
+                return Err(DeadLetterError::Untaken);
+            }
+            Self::Logs(logs) | Self::Untaken(logs) => {
                 // No id is empty.
                 for id in ids.iter().filter(|id| !id.is_empty()) {
                     for log in logs {
@@ -119,7 +130,8 @@ impl DeadLetters {
     /// When a store or the broker fails; those before are done.
     pub async fn decide_on_all(&self, decision: Decision) -> Result<u64, DeadLetterError> {
         match self {
-            Self::Logs(logs) => {
+            Self::Untaken(_) if decision == Decision::Redrive => Err(DeadLetterError::Untaken),
+            Self::Logs(logs) | Self::Untaken(logs) => {
                 let mut count = 0;
                 for log in logs {
                     count += log.decide(decision, None).await?;

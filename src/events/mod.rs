@@ -49,7 +49,8 @@ impl Bus {
     /// The dead letters that a process has which can read `logs`.
     pub fn dead_letters(&self, logs: Vec<Log>) -> DeadLetters {
         match self {
-            Self::Memory | Self::Missing => DeadLetters::Logs(logs),
+            Self::Memory => DeadLetters::Logs(logs),
+            Self::Missing => DeadLetters::Untaken(logs),
             Self::Broker(broker) => DeadLetters::Broker(broker.clone()),
         }
     }

@@ -90,7 +90,10 @@ pub(super) async fn list(
     operation_id = "redriveDeadLetter",
     tag = "orders",
     params(("id" = String, Path, description = "The dead letter's id")),
-    responses((status = 202, description = "The consumer will take it"))
+    responses(
+        (status = 202, description = "The consumer will take it"),
+        (status = 409, description = "Nobody takes events: there is no broker, and consumers run elsewhere"),
+    )
 )]
 pub(super) async fn redrive(
     letters: Data<DeadLetters>,

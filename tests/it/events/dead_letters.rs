@@ -265,14 +265,15 @@ async fn dead_letters_are_the_admins(topology: Topology) {
     let (nobody, admin) = (shop.gateway(), shop.admin().await);
     let customer = nobody.customer("customer").await;
     let id = format!("user.recent_orders:{}", Uuid::now_v7());
-    let doors = match topology {
-        Topology::OneProcess => vec![nobody.clone()],
-        Topology::OneProcessARole => vec![nobody.clone(), shop.client("order")],
+    // Without a broker nobody takes the events of a role that runs by itself.
+    let (doors, redriven) = match topology {
+        Topology::OneProcess => (vec![nobody.clone()], 404),
+        Topology::OneProcessARole => (vec![nobody.clone(), shop.client("order")], 409),
     };
     for door in doors {
         for (method, path, found) in [
             (Method::GET, LETTERS.to_owned(), 200),
-            (Method::POST, format!("{LETTERS}/{id}/redrive"), 404),
+            (Method::POST, format!("{LETTERS}/{id}/redrive"), redriven),
             (Method::DELETE, format!("{LETTERS}/{id}"), 404),
         ] {
             let ask = async |who: &Client| {
