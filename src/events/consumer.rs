@@ -150,7 +150,7 @@ impl Consumer {
             Err(Refusal::Store(error)) => Err(error),
             Err(Refusal::Invalid(why)) => {
                 log::error!(consumer = self.name; "event {} is a dead letter: {why}", event.id);
-                log.bury(self.name, &event, why).await
+                log.bury(self.name, &event, &why).await
             }
         }
     }

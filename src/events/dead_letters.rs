@@ -7,6 +7,14 @@ use crate::contract::DeadLetter;
 use crate::error::{Error, Kind};
 use crate::storage::StoreError;
 
+/// How many characters of a reason are kept. It may have the whole message, and headers have no room for that.
+const REASON: usize = 1_000;
+
+/// `why` something is a dead letter, as it is kept.
+pub(super) fn reason(why: &str) -> String {
+    why.chars().take(REASON).collect()
+}
+
 /// What becomes of a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {

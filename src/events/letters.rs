@@ -9,7 +9,7 @@ use diesel::sql_types::{BigInt, Text, Timestamp};
 use diesel_async::{AsyncConnection as _, RunQueryDsl as _};
 
 use super::Log;
-use super::dead_letters::Decision;
+use super::dead_letters::{Decision, reason};
 use crate::contract::{DeadLetter, Event, now};
 use crate::storage::sql::{Pool, in_transaction, on_either};
 use crate::storage::{StoreError, run_to_completion};
@@ -59,9 +59,9 @@ impl Log {
         &self,
         consumer: &'static str,
         event: &Event,
-        reason: String,
+        why: &str,
     ) -> Result<(), StoreError> {
-        let (pool, table) = (self.pool.clone(), self.table("dead_letters"));
+        let (pool, table, reason) = (self.pool.clone(), self.table("dead_letters"), reason(why));
         let text = serde_json::to_string(event).map_err(StoreError::corrupt)?;
         let id = DeadLetter::id(consumer, event.id);
         run_to_completion(&self.limits, async move {
@@ -160,12 +160,12 @@ impl Log {
                         let delete = diesel::sql_query(delete).bind::<Text, _>(id);
                         delete.execute(connection).await?;
                     }
-                    Some(reason) => {
+                    Some(why) => {
                         let update = diesel::sql_query(format!(
                             "UPDATE {table} SET redriven = FALSE, attempts = attempts + 1, reason = $1, \
                              created_at = $2 WHERE id = $3 AND redriven"
                         ));
-                        let update = update.bind::<Text, _>(reason);
+                        let update = update.bind::<Text, _>(reason(&why));
                         let update = update.bind::<Timestamp, _>(now().naive_utc());
                         update.bind::<Text, _>(id).execute(connection).await?;
                     }

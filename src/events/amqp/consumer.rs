@@ -8,6 +8,7 @@ use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 
+use super::super::dead_letters::reason;
 use super::super::{Consumer, Refusal};
 use super::dead_letters::{ATTEMPTS, REASON, number};
 use super::topology::{Subscription, text};
@@ -125,7 +126,7 @@ impl Session<'_> {
         let mut headers = FieldTable::default();
         let attempts = number(delivery, ATTEMPTS).unwrap_or(0) + 1;
         headers.insert(ATTEMPTS.into(), AMQPValue::LongLongInt(attempts));
-        headers.insert(REASON.into(), text(why));
+        headers.insert(REASON.into(), text(&reason(why)));
         headers.insert("x-consumer".into(), text(self.consumer.name));
         let dead = self.subscription.dead_letters();
         let sent = publish(self.channel, ("", &dead), &delivery.data, durable(headers)).await?;

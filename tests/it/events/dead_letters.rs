@@ -327,6 +327,14 @@ async fn what_nobody_can_take_from_the_broker_waits_for_a_decision() {
     assert_eq!(dlq(&customer.shop, &["drop", other]).0, "dropped 1 dead letters\n");
     assert_eq!(exchange.depth(DEAD).await, 0);
 
+    // The reason quotes the message, which is longer than a header may be.
+    let long = event("x", "paid", 1, json!("x".repeat(200_000)));
+    exchange.put(QUEUE, &long.to_string()).await;
+    until("it is one, too", async || letters(&admin).await.len() == 1).await;
+    let letter = letters(&admin).await.remove(0);
+    assert_eq!(letter["reason"].as_str().unwrap().len(), 1_000);
+    assert_eq!(discard(&admin, letter["id"].as_str().unwrap()).await.status, 204);
+
     // One that an older release could not take; a crash has left it twice.
     let (placed, lamp) = (Uuid::now_v7(), customer.lamp.clone());
     let data = order(placed, &customer.id, "paid", (&lamp, 1));
