@@ -329,7 +329,7 @@ async fn ten_processes_may_start_on_an_empty_server_at_once() {
         assert!(output.status.success(), "{output:?}");
         applied += String::from_utf8(output.stdout).unwrap().matches("applied").count();
     }
-    assert_eq!(applied, 6);
+    assert_eq!(applied, 7);
 }
 
 #[actix_rt::test]
