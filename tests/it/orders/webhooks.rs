@@ -598,7 +598,7 @@ fn count(shop: &Shop, condition: &str) -> usize {
 
 each_storage!(a_long_backlog_fails_comes_back_and_is_forgotten);
 async fn a_long_backlog_fails_comes_back_and_is_forgotten(storage: Storage) {
-    const MANY: usize = 1_700;
+    const MANY: usize = 700;
     let (shop, admin, lamp) = shop_on(Topology::OneProcess, storage.servers()).await;
     let gone = Receiver::start(|number| if number == 0 { Reply::Status(410) } else { OK });
     let webhook = register(&admin, json!({ "url": gone.upstream.url })).await;
