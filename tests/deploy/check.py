@@ -115,9 +115,9 @@ def check_connections(found: Cluster) -> None:
         (body,) = doc["spec"]["template"]["spec"]["containers"]
         size = int(settings[f"{role}.pool_size"])
         # Beside those of the worker threads: readiness, events in, and sessions and tokens that have ended, or as many orders
-        # at once as there are connections; and the log of events: their places, the broker, what it asks for again, and what
-        # is old.
-        beside = {"user": 4, "order": 2 + size}[role] + min(4, size)
+        # and as many webhooks at once as there are connections, and events for webhooks; and the log of events: their places,
+        # the broker, what it asks for again, and what is old.
+        beside = {"user": 4, "order": 3 + 2 * size}[role] + min(4, size)
         each = int(body["resources"]["limits"]["cpu"]) * size + beside
         needed += 2 * found.named("HorizontalPodAutoscaler", role)["spec"]["maxReplicas"] * each
     args = found.container(found.named("StatefulSet", "postgres")).args
@@ -491,7 +491,7 @@ class Kubernetes(Check):
         found = loaded(PRODUCTION)
         (body,) = found.named("StatefulSet", "postgres")["spec"]["template"]["spec"]["containers"]
         del body["args"]
-        with self.assertRaisesRegex(Refused, "272 connections are more than the 97"):
+        with self.assertRaisesRegex(Refused, "312 connections are more than the 97"):
             check_connections(found)
 
     def test_a_policy_that_is_too_wide_is_refused(self) -> None:
