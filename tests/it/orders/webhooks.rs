@@ -584,7 +584,7 @@ fn add_pending(shop: &Shop, webhook: &Value, count: usize) {
         &format!(
             "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count}) \
              INSERT INTO order_deliveries (webhook_id, event_id, kind, subject, sequence, event, status, attempts, \
-             due_at, created_at) SELECT '{id}', 'old-' || n, 'shop.order.paid', 'subject-' || n / 2, n, '{{}}', \
+             due_at, created_at) SELECT '{id}', 'old-' || n, 'shop.order.paid', 'subject-' || (n / 2), n, '{{}}', \
              'pending', 0, '2100-01-01 00:00:00', '2026-01-01 00:00:00' FROM numbers"
         ),
     );
@@ -598,7 +598,7 @@ fn count(shop: &Shop, condition: &str) -> usize {
 
 each_storage!(a_long_backlog_fails_comes_back_and_is_forgotten);
 async fn a_long_backlog_fails_comes_back_and_is_forgotten(storage: Storage) {
-    const MANY: usize = 700;
+    const MANY: usize = 1_200;
     let (shop, admin, lamp) = shop_on(Topology::OneProcess, storage.servers()).await;
     let gone = Receiver::start(|number| if number == 0 { Reply::Status(410) } else { OK });
     let webhook = register(&admin, json!({ "url": gone.upstream.url })).await;
