@@ -5,6 +5,7 @@ that commits an order's row by itself.
 """
 
 import json
+import sqlite3
 import statistics
 import time
 import uuid
@@ -15,6 +16,9 @@ from writes import commits
 PLACE, PAY = "place", "place and pay"
 # Orders a second, embedded.
 GOAL = 2_000
+# How many orders there are when an order is placed among many, and how much more CPU that may take.
+MANY = 1_000_000
+GROWTH = 1.2
 INSERT = """INSERT INTO order_orders (id, user_id, status, items, total, currency, created_at, day, expires_at, version,
                                       reservation, attempts)
             VALUES (?, ?, 'placed', '[]', 100, 'EUR', '2026-01-01 00:00:00', '2026-01-01', '2027-01-01 00:00:00', 1, 0, 0)"""
@@ -42,9 +46,30 @@ def run(bench, rounds, seconds):
         goal = ["met" if orders >= GOAL else "NOT met", f">= {GOAL}"] if case == PLACE else ["-", "-"]
         rows.append([case, f"{orders:.0f}", f"{middle.p50:.2f}", f"{middle.p99:.2f}", f"{middle.front:.1f}",
                      *reversed(goal)])
+    few = statistics.median(sample.front for sample in samples[PLACE])
+    progress(f"adding {MANY:,} orders")
+    fill(bench.folder / "orders" / "order.db")
+    for _ in range(rounds):
+        taken = measure(shop, PLACE, seconds, "-s", str(scripts[PLACE]))
+        samples.setdefault(f"{PLACE}, among {MANY:,}", []).append(taken)
+    taken = samples[f"{PLACE}, among {MANY:,}"]
+    middle = sorted(taken, key=lambda sample: sample.rate)[(len(taken) - 1) // 2]
+    growth = statistics.median(sample.front for sample in taken) / few
+    rows.append([f"{PLACE}, among {MANY:,}", f"{middle.rate:.0f}", f"{middle.p50:.2f}", f"{middle.p99:.2f}",
+                 f"{middle.front:.1f}", f"CPU <= {GROWTH} x",
+                 f"{'met' if growth <= GROWTH else 'NOT met'}: {growth:.2f} x"])
     table(f"Orders on files, {CONNECTIONS} connections; latencies and CPU are of a request; one connection alone commits "
           f"{statistics.median(bare):.0f} rows a second",
           ["case", "orders/s", "p50 ms", "p99 ms", "app us", "goal", "verdict"], rows)
+
+
+def fill(path):
+    """Adds many orders, each of another user, while the shop runs."""
+    file = sqlite3.connect(path, timeout=60)
+    for _ in range(MANY // 10_000):
+        with file:
+            file.executemany(INSERT, [(str(uuid.uuid4()), str(uuid.uuid4())) for _ in range(10_000)])
+    file.close()
 
 
 def place(bench, app, pays=False):
