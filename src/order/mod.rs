@@ -310,7 +310,7 @@ fn paths() -> Vec<Path> {
         path("/orders/{id}/cancel").post(signed_in().or_open(), handlers::cancel),
         path("/orders/{id}/fulfil").post(admin().or_open(), handlers::fulfil),
         path("/orders/{id}/refund").post(admin().or_open(), handlers::refund),
-        // Not free in an open shop: what is sent, and to whom, is the admins' to say.
+        // Not free in an open shop: admins say what is sent, and where.
         path("/webhooks")
             .get(admin(), webhooks::handlers::list)
             .post(admin(), webhooks::handlers::register),

@@ -54,9 +54,7 @@ impl Broker {
         }
         Ok(())
     }
-}
 
-impl Broker {
     /// Declares the queue of `subscription` and begins to consume it.
     async fn subscribe(
         &self,

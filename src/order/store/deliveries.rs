@@ -71,6 +71,17 @@ impl Delivery {
             finished_at: None,
         })
     }
+
+    /// What waits for it, or for a delivery behind it. An index finds it by its sequence.
+    #[diesel::dsl::auto_type(no_type_alias)]
+    fn behind<'a>(&'a self) -> _ {
+        let webhook_id: &'a str = &self.webhook_id;
+        let subject: &'a str = &self.subject;
+        let sequence: i64 = self.sequence;
+        let pending: &'static str = "pending";
+        let of_subject = dsl::webhook_id.eq(webhook_id).and(dsl::subject.eq(subject));
+        of_subject.and(dsl::sequence.ge(sequence)).and(dsl::status.eq(pending))
+    }
 }
 
 #[derive(QueryableByName)]
@@ -204,12 +215,7 @@ impl Store {
                 let key = (&delivery.webhook_id, &delivery.event_id);
                 let mine = order_deliveries::table.find(key).filter(dsl::status.ne("delivered"));
                 if diesel::update(mine).set(outcome).execute(connection).await? == 1 {
-                    let others = dsl::webhook_id.eq(&delivery.webhook_id);
-                    let others = others.and(dsl::subject.eq(&delivery.subject));
-                    // Those behind it, which an index finds.
-                    let others = others.and(dsl::sequence.ge(delivery.sequence));
-                    let others = others.and(dsl::status.eq("pending"));
-                    let others = diesel::update(order_deliveries::table.filter(others));
+                    let others = diesel::update(order_deliveries::table.filter(delivery.behind()));
                     others.set(dsl::due_at.eq(now)).execute(connection).await?;
                 }
             })
@@ -232,12 +238,7 @@ impl Store {
                 let is_mine = dsl::status.eq("pending").and(dsl::attempts.eq(delivery.attempts));
                 let mine = order_deliveries::table.find(key).filter(is_mine);
                 if diesel::update(mine).set(outcome).execute(connection).await? == 1 {
-                    let others = dsl::webhook_id.eq(&delivery.webhook_id);
-                    let others = others.and(dsl::subject.eq(&delivery.subject));
-                    // Those behind it, which an index finds.
-                    let others = others.and(dsl::sequence.ge(delivery.sequence));
-                    let others = others.and(dsl::status.eq("pending"));
-                    let others = diesel::update(order_deliveries::table.filter(others));
+                    let others = diesel::update(order_deliveries::table.filter(delivery.behind()));
                     others.set(dsl::due_at.eq(next)).execute(connection).await?;
                 }
             })

@@ -285,7 +285,8 @@ pub(in crate::order) async fn rotate(
 
 /// Enables a webhook.
 ///
-/// One is disabled when its receiver answers 410, or takes an event not for a day. It is then sent what it has missed until it was disabled.
+/// One is disabled when its receiver answers 410, or has not taken an event for more than a day. It is then sent what it has
+/// missed until it was disabled.
 #[utoipa::path(
     post,
     path = "/webhooks/{id}/enable",
