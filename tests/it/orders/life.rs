@@ -1,9 +1,10 @@
 //! The life of an order, from its pieces to its money and back.
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{Client, Shop, Storage, Topology, order_items, until};
+use crate::support::{Client, Process, Shop, Storage, Topology, order_items, until};
 
 /// A shop with 5 lamps, and a client who may do everything.
 async fn shop_with_lamps(topology: Topology, storage: Storage) -> (Shop, Client, String) {
@@ -222,4 +223,22 @@ async fn what_no_order_can_be_is_refused_and_changes_nothing() {
     assert_eq!((answer.status, answer.problem().1), (422, vec!["items".into()]));
     assert_eq!(client.stock(&lamp).await, [5, 0, 5].map(Value::from));
     assert_eq!(client.get("/orders").await.json(), json!([]));
+}
+
+#[actix_rt::test]
+async fn a_price_from_before_the_currency_had_no_decimals_is_refused() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let mut process = Process::start(folder.path(), Process::command(folder.path()));
+    let lamp = process.client("gateway").add_stocked("Lamp", 5).await;
+    process.signal(Signal::SIGTERM);
+    process.wait();
+    let mut command = Process::command(folder.path());
+    command.env("APP__SHOP__CURRENCY", "JPY");
+    let process = Process::start(folder.path(), command);
+    let client = process.client("gateway");
+    let refused = client.order(Uuid::now_v7(), &[(&lamp, 1)]).await;
+    assert_eq!((refused.status, refused.problem().1), (422, vec!["items".into()]), "{refused:?}");
+    let detail = refused.json()["errors"][0]["detail"].clone();
+    assert_eq!(detail, "cost fractions of a JPY: Lamp");
+    assert_eq!(client.stock(&lamp).await, [5, 0, 5].map(Value::from));
 }
