@@ -19,6 +19,8 @@ CHAOS_ORDER_ROUNDS ?= 100
 FUZZ_SECONDS ?= 60
 # What reads HTTP beside our parser, in tests.
 H11 = h11==0.16.0
+# What takes events from RabbitMQ, in the benchmark.
+PIKA = pika==1.4.4
 # What generates clients of the OpenAPI document.
 CONTRACT_NEEDS = node:nodejs npm:npm
 BENCH_NEEDS = wrk:wrk nginx:nginx-light haproxy:haproxy python3:python3
@@ -200,6 +202,8 @@ contract-needs:
 
 bench-needs: needs
 	@$(call install,$(BENCH_NEEDS))
+	@[ -x target/pika/bin/python ] \
+		|| { python3 -m venv target/pika && target/pika/bin/pip install -q $(PIKA); }
 
 train-needs: needs
 	@$(call install,$(TRAIN_NEEDS) $(PROFDATA):$(subst profdata-,,$(PROFDATA)))

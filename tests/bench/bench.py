@@ -20,9 +20,7 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -35,13 +33,14 @@ import gateway
 import orders
 import writes
 from harness import (
-    BINARY, CONNECTIONS, NO_END, PRODUCTS, TARGET, Bench, Failure, Topology, exchange, fetch, find_program,
-    free_port, goal, measure, post_script, progress, start_nginx, table, workers, wrk)
+    BINARY, CONNECTIONS, NO_END, PRODUCTS, Bench, Failure, Topology, exchange, fetch, find_program, goal, measure,
+    post_script, progress, start_nginx, table, workers, wrk)
+from servers import (
+    STAND_IN, Programs, find_mongodb, find_postgres, find_rabbitmq, mongodb_url, postgres_url, redis_commands, redis_url,
+    start_mongodb, start_postgres, start_redis)
 
 # Verifies passwords and does nothing else.
 ARGON2 = BINARY.parent / "examples/argon2"
-# Speaks MongoDB's protocol, where there is no mongod; `make test` installs it.
-STAND_IN = TARGET / "secantus/bin/secantusd-py"
 STARTS = 11
 WELCOME, LIST, DASHBOARD = "GET /", "GET /products", "GET /auth/dashboard/{id}"
 PAGE = "GET /products?cursor=C"
@@ -56,22 +55,6 @@ LOGINS, HASHING_THREADS = 8, 1
 PASSWORD = "follow the white rabbit"
 # When the seed's first product was added; each further one was a second later.
 SEED_EPOCH = 1_704_067_200
-
-
-class Programs(NamedTuple):
-    """The paths of what is started; PostgreSQL's is that of the folder of its programs."""
-
-    nginx: str
-    haproxy: str
-    redis: str
-    postgres: Path
-    mongodb: str
-
-    def describe_mongodb(self):
-        """Which of the two it is: figures of the one say little about the other."""
-        if self.mongodb == str(STAND_IN):
-            return f"{STAND_IN.name}, a stand-in that speaks MongoDB's protocol"
-        return "mongod"
 
 
 class Catalogue(NamedTuple):
@@ -103,11 +86,10 @@ def three_processes(bench):
 def polyglot(bench):
     """The same on servers: accounts in PostgreSQL, products in MongoDB, cached lists in Redis."""
     postgres, mongodb, redis = start_postgres(bench), start_mongodb(bench), start_redis(bench)
-    accounts = f"postgres://shop@127.0.0.1:{postgres.port}/postgres?sslmode=disable"
     products = {"MONGODB_URL": mongodb_url(mongodb, "shop")}
     bench.seed(PRODUCTS, {}, **products)
     shop = apart(bench, "three processes, servers", {},
-                 products | {"REDIS_URL": redis_url(redis)}, {"DATABASE_URL": accounts})
+                 products | {"REDIS_URL": redis_url(redis)}, {"DATABASE_URL": postgres_url(postgres)})
     return shop._replace(redis=redis.port)
 
 
@@ -124,73 +106,6 @@ def apart(bench, name, stores, to_products, to_accounts):
 
 # Another topology, on other stores for example, is one more function here.
 SHOPS = (all_in_one, three_processes, polyglot)
-
-
-def start_redis(bench):
-    """Starts Redis, which keeps nothing on disk."""
-    port = free_port()
-    command = [bench.programs.redis, "--port", str(port), "--bind", "127.0.0.1",
-               "--save", "", "--appendonly", "no"]
-    return bench.start("redis", command, port, lambda: redis_commands(port), {})
-
-
-def redis_url(redis):
-    """Where app finds it."""
-    return f"redis://127.0.0.1:{redis.port}"
-
-
-def start_postgres(bench):
-    """Starts PostgreSQL on a new cluster. It refuses to be root's, so root becomes its user."""
-    data, port = bench.folder / "postgres", free_port()
-    data.mkdir(mode=0o700)
-    become = []
-    if os.geteuid() == 0:
-        become = [find_program("setpriv", "util-linux"), "--reuid", "postgres",
-                  "--regid", "postgres", "--init-groups"]
-        shutil.chown(data, "postgres", "postgres")
-    programs = bench.programs.postgres
-    initdb = [*become, programs / "initdb", "-D", data, "-U", "shop", "-A", "trust", "-E", "UTF8",
-              "--locale=C", "--no-sync"]
-    done = subprocess.run(initdb, cwd=bench.folder, env={}, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise Failure(f"initdb: {done.stderr}")
-    command = [*become, programs / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1",
-               "-k", "", "-c", "max_connections=200"]
-    # It takes connections, and refuses them, before it is ready.
-    ready = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
-    return bench.start("postgres", command, port, lambda: subprocess.run(ready, check=True), {})
-
-
-def start_mongodb(bench):
-    """Starts mongod, or what stands in for it."""
-    data, port = bench.folder / "mongodb", free_port()
-    data.mkdir()
-    program = bench.programs.mongodb
-    words = ["--host", "127.0.0.1", "--storage-path", data]
-    if program != str(STAND_IN):
-        words = ["--bind_ip", "127.0.0.1", "--dbpath", data]
-    command = [program, "--port", str(port), *words]
-    place = "127.0.0.1", port
-    return bench.start("mongodb", command, port,
-                       lambda: socket.create_connection(place, timeout=5).close(), {})
-
-
-def mongodb_url(mongodb, database):
-    """Where app finds it."""
-    return f"mongodb://127.0.0.1:{mongodb.port}/{database}"
-
-
-def redis_commands(port):
-    """How often Redis was asked what so far, without what is asked to watch it."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-        connection.sendall(b"*2\r\n$4\r\nINFO\r\n$12\r\ncommandstats\r\n")
-        answer = connection.makefile("rb")
-        kind = answer.readline()
-        if not kind.startswith(b"$"):
-            raise Failure(f"Redis answered INFO with {kind!r}")
-        text = answer.read(int(kind[1:])).decode()
-    calls = re.findall(r"^cmdstat_([^:]+):calls=(\d+)", text, re.MULTILINE)
-    return {name: int(number) for name, number in calls if name not in ("info", "ping")}
 
 
 def redis_trips(shop):
@@ -500,26 +415,12 @@ def print_expiry(taken, mongodb):
     table("Goal of the expiry", ["figure", "measured", "goal", "verdict"], rows)
 
 
-def find_postgres():
-    """The folder of PostgreSQL's programs, which Debian keeps out of PATH; the newest it has."""
-    found = Path("/usr/lib/postgresql").glob("*/bin/initdb")
-    found = max(found, key=lambda path: float(path.parts[-3]), default=None)
-    return (found or Path(find_program("initdb", "postgresql"))).parent
-
-
-def find_mongodb():
-    """The path of mongod, or of what stands in for it."""
-    path = shutil.which("mongod") or str(STAND_IN)
-    if not os.access(path, os.X_OK):
-        raise Failure("mongod is not installed; make test installs what stands in for it")
-    return path
-
-
 def find_programs():
     """All that is started besides app: what is missing shall be known before anything is."""
     find_program("wrk", "wrk")
     return Programs(find_program("nginx", "nginx-light"), find_program("haproxy", "haproxy"),
-                    find_program("redis-server", "redis-server"), find_postgres(), find_mongodb())
+                    find_program("redis-server", "redis-server"), find_postgres(), find_mongodb(),
+                    find_rabbitmq())
 
 
 def run_idle(bench, _):
@@ -562,7 +463,7 @@ def run_identity(bench, arguments):
 
 def run_writes(bench, arguments):
     """How many writes a second there can be."""
-    writes.run(bench, arguments.rounds, arguments.seconds, start_postgres)
+    writes.run(bench, arguments.rounds, arguments.seconds)
 
 
 def run_orders(bench, arguments):
@@ -576,7 +477,7 @@ def run_catalogue(bench, arguments):
     if bench.programs.mongodb != str(STAND_IN):
         server = start_mongodb(bench)
         mongodb = lambda database: mongodb_url(server, database)
-    finding.run(bench, arguments, mongodb, start_redis)
+    finding.run(bench, arguments, mongodb)
 
 
 def run(arguments):

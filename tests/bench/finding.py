@@ -13,6 +13,7 @@ from random import Random
 from typing import NamedTuple
 
 from harness import Failure, fetch, free_port, goal, progress, table
+from servers import redis_url, start_redis
 
 # Words of the seed's names.
 MATERIALS = ("aluminium", "walnut", "carbon", "ceramic", "steel", "bamboo", "leather", "glass", "titanium", "wool")
@@ -143,7 +144,7 @@ def stores(bench, sizes, mongodb, million_on_mongodb):
             yield "MongoDB", size, {}, {"MONGODB_URL": mongodb(f"catalogue{size}")}
 
 
-def run(bench, arguments, mongodb, start_redis):
+def run(bench, arguments, mongodb):
     """Measures every catalogue, and then the cache; `mongodb` gives the URL of a database where there is a mongod."""
     timings = {}
     for store, size, settings, environment in stores(bench, arguments.sizes, mongodb, arguments.million_on_mongodb):
@@ -159,7 +160,7 @@ def run(bench, arguments, mongodb, start_redis):
     print_growth(timings)
     size = sorted(arguments.sizes)[len(arguments.sizes) // 2]
     settings = {"product.database_url": f"sqlite://{bench.folder}/catalogue-{size}.db"}
-    redis = {"REDIS_URL": f"redis://127.0.0.1:{start_redis(bench).port}"}
+    redis = {"REDIS_URL": redis_url(start_redis(bench))}
     print_mix([(name, mix(bench, name, settings, environment))
                for name, environment in (("memory", {}), ("Redis", redis))])
 

@@ -16,6 +16,7 @@ import sys
 
 import bench as benchmark
 import gateway
+import orders
 from harness import Bench, Failure, exchange, fetch, find_program, post_script, progress, wrk
 
 # Of load for each case, and rounds of what is done one after the other.
@@ -83,6 +84,35 @@ def customers(bench):
         fetch(shop.port, "/auth/login", json.dumps(login))
 
 
+def buyers(bench):
+    """Orders under load; then one after the other with all that may happen to them, and their events."""
+    app = bench.app("buyers", bench.embedded("buyers"))
+    for pays in (False, True):
+        progress("orders")
+        wrk(f"http://127.0.0.1:{app.port}/orders", SECONDS, "-s", str(orders.place(bench, app, pays)))
+    lamp = {"name": "Lamp", "price": 19.5, "stock": ROUNDS}
+    product = json.loads(send(app.port, "POST", "/products", lamp))["id"]
+    for number in range(ROUNDS):
+        progress(f"{app.port}: order {number + 1} of {ROUNDS}")
+        buy(app.port, product, f"00000000-0000-4000-9000-{number % 20:012x}", number)
+
+
+def buy(port, product, user, number):
+    """An order, what its owner looks at, and one of its ends."""
+    wanted = {"userId": user, "items": [{"productId": product, "quantity": 1}],
+              "contact": {"name": "Ada", "email": "ada@example.com"}}
+    key = {"Idempotency-Key": f'"{number}"'}
+    placed = json.loads(send(port, "POST", "/orders", wanted, **key))
+    send(port, "POST", "/orders", wanted, **key)
+    place = f"/orders/{placed['id']}"
+    send(port, "GET", place)
+    if number % 4:
+        send(port, "POST", f"{place}/pay", {"paymentMethod": "declined" if number % 4 == 1 else "ok"})
+    for end in ("cancel",) if number % 4 < 2 else ("fulfil", "refund"):
+        send(port, "POST", f"{place}/{end}", {"restock": True} if end == "refund" else None)
+    send(port, "GET", "/orders?limit=5", **BROWSER)
+
+
 def proxy(bench, origin):
     """The gateway alone before a service that is none of ours, over HTTP/1.1."""
     app = gateway.start_app(bench, origin, "proxy", gateway.WIDE)
@@ -121,7 +151,7 @@ def run():
     """All of it; each program writes what it has counted when it is stopped."""
     find_program("h2load", "nghttp2-client")
     programs = benchmark.find_programs()
-    for part in (shops, customers):
+    for part in (shops, customers, buyers):
         with Bench(programs) as bench:
             part(bench)
     with Bench(programs) as bench:

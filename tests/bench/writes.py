@@ -6,15 +6,14 @@ round.
 """
 
 import json
-import re
 import sqlite3
 import statistics
-import subprocess
 import time
 import uuid
 from typing import NamedTuple
 
-from harness import CONNECTIONS, Failure, Topology, fetch, measure, post_script, progress, table
+from harness import CONNECTIONS, Topology, fetch, measure, post_script, progress, table
+from servers import pgbench, postgres_url, start_postgres
 
 ADD, REGISTER, RESERVE = "POST /products", "POST /auth/register", "reserve and commit"
 PRAGMAS = ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON")
@@ -40,7 +39,7 @@ class Case(NamedTuple):
     bare: list
 
 
-def run(bench, rounds, seconds, start_postgres):
+def run(bench, rounds, seconds):
     """Measures all cases in turn and prints them."""
     cases = [*on_sqlite(bench), reservations(bench), on_postgres(bench, start_postgres(bench))]
     for number in range(rounds):
@@ -76,8 +75,7 @@ def on_postgres(bench, postgres):
     # As many connections that write as pgbench has, and one that is kept for reads.
     settings = {"product.database_url": f"sqlite://{bench.folder}/writes-postgres/product.db",
                 "user.pool_size": CONNECTIONS + 1}
-    url = f"postgres://shop@127.0.0.1:{postgres.port}/postgres?sslmode=disable"
-    app = bench.app("writes-postgres", settings, DATABASE_URL=url)
+    app = bench.app("writes-postgres", settings, DATABASE_URL=postgres_url(postgres))
     shop = Topology("writes-postgres", app.port, [app.process.pid], [], paths())
     script = bench.folder / "pgbench.sql"
     email = "'u' || :n || '@example.com'"
@@ -85,16 +83,10 @@ def on_postgres(bench, postgres):
     script.write_text("\\set n random(1, 1000000000000000)\nBEGIN;\n"
                       f"{' '.join(insert.split())};\nCOMMIT;\n")
 
-    def pgbench(seconds):
-        command = [bench.programs.postgres / "pgbench", "-n", "-M", "prepared", "-c", str(CONNECTIONS), "-T",
-                   str(seconds), "-f", script, "-h", "127.0.0.1", "-p", str(postgres.port), "-U", "shop", "postgres"]
-        done = subprocess.run(command, cwd=bench.folder, capture_output=True, text=True, env={})
-        rate = re.search(r"^tps = ([\d.]+)", done.stdout, re.MULTILINE)
-        if done.returncode != 0 or not rate:
-            raise Failure(f"pgbench: {done.stderr}")
-        return float(rate[1])
+    def alone(seconds):
+        return pgbench(bench, postgres, script, seconds)
 
-    return Case(f"{REGISTER}, PostgreSQL", REGISTER, shop, register(bench), pgbench, ON_POSTGRES, [], [])
+    return Case(f"{REGISTER}, PostgreSQL", REGISTER, shop, register(bench), alone, ON_POSTGRES, [], [])
 
 
 def reservations(bench):
