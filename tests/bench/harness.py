@@ -18,6 +18,8 @@ TARGET = Path(__file__).resolve().parents[2] / "target"
 # Which one is measured, or trained.
 BINARY = Path(os.environ.get("APP_BINARY", TARGET / "release/app")).resolve()
 CONNECTIONS, PRODUCTS = 64, 20
+# Where a program that `make train` has built writes what it counts.
+COUNTS = {name: value for name, value in os.environ.items() if name == "LLVM_PROFILE_FILE"}
 # app closes no connection after so and so many requests, so nginx shall not either.
 NO_END = "keepalive_requests 1000000000;"
 
@@ -106,7 +108,7 @@ class Bench:
         with log.open("w") as errors:
             begin = time.perf_counter()
             process = subprocess.Popen(
-                command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL,
+                command, cwd=self.folder, env=COUNTS | environment, stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True)
         self.processes[name] = process
         while True:
@@ -143,7 +145,7 @@ class Bench:
         """Puts the first products of the seed's catalogue into a store; returns the seconds."""
         command = [BINARY, *flags(settings), "seed", "--products", str(products)]
         begin = time.perf_counter()
-        subprocess.run(command, cwd=self.folder, env=environment, stdout=subprocess.DEVNULL,
+        subprocess.run(command, cwd=self.folder, env=COUNTS | environment, stdout=subprocess.DEVNULL,
                        check=True)
         return time.perf_counter() - begin
 

@@ -17,7 +17,7 @@ import sys
 import bench as benchmark
 import gateway
 import orders
-from harness import Bench, Failure, exchange, fetch, find_program, post_script, progress, wrk
+from harness import COUNTS, Bench, Failure, exchange, fetch, find_program, post_script, progress, wrk
 
 # Of load for each case, and rounds of what is done one after the other.
 SECONDS, ROUNDS = 2, 200
@@ -129,7 +129,7 @@ def proxy(bench, origin):
 def secured(bench, origin):
     """The same inside TLS, over either version of HTTP."""
     folder = bench.folder / "certs"
-    subprocess.run([benchmark.BINARY, "certs", "dev", "--out", folder], cwd=bench.folder, env={},
+    subprocess.run([benchmark.BINARY, "certs", "dev", "--out", folder], cwd=bench.folder, env=COUNTS,
                    stdout=subprocess.DEVNULL, check=True)
     app = gateway.start_app(bench, origin, "secured", gateway.WIDE,
                             APP__GATEWAY__TLS_CERTIFICATE=str(folder / "gateway/tls.crt"),
