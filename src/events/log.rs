@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use diesel::result::Error as QueryError;
 use diesel::sql_types::{BigInt, Text};
 use diesel::{OptionalExtension as _, QueryableByName};
 use diesel_async::{AsyncConnection as _, RunQueryDsl as _};
@@ -13,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::contract::{Event, now};
 use crate::storage::sql::{Pool, in_transaction, on_either};
-use crate::storage::{Limits, StoreError, WriteConnection, postgres, run_to_completion};
+use crate::storage::{Limits, StoreError, Turn as _, run_to_completion};
 
 /// How many events are published at once, and forgotten at once.
 const BATCH: i64 = 500;
@@ -24,8 +23,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How often old events are forgotten, and how long they stay.
 const SWEEP: Duration = Duration::from_secs(60);
 const RETENTION: TimeDelta = TimeDelta::hours(24);
-/// The advisory lock of a relay: the bytes of "app rela".
-const RELAY_LOCK: i64 = 0x6170_7020_7265_6c61;
+/// The lock of a relay.
+const RELAY: &[u8; 8] = b"app rela";
 
 /// Writes an event into the outbox of the role `prefix`, in the transaction of `connection`.
 macro_rules! record {
@@ -76,25 +75,6 @@ struct LogRow {
 struct Number {
     #[diesel(sql_type = BigInt)]
     number: i64,
-}
-
-/// A connection that can keep other relays out until its transaction ends.
-trait Alone {
-    fn alone(&mut self) -> impl Future<Output = Result<(), QueryError>> + Send;
-}
-
-/// A transaction that writes has the file to itself.
-impl Alone for WriteConnection {
-    async fn alone(&mut self) -> Result<(), QueryError> {
-        Ok(())
-    }
-}
-
-impl Alone for postgres::Connection {
-    async fn alone(&mut self) -> Result<(), QueryError> {
-        let lock = diesel::sql_query("SELECT pg_advisory_xact_lock($1)");
-        lock.bind::<BigInt, _>(RELAY_LOCK).execute(self).await.map(drop)
-    }
 }
 
 impl Log {
@@ -161,7 +141,7 @@ impl Log {
             );
             let at = now().naive_utc();
             let published = in_transaction!(&pool, StoreError, connection => {
-                connection.alone().await?;
+                connection.turn(RELAY).await?;
                 let update = diesel::sql_query(update);
                 update.bind::<diesel::sql_types::Timestamp, _>(at).execute(connection).await?
             })?;
@@ -260,14 +240,17 @@ impl Log {
         }
     }
 
-    /// Forgets some of them; returns whether there were many.
+    /// Forgets some of them; returns whether there were many. It looks at the oldest alone, so that it costs no more with many
+    /// events of today.
     async fn forget(&self, consumers: &str) -> Result<bool, StoreError> {
         let (pool, prefix) = (self.pool.clone(), self.prefix);
         let delete = format!(
-            "DELETE FROM {prefix}_outbox WHERE position IN (SELECT position FROM {prefix}_outbox \
+            "DELETE FROM {prefix}_outbox WHERE position IN (SELECT position FROM \
+             (SELECT position, log_offset, published_at FROM {prefix}_outbox \
+             WHERE log_offset IS NOT NULL ORDER BY log_offset LIMIT {BATCH}) AS oldest \
              WHERE log_offset <= (SELECT MIN(log_offset) FROM {prefix}_cursors WHERE consumer IN ({consumers})) \
-             AND published_at < $1 \
-             AND log_offset < (SELECT MAX(log_offset) FROM {prefix}_outbox) ORDER BY log_offset LIMIT {BATCH})"
+             AND published_at < $1 AND log_offset < (SELECT MAX(log_offset) FROM {prefix}_outbox \
+             WHERE log_offset IS NOT NULL))"
         );
         run_to_completion(&self.limits, async move {
             let horizon = (now() - RETENTION).naive_utc();

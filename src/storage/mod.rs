@@ -13,6 +13,7 @@ pub mod redis;
 pub mod sql;
 pub mod sqlite;
 mod state;
+mod turn;
 mod writer;
 
 use std::time::Duration;
@@ -24,6 +25,7 @@ pub use error::{SetupError, StoreError};
 pub use permits::{Access, Permit, Permits};
 pub use pool::{Lease, Poolable};
 pub use state::{Preparing, StoreState};
+pub use turn::Turn;
 pub use writer::WriteConnection;
 
 /// The first half of the SHA-256 digest of `bytes`.

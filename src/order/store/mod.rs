@@ -5,6 +5,8 @@ mod copies;
 mod deliveries;
 mod erasure;
 mod orders;
+#[cfg(test)]
+mod plans;
 mod sandbox;
 mod schema;
 mod steps;

@@ -11,8 +11,10 @@ use super::{Store, uuid};
 use crate::contract::{Timestamp, now};
 use crate::order::webhooks::{Secret, Webhook};
 use crate::storage::sql::{in_transaction, read};
-use crate::storage::{StoreError, run_to_completion};
+use crate::storage::{StoreError, Turn as _, run_to_completion};
 
+/// The lock of transactions that add a webhook.
+const NEW_WEBHOOK: &[u8; 8] = b"app hook";
 /// How many deliveries are changed per transaction: other writes wait for it on SQLite, and a call has to end in time.
 const BATCH: i64 = 500;
 
@@ -95,6 +97,7 @@ impl Store {
         let (pool, row) = (self.pool.clone(), WebhookRow::try_from(webhook)?);
         run_to_completion(&self.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
+                connection.turn(NEW_WEBHOOK).await?;
                 let count = order_webhooks::table.count().get_result::<i64>(connection).await?;
                 if count >= most {
                     return Ok(false);

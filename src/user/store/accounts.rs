@@ -11,9 +11,12 @@ use super::{Record, Row, Store, revocation};
 use crate::contract::{Event, Revocation, Timestamp, UserRole, now};
 use crate::events::record;
 use crate::storage::sql::{in_transaction, read};
-use crate::storage::{StoreError, run_to_completion};
+use crate::storage::{StoreError, Turn as _, run_to_completion};
 use crate::user::email::email_key;
 use crate::user::model::{Filter, roles_to_text};
+
+/// The lock of transactions that may remove an admin: two admins who resign at once would leave none.
+const RIGHTS: &[u8; 8] = b"app admi";
 
 /// New values for an account; `None` leaves a value as it is.
 #[derive(Clone, Debug, Default, AsChangeset)]
@@ -160,7 +163,7 @@ impl Store {
         let written = run_to_completion(&self.limits, async move {
             let written = in_transaction!(&pool, WriteError, connection => {
                 if actor.may_take_rights(deletes) {
-                    connection.lock_rights().await?;
+                    connection.turn(RIGHTS).await?;
                 }
                 if let Some(condition) = actor.condition(id) {
                     let row = connection.lock_account(&condition.user).await?;

@@ -490,11 +490,25 @@ async fn what_no_webhook_can_be_is_refused() {
         assert_eq!(answer.status, 422, "{new}: {answer:?}");
         assert_eq!(answer.problem().1, [field], "{new}");
     }
-    for _ in 0..50 {
-        register(&admin, json!({ "url": url })).await;
+}
+
+each_case!(there_are_at_most_50_webhooks_however_many_are_registered_at_once:
+    embedded(Storage::Embedded),
+    postgresql(Storage::Polyglot),
+);
+async fn there_are_at_most_50_webhooks_however_many_are_registered_at_once(storage: Storage) {
+    let (_shop, admin, _) = shop_on(Topology::OneProcess, storage.servers()).await;
+    let new = json!({ "url": "http://127.0.0.1:1/events" });
+    for _ in 0..44 {
+        register(&admin, new.clone()).await;
     }
-    let one_more = admin.post("/webhooks", json!({ "url": url })).await;
-    assert_eq!((one_more.status, one_more.problem().0), (409, "/problems/conflict".into()));
+    let tries = (0..20).map(|_| admin.post("/webhooks", &new));
+    let answers = futures_util::future::join_all(tries).await;
+    let (made, refused) = answers.into_iter().partition::<Vec<_>, _>(|answer| answer.status == 201);
+    assert_eq!((made.len(), refused.len()), (6, 14), "{refused:?}");
+    for one_more in refused {
+        assert_eq!((one_more.status, one_more.problem().0), (409, "/problems/conflict".into()));
+    }
     assert_eq!(admin.get("/webhooks").await.json().as_array().unwrap().len(), 50);
 }
 
