@@ -36,7 +36,7 @@ use super::shutdown::Shutdown;
 use super::socket::Socket;
 use super::{AbortOnDisconnect, DISCONNECT, Interims, Upgraded, content::Framing};
 use connection::{End, ServerConnection};
-use response::Client;
+use response::{Client, Sent};
 
 /// The limits that a server sets its clients.
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +99,12 @@ pub async fn serve<S, A>(
                 Either::Right(Box::pin(refuse(&connection, refusal)))
             }
         };
-        match exchange.await {
+        let sent = match exchange.await {
+            Ok(Sent::Nothing(streamed)) => Box::pin(streamed.send(&connection)).await,
+            Ok(Sent::Whole(persists)) => Ok(persists),
+            Err(gone) => Err(gone),
+        };
+        match sent {
             Ok(true) => {}
             Ok(false) => break End::Response,
             Err(_gone) => return,
@@ -109,16 +114,16 @@ pub async fn serve<S, A>(
 }
 
 /// Sends `refusal`; no request follows it.
-async fn refuse<S>(connection: &RefCell<ServerConnection<S>>, refusal: String) -> io::Result<bool>
+async fn refuse<S>(connection: &RefCell<ServerConnection<S>>, refusal: String) -> io::Result<Sent>
 where
     S: Socket,
 {
     // The connection ends either way.
     let _ = connection::write(connection, refusal).await;
-    Ok(false)
+    Ok(Sent::Whole(false))
 }
 
-/// Answers one request; returns whether the connection persists.
+/// Answers one request, unless the answer's content comes bit by bit; returns what is sent of it.
 ///
 /// # Errors
 /// When the client has disconnected, or must not take what it has received for a complete response.
@@ -128,7 +133,7 @@ async fn exchange<S, A>(
     mut head: RequestHead,
     (peer, interims): (SocketAddr, &Interims),
     shutdown: &Shutdown,
-) -> io::Result<bool>
+) -> io::Result<Sent>
 where
     S: Socket + 'static,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,

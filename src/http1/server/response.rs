@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -53,7 +54,42 @@ impl Client {
     }
 }
 
-/// Sends `response`; returns whether the connection persists, which it does only if `keep_alive`.
+/// What of a response is sent.
+pub(super) enum Sent {
+    /// All of it; whether the connection persists.
+    Whole(bool),
+    /// Nothing yet of one whose content comes bit by bit, perhaps for hours: by then, what has made it is to be gone.
+    Nothing(Streamed),
+}
+
+/// A response whose content comes bit by bit.
+pub(super) struct Streamed {
+    /// Its head.
+    output: BytesMut,
+    body: BoxBody,
+    framing: Framing,
+    keep_alive: bool,
+}
+
+impl Streamed {
+    /// Sends it; returns whether the connection persists.
+    ///
+    /// # Errors
+    /// Those of [`send`].
+    pub(super) async fn send<S: Socket>(
+        self,
+        connection: &Rc<RefCell<ServerConnection<S>>>,
+    ) -> io::Result<bool> {
+        let Self { output, body, framing, keep_alive } = self;
+        let sent = stream(connection, output, body, framing).await;
+        if sent.is_err() && framing == Framing::Close {
+            connection.borrow().reset_at_end();
+        }
+        sent.map(|()| keep_alive)
+    }
+}
+
+/// Sends `response`, unless its content comes bit by bit. The connection persists only if `keep_alive`.
 ///
 /// # Errors
 /// When the client has disconnected, takes no byte for too long, or must not take what it has received for a complete
@@ -63,7 +99,7 @@ pub(super) async fn send<S: Socket>(
     response: HttpResponse,
     client: Client,
     keep_alive: bool,
-) -> io::Result<bool> {
+) -> io::Result<Sent> {
     let (head, body) = response.into_parts();
     let framing = client.framing(head.status(), body.size());
     let content = framing.filter(|framing| !client.is_head && *framing != Framing::Length(0));
@@ -88,14 +124,7 @@ pub(super) async fn send<S: Socket>(
         match body {
             Ok(bytes) if bytes.len() <= BUFFER => output.extend_from_slice(&bytes),
             Ok(bytes) => rest = bytes,
-            Err(body) => {
-                // Boxed, so that a response in memory does not need its space.
-                let sent = Box::pin(stream(connection, output, body, framing)).await;
-                if sent.is_err() && framing == Framing::Close {
-                    connection.borrow().reset_at_end();
-                }
-                return sent.map(|()| keep_alive);
-            }
+            Err(body) => return Ok(Sent::Nothing(Streamed { output, body, framing, keep_alive })),
         }
     }
     connection::write(connection, &output).await?;
@@ -104,7 +133,7 @@ pub(super) async fn send<S: Socket>(
     if !rest.is_empty() {
         connection::write(connection, rest).await?;
     }
-    Ok(keep_alive)
+    Ok(Sent::Whole(keep_alive))
 }
 
 /// Sends an interim response.
@@ -177,7 +206,12 @@ async fn stream<S: Socket>(
         let gathered = poll_fn(|cx| {
             while output.len() < BUFFER {
                 match Pin::new(&mut body).poll_next(cx) {
-                    Poll::Ready(Some(Ok(data))) => encoder.put(&mut output, &data)?,
+                    Poll::Ready(Some(Ok(data))) => {
+                        if output.capacity() == 0 {
+                            output = OUTPUT_BUFFER.take();
+                        }
+                        encoder.put(&mut output, &data)?;
+                    }
                     Poll::Ready(Some(Err(error))) => {
                         return Poll::Ready(Err(io::Error::other(error.to_string())));
                     }
@@ -186,6 +220,10 @@ async fn stream<S: Socket>(
                         return Poll::Ready(encoder.end(&mut output));
                     }
                     Poll::Pending if output.is_empty() => {
+                        if output.capacity() > 0 {
+                            // While nothing comes, others need the buffer.
+                            OUTPUT_BUFFER.set(mem::take(&mut output));
+                        }
                         return connection.borrow_mut().poll_disconnect(cx).map(Err);
                     }
                     Poll::Pending => break,
