@@ -22,7 +22,8 @@
 //! [`auth`] verifies tokens and rules, [`events`] tells of what has happened, [`storage`] opens pools, [`limits`] limits requests and logins, [`deadline`] says when
 //! a caller stops waiting, [`files`] reads files that settings name, [`server`] listens and drains over [`http1`] and [`http2`], [`tls`] reads certificates, [`role`]
 //! defines what a role is, [`readiness`] checks dependencies, [`single_flight`] shares one call among callers, [`watched`]
-//! reads changed files again, [`tasks`] supervises background work, and [`telemetry`] has logs and metrics. `tests/architecture.rs` checks the arrows.
+//! reads changed files again, [`tasks`] supervises background work, [`metrics`] is what
+//! layers count with, and [`telemetry`] has logs and writes metrics. `tests/architecture.rs` checks the arrows.
 
 pub mod auth;
 pub mod cli;
@@ -37,6 +38,7 @@ pub mod gateway;
 pub mod http1;
 pub mod http2;
 pub mod limits;
+pub mod metrics;
 pub mod middleware;
 pub mod node;
 pub mod order;

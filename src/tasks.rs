@@ -44,9 +44,10 @@ pub fn detach<T: 'static>(piece: impl Future<Output = T> + 'static) -> JoinHandl
     tokio::task::spawn_local(piece)
 }
 
-/// The number of panics of each task name spawned so far.
-pub fn panics() -> Vec<(&'static str, u64)> {
-    PROCESS.counts().iter().map(|(name, counts)| (*name, counts.panics)).collect()
+/// Each task name spawned so far: how many of that name have not ended, and how often one has panicked.
+pub fn counts() -> Vec<(&'static str, u64, u64)> {
+    let counts = PROCESS.counts();
+    counts.iter().map(|(name, counts)| (*name, counts.running as u64, counts.panics)).collect()
 }
 
 /// Cancels every task of the process and waits until all have ended, at most for `limit`. Returns the names of those that

@@ -15,7 +15,7 @@ use syn::{
 };
 
 /// A module of the crate, and the modules that its code may name. `node` may name every one.
-const ARROWS: [(&str, &[&str]); 27] = [
+const ARROWS: [(&str, &[&str]); 28] = [
     ("main", &["cli", "commands"]),
     ("commands", &["node", "cli", "config", "contract", "telemetry", "tls"]),
     // The roles that can be named are those of the table.
@@ -35,6 +35,7 @@ const ARROWS: [(&str, &[&str]); 27] = [
             "error",
             "http1",
             "http2",
+            "metrics",
             "readiness",
             "tasks",
             "telemetry",
@@ -50,12 +51,13 @@ const ARROWS: [(&str, &[&str]); 27] = [
     ("http2", &["http1"]),
     ("storage", &["config", "deadline", "error", "files", "tasks"]),
     ("limits", &["config", "error", "peer", "readiness", "storage"]),
-    ("telemetry", &["config", "tasks"]),
+    ("telemetry", &["config", "metrics", "tasks"]),
     ("role", &["auth", "config", "events", "middleware", "peer", "readiness"]),
     ("readiness", &["error"]),
     ("deadline", &[]),
     ("single_flight", &[]),
     ("tasks", &[]),
+    ("metrics", &[]),
     ("tls", &["files", "watched"]),
     ("watched", &[]),
     ("config", &["files"]),
@@ -67,6 +69,7 @@ const ROLE: &[&str] = &[
     "contract",
     "deadline",
     "limits",
+    "metrics",
     "middleware",
     "error",
     "events",

@@ -175,6 +175,7 @@ impl Middleware {
     ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
         let (interceptor, meter) = &*shared;
         let started = Instant::now();
+        let _active = meter.begin();
         let RouteLookup { bounds, name, aborts, found } = interceptor.lookup(&request);
         let exchange = self.receive(&mut request, bounds.timeout, started)?;
         let ends = exchange.ends_with_client(&request, aborts);
@@ -306,7 +307,8 @@ impl Middleware {
         };
         let route = name.or_else(|| pattern.cloned()).unwrap_or_default();
         let (method, duration) = (exchange.method.as_str(), exchange.started.elapsed());
-        meter.count(&route.0, method, status.as_u16(), duration);
+        let trace = exchange.context.sampled_trace();
+        meter.count(&route.0, method, status.as_u16(), duration, trace);
         let Some(path) = exchange.path.as_deref() else { return };
         // Frequent calls between roles are logged at debug level; the caller logs failures.
         let quiet = path.starts_with(INTERNAL) && !status.is_client_error();

@@ -103,8 +103,11 @@ impl Node {
         let roles = roles.map_err(|error| effective.explain(error))?;
         let guard = Guard::new(parts.verifier.clone(), parts.mode, internal);
         let draining = Draining::default();
-        // The names are constants: invalid ones would fail every start.
-        let metrics = Metrics::new(roles.collectors());
+        let calls = calls(running, &parts.settings).collect::<Arc<_>>();
+        let own = [server::callees(reporter(&roles, &calls)), tls.collector()];
+        let collectors = roles.collectors().into_iter().chain(own).chain(server::collectors());
+        // The names are constants: one that is there twice would fail every start.
+        let metrics = Metrics::new(collectors.collect());
         let metrics = metrics.unwrap_or_else(|error| unreachable!("{error}"));
         Ok(Self {
             metrics,
@@ -113,7 +116,7 @@ impl Node {
             guard: guard.for_hosts(access::hosts(&parts.settings, parts.mode)),
             draining,
             bus: bus(running, &parts.settings, &tls),
-            calls: calls(running, &parts.settings).collect(),
+            calls,
             running: running.to_vec(),
             roles,
             tls,
@@ -128,11 +131,7 @@ impl Node {
     ) -> io::Result<Server> {
         let (readiness, metrics) = (self.readiness.clone(), self.metrics.clone());
         let roles = roles.iter().map(|role| role.name()).collect::<Vec<_>>();
-        let (gateway, peers) = (self.roles.gateway.clone(), self.calls.clone());
-        let report: Reporter = Arc::new(move || Reports {
-            upstreams: gateway.as_ref().map(Gateway::upstreams),
-            peers: peers.iter().map(|(_, state)| state.report()).collect(),
-        });
+        let report = reporter(&self.roles, &self.calls);
         // It serves no data of the shop, and monitoring may know it by any name.
         let mut middleware = Middleware {
             guard: self.guard.clone().for_hosts(Hosts::Any),
@@ -291,6 +290,15 @@ impl Node {
             None => is_away.then(|| Check::optional("auth.keys", ask)),
         }
     }
+}
+
+/// Reports on the upstreams of the gateway in `roles`, and on the peers in `calls`.
+fn reporter(roles: &Roles, calls: &Arc<[(&'static str, Arc<State>)]>) -> Reporter {
+    let (gateway, peers) = (roles.gateway.clone(), calls.clone());
+    Arc::new(move || Reports {
+        upstreams: gateway.as_ref().map(Gateway::upstreams),
+        peers: peers.iter().map(|(_, state)| state.report()).collect(),
+    })
 }
 
 /// What carries the events of a process that runs `running`.

@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use prometheus::core::Collector;
 use rustls::{ClientConfig, ServerConfig};
 
 use super::{Role, asks_away};
 use crate::auth::Mode;
 use crate::config::{self, Effective, EventsUrl, PeerUrl, Settings};
-use crate::tls::{self, File, Mutual, Problem};
+use crate::metrics::{Family, Sampled};
+use crate::tls::{self, File, InUse, Mutual, Problem};
 
 /// What a process shows, and by what it judges others; cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +19,16 @@ pub(super) struct Tls {
     roles: Option<Arc<ServerConfig>>,
     client: Option<Arc<ClientConfig>>,
     broker: Option<Arc<ClientConfig>>,
+    /// The certificates that are in use, by the settings of their files.
+    in_use: Vec<(&'static str, InUse)>,
 }
+
+const END: &str = "tls_certificate_not_after_timestamp_seconds";
+const FAMILIES: &[Family] = &[Family::gauge(
+    END,
+    "When the first certificate of the file of a setting ends, since 1970.",
+    &["setting"],
+)];
 
 impl Tls {
     /// What `settings` say of a process that runs `roles`.
@@ -32,6 +43,9 @@ impl Tls {
         mode: Mode,
     ) -> Result<Self, config::Error> {
         let (gateway, broker) = (gateway(settings, effective)?, broker(settings, effective)?);
+        let (gateway, in_use) = gateway.unzip();
+        let in_use = in_use.map(|in_use| ("gateway.tls_certificate", in_use));
+        let mut in_use = Vec::from_iter(in_use);
         let peers = asks_away(roles, mode);
         let peers = peers.flat_map(|role| {
             role.urls(settings).iter().map(move |url| (role.peer_key().to_owned(), url))
@@ -41,7 +55,7 @@ impl Tls {
             let others = upstreams(settings).filter(|_| roles.iter().any(|role| role.is_public()));
             let asked = peers.into_iter().chain(others);
             let client = platform(asked, effective)?;
-            return Ok(Self { gateway, roles: None, client, broker });
+            return Ok(Self { gateway, roles: None, client, broker, in_use });
         };
         if let Some((key, url)) = peers.iter().find(|(_, url)| !url.is_secure()) {
             let problem =
@@ -51,7 +65,20 @@ impl Tls {
         let blame = |problem: Problem| effective.blame("mtls.certificate", problem);
         let roles = mutual.server(settings.mtls.names.iter()).map_err(blame)?;
         let client = mutual.client().map_err(blame)?;
-        Ok(Self { gateway, roles: Some(roles), client: Some(client), broker })
+        in_use.extend(["mtls.certificate", "mtls.authority"].into_iter().zip(mutual.in_use()));
+        Ok(Self { gateway, roles: Some(roles), client: Some(client), broker, in_use })
+    }
+
+    /// When the certificates that are in use end.
+    pub(super) fn collector(&self) -> Box<dyn Collector> {
+        let in_use = self.in_use.clone();
+        Sampled::boxed(FAMILIES, move |samples| {
+            for (setting, in_use) in &in_use {
+                if let Some(end) = in_use.end() {
+                    samples.add(END, &[setting], end as f64);
+                }
+            }
+        })
     }
 
     /// What the listener of `role` speaks, unless that is plain HTTP.
@@ -123,7 +150,7 @@ fn upstreams(settings: &Settings) -> impl Iterator<Item = (String, &PeerUrl)> {
 fn gateway(
     settings: &Settings,
     effective: &Effective,
-) -> Result<Option<Arc<ServerConfig>>, config::Error> {
+) -> Result<Option<(Arc<ServerConfig>, InUse)>, config::Error> {
     let files = [
         ("gateway.tls_certificate", settings.gateway.tls_certificate.as_deref()),
         ("gateway.tls_key", settings.gateway.tls_key.as_deref()),

@@ -127,6 +127,17 @@ impl Context {
         Self { watched: true, ..self }
     }
 
+    /// The id of the request's trace, 32 hexadecimal digits, if that is sampled.
+    pub fn sampled_trace(&self) -> Option<&str> {
+        let parent = self.trace_parent.as_ref()?.to_str().ok()?;
+        let mut parts = parent.split('-').skip(1);
+        let (trace, _span, flags) = (parts.next()?, parts.next()?, parts.next()?);
+        let is_id = trace.len() == 32
+            && trace.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let is_sampled = u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1);
+        (is_id && is_sampled).then_some(trace)
+    }
+
     /// Whether the middleware ends calls at the deadline.
     pub(super) fn is_watched(&self) -> bool {
         self.watched

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::{Accept, Header as _};
 use actix_web::web::{Data, ServiceConfig};
-use actix_web::{HttpResponse, Responder};
+use actix_web::{HttpRequest, HttpResponse, Responder};
 use serde_json::json;
 
 use super::{Heartbeats, Readiness, State};
@@ -14,6 +15,9 @@ use crate::error::Error;
 use crate::middleware::path;
 use crate::peer::Report;
 use crate::telemetry::Metrics;
+
+/// The media type of OpenMetrics.
+const OPEN_METRICS: &str = "application/openmetrics-text";
 
 /// All management routes, for the state and the metrics of this process, which runs `roles`. `report` gives the state of its
 /// upstreams and peers.
@@ -89,15 +93,18 @@ async fn show_health(health: Data<RoleHealth>) -> impl Responder {
     HttpResponse::Ok().json(Health { status: state.to_string(), missing })
 }
 
-/// `GET /metrics`, for Prometheus
+/// `GET /metrics`, for Prometheus: in the format that it prefers
 async fn show_metrics(
+    request: HttpRequest,
     metrics: Data<Metrics>,
-    report: Data<Reporter>,
 ) -> Result<impl Responder, Error> {
-    let Reports { upstreams, peers } = report();
-    let reports = upstreams.unwrap_or_default().into_iter().chain(peers);
-    let breakers = reports.map(|report| (report.caller, report.name, report.breaker as i64));
-    metrics.set_breakers(breakers);
+    let accepted = Accept::parse(&request).map_or_else(|_| Vec::new(), |accept| accept.ranked());
+    let mut kinds = accepted.iter().map(|kind| kind.essence_str());
+    let known = kinds.find(|kind| [OPEN_METRICS, "text/plain", "text/*", "*/*"].contains(kind));
+    if known == Some(OPEN_METRICS) {
+        let kind = format!("{OPEN_METRICS}; version=1.0.0; charset=utf-8");
+        return Ok(HttpResponse::Ok().content_type(kind).body(metrics.open_metrics()));
+    }
     let text = metrics.text().map_err(Error::internal)?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text))
 }

@@ -1,5 +1,6 @@
 //! Listeners and draining, for a role's socket and for the management port.
 
+mod callees;
 mod heartbeat;
 mod management;
 mod readiness;
@@ -27,9 +28,11 @@ use crate::error::{Error, Kind};
 use crate::http1::head::HeadError;
 use crate::http1::server::Options;
 use crate::http1::shutdown::Shutdown;
+use crate::metrics::Collectors;
 use crate::middleware::RoleService;
 use crate::{http1, http2, tasks};
 
+pub use callees::collector as callees;
 pub use heartbeat::Heartbeats;
 pub use management::{Reporter, Reports, health_route, routes as management_routes};
 pub use readiness::{Readiness, State};
@@ -57,6 +60,11 @@ impl Listener {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
+}
+
+/// What all listeners of a process count.
+pub fn collectors() -> Collectors {
+    vec![tls::collector()]
 }
 
 /// Binds `address`, the value of the setting `key`. Needs a runtime. `[::]` includes all IPv4 addresses.

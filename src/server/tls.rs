@@ -3,10 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use prometheus::core::Collector;
+use prometheus::{IntCounter, IntCounterVec};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -15,9 +17,36 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::http1::socket::Socket;
+use crate::metrics::counters;
 
 /// The supported protocols, the best first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+static HANDSHAKES: LazyLock<Handshakes> = LazyLock::new(Handshakes::new);
+
+/// The handshakes of a process with its clients.
+struct Handshakes {
+    all: IntCounterVec,
+    done: IntCounter,
+    failed: IntCounter,
+    late: IntCounter,
+}
+
+impl Handshakes {
+    fn new() -> Self {
+        let about =
+            "TLS handshakes with clients: done, failed, or given up because they took too long.";
+        let all = counters("tls_handshakes_total", about, &["result"]);
+        let [done, failed, late] =
+            ["done", "failed", "timeout"].map(|result| all.with_label_values(&[result]));
+        Self { all, done, failed, late }
+    }
+}
+
+/// Counts handshakes.
+pub(super) fn collector() -> Box<dyn Collector> {
+    Box::new(HANDSHAKES.all.clone())
+}
 
 /// An acceptor with the configuration `tls`, for either version of HTTP.
 pub(super) fn acceptor(tls: &ServerConfig) -> TlsAcceptor {
@@ -34,8 +63,16 @@ pub(super) async fn accept(
     limit: Duration,
 ) -> Option<Stream> {
     match timeout(limit, acceptor.accept(tcp)).await {
-        Ok(Ok(tls)) => Some(Stream(tls)),
+        Ok(Ok(tls)) => {
+            HANDSHAKES.done.inc();
+            Some(Stream(tls))
+        }
         failed => {
+            if failed.is_err() {
+                HANDSHAKES.late.inc()
+            } else {
+                HANDSHAKES.failed.inc()
+            }
             report(peer, &failed.map_or_else(io::Error::from, unwrap_error));
             None
         }

@@ -14,6 +14,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 
 use super::provider;
+use super::validity::earliest_end;
 use crate::files;
 
 /// One of the files.
@@ -91,6 +92,8 @@ pub(super) fn verified_key(
 pub(super) struct CertificateAuthority {
     pub(super) clients: Arc<dyn ClientCertVerifier>,
     pub(super) servers: Arc<dyn ServerCertVerifier>,
+    /// When the first of its certificates ends, in seconds since 1970.
+    pub(super) end: Option<i64>,
 }
 
 impl CertificateAuthority {
@@ -99,7 +102,9 @@ impl CertificateAuthority {
             Problem::new(File::Authority, format!("cannot use {}: {error}", path.display()))
         };
         let mut roots = RootCertStore::empty();
-        for certificate in certificates(File::Authority, path)? {
+        let certificates = certificates(File::Authority, path)?;
+        let end = earliest_end(&certificates);
+        for certificate in certificates {
             roots.add(certificate).map_err(|error| wrong(&error))?;
         }
         let roots = Arc::new(roots);
@@ -108,6 +113,7 @@ impl CertificateAuthority {
         Ok(Self {
             clients: clients.build().map_err(|error| wrong(&error))?,
             servers: servers.build().map_err(|error| wrong(&error))?,
+            end,
         })
     }
 }

@@ -5,8 +5,10 @@
 
 pub mod dev;
 mod files;
+mod validity;
 mod verify;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +22,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use crate::watched;
 use files::{CertificateAuthority, key, verified_key};
 pub use files::{File, Problem};
+use validity::earliest_end;
 use verify::{ClientVerifier, OwnCertificate, ServerVerifier};
 
 /// A value from files that may change.
@@ -36,20 +39,46 @@ fn watch<T: Clone>(
     Watched::open("certificates", paths, read, changed).map(Arc::new)
 }
 
-/// The configuration of a public listener, which requests no client certificate.
+/// Certificates that are in use, as they are now; cheap to clone.
+#[derive(Clone)]
+pub struct InUse(Arc<dyn Fn() -> Option<i64> + Send + Sync>);
+
+impl InUse {
+    fn of(key: &Arc<Key>) -> Self {
+        let key = key.clone();
+        Self(Arc::new(move || earliest_end(&key.current().cert)))
+    }
+
+    /// When the first of them ends, in seconds since 1970; `None` if it does not say so in the form that it should.
+    pub fn end(&self) -> Option<i64> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for InUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("InUse").field(&self.end()).finish()
+    }
+}
+
+/// The configuration of a public listener, which requests no client certificate, and its own certificate.
 ///
 /// # Errors
 /// The file that does not work.
-pub fn public_server(certificate: &Path, private: &Path) -> Result<Arc<ServerConfig>, Problem> {
+pub fn public_server(
+    certificate: &Path,
+    private: &Path,
+) -> Result<(Arc<ServerConfig>, InUse), Problem> {
     let paths = [certificate.to_owned(), private.to_owned()];
     let shown = watch(paths.clone(), move || key(&paths[0], &paths[1]))?;
     let builder = ServerConfig::builder_with_provider(provider());
     let builder = builder.with_safe_default_protocol_versions().map_err(Problem::of_library)?;
+    let in_use = InUse::of(&shown);
     let mut config =
         builder.with_no_client_auth().with_cert_resolver(Arc::new(OwnCertificate(shown)));
     // Stateless session tickets, so that clients resume without a full handshake.
     config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(Problem::of_library)?;
-    Ok(Arc::new(config))
+    Ok((Arc::new(config), in_use))
 }
 
 /// Mutual TLS between roles of different processes: each has a certificate and trusts one authority.
@@ -72,6 +101,12 @@ impl Mutual {
         let shown =
             watch(paths.clone(), move || verified_key(&paths[0], &paths[1], &verifier.now()))?;
         Ok(Self { shown, authority })
+    }
+
+    /// The certificate of this process, and those of the authority.
+    pub fn in_use(&self) -> [InUse; 2] {
+        let authority = self.authority.clone();
+        [InUse::of(&self.shown), InUse(Arc::new(move || authority.current().end))]
     }
 
     /// The configuration of a listener for clients whose certificate has one of `names`.

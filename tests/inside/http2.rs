@@ -142,7 +142,7 @@ impl Bench {
         let folder = TempDir::new().unwrap();
         let certificates = Certificates::make(folder.path().join("certs"));
         let at = |name: &str| certificates.path("gateway").join(name);
-        let tls = app::tls::public_server(&at("tls.crt"), &at("tls.key")).unwrap();
+        let (tls, _) = app::tls::public_server(&at("tls.crt"), &at("tls.key")).unwrap();
         let listener = server::bind("test", "127.0.0.1:0".parse().unwrap(), &effective).unwrap();
         let listener = listener.with_tls(Some(tls));
         let (url, draining) = (listener.url(), Draining::default());

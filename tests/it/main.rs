@@ -99,6 +99,7 @@ mod operation {
     mod breakers;
     mod commands;
     mod config;
+    mod metrics;
     mod openapi;
     mod process;
     mod rolling;

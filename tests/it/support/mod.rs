@@ -4,6 +4,7 @@ mod balancer;
 pub(crate) mod chaos;
 mod check;
 mod client;
+pub(crate) mod metrics;
 mod mongo_proxy;
 mod process;
 mod servers;
