@@ -3,7 +3,7 @@
 CARGO ?= cargo
 # What the build and the tests need besides cargo, as Debian packages, by the command that shows it is there.
 NEEDS = cc:gcc python3:python3 pip3:python3-pip redis-server:redis-server setpriv:util-linux pgbouncer:pgbouncer \
-	curl:curl sqlite3:sqlite3 rabbitmq-server:rabbitmq-server
+	curl:curl sqlite3:sqlite3 rabbitmq-server:rabbitmq-server promtool:prometheus
 # A server that speaks MongoDB's protocol, for the tests of machines that have no mongod; a program of its own.
 SECANTUS = SecantusDB==0.7.0b3
 # A server that speaks Stripe's API, for tests; a program of its own.

@@ -24,7 +24,7 @@ const ARROWS: [(&str, &[&str]); 28] = [
     ("user", ROLE),
     ("product", ROLE),
     ("order", ROLE),
-    ("events", &["config", "contract", "error", "readiness", "storage", "tasks"]),
+    ("events", &["config", "contract", "error", "metrics", "readiness", "storage", "tasks"]),
     (
         "server",
         &[
@@ -49,8 +49,8 @@ const ARROWS: [(&str, &[&str]); 28] = [
     // The wire names nothing of the shop; nor does `tasks`, which names no module at all.
     ("http1", &["tasks"]),
     ("http2", &["http1"]),
-    ("storage", &["config", "deadline", "error", "files", "tasks"]),
-    ("limits", &["config", "error", "peer", "readiness", "storage"]),
+    ("storage", &["config", "deadline", "error", "files", "metrics", "tasks"]),
+    ("limits", &["config", "error", "metrics", "peer", "readiness", "storage"]),
     ("telemetry", &["config", "metrics", "tasks"]),
     ("role", &["auth", "config", "events", "middleware", "peer", "readiness"]),
     ("readiness", &["error"]),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::LocalBoxFuture;
 use tokio::time::sleep;
 
-use super::Log;
+use super::{Log, counters};
 use crate::contract::Event;
 use crate::storage::StoreError;
 
@@ -57,6 +57,7 @@ impl Consumer {
     where
         F: Future<Output = Result<(), Refusal>> + 'static,
     {
+        counters::begin(name);
         Self { name, kinds, take: Rc::new(move |events| Box::pin(take(events))) }
     }
 
@@ -140,7 +141,15 @@ impl Consumer {
 
     /// Gives it `events`.
     pub(super) async fn give(&self, events: Vec<Event>) -> Result<(), Refusal> {
-        if events.is_empty() { Ok(()) } else { (self.take)(events).await }
+        let count = events.len();
+        let taken = if count == 0 { Ok(()) } else { (self.take)(events).await };
+        match &taken {
+            Ok(()) => counters::consumed(self.name, count),
+            Err(Refusal::Store(_)) => counters::retried(self.name, count),
+            // It is given again by itself, or is a dead letter.
+            Err(Refusal::Invalid(_)) => {}
+        }
+        taken
     }
 
     /// Gives one event, which becomes a dead letter if it is invalid.
@@ -150,7 +159,7 @@ impl Consumer {
             Err(Refusal::Store(error)) => Err(error),
             Err(Refusal::Invalid(why)) => {
                 log::error!(consumer = self.name; "event {} is a dead letter: {why}", event.id);
-                log.bury(self.name, &event, &why).await
+                log.bury(self.name, &event, &why).await.inspect(|()| counters::dead(self.name))
             }
         }
     }

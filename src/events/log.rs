@@ -10,6 +10,7 @@ use diesel_async::{AsyncConnection as _, RunQueryDsl as _};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
+use super::counters;
 use crate::contract::{Event, now};
 use crate::storage::sql::{Pool, in_transaction, on_either};
 use crate::storage::{Limits, StoreError, Turn as _, run_to_completion};
@@ -72,9 +73,9 @@ struct LogRow {
 }
 
 #[derive(QueryableByName)]
-struct Number {
+pub(super) struct Number {
     #[diesel(sql_type = BigInt)]
-    number: i64,
+    pub(super) number: i64,
 }
 
 impl Log {
@@ -97,6 +98,7 @@ impl Log {
             match self.publish().await {
                 Ok(published) => {
                     if published > 0 {
+                        counters::published(self.prefix, "log", published.unsigned_abs());
                         self.news.published.notify_waiters();
                     }
                     if published < BATCH {

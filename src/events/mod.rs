@@ -5,7 +5,9 @@
 //! the same.
 
 mod amqp;
+mod backlog;
 mod consumer;
+mod counters;
 mod dead_letters;
 mod lease;
 mod letters;
@@ -19,6 +21,7 @@ pub use dead_letters::{DeadLetterError, DeadLetters, Decision};
 pub(crate) use log::record;
 pub use log::{Log, News};
 
+use crate::metrics::Collectors;
 use crate::readiness::Check;
 use crate::tasks;
 
@@ -56,11 +59,21 @@ impl Bus {
     }
 }
 
+/// What becomes of the events of a process.
+pub fn collectors() -> Collectors {
+    counters::collectors()
+}
+
 /// Publishes what is in `logs` by `bus`, and gives it to the `consumers` of this process.
 pub fn start(bus: &Bus, logs: Vec<Log>, consumers: Vec<Consumer>) {
+    let takers = match bus {
+        Bus::Memory => consumers.iter().map(|consumer| consumer.name).collect(),
+        Bus::Missing | Bus::Broker(_) => vec![lease::BROKER],
+    };
     for log in &logs {
-        let log = log.clone();
-        tasks::supervise("event_relay", move || log.clone().relay());
+        let (relayed, watched, takers) = (log.clone(), log.clone(), takers.clone());
+        tasks::supervise("event_relay", move || relayed.clone().relay());
+        tasks::supervise("event_backlog", move || watched.clone().watch(takers.clone()));
     }
     let consumers = consumers.into_iter().map(Rc::new).collect::<Vec<_>>();
     match bus {

@@ -20,6 +20,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use actix_service::fn_service;
 use actix_web::web::{Data, ServiceConfig};
 use actix_web::{App, HttpResponse, Responder};
+use prometheus::core::Collector;
 use rustls::ClientConfig;
 use serde::Serialize;
 use utoipa::openapi::OpenApi;
@@ -112,6 +113,10 @@ impl Role for Gateway {
         });
         let roles = Data::new(Roles(endpoints));
         middleware.app_behind(proxy, |routes| configure(routes, roles, self.docs))
+    }
+
+    fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        vec![cache::collector()]
     }
 
     fn checks(&self) -> Vec<Check> {

@@ -5,6 +5,7 @@
 //! same headers. This process also remembers the server's counts: a client over its limit is refused without asking the
 //! server again, and also when the server goes away. Then each process counts by itself.
 
+mod decisions;
 mod gcra;
 mod policy;
 mod redis;
@@ -19,8 +20,10 @@ use uuid::Uuid;
 
 use crate::config::{CacheUrl, Gateway, Limits, User};
 use crate::error::Error;
+use crate::metrics::Collectors;
 use crate::readiness::Check;
 use crate::storage::redis::Server;
+use decisions::Decisions;
 use policy::{Policy, Verdict};
 use redis::RedisCounts;
 use table::{Key, Table};
@@ -73,6 +76,7 @@ pub struct Counts {
     server: Option<(&'static str, Server)>,
     /// The zero of the process's clock.
     start: Instant,
+    decisions: Decisions,
 }
 
 /// Counts the requests of one worker thread; cheap to clone.
@@ -80,6 +84,11 @@ pub struct Counts {
 pub struct Limiter {
     counts: Counts,
     server: Option<RedisCounts>,
+}
+
+/// What all limiters of the process have decided.
+pub fn collectors() -> Collectors {
+    vec![decisions::collector()]
 }
 
 /// The keys of a request's policies in the table.
@@ -103,7 +112,8 @@ impl Counts {
             CacheUrl::Memory => None,
             CacheUrl::Redis(url) => Some((options.name, Server::new(url, redis::used(&options)))),
         };
-        Self { table: Arc::new(Table::new(options.keys)), server, start: Instant::now() }
+        let decisions = Decisions::new(options.name);
+        Self { table: Arc::new(Table::new(options.keys)), server, start: Instant::now(), decisions }
     }
 
     /// The limiter for this thread. Opens no connection yet.
@@ -172,7 +182,9 @@ impl Limiter {
         let (keys, now) = (self.keys(policies, client, user), self.now());
         self.counts.table.visit(keys.get(), |tats| {
             let verdict = policies.judge(tats, now);
-            (verdict.is_some_and(|verdict| verdict.decision.allowed), verdict)
+            let allowed = verdict.is_some_and(|verdict| verdict.decision.allowed);
+            self.counts.decisions.here(allowed);
+            (allowed, verdict)
         })
     }
 
@@ -187,6 +199,7 @@ impl Limiter {
         let (keys, sent) = (self.keys(policies, client, user), self.now());
         let known = self.counts.table.visit(keys.get(), |tats| (false, policies.judge(tats, sent)));
         if known.is_none_or(|known| !known.decision.allowed) {
+            self.counts.decisions.here(false);
             return known;
         }
         let limit = |policy: &Policy| {
@@ -195,6 +208,8 @@ impl Limiter {
         match server.take(policies.iter().map(limit)).await {
             Some((now, mut tats)) if tats.len() == keys.get().len() => {
                 let verdict = policies.judge(&mut tats, now);
+                let allowed = verdict.is_some_and(|verdict| verdict.decision.allowed);
+                self.counts.decisions.server(allowed);
                 self.remember(keys.get(), &tats, now, sent);
                 verdict
             }

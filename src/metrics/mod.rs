@@ -7,7 +7,7 @@ mod sampled;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts,
 };
 
 pub use sampled::{Family, Sampled, Samples};
@@ -21,11 +21,6 @@ pub const DURATIONS: [f64; 17] = [
     1.0, 2.5, 10.0,
 ];
 
-/// A counter.
-pub fn counter(name: &str, about: &str) -> IntCounter {
-    valid(IntCounter::new(name, about))
-}
-
 /// Counters by `labels`.
 pub fn counters(name: &str, about: &str, labels: &[&str]) -> IntCounterVec {
     valid(IntCounterVec::new(Opts::new(name, about), labels))
@@ -36,14 +31,14 @@ pub fn gauges(name: &str, about: &str, labels: &[&str]) -> IntGaugeVec {
     valid(IntGaugeVec::new(Opts::new(name, about), labels))
 }
 
-/// A gauge of whole numbers.
-pub fn gauge(name: &str, about: &str) -> IntGauge {
-    valid(IntGauge::new(name, about))
+/// Gauges of seconds by `labels`.
+pub fn seconds_by(name: &str, about: &str, labels: &[&str]) -> GaugeVec {
+    valid(GaugeVec::new(Opts::new(name, about), labels))
 }
 
-/// A gauge of seconds.
-pub fn seconds(name: &str, about: &str) -> Gauge {
-    valid(Gauge::new(name, about))
+/// Sums of amounts by `labels`.
+pub fn amounts(name: &str, about: &str, labels: &[&str]) -> CounterVec {
+    valid(CounterVec::new(Opts::new(name, about), labels))
 }
 
 /// Histograms by `labels`, with the upper bounds `buckets`.

@@ -20,11 +20,13 @@ use crate::config::{self, BrokerUrl, Effective, EventsUrl, PeerUrl, Settings};
 use crate::contract::UserClient;
 use crate::events::{self, Broker, Bus};
 use crate::gateway::Gateway;
+use crate::limits;
 use crate::middleware::{Draining, HeadLimit, Middleware, RoleService};
 use crate::peer::{Endpoint, Peer, State, Trusted, http, local};
 use crate::readiness::Check;
 use crate::role::{self, Parts, Surroundings};
 use crate::server::{self, Heartbeats, Listener, Readiness, Reporter, Reports, Threads};
+use crate::storage;
 use crate::telemetry::Metrics;
 
 /// The endpoints of a role, and its name.
@@ -61,6 +63,7 @@ macro_rules! serve {
                 $(Role::$variant => {
                     let role = built(self.roles.$field.as_ref());
                     server::serve(listener, threads, options, move || {
+                        server::measure_queue_time(Role::$variant.name());
                         node.app(role.clone(), node.endpoints(Role::$variant))
                     })
                 })*
@@ -105,7 +108,10 @@ impl Node {
         let draining = Draining::default();
         let calls = calls(running, &parts.settings).collect::<Arc<_>>();
         let own = [server::callees(reporter(&roles, &calls)), tls.collector()];
-        let collectors = roles.collectors().into_iter().chain(own).chain(server::collectors());
+        let layers = server::collectors().into_iter();
+        let layers = layers.chain(limits::collectors()).chain(storage::collectors());
+        let layers = layers.chain(events::collectors());
+        let collectors = roles.collectors().into_iter().chain(own).chain(layers);
         // The names are constants: one that is there twice would fail every start.
         let metrics = Metrics::new(collectors.collect());
         let metrics = metrics.unwrap_or_else(|error| unreachable!("{error}"));

@@ -1,5 +1,6 @@
 //! The order role: orders and their payments.
 
+mod counters;
 mod dead_letters;
 mod demand;
 mod handlers;
@@ -31,6 +32,7 @@ use crate::auth::{Mode, admin, public, roles, signed_in};
 use crate::config::{self, Currency, PaymentsUrl, PeerUrl, SettingError, Settings, SqlUrl};
 use crate::contract::{ProductClient, USER_ERASED};
 use crate::events::{Consumer, DeadLetters, Log, News};
+use crate::metrics::Collectors;
 use crate::middleware::{self, Path, RoleService, path};
 use crate::peer::Peer;
 use crate::readiness::Check;
@@ -179,6 +181,10 @@ impl Role for Orders {
             }
         };
         vec![Check::required("order.database", ask)]
+    }
+
+    fn collectors(&self) -> Collectors {
+        counters::collectors(self.rules.currency)
     }
 
     fn start_tasks(&self, peers: &dyn Fn(&str) -> Peer) {

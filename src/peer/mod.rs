@@ -23,7 +23,7 @@ use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
 pub use address::{FORWARDED_FOR, Trusted, network};
 pub use context::{Context, REQUEST_ID, REQUEST_TIMEOUT, RequestId, TRACE_PARENT};
 pub use origin::Origin;
-pub use resilience::{Peer, Position, Report, State};
+pub use resilience::{Counted, Peer, Position, Report, State};
 
 use crate::config::Transport;
 use crate::error::{Error, Kind};

@@ -3,6 +3,7 @@
 mod callees;
 mod heartbeat;
 mod management;
+mod queue_time;
 mod readiness;
 mod tls;
 
@@ -35,6 +36,7 @@ use crate::{http1, http2, tasks};
 pub use callees::collector as callees;
 pub use heartbeat::Heartbeats;
 pub use management::{Reporter, Reports, health_route, routes as management_routes};
+pub use queue_time::measure_queue_time;
 pub use readiness::{Readiness, State};
 
 /// The most connections that wait to be accepted.
@@ -64,7 +66,7 @@ impl Listener {
 
 /// What all listeners of a process count.
 pub fn collectors() -> Collectors {
-    vec![tls::collector()]
+    vec![tls::collector(), queue_time::collector()]
 }
 
 /// Binds `address`, the value of the setting `key`. Needs a runtime. `[::]` includes all IPv4 addresses.

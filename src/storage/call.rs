@@ -1,12 +1,14 @@
 //! Deadlines of calls to a store: a call that has not started by then never does, and a transaction that is not committed
 //! by then is rolled back, so that nothing happens after the caller got an error.
 
+use std::any::type_name_of_val;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use diesel::result::Error as QueryError;
 use tokio::time::timeout_at;
 
+use super::operations::Operation;
 use super::{Limits, StoreError};
 use crate::{deadline, tasks};
 
@@ -30,11 +32,25 @@ struct Call {
 ///
 /// # Errors
 /// The call's error, or [`StoreError::Connection`] when there was no answer in time.
-pub async fn run_to_completion<T: 'static>(
+pub fn run_to_completion<T: 'static>(
+    limits: &Limits,
+    call: impl Future<Output = Result<T, StoreError>> + 'static,
+) -> impl Future<Output = Result<T, StoreError>> {
+    let kind = type_name_of_val(&call);
+    run_as(kind, limits, call)
+}
+
+/// As [`run_to_completion`], for a call that metrics name by another type than its own: `kind`, a type's name.
+///
+/// # Errors
+/// As there.
+pub async fn run_as<T: 'static>(
+    kind: &'static str,
     limits: &Limits,
     call: impl Future<Output = Result<T, StoreError>> + 'static,
 ) -> Result<T, StoreError> {
     let deadline = deadline_of(limits);
+    let operation = Operation::begin(kind, limits.name.system);
     let (state, ends) = (limits.state.clone(), limits.ends_calls);
     let scope = Call { deadline, writes: Cell::new(false) };
     let call = CALL.scope(scope, async move {
@@ -45,6 +61,7 @@ pub async fn run_to_completion<T: 'static>(
         };
         let writes = CALL.with(|call| call.writes.get());
         let outcome = outcome.map_err(|error| error.of_call(writes));
+        operation.end(&outcome);
         state.note(&outcome, writes);
         outcome
     });

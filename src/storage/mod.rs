@@ -5,8 +5,10 @@ pub mod backup;
 mod call;
 pub mod copy;
 mod error;
+mod operations;
 mod permits;
 mod pool;
+mod pool_meter;
 pub mod postgres;
 mod reader;
 pub mod redis;
@@ -18,9 +20,11 @@ mod writer;
 
 use std::time::Duration;
 
+use crate::metrics::Collectors;
+
 use applied::{applied_migrations, expect_all};
 use call::CallDeadline;
-pub use call::{in_time, late, run_to_completion, within};
+pub use call::{in_time, late, run_as, run_to_completion, within};
 pub use error::{SetupError, StoreError};
 pub use permits::{Access, Permit, Permits};
 pub use pool::{Lease, Poolable};
@@ -36,9 +40,27 @@ pub fn digest(bytes: &[u8]) -> u128 {
     u128::from_be_bytes(half)
 }
 
+/// What all stores of a process measure.
+pub fn collectors() -> Collectors {
+    let mut collectors = pool_meter::collectors();
+    collectors.push(operations::collector());
+    collectors
+}
+
+/// What metrics call a store.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreName {
+    /// As `/readyz` calls it, such as `user.database`.
+    pub setting: &'static str,
+    /// Its kind, as OpenTelemetry calls it.
+    pub system: &'static str,
+}
+
 /// The limits of one worker thread's use of a store.
 #[derive(Clone, Debug)]
 pub struct Limits {
+    /// What metrics call the store.
+    pub name: StoreName,
     /// The most connections; on SQLite, those that read.
     pub size: u32,
     /// How long to wait for a connection.

@@ -7,6 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 
 use super::error::NONE_FREE;
+use super::pool_meter::{PoolMeter, Used};
 use super::{Limits, StoreError, StoreState, call};
 
 /// What a connection is used for.
@@ -26,6 +27,7 @@ pub struct Permits {
     reads: Arc<Semaphore>,
     writes: Arc<Semaphore>,
     limits: Limits,
+    meter: PoolMeter,
 }
 
 /// A permit to use a connection, until it is dropped.
@@ -33,6 +35,7 @@ pub struct Permits {
 pub struct Permit {
     _all: OwnedSemaphorePermit,
     _kind: OwnedSemaphorePermit,
+    _used: Used,
     /// When the wait for a connection ends.
     pub until: Instant,
     /// When the call must end.
@@ -52,7 +55,13 @@ impl Permits {
         let size = limits.size.max(1) as usize;
         let permits = |count: usize| Arc::new(Semaphore::new(count.max(1)));
         let (all, reads, writes) = (permits(size), permits(size - 1), permits(size - 1));
-        Self { all, reads, writes, limits: limits.clone() }
+        let meter = PoolMeter::new(limits.name, size);
+        Self { all, reads, writes, limits: limits.clone(), meter }
+    }
+
+    /// The meter of the store's connections.
+    pub(super) fn meter(&self) -> &PoolMeter {
+        &self.meter
     }
 
     /// The state of the store.
@@ -74,14 +83,19 @@ impl Permits {
         };
         let until = call::within(self.limits.acquire);
         self.limits.state.prepared(until).await?;
+        let waiting = self.meter.wait();
         let turn =
             async { (kind.clone().acquire_owned().await, self.all.clone().acquire_owned().await) };
         match timeout_at(until.into(), turn).await {
             Ok((Ok(kind), Ok(all))) => {
-                Ok(Permit { _all: all, _kind: kind, until, deadline: call::deadline() })
+                let (used, deadline) = (waiting.succeed(), call::deadline());
+                Ok(Permit { _all: all, _kind: kind, _used: used, until, deadline })
             }
             // The semaphores are never closed.
-            Ok(_) | Err(_) => Err(StoreError::Unreachable(NONE_FREE.into())),
+            Ok(_) | Err(_) => {
+                waiting.give_up();
+                Err(StoreError::Unreachable(NONE_FREE.into()))
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::timeout_at;
 
 use super::error::acquire_error;
+use super::pool_meter::PoolMeter;
 use super::{Access, Limits, Permit, Permits, StoreError, StoreState};
 
 /// Opens a connection.
@@ -83,6 +84,11 @@ impl<C: Poolable> Pool<C> {
             .max_lifetime(lifetime);
         let connections = builder.build_unchecked(Manager { open, state });
         Self { connections, permits: Permits::new(limits) }
+    }
+
+    /// The meter of its connections.
+    pub(super) fn meter(&self) -> &PoolMeter {
+        self.permits.meter()
     }
 
     /// Waits for a connection for `access`. To be called within [`super::run_to_completion`].

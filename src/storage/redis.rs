@@ -4,6 +4,7 @@
 //! has one, has read from it and written to it. So its absence costs requests nothing. A server that is full, has become a
 //! replica or cannot save its data answers reads, but is away all the same.
 
+use std::any::type_name_of_val;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,11 +20,17 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
+use super::StoreName;
+use super::operations::Operation;
+use super::pool_meter::PoolMeter;
 use crate::tasks;
 
 /// The pause before a server that is away is tried again, doubled each time up to [`REST`].
 const RETRY: Duration = Duration::from_millis(50);
 const REST: Duration = Duration::from_millis(500);
+
+/// What metrics call this kind of store.
+const SYSTEM: &str = "redis";
 
 /// How a server is used.
 #[derive(Clone, Debug)]
@@ -91,7 +98,8 @@ impl Server {
         let pool = Pool::builder(manager).max_size(1).post_create(meet).build();
         // It has no timeouts, so it needs no runtime.
         let pool = pool.unwrap_or_else(|error| unreachable!("{error}"));
-        Client { server: self.clone(), pool, current: Rc::default() }
+        let meter = PoolMeter::new(StoreName { setting: self.0.used.name, system: SYSTEM }, 1);
+        Client { server: self.clone(), pool, current: Rc::default(), meter }
     }
 
     /// How often the server may have lost writes: calls without an answer, refusals, broken connections, and connections to
@@ -127,6 +135,7 @@ pub struct Client {
     pool: Pool,
     /// Locked while it is opened, so that all callers wait for one connection.
     current: Rc<Mutex<Option<Connection>>>,
+    meter: PoolMeter,
 }
 
 impl fmt::Debug for Client {
@@ -157,8 +166,16 @@ impl Client {
         &self,
         call: impl AsyncFn(&mut MultiplexedConnection) -> Result<T, RedisError>,
     ) -> Result<T, RedisError> {
+        let (operation, used) =
+            (Operation::begin(type_name_of_val(&call), SYSTEM), self.meter.take());
         let outcome = timeout(self.server.0.used.timeout, self.call(call)).await;
         let outcome = outcome.unwrap_or_else(|_| Err(io_error("no answer in time")));
+        drop(used);
+        operation.end_with(match &outcome {
+            Err(error) if error.kind() == ErrorKind::Io => "connection",
+            Err(_) => "failed",
+            Ok(_) => "",
+        });
         match &outcome {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::UnexpectedReturnType => {}

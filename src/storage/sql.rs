@@ -2,7 +2,9 @@
 
 use diesel_migrations::EmbeddedMigrations;
 
-use super::{Access, Lease, Limits, SetupError, StoreError, postgres, run_to_completion, sqlite};
+use super::{
+    Access, Lease, Limits, SetupError, StoreError, StoreName, postgres, run_to_completion, sqlite,
+};
 use crate::config::SqlUrl;
 use crate::error::Cause;
 
@@ -35,6 +37,17 @@ impl Migrations {
             SqlUrl::Sqlite(path) => sqlite::expect_migrated(path, &self.sqlite),
             SqlUrl::Postgres(url) => postgres::expect_migrated(url, limits, &self.postgres).await,
         }
+    }
+}
+
+impl StoreName {
+    /// The name of the database at `url`, which `/readyz` calls `setting`.
+    pub fn of_sql(setting: &'static str, url: &SqlUrl) -> Self {
+        let system = match url {
+            SqlUrl::Sqlite(_) => "sqlite",
+            SqlUrl::Postgres(_) => "postgresql",
+        };
+        Self { setting, system }
     }
 }
 

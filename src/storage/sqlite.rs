@@ -123,6 +123,7 @@ impl Pool {
         call::writes();
         let until = call::within(*acquire);
         state.prepared(until).await?;
+        let _waiting = self.readers.meter().wait();
         state.writer(|| Writer::start(self.url.clone(), *statement))?.write(until, work).await
     }
 

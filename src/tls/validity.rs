@@ -46,9 +46,9 @@ fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
         0..0x80 => (length.into(), rest),
         _ => {
             let (digits, rest) = rest.split_at_checked((length & 0x7f).into())?;
-            let digits = digits.iter().map(|digit| usize::from(*digit));
-            let length = digits
-                .fold(Some(0_usize), |length, digit| length?.checked_mul(256)?.checked_add(digit));
+            let length = digits.iter().try_fold(0_usize, |length, digit| {
+                length.checked_mul(256)?.checked_add(usize::from(*digit))
+            });
             (length?, rest)
         }
     };

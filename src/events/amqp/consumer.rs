@@ -9,7 +9,7 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 
 use super::super::dead_letters::reason;
-use super::super::{Consumer, Refusal};
+use super::super::{Consumer, Refusal, counters};
 use super::dead_letters::{ATTEMPTS, REASON, number};
 use super::topology::{Subscription, text};
 use super::{
@@ -128,6 +128,10 @@ impl Session<'_> {
         headers.insert("x-consumer".into(), text(self.consumer.name));
         let dead = self.subscription.dead_letters();
         let sent = publish(self.channel, ("", &dead), &delivery.data, durable(headers)).await?;
-        if confirmed(sent).await? { Ok(()) } else { Err(Failure::Refused) }
+        if !confirmed(sent).await? {
+            return Err(Failure::Refused);
+        }
+        counters::dead(self.consumer.name);
+        Ok(())
     }
 }

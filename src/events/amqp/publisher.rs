@@ -4,8 +4,8 @@ use lapin::Channel;
 use lapin::types::FieldTable;
 use uuid::Uuid;
 
-use super::super::Log;
 use super::super::lease::BROKER;
+use super::super::{Log, counters};
 use super::topology::{EVENTS, routing_key};
 use super::{Broker, Failure, INTERVAL, confirmed, durable, json, publish, sleep};
 use crate::contract::Event;
@@ -47,6 +47,7 @@ impl Broker {
             if !log.note(holder, *end).await? {
                 return Err(Failure::Overtaken);
             }
+            counters::published(log.prefix, "broker", batch.len() as u64);
         }
     }
 }

@@ -12,6 +12,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, timeout_at};
 
 use super::client::{Client, remove_conditions};
+use super::counters::Served;
 use super::freshness::Freshness;
 use super::stored::{Confirmed, Stored, settle};
 use super::{Cache, labelled, status};
@@ -176,6 +177,7 @@ impl Cache {
         };
         let stored = if self.insert(&miss.key, asked.writes, &fresh) { "; stored" } else { "" };
         miss.finish(FillOutcome::Stored(fresh.clone()));
+        Served::forwarded(miss.why()).count();
         let what = format!("fwd={}; fwd-status=304{stored}", miss.why());
         fresh.reply(&miss.client, status(&what))
     }
@@ -206,6 +208,7 @@ impl Cache {
         let stored = Arc::new(Stored::new(&asked.headers, answer, freshness, delay));
         let kept = if self.insert(&miss.key, asked.writes, &stored) { "; stored" } else { "" };
         miss.finish(FillOutcome::Stored(stored.clone()));
+        Served::forwarded(miss.why()).count();
         Ok(stored.reply(&miss.client, status(&format!("fwd={}{kept}", miss.why()))))
     }
 

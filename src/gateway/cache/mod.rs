@@ -14,6 +14,7 @@
 //! headers that a 304 adds. It has no stale-while-revalidate, and a hit would copy both heads into its maps.
 
 mod client;
+mod counters;
 mod directives;
 mod fill;
 mod freshness;
@@ -35,6 +36,8 @@ use crate::error::{Error, Kind};
 use crate::peer::{Context, Headers, Reply, Request};
 use crate::single_flight::{Flight, SingleFlight};
 use client::Client;
+use counters::Served;
+pub(super) use counters::collector;
 use fill::{FillOutcome, Miss};
 use stored::{CACHE_STATUS, Fit, Stored};
 
@@ -167,6 +170,7 @@ impl Cache {
             match timeout_at(limit, follower.wait()).await {
                 Ok(Some(FillOutcome::Stored(stored))) if stored.matches(&request.headers) => {
                     let status = HeaderValue::from_static("shop; fwd=miss; collapsed");
+                    Served::Collapsed.count();
                     return Ok(stored.reply(&client, status));
                 }
                 Ok(Some(FillOutcome::Failed(error))) => return Err(Error::shared(&error)),
@@ -340,6 +344,7 @@ fn host(request: &Request) -> Vec<u8> {
 
 /// `reply`, which was not stored, with `why` the origin was asked in Cache-Status.
 fn labelled(mut reply: Reply, why: &str) -> Reply {
+    Served::forwarded(why).count();
     reply.headers.append(CACHE_STATUS, status(&format!("fwd={why}")));
     reply
 }

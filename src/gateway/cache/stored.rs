@@ -12,6 +12,7 @@ use futures_util::stream;
 use tokio::time::Instant;
 
 use super::client::{Client, strong};
+use super::counters::Served;
 use super::directives::Directives;
 use super::freshness::{Freshness, has_validator, initial_age, varying};
 use crate::peer::{Body, Headers, REQUEST_ID, Reply};
@@ -219,7 +220,13 @@ impl Stored {
 
     /// The reply to `client` on a cache hit.
     pub(super) fn hit(&self, client: &Client) -> Reply {
-        let status = match self.late().map(|late| late.as_secs()) {
+        let late = self.late();
+        if late.is_none() {
+            Served::Hit.count()
+        } else {
+            Served::Stale.count()
+        }
+        let status = match late.map(|late| late.as_secs()) {
             None => HeaderValue::from_static("shop; hit"),
             Some(late) => HeaderValue::from_str(&format!("shop; hit; ttl=-{late}"))
                 .unwrap_or(HeaderValue::from_static("shop; hit")),

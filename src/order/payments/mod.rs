@@ -71,7 +71,8 @@ impl From<PaymentError> for Error {
 #[derive(Clone)]
 pub(super) enum Payments {
     /// The order role plays one.
-    Sandbox(Sandbox),
+    /// The order role plays one.
+    Sandbox(Box<Sandbox>),
     Stripe(Stripe),
 }
 
@@ -93,7 +94,10 @@ impl Payments {
     /// The provider that `options` name; a sandbox keeps its payments in `store`.
     pub(super) fn new(options: &config::Order, tls: ClientTls, store: Store) -> Self {
         match &options.payments_url {
-            PaymentsUrl::Sandbox => Self::Sandbox(Sandbox::new(store, options.payments_timeout)),
+            PaymentsUrl::Sandbox => {
+                let sandbox = Sandbox::new(store, options.payments_timeout);
+                Self::Sandbox(Box::new(sandbox))
+            }
             PaymentsUrl::Stripe(base) => Self::Stripe(Stripe::new(options, base, tls)),
         }
     }

@@ -23,7 +23,7 @@ use crate::contract::{Event, Money, Order, OrderLine, Timestamp};
 use crate::error::Cause;
 use crate::events::{Log, News};
 use crate::storage::sql::{Migrations, Pool};
-use crate::storage::{Limits, SetupError, StoreError, StoreState};
+use crate::storage::{Limits, SetupError, StoreError, StoreName, StoreState};
 
 pub(super) use claims::{Claim, Claimed};
 pub(super) use copies::copy;
@@ -223,6 +223,7 @@ pub(super) async fn expect_migrated(options: &Options) -> Result<(), SetupError>
 
 fn limits(options: &Options, state: StoreState) -> Limits {
     Limits {
+        name: StoreName::of_sql("order.database", &options.database_url),
         size: options.pool_size,
         acquire: options.acquire_timeout,
         statement: options.statement_timeout,

@@ -9,6 +9,7 @@ use super::schema::{order_keys, order_orders};
 use super::{Record, Row, Store};
 use crate::contract::OrderStatus;
 use crate::events::record;
+use crate::order::counters;
 use crate::order::idempotency::Key;
 use crate::storage::sql::{in_transaction, read};
 use crate::storage::{StoreError, run_to_completion};
@@ -78,7 +79,10 @@ impl Store {
             })
         })
         .await
-        .inspect(|()| self.news.tell())
+        .inspect(|()| {
+            counters::count(&record.order);
+            self.news.tell();
+        })
     }
 
     /// The order with `id`, if there is one.

@@ -15,6 +15,7 @@ use super::schema::order_orders::{self, dsl};
 use super::{Record, Row, Store, uuid};
 use crate::contract::{OrderStatus, Timestamp, now};
 use crate::events::record;
+use crate::order::counters;
 use crate::order::step::Step;
 use crate::storage::sql::{in_transaction, read};
 use crate::storage::{StoreError, run_to_completion};
@@ -111,7 +112,10 @@ impl Store {
             })
         })
         .await
-        .inspect(|_| self.news.tell())
+        .inspect(|record| {
+            record.iter().filter(|_| moved > 0).for_each(|record| counters::count(&record.order));
+            self.news.tell();
+        })
     }
 
     /// Goes on from the step that is pending in `record` to step `to`, unless somebody else has ended it. Returns the order
@@ -160,7 +164,10 @@ impl Store {
             })
         })
         .await
-        .inspect(|_| self.news.tell())
+        .inspect(|record| {
+            record.iter().for_each(|record| counters::count(&record.order));
+            self.news.tell();
+        })
     }
 
     /// Stores the `intent` of the order at the provider, unless somebody else has ended the attempt to pay that is pending

@@ -19,6 +19,7 @@ pub(super) struct Addresses {
     list: Vec<Address>,
     /// How many are sick, to skip the search if none is.
     sick: AtomicUsize,
+    ejections: AtomicU64,
     limit: u32,
     pause: u64,
 }
@@ -62,6 +63,7 @@ impl Addresses {
             names,
             list: addresses.into_iter().map(address).collect(),
             sick: AtomicUsize::new(0),
+            ejections: AtomicU64::new(0),
             limit: options.eject_failures * FAILURE,
             pause: super::millis(options.eject_pause),
         }
@@ -157,11 +159,17 @@ impl Addresses {
         address.score.store(self.limit, Relaxed);
         if !sick {
             self.sick.fetch_add(1, Relaxed);
+            self.ejections.fetch_add(1, Relaxed);
             log::warn!(
                 role = self.names.caller, upstream = &*self.names.callee, address = address.name.as_str();
                 "{} of {} fails and is left out", address.name, self.names.callee
             );
         }
+    }
+
+    /// How often an address was ejected.
+    pub(super) fn ejections(&self) -> u64 {
+        self.ejections.load(Relaxed)
     }
 
     /// The ejected addresses, unless they are more than half.

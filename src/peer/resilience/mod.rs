@@ -14,6 +14,7 @@ mod budget;
 mod bulkhead;
 mod retry;
 mod state;
+mod tally;
 mod upload;
 mod window;
 
@@ -29,6 +30,7 @@ use tokio::time::{Instant, sleep};
 
 pub use breaker::Position;
 pub use state::{Report, State};
+pub use tally::Counted;
 
 use super::call::{Attempt, Call};
 use super::{Context, Endpoint, PeerError, Reply, Request};
@@ -80,7 +82,10 @@ impl Peer {
             let state = &*self.state;
             let mut begun = Instant::now();
             let now = state.millis(begun);
-            let mut permit = state.breaker.ask(now).map_err(PeerError::breaker_open)?;
+            let mut permit = state.breaker.ask(now).map_err(|wait| {
+                state.tally.refused_by_breaker();
+                PeerError::breaker_open(wait)
+            })?;
             let mut slot = match Slot::take(&self.state) {
                 Some(slot) => slot,
                 None => {
@@ -154,6 +159,7 @@ impl Peer {
             // The rest of the reply is not read.
             drop(outcome);
             sleep(next.pause).await;
+            self.state.tally.retry();
             progress.retries += 1;
             (at, started) = (next.at, Instant::now());
         }
@@ -162,6 +168,7 @@ impl Peer {
     /// Counts the outcome of an attempt for the address `at`, and for the callee.
     fn note(&self, at: usize, verdict: Verdict, permit: &mut Permit<'_>, ended: Instant) {
         let now = self.state.millis(ended);
+        self.state.tally.attempt(verdict);
         match verdict {
             Verdict::Good => self.state.addresses.succeeded(at, now),
             Verdict::Failed | Verdict::Unreachable => self.state.addresses.failed(at, now),

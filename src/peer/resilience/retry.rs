@@ -22,6 +22,21 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
+    /// All of them, in their order.
+    pub(super) const ALL: [Self; 5] =
+        [Self::Good, Self::Declined, Self::Unreachable, Self::Failed, Self::Unknown];
+
+    /// What metrics call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Declined => "declined",
+            Self::Unreachable => "unreachable",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+
     /// The verdict on `outcome` of an attempt, which had a `fair` time or less.
     pub(super) fn from_outcome(outcome: &Result<Reply, PeerError>, fair: bool) -> Self {
         match outcome {

@@ -12,6 +12,7 @@ use super::addresses::Addresses;
 use super::breaker::{Breaker, Position};
 use super::budget::Budget;
 use super::bulkhead::Bulkhead;
+use super::tally::{Counted, Tally};
 use crate::config::Resilience;
 
 /// How often refused requests are logged.
@@ -25,6 +26,7 @@ pub struct State {
     pub(super) bulkhead: Bulkhead,
     pub(super) budget: Budget,
     pub(super) addresses: Addresses,
+    pub(super) tally: Tally,
     names: Names,
     began: Instant,
     /// Requests that were refused since the last log line, and when the next one is due.
@@ -56,6 +58,12 @@ pub struct Report {
     pub waiting: usize,
     /// Ejected addresses; all are used if they are more than half.
     pub ejected: Vec<String>,
+    /// The most requests under way.
+    #[serde(skip)]
+    pub concurrency: usize,
+    /// What was counted since the process began.
+    #[serde(skip)]
+    pub counted: Counted,
 }
 
 impl State {
@@ -72,6 +80,7 @@ impl State {
             bulkhead: Bulkhead::new(&options),
             budget: Budget::new(options.retry_budget),
             addresses: Addresses::new(names.clone(), addresses, &options),
+            tally: Tally::default(),
             options,
             names,
             began: Instant::now(),
@@ -90,6 +99,8 @@ impl State {
             in_flight: self.bulkhead.in_flight(),
             waiting: self.bulkhead.waiting(),
             ejected: self.addresses.ejected(now).map(str::to_owned).collect(),
+            concurrency: self.options.concurrency,
+            counted: self.tally.counted(self.addresses.ejections()),
         }
     }
 
@@ -100,6 +111,7 @@ impl State {
 
     /// Counts a request that found the bulkhead full, and logs that now and then.
     fn full(&self, now: u64) -> PeerError {
+        self.tally.refused_by_bulkhead();
         self.shed.fetch_add(1, Relaxed);
         let due = self.reminder.load(Relaxed);
         let next = now + super::millis(REMINDER);

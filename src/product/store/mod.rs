@@ -25,7 +25,7 @@ use crate::config::{DocumentUrl, Product as Options, hide_password};
 use crate::contract::{CategorySummary, LowStock, Money, Product, Stock, Timestamp, Version, now};
 use crate::error::Cause;
 use crate::storage::copy::{Rows, Written};
-use crate::storage::{Limits, SetupError, StoreError, StoreState, run_to_completion};
+use crate::storage::{Limits, SetupError, StoreError, StoreName, StoreState, run_to_completion};
 
 /// How many products are exported together. The largest have more than 100 KB each, which are in memory up to three times.
 const EXPORT_PAGE: i64 = 100;
@@ -129,7 +129,12 @@ impl Database {
                 BackEnd::Mongo(Box::new(parsed))
             }
         };
+        let system = match &back_end {
+            BackEnd::Sqlite(_) => "sqlite",
+            BackEnd::Mongo(_) => "mongodb",
+        };
         let limits = Limits {
+            name: StoreName { setting: "product.database", system },
             size: options.pool_size,
             acquire: options.acquire_timeout,
             statement: options.statement_timeout,

@@ -1,5 +1,6 @@
 //! Writes, and the cache invalidation that belongs to them.
 
+use std::any::type_name_of_val;
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
@@ -9,18 +10,18 @@ use tokio::time::timeout_at;
 
 use super::Cache;
 use crate::deadline;
-use crate::storage::{Limits, StoreError, run_to_completion};
+use crate::storage::{Limits, StoreError, run_as};
 
 /// How long before a request's deadline the cache marks its entries as doubtful, so that it is done before the response.
 const MARGIN: Duration = Duration::from_millis(10);
 
-/// Runs a write as [`run_to_completion`] does, and invalidates `cache` once the store has it and before the response leaves, so
+/// Runs a write as [`run_as`] does, and invalidates `cache` once the store has it and before the response leaves, so
 /// that a client that has the response sees the write. If the outcome is unknown, because the answer is late, lost or an
 /// error, the cached entries become doubtful. Only a write that did not start, or found no space, changes nothing. Even
 /// "read-only" may be the answer to a second attempt.
 ///
 /// # Errors
-/// As [`run_to_completion`].
+/// As [`run_as`].
 pub(super) async fn carry_out<T: 'static>(
     limits: &Limits,
     cache: Cache,
@@ -32,7 +33,7 @@ pub(super) async fn carry_out<T: 'static>(
 /// As [`carry_out`], for a write that changes what is cached only if its outcome `shows`.
 ///
 /// # Errors
-/// As [`run_to_completion`].
+/// As [`run_as`].
 pub(super) async fn carry_out_if<T: 'static>(
     limits: &Limits,
     cache: Cache,
@@ -42,7 +43,8 @@ pub(super) async fn carry_out_if<T: 'static>(
     let known = Rc::new(Cell::new(false));
     let caller = DoubtOnDrop { cache: cache.clone(), known: known.clone() };
     let writer = DoubtOnDrop { cache, known };
-    let outcome = run_to_completion(limits, async move {
+    let kind = type_name_of_val(&call);
+    let outcome = run_as(kind, limits, async move {
         let outcome = call.await;
         match &outcome {
             Ok(outcome) if shows(outcome) => writer.cache.invalidate().await,
@@ -106,7 +108,7 @@ mod tests {
     use super::*;
     use crate::config::{self, Sources};
     use crate::product::cache::{Entry, Key, ProcessCache};
-    use crate::storage::StoreState;
+    use crate::storage::{StoreName, StoreState};
 
     const KEY: Key = Key::Product(bson::oid::ObjectId::from_bytes([7; 12]));
 
@@ -117,7 +119,8 @@ mod tests {
     fn limits() -> Limits {
         let moment = Duration::from_millis(50);
         let state = StoreState::already_prepared();
-        Limits { size: 1, acquire: moment, statement: moment, ends_calls: false, state }
+        let name = StoreName { setting: "test", system: "sqlite" };
+        Limits { name, size: 1, acquire: moment, statement: moment, ends_calls: false, state }
     }
 
     /// Whether the store is asked for what was answered before.

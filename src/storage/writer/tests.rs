@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::deadline;
 use crate::storage::sqlite::Pool;
-use crate::storage::{Limits, StoreState, run_to_completion};
+use crate::storage::{Limits, StoreName, StoreState, run_to_completion};
 
 const SECOND: Duration = Duration::from_secs(1);
 const BIG: usize = 1_000_000;
@@ -41,8 +41,9 @@ impl Shelf {
         let table = "CREATE TABLE books (title TEXT NOT NULL UNIQUE, pages TEXT)";
         connection.batch_execute(&format!("PRAGMA journal_mode = WAL; {table}")).unwrap();
         let state = StoreState::already_prepared();
+        let name = StoreName { setting: "test", system: "sqlite" };
         let limits =
-            Limits { size: 4, acquire: SECOND, statement: SECOND, ends_calls: false, state };
+            Limits { name, size: 4, acquire: SECOND, statement: SECOND, ends_calls: false, state };
         Self { pool: Pool::new(&path, &limits), limits, folder }
     }
 

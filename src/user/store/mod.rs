@@ -20,7 +20,7 @@ use crate::contract::{Account, Revocation, User, UserRole};
 use crate::error::Cause;
 use crate::events::{Log, News};
 use crate::storage::sql::{Migrations, Pool};
-use crate::storage::{Limits, SetupError, StoreError, StoreState};
+use crate::storage::{Limits, SetupError, StoreError, StoreName, StoreState};
 
 pub(super) use accounts::{Changes, Revoke, Write};
 pub(super) use actor::{Actor, Refusal, WriteError};
@@ -156,6 +156,7 @@ pub(super) async fn expect_migrated(options: &Options) -> Result<(), SetupError>
 
 fn limits(options: &Options, state: StoreState) -> Limits {
     Limits {
+        name: StoreName::of_sql("user.database", &options.database_url),
         size: options.pool_size,
         acquire: options.acquire_timeout,
         statement: options.statement_timeout,

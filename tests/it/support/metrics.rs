@@ -36,7 +36,11 @@ impl Samples {
 
     /// The same, where there must be one.
     pub(crate) fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.sum(name, labels).unwrap_or_else(|| panic!("no {name} {labels:?} in {self:#?}"))
+        self.sum(name, labels).unwrap_or_else(|| {
+            let others = self.0.iter().filter(|sample| sample.name == name);
+            let others = others.map(|sample| &sample.labels).collect::<Vec<_>>();
+            panic!("no {name} {labels:?} in {others:?}")
+        })
     }
 }
 

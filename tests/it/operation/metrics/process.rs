@@ -1,4 +1,4 @@
-//! What a process tells Prometheus of itself.
+//! What a process tells of itself.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

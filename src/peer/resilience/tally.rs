@@ -1,0 +1,64 @@
+//! What has become of the requests to one callee since the process began, for `/metrics`.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::retry::Verdict;
+
+/// The counters of one callee.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    attempts: [AtomicU64; Verdict::ALL.len()],
+    retries: AtomicU64,
+    breaker: AtomicU64,
+    bulkhead: AtomicU64,
+}
+
+/// What was counted.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    /// Attempts that have ended, by their outcome.
+    pub attempts: [(&'static str, u64); Verdict::ALL.len()],
+    /// Attempts after the first one of a request.
+    pub retries: u64,
+    /// Requests that an open breaker refused.
+    pub breaker: u64,
+    /// Requests that found the bulkhead full.
+    pub bulkhead: u64,
+    /// How often an address was left out.
+    pub ejections: u64,
+}
+
+impl Tally {
+    /// Counts an attempt with `verdict`.
+    pub(super) fn attempt(&self, verdict: Verdict) {
+        self.attempts[verdict as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Counts a retry.
+    pub(super) fn retry(&self) {
+        self.retries.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a request that the breaker refused.
+    pub(super) fn refused_by_breaker(&self) {
+        self.breaker.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a request that found the bulkhead full.
+    pub(super) fn refused_by_bulkhead(&self) {
+        self.bulkhead.fetch_add(1, Relaxed);
+    }
+
+    /// All of it, with the `ejections` that were counted elsewhere.
+    pub(super) fn counted(&self, ejections: u64) -> Counted {
+        let of = |counter: &AtomicU64| counter.load(Relaxed);
+        Counted {
+            attempts: Verdict::ALL
+                .map(|verdict| (verdict.name(), of(&self.attempts[verdict as usize]))),
+            retries: of(&self.retries),
+            breaker: of(&self.breaker),
+            bulkhead: of(&self.bulkhead),
+            ejections,
+        }
+    }
+}

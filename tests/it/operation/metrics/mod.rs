@@ -1,0 +1,7 @@
+//! What a process tells Prometheus.
+
+mod callees;
+mod events;
+mod process;
+mod stores;
+mod table;
