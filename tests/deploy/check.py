@@ -19,6 +19,7 @@ import compose
 import program
 from cluster import Cluster
 from compose import Compose
+from observability_checks import Observability  # noqa: F401, the same
 from program import ROOT, Refused
 from rehearsal import VerifyCluster  # noqa: F401, unittest runs it with the others
 
@@ -28,10 +29,12 @@ DEPLOY = ROOT / "deploy"
 CONTAINERFILE = ROOT / "Containerfile"
 BASE, DEMO, PRODUCTION = DEPLOY / "k8s", DEPLOY / "overlays/demo", DEPLOY / "overlays/production"
 ONE_NODE = DEPLOY / "overlays/one-node"
+OBSERVABILITY = DEPLOY / "observability"
 FOLDERS = (BASE, DEMO, PRODUCTION, ONE_NODE)
 COMPOSE = DEPLOY / "compose.yaml"
 COMPOSE_ALL = DEPLOY / "compose.all.yaml"
 COMPOSE_TLS = DEPLOY / "compose.tls.yaml"
+COMPOSE_OBSERVABILITY = DEPLOY / "compose.observability.yaml"
 # What verify_cluster.py applies.
 TRIALS = tuple(HERE / "trial" / name for name in ("demo", "base", "production", "client"))
 STANDINS = HERE / "standins"
@@ -295,7 +298,7 @@ class Formats(Check):
                 validate([BASE / name for name in names], version)
 
     def test_each_rendering_is_valid(self) -> None:
-        paths = [self.written(rendered(folder)) for folder in FOLDERS]
+        paths = [self.written(rendered(folder)) for folder in (*FOLDERS, OBSERVABILITY)]
         for version in KUBERNETES:
             with self.subTest(version=version):
                 validate(paths, version)
@@ -316,7 +319,8 @@ class Formats(Check):
             run("kubectl", "kustomize", HERE)
 
     def test_compose_files_are_valid(self) -> None:
-        run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE, COMPOSE_ALL, COMPOSE_TLS)
+        run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE, COMPOSE_ALL, COMPOSE_TLS,
+            COMPOSE_OBSERVABILITY)
 
     def test_an_unknown_field_of_compose_is_refused(self) -> None:
         path = self.written("services: {shop: {imago: shop}}")
@@ -335,6 +339,9 @@ class Hardening(Check):
 
     def test_production_is_hardened(self) -> None:
         checkov("checkov.yaml", *(self.written(rendered(folder)) for folder in (PRODUCTION, ONE_NODE)))
+
+    def test_prometheus_and_grafana_are_hardened(self) -> None:
+        checkov("checkov-observability.yaml", self.written(rendered(OBSERVABILITY)))
 
     def test_a_writable_root_is_refused(self) -> None:
         text = rendered(DEMO).replace("readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false")

@@ -102,6 +102,7 @@ mod operation {
     mod metrics;
     mod openapi;
     mod process;
+    mod prometheus;
     mod rolling;
     mod stuck;
     mod tasks;

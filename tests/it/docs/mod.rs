@@ -27,6 +27,7 @@ pages! {
     the_tour_runs "README.md"
     the_page_on_settings_runs "config/README.md"
     the_page_on_deployment_runs "deploy/README.md"
+    the_page_on_observability_runs "deploy/observability/README.md"
     the_map_runs "src/README.md"
     the_page_on_identity_runs "src/auth/README.md"
     the_page_on_the_api_runs "src/contract/README.md"

@@ -274,7 +274,12 @@ fn service(name: &str) -> Result<(), String> {
 
 /// A `kind` of that `name` in the manifests.
 fn manifest(kind: &str, name: &str) -> Result<(), String> {
-    let folders = ["deploy/k8s", "deploy/overlays/demo", "deploy/overlays/production"];
+    let folders = [
+        "deploy/k8s",
+        "deploy/overlays/demo",
+        "deploy/overlays/production",
+        "deploy/observability/kubernetes",
+    ];
     let entries = folders.iter().flat_map(|folder| {
         fs::read_dir(ROOT.join(folder)).unwrap().map(|entry| entry.unwrap().path())
     });
