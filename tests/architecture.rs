@@ -45,11 +45,11 @@ const ARROWS: [(&str, &[&str]); 28] = [
     ("contract", &["error", "peer"]),
     ("middleware", &["auth", "deadline", "error", "http1", "tasks", "telemetry", "peer"]),
     ("auth", &["config", "contract", "error", "peer"]),
-    ("peer", &["config", "error", "http1", "tasks"]),
+    ("peer", &["config", "error", "http1", "tasks", "telemetry"]),
     // The wire names nothing of the shop; nor does `tasks`, which names no module at all.
     ("http1", &["tasks"]),
     ("http2", &["http1"]),
-    ("storage", &["config", "deadline", "error", "files", "metrics", "tasks"]),
+    ("storage", &["config", "deadline", "error", "files", "metrics", "tasks", "telemetry"]),
     ("limits", &["config", "error", "metrics", "peer", "readiness", "storage"]),
     ("telemetry", &["config", "metrics", "tasks"]),
     ("role", &["auth", "config", "events", "middleware", "peer", "readiness"]),
@@ -81,6 +81,7 @@ const ROLE: &[&str] = &[
     "storage",
     "tasks",
     "peer",
+    "telemetry",
     "watched",
     "tls",
 ];
@@ -386,10 +387,11 @@ fn an_arrow_that_runs_back_is_found() {
 const SPAWNS: [&str; 3] = ["spawn", "spawn_local", "spawn_blocking"];
 
 /// Where else than in `tasks` something is started that no set of tasks knows of, and why.
-const SPAWNERS: [(&str, &str); 8] = [
+const SPAWNERS: [(&str, &str); 9] = [
     ("tasks.rs", "it is what starts tasks"),
     ("commands/transfer.rs", "reading blocks; the end of the process does not wait for it"),
     ("node/watchdog.rs", "the thread ends a process whose tasks hang"),
+    ("telemetry/profile/mod.rs", "looking up names blocks; the request that asks waits"),
     ("telemetry/writer.rs", "the thread writes the log until the process is gone"),
     ("storage/writer.rs", "the thread belongs to a file's queue, which ends and joins it"),
     ("storage/sqlite.rs", "reading blocks; one of the calls that read waits"),

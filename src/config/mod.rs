@@ -41,7 +41,7 @@ pub use resilience::Resilience;
 pub use route::{HostName, ResponseHeaders, Strip};
 pub use values::{
     AuthMode, CacheUrl, CertificateNames, DocumentUrl, InternalSecrets, LogFormat, Methods,
-    Networks, PeerUrl, PeerUrls, PostgresUrl, SqlUrl,
+    Networks, PeerUrl, PeerUrls, PostgresUrl, SqlUrl, check_filter,
 };
 use values::{between, file, filter, within};
 
@@ -64,6 +64,8 @@ pub struct Settings {
     pub shop: Shop,
     /// Logging.
     pub log: Log,
+    /// The management port of every process.
+    pub management: Management,
     /// How roles call each other.
     pub transport: Transport,
     /// What a caller does when another role fails, is slow or overloaded.
@@ -180,6 +182,20 @@ pub struct Log {
     pub filter: String,
     /// The format of lines.
     pub format: LogFormat,
+    /// How long a request takes that is warned of; 0 means none is.
+    #[serde(deserialize_with = "between::<_, 0, 86_400_000>")]
+    pub slow_request: Duration,
+    /// How long a call to a store takes that is warned of; 0 means none is.
+    #[serde(deserialize_with = "between::<_, 0, 86_400_000>")]
+    pub slow_statement: Duration,
+}
+
+/// `[management]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Management {
+    /// Whether it makes profiles.
+    pub debug: bool,
 }
 
 /// `[transport]`

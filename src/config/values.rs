@@ -117,14 +117,38 @@ impl de::Visitor<'_> for Whole {
 /// misspelt level for the name of a module.
 pub(super) fn filter<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
     let text = String::deserialize(input)?;
-    env_filter::Builder::new().try_parse(&text).map_err(de::Error::custom)?;
+    check_filter(&text).map_err(de::Error::custom)?;
+    Ok(text)
+}
+
+/// Why a text is no filter of log lines.
+#[derive(Debug, thiserror::Error)]
+pub enum FilterError {
+    /// A part of it cannot be read.
+    #[error(transparent)]
+    Syntax(#[from] env_filter::ParseError),
+    /// A level is misspelt.
+    #[error("{word} is not a level; did you mean {meant}?")]
+    Level {
+        /// What stands there, quoted.
+        word: String,
+        /// What was probably meant.
+        meant: &'static str,
+    },
+}
+
+/// Checks a filter of log lines, in env_logger's syntax.
+///
+/// # Errors
+/// As [`FilterError`] says.
+pub fn check_filter(text: &str) -> Result<(), FilterError> {
+    env_filter::Builder::new().try_parse(text)?;
     let names = text.split('/').next().unwrap_or_default();
     let misspelt = parts(names).filter(|part| !part.contains('=')).find_map(misspelt_level);
-    if let Some((word, level)) = misspelt {
-        let problem = format!("{} is not a level; did you mean {level}?", quote(word));
-        return Err(de::Error::custom(problem));
+    match misspelt {
+        Some((word, meant)) => Err(FilterError::Level { word: quote(word), meant }),
+        None => Ok(()),
     }
-    Ok(text)
 }
 
 /// The level that was meant by a `word` that is nearly one, or is one elsewhere.

@@ -13,6 +13,7 @@ mod json;
 mod page;
 mod patterns;
 mod routes;
+mod scoped_body;
 mod upload;
 
 use std::ops::ControlFlow;
@@ -54,8 +55,9 @@ use crate::http1::AbortOnDisconnect;
 use crate::peer::clock::{self, Elapsed};
 use crate::peer::{Context, INTERNAL, Origin, REQUEST_ID, RequestId, Trusted, number};
 use crate::tasks;
-use crate::telemetry::{Meter, Metrics};
+use crate::telemetry::{Meter, Metrics, Scope, watch_request};
 use interceptor::RoleBounds;
+use scoped_body::scoped;
 use upload::Upload;
 
 /// The log target of the access log, for `log.filter`.
@@ -184,17 +186,20 @@ impl Middleware {
             (ControlFlow::Break(answered), _) => answered,
             (ControlFlow::Continue(request), Some(found)) => {
                 let answer = interceptor.answer(request, found, exchange.context.clone());
+                let answer = exchange.scope.clone().run(answer);
                 conclude(within(deadline, ends, answer).await, exchange.upload.as_ref())
             }
             (ControlFlow::Continue(request), None) => {
                 request.extensions_mut().insert(exchange.context.clone());
-                let answer = next.call(request);
+                let answer = exchange.scope.clone().run(next.call(request));
                 conclude(within(deadline, ends, answer).await, exchange.upload.as_ref())
             }
         };
-        let outcome = self.render(answered, &exchange);
-        self.record(&outcome, name, &exchange, meter);
-        outcome
+        exchange.scope.enter(|| {
+            let outcome = self.render(answered, &exchange);
+            self.record(&outcome, name, &exchange, meter);
+            outcome.map(|response| response.map_body(|_, body| scoped(body, &exchange.scope)))
+        })
     }
 
     /// Receives a request: finds out who sent it and by when it is to be answered, and watches its body. Requests from a
@@ -218,6 +223,7 @@ impl Middleware {
         let is_logged = log::log_enabled!(target: ACCESS, self.access);
         Ok(Exchange {
             started,
+            scope: Scope::new(self.role, context.request_id.header(), context.trace),
             context: context.watched(),
             is_checked,
             upload,
@@ -307,8 +313,9 @@ impl Middleware {
         };
         let route = name.or_else(|| pattern.cloned()).unwrap_or_default();
         let (method, duration) = (exchange.method.as_str(), exchange.started.elapsed());
-        let trace = exchange.context.sampled_trace();
+        let trace = exchange.context.trace.sampled_id();
         meter.count(&route.0, method, status.as_u16(), duration, trace);
+        watch_request(&exchange.scope, method, &route.0, status.as_u16(), duration);
         let Some(path) = exchange.path.as_deref() else { return };
         // Frequent calls between roles are logged at debug level; the caller logs failures.
         let quiet = path.starts_with(INTERNAL) && !status.is_client_error();
@@ -388,6 +395,7 @@ impl Middleware {
 /// A request under way.
 struct Exchange {
     started: Instant,
+    scope: Scope,
     context: Context,
     /// Whether its head was checked before it came here.
     is_checked: bool,
@@ -441,6 +449,7 @@ fn conclude<B: MessageBody + 'static>(outcome: Outcome<B>, upload: Option<&Uploa
             None => Ok(response.map_into_boxed_body()),
         },
         Ok(Ok(Err(error))) => Err(Error::internal(error.to_string())),
+        // The panic itself is in the log, with its place, and counted.
         Ok(Err(_panic)) => Err(Error::internal("a handler panicked")),
         Err(Elapsed) => Err(upload
             .and_then(Upload::fault_at_deadline)

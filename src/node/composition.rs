@@ -145,11 +145,20 @@ impl Node {
         };
         // Probes come every few seconds.
         middleware.access = Level::Debug;
+        let has_debug = self.parts.settings.management.debug;
+        if has_debug {
+            middleware.request_timeout = middleware.request_timeout.max(server::LONGEST_PROFILE);
+        }
         let heartbeats = self.heartbeats.clone();
         let threads = Threads { workers: 1, heartbeats: heartbeats.clone() };
         server::serve(listener, threads, &self.parts.settings.server, move || {
             let state = (readiness.clone(), heartbeats.clone(), metrics.clone());
-            middleware.clone().app(server::management_routes(state, roles.clone(), report.clone()))
+            middleware.clone().app(server::management_routes(
+                state,
+                roles.clone(),
+                report.clone(),
+                has_debug,
+            ))
         })
     }
 

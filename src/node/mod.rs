@@ -31,6 +31,7 @@ use crate::server::{self, Listener, Readiness};
 use crate::storage::SetupError;
 use crate::storage::copy::CopyError;
 use crate::tasks;
+use crate::telemetry;
 use crate::user;
 use composition::Node;
 pub use roles::Role;
@@ -118,6 +119,7 @@ pub async fn run(
     tasks::supervise("keys", move || follower.clone().follow_keys());
     readiness.follow(node.checks());
     node.start_tasks();
+    tasks::supervise("log", telemetry::follow_left_out);
 
     access::warn(mode, &listeners);
     print_addresses(roles, &listeners);

@@ -12,6 +12,7 @@ use uuid::{Builder, Uuid};
 
 use super::{Headers, number};
 use crate::error::Error;
+use crate::telemetry::TraceContext;
 
 /// The id of a request in every role's log and in the response.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -19,6 +20,8 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
 /// The trace that a request is part of (W3C Trace Context).
 pub const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+/// What vendors add to the trace, which is void without its parent.
+const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The id of a request: 1 to 128 letters, digits, `-`, `_` and `.`.
 #[derive(Clone, Debug)]
@@ -77,7 +80,10 @@ pub struct Context {
     pub(super) limit: Duration,
     /// The client's address, by trusted proxies; `None` in tests.
     pub client: Option<IpAddr>,
-    trace_parent: Option<HeaderValue>,
+    /// The span of this request in this role.
+    pub trace: TraceContext,
+    /// The span that the caller named as its parent.
+    pub parent: Option<TraceContext>,
     /// Whether the caller's own limit is shorter than the remaining time.
     pub hurried: bool,
     /// Whether the request came through a mailbox, from another role of this process.
@@ -98,12 +104,15 @@ impl Context {
         let left = number(headers.get(REQUEST_TIMEOUT));
         let left = left.map_or(limit, |millis| Duration::from_millis(millis).min(limit));
         let hurried = left < limit;
+        let parent = headers.get(TRACE_PARENT);
+        let parent = parent.and_then(|value| TraceContext::parse(value.as_bytes()));
         Self {
             request_id: RequestId::from_headers(headers),
             deadline: now + left,
             limit,
             client,
-            trace_parent: headers.get(TRACE_PARENT).cloned(),
+            trace: parent.map_or_else(TraceContext::new, TraceContext::child),
+            parent,
             hurried,
             by_mailbox: false,
             watched: false,
@@ -119,23 +128,14 @@ impl Context {
     pub fn received(self, limit: Duration, now: Instant) -> Self {
         let latest = now + limit;
         let hurried = self.deadline < latest;
-        Self { deadline: self.deadline.min(latest), limit, hurried, by_mailbox: true, ..self }
+        let (deadline, parent) = (self.deadline.min(latest), Some(self.trace));
+        let trace = self.trace.child();
+        Self { deadline, limit, hurried, by_mailbox: true, trace, parent, ..self }
     }
 
     /// The same, for a handler that the middleware cuts off at the deadline.
     pub fn watched(self) -> Self {
         Self { watched: true, ..self }
-    }
-
-    /// The id of the request's trace, 32 hexadecimal digits, if that is sampled.
-    pub fn sampled_trace(&self) -> Option<&str> {
-        let parent = self.trace_parent.as_ref()?.to_str().ok()?;
-        let mut parts = parent.split('-').skip(1);
-        let (trace, _span, flags) = (parts.next()?, parts.next()?, parts.next()?);
-        let is_id = trace.len() == 32
-            && trace.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        let is_sampled = u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1);
-        (is_id && is_sampled).then_some(trace)
     }
 
     /// Whether the middleware ends calls at the deadline.
@@ -155,8 +155,9 @@ impl Context {
         headers.insert(REQUEST_ID, self.request_id.header());
         // Far below 2^64 ms.
         headers.insert(REQUEST_TIMEOUT, HeaderValue::from(u64::try_from(left).unwrap_or(u64::MAX)));
-        if let Some(trace) = &self.trace_parent {
-            headers.insert(TRACE_PARENT, trace.clone());
+        headers.insert(TRACE_PARENT, self.trace.header());
+        if self.parent.is_none() {
+            headers.remove(TRACE_STATE);
         }
     }
 }

@@ -18,9 +18,12 @@ use super::{
 };
 use crate::config::Transport;
 use crate::tasks;
+use crate::telemetry::{Part, Wait};
 
 struct Envelope {
     request: HttpRequest,
+    /// Until somebody takes it out of the mailbox.
+    turn: Wait,
     answer: oneshot::Sender<Reply>,
 }
 
@@ -64,7 +67,11 @@ impl Peer {
     ) -> Result<Reply, PeerError> {
         let (answer, reply) = oneshot::channel();
         let is_head = request.method == Method::HEAD;
-        let envelope = Envelope { request: message(request, context), answer };
+        let envelope = Envelope {
+            request: message(request, context),
+            turn: Wait::begin(Part::Queues),
+            answer,
+        };
         self.mailbox.try_send(envelope).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => PeerError::Busy,
             mpsc::error::TrySendError::Closed(_) => PeerError::broken("the role has stopped"),
@@ -88,7 +95,8 @@ where
     let permits = std::sync::Arc::new(Semaphore::new(concurrency));
     // The semaphore is never closed.
     while let Ok(permit) = permits.clone().acquire_owned().await {
-        let Some(Envelope { request, answer }) = letters.recv().await else { return };
+        let Some(Envelope { request, turn, answer }) = letters.recv().await else { return };
+        drop(turn);
         if answer.is_closed() {
             // The caller left before the work started.
             continue;

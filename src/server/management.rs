@@ -8,7 +8,7 @@ use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use serde_json::json;
 
-use super::{Heartbeats, Readiness, State};
+use super::{Heartbeats, Readiness, State, debug, log_filter};
 use crate::auth::{public, roles};
 use crate::contract::{HEALTH_PATH, Health};
 use crate::error::Error;
@@ -20,11 +20,12 @@ use crate::telemetry::Metrics;
 const OPEN_METRICS: &str = "application/openmetrics-text";
 
 /// All management routes, for the state and the metrics of this process, which runs `roles`. `report` gives the state of its
-/// upstreams and peers.
+/// upstreams and peers. `has_debug` adds profiles.
 pub fn routes(
     (readiness, heartbeats, metrics): (Readiness, Heartbeats, Metrics),
     roles: Vec<&'static str>,
     report: Reporter,
+    has_debug: bool,
 ) -> impl FnOnce(&mut ServiceConfig) {
     move |routes| {
         routes
@@ -36,7 +37,11 @@ pub fn routes(
             .service(path("/metrics").get(public(), show_metrics))
             .service(path("/livez").get(public(), livez))
             .service(path("/readyz").get(public(), readyz))
-            .service(path("/version").get(public(), version));
+            .service(path("/version").get(public(), version))
+            .configure(log_filter::routes);
+        if has_debug {
+            routes.configure(debug::routes);
+        }
     }
 }
 

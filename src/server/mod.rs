@@ -1,7 +1,9 @@
 //! Listeners and draining, for a role's socket and for the management port.
 
 mod callees;
+mod debug;
 mod heartbeat;
+mod log_filter;
 mod management;
 mod queue_time;
 mod readiness;
@@ -34,6 +36,7 @@ use crate::middleware::RoleService;
 use crate::{http1, http2, tasks};
 
 pub use callees::collector as callees;
+pub use debug::LONGEST as LONGEST_PROFILE;
 pub use heartbeat::Heartbeats;
 pub use management::{Reporter, Reports, health_route, routes as management_routes};
 pub use queue_time::measure_queue_time;

@@ -10,6 +10,7 @@ use tokio::time::timeout_at;
 
 use super::operations::Operation;
 use super::{Limits, StoreError};
+use crate::telemetry::{Part, Wait, inherit};
 use crate::{deadline, tasks};
 
 /// How much longer than its deadline a call may take to report its outcome.
@@ -49,6 +50,7 @@ pub async fn run_as<T: 'static>(
     limits: &Limits,
     call: impl Future<Output = Result<T, StoreError>> + 'static,
 ) -> Result<T, StoreError> {
+    let _wait = Wait::begin(Part::Stores);
     let deadline = deadline_of(limits);
     let operation = Operation::begin(kind, limits.name.system);
     let (state, ends) = (limits.state.clone(), limits.ends_calls);
@@ -66,7 +68,7 @@ pub async fn run_as<T: 'static>(
         outcome
     });
     // Boxed, because the runtime moves it several times.
-    match timeout_at((deadline + 2 * GRACE).into(), tasks::detach(Box::pin(call))).await {
+    match timeout_at((deadline + 2 * GRACE).into(), tasks::detach(Box::pin(inherit(call)))).await {
         Ok(Ok(done)) => done,
         Ok(Err(error)) => Err(StoreError::Failed(error.to_string())),
         Err(_) => late(),

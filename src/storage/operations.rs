@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::LazyLock;
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use prometheus::{Histogram, HistogramVec};
 
 use super::StoreError;
 use crate::metrics::histograms;
+use crate::telemetry::watch_statement;
 
 /// Those of OpenTelemetry for clients of databases, in seconds.
 pub(super) const BUCKETS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
@@ -62,20 +64,30 @@ impl Operation {
 
     /// Counts it, with the kind of its error or an empty text.
     pub(super) fn end_with(self, error: &'static str) {
-        let seconds = self.begun.elapsed().as_secs_f64();
+        let duration = self.begun.elapsed();
+        watch_statement(Name(self.kind), duration);
         KNOWN.with_borrow_mut(|known| {
             let key = (self.kind.as_ptr().addr(), self.system, error);
             let durations = known.entry(key).or_insert_with(|| {
-                ALL.with_label_values(&[self.system, &operation(self.kind), error])
+                ALL.with_label_values(&[self.system, &Name(self.kind).to_string(), error])
             });
-            durations.observe(seconds);
+            durations.observe(duration.as_secs_f64());
         });
     }
 }
 
-/// The name of a call whose future or closure has the type named `kind`: the module at the crate's top and the function,
-/// as in `order.insert`.
-fn operation(kind: &str) -> String {
+/// The name of a call whose future or closure has the type of this name: the module at the crate's top and the function, as
+/// in `order.insert`.
+struct Name(&'static str);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (module, function) = operation(self.0);
+        write!(f, "{module}.{function}")
+    }
+}
+
+fn operation(kind: &str) -> (&str, &str) {
     let mut function = kind;
     while let Some(outer) = function.strip_suffix("::{{closure}}") {
         function = outer;
@@ -94,7 +106,7 @@ fn operation(kind: &str) -> String {
     });
     let name = last.map_or(function, |at| &function[at + 1..]);
     let name = name.split('<').next().unwrap_or_default();
-    format!("{module}.{name}")
+    (module, name)
 }
 
 #[cfg(test)]
@@ -128,8 +140,9 @@ mod tests {
             ),
             ("app::product::store::write::run<alloc::vec::Vec<u8>>::{{closure}}", "product.run"),
         ] {
-            assert_eq!(operation(kind), name);
+            assert_eq!(Name(kind).to_string(), name);
         }
-        assert_eq!(operation(type_name_of_val(&Store.insert::<Vec<u8>>())), "storage.insert");
+        let kind = type_name_of_val(&Store.insert::<Vec<u8>>());
+        assert_eq!(Name(kind).to_string(), "storage.insert");
     }
 }

@@ -24,6 +24,7 @@ use super::StoreName;
 use super::operations::Operation;
 use super::pool_meter::PoolMeter;
 use crate::tasks;
+use crate::telemetry::{Part, Wait};
 
 /// The pause before a server that is away is tried again, doubled each time up to [`REST`].
 const RETRY: Duration = Duration::from_millis(50);
@@ -166,6 +167,7 @@ impl Client {
         &self,
         call: impl AsyncFn(&mut MultiplexedConnection) -> Result<T, RedisError>,
     ) -> Result<T, RedisError> {
+        let _wait = Wait::begin(Part::Stores);
         let (operation, used) =
             (Operation::begin(type_name_of_val(&call), SYSTEM), self.meter.take());
         let outcome = timeout(self.server.0.used.timeout, self.call(call)).await;

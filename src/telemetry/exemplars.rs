@@ -6,6 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::proto::LabelPair;
 
+use super::TraceId;
+
 /// A request of a known trace.
 #[derive(Clone, Debug)]
 pub(super) struct Exemplar {
@@ -60,12 +62,12 @@ impl Exemplars {
 
 impl Series {
     /// Keeps `trace` as that of the last request that took `value`.
-    pub(super) fn keep(&self, trace: &str, value: f64) {
+    pub(super) fn keep(&self, trace: TraceId, value: f64) {
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let bucket = self.bounds.iter().position(|bound| value <= *bound);
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         buckets.resize(self.bounds.len() + 1, None);
         buckets[bucket.unwrap_or(self.bounds.len())] =
-            Some(Exemplar { trace: trace.to_owned(), value, at });
+            Some(Exemplar { trace: trace.to_string(), value, at });
     }
 }

@@ -1,6 +1,6 @@
 //! Logs on standard error: human-readable lines on a terminal, and a JSON object per line elsewhere.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
 
 use chrono::{SecondsFormat, Utc};
@@ -10,26 +10,26 @@ use log::kv::{Error as KeyError, Key, Value, VisitSource};
 use log::{LevelFilter, Record};
 use serde_json::Map;
 
+use super::scope::Scope;
 use super::writer::Writer;
+use super::{logger, panics, slow};
 use crate::config::{Log, LogFormat};
 
 /// Starts logging by `options`. Later calls do nothing.
 pub fn start(options: &Log) {
     let mut builder = Builder::new();
-    // The filter does not turn off errors and the audit log unless it names them.
     builder.target(Target::Pipe(Box::new(Writer::stderr().clone())));
-    builder.write_style(style()).filter_level(LevelFilter::Error);
-    builder.filter_module("audit", LevelFilter::Info);
-    builder.parse_filters(&options.filter);
+    // The logger filters by itself.
+    builder.write_style(style()).filter_level(LevelFilter::Trace);
     let json = match options.format {
         LogFormat::Auto => !io::stderr().is_terminal(),
         LogFormat::Human => false,
         LogFormat::Json => true,
     };
     builder.format(if json { object } else { line });
-    // A process has one logger, the first.
-    let _ = builder.try_init();
-    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    logger::start(&options.filter, builder.build());
+    slow::start(options);
+    panics::start();
 }
 
 /// Colours on a terminal, unless NO_COLOR is set (https://no-color.org).
@@ -52,6 +52,9 @@ fn object(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     let mut fields = Fields(object);
     // Values that JSON cannot have are left out.
     let _ = record.key_values().visit(&mut fields);
+    if let Some(scope) = Scope::current() {
+        fields.add_request(&scope);
+    }
     fields.0.insert("target".into(), record.target().into());
     if text_len(&fields.0) <= SHORT {
         serde_json::to_writer(&mut *out, &fields.0)?;
@@ -118,6 +121,21 @@ fn shorten(value: &mut serde_json::Value, limit: usize) {
 
 struct Fields(Map<String, serde_json::Value>);
 
+impl Fields {
+    /// Adds what names a request in the log, but for what the line says itself.
+    fn add_request(&mut self, scope: &Scope) {
+        let mut add = |key: &str, value: &dyn Display| {
+            if !self.0.contains_key(key) {
+                self.0.insert(key.to_owned(), value.to_string().into());
+            }
+        };
+        add("role", &scope.role());
+        add("requestId", &scope.request_id());
+        add("traceId", &scope.trace().trace_id());
+        add("spanId", &scope.trace().span_id());
+    }
+}
+
 impl<'kvs> VisitSource<'kvs> for Fields {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), KeyError> {
         let value = serde_json::to_value(&value).unwrap_or_else(|_| value.to_string().into());
@@ -136,7 +154,20 @@ fn line(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
         text.truncate(text.floor_char_boundary(LONGEST));
         text.push('…');
     }
+    if let Some(scope) = Scope::current() {
+        add_request(&mut text, record, &scope).map_err(io::Error::other)?;
+    }
     writeln!(out, "{time} {style}{:<5}{style:#} {text}", record.level())
+}
+
+/// Adds what names a request in the log, but for what the line says itself.
+fn add_request(text: &mut String, record: &Record<'_>, scope: &Scope) -> std::fmt::Result {
+    for (key, value) in [("role", scope.role()), ("requestId", scope.request_id())] {
+        if record.key_values().get(key.into()).is_none() {
+            write!(text, " {key}={value}")?;
+        }
+    }
+    write!(text, " traceId={} spanId={}", scope.trace().trace_id(), scope.trace().span_id())
 }
 
 struct Pairs<'a>(&'a mut String);

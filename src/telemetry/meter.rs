@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use prometheus::{Histogram, IntGauge};
 
-use super::Metrics;
 use super::exemplars::Series;
+use super::{Metrics, TraceId, panics};
 
 /// Counts the requests of a role on one worker thread.
 pub struct Meter {
@@ -46,6 +46,7 @@ impl fmt::Debug for Meter {
 impl Meter {
     /// Counts for `role`.
     pub fn new(metrics: Metrics, role: &'static str) -> Self {
+        panics::expect(role);
         let active = metrics.active.with_label_values(&[role]);
         Self { metrics, role, active, known: RefCell::default() }
     }
@@ -64,7 +65,7 @@ impl Meter {
         method: &str,
         status: u16,
         duration: Duration,
-        trace: Option<&str>,
+        trace: Option<TraceId>,
     ) {
         let method = standard(method);
         let mut known = self.known.borrow_mut();
@@ -140,8 +141,9 @@ mod tests {
         let metrics = Metrics::new(Vec::new()).unwrap();
         let meter = Meter::new(metrics.clone(), "gateway");
         let route = Rc::from("/\"quoted\"");
-        for (trace, millis) in [("aa", 1), ("bb", 1), ("cc", 30_000)] {
-            meter.count(&route, "GET", 200, Duration::from_millis(millis), Some(trace));
+        for (trace, millis) in [(0xaa, 1), (0xbb, 1), (0xcc, 30_000)] {
+            let (trace, taken) = (Some(TraceId(trace)), Duration::from_millis(millis));
+            meter.count(&route, "GET", 200, taken, trace);
         }
         meter.count(&route, "GET", 200, Duration::from_millis(1), None);
         let text = metrics.open_metrics();
@@ -152,8 +154,8 @@ mod tests {
                  le=\"{bound}\"}} {count}"
             )
         };
-        let first = format!("{} # {{trace_id=\"bb\"}} 0.001 ", bucket("0.001", 3));
-        let last = format!("{} # {{trace_id=\"cc\"}} 30.0 ", bucket("+Inf", 4));
+        let first = format!("{} # {{trace_id=\"{:0>32}\"}} 0.001 ", bucket("0.001", 3), "bb");
+        let last = format!("{} # {{trace_id=\"{:0>32}\"}} 30.0 ", bucket("+Inf", 4), "cc");
         let between = format!("{}\n", bucket("1.0", 3));
         assert!([first, last, between].iter().all(|line| text.contains(line)), "{text}");
         assert!(text.contains("# UNIT http_server_request_duration_seconds seconds\n"), "{text}");

@@ -4,6 +4,8 @@ use prometheus::core::Collector;
 use prometheus::{Encoder as _, HistogramVec, IntGaugeVec, Registry, TextEncoder};
 
 use super::exemplars::Exemplars;
+use super::logger::left_out_lines;
+use super::panics;
 use super::writer::dropped_lines;
 use super::{open_metrics, process};
 use crate::metrics::{DURATIONS, Family, Sampled, gauges, histograms};
@@ -11,12 +13,24 @@ use crate::tasks;
 
 const REQUESTS: &str = "http_server_request_duration_seconds";
 const DROPPED: &str = "log_lines_dropped_total";
+const LEFT_OUT: &str = "log_lines_left_out_total";
+const REQUEST_PANICS: &str = "request_panics_total";
 const PANICS: &str = "task_panics_total";
 const RUNNING: &str = "tasks_running";
 
 /// What others count by themselves.
 const FAMILIES: &[Family] = &[
     Family::counter(DROPPED, "Log lines that were dropped because the reader was too slow.", &[]),
+    Family::counter(
+        LEFT_OUT,
+        "Warnings and errors that were left out of the log because one place wrote too many.",
+        &[],
+    ),
+    Family::counter(
+        REQUEST_PANICS,
+        "Panics for requests, which got 500 unless their answer had begun, by role.",
+        &["role"],
+    ),
     Family::counter(
         PANICS,
         "Background tasks that panicked, by name; each that was spawned is there.",
@@ -92,6 +106,10 @@ impl Metrics {
 fn counted_elsewhere() -> Box<dyn Collector> {
     Sampled::boxed(FAMILIES, |samples| {
         samples.count(DROPPED, &[], dropped_lines());
+        samples.count(LEFT_OUT, &[], left_out_lines());
+        for (role, panics) in panics::counts() {
+            samples.count(REQUEST_PANICS, &[role], panics);
+        }
         for (task, running, panics) in tasks::counts() {
             samples.count(PANICS, &[task], panics);
             samples.count(RUNNING, &[task], running);

@@ -1,14 +1,30 @@
-//! Logs and metrics.
+//! Logs, metrics and profiles, and the requests that log lines belong to.
 
 mod exemplars;
+mod filter;
+mod limiter;
+mod logger;
 mod logs;
+mod memory;
 mod meter;
 mod metrics;
 mod open_metrics;
+mod panics;
 mod process;
+mod profile;
+mod scope;
+mod slow;
+mod trace_context;
 mod writer;
 
+pub use filter::FilterState;
+pub use logger::{filter, follow_left_out, left_out_lines, replace_filter, reset_filter};
 pub use logs::start;
+pub use memory::Memory;
 pub use meter::{Active, Meter};
 pub use metrics::Metrics;
+pub use profile::{Profile, ProfileError};
+pub use scope::{Part, Scope, Wait, current_trace, inherit};
+pub use slow::{watch_request, watch_statement};
+pub use trace_context::{SpanId, TraceContext, TraceId};
 pub use writer::{dropped_lines, last_word};

@@ -5,6 +5,7 @@
 mod bounds;
 mod http2;
 mod limits;
+mod panics;
 mod stuck;
 #[expect(dead_code, unused_imports, reason = "the other binary needs the rest")]
 #[path = "../it/support/mod.rs"]

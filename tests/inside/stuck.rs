@@ -33,7 +33,7 @@ async fn a_worker_that_is_stuck_ends_the_good_report_of_livez() {
     let told = move || {
         let readiness = Readiness::new(Draining::default());
         let told = (readiness, heartbeats.clone(), Metrics::new(Vec::new()).unwrap());
-        middleware.clone().app(server::management_routes(told, vec!["test"], report.clone()))
+        middleware.clone().app(server::management_routes(told, vec!["test"], report.clone(), false))
     };
     rt::spawn(server::serve(management, threads, &settings.server, told).unwrap());
     let (client, management) = (Client::new(url), Client::new(told_at));

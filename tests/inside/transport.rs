@@ -240,7 +240,11 @@ async fn headers_and_target_arrive_but_for_those_of_the_connection() {
         let many = reply.headers.get_all("x-many").map(|value| value.to_str().unwrap());
         assert_eq!(many.collect::<Vec<_>>(), ["1", "2"], "{name}");
         let context = reply.headers.get("x-context").unwrap().to_str().unwrap();
-        assert!(context.contains("\"00-4bf92f"), "{name}: {context}");
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-";
+        for place in [format!("trace: {trace}"), format!("parent: Some({trace}")] {
+            assert!(context.contains(&place), "{name}: {context}");
+        }
+        assert!(!context.contains("00f067aa0ba902b7"), "{name}: the caller has a span of its own");
         assert!(context.contains("RequestId(\"mine\")"), "{name}: {context}");
         assert!(context.contains("hurried: true"), "{name}: {context}");
         let left = reply.headers.get("x-left").unwrap().to_str().unwrap().parse::<u64>().unwrap();

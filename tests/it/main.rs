@@ -99,9 +99,11 @@ mod operation {
     mod breakers;
     mod commands;
     mod config;
+    mod logs;
     mod metrics;
     mod openapi;
     mod process;
+    mod profiles;
     mod prometheus;
     mod rolling;
     mod stuck;

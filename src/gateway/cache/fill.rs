@@ -20,6 +20,7 @@ use crate::error::{Error, Kind};
 use crate::peer::{Body, Context, Headers, PeerError, Reply, Request};
 use crate::single_flight::Leader;
 use crate::tasks;
+use crate::telemetry::inherit;
 
 /// The outcome of a flight.
 #[derive(Clone, Debug)]
@@ -96,17 +97,20 @@ impl Cache {
         F: AsyncFn(Request) -> Result<Reply, Error> + 'static,
     {
         let (cache, deadline) = (self.clone(), context.deadline);
-        tasks::spawn("gateway_cache_refresh", async move {
-            match timeout_at(deadline.into(), cache.fill(miss, request, fetch)).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => {
-                    log::debug!(role = "gateway"; "a response stays stale: {}", error.chain())
+        tasks::spawn(
+            "gateway_cache_refresh",
+            inherit(async move {
+                match timeout_at(deadline.into(), cache.fill(miss, request, fetch)).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => {
+                        log::debug!(role = "gateway"; "a response stays stale: {}", error.chain())
+                    }
+                    Err(_) => {
+                        log::debug!(role = "gateway"; "a response stays stale: no new one in time")
+                    }
                 }
-                Err(_) => {
-                    log::debug!(role = "gateway"; "a response stays stale: no new one in time")
-                }
-            }
-        });
+            }),
+        );
     }
 
     /// Asks the origin by `fetch`, and stores the response if it may.

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::{PaymentError, Progress};
 use crate::config::{self, Currency, SettingError};
 use crate::contract::{Money, Order};
+use crate::telemetry::{Part, Wait};
 use crate::tls;
 
 /// The version of the API that this file was written for. Without it, the account's own would answer.
@@ -242,6 +243,7 @@ impl Stripe {
         // taken for that to the next request.
         let request = request.force_close().bearer_auth(self.key.expose_secret());
         let request = request.insert_header(("Stripe-Version", VERSION));
+        let _wait = Wait::begin(Part::Peers);
         let exchange = async {
             let mut answer = request.send_form(&form).await.map_err(|error| error.to_string())?;
             let body =

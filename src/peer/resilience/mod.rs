@@ -34,6 +34,7 @@ pub use tally::Counted;
 
 use super::call::{Attempt, Call};
 use super::{Context, Endpoint, PeerError, Reply, Request};
+use crate::telemetry::{Part, Wait};
 use addresses::Tried;
 use breaker::Permit;
 use retry::Verdict;
@@ -79,6 +80,7 @@ impl Peer {
         let upload = Upload::watch(&mut request.body);
         let mut call = Call::new(request);
         async move {
+            let _wait = Wait::begin(Part::Peers);
             let state = &*self.state;
             let mut begun = Instant::now();
             let now = state.millis(begun);
@@ -89,6 +91,7 @@ impl Peer {
             let mut slot = match Slot::take(&self.state) {
                 Some(slot) => slot,
                 None => {
+                    let _turn = Wait::begin(Part::Queues);
                     let slot = Box::pin(Slot::wait(&self.state, now)).await?;
                     begun = Instant::now();
                     slot

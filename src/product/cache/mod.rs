@@ -35,6 +35,7 @@ use crate::config::{CacheUrl, Product as Options};
 use crate::error::{Error, Kind};
 use crate::single_flight::{Flight, SingleFlight};
 use crate::tasks;
+use crate::telemetry::inherit;
 use admission::Admission;
 use counters::Counters;
 use entry::{Found, Stored};
@@ -302,15 +303,18 @@ impl Cache {
             };
             let cache = self.clone();
             // In a task of its own, because others wait for it even if this caller leaves.
-            let filling = tasks::spawn("cache_fill", async move {
-                let result = match cache.turn(generation, &key).await {
-                    FillTurn::Filled(stored) => Ok(stored),
-                    FillTurn::Ours(lock) => cache.load(generation, key, load, lock).await,
-                };
-                let result = result.map_err(Arc::new);
-                leader.finish(result.clone());
-                result
-            });
+            let filling = tasks::spawn(
+                "cache_fill",
+                inherit(async move {
+                    let result = match cache.turn(generation, &key).await {
+                        FillTurn::Filled(stored) => Ok(stored),
+                        FillTurn::Ours(lock) => cache.load(generation, key, load, lock).await,
+                    };
+                    let result = result.map_err(Arc::new);
+                    leader.finish(result.clone());
+                    result
+                }),
+            );
             let result = filling.await.map_err(Error::internal)?;
             let result = result.ok_or_else(|| Error::internal("the cache was not filled"))?;
             return result.map_err(|error| Error::shared(&error));
@@ -394,26 +398,31 @@ impl Cache {
         let Flight::Leader(leader) = self.shared.refreshing.join(key.clone()) else { return };
         self.keep(&key);
         let cache = self.clone();
-        tasks::spawn("cache_refresh", async move {
-            // Ends the flight whatever happens.
-            let _leader = leader;
-            let lock = match (&cache.redis, generation) {
-                (Some(redis), Generation::Known(token)) if redis.lock(&key, token, LOCK).await => {
-                    Lock::Held
+        tasks::spawn(
+            "cache_refresh",
+            inherit(async move {
+                // Ends the flight whatever happens.
+                let _leader = leader;
+                let lock = match (&cache.redis, generation) {
+                    (Some(redis), Generation::Known(token))
+                        if redis.lock(&key, token, LOCK).await =>
+                    {
+                        Lock::Held
+                    }
+                    (Some(_), Generation::Known(_)) => return,
+                    _ => Lock::None,
+                };
+                if cache.filled(generation, &key).await.is_some() {
+                    // Another process was faster. A held lock expires, and does not block readers.
+                    return;
                 }
-                (Some(_), Generation::Known(_)) => return,
-                _ => Lock::None,
-            };
-            if cache.filled(generation, &key).await.is_some() {
-                // Another process was faster. A held lock expires, and does not block readers.
-                return;
-            }
-            if let Err(error) = cache.load(generation, key, load, lock).await {
-                log::warn!(role = "product"; "an entry could not be refreshed: {}", error.chain());
-                // Not at once again: the store is probably away.
-                sleep(LOOK * 20).await;
-            }
-        });
+                if let Err(error) = cache.load(generation, key, load, lock).await {
+                    log::warn!(role = "product"; "an entry could not be refreshed: {}", error.chain());
+                    // Not at once again: the store is probably away.
+                    sleep(LOOK * 20).await;
+                }
+            }),
+        );
     }
 }
 

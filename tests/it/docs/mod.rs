@@ -35,7 +35,7 @@ pages! {
     the_page_on_orders_runs "src/order/README.md"
     the_page_on_the_catalogue_runs "src/product/README.md"
     the_page_on_storage_runs "src/storage/README.md"
-    the_page_on_metrics_runs "src/telemetry/README.md"
+    the_page_on_the_log_metrics_and_profiles_runs "src/telemetry/README.md"
     the_page_on_tls_runs "src/tls/README.md"
     the_page_on_tests_runs "tests/README.md"
     the_page_on_speed_runs "tests/bench/README.md"

@@ -119,7 +119,18 @@ fn check_span(span: &str, page: &Page, routes: &BTreeSet<String>) -> Result<(), 
 }
 
 fn is_management(route: &str) -> bool {
-    ["GET /livez", "GET /readyz", "GET /metrics", "GET /version"].contains(&route)
+    const ROUTES: [&str; 9] = [
+        "GET /livez",
+        "GET /readyz",
+        "GET /metrics",
+        "GET /version",
+        "GET /log/filter",
+        "PUT /log/filter",
+        "DELETE /log/filter",
+        "GET /debug/profile",
+        "GET /debug/heap",
+    ];
+    ROUTES.contains(&route)
 }
 
 /// `path` from `folder`, where a `*` is any text.
