@@ -18,11 +18,13 @@ use crate::support::{Process, Shop, Topology, until};
 /// The kind of a metric, and the names of its labels.
 type Row = (String, BTreeSet<String>);
 
-/// The table of the page on metrics.
+/// The table of metrics, which is not the only one of its page.
 fn table() -> BTreeMap<String, Row> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/telemetry/README.md");
     let page = std::fs::read_to_string(page).unwrap();
-    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    let (_, rows) = page.split_once("| metric | kind |").unwrap();
+    let rows = rows.lines().skip(1).take_while(|line| line.starts_with('|'));
+    let rows = rows.filter(|line| line.starts_with("| `"));
     let rows = rows.map(|line| {
         let cells = line.split('|').map(str::trim).collect::<Vec<_>>();
         let labels = cells[3].split(", ").filter(|label| !label.is_empty());
