@@ -127,6 +127,7 @@ impl Consumer {
                 Err(error) => Some(error.to_string()),
             };
             if let Some(why) = &failed {
+                counters::dead(self.name);
                 log::error!(consumer = self.name; "{} is a dead letter again: {why}", letter.id);
             }
             log.end_redrive(letter.id, failed).await?;

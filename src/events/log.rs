@@ -234,23 +234,29 @@ impl Log {
 
     /// Forgets events that were published a day ago and that all of `consumers` have taken. Never returns.
     pub(super) async fn sweep(self, consumers: Vec<&'static str>) {
-        let consumers = consumers.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>();
-        let consumers = consumers.join(", ");
+        let names = consumers.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>();
+        // A consumer without a cursor has taken nothing yet.
+        let taken = format!(
+            "SELECT CASE WHEN COUNT(*) = {} THEN MIN(log_offset) ELSE 0 END FROM {}_cursors WHERE consumer IN ({})",
+            names.len(),
+            self.prefix,
+            names.join(", ")
+        );
         loop {
             sleep(SWEEP).await;
-            while matches!(self.forget(&consumers).await, Ok(true)) {}
+            while matches!(self.forget(&taken).await, Ok(true)) {}
         }
     }
 
-    /// Forgets some of them; returns whether there were many. It looks at the oldest alone, so that it costs no more with many
+    /// Forgets some of them, up to the place that the query `taken` finds; returns whether there were many. It looks at the oldest alone, so that it costs no more with many
     /// events of today.
-    async fn forget(&self, consumers: &str) -> Result<bool, StoreError> {
+    async fn forget(&self, taken: &str) -> Result<bool, StoreError> {
         let (pool, prefix) = (self.pool.clone(), self.prefix);
         let delete = format!(
             "DELETE FROM {prefix}_outbox WHERE position IN (SELECT position FROM \
              (SELECT position, log_offset, published_at FROM {prefix}_outbox \
              WHERE log_offset IS NOT NULL ORDER BY log_offset LIMIT {BATCH}) AS oldest \
-             WHERE log_offset <= (SELECT MIN(log_offset) FROM {prefix}_cursors WHERE consumer IN ({consumers})) \
+             WHERE log_offset <= ({taken}) \
              AND published_at < $1 AND log_offset < (SELECT MAX(log_offset) FROM {prefix}_outbox \
              WHERE log_offset IS NOT NULL))"
         );
