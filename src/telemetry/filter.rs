@@ -5,14 +5,19 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use env_filter::{Builder, ParseError};
-use log::{LevelFilter, Metadata, Record};
+use log::{Level, LevelFilter, Metadata, Record};
 use serde::Serialize;
+
+/// The target of the audit log.
+pub(super) const AUDIT: &str = "audit";
 
 /// A filter that can be replaced while the process runs.
 #[derive(Debug)]
 pub(super) struct Filter {
     /// The one of the settings.
     setting: String,
+    /// Whether the setting lets the audit log through: then every other filter does, too.
+    audits: bool,
     current: RwLock<Current>,
 }
 
@@ -41,20 +46,27 @@ impl Filter {
     /// The filter of the setting, which was validated. What of it cannot be read lets everything pass.
     pub(super) fn new(setting: &str) -> Self {
         let filter = compile(setting).unwrap_or_else(|_| Builder::new().build());
+        let audit = Metadata::builder().target(AUDIT).level(Level::Info).build();
+        let audits = filter.enabled(&audit);
         let current = Current { filter, text: setting.to_owned(), until: None, number: 0 };
-        Self { setting: setting.to_owned(), current: RwLock::new(current) }
+        Self { setting: setting.to_owned(), audits, current: RwLock::new(current) }
     }
 
     pub(super) fn level(&self) -> LevelFilter {
-        self.read().filter.filter()
+        let level = self.read().filter.filter();
+        if self.audits { level.max(LevelFilter::Info) } else { level }
     }
 
     pub(super) fn is_enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.read().filter.enabled(metadata)
+        self.is_audited(metadata) || self.read().filter.enabled(metadata)
     }
 
     pub(super) fn admits(&self, record: &Record<'_>) -> bool {
-        self.read().filter.matches(record)
+        self.is_audited(record.metadata()) || self.read().filter.matches(record)
+    }
+
+    fn is_audited(&self, metadata: &Metadata<'_>) -> bool {
+        self.audits && metadata.target() == AUDIT && metadata.level() <= Level::Info
     }
 
     pub(super) fn state(&self) -> FilterState {
@@ -110,12 +122,21 @@ fn compile(text: &str) -> Result<env_filter::Filter, ParseError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use log::Level;
 
     const SOON: Duration = Duration::from_secs(60);
 
     fn passes(filter: &Filter, target: &str, level: Level) -> bool {
         filter.is_enabled(&Metadata::builder().target(target).level(level).build())
+    }
+
+    #[test]
+    fn another_filter_cannot_turn_off_the_audit_log() {
+        let filter = Filter::new("warn");
+        filter.replace("off,audit=off", SOON).unwrap();
+        assert!(passes(&filter, AUDIT, Level::Info) && !passes(&filter, "app", Level::Error));
+        assert_eq!(filter.level(), LevelFilter::Info);
+        let silent = Filter::new("off,audit=off");
+        assert!(!passes(&silent, AUDIT, Level::Info));
     }
 
     #[test]
@@ -151,7 +172,7 @@ mod tests {
     fn errors_and_the_audit_log_stay_unless_they_are_named() {
         let filter = Filter::new("");
         assert!(passes(&filter, "app", Level::Error) && passes(&filter, "audit", Level::Info));
-        filter.replace("audit=off", SOON).unwrap();
+        let filter = Filter::new("audit=off");
         assert!(!passes(&filter, "audit", Level::Error));
     }
 }

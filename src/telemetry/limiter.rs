@@ -15,6 +15,8 @@ const MOST: u64 = 10;
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
 /// The most places that are counted apart; there are far fewer in the program.
 const PLACES: usize = 1024;
+/// What else tells one line of a place from another.
+const ABOUT: [&str; 5] = ["role", "route", "statement", "task", "consumer"];
 /// The targets whose lines are all written.
 const UNLIMITED: [&str; 2] = ["access", "audit"];
 
@@ -104,6 +106,11 @@ impl Limiter {
         self.lock().windows.extract_if(over).filter_map(|(_, window)| window.left_out()).collect()
     }
 
+    /// Forgets all windows; gives what was left out in them.
+    pub(super) fn conclude_all(&self) -> Vec<LeftOut> {
+        self.lock().windows.drain().filter_map(|(_, window)| window.left_out()).collect()
+    }
+
     /// How many lines were left out so far.
     pub(super) fn left_out(&self) -> u64 {
         self.lock().left_out
@@ -135,6 +142,10 @@ impl Window {
 fn key(record: &Record<'_>) -> u64 {
     let mut hasher = DefaultHasher::new();
     (record.target(), record.file(), record.line()).hash(&mut hasher);
+    let values = record.key_values();
+    for value in ABOUT.iter().filter_map(|key| values.get((*key).into())) {
+        value.to_string().hash(&mut hasher);
+    }
     hasher.finish()
 }
 

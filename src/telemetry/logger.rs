@@ -7,9 +7,13 @@ use env_filter::ParseError;
 use log::{Log, Metadata, Record};
 use tokio::time::sleep;
 
-use super::filter::{Filter, FilterState};
+use super::filter::{AUDIT, Filter, FilterState};
 use super::limiter::{LeftOut, Limiter, WINDOW};
+use super::writer;
 use crate::tasks;
+
+/// The key of how many lines were left out.
+pub(super) const LEFT_OUT: &str = "leftOut";
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
@@ -59,7 +63,7 @@ impl Logger {
     }
 
     fn tell(&self, left_out: &LeftOut) {
-        let values = [("leftOut", left_out.count)];
+        let values = [(LEFT_OUT, left_out.count)];
         let mut line = Record::builder();
         line.level(left_out.level()).target(left_out.target()).key_values(&values);
         self.output.log(&line.args(format_args!("{left_out}")).build());
@@ -75,6 +79,15 @@ pub async fn follow_left_out() {
             left_out.iter().for_each(|left_out| logger.tell(left_out));
         }
     }
+}
+
+/// Tells what was left out so far, writes `line` to standard error after the log, and waits at most a second until everything is
+/// written.
+pub fn last_word(line: Option<&str>) {
+    if let Some(logger) = LOGGER.get() {
+        logger.limiter.conclude_all().iter().for_each(|left_out| logger.tell(left_out));
+    }
+    writer::last_word(line);
 }
 
 /// How many lines were left out because one place wrote too many.
@@ -95,7 +108,8 @@ pub fn replace_filter(text: &str, time: Duration) -> Result<(), ParseError> {
     let Some(logger) = LOGGER.get() else { return Ok(()) };
     let number = logger.filter.replace(text, time)?;
     logger.apply();
-    log::warn!(filter = text; "the log filter is {text} for {}", humantime::format_duration(time));
+    let time_in_words = humantime::format_duration(time);
+    log::warn!(target: AUDIT, filter = text; "the log filter is {text} for {time_in_words}");
     tasks::spawn("log_filter", async move {
         sleep(time).await;
         end(logger, Some(number));
@@ -113,6 +127,6 @@ pub fn reset_filter() {
 fn end(logger: &Logger, number: Option<u64>) {
     if logger.filter.end(number) {
         logger.apply();
-        log::warn!("the log filter is that of the settings again");
+        log::warn!(target: AUDIT, "the log filter is that of the settings again");
     }
 }

@@ -10,6 +10,7 @@ use log::kv::{Error as KeyError, Key, Value, VisitSource};
 use log::{LevelFilter, Record};
 use serde_json::Map;
 
+use super::logger::LEFT_OUT;
 use super::scope::Scope;
 use super::writer::Writer;
 use super::{logger, panics, slow};
@@ -52,7 +53,7 @@ fn object(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     let mut fields = Fields(object);
     // Values that JSON cannot have are left out.
     let _ = record.key_values().visit(&mut fields);
-    if let Some(scope) = Scope::current() {
+    if let Some(scope) = scope_of(record) {
         fields.add_request(&scope);
     }
     fields.0.insert("target".into(), record.target().into());
@@ -62,6 +63,11 @@ fn object(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
         out.write_all(&shortened(fields.0)?)?;
     }
     out.write_all(b"\n")
+}
+
+/// The request that a line belongs to: none of what tells of lines that were left out.
+fn scope_of(record: &Record<'_>) -> Option<Scope> {
+    Scope::current().filter(|_| record.key_values().get(LEFT_OUT.into()).is_none())
 }
 
 /// The bytes in the keys and texts of a line; arrays and objects count as long.
@@ -154,7 +160,7 @@ fn line(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
         text.truncate(text.floor_char_boundary(LONGEST));
         text.push('…');
     }
-    if let Some(scope) = Scope::current() {
+    if let Some(scope) = scope_of(record) {
         add_request(&mut text, record, &scope).map_err(io::Error::other)?;
     }
     writeln!(out, "{time} {style}{:<5}{style:#} {text}", record.level())

@@ -70,10 +70,10 @@ impl Meter {
         let method = standard(method);
         let mut known = self.known.borrow_mut();
         let is = |counter: &Counter| {
-            // The same string, because all requests of a route share its name.
-            Rc::ptr_eq(&counter.route, route)
-                && counter.status == status
+            // Mostly the same string, because all requests of a route share its name until the gateway reads its settings anew.
+            counter.status == status
                 && counter.method == method
+                && (Rc::ptr_eq(&counter.route, route) || counter.route == *route)
         };
         let place = known.iter().position(is).unwrap_or_else(|| {
             let code = status.to_string();

@@ -18,7 +18,9 @@ mod trace_context;
 mod writer;
 
 pub use filter::FilterState;
-pub use logger::{filter, follow_left_out, left_out_lines, replace_filter, reset_filter};
+pub use logger::{
+    filter, follow_left_out, last_word, left_out_lines, replace_filter, reset_filter,
+};
 pub use logs::start;
 pub use memory::Memory;
 pub use meter::{Active, Meter};
@@ -27,4 +29,4 @@ pub use profile::{Profile, ProfileError};
 pub use scope::{Part, Scope, Wait, current_trace, inherit};
 pub use slow::{watch_request, watch_statement};
 pub use trace_context::{SpanId, TraceContext, TraceId};
-pub use writer::{dropped_lines, last_word};
+pub use writer::dropped_lines;

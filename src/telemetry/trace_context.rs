@@ -9,6 +9,8 @@ const LENGTH: usize = 55;
 
 /// The flag of a trace that is sampled.
 const SAMPLED: u8 = 1;
+/// The flags of level 2: sampled, and a trace id that is random.
+const KNOWN: u8 = 3;
 
 /// A span of a trace, as `traceparent` names it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,7 +55,8 @@ impl TraceContext {
 
     /// A new span of the same trace, whose parent is this one.
     pub fn child(self) -> Self {
-        Self { span: new_span(), ..self }
+        // Flags that this version does not know must not be passed on (level 2, section 3.2.2.5.3).
+        Self { span: new_span(), flags: self.flags & KNOWN, ..self }
     }
 
     /// The trace's id.
@@ -154,6 +157,7 @@ mod tests {
         assert_eq!((given.flags(), given.to_string().as_str()), (1, GIVEN));
         let child = given.child();
         assert_eq!((child.trace_id(), child.flags()), (given.trace_id(), 1));
+        assert_eq!(given.with_flags(0xff).child().flags(), 3);
         assert_ne!(child.span_id(), given.span_id());
     }
 

@@ -169,7 +169,7 @@ pub fn dropped_lines() -> u64 {
 }
 
 /// Writes `line` to standard error after the log, and waits at most a second until everything is written.
-pub fn last_word(line: Option<&str>) {
+pub(super) fn last_word(line: Option<&str>) {
     if let Some(line) = line {
         let mut line = line.split_whitespace().collect::<Vec<_>>().join(" ");
         if let Some((end, _)) = line.char_indices().nth(LAST_WORD) {

@@ -213,9 +213,15 @@ async fn of_two_addresses_one_may_fail_every_other_request() {
     for script in [every_other, by_chance] {
         let (good, bad) = (Server::start(answer).await, Server::start(script).await);
         let upstream = upstream(options(), &[&good, &bad]);
-        let statuses = many(&upstream, 1_000).await;
-        assert_eq!(statuses.len(), 1_000);
-        assert!(failures(&statuses) < 10, "{} of 1000 failed", failures(&statuses));
+        // The less loaded address gets more: now and then the bad one gets too few to be told from one that is unlucky.
+        for _ in 0..10 {
+            let statuses = many(&upstream, 1_000).await;
+            assert_eq!(statuses.len(), 1_000);
+            assert!(failures(&statuses) < 10, "{} of 1000 failed", failures(&statuses));
+            if !upstream.state.report().ejected.is_empty() {
+                break;
+            }
+        }
         let Report { breaker, ejected, in_flight, waiting, .. } = upstream.state.report();
         assert_eq!((breaker, in_flight, waiting), (Position::Closed, 0, 0));
         assert_eq!(ejected, [bad.url]);
