@@ -39,13 +39,8 @@ impl Log {
 
     /// How many events wait, and the first of them. The cost does not grow with their number.
     async fn backlog(&self, consumers: &[&str]) -> Result<(i64, Option<Event>), StoreError> {
-        let (pool, prefix, count) = (self.pool.clone(), self.prefix, consumers.len());
-        let names = consumers.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>();
-        let taken = format!(
-            "SELECT CASE WHEN COUNT(*) = {count} THEN COALESCE(MIN(log_offset), 0) ELSE 0 END AS number \
-             FROM {prefix}_cursors WHERE consumer IN ({})",
-            names.join(", ")
-        );
+        let (pool, prefix) = (self.pool.clone(), self.prefix);
+        let taken = self.taken_by_all(consumers);
         let last = format!(
             "SELECT COALESCE(MAX(log_offset), 0) AS number FROM {prefix}_outbox WHERE log_offset IS NOT NULL"
         );

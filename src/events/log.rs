@@ -234,18 +234,23 @@ impl Log {
 
     /// Forgets events that were published a day ago and that all of `consumers` have taken. Never returns.
     pub(super) async fn sweep(self, consumers: Vec<&'static str>) {
-        let names = consumers.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>();
-        // A consumer without a cursor has taken nothing yet.
-        let taken = format!(
-            "SELECT CASE WHEN COUNT(*) = {} THEN MIN(log_offset) ELSE 0 END FROM {}_cursors WHERE consumer IN ({})",
-            names.len(),
-            self.prefix,
-            names.join(", ")
-        );
+        let taken = self.taken_by_all(&consumers);
         loop {
             sleep(SWEEP).await;
             while matches!(self.forget(&taken).await, Ok(true)) {}
         }
+    }
+
+    /// The query for the place up to which all of `consumers` have taken events: 0 while one of them has taken none.
+    pub(super) fn taken_by_all(&self, consumers: &[&str]) -> String {
+        let names = consumers.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>();
+        format!(
+            "SELECT CASE WHEN COUNT(*) = {} THEN COALESCE(MIN(log_offset), 0) ELSE 0 END AS number \
+             FROM {}_cursors WHERE consumer IN ({})",
+            names.len(),
+            self.prefix,
+            names.join(", ")
+        )
     }
 
     /// Forgets some of them, up to the place that the query `taken` finds; returns whether there were many. It looks at the oldest alone, so that it costs no more with many
@@ -269,5 +274,58 @@ impl Log {
             Ok(deleted as i64 == BATCH)
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::connection::SimpleConnection as _;
+    use diesel::{Connection as _, SqliteConnection};
+
+    use super::*;
+    use crate::config::SqlUrl;
+    use crate::storage::{StoreName, StoreState};
+
+    const SCHEMA: &str = "PRAGMA journal_mode = WAL;
+        CREATE TABLE t_outbox (position INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT, event TEXT, log_offset BIGINT,
+                               published_at TIMESTAMP);
+        CREATE TABLE t_cursors (consumer TEXT PRIMARY KEY, log_offset BIGINT NOT NULL);
+        INSERT INTO t_outbox (kind, event, log_offset, published_at) VALUES
+            ('k', 'e', 1, '2020-01-01 00:00:00'), ('k', 'e', 2, '2020-01-01 00:00:00'),
+            ('k', 'e', 3, '2999-01-01 00:00:00'), ('k', 'e', 4, '2020-01-01 00:00:00'),
+            ('k', 'e', 5, '2020-01-01 00:00:00');
+        INSERT INTO t_cursors VALUES ('one', 5);";
+
+    #[actix_rt::test]
+    async fn old_events_are_forgotten_once_all_consumers_have_taken_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.db");
+        let mut file = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+        file.batch_execute(SCHEMA).unwrap();
+        let time = Duration::from_secs(20);
+        let limits = Limits {
+            name: StoreName { setting: "t.database", system: "sqlite" },
+            size: 2,
+            acquire: time,
+            statement: time,
+            ends_calls: false,
+            state: StoreState::already_prepared(),
+        };
+        let pool = Pool::new(&SqlUrl::Sqlite(path), &limits);
+        let log = Log::new("t", pool, limits, News::default());
+        let mut left = async |taken: &str| {
+            assert!(!log.forget(taken).await.unwrap());
+            let left = "SELECT COUNT(*) AS number FROM t_outbox";
+            diesel::RunQueryDsl::get_result::<Number>(diesel::sql_query(left), &mut file)
+                .unwrap()
+                .number
+        };
+        let taken = log.taken_by_all(&["one", "two"]);
+        assert_eq!(left(&taken).await, 5, "another one has taken none");
+        log.set_cursor("two", 1).await.unwrap();
+        assert_eq!(left(&taken).await, 4);
+        log.set_cursor("two", 5).await.unwrap();
+        // One of today, and the last one, whose place the next one continues.
+        assert_eq!(left(&taken).await, 2);
     }
 }

@@ -65,7 +65,10 @@ impl Operation {
     /// Counts it, with the kind of its error or an empty text.
     pub(super) fn end_with(self, error: &'static str) {
         let duration = self.begun.elapsed();
-        watch_statement(Name(self.kind), duration);
+        // That a store is away, readiness tells.
+        if !matches!(error, "unreachable" | "connection") {
+            watch_statement(Name(self.kind), duration);
+        }
         KNOWN.with_borrow_mut(|known| {
             let key = (self.kind.as_ptr().addr(), self.system, error);
             let durations = known.entry(key).or_insert_with(|| {

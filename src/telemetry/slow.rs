@@ -13,6 +13,9 @@ const SLOW: &str = "slow";
 /// The role of the management port's requests.
 const MANAGEMENT: &str = "management";
 
+/// The status of a request for which something is away or full.
+const UNAVAILABLE: u16 = 503;
+
 static THRESHOLDS: OnceLock<Thresholds> = OnceLock::new();
 
 /// What is slow; nothing is where it is zero.
@@ -36,8 +39,10 @@ fn is_slow(duration: Duration, of: impl Fn(&Thresholds) -> Duration) -> bool {
 /// Warns if the request of `scope`, with `method` and to `route`, was slow, which got `status` after `duration`. The line
 /// says where the time went.
 pub fn watch_request(scope: &Scope, method: &str, route: &str, status: u16, duration: Duration) {
-    // A profile takes as long as an operator wants it to.
-    if scope.role() == MANAGEMENT || !is_slow(duration, |thresholds| thresholds.request) {
+    // A profile takes as long as an operator wants it to; and that something is away or full is told once, by readiness or by
+    // those who ask for it, not with each request.
+    let is_meant = scope.role() == MANAGEMENT || status == UNAVAILABLE;
+    if is_meant || !is_slow(duration, |thresholds| thresholds.request) {
         return;
     }
     let [queues, stores, peers] =

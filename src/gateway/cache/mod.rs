@@ -35,6 +35,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::error::{Error, Kind};
 use crate::peer::{Context, Headers, Reply, Request};
 use crate::single_flight::{Flight, SingleFlight};
+use crate::telemetry::{Part, Wait};
 use client::Client;
 use counters::Served;
 pub(super) use counters::collector;
@@ -167,7 +168,12 @@ impl Cache {
                     return self.fill(miss, request, fetch).await;
                 }
             };
-            match timeout_at(limit, follower.wait()).await {
+            let waited = {
+                // The upstream is asked for this request, too.
+                let _wait = Wait::begin(Part::Peers);
+                timeout_at(limit, follower.wait()).await
+            };
+            match waited {
                 Ok(Some(FillOutcome::Stored(stored))) if stored.matches(&request.headers) => {
                     let status = HeaderValue::from_static("shop; fwd=miss; collapsed");
                     Served::Collapsed.count();

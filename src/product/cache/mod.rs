@@ -35,7 +35,7 @@ use crate::config::{CacheUrl, Product as Options};
 use crate::error::{Error, Kind};
 use crate::single_flight::{Flight, SingleFlight};
 use crate::tasks;
-use crate::telemetry::inherit;
+use crate::telemetry::{Part, Wait, inherit};
 use admission::Admission;
 use counters::Counters;
 use entry::{Found, Stored};
@@ -296,10 +296,14 @@ impl Cache {
         loop {
             let leader = match self.shared.flights.join((generation, key.clone())) {
                 Flight::Leader(leader) => leader,
-                Flight::Follower(follower) => match follower.wait().await {
-                    Some(result) => return result.map_err(|error| Error::shared(&error)),
-                    None => continue,
-                },
+                Flight::Follower(follower) => {
+                    // The store is asked for this request, too.
+                    let _wait = Wait::begin(Part::Stores);
+                    match follower.wait().await {
+                        Some(result) => return result.map_err(|error| Error::shared(&error)),
+                        None => continue,
+                    }
+                }
             };
             let cache = self.clone();
             // In a task of its own, because others wait for it even if this caller leaves.

@@ -219,11 +219,13 @@ async fn postgresql_that_is_read_only_for_a_while_is_written_again_soon() {
     assert_eq!(complaints(process, "user.database"), 1);
 }
 
-/// The lines of `level` in the log but for those that say who may use the shop, and that no money moves.
+/// The lines of `level` in the log but for those that say who may use the shop, that no money moves, and that a server which
+/// has just started is slow.
 fn lines(process: &Process, level: &str) -> Vec<String> {
     let log = process.log();
     let of_level = format!("\"level\":\"{level}\"");
-    let is_of_start = |line: &str| line.contains("auth_open") || line.contains("sandbox://");
+    let is_of_start =
+        |line: &str| ["auth_open", "sandbox://", "\"slow\""].iter().any(|told| line.contains(told));
     let lines = log.lines().filter(|line| line.contains(&of_level) && !is_of_start(line));
     lines.filter(|line| !line.contains("\"access\"")).map(ToOwned::to_owned).collect()
 }
