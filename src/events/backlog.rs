@@ -41,9 +41,7 @@ impl Log {
     async fn backlog(&self, consumers: &[&str]) -> Result<(i64, Option<Event>), StoreError> {
         let (pool, prefix) = (self.pool.clone(), self.prefix);
         let taken = self.taken_by_all(consumers);
-        let last = format!(
-            "SELECT COALESCE(MAX(log_offset), 0) AS number FROM {prefix}_outbox WHERE log_offset IS NOT NULL"
-        );
+        let last = self.last_place();
         // The relay leaves few of them.
         let new =
             format!("SELECT COUNT(*) AS number FROM {prefix}_outbox WHERE log_offset IS NULL");

@@ -158,10 +158,7 @@ impl Log {
     /// When the store fails.
     pub async fn end(&self) -> Result<i64, StoreError> {
         let pool = self.pool.clone();
-        let query = format!(
-            "SELECT COALESCE(MAX(log_offset), 0) AS number FROM {}_outbox WHERE log_offset IS NOT NULL",
-            self.prefix
-        );
+        let query = self.last_place();
         run_to_completion(&self.limits, async move {
             let end = on_either!(&mut pool.get().await?, connection => {
                 diesel::sql_query(query).get_result::<Number>(connection).await
@@ -169,6 +166,14 @@ impl Log {
             Ok(end.number)
         })
         .await
+    }
+
+    /// The query for the place of the last event that was published; 0 if there is none.
+    pub(super) fn last_place(&self) -> String {
+        format!(
+            "SELECT COALESCE(MAX(log_offset), 0) AS number FROM {}_outbox WHERE log_offset IS NOT NULL",
+            self.prefix
+        )
     }
 
     /// At most `limit` events behind place `offset`, and their places.

@@ -7,6 +7,8 @@ pub mod copy;
 mod error;
 mod operations;
 mod permits;
+#[cfg(test)]
+mod plan;
 mod pool;
 mod pool_meter;
 pub mod postgres;
@@ -27,6 +29,8 @@ use call::CallDeadline;
 pub use call::{in_time, late, run_as, run_to_completion, within};
 pub use error::{SetupError, StoreError};
 pub use permits::{Access, Permit, Permits};
+#[cfg(test)]
+pub use plan::plan;
 pub use pool::{Lease, Poolable};
 pub use state::{Preparing, StoreState};
 pub use turn::Turn;

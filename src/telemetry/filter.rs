@@ -115,7 +115,7 @@ impl Filter {
 /// The filter with `text`, which does not turn off errors and the audit log unless it names them.
 fn compile(text: &str) -> Result<env_filter::Filter, ParseError> {
     let mut builder = Builder::new();
-    builder.filter_level(LevelFilter::Error).filter_module("audit", LevelFilter::Info);
+    builder.filter_level(LevelFilter::Error).filter_module(AUDIT, LevelFilter::Info);
     Ok(builder.try_parse(text)?.build())
 }
 

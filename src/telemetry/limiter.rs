@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use log::{Level, Record};
 
+use super::filter::AUDIT;
+
 /// How many lines of one place are written in a window.
 const MOST: u64 = 10;
 /// The length of a window, which begins with the first line.
@@ -18,7 +20,7 @@ const PLACES: usize = 1024;
 /// What else tells one line of a place from another.
 const ABOUT: [&str; 5] = ["role", "route", "statement", "task", "consumer"];
 /// The targets whose lines are all written.
-const UNLIMITED: [&str; 2] = ["access", "audit"];
+const UNLIMITED: [&str; 2] = ["access", AUDIT];
 
 /// The places that have written lately.
 #[derive(Debug, Default)]

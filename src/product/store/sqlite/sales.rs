@@ -133,16 +133,10 @@ fn most<'a>(product: &'a String, with: &'a Vec<String>, limit: i64) -> _ {
 #[cfg(test)]
 mod tests {
     use diesel::debug_query;
-    use diesel::sql_types::Text;
     use diesel::sqlite::Sqlite;
 
     use super::*;
-
-    #[derive(QueryableByName)]
-    struct Step {
-        #[diesel(sql_type = Text)]
-        detail: String,
-    }
+    use crate::storage::plan;
 
     #[test]
     fn what_was_bought_together_costs_what_is_asked_for() {
@@ -151,12 +145,8 @@ mod tests {
         super::super::migrate(&path).unwrap();
         let mut file = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
         let with = vec!["a".to_owned(), "b".to_owned()];
-        let text = debug_query::<Sqlite, _>(&most(&with[0], &with, 7)).to_string();
-        let text = text.split(" -- binds").next().unwrap();
-        let plan = diesel::sql_query(format!("EXPLAIN QUERY PLAN {text}"));
-        let plan = plan.load::<Step>(&mut file).unwrap();
-        let plan = plan.into_iter().map(|step| step.detail).collect::<Vec<_>>().join("; ");
-        assert!(plan.contains("INDEX bought_with_most (product=?)"), "{text}: {plan}");
-        assert!(!plan.contains("TEMP B-TREE"), "{text}: {plan}");
+        let plan = plan(&mut file, &debug_query::<Sqlite, _>(&most(&with[0], &with, 7)));
+        assert!(plan.contains("INDEX bought_with_most (product=?)"), "{plan}");
+        assert!(!plan.contains("TEMP B-TREE"), "{plan}");
     }
 }
