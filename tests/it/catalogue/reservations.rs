@@ -1,6 +1,7 @@
 //! Pieces that are reserved, sold and given back, over two processes of the product role on one store.
 
 use awc::http::Method;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -242,6 +243,29 @@ async fn a_reservation_takes_over_the_pieces_of_another(storage: Storage) {
     assert_eq!((commit(&a, third).await, release(&a, third).await), (200, 204));
     assert_eq!(take_over(&b, fourth, third).await.status, 409);
     assert_eq!(stock(&b, &lamp).await, [5, 0, 5]);
+}
+
+each_storage!(one_reservation_that_many_ask_for_at_once_is_made_for_all);
+async fn one_reservation_that_many_ask_for_at_once_is_made_for_all(storage: Storage) {
+    let twins = Twins::start(storage);
+    let clients = twins.clients();
+    // Over connections of their own.
+    let callers = (0..24).map(|n| Client::new(clients[n % 2].base.clone())).collect::<Vec<_>>();
+    let lamp = product(&clients[0], "Lamp", Some(1)).await;
+    let (mut held, mut last) = (Uuid::now_v7(), None);
+    for round in 0..60 {
+        let from = last.replace(held);
+        let answers = join_all(callers.iter().map(async |client| match from {
+            None => reserve(client, held, &[(&lamp, 1)], 60).await,
+            Some(from) => take_over(client, held, from).await,
+        }))
+        .await;
+        for answer in answers {
+            assert_eq!(answer.status, 200, "{round}: {answer:?}");
+        }
+        held = Uuid::now_v7();
+    }
+    assert_eq!(stock(&clients[0], &lamp).await, [json!(1), json!(1), json!(0)]);
 }
 
 each_storage!(what_is_not_counted_can_always_be_reserved);

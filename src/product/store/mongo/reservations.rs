@@ -392,29 +392,43 @@ impl Steps {
         wanted: &Wanted,
         expires_at: Timestamp,
     ) -> Result<Result<Hold, Refusal>, StoreError> {
+        let mut refused = None;
         loop {
             if let Some(hold) = self.settled(id).await? {
                 return Ok(hold.repeat(wanted, now()));
             }
+            if let Some(refusal) = refused {
+                return Ok(Err(refusal));
+            }
             // It is not there yet, or was refused.
-            let (phase, source, lines) = match wanted {
-                Wanted::Lines(lines) => match self.available(lines).await? {
-                    Ok(lines) => (Phase::Reserving, None, lines),
-                    Err(refusal) => return Ok(Err(refusal)),
-                },
-                Wanted::From(source) => match self.settled(*source).await? {
-                    Some(hold) => match hold.state_at(now()) {
-                        State::Held | State::Committed => {
-                            (Phase::Taking, Some(*source), Vec::new())
-                        }
-                        ended => return Ok(Err(Refusal::Source(Some(ended)))),
-                    },
-                    None => return Ok(Err(Refusal::Source(None))),
-                },
-            };
-            self.insert(HoldDocument { lines, ..HoldDocument::new(id, phase, expires_at, source) })
-                .await?;
+            match self.pieces(wanted).await? {
+                Ok((phase, source, lines)) => {
+                    let new = HoldDocument::new(id, phase, expires_at, source);
+                    self.insert(HoldDocument { lines, ..new }).await?;
+                }
+                // Another call with this id may have taken the pieces since it was looked for.
+                Err(refusal) => refused = Some(refusal),
+            }
         }
+    }
+
+    /// The phase that a reservation of `wanted` begins with, its source and its lines.
+    async fn pieces(
+        &mut self,
+        wanted: &Wanted,
+    ) -> Result<Result<(Phase, Option<Uuid>, Vec<LineDocument>), Refusal>, StoreError> {
+        let source = match wanted {
+            Wanted::Lines(lines) => {
+                let lines = self.available(lines).await?;
+                return Ok(lines.map(|lines| (Phase::Reserving, None, lines)));
+            }
+            Wanted::From(source) => *source,
+        };
+        let state = self.settled(source).await?.map(|hold| hold.state_at(now()));
+        Ok(match state {
+            Some(State::Held | State::Committed) => Ok((Phase::Taking, Some(source), Vec::new())),
+            ended => Err(Refusal::Source(ended)),
+        })
     }
 
     async fn commit(&mut self, id: Uuid) -> Result<Result<Hold, Refusal>, StoreError> {
