@@ -25,7 +25,8 @@ pub enum Flight<K: Eq + Hash, V> {
 /// Computes the value. Dropping it ends the flight.
 pub struct Leader<K: Eq + Hash, V> {
     flights: SingleFlight<K, V>,
-    key: K,
+    /// `None` when the flight has ended.
+    key: Option<K>,
     result: watch::Sender<Option<V>>,
 }
 
@@ -47,7 +48,7 @@ impl<K: Eq + Hash + Clone, V: Clone> SingleFlight<K, V> {
                 let (result, waiting) = watch::channel(None);
                 let key = vacant.key().clone();
                 vacant.insert(waiting);
-                Flight::Leader(Leader { flights: self.clone(), key, result })
+                Flight::Leader(Leader { flights: self.clone(), key: Some(key), result })
             }
         }
     }
@@ -66,15 +67,22 @@ impl<K, V> SingleFlight<K, V> {
 }
 
 impl<K: Eq + Hash, V> Leader<K, V> {
-    /// Gives `value` to all followers.
-    pub fn finish(self, value: V) {
+    /// Gives `value` to all followers. Nobody joins the flight who knows of its end.
+    pub fn finish(mut self, value: V) {
+        self.leave();
         self.result.send_replace(Some(value));
+    }
+
+    fn leave(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.flights.lock().remove(&key);
+        }
     }
 }
 
 impl<K: Eq + Hash, V> Drop for Leader<K, V> {
     fn drop(&mut self) {
-        self.flights.lock().remove(&self.key);
+        self.leave();
     }
 }
 

@@ -293,6 +293,9 @@ impl Cache {
         L: FnOnce() -> F + 'static,
         F: Future<Output = Result<Option<Entry>, Error>> + 'static,
     {
+        // While the cache is away, a query may be older than a write of another process that this caller knows of. One
+        // that begins after that query has ended is not.
+        let mut is_current = matches!(generation, Generation::Known(_));
         loop {
             let leader = match self.shared.flights.join((generation, key.clone())) {
                 Flight::Leader(leader) => leader,
@@ -300,9 +303,12 @@ impl Cache {
                     // The store is asked for this request, too.
                     let _wait = Wait::begin(Part::Stores);
                     match follower.wait().await {
-                        Some(result) => return result.map_err(|error| Error::shared(&error)),
-                        None => continue,
+                        Some(result) if is_current => {
+                            return result.map_err(|error| Error::shared(&error));
+                        }
+                        _ => is_current = true,
                     }
+                    continue;
                 }
             };
             let cache = self.clone();

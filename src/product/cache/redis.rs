@@ -8,11 +8,12 @@
 //! generation that is older than a known one. A process also writes one when it starts, for writes of its predecessor,
 //! and writes what is outstanding before it stops.
 
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use deadpool_redis::redis::{self, Cmd, FromRedisValue, RedisError};
+use deadpool_redis::redis::{self, Cmd, FromRedisValue, RedisError, Script};
 use secrecy::SecretString;
 
 use super::admission::Admission;
@@ -105,13 +106,15 @@ impl RedisState {
 #[derive(Clone, Debug)]
 pub(super) struct Entries {
     client: Client,
+    raise: Rc<Script>,
     state: Arc<RedisState>,
 }
 
 impl Entries {
     /// Opens no connection yet.
     pub(super) fn new(state: Arc<RedisState>) -> Self {
-        Self { client: state.server.client(), state }
+        let raise = Rc::new(Script::new(include_str!("raise.lua")));
+        Self { client: state.server.client(), raise, state }
     }
 
     /// What this process was asked for, which decides what the server gets.
@@ -253,15 +256,13 @@ impl Entries {
             let newest = self.state.newest.load(Ordering::Acquire);
             let token = GenerationToken::after(newest, era);
             let time = token.time().unwrap_or_default();
-            self.state.newest.fetch_max(time, Ordering::AcqRel);
-            let mut set = redis::cmd("SET");
-            set.arg(&self.state.generation).arg(&token.bytes()[..]).arg("GET");
-            let before = self.attempt::<Option<Vec<u8>>>(&set).await?;
-            let before = before.as_deref().and_then(GenerationToken::read);
-            self.state.observe(token);
+            let before = self.raise(token).await?;
             // Another process was ahead, by its clock or by an acknowledged write.
             let late = before.and_then(GenerationToken::time).is_some_and(|before| before >= time);
             let broken = era.is_some() && before.and_then(GenerationToken::era) != era;
+            if !late {
+                self.state.observe(token);
+            }
             if !late && !broken {
                 self.state.written_eras.fetch_max(requested_eras, Ordering::AcqRel);
                 self.state.written.fetch_max(requested, Ordering::AcqRel);
@@ -306,11 +307,15 @@ impl Entries {
         answer
     }
 
-    async fn attempt<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
-        let answer = self.client.attempt(async |connection| command.query_async(connection).await);
-        let answer = answer.await;
+    /// Sets the generation unless the server has one that is as late. Returns the generation before.
+    async fn raise(&self, token: GenerationToken) -> Result<Option<GenerationToken>, RedisError> {
+        let before = self.client.attempt(async |connection| {
+            let mut call = self.raise.key(&self.state.generation);
+            call.arg(&token.bytes()[..]).invoke_async::<Option<Vec<u8>>>(connection).await
+        });
+        let before = before.await;
         self.advance_after_loss();
-        answer
+        Ok(before?.as_deref().and_then(GenerationToken::read))
     }
 
     /// Writes a new generation if a call was lost.
