@@ -15,6 +15,7 @@ mod profile;
 mod scope;
 mod slow;
 mod trace_context;
+mod traces;
 mod writer;
 
 pub use filter::FilterState;
@@ -29,4 +30,5 @@ pub use profile::{Profile, ProfileError};
 pub use scope::{Part, Scope, Wait, current_trace, inherit};
 pub use slow::{watch_request, watch_statement};
 pub use trace_context::{SpanId, TraceContext, TraceId};
+pub use traces::{KeptSpan, KeptTrace, recent_traces, trace_of, watch_traces};
 pub use writer::dropped_lines;
