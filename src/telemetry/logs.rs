@@ -12,6 +12,7 @@ use serde_json::Map;
 
 use super::logger::LEFT_OUT;
 use super::scope::Scope;
+use super::traces;
 use super::writer::Writer;
 use super::{logger, panics, slow};
 use crate::config::{Log, LogFormat};
@@ -30,6 +31,7 @@ pub fn start(options: &Log) {
     builder.format(if json { object } else { line });
     logger::start(&options.filter, builder.build());
     slow::start(options);
+    traces::start(options.slow_request, 100, false);
     panics::start();
 }
 
@@ -136,7 +138,9 @@ impl Fields {
             }
         };
         add("role", &scope.role());
-        add("requestId", &scope.request_id());
+        if !scope.request_id().is_empty() {
+            add("requestId", &scope.request_id());
+        }
         add("traceId", &scope.trace().trace_id());
         add("spanId", &scope.trace().span_id());
     }

@@ -14,6 +14,7 @@ mod process;
 mod profile;
 mod scope;
 mod slow;
+mod statement;
 mod trace_context;
 mod traces;
 mod writer;
@@ -28,7 +29,11 @@ pub use meter::{Active, Meter};
 pub use metrics::Metrics;
 pub use profile::{Profile, ProfileError};
 pub use scope::{Part, Scope, Wait, current_trace, inherit};
-pub use slow::{watch_request, watch_statement};
+pub use slow::{MANAGEMENT, watch_request, watch_statement};
+pub use statement::Statement;
 pub use trace_context::{SpanId, TraceContext, TraceId};
-pub use traces::{KeptSpan, KeptTrace, recent_traces, trace_of, watch_traces};
+pub use traces::{
+    KeptSpan, KeptTrace, Messages, Recorder, Served, Span, Work, recent_traces, trace_of,
+    watch_traces,
+};
 pub use writer::dropped_lines;
