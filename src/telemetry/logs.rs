@@ -12,7 +12,6 @@ use serde_json::Map;
 
 use super::logger::LEFT_OUT;
 use super::scope::Scope;
-use super::traces;
 use super::writer::Writer;
 use super::{logger, panics, slow};
 use crate::config::{Log, LogFormat};
@@ -31,7 +30,6 @@ pub fn start(options: &Log) {
     builder.format(if json { object } else { line });
     logger::start(&options.filter, builder.build());
     slow::start(options);
-    traces::start(options.slow_request, 100, false);
     panics::start();
 }
 

@@ -6,13 +6,15 @@
 mod about;
 mod recent;
 mod recorder;
+mod sampler;
 mod span;
 mod tracer;
+mod wire;
 mod work;
 
 pub use about::{Messages, Served};
 pub use recent::{KeptSpan, KeptTrace, recent_traces, trace_of, watch_traces};
 pub use recorder::Recorder;
 pub use span::Span;
-pub(super) use tracer::start;
+pub use tracer::start_traces;
 pub use work::Work;

@@ -10,7 +10,9 @@ use super::super::TraceId;
 use super::about::{About, Value};
 use super::recent::{self, KeptSpan, KeptTrace};
 use super::recorder::Finished;
+use super::sampler::Sampler;
 use super::span::Record;
+use crate::config::Traces;
 
 /// Whether anything may be recorded, which every request asks.
 static RECORDS: AtomicBool = AtomicBool::new(false);
@@ -20,6 +22,7 @@ static TRACER: OnceLock<Tracer> = OnceLock::new();
 /// What is done with traces.
 #[derive(Debug)]
 struct Tracer {
+    sampler: Sampler,
     /// Slower traces are kept; if it is zero, none is slow.
     slow: Duration,
     /// How many are kept in memory.
@@ -28,10 +31,13 @@ struct Tracer {
     always: bool,
 }
 
-/// Keeps `recent` traces that have failed or took as long as `slow`, and records them also while nobody watches if it is to
-/// be `always`. Later calls do nothing.
-pub(in crate::telemetry) fn start(slow: Duration, recent: usize, always: bool) {
-    let _ = TRACER.set(Tracer { slow, recent, always });
+/// Records traces as `options` say from now on. Later calls do nothing.
+pub fn start_traces(options: &Traces) {
+    if options.disabled {
+        return;
+    }
+    let &Traces { slow, recent, always, .. } = options;
+    let _ = TRACER.set(Tracer { sampler: Sampler::new(options), slow, recent, always });
     if always {
         record();
     }
@@ -57,8 +63,8 @@ fn is_used() -> bool {
 }
 
 /// Whether the trace `id` is sampled; `parent` is the flag of a parent that is trusted.
-pub(super) fn samples(_id: TraceId, _parent: Option<bool>) -> bool {
-    false
+pub(super) fn samples(id: TraceId, parent: Option<bool>) -> bool {
+    TRACER.get().is_some_and(|tracer| tracer.sampler.samples(id.0, parent))
 }
 
 /// Keeps `trace` if it was sampled, has failed or was slow.
