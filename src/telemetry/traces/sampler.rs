@@ -4,7 +4,7 @@ use crate::config::{SamplerKind, Traces};
 
 /// Says for each trace whether it is sampled, as OpenTelemetry's samplers do.
 #[derive(Clone, Copy, Debug)]
-pub struct Sampler {
+pub(super) struct Sampler {
     follows_parent: bool,
     /// How many of the 2⁶³ values of an id's lower half, without its last bit, are sampled.
     bound: u64,
@@ -15,7 +15,7 @@ const ALL: u64 = 1 << 63;
 
 impl Sampler {
     /// The sampler that `options` name.
-    pub fn new(options: &Traces) -> Self {
+    pub(super) fn new(options: &Traces) -> Self {
         use SamplerKind::*;
         let share = match options.sampler {
             AlwaysOn | ParentOrOn => 1.0,
@@ -28,7 +28,7 @@ impl Sampler {
 
     /// Whether the trace `trace_id` is sampled; `parent` is whether a caller that is trusted has sampled it, and `None` for a
     /// trace that begins here.
-    pub fn samples(&self, trace_id: u128, parent: Option<bool>) -> bool {
+    pub(super) fn samples(&self, trace_id: u128, parent: Option<bool>) -> bool {
         // Other SDKs look at the same bits, so that they sample the same traces.
         let value = trace_id as u64 >> 1;
         let decided = parent.filter(|_| self.follows_parent);

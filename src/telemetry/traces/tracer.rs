@@ -138,3 +138,109 @@ fn kept_span(span: &Record, trace: &Finished) -> KeptSpan {
 fn millis(time: Duration) -> f64 {
     time.as_micros() as f64 / 1000.0
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use actix_web::http::Method;
+
+    use super::super::super::{Scope, TraceContext};
+    use super::super::{Messages, Recorder, Served, Span, Work, recent_traces, trace_of};
+    use super::*;
+    use crate::config::{Sources, load};
+
+    /// Records from now on, and keeps `traces.recent` traces.
+    fn record(recent: usize) {
+        let recent = ("traces.recent".to_owned(), recent.to_string());
+        let overrides = vec![("traces.always".to_owned(), "true".to_owned()), recent];
+        let sources = Sources { overrides, ..Sources::default() };
+        start_traces(&load(&sources).unwrap().0.traces);
+    }
+
+    fn served(id: &str) -> Served {
+        Served {
+            request_id: id.to_owned(),
+            method: Method::GET,
+            route: Rc::from("-"),
+            path: "/lamps".to_owned(),
+            status: 0,
+        }
+    }
+
+    /// A request with this id, which does `work` and is answered `status`.
+    fn request(id: &str, status: u16, work: impl FnOnce()) {
+        let trace = TraceContext::new();
+        let recorder = Recorder::begin(trace, None);
+        let mut span = Span::server(recorder.as_ref(), "product", trace, None, || served(id));
+        let scope = Scope::new("product", id.parse().unwrap(), trace, recorder);
+        scope.enter(work);
+        span.served(&Rc::from("/lamps"), status);
+    }
+
+    #[test]
+    fn nothing_is_recorded_where_nobody_wants_it() {
+        request("quiet", 500, || {
+            assert!(Span::statement("app::product::find", "sqlite").context().is_none());
+            assert!(Work::begin("order", [].into_iter(), || unreachable!()).header().is_none());
+        });
+        assert!(recent_traces().is_empty());
+    }
+
+    #[test]
+    fn a_trace_that_has_failed_is_kept_with_what_it_did() {
+        record(10);
+        request("good", 404, || drop(Span::statement("app::product::find", "sqlite")));
+        request("bad", 503, || {
+            let mut call = Span::statement("app::product::find", "sqlite");
+            call.fail("unreachable");
+        });
+        assert!(trace_of("good").is_none());
+        let kept = trace_of("bad").unwrap();
+        assert_eq!((kept.name.as_str(), kept.role, kept.status), ("GET /lamps", "product", 503));
+        let names = kept.spans.iter().map(|span| span.name.as_str()).collect::<Vec<_>>();
+        assert_eq!(names, ["GET /lamps", "product.find"]);
+        assert_eq!(kept.spans[1].parent.as_deref(), Some(kept.spans[0].id.as_str()));
+        assert_eq!(
+            (kept.spans[0].error.as_str(), kept.spans[1].error.as_str()),
+            ("503", "unreachable")
+        );
+        assert_eq!(trace_of(&kept.trace_id).unwrap().request_id, "bad");
+    }
+
+    #[test]
+    fn traces_and_their_spans_are_bounded() {
+        record(2);
+        for id in ["one", "two", "three"] {
+            request(id, 500, || {
+                (0..600).for_each(|_| drop(Span::statement("app::product::find", "sqlite")));
+            });
+        }
+        let kept = recent_traces();
+        let ids = kept.iter().map(|trace| trace.request_id.as_str()).collect::<Vec<_>>();
+        assert_eq!(ids, ["three", "two"]);
+        assert_eq!((kept[0].spans.len(), kept[0].dropped_spans), (512, 89));
+    }
+
+    #[test]
+    fn work_with_messages_is_a_trace_of_its_own() {
+        record(10);
+        let parent = TraceContext::new().with_sampled(true).to_string();
+        let messages = || Messages {
+            operation: "process",
+            system: "memory",
+            destination: "user.recent_orders".into(),
+            count: 1,
+        };
+        let mut work = Work::begin("user", [Some(parent.as_str())].into_iter(), messages);
+        let header = work.header().unwrap();
+        assert!(TraceContext::parse(header.as_bytes()).unwrap().is_sampled());
+        work.fail("store");
+        drop(work);
+        let kept = recent_traces();
+        assert_eq!(
+            (kept[0].name.as_str(), kept[0].spans[0].kind),
+            ("process user.recent_orders", "consumer")
+        );
+    }
+}
