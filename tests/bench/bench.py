@@ -31,6 +31,7 @@ from typing import NamedTuple
 import finding
 import gateway
 import orders
+import telemetry
 import writes
 from harness import (
     BINARY, CONNECTIONS, NO_END, PRODUCTS, Bench, Failure, Topology, exchange, fetch, find_program, goal, measure,
@@ -44,7 +45,7 @@ ARGON2 = BINARY.parent / "examples/argon2"
 STARTS = 11
 WELCOME, LIST, DASHBOARD = "GET /", "GET /products", "GET /auth/dashboard/{id}"
 PAGE = "GET /products?cursor=C"
-SECTIONS = ("idle", "load", "gateway", "pages", "expiry", "identity", "writes", "orders", "catalogue")
+SECTIONS = ("idle", "load", "gateway", "pages", "expiry", "identity", "writes", "orders", "telemetry", "catalogue")
 # Lists that are asked for to count what they cost Redis.
 TRIPS = 1000
 # Of the uncached pages. What app allows its store for an answer has to do for all of them in a row.
@@ -471,6 +472,11 @@ def run_orders(bench, arguments):
     orders.run(bench, arguments.rounds, arguments.seconds)
 
 
+def run_telemetry(bench, arguments):
+    """What it costs to look inside."""
+    telemetry.run(bench, arguments.rounds, arguments.seconds)
+
+
 def run_catalogue(bench, arguments):
     """What pages and searches cost, and what the cache has of them."""
     mongodb = None
@@ -490,7 +496,8 @@ def run(arguments):
     print(f"wrk: 1 thread, {CONNECTIONS} connections, {arguments.seconds} s a case; "
           f"median of {arguments.rounds}")
     print(f"MongoDB: {programs.describe_mongodb()}")
-    runs = run_idle, run_load, run_gateway, run_pages, run_expiry, run_identity, run_writes, run_orders, run_catalogue
+    runs = run_idle, run_load, run_gateway, run_pages, run_expiry, run_identity, run_writes, run_orders, run_telemetry, \
+        run_catalogue
     measures = dict(zip(SECTIONS, runs))
     for section in SECTIONS:
         if section in arguments.only:
