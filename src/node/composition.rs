@@ -27,7 +27,7 @@ use crate::readiness::Check;
 use crate::role::{self, Parts, Surroundings};
 use crate::server::{self, Heartbeats, Listener, Readiness, Reporter, Reports, Threads};
 use crate::storage;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, traces};
 
 /// The endpoints of a role, and its name.
 type NamedEndpoints = (&'static str, Rc<[Endpoint]>);
@@ -110,7 +110,7 @@ impl Node {
         let own = [server::callees(reporter(&roles, &calls)), tls.collector()];
         let layers = server::collectors().into_iter();
         let layers = layers.chain(limits::collectors()).chain(storage::collectors());
-        let layers = layers.chain(events::collectors());
+        let layers = layers.chain(events::collectors()).chain(traces::collectors());
         let collectors = roles.collectors().into_iter().chain(own).chain(layers);
         // The names are constants: one that is there twice would fail every start.
         let metrics = Metrics::new(collectors.collect());

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::dev::{Server, ServerHandle};
-use futures_util::future::{join, select_all};
+use futures_util::future::{join3, select_all};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
@@ -31,7 +31,7 @@ use crate::server::{self, Listener, Readiness};
 use crate::storage::SetupError;
 use crate::storage::copy::CopyError;
 use crate::tasks;
-use crate::telemetry;
+use crate::telemetry::{self, traces};
 use crate::user;
 use composition::Node;
 pub use roles::Role;
@@ -112,6 +112,8 @@ pub async fn run(
     let mode = validated.parts.mode;
     let management = bind_management(&settings, &effective, roles)?;
     let listeners = bind(&settings, &effective, roles, &validated.tls)?;
+    let names = roles.iter().map(|role| role.name()).collect::<Vec<_>>();
+    traces::start(&settings.traces, &names, validated.tls.traces())?;
     let node = Node::build(&effective, roles, validated).await?;
     let readiness = node.readiness.clone();
     node.heartbeats.start();
@@ -155,7 +157,7 @@ pub async fn run(
 }
 
 /// Serves for another `delay`, and stops the servers in reverse order, each once no request is in flight. Then lets the
-/// roles `settle`, and ends the background tasks. Gives up after `limit`, or at a second signal.
+/// roles `settle`, ends the background tasks, and sends the last traces. Gives up after `limit`, or at a second signal.
 async fn drain(
     handles: &[ServerHandle],
     delay: Duration,
@@ -178,7 +180,7 @@ async fn drain(
         let left = end.saturating_duration_since(Instant::now());
         let tasks = tasks::drain(left.max(TASKS_TIMEOUT));
         let left = left.clamp(SETTLE_TIMEOUT / 5, SETTLE_TIMEOUT);
-        let (settled, hung) = join(timeout(left, settle), tasks).await;
+        let (settled, hung, ()) = join3(timeout(left, settle), tasks, traces::stop(left)).await;
         if !hung.is_empty() {
             log::warn!("background tasks did not end in time: {}", hung.join(", "));
         }

@@ -19,6 +19,7 @@ pub(super) struct Tls {
     roles: Option<Arc<ServerConfig>>,
     client: Option<Arc<ClientConfig>>,
     broker: Option<Arc<ClientConfig>>,
+    traces: Option<Arc<ClientConfig>>,
     /// The certificates that are in use, by the settings of their files.
     in_use: Vec<(&'static str, InUse)>,
 }
@@ -43,6 +44,7 @@ impl Tls {
         mode: Mode,
     ) -> Result<Self, config::Error> {
         let (gateway, broker) = (gateway(settings, effective)?, broker(settings, effective)?);
+        let traces = traces(settings, effective)?;
         let (gateway, in_use) = gateway.unzip();
         let in_use = in_use.map(|in_use| ("gateway.tls_certificate", in_use));
         let mut in_use = Vec::from_iter(in_use);
@@ -55,7 +57,7 @@ impl Tls {
             let others = upstreams(settings).filter(|_| roles.iter().any(|role| role.is_public()));
             let asked = peers.into_iter().chain(others);
             let client = platform(asked, effective)?;
-            return Ok(Self { gateway, roles: None, client, broker, in_use });
+            return Ok(Self { gateway, roles: None, client, broker, traces, in_use });
         };
         if let Some((key, url)) = peers.iter().find(|(_, url)| !url.is_secure()) {
             let problem =
@@ -66,7 +68,7 @@ impl Tls {
         let roles = mutual.server(settings.mtls.names.iter()).map_err(blame)?;
         let client = mutual.client().map_err(blame)?;
         in_use.extend(["mtls.certificate", "mtls.authority"].into_iter().zip(mutual.in_use()));
-        Ok(Self { gateway, roles: Some(roles), client: Some(client), broker, in_use })
+        Ok(Self { gateway, roles: Some(roles), client: Some(client), broker, traces, in_use })
     }
 
     /// When the certificates that are in use end.
@@ -106,6 +108,11 @@ impl Tls {
         }
     }
 
+    /// How the collector of traces is reached, if that is over TLS.
+    pub(super) fn traces(&self) -> Option<Arc<ClientConfig>> {
+        self.traces.clone()
+    }
+
     /// How the broker of events is reached, if that is over TLS.
     pub(super) fn broker(&self) -> Option<Arc<ClientConfig>> {
         self.broker.clone()
@@ -135,6 +142,28 @@ pub(super) fn broker(
             client.map(Some).map_err(blame)
         }
         _ => Ok(None),
+    }
+}
+
+/// How the collector of traces is reached whose URL is `https`: by what the machine trusts, and by a file of its own.
+fn traces(
+    settings: &Settings,
+    effective: &Effective,
+) -> Result<Option<Arc<ClientConfig>>, config::Error> {
+    let options = &settings.traces;
+    let Some(_) = options.endpoint().filter(|endpoint| endpoint.is_secure()) else {
+        return Ok(None);
+    };
+    match &options.otlp.certificate {
+        Some(path) => {
+            let blame = |why| effective.blame("traces.otlp.certificate", why);
+            tls::platform_client_and(path).map(Some).map_err(blame)
+        }
+        None => {
+            let hint = "set traces.otlp.certificate or SSL_CERT_FILE";
+            let blame = |why| effective.blame("traces.otlp.endpoint", format!("{why}; {hint}"));
+            tls::platform_client().map(Some).map_err(blame)
+        }
     }
 }
 

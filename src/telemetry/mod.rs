@@ -16,7 +16,7 @@ mod scope;
 mod slow;
 mod statement;
 mod trace_context;
-mod traces;
+pub mod traces;
 mod writer;
 
 pub use filter::FilterState;
@@ -33,7 +33,7 @@ pub use slow::{MANAGEMENT, watch_request, watch_statement};
 pub use statement::Statement;
 pub use trace_context::{SpanId, TraceContext, TraceId};
 pub use traces::{
-    KeptSpan, KeptTrace, Messages, Recorder, Served, Span, Work, recent_traces, start_traces,
-    trace_of, watch_traces,
+    KeptSpan, KeptTrace, Messages, Recorder, Served, Span, Work, recent_traces, trace_of,
+    watch_traces,
 };
 pub use writer::dropped_lines;

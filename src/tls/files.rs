@@ -102,11 +102,7 @@ impl CertificateAuthority {
             Problem::new(File::Authority, format!("cannot use {}: {error}", path.display()))
         };
         let mut roots = RootCertStore::empty();
-        let certificates = certificates(File::Authority, path)?;
-        let end = earliest_end(&certificates);
-        for certificate in certificates {
-            roots.add(certificate).map_err(|error| wrong(&error))?;
-        }
+        let end = earliest_end(&add_authorities(path, &mut roots)?);
         let roots = Arc::new(roots);
         let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider());
         let servers = WebPkiServerVerifier::builder_with_provider(roots, provider());
@@ -116,6 +112,20 @@ impl CertificateAuthority {
             end,
         })
     }
+}
+
+/// Adds the authorities in the file at `path` to `roots`, and gives them.
+pub(super) fn add_authorities(
+    path: &Path,
+    roots: &mut RootCertStore,
+) -> Result<Vec<CertificateDer<'static>>, Problem> {
+    let certificates = certificates(File::Authority, path)?;
+    for certificate in &certificates {
+        let wrong = |error| format!("cannot use {}: {error}", path.display());
+        let added = roots.add(certificate.clone());
+        added.map_err(|error| Problem::new(File::Authority, wrong(error)))?;
+    }
+    Ok(certificates)
 }
 
 fn certificates(file: File, path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {

@@ -20,7 +20,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::watched;
-use files::{CertificateAuthority, key, verified_key};
+use files::{CertificateAuthority, add_authorities, key, verified_key};
 pub use files::{File, Problem};
 use validity::earliest_end;
 use verify::{ClientVerifier, OwnCertificate, ServerVerifier};
@@ -153,11 +153,30 @@ const MUTUAL: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
 /// # Errors
 /// When there are none.
 pub fn platform_client() -> Result<Arc<ClientConfig>, Problem> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let roots = platform_roots();
     if roots.is_empty() {
         return Err(Problem::new(File::Authority, "this machine trusts no authority"));
     }
+    trusting(roots)
+}
+
+/// The same, which also trusts the authorities in the file at `path`.
+///
+/// # Errors
+/// When the file does not work.
+pub fn platform_client_and(path: &Path) -> Result<Arc<ClientConfig>, Problem> {
+    let mut roots = platform_roots();
+    add_authorities(path, &mut roots)?;
+    trusting(roots)
+}
+
+fn platform_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
+fn trusting(roots: RootCertStore) -> Result<Arc<ClientConfig>, Problem> {
     let builder = ClientConfig::builder_with_provider(provider());
     let builder = builder.with_safe_default_protocol_versions().map_err(Problem::of_library)?;
     Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))

@@ -11,6 +11,7 @@ mod stuck;
 #[path = "../it/support/mod.rs"]
 mod support;
 mod tasks;
+mod traces;
 mod transport;
 
 use std::sync::Arc;

@@ -109,4 +109,5 @@ mod operation {
     mod stuck;
     mod tasks;
     mod topologies;
+    mod traces;
 }

@@ -8,10 +8,12 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::super::TraceId;
 use super::about::{About, Value};
+use super::export::Pipeline;
 use super::recent::{self, KeptSpan, KeptTrace};
 use super::recorder::Finished;
 use super::sampler::Sampler;
 use super::span::Record;
+use super::wire;
 use crate::config::Traces;
 
 /// Whether anything may be recorded, which every request asks.
@@ -29,18 +31,25 @@ struct Tracer {
     recent: usize,
     /// Whether they are recorded while nobody watches.
     always: bool,
+    pipeline: Option<Pipeline>,
 }
 
-/// Records traces as `options` say from now on. Later calls do nothing.
-pub fn start_traces(options: &Traces) {
+/// Records traces as `options` say from now on, and gives them to the `pipeline`. Later calls do nothing.
+pub(super) fn start(options: &Traces, pipeline: Option<Pipeline>) {
     if options.disabled {
         return;
     }
-    let &Traces { slow, recent, always, .. } = options;
-    let _ = TRACER.set(Tracer { sampler: Sampler::new(options), slow, recent, always });
+    let &Traces { slow, recent, .. } = options;
+    let always = options.always || pipeline.is_some();
+    let _ = TRACER.set(Tracer { sampler: Sampler::new(options), slow, recent, always, pipeline });
     if always {
         record();
     }
+}
+
+/// Where traces are sent, if they are.
+pub(super) fn pipeline() -> Option<&'static Pipeline> {
+    TRACER.get()?.pipeline.as_ref()
 }
 
 /// Has traces recorded from now on, if there is a use for them.
@@ -72,6 +81,11 @@ pub(super) fn finish(trace: Finished) {
     let Some(tracer) = TRACER.get() else { return };
     let failed = trace.spans.iter().any(|span| has_failed(span));
     let slow = !tracer.slow.is_zero() && duration(&trace) >= tracer.slow;
+    if let Some(pipeline) = &tracer.pipeline
+        && (trace.is_sampled || failed || slow)
+    {
+        pipeline.offer(trace.spans.len(), || wire::spans(&trace));
+    }
     if (failed || slow) && tracer.recent > 0 {
         recent::keep(kept(trace, failed), tracer.recent);
     }
@@ -155,7 +169,7 @@ mod tests {
         let recent = ("traces.recent".to_owned(), recent.to_string());
         let overrides = vec![("traces.always".to_owned(), "true".to_owned()), recent];
         let sources = Sources { overrides, ..Sources::default() };
-        start_traces(&load(&sources).unwrap().0.traces);
+        start(&load(&sources).unwrap().0.traces, None);
     }
 
     fn served(id: &str) -> Served {

@@ -17,6 +17,7 @@ mod upstream;
 pub(crate) use balancer::Balancer;
 pub(crate) use check::{check, start};
 pub(crate) use client::{Answer, Client, order_items};
+pub(crate) use collector::{Collector, Span};
 pub(crate) use mongo_proxy::MongoProxy;
 pub(crate) use process::{Process, Shop, Storage, Topology};
 pub(crate) use servers::{Kind, Server, free_port, postgres, run};

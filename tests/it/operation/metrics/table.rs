@@ -55,6 +55,8 @@ async fn shop(folder: &TempDir) -> Process {
     let mut command = Process::command(folder.path());
     command.envs(certificates.environment("product"));
     command.env("APP__GATEWAY__ROUTES__PRODUCTS__LIMITS", "100000/1h by address");
+    // Nobody listens there.
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1");
     let process = Process::start(folder.path(), command);
     let client = process.client("gateway");
     let user = client.register("neo").await.parse().unwrap();

@@ -9,7 +9,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::support::{
-    Client, Collector, Kind, PATIENCE, Server, Shop, Span, Storage, Topology, order_items, until,
+    Client, Collector, PATIENCE, Server, Shop, Span, Storage, Topology, order_items,
 };
 
 /// Settings for traces that are all sampled and arrive soon.

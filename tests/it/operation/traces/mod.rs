@@ -1,0 +1,3 @@
+//! Traces, as a collector gets them.
+
+mod trees;
