@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::{Log, counters};
 use crate::contract::Event;
 use crate::storage::StoreError;
-use crate::telemetry::{Messages, Work};
+use crate::telemetry::{Messages, Operation, Work};
 
 /// How many events a consumer takes at once.
 const BATCH: i64 = 200;
@@ -155,9 +155,9 @@ impl Consumer {
             return Ok(());
         }
         let role = self.name.split('.').next().unwrap_or_default();
-        let parents = events.iter().map(|event| event.traceparent.as_deref());
-        let mut work = Work::begin(role, parents, || Messages {
-            operation: "process",
+        let links = events.iter().map(|event| event.traceparent.as_deref());
+        let mut work = Work::begin(role, links, || Messages {
+            operation: Operation::Process,
             system,
             destination: self.name.into(),
             count,
@@ -166,11 +166,11 @@ impl Consumer {
         match &taken {
             Ok(()) => counters::consumed(self.name, count),
             Err(Refusal::Store(_)) => {
-                work.fail("store");
+                work.fail("store", true);
                 counters::retried(self.name, count);
             }
             // It is given again by itself, or is a dead letter.
-            Err(Refusal::Invalid(_)) => work.fail("invalid"),
+            Err(Refusal::Invalid(_)) => work.fail("invalid", true),
         }
         taken
     }

@@ -14,7 +14,7 @@ use super::counters;
 use crate::contract::{Event, now};
 use crate::storage::sql::{Pool, in_transaction, on_either};
 use crate::storage::{Limits, StoreError, Turn as _, run_to_completion};
-use crate::telemetry::{Messages, Span};
+use crate::telemetry::{Messages, Operation, Span};
 
 /// How many events are published at once, and forgotten at once.
 const BATCH: i64 = 500;
@@ -28,12 +28,12 @@ const RETENTION: TimeDelta = TimeDelta::hours(24);
 /// The lock of a relay.
 const RELAY: &[u8; 8] = b"app rela";
 
-/// Writes an event into the outbox of the role `prefix`, in the transaction of `connection`. It comes from the span that
-/// `parent` names, by [`created`].
+/// Writes an event into the outbox of the role `prefix`, in the transaction of `connection`. It is made in the span
+/// that `traceparent` names, by [`creation`].
 macro_rules! record {
-    ($connection:expr, $prefix:literal, $event:expr, $parent:expr) => {{
+    ($connection:expr, $prefix:literal, $event:expr, $traceparent:expr) => {{
         let mut event: $crate::contract::Event = $event;
-        event.traceparent.clone_from(&$parent);
+        event.traceparent.clone_from(&$traceparent);
         let text = serde_json::to_string(&event).map_err($crate::storage::StoreError::corrupt)?;
         diesel::sql_query(concat!("INSERT INTO ", $prefix, "_outbox (kind, event) VALUES ($1, $2)"))
             .bind::<diesel::sql_types::Text, _>(&event.kind)
@@ -44,16 +44,15 @@ macro_rules! record {
 }
 pub(crate) use record;
 
-/// Marks in the current trace that an event of this `kind` is made, and returns the `traceparent` for it; `None` where
-/// nothing is recorded.
-pub fn created(kind: impl FnOnce() -> String) -> Option<String> {
-    let span = Span::messages(|| Messages {
-        operation: "create",
+/// The part of the current trace in which an event of this `kind` is made: until it is dropped, or discarded where there is
+/// none in the end.
+pub fn creation(kind: impl FnOnce() -> String) -> Span {
+    Span::messages(|| Messages {
+        operation: Operation::Create,
         system: "outbox",
         destination: kind().into(),
         count: 1,
-    });
-    span.context().map(|trace| trace.to_string())
+    })
 }
 
 /// Tells the threads of a process of new events in a log.

@@ -331,7 +331,11 @@ impl Middleware {
         let trace = exchange.context.trace.sampled_id();
         meter.count(&route.0, method, status.as_u16(), duration, trace);
         watch_request(&exchange.scope, method, &route.0, status.as_u16(), duration);
-        exchange.span.served(&route.0, status.as_u16());
+        // What clients can ask for at will is no fault: an answer sooner than it can be made, or a method that is unknown.
+        let is_late = status == StatusCode::GATEWAY_TIMEOUT && self.is_hurried(&exchange.context);
+        let is_fault =
+            status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED && !is_late;
+        exchange.span.served(&route.0, status.as_u16(), is_fault);
         let Some(path) = exchange.path.as_deref() else { return };
         // Frequent calls between roles are logged at debug level; the caller logs failures.
         let quiet = path.starts_with(INTERNAL) && !status.is_client_error();
@@ -395,12 +399,18 @@ impl Middleware {
         error.render(Some(context.request_id.as_str()))
     }
 
+    /// Whether a client asks for an answer sooner than the settings do.
+    fn is_hurried(&self, context: &Context) -> bool {
+        !matches!(self.trusted, Trusted::Everybody) && context.hurried
+    }
+
     /// Logs the cause of a server error. A short deadline of the client is not a server error.
     fn report(&self, error: &Error, context: &Context) {
-        let own = matches!(self.trusted, Trusted::Everybody) || !context.hurried;
         let is_fault = error.status_code().is_server_error()
             && !error.is_logged()
-            && (own || error.kind() != Kind::DeadlineExceeded || Instant::now() < context.deadline);
+            && (!self.is_hurried(context)
+                || error.kind() != Kind::DeadlineExceeded
+                || Instant::now() < context.deadline);
         if is_fault {
             let id = context.request_id.as_str();
             log::error!(role = self.role, requestId = id; "{}", error.chain());

@@ -3,9 +3,8 @@
 //!
 //! Any number of processes may run it: each step is stored as begun before it is done.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use actix_web::http::header::HeaderMap;
 use futures_util::{StreamExt as _, stream};
 use log::Level;
 use tokio::time::sleep;
@@ -14,6 +13,7 @@ use super::{OrderState, Orders};
 use crate::contract::now;
 use crate::error::{Error, Kind};
 use crate::peer::{Context, Peer};
+use crate::telemetry::Work;
 
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -44,12 +44,16 @@ pub(super) async fn sweep(role: Orders, products: Peer) {
 }
 
 async fn round(state: &OrderState) -> Result<(), Error> {
-    let context = || Context::from_headers(&HeaderMap::new(), None, PATIENCE, Instant::now());
     let mut failed = Ok(());
     loop {
         let expired = state.orders.expired(now(), BATCH).await?;
         let is_full = expired.len() == BATCH;
-        let expire = async |id| state.expire(id, &context()).await;
+        let expire = async |id| {
+            traced("expire order", async {
+                state.expire(id, &Context::in_background(PATIENCE)).await
+            })
+            .await
+        };
         let mut expiring = stream::iter(expired).map(expire).buffer_unordered(AT_ONCE);
         while let Some(done) = expiring.next().await {
             failed = failed.and(done);
@@ -59,7 +63,11 @@ async fn round(state: &OrderState) -> Result<(), Error> {
         }
     }
     while let Some(record) = state.orders.take_over(now() - state.rules.lease).await? {
-        if let Err(error) = state.resume(record, &context()).await {
+        if let Err(error) = traced("settle order", async {
+            state.resume(record, &Context::in_background(PATIENCE)).await
+        })
+        .await
+        {
             failed = Err(error);
             break;
         }
@@ -71,4 +79,18 @@ async fn round(state: &OrderState) -> Result<(), Error> {
         }
     }
     failed
+}
+
+/// Does `work` in a trace of its own.
+async fn traced(
+    name: &'static str,
+    work: impl Future<Output = Result<(), Error>>,
+) -> Result<(), Error> {
+    let mut task = Work::task("order", name);
+    let done = task.run(work).await;
+    match &done {
+        Ok(()) => task.succeed(),
+        Err(_) => task.fail("failed", true),
+    }
+    done
 }

@@ -59,6 +59,11 @@ impl Call {
         self.content.is_available()
     }
 
+    /// Marks in the trace that `callee` was not asked, because of `error`.
+    pub(super) fn refused(&self, callee: &Arc<str>, error: &PeerError) {
+        Span::call(callee, &self.request.method, 0).fail(error.name(), true);
+    }
+
     /// Sends the request to `endpoint` on behalf of `context`, and waits for the head of the reply. Its body is a stream.
     ///
     /// # Errors
@@ -72,13 +77,26 @@ impl Call {
         let Attempt { callee, resend, .. } = attempt;
         let mut span = callee
             .map_or_else(Span::default, |callee| Span::call(callee, &self.request.method, resend));
+        if let Endpoint::Http { peer, .. } = endpoint {
+            span.at(peer.host());
+        }
         let outcome = match span.context() {
             Some(trace) => Box::pin(self.exchange(endpoint, &context.at(trace), attempt)).await,
             None => self.exchange(endpoint, context, attempt).await,
         };
         match &outcome {
             Ok(reply) => span.answered(reply.status.as_u16()),
-            Err(error) => span.fail(error.name()),
+            // A caller that had too little time is no fault of the callee.
+            Err(error) => span.fail(
+                error.name(),
+                match error {
+                    PeerError::DeadlineExceeded => {
+                        attempt.limit.is_some_and(|limit| limit <= context.deadline)
+                    }
+                    PeerError::Content(_) => false,
+                    _ => true,
+                },
+            ),
         }
         outcome
     }

@@ -119,7 +119,7 @@ impl Context {
             limit,
             client,
             trace: parent.map_or_else(TraceContext::new, TraceContext::child),
-            carried: parent.and_then(|_| carried(headers)),
+            carried: carried(headers, parent.is_some()),
             parent,
             recorder: None,
             hurried,
@@ -132,9 +132,21 @@ impl Context {
     /// flag counts if the caller `is_trusted`.
     pub fn traced(self, is_trusted: bool) -> Self {
         let flag = self.parent.filter(|_| is_trusted).map(TraceContext::is_sampled);
-        let recorder = Recorder::begin(self.trace, flag);
+        // A client that makes up ids makes no choice by it.
+        let is_foreign = self.parent.is_some() && !is_trusted;
+        let id = if is_foreign { TraceContext::new() } else { self.trace }.trace_id();
+        let recorder = Recorder::begin(id, flag);
         let is_sampled = recorder.as_ref().map_or(flag.unwrap_or_default(), Recorder::is_sampled);
         Self { trace: self.trace.with_sampled(is_sampled), recorder, ..self }
+    }
+
+    /// The context of work in the background, which may take at most `limit`: a part of the current trace, if there is one.
+    pub fn in_background(limit: Duration) -> Self {
+        let context = Self::from_headers(&HeaderMap::new(), None, limit, Instant::now());
+        match Recorder::current() {
+            Some((recorder, trace)) => Self { trace, recorder: Some(recorder), ..context },
+            None => context,
+        }
     }
 
     /// The same, for a call that is a part of the trace of its own.
@@ -182,22 +194,29 @@ impl Context {
         if self.parent.is_none() {
             headers.remove(TRACE_STATE);
         }
-        for (name, value) in self.carried.iter().flat_map(|carried| carried.iter()) {
-            if !headers.contains_key(name) {
-                headers.insert(name.clone(), value.clone());
+        // The gateway passes them on with the client's other headers.
+        let carried = self.carried.iter().flat_map(|carried| carried.iter());
+        let missing = [&TRACE_STATE, &BAGGAGE].map(|name| !headers.contains_key(name));
+        for (name, value) in carried {
+            if missing[usize::from(*name == BAGGAGE)] {
+                headers.append(name.clone(), value.clone());
             }
         }
     }
 }
 
-/// What `headers` say of a trace besides its parent.
-fn carried(headers: &HeaderMap) -> Option<Rc<[(HeaderName, HeaderValue)]>> {
-    let found = [TRACE_STATE, BAGGAGE].into_iter().filter_map(|name| {
-        let value = headers.get(&name)?.clone();
-        Some((name, value))
+/// What `headers` say of a trace besides its parent. Baggage needs none.
+fn carried(headers: &HeaderMap, has_parent: bool) -> Option<Rc<[(HeaderName, HeaderValue)]>> {
+    let has_state = has_parent && headers.contains_key(TRACE_STATE);
+    if !has_state && !headers.contains_key(BAGGAGE) {
+        return None;
+    }
+    let names = [TRACE_STATE, BAGGAGE].into_iter().skip(usize::from(!has_state));
+    let lines = names.flat_map(|name| {
+        let values = headers.get_all(&name).cloned();
+        values.map(|value| (name.clone(), value)).collect::<Vec<_>>()
     });
-    let found = found.collect::<Vec<_>>();
-    (!found.is_empty()).then(|| found.into())
+    Some(lines.collect::<Vec<_>>().into())
 }
 
 /// Handlers get the context that the middleware has made.

@@ -64,8 +64,9 @@ impl Operation {
 
     /// Counts it, with the kind of its error or an empty text.
     pub(super) fn end_with(mut self, error: &'static str) {
-        if !error.is_empty() {
-            self.span.fail(error);
+        match error {
+            "" => self.span.succeed(),
+            error => self.span.fail(error, true),
         }
         let duration = self.begun.elapsed();
         // That a store is away, readiness tells.

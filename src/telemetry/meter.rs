@@ -92,7 +92,7 @@ impl Meter {
 }
 
 /// A method of RFC 9110 or 5789; all others, which clients can make up, count as one.
-fn standard(method: &str) -> &'static str {
+pub(super) fn standard(method: &str) -> &'static str {
     const KNOWN: [&str; 9] =
         ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"];
     KNOWN.into_iter().find(|known| *known == method).unwrap_or("_OTHER")

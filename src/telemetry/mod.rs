@@ -33,7 +33,7 @@ pub use slow::{MANAGEMENT, watch_request, watch_statement};
 pub use statement::Statement;
 pub use trace_context::{SpanId, TraceContext, TraceId};
 pub use traces::{
-    KeptSpan, KeptTrace, Messages, Recorder, Served, Span, Work, recent_traces, trace_of,
-    watch_traces,
+    KeptSpan, KeptTrace, Messages, Operation, Recorder, Served, Span, Work, recent_traces,
+    trace_of, watch_traces,
 };
 pub use writer::dropped_lines;

@@ -9,7 +9,7 @@ use super::super::{Log, counters};
 use super::topology::{EVENTS, routing_key};
 use super::{Broker, Failure, INTERVAL, SYSTEM, confirmed, durable, json, publish, sleep};
 use crate::contract::Event;
-use crate::telemetry::{Messages, Work};
+use crate::telemetry::{Messages, Operation, Work};
 
 /// How many events are published before the first must be confirmed.
 const BATCH: i64 = 500;
@@ -59,14 +59,21 @@ async fn publish_batch(
     channel: &Channel,
     batch: &[(i64, Event)],
 ) -> Result<bool, Failure> {
-    let events = batch.iter().map(|(_, event)| event);
-    let parents = events.map(|event| event.traceparent.as_deref());
-    let _work = Work::begin(role, parents, || Messages {
-        operation: "send",
+    let links = batch.iter().map(|(_, event)| event.traceparent.as_deref());
+    let mut work = Work::begin(role, links, || Messages {
+        operation: Operation::Send,
         system: SYSTEM,
         destination: EVENTS.into(),
         count: batch.len(),
     });
+    let sent = work.run(send_batch(channel, batch)).await;
+    if sent.is_err() {
+        work.fail("broker", true);
+    }
+    sent
+}
+
+async fn send_batch(channel: &Channel, batch: &[(i64, Event)]) -> Result<bool, Failure> {
     let mut confirms = Vec::with_capacity(batch.len());
     for (_, event) in batch {
         let to = (EVENTS, routing_key(&event.kind));

@@ -77,6 +77,11 @@ impl std::fmt::Debug for Peer {
 }
 
 impl Peer {
+    /// The server's host, and its port if that is not the scheme's.
+    pub fn host(&self) -> &Arc<str> {
+        &self.host
+    }
+
     /// A client of the server of `uri`, over TLS with `tls` if that is `https`. Opens no connection yet.
     pub fn new(uri: &Uri, options: impl Into<Options>, tls: Option<Arc<ClientConfig>>) -> Self {
         let options = options.into();

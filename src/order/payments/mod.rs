@@ -190,11 +190,11 @@ impl Payments {
         let mut span = Span::outside(name, system);
         let outcome = span.within(call).await;
         match &outcome {
-            Ok(_) => {}
-            Err(PaymentError::Declined(_)) => span.fail("402"),
-            Err(PaymentError::Method(_)) => span.fail("422"),
-            Err(PaymentError::Refused(_)) => span.fail("refused"),
-            Err(PaymentError::Away(_)) => span.fail("away"),
+            Ok(_) => span.succeed(),
+            Err(PaymentError::Declined(_)) => span.fail("declined", false),
+            Err(PaymentError::Method(_)) => span.fail("method", false),
+            Err(PaymentError::Refused(_)) => span.fail("refused", true),
+            Err(PaymentError::Away(_)) => span.fail("away", true),
         }
         outcome
     }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::schema::order_orders::{self, dsl};
 use super::{Record, Row, Store, uuid};
 use crate::contract::{OrderStatus, Timestamp, now, order_kind};
-use crate::events::{created, record};
+use crate::events::{creation, record};
 use crate::order::counters;
 use crate::order::step::Step;
 use crate::storage::sql::{in_transaction, read};
@@ -93,7 +93,9 @@ impl Store {
             paid_at: is_paid.then(|| now().naive_utc()),
         };
         let moved = i64::from(finish.status.is_some());
-        let parent = finish.status.and_then(|status| created(|| order_kind(status)));
+        let making =
+            finish.status.map(|status| creation(|| order_kind(status))).unwrap_or_default();
+        let traceparent = making.traceparent();
         run_to_completion(&self.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
                 let pending = dsl::pending.eq(step).and(dsl::attempts.eq(attempts));
@@ -107,13 +109,16 @@ impl Store {
                 let row = update.get_result::<Row>(connection).await.optional()?;
                 let record = row.map(Record::try_from).transpose()?;
                 if let Some(record) = record.as_ref().filter(|_| moved > 0) {
-                    record!(connection, "order", record.event()?, parent);
+                    record!(connection, "order", record.event()?, traceparent);
                 }
                 record
             })
         })
         .await
         .inspect(|record| {
+            if record.is_none() {
+                making.discard();
+            }
             record.iter().filter(|_| moved > 0).for_each(|record| counters::count(&record.order));
             self.news.tell();
         })
@@ -149,7 +154,8 @@ impl Store {
         from: OrderStatus,
         status: OrderStatus,
     ) -> Result<Option<Record>, StoreError> {
-        let (pool, parent) = (self.pool.clone(), created(|| order_kind(status)));
+        let (pool, making) = (self.pool.clone(), creation(|| order_kind(status)));
+        let traceparent = making.traceparent();
         run_to_completion(&self.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
                 let free = dsl::status.eq(from.name()).and(dsl::pending.is_null());
@@ -159,13 +165,16 @@ impl Store {
                 let row = update.get_result::<Row>(connection).await.optional()?;
                 let record = row.map(Record::try_from).transpose()?;
                 if let Some(record) = &record {
-                    record!(connection, "order", record.event()?, parent);
+                    record!(connection, "order", record.event()?, traceparent);
                 }
                 record
             })
         })
         .await
         .inspect(|record| {
+            if record.is_none() {
+                making.discard();
+            }
             record.iter().for_each(|record| counters::count(&record.order));
             self.news.tell();
         })

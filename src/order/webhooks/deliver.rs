@@ -2,6 +2,7 @@
 //! process leaves is due again soon.
 
 use std::collections::HashSet;
+use std::iter;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -17,7 +18,7 @@ use crate::contract::now;
 use crate::order::Orders;
 use crate::order::store::{Delivery, Store};
 use crate::storage::StoreError;
-use crate::telemetry::{Messages, Work};
+use crate::telemetry::{Messages, Operation, Work};
 
 /// How often it looks for what is due.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -118,9 +119,9 @@ impl Sender {
     async fn send(&self, webhook: &Webhook, delivery: &Delivery) -> Result<(), StoreError> {
         let message = (delivery.event_id.as_str(), delivery.event.as_str());
         let turn = usize::try_from(delivery.attempts).unwrap_or_default();
-        let parent = traceparent(&delivery.event);
-        let mut work = Work::begin("order", [parent.as_deref()].into_iter(), || Messages {
-            operation: "send",
+        let links = iter::once_with(|| traceparent(&delivery.event));
+        let mut work = Work::begin("order", links, || Messages {
+            operation: Operation::Deliver,
             system: "webhook",
             destination: delivery.kind.clone().into(),
             count: 1,
@@ -129,7 +130,7 @@ impl Sender {
         let sending = self.receivers.send(webhook, message, header, turn, self.timeout);
         let attempt = work.run(sending).await;
         if !attempt.is_success() {
-            work.fail("not_delivered");
+            work.fail("not_delivered", true);
         }
         work.run(self.note(webhook, delivery, &attempt)).await
     }

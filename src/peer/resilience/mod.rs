@@ -84,15 +84,19 @@ impl Peer {
             let state = &*self.state;
             let mut begun = Instant::now();
             let now = state.millis(begun);
+            let refused = |error: PeerError| {
+                call.refused(state.callee(), &error);
+                error
+            };
             let mut permit = state.breaker.ask(now).map_err(|wait| {
                 state.tally.refused_by_breaker();
-                PeerError::breaker_open(wait)
+                refused(PeerError::breaker_open(wait))
             })?;
             let mut slot = match Slot::take(&self.state) {
                 Some(slot) => slot,
                 None => {
                     let _turn = Wait::begin(Part::Queues);
-                    let slot = Box::pin(Slot::wait(&self.state, now)).await?;
+                    let slot = Box::pin(Slot::wait(&self.state, now)).await.map_err(refused)?;
                     begun = Instant::now();
                     slot
                 }

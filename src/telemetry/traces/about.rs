@@ -7,10 +7,11 @@ use std::sync::Arc;
 use actix_web::http::Method;
 
 use super::super::Statement;
+use super::super::meter::standard;
 
 /// The part that a span has in an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum SpanKind {
     Server,
     Client,
     Internal,
@@ -18,7 +19,7 @@ pub(super) enum Kind {
     Consumer,
 }
 
-impl Kind {
+impl SpanKind {
     /// Its name.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -31,14 +32,14 @@ impl Kind {
     }
 }
 
-/// A request that a role has answered.
+/// A request that a role answers.
 #[derive(Clone, Debug)]
 pub struct Served {
     /// The request's id.
     pub request_id: String,
     /// Its method.
     pub method: Method,
-    /// The route's name, which is the same for all of its paths.
+    /// The route's name, which is the same for all of its paths; `-` where no route has been found.
     pub route: Rc<str>,
     /// The path, without the query.
     pub path: String,
@@ -46,11 +47,44 @@ pub struct Served {
     pub status: u16,
 }
 
-/// Events on their way.
+/// What is done with events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// They are made.
+    Create,
+    /// They are sent with the context in which they were made.
+    Send,
+    /// One is sent with the context of the attempt.
+    Deliver,
+    /// A consumer takes them.
+    Process,
+}
+
+impl Operation {
+    /// Its type, by the conventions.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Send | Self::Deliver => "send",
+            Self::Process => "process",
+        }
+    }
+
+    /// Who has given messages their context is their producer.
+    fn kind(self) -> SpanKind {
+        match self {
+            Self::Create | Self::Deliver => SpanKind::Producer,
+            Self::Send => SpanKind::Client,
+            Self::Process => SpanKind::Consumer,
+        }
+    }
+}
+
+/// A batch of events that is created, sent or processed.
 #[derive(Clone, Debug)]
 pub struct Messages {
-    /// `create`, `send` or `process`.
-    pub operation: &'static str,
+    /// What is done with them.
+    pub operation: Operation,
     /// What carries them, as in `rabbitmq`.
     pub system: &'static str,
     /// Where they go, or where they come from.
@@ -66,6 +100,8 @@ pub(super) enum About {
     /// An attempt at a call of another role or an upstream, and the status of its answer.
     Call {
         callee: Arc<str>,
+        /// The host and the port, where it is in another process.
+        address: Option<Arc<str>>,
         method: Method,
         resend: u32,
         status: u16,
@@ -84,7 +120,7 @@ pub(super) enum About {
     /// Something else that is named.
     Work {
         name: &'static str,
-        kind: Kind,
+        kind: SpanKind,
         system: &'static str,
     },
 }
@@ -109,13 +145,12 @@ impl From<String> for Value {
 }
 
 impl About {
-    pub(super) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> SpanKind {
         match self {
-            Self::Served(_) => Kind::Server,
-            Self::Call { .. } | Self::Statement { .. } => Kind::Client,
-            Self::CacheRead { .. } => Kind::Internal,
-            Self::Messages(messages) if messages.operation == "process" => Kind::Consumer,
-            Self::Messages(_) => Kind::Producer,
+            Self::Served(_) => SpanKind::Server,
+            Self::Call { .. } | Self::Statement { .. } => SpanKind::Client,
+            Self::CacheRead { .. } => SpanKind::Internal,
+            Self::Messages(messages) => messages.operation.kind(),
             Self::Work { kind, .. } => *kind,
         }
     }
@@ -123,12 +158,17 @@ impl About {
     /// The span's name, one of few.
     pub(super) fn name(&self) -> String {
         match self {
-            Self::Served(served) => format!("{} {}", served.method, served.route),
+            Self::Served(served) => match (standard(served.method.as_str()), &*served.route) {
+                ("_OTHER", "-") => "HTTP".to_owned(),
+                ("_OTHER", route) => format!("HTTP {route}"),
+                (method, "-") => method.to_owned(),
+                (method, route) => format!("{method} {route}"),
+            },
             Self::Call { callee, method, .. } => format!("{method} {callee}"),
             Self::Statement { kind, .. } => Statement(kind).to_string(),
             Self::CacheRead { what, .. } => format!("cache {what}"),
             Self::Messages(Messages { operation, destination, .. }) => {
-                format!("{operation} {destination}")
+                format!("{} {destination}", operation.name())
             }
             Self::Work { name, .. } => (*name).to_owned(),
         }
@@ -137,25 +177,20 @@ impl About {
     /// The span's attributes.
     pub(super) fn attributes(&self) -> Vec<(&'static str, Value)> {
         match self {
-            Self::Served(served) => vec![
-                ("http.request.method", served.method.to_string().into()),
-                ("http.route", served.route.to_string().into()),
-                ("url.path", served.path.clone().into()),
-                ("url.scheme", "http".into()),
-                ("http.response.status_code", Value::Number(served.status.into())),
-                ("shop.request_id", served.request_id.clone().into()),
-            ],
-            Self::Call { callee, method, resend, status } => {
+            Self::Served(served) => of_request(served),
+            Self::Call { callee, address, method, resend, status } => {
                 let mut attributes = vec![
-                    ("http.request.method", method.to_string().into()),
-                    ("peer.service", callee.to_string().into()),
+                    ("http.request.method", standard(method.as_str()).into()),
+                    ("service.peer.name", callee.to_string().into()),
                 ];
+                if let Some((host, port)) = address.as_ref().map(|address| split(address)) {
+                    attributes.push(("server.address", host.into()));
+                    attributes.extend(port.map(|port| ("server.port", Value::Number(port))));
+                }
                 if *resend > 0 {
                     attributes.push(("http.request.resend_count", Value::Number((*resend).into())));
                 }
-                if *status > 0 {
-                    attributes.push(("http.response.status_code", Value::Number((*status).into())));
-                }
+                attributes.extend(status_code(*status));
                 attributes
             }
             Self::Statement { kind, system } => vec![
@@ -165,14 +200,46 @@ impl About {
             Self::CacheRead { what, outcome } => {
                 vec![("cache.kind", (*what).into()), ("cache.result", (*outcome).into())]
             }
-            Self::Messages(Messages { operation, system, destination, count }) => vec![
-                ("messaging.system", (*system).into()),
-                ("messaging.operation.type", (*operation).into()),
-                ("messaging.operation.name", (*operation).into()),
-                ("messaging.destination.name", Value::Text(destination.clone())),
-                ("messaging.batch.message_count", Value::Number(*count as i64)),
-            ],
-            Self::Work { system, .. } => vec![("peer.service", (*system).into())],
+            Self::Messages(Messages { operation, system, destination, count }) => {
+                let mut attributes = vec![
+                    ("messaging.system", (*system).into()),
+                    ("messaging.operation.type", operation.name().into()),
+                    ("messaging.operation.name", operation.name().into()),
+                    ("messaging.destination.name", Value::Text(destination.clone())),
+                ];
+                if matches!(operation, Operation::Send | Operation::Process) {
+                    attributes
+                        .push(("messaging.batch.message_count", Value::Number(*count as i64)));
+                }
+                attributes
+            }
+            Self::Work { system, .. } => vec![("service.peer.name", (*system).into())],
         }
+    }
+}
+
+fn of_request(served: &Served) -> Vec<(&'static str, Value)> {
+    let mut attributes = vec![
+        ("http.request.method", standard(served.method.as_str()).into()),
+        ("url.path", served.path.clone().into()),
+        ("shop.request_id", served.request_id.clone().into()),
+    ];
+    if &*served.route != "-" {
+        attributes.push(("http.route", served.route.to_string().into()));
+    }
+    attributes.extend(status_code(served.status));
+    attributes
+}
+
+/// The status of an answer, unless there was none.
+fn status_code(status: u16) -> Option<(&'static str, Value)> {
+    (status > 0).then(|| ("http.response.status_code", Value::Number(status.into())))
+}
+
+/// A host, and its port if `address` has one.
+fn split(address: &str) -> (String, Option<i64>) {
+    match address.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
+        Some((host, Ok(port))) => (host.to_owned(), Some(port)),
+        _ => (address.to_owned(), None),
     }
 }

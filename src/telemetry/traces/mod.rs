@@ -22,7 +22,7 @@ use rustls::ClientConfig;
 use crate::config::Traces;
 use crate::metrics::Collectors;
 
-pub use about::{Messages, Served};
+pub use about::{Messages, Operation, Served};
 pub use export::Pipeline;
 pub use recent::{KeptSpan, KeptTrace, recent_traces, trace_of, watch_traces};
 pub use recorder::Recorder;

@@ -87,6 +87,10 @@ pub(super) fn is_watched() -> bool {
 /// Keeps `trace` as the newest, among `most`.
 pub(super) fn keep(trace: KeptTrace, most: usize) {
     let mut recent = lock();
+    // What a store that is away does to work in the background leaves the places to requests.
+    if trace.request_id.is_empty() {
+        recent.retain(|old| !old.request_id.is_empty() || old.name != trace.name);
+    }
     recent.push_back(Arc::new(trace));
     let over = recent.len().saturating_sub(most);
     recent.drain(..over);

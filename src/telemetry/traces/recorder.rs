@@ -1,11 +1,11 @@
 //! The spans of one trace in this process, until the last one has ended.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
-use super::super::TraceContext;
-use super::span::Record;
+use super::super::{Scope, TraceContext, TraceId};
+use super::span::SpanRecord;
 use super::tracer;
 
 /// How many spans a trace has at most in one process; more are counted.
@@ -21,6 +21,8 @@ struct Inner {
     begun: Instant,
     began_at: SystemTime,
     spans: RefCell<Spans>,
+    /// Whether the trace is kept, once its first part has ended: a stream goes on after its answer's head.
+    is_kept: Cell<Option<bool>>,
 }
 
 #[derive(Debug, Default)]
@@ -30,7 +32,7 @@ struct Spans {
     /// Those that were begun but not kept.
     dropped: u32,
     begun: usize,
-    ended: Vec<Box<Record>>,
+    ended: Vec<Box<SpanRecord>>,
 }
 
 /// What a trace was in this process.
@@ -39,24 +41,21 @@ pub(super) struct Finished {
     pub(super) is_sampled: bool,
     pub(super) begun: Instant,
     pub(super) began_at: SystemTime,
+    /// Whether what ended before was kept; `None` for the first part.
+    pub(super) is_kept: Option<bool>,
     /// In the order in which they ended.
-    pub(super) spans: Vec<Box<Record>>,
+    pub(super) spans: Vec<Box<SpanRecord>>,
     pub(super) dropped: u32,
 }
 
 impl Recorder {
-    /// One for the trace of `trace`, if traces are recorded now. `parent` is the sampled flag of a parent that is trusted.
-    pub fn begin(trace: TraceContext, parent: Option<bool>) -> Option<Self> {
+    /// One for the trace `id`, if traces are recorded now. `parent` is the sampled flag of a parent that is trusted.
+    pub fn begin(id: TraceId, parent: Option<bool>) -> Option<Self> {
         if !Self::is_wanted() {
             return None;
         }
-        let is_sampled = tracer::samples(trace.trace_id(), parent);
+        let is_sampled = tracer::samples(id, parent);
         Some(Self::new(is_sampled))
-    }
-
-    /// One for work in the background, which is sampled if what it comes from was.
-    pub(super) fn for_work(is_sampled: bool) -> Self {
-        Self::new(is_sampled)
     }
 
     /// Whether traces are recorded now.
@@ -64,13 +63,20 @@ impl Recorder {
         tracer::is_recording()
     }
 
-    fn new(is_sampled: bool) -> Self {
+    /// One for a trace that is sampled or not.
+    pub(super) fn new(is_sampled: bool) -> Self {
         Self(Rc::new(Inner {
             is_sampled,
             begun: Instant::now(),
             began_at: SystemTime::now(),
             spans: RefCell::default(),
+            is_kept: Cell::default(),
         }))
+    }
+
+    /// That of the current task, and its place in the trace.
+    pub fn current() -> Option<(Self, TraceContext)> {
+        Scope::recording().map(|(recorder, _, trace)| (recorder, trace))
     }
 
     /// Whether the trace is sampled.
@@ -90,17 +96,21 @@ impl Recorder {
         true
     }
 
-    /// Takes a span that has ended. After the last one, the trace has.
-    pub(super) fn close(&self, record: Box<Record>) {
+    /// Takes a span that has ended, or nothing for one that is forgotten. After the last one, the trace has ended, or a part of
+    /// it has.
+    pub(super) fn close(&self, record: Option<Box<SpanRecord>>) {
         let mut spans = self.0.spans.borrow_mut();
-        spans.ended.push(record);
+        spans.ended.extend(record);
         spans.open -= 1;
-        if spans.open > 0 {
+        if spans.open > 0 || spans.ended.is_empty() {
             return;
         }
-        let Spans { dropped, ended, .. } = std::mem::take(&mut *spans);
+        let (ended, dropped) =
+            (std::mem::take(&mut spans.ended), std::mem::take(&mut spans.dropped));
         drop(spans);
-        let Inner { is_sampled, begun, began_at, .. } = *self.0;
-        tracer::finish(Finished { is_sampled, begun, began_at, spans: ended, dropped });
+        let Inner { is_sampled, begun, began_at, ref is_kept, .. } = *self.0;
+        let part =
+            Finished { is_sampled, begun, began_at, is_kept: is_kept.get(), spans: ended, dropped };
+        is_kept.set(Some(tracer::finish(part)));
     }
 }

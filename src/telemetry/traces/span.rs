@@ -1,5 +1,6 @@
 //! Spans under way.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,16 +9,19 @@ use actix_web::http::Method;
 use futures_util::future::Either;
 
 use super::super::{Scope, SpanId, TraceContext};
-use super::about::{About, Kind, Messages, Served};
+use super::about::{About, Messages, Served, SpanKind};
 use super::recorder::Recorder;
+
+/// What spans say that were given up, as their client has left or waits no longer.
+pub(super) const CANCELLED: &str = "cancelled";
 
 /// A part of a request's work, from when it is made until it is dropped. It costs nothing where nothing is recorded.
 #[derive(Debug, Default)]
-pub struct Span(Option<Box<Record>>);
+pub struct Span(Option<Box<SpanRecord>>);
 
 /// A span.
 #[derive(Debug)]
-pub(super) struct Record {
+pub(super) struct SpanRecord {
     /// Where it goes when it has ended.
     recorder: Option<Recorder>,
     pub(super) role: &'static str,
@@ -28,7 +32,9 @@ pub(super) struct Record {
     pub(super) ended: Instant,
     pub(super) about: About,
     /// What went wrong, by the names of metrics; empty if nothing did.
-    pub(super) error: &'static str,
+    pub(super) error: Cow<'static, str>,
+    /// Whether that is a fault of the shop, or of what it needs.
+    pub(super) is_fault: bool,
     /// Spans of other traces that it comes from.
     pub(super) links: Vec<TraceContext>,
 }
@@ -54,6 +60,7 @@ impl Span {
             callee: callee.clone(),
             method: method.clone(),
             resend,
+            address: None,
             status: 0,
         })
     }
@@ -70,7 +77,7 @@ impl Span {
 
     /// A call named `name` of a service outside of the shop.
     pub fn outside(name: &'static str, system: &'static str) -> Self {
-        Self::begin(|| About::Work { name, kind: Kind::Client, system })
+        Self::begin(|| About::Work { name, kind: SpanKind::Client, system })
     }
 
     /// The making or sending of events.
@@ -110,10 +117,26 @@ impl Span {
             return Self::default();
         }
         let begun = Instant::now();
-        let (error, links) = ("", Vec::new());
-        let recorder = Some(recorder);
-        let ended = begun;
-        let record = Record { recorder, role, context, parent, begun, ended, about, error, links };
+        let links = Vec::new();
+        let (recorder, ended, is_fault) = (Some(recorder), begun, false);
+        // All others say how they have ended.
+        let error = match about {
+            About::Messages(_) => "",
+            _ => CANCELLED,
+        };
+        let error = Cow::Borrowed(error);
+        let record = SpanRecord {
+            recorder,
+            role,
+            context,
+            parent,
+            begun,
+            ended,
+            about,
+            error,
+            is_fault,
+            links,
+        };
         Self(Some(Box::new(record)))
     }
 
@@ -122,16 +145,29 @@ impl Span {
         self.0.as_ref().map(|record| record.context)
     }
 
-    /// Says by which route the request was answered, and how.
-    pub fn served(&mut self, route: &Rc<str>, status: u16) {
+    /// The value of a `traceparent` header that names it as the parent, if it is recorded.
+    pub fn traceparent(&self) -> Option<String> {
+        self.context().map(|trace| trace.to_string())
+    }
+
+    /// Says by which route the request was answered, and how; whether an error is a fault of the shop, its middleware knows.
+    pub fn served(&mut self, route: &Rc<str>, status: u16, is_fault: bool) {
         if let Some(record) = &mut self.0
             && let About::Served(served) = &mut record.about
         {
             served.route = route.clone();
             served.status = status;
-            if status >= 500 {
-                record.error = status_class(status);
-            }
+            record.error = if status >= 500 { status.to_string().into() } else { "".into() };
+            record.is_fault = is_fault;
+        }
+    }
+
+    /// Says where the callee is, the host and the port, if that is in another process.
+    pub fn at(&mut self, host: &Arc<str>) {
+        if let Some(record) = &mut self.0
+            && let About::Call { address, .. } = &mut record.about
+        {
+            *address = Some(host.clone());
         }
     }
 
@@ -141,9 +177,8 @@ impl Span {
             && let About::Call { status, .. } = &mut record.about
         {
             *status = code;
-            if code >= 400 {
-                record.error = status_class(code);
-            }
+            record.error = if code >= 400 { code.to_string().into() } else { "".into() };
+            record.is_fault = code >= 500;
         }
     }
 
@@ -153,13 +188,29 @@ impl Span {
             && let About::CacheRead { outcome, .. } = &mut record.about
         {
             *outcome = result;
+            record.error = "".into();
         }
     }
 
-    /// Says what went wrong, in a word that is one of few.
-    pub fn fail(&mut self, error: &'static str) {
+    /// Says that it ended well.
+    pub fn succeed(&mut self) {
         if let Some(record) = &mut self.0 {
-            record.error = error;
+            record.error = "".into();
+        }
+    }
+
+    /// Says what went wrong, in a word that is one of few, and whether that is a fault of what the shop needs.
+    pub fn fail(&mut self, error: &'static str, is_fault: bool) {
+        if let Some(record) = &mut self.0 {
+            record.error = error.into();
+            record.is_fault = is_fault;
+        }
+    }
+
+    /// Forgets it: what it is about has not happened.
+    pub fn discard(mut self) {
+        if let Some(recorder) = self.0.take().and_then(|mut record| record.recorder.take()) {
+            recorder.close(None);
         }
     }
 
@@ -179,26 +230,7 @@ impl Drop for Span {
             && let Some(recorder) = record.recorder.take()
         {
             record.ended = Instant::now();
-            if matches!(&record.about, About::Served(served) if served.status == 0) {
-                // The client has left.
-                record.error = "499";
-            }
-            recorder.close(record);
+            recorder.close(Some(record));
         }
-    }
-}
-
-/// An error's name where the status is all that is known.
-fn status_class(status: u16) -> &'static str {
-    match status {
-        404 => "404",
-        409 => "409",
-        429 => "429",
-        500 => "500",
-        502 => "502",
-        503 => "503",
-        504 => "504",
-        ..500 => "4xx",
-        _ => "5xx",
     }
 }

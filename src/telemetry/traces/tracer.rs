@@ -12,7 +12,7 @@ use super::export::Pipeline;
 use super::recent::{self, KeptSpan, KeptTrace};
 use super::recorder::Finished;
 use super::sampler::Sampler;
-use super::span::Record;
+use super::span::SpanRecord;
 use super::wire;
 use crate::config::Traces;
 
@@ -67,36 +67,40 @@ fn is_used() -> bool {
     let is_used = TRACER.get().is_some_and(|tracer| tracer.always) || recent::is_watched();
     if !is_used {
         RECORDS.store(false, Ordering::Relaxed);
+        // Somebody may have begun to watch meanwhile.
+        if recent::is_watched() {
+            record();
+        }
     }
     is_used
 }
 
 /// Whether the trace `id` is sampled; `parent` is the flag of a parent that is trusted.
 pub(super) fn samples(id: TraceId, parent: Option<bool>) -> bool {
-    TRACER.get().is_some_and(|tracer| tracer.sampler.samples(id.0, parent))
+    let Some(tracer) = TRACER.get() else { return false };
+    match &tracer.pipeline {
+        Some(_) => tracer.sampler.samples(id.0, parent),
+        // Nobody here keeps it for that.
+        None => parent.unwrap_or_default(),
+    }
 }
 
-/// Keeps `trace` if it was sampled, has failed or was slow.
-pub(super) fn finish(trace: Finished) {
-    let Some(tracer) = TRACER.get() else { return };
-    let failed = trace.spans.iter().any(|span| has_failed(span));
+/// Keeps `trace` if it was sampled, has failed or was slow, or what came before of it was kept. Returns whether it is kept.
+pub(super) fn finish(trace: Finished) -> bool {
+    let Some(tracer) = TRACER.get() else { return false };
+    let failed = trace.spans.iter().any(|span| span.is_fault);
     let slow = !tracer.slow.is_zero() && duration(&trace) >= tracer.slow;
-    if let Some(pipeline) = &tracer.pipeline
-        && (trace.is_sampled || failed || slow)
-    {
+    let is_kept = trace.is_kept.unwrap_or(trace.is_sampled || failed || slow);
+    if let Some(pipeline) = tracer.pipeline.as_ref().filter(|_| is_kept) {
         pipeline.offer(trace.spans.len(), || wire::spans(&trace));
     }
-    if (failed || slow) && tracer.recent > 0 {
+    if (failed || slow) && trace.is_kept.is_none() && tracer.recent > 0 {
         recent::keep(kept(trace, failed), tracer.recent);
     }
+    is_kept
 }
 
-/// Whether something went wrong that is not the caller's fault.
-fn has_failed(span: &Record) -> bool {
-    !span.error.is_empty() && !span.error.starts_with('4')
-}
-
-fn first(trace: &Finished) -> Option<&Record> {
+fn first(trace: &Finished) -> Option<&SpanRecord> {
     trace.spans.iter().map(Box::as_ref).min_by_key(|span| span.begun)
 }
 
@@ -127,7 +131,7 @@ fn kept(mut trace: Finished, failed: bool) -> KeptTrace {
     }
 }
 
-fn kept_span(span: &Record, trace: &Finished) -> KeptSpan {
+fn kept_span(span: &SpanRecord, trace: &Finished) -> KeptSpan {
     let attributes = span.about.attributes().into_iter().map(|(name, value)| {
         let value = match value {
             Value::Text(text) => text.into_owned(),
@@ -143,7 +147,7 @@ fn kept_span(span: &Record, trace: &Finished) -> KeptSpan {
         role: span.role,
         start_ms: millis(span.begun.saturating_duration_since(trace.begun)),
         duration_ms: millis(span.ended - span.begun),
-        error: span.error.to_owned(),
+        error: span.error.to_string(),
         attributes: attributes.collect(),
     }
 }
@@ -160,7 +164,9 @@ mod tests {
     use actix_web::http::Method;
 
     use super::super::super::{Scope, TraceContext};
-    use super::super::{Messages, Recorder, Served, Span, Work, recent_traces, trace_of};
+    use super::super::{
+        Messages, Operation, Recorder, Served, Span, Work, recent_traces, trace_of,
+    };
     use super::*;
     use crate::config::{Sources, load};
 
@@ -185,18 +191,22 @@ mod tests {
     /// A request with this id, which does `work` and is answered `status`.
     fn request(id: &str, status: u16, work: impl FnOnce()) {
         let trace = TraceContext::new();
-        let recorder = Recorder::begin(trace, None);
+        let recorder = Recorder::begin(trace.trace_id(), None);
         let mut span = Span::server(recorder.as_ref(), "product", trace, None, || served(id));
         let scope = Scope::new("product", id.parse().unwrap(), trace, recorder);
         scope.enter(work);
-        span.served(&Rc::from("/lamps"), status);
+        span.served(&Rc::from("/lamps"), status, status >= 500);
     }
 
     #[test]
     fn nothing_is_recorded_where_nobody_wants_it() {
         request("quiet", 500, || {
             assert!(Span::statement("app::product::find", "sqlite").context().is_none());
-            assert!(Work::begin("order", [].into_iter(), || unreachable!()).header().is_none());
+            assert!(
+                Work::begin("order", [None::<String>].into_iter(), || unreachable!())
+                    .header()
+                    .is_none()
+            );
         });
         assert!(recent_traces().is_empty());
     }
@@ -207,7 +217,7 @@ mod tests {
         request("good", 404, || drop(Span::statement("app::product::find", "sqlite")));
         request("bad", 503, || {
             let mut call = Span::statement("app::product::find", "sqlite");
-            call.fail("unreachable");
+            call.fail("unreachable", true);
         });
         assert!(trace_of("good").is_none());
         let kept = trace_of("bad").unwrap();
@@ -241,7 +251,7 @@ mod tests {
         record(10);
         let parent = TraceContext::new().with_sampled(true).to_string();
         let messages = || Messages {
-            operation: "process",
+            operation: Operation::Process,
             system: "memory",
             destination: "user.recent_orders".into(),
             count: 1,
@@ -249,7 +259,7 @@ mod tests {
         let mut work = Work::begin("user", [Some(parent.as_str())].into_iter(), messages);
         let header = work.header().unwrap();
         assert!(TraceContext::parse(header.as_bytes()).unwrap().is_sampled());
-        work.fail("store");
+        work.fail("store", true);
         drop(work);
         let kept = recent_traces();
         assert_eq!(

@@ -9,16 +9,16 @@ use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
 use super::super::TraceContext;
-use super::about::{Kind, Value};
+use super::about::{SpanKind as Kind, Value};
 use super::recorder::Finished;
-use super::span::Record;
+use super::span::{CANCELLED, SpanRecord};
 
 /// The spans of `trace`, which is exported: from here on it counts as sampled.
 pub(super) fn spans(trace: &Finished) -> impl Iterator<Item = SpanData> {
     trace.spans.iter().map(move |span| data(span, trace))
 }
 
-fn data(span: &Record, trace: &Finished) -> SpanData {
+fn data(span: &SpanRecord, trace: &Finished) -> SpanData {
     let time = |at: Instant| trace.began_at + at.saturating_duration_since(trace.begun);
     let mut attributes = vec![KeyValue::new("shop.role", span.role)];
     attributes.extend(span.about.attributes().into_iter().map(|(name, value)| match value {
@@ -26,7 +26,10 @@ fn data(span: &Record, trace: &Finished) -> SpanData {
         Value::Number(number) => KeyValue::new(name, number),
     }));
     if !span.error.is_empty() {
-        attributes.push(KeyValue::new("error.type", span.error));
+        attributes.push(KeyValue::new("error.type", span.error.clone()));
+    }
+    if trace.dropped > 0 && span.parent.is_none_or(|(_, is_remote)| is_remote) {
+        attributes.push(KeyValue::new("shop.dropped_spans", i64::from(trace.dropped)));
     }
     let links = span.links.iter().map(|link| Link::new(context(*link, true), Vec::new(), 0));
     let mut of_links = SpanLinks::default();
@@ -50,9 +53,9 @@ fn data(span: &Record, trace: &Finished) -> SpanData {
         dropped_attributes_count: 0,
         events: SpanEvents::default(),
         links: of_links,
-        status: match span.error {
-            "" => Status::Unset,
-            error => Status::error(error),
+        status: match (&*span.error, span.about.kind()) {
+            ("", _) | (CANCELLED, Kind::Server) => Status::Unset,
+            _ => Status::error(""),
         },
         instrumentation_scope: InstrumentationScope::builder("shop")
             .with_version(env!("CARGO_PKG_VERSION"))

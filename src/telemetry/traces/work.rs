@@ -4,29 +4,46 @@ use actix_web::http::header::HeaderValue;
 use futures_util::future::Either;
 
 use super::super::{Scope, TraceContext};
-use super::about::{About, Messages};
+use super::about::{About, Messages, SpanKind};
 use super::recorder::Recorder;
 use super::span::Span;
+use super::tracer;
 
 /// Work in the background, from when it begins until this is dropped. It costs nothing where nothing is recorded.
 #[derive(Debug, Default)]
 pub struct Work(Option<(Scope, Span)>);
 
 impl Work {
-    /// Begins work of `role` with messages, in a trace of its own. It comes from the spans whose `traceparent` the messages
-    /// have, and is sampled if one of them is.
-    pub fn begin<'a>(
+    /// Begins work of `role` with messages, in a trace of its own. `links` are the `traceparent` of the messages; it is sampled
+    /// if one of them is.
+    pub fn begin<L: AsRef<str>>(
         role: &'static str,
-        parents: impl Iterator<Item = Option<&'a str>>,
+        links: impl Iterator<Item = Option<L>>,
         messages: impl FnOnce() -> Messages,
     ) -> Self {
-        let parse = |parent: &str| TraceContext::parse(parent.as_bytes());
+        Self::with(role, || {
+            let parse = |link: L| TraceContext::parse(link.as_ref().as_bytes());
+            let links = links.flatten().filter_map(parse).collect::<Vec<_>>();
+            (About::Messages(messages()), links)
+        })
+    }
+
+    /// Begins a task of `role` that is named `name`, in a trace of its own.
+    pub fn task(role: &'static str, name: &'static str) -> Self {
+        let kind = SpanKind::Internal;
+        Self::with(role, || (About::Work { name, kind, system: role }, Vec::new()))
+    }
+
+    fn with(role: &'static str, about: impl FnOnce() -> (About, Vec<TraceContext>)) -> Self {
         let begin = || {
-            let links = parents.flatten().filter_map(parse).collect::<Vec<_>>();
-            let is_sampled = links.iter().any(|link| link.is_sampled());
-            let trace = TraceContext::new().with_sampled(is_sampled);
-            let recorder = Recorder::for_work(is_sampled);
-            let about = About::Messages(messages());
+            let (about, links) = about();
+            let trace = TraceContext::new();
+            let is_sampled = match links[..] {
+                [] => tracer::samples(trace.trace_id(), None),
+                _ => links.iter().any(|link| link.is_sampled()),
+            };
+            let trace = trace.with_sampled(is_sampled);
+            let recorder = Recorder::new(is_sampled);
             let span = Span::root(recorder.clone(), role, trace, about, links);
             let scope = Scope::new(role, HeaderValue::from_static(""), trace, Some(recorder));
             (scope, span)
@@ -47,10 +64,17 @@ impl Work {
         self.0.as_ref().map(|(scope, _)| scope.trace().header())
     }
 
-    /// Says what went wrong, in a word that is one of few.
-    pub fn fail(&mut self, error: &'static str) {
+    /// Says what went wrong, in a word that is one of few, and whether that is a fault of what the shop needs.
+    pub fn fail(&mut self, error: &'static str, is_fault: bool) {
         if let Some((_, span)) = &mut self.0 {
-            span.fail(error);
+            span.fail(error, is_fault);
+        }
+    }
+
+    /// Says that it ended well.
+    pub fn succeed(&mut self) {
+        if let Some((_, span)) = &mut self.0 {
+            span.succeed();
         }
     }
 }

@@ -9,7 +9,7 @@ use super::locks::Locks as _;
 use super::schema::{revocations, sessions, users};
 use super::{Record, Row, Store, revocation};
 use crate::contract::{Event, Revocation, Timestamp, UserRole, now};
-use crate::events::{created, record};
+use crate::events::{creation, record};
 use crate::storage::sql::{in_transaction, read};
 use crate::storage::{StoreError, Turn as _, run_to_completion};
 use crate::user::email::email_key;
@@ -160,7 +160,8 @@ impl Store {
             Write::Delete => (Changes::default(), true),
         };
         let erased = Event::user_erased(id);
-        let parent = if deletes { created(|| erased.kind.clone()) } else { None };
+        let making = deletes.then(|| creation(|| erased.kind.clone())).unwrap_or_default();
+        let traceparent = making.traceparent();
         let written = run_to_completion(&self.limits, async move {
             let written = in_transaction!(&pool, WriteError, connection => {
                 if actor.may_take_rights(deletes) {
@@ -178,7 +179,7 @@ impl Store {
                 let row = row.ok_or(Refusal::Unknown)?;
                 if deletes {
                     diesel::delete(users::table.find(&id)).execute(connection).await?;
-                    record!(connection, "user", erased, parent);
+                    record!(connection, "user", erased, traceparent);
                 }
                 if actor.takes_own_rights(&row, deletes) {
                     let admins = users::disabled.eq(false).and(users::roles.like(ADMINS));

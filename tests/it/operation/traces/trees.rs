@@ -2,66 +2,30 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use actix_rt::time::sleep;
 use awc::http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::{Trace, start};
 use crate::support::{
-    Client, Collector, PATIENCE, Server, Shop, Span, Storage, Topology, order_items,
+    Client, Collector, Kind, PATIENCE, Server, Shop, Span, Storage, Topology, order_items, until,
 };
 
-/// Settings for traces that are all sampled and arrive soon.
-fn traced(collector: &Collector) -> Vec<(&'static str, String)> {
-    vec![
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url()),
-        ("OTEL_TRACES_SAMPLER", "always_on".to_owned()),
-        ("OTEL_BSP_SCHEDULE_DELAY", "50".to_owned()),
-    ]
-}
-
-fn start(topology: Topology, servers: Vec<Server>, collector: &Collector) -> Shop {
-    let settings = traced(collector);
-    let settings = settings.iter().map(|(name, value)| (*name, value.as_str()));
-    Shop::start_on(topology, servers, &settings.collect::<Vec<_>>())
-}
-
-/// A trace of a test's own, and the header that names it.
-struct Trace {
-    id: String,
-    header: String,
-}
-
-impl Trace {
-    fn new() -> Self {
-        let id = Uuid::new_v4().simple().to_string();
-        let header = format!("00-{id}-00f067aa0ba902b7-00");
-        Self { id, header }
-    }
-
-    async fn send(&self, client: &Client, method: Method, path: &str, body: &str) -> u16 {
-        let headers = [
-            ("traceparent", self.header.as_str()),
-            ("content-type", "application/json"),
-            ("idempotency-key", self.id.as_str()),
-        ];
-        client.send(method, path, &headers, body.to_owned()).await.status
-    }
-
-    /// Waits until the collector has the tree `expected`.
-    async fn becomes(&self, collector: &Collector, expected: &str) {
-        let start = Instant::now();
-        loop {
-            let found = tree(&collector.trace(&self.id));
-            if found == expected {
-                return;
-            }
-            assert!(start.elapsed() < PATIENCE, "expected:\n{expected}\nfound:\n{found}");
-            actix_rt::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    }
-}
+/// An order on its way.
+const PLACING: &str = "\
+server gateway: POST orders
+  client gateway: POST order
+    server order: POST /orders
+      client order: order.claim
+      client order: PUT product
+        server product: PUT /internal/reservations/{id}
+          client product: product.reserve
+      producer order: create shop.order.placed
+      client order: order.insert
+";
 
 /// `spans` as lines with their kinds and names, each below the one that it is a part of, in the order of time.
 fn tree(spans: &[Span]) -> String {
@@ -84,26 +48,135 @@ fn branch(span: &Span, all: &[&Span], depth: usize, text: &mut String) {
     }
 }
 
-each_case!(a_request_has_one_trace:
+/// Waits until the trace `id` is the same at all `collectors`, and gives its tree.
+async fn agreed(collectors: &[Collector], ids: &[&str]) -> String {
+    let start = Instant::now();
+    loop {
+        let trees = collectors.iter().zip(ids).map(|(collector, id)| tree(&collector.trace(id)));
+        let trees = trees.collect::<Vec<_>>();
+        if !trees[0].is_empty() && trees.iter().all(|tree| *tree == trees[0]) {
+            return trees[0].clone();
+        }
+        assert!(start.elapsed() < PATIENCE, "{}", trees.join("\n"));
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+each_case!(an_order_is_one_trace:
     one_process(Topology::OneProcess, Storage::Embedded),
     four_processes(Topology::OneProcessARole, Storage::Embedded),
     one_process_on_servers(Topology::OneProcess, Storage::Polyglot),
     four_processes_on_servers(Topology::OneProcessARole, Storage::Polyglot),
 );
-async fn a_request_has_one_trace(topology: Topology, storage: Storage) {
+async fn an_order_is_one_trace(topology: Topology, storage: Storage) {
     let collector = Collector::start();
-    let shop = start(topology, storage.servers(), &collector);
+    let shop = start(topology, storage.servers(), &collector, &[]);
     let client = shop.gateway();
     let lamp = client.add_stocked("Lamp", 5).await;
-    let user = client.register("trinity").await;
-
-    let placing = Trace::new();
+    let trace = Trace::new();
     let body = json!({ "items": order_items(&[(&lamp, 1)]), "userId": Uuid::now_v7() });
-    assert_eq!(placing.send(&client, Method::POST, "/orders", &body.to_string()).await, 201);
-    placing.becomes(&collector, "?").await;
+    assert_eq!(trace.send(&client, Method::POST, "/orders", &body).await.status, 201);
+    let start = Instant::now();
+    loop {
+        let found = tree(&collector.trace(&trace.id));
+        if found == PLACING {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "{found}");
+        sleep(Duration::from_millis(50)).await;
+    }
+    let names = collector.trace(&trace.id).into_iter();
+    let services = names.map(|span| span.resource["service.name"].clone()).collect::<BTreeSet<_>>();
+    let expected = match topology {
+        Topology::OneProcess => vec!["shop"],
+        Topology::OneProcessARole => vec!["shop-gateway", "shop-order", "shop-product"],
+    };
+    assert_eq!(services.into_iter().collect::<Vec<_>>(), expected);
+}
 
-    let dashboard = Trace::new();
-    let path = format!("/auth/dashboard/{user}");
-    assert_eq!(dashboard.send(&client, Method::GET, &path, "").await, 200);
-    dashboard.becomes(&collector, "?").await;
+/// What a client does in a shop, each request in a trace of its own.
+async fn tour(client: &Client) -> Vec<(&'static str, String)> {
+    let lamp = client.add_stocked("Lamp", 5).await;
+    let user = client.register("trinity").await;
+    let mut taken = Vec::new();
+    let mut ask = async |what, method: Method, path: &str, body: &Value, status: u16| {
+        let trace = Trace::new();
+        let answer = trace.send(client, method, path, body).await;
+        assert_eq!(answer.status, status, "{what}: {answer:?}");
+        taken.push((what, trace.id));
+        answer
+    };
+    let order = json!({ "items": order_items(&[(&lamp, 1)]), "userId": Uuid::now_v7() });
+    let none = &Value::Null;
+    ask("a list", Method::GET, "/products", none, 200).await;
+    ask("a list again", Method::GET, "/products", none, 200).await;
+    ask("a product", Method::GET, &format!("/products/{lamp}"), none, 200).await;
+    ask("a dashboard", Method::GET, &format!("/auth/dashboard/{user}"), none, 200).await;
+    let placed = ask("an order", Method::POST, "/orders", &order, 201).await;
+    let id = placed.json()["id"].as_str().unwrap().to_owned();
+    let pay = format!("/orders/{id}/pay");
+    ask("no money", Method::POST, &pay, &json!({ "paymentMethod": "declined" }), 402).await;
+    ask("a payment", Method::POST, &pay, &json!({ "paymentMethod": "ok" }), 200).await;
+    ask("nothing", Method::GET, "/products/none", none, 404).await;
+    taken
+}
+
+/// A process with all roles and one a role have the same spans for the same requests.
+async fn are_the_same(one: Vec<Server>, four: Vec<Server>) {
+    let collectors = [Collector::start(), Collector::start()];
+    let one = start(Topology::OneProcess, one, &collectors[0], &[]);
+    let four = start(Topology::OneProcessARole, four, &collectors[1], &[]);
+    let (first, second) = (tour(&one.gateway()).await, tour(&four.gateway()).await);
+    for ((what, one), (_, four)) in first.iter().zip(&second) {
+        let tree = agreed(&collectors, &[one, four]).await;
+        assert!(tree.starts_with("server gateway: ") && tree.lines().count() > 2, "{what}: {tree}");
+    }
+}
+
+#[actix_rt::test]
+async fn traces_are_the_same_in_one_process_and_in_four_on_files() {
+    are_the_same(Vec::new(), Vec::new()).await;
+}
+
+#[actix_rt::test]
+async fn traces_are_the_same_in_one_process_and_in_four_on_servers() {
+    are_the_same(Storage::Polyglot.servers(), Storage::Polyglot.servers()).await;
+}
+
+each_case!(consumers_are_linked_to_what_has_happened:
+    in_memory(Topology::OneProcess, &[]),
+    by_rabbitmq(Topology::OneProcessARole, &[Kind::Rabbit]),
+);
+async fn consumers_are_linked_to_what_has_happened(topology: Topology, servers: &[Kind]) {
+    let collector = Collector::start();
+    let servers = servers.iter().copied().map(Server::start).collect::<Vec<_>>();
+    let by_rabbitmq = !servers.is_empty();
+    let shop = start(topology, servers, &collector, &[]);
+    let client = shop.gateway();
+    let lamp = client.add_stocked("Lamp", 5).await;
+    let trace = Trace::new();
+    let body = json!({ "items": order_items(&[(&lamp, 1)]), "userId": Uuid::now_v7() });
+    assert_eq!(trace.send(&client, Method::POST, "/orders", &body).await.status, 201);
+    let linked = async |name: &str| {
+        let find = || {
+            let spans = collector.spans();
+            let made = spans.iter().find(|span| {
+                span.name == "create shop.order.placed" && span.trace_id == trace.id
+            })?;
+            let link = (made.trace_id.clone(), made.span_id.clone());
+            spans.iter().find(|span| span.name == name && span.links.contains(&link)).cloned()
+        };
+        until(&format!("{name} is linked"), async || find().is_some()).await;
+        find().unwrap()
+    };
+    let taken = linked("process user.recent_orders").await;
+    assert!(taken.parent_span_id.is_empty() && taken.trace_id != trace.id, "{taken:?}");
+    let parts = async || {
+        let spans = collector.trace(&taken.trace_id);
+        spans.iter().any(|span| span.parent_span_id == taken.span_id && span.name.starts_with("user."))
+    };
+    until("its calls to the store are parts of it", parts).await;
+    if by_rabbitmq {
+        linked("send shop.events").await;
+    }
 }
