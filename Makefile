@@ -8,6 +8,8 @@ NEEDS = cc:gcc python3:python3 pip3:python3-pip redis-server:redis-server setpri
 SECANTUS = SecantusDB==0.7.0b3
 # A server that speaks Stripe's API, for tests; a program of its own.
 LOCALSTRIPE = localstripe==1.15.10
+# A collector of traces, for tests; a program of its own.
+ROTEL = rotel==0.0.1a15
 # Programs from crates.io, built into target/tools: one checks dependencies, one lists them, one fuzzes.
 CARGO_deny = cargo-deny@0.20.2
 CARGO_cyclonedx = cargo-cyclonedx@0.5.9
@@ -184,6 +186,9 @@ needs:
 		|| { python3 -m venv target/secantus && target/secantus/bin/pip install -q --only-binary :all: $(SECANTUS); }
 	@[ -x target/localstripe/bin/python ] \
 		|| { python3 -m venv target/localstripe && target/localstripe/bin/pip install -q $(LOCALSTRIPE); }
+	@[ -x target/rotel/bin/rotel-agent ] \
+		|| { python3 -m venv target/rotel && target/rotel/bin/pip install -q --only-binary :all: $(ROTEL) \
+		&& cd target/rotel/bin && ln -sf ../lib/python*/site-packages/rotel/rotel-agent rotel-agent; }
 	@[ -x target/h11/bin/python ] \
 		|| { python3 -m venv target/h11 && target/h11/bin/pip install -q $(H11); }
 	@$(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt

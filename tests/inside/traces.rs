@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::support::collector::{Collector, Reply, Span};
 use crate::support::metrics::Samples;
 use crate::support::tls::Certificates;
-use crate::support::until;
+use crate::support::{Kind, Server, until};
 
 const PROCESSED: &str = "otel_sdk_processor_span_processed_total";
 const EXPORTED: &str = "otel_sdk_exporter_span_exported_total";
@@ -136,6 +136,32 @@ async fn a_span_arrives_with_all_that_it_says_and_with_what_made_it() {
 }
 
 #[actix_rt::test]
+async fn a_collector_that_is_a_program_of_its_own_reads_what_is_sent() {
+    let rotel = Server::start(Kind::Rotel);
+    let endpoint = format!("{}/v1/traces", rotel.url());
+    for (n, compression) in ["none", "gzip"].into_iter().enumerate() {
+        let exporter = Exporter::start(&[
+            ("otlp.endpoint", &endpoint),
+            ("otlp.compression", compression),
+            ("batch.schedule_delay", "10ms"),
+        ]);
+        let number = n as u64 * 100;
+        exporter.offer(number..number + 3);
+        exporter.until(EXPORTED, "", 3.0).await;
+        for number in number..number + 3 {
+            let texts = [
+                format!("GET /products/{number}\n"),
+                format!("{:032x}", number + 1),
+                "shop-order".to_owned(),
+                "no answer".to_owned(),
+            ];
+            let has_all = async || texts.iter().all(|text| rotel.log().contains(text));
+            until(&format!("{texts:?} are read of {compression}"), has_all).await;
+        }
+    }
+}
+
+#[actix_rt::test]
 async fn spans_are_sent_in_batches_no_larger_than_the_setting_and_compressed_if_it_says_so() {
     let collector = Collector::start();
     let keys = [("batch.max_export_batch_size", "40"), ("otlp.compression", "gzip")];
@@ -250,6 +276,19 @@ async fn what_a_collector_refuses_for_good_is_not_sent_again() {
     exporter.offer(4..5);
     collector.wait_for(1).await;
     assert_eq!(collector.heads().len(), 2);
+}
+
+#[actix_rt::test]
+async fn spans_that_a_collector_rejects_of_a_batch_are_lost() {
+    let collector = Collector::start();
+    collector.reply(Reply::Rejected(3));
+    let exporter = Exporter::quick(&collector, &[]);
+    exporter.offer(0..1);
+    exporter.until(EXPORTED, "rejected", 1.0).await;
+    assert_eq!(exporter.count(EXPORTED, ""), 0.0);
+    collector.reply(Reply::Rejected(0));
+    exporter.offer(1..6);
+    exporter.until(EXPORTED, "", 5.0).await;
 }
 
 #[actix_rt::test]

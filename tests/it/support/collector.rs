@@ -6,7 +6,9 @@ use std::io::Read as _;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use flate2::read::GzDecoder;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
@@ -62,6 +64,8 @@ pub(crate) enum Reply {
     Taken,
     /// It refuses them with this status and these headers, each with the end of its line.
     Refused(u16, &'static str),
+    /// It takes them but for so many.
+    Rejected(i64),
     /// It never answers.
     Never,
 }
@@ -158,14 +162,25 @@ fn answer(state: &Mutex<State>, line: &mut Line, request: &Received) {
     };
     match reply {
         // An empty message: all spans were taken.
-        Reply::Taken => line.send(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n",
-        ),
+        Reply::Taken => accept(line, &[]),
+        Reply::Rejected(rejected_spans) => {
+            let error_message = "too many".to_owned();
+            let partial = ExportTracePartialSuccess { rejected_spans, error_message };
+            let answer = ExportTraceServiceResponse { partial_success: Some(partial) };
+            accept(line, &answer.encode_to_vec());
+        }
         Reply::Refused(status, headers) => {
             line.send(format!("HTTP/1.1 {status} No\r\n{headers}content-length: 0\r\n\r\n"));
         }
         Reply::Never => line.wait_for_end(),
     }
+}
+
+fn accept(line: &mut Line, answer: &[u8]) {
+    let kind = "content-type: application/x-protobuf";
+    let length = answer.len();
+    line.send(format!("HTTP/1.1 200 OK\r\n{kind}\r\ncontent-length: {length}\r\n\r\n"));
+    line.send(answer);
 }
 
 /// The spans in `request`, which must be one for them by OTLP.

@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     /// localstripe.
     Stripe,
     Rabbit,
+    /// Rotel, a collector of traces.
+    Rotel,
 }
 
 /// Names a MongoDB server that is there already, for tests that need not stop it.
@@ -33,7 +35,7 @@ pub(crate) struct Server {
     child: Option<Child>,
     /// PgBouncer in front of it, or the port mapper that RabbitMQ asks, and its port.
     helper: Option<(Child, u16)>,
-    /// The port at which a RabbitMQ listens for other nodes, and its commands.
+    /// The port at which a RabbitMQ listens for other nodes, and its commands, or a Rotel for gRPC.
     nodes_port: u16,
     /// Whether it is a Redis Cluster.
     clustered: bool,
@@ -187,7 +189,7 @@ impl Server {
             Kind::Mongo => format!("mongodb://127.0.0.1:{port}/shop"),
             Kind::Redis if self.secured => format!("rediss://localhost:{port}"),
             Kind::Redis => format!("redis://127.0.0.1:{port}"),
-            Kind::Stripe => format!("http://127.0.0.1:{port}"),
+            Kind::Stripe | Kind::Rotel => format!("http://127.0.0.1:{port}"),
             Kind::Rabbit if self.secured => format!("amqps://localhost:{port}"),
             Kind::Rabbit => format!("amqp://127.0.0.1:{port}"),
         }
@@ -201,6 +203,7 @@ impl Server {
             Kind::Redis => "REDIS_URL",
             Kind::Stripe => "PAYMENTS_URL",
             Kind::Rabbit => "AMQP_URL",
+            Kind::Rotel => "OTEL_EXPORTER_OTLP_ENDPOINT",
         }
     }
 
@@ -239,11 +242,15 @@ impl Server {
         let log = File::create(self.data.path().join("log")).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
-        let log = || fs::read_to_string(self.data.path().join("log")).unwrap_or_default();
         // Erlang is slow to start on a machine that has other work.
         let limit = if self.kind == Kind::Rabbit { 3 * PATIENCE } else { PATIENCE };
-        let why = || format!("{:?} did not start: {}", self.kind, log());
+        let why = || format!("{:?} did not start: {}", self.kind, self.log());
         block_within(limit, why, || self.answers());
+    }
+
+    /// What it has written to its log so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.data.path().join("log")).unwrap()
     }
 
     /// Runs a command of Redis and gives what redis-cli prints.
@@ -393,6 +400,26 @@ impl Server {
                 assert!(python.exists(), "no localstripe: run make test, which installs it");
                 let mut command = guarded(python.to_str().unwrap());
                 command.arg("-B").arg(root.join("tests/it/support/stripe.py")).arg(&port);
+                command
+            }
+            Kind::Rotel => {
+                let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+                let program = root.join("target/rotel/bin/rotel-agent");
+                assert!(program.exists(), "no collector: run make test, which installs one");
+                let mut command = guarded(program.to_str().unwrap());
+                // What it gets goes to its log.
+                command.args([
+                    "start",
+                    "--debug-log",
+                    "traces",
+                    "--debug-log-verbosity",
+                    "detailed",
+                ]);
+                command.args(["--otlp-http-endpoint", &format!("127.0.0.1:{port}")]);
+                command.args(["--otlp-grpc-endpoint", &format!("127.0.0.1:{}", self.nodes_port)]);
+                // It passes nothing on.
+                command.args(["--exporter", "blackhole"]);
+                command.arg("--pid-file").arg(data.join("pid")).env_clear();
                 command
             }
             Kind::Mongo => {
