@@ -45,6 +45,19 @@ def untested(text: str) -> list[str]:
     return [alert["alert"] for alert in alerts() if not any(f'"{alert["alert"]}"' in labels for labels in samples)]
 
 
+def kustomized(folder: Path) -> list[dict]:
+    """What kustomize makes of a folder."""
+    kubectl = ROOT / "target/deploy-tools/bin/kubectl"
+    done = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, check=True, timeout=60)
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def collector_port() -> int:
+    """Where the collector takes traces, by its configuration."""
+    config = yaml.safe_load((FOLDER / "collector.yaml").read_text())
+    return int(config["receivers"]["otlp"]["protocols"]["http"]["endpoint"].rpartition(":")[2])
+
+
 class Observability(unittest.TestCase):
     """What Prometheus and Grafana are given."""
 
@@ -89,7 +102,7 @@ class Observability(unittest.TestCase):
 
     def test_what_compose_mounts_is_there_and_where_the_configuration_looks(self) -> None:
         services = yaml.safe_load(COMPOSE.read_text())["services"]
-        mounts = [mount.split(":") for service in services.values() for mount in service["volumes"]]
+        mounts = [mount.split(":") for service in services.values() for mount in service.get("volumes", [])]
         targets = {target: COMPOSE.parent / source for source, target, *mode in mounts if source.startswith(".")}
         for target, path in targets.items():
             self.assertTrue(path.exists(), path)
@@ -102,9 +115,7 @@ class Observability(unittest.TestCase):
                          [COMPOSE.parent / "observability/rules"])
 
     def test_the_cluster_gets_the_same_rules_and_finds_every_role(self) -> None:
-        kubectl = ROOT / "target/deploy-tools/bin/kubectl"
-        done = subprocess.run([kubectl, "kustomize", FOLDER], capture_output=True, text=True, check=True, timeout=60)
-        docs = list(yaml.safe_load_all(done.stdout))
+        docs = kustomized(FOLDER)
         places = {(doc["kind"], doc["metadata"].get("namespace")) for doc in docs}
         # The account of one namespace reads the pods of the other.
         self.assertEqual({place for place in places if place[1] != "shop-monitoring"},
@@ -130,6 +141,42 @@ class Observability(unittest.TestCase):
                 if any(re.fullmatch(wanted, f"{component};{port}") for port in ports):
                     found.add(labels["app.kubernetes.io/name"])
         self.assertEqual(found, {"gateway", "user", "product", "order"})
+
+    def test_every_role_of_the_compose_files_sends_traces_where_the_collector_listens(self) -> None:
+        services = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]
+        roles = {name for name, service in services.items() if service.get("command", [""])[0] == "--role"}
+        over = yaml.safe_load(COMPOSE.read_text())["services"]
+        url = f"http://collector:{collector_port()}"
+        told = {name for name, service in over.items()
+                if service.get("environment", {}).get("OTEL_EXPORTER_OTLP_ENDPOINT") == url}
+        self.assertEqual(told, roles)
+        self.assertIn("private", over["collector"]["networks"])
+        for role in roles:
+            self.assertIn("private", services[role]["networks"])
+
+    def test_every_role_of_the_cluster_sends_traces_where_the_collector_listens_and_may(self) -> None:
+        port = collector_port()
+        (service,) = (doc for doc in kustomized(FOLDER) if (doc["kind"], doc["metadata"]["name"]) == ("Service", "collector"))
+        self.assertEqual([each["port"] for each in service["spec"]["ports"]], [port])
+        (config,) = (doc["data"] for doc in kustomized(FOLDER) if doc["kind"] == "ConfigMap" and "config.yaml" in doc["data"])
+        self.assertEqual(config["config.yaml"], (FOLDER / "collector.yaml").read_text())
+        (allowed,) = (doc["spec"] for doc in kustomized(FOLDER)
+                      if (doc["kind"], doc["metadata"]["name"]) == ("NetworkPolicy", "collector"))
+        (rule,) = allowed["ingress"]
+        self.assertEqual([each["port"] for each in rule["ports"]], [port])
+        with tempfile.TemporaryDirectory(dir=ROOT / "target") as folder:
+            Path(folder, "kustomization.yaml").write_text(
+                "resources: [../../deploy/overlays/production]\ncomponents: [../../deploy/components/traces]\n")
+            docs = kustomized(Path(folder))
+        namespace = service["metadata"]["namespace"]
+        url = f"http://collector.{namespace}:{port}"
+        told = [doc["data"].get("OTEL_EXPORTER_OTLP_ENDPOINT") for doc in docs if doc["kind"] == "ConfigMap"
+                and doc["metadata"]["name"] in ("gateway", "user", "product", "order")]
+        self.assertEqual(told, [url] * 4)
+        (policy,) = (doc["spec"] for doc in docs if (doc["kind"], doc["metadata"]["name"]) == ("NetworkPolicy", "traces"))
+        (rule,) = policy["egress"]
+        self.assertEqual([each["port"] for each in rule["ports"]], [port])
+        self.assertEqual(rule["to"][0]["podSelector"]["matchLabels"], service["spec"]["selector"])
 
     def test_prometheus_asks_every_role_of_the_compose_file(self) -> None:
         services = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]
