@@ -194,7 +194,7 @@ impl Client {
         format!("{}:{name}", if is_cluster { &used.tagged } else { &used.prefix })
     }
 
-    /// Checks that the server answers a read of several keys and takes a write, for this user and these keys.
+    /// Checks that the server answers a read of several keys, takes a write and runs a script, for this user and these keys.
     ///
     /// # Errors
     /// Why it does not.
@@ -206,7 +206,8 @@ impl Client {
             let mut read = redis::cmd("MGET");
             read.arg(&trial).arg(other).query_async::<[Option<Vec<u8>>; 2]>(connection).await?;
             let mut write = redis::cmd("SET");
-            write.arg(&trial).arg(1).arg("PX").arg(1000).query_async::<()>(connection).await
+            write.arg(&trial).arg(1).arg("PX").arg(1000).query_async::<()>(connection).await?;
+            redis::Script::new("return 1").key(&trial).invoke_async::<()>(connection).await
         })
         .await
     }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{Trace, start};
 use crate::support::{
-    Client, Collector, Kind, PATIENCE, Server, Shop, Span, Storage, Topology, order_items, until,
+    Client, Collector, Kind, PATIENCE, Server, Span, Storage, Topology, order_items, until,
 };
 
 /// An order on its way.
@@ -173,7 +173,9 @@ async fn consumers_are_linked_to_what_has_happened(topology: Topology, servers: 
     assert!(taken.parent_span_id.is_empty() && taken.trace_id != trace.id, "{taken:?}");
     let parts = async || {
         let spans = collector.trace(&taken.trace_id);
-        spans.iter().any(|span| span.parent_span_id == taken.span_id && span.name.starts_with("user."))
+        spans
+            .iter()
+            .any(|span| span.parent_span_id == taken.span_id && span.name.starts_with("user."))
     };
     until("its calls to the store are parts of it", parts).await;
     if by_rabbitmq {
