@@ -15,6 +15,7 @@ mod gateway;
 mod layers;
 mod limits;
 mod open_telemetry;
+mod pairs;
 mod payments;
 mod redact;
 mod resilience;

@@ -1,17 +1,15 @@
 //! The settings of traces: which there are, and where they go.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use actix_web::http::Uri;
-use actix_web::http::header::{HeaderName, HeaderValue};
 use serde::{Deserialize, Deserializer, de};
 
 use super::ValueError;
-use super::values::{between, file, optional, parts, within, words};
+use super::pairs::{Attributes, Headers};
+use super::values::{between, file, optional, within, words};
 
 /// The attribute of a resource that names it.
 const SERVICE_NAME: &str = "service.name";
@@ -148,7 +146,7 @@ impl Traces {
 
     /// What a process of `roles` is called.
     pub fn service_name(&self, roles: &[&str]) -> String {
-        let attribute = self.resource_attributes.0.get(SERVICE_NAME);
+        let attribute = self.resource_attributes.get(SERVICE_NAME);
         let set = Some(&self.service_name).filter(|name| !name.is_empty()).or(attribute);
         match (set, roles) {
             (Some(name), _) => name.clone(),
@@ -159,8 +157,7 @@ impl Traces {
 
     /// What else is known of the process: names and values.
     pub fn attributes(&self) -> impl Iterator<Item = (&str, &str)> {
-        let all = self.resource_attributes.0.iter();
-        all.map(|(name, value)| (&**name, &**value)).filter(|(name, _)| *name != SERVICE_NAME)
+        self.resource_attributes.iter().filter(|(name, _)| *name != SERVICE_NAME)
     }
 }
 
@@ -198,74 +195,6 @@ impl FromStr for Endpoint {
         let wanted = "not the URL of a collector, such as http://localhost:4318/v1/traces";
         parsed.map(|_| Self(text.to_owned())).ok_or_else(|| wanted.into())
     }
-}
-
-/// Attributes of a resource, as in `deployment.environment.name=test,host.name=a`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Attributes(BTreeMap<String, String>);
-
-impl TryFrom<String> for Attributes {
-    type Error = ValueError;
-
-    fn try_from(text: String) -> Result<Self, ValueError> {
-        pairs(&text).collect::<Result<_, _>>().map(Self)
-    }
-}
-
-/// Headers of requests, as in `authorization=Bearer%20TOKEN,x-tenant=shop`; their values are secret.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Headers(Vec<(HeaderName, HeaderValue)>);
-
-impl Headers {
-    /// Names and values.
-    pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        self.0.iter().map(|(name, value)| (name, value))
-    }
-}
-
-impl fmt::Debug for Headers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.iter().map(|(name, _)| name.as_str())).finish()
-    }
-}
-
-impl TryFrom<String> for Headers {
-    type Error = ValueError;
-
-    fn try_from(text: String) -> Result<Self, ValueError> {
-        let header = |pair: Result<(String, String), ValueError>| {
-            let (name, value) = pair?;
-            let name = HeaderName::from_bytes(name.as_bytes());
-            let pair = name.ok().zip(HeaderValue::from_str(&value).ok());
-            pair.ok_or_else(|| ValueError::from("has a name or a value that no header can have"))
-        };
-        pairs(&text).map(header).collect::<Result<_, _>>().map(Self)
-    }
-}
-
-/// The names and the decoded values in `text`, as in `a=1,b=2%2C3`. What is wrong is not quoted: it may be secret.
-fn pairs(text: &str) -> impl Iterator<Item = Result<(String, String), ValueError>> {
-    parts(text).map(|pair| {
-        let pair = pair.split_once('=').map(|(name, value)| (name.trim(), value.trim()));
-        let pair = pair.filter(|(name, _)| !name.is_empty());
-        let (name, value) = pair.ok_or("must be of the form name=value,name=value")?;
-        let value = decode(value).ok_or("has a % that is not one of two hexadecimal digits")?;
-        Ok((name.to_owned(), value))
-    })
-}
-
-/// `text` with each `%` and two hexadecimal digits as the byte that they are (RFC 3986, section 2.1).
-fn decode(text: &str) -> Option<String> {
-    let mut parts = text.split('%');
-    let mut bytes = parts.next()?.as_bytes().to_vec();
-    for part in parts {
-        let (digits, rest) = part.split_at_checked(2)?;
-        bytes.extend(hex::decode(digits).ok()?);
-        bytes.extend(rest.as_bytes());
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// A duration from `MIN` to `MAX` milliseconds: the number of them, or as in `5s`.

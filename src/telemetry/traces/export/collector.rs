@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER, USER_AGENT};
 use async_trait::async_trait;
-use awc::error::{ConnectError, SendRequestError};
 use awc::{Client, Connector};
 use flate2::write::GzEncoder;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
@@ -18,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::failure::Failure;
 use crate::config::{Compression, Endpoint, Otlp};
 
 /// The media type of a batch.
@@ -32,55 +32,6 @@ const RETRIES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause that a collector may ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
-/// Why the collector has not taken spans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Failure {
-    #[error("it cannot be reached")]
-    Unreachable,
-    #[error("its answer is late")]
-    Timeout,
-    #[error("its answer was lost")]
-    Lost,
-    #[error("it answered {0}")]
-    Status(u16),
-    #[error("it has rejected them")]
-    Rejected,
-    #[error("they cannot be encoded")]
-    Encoding,
-}
-
-impl Failure {
-    /// What metrics call it; there are few.
-    pub(super) fn label(self) -> &'static str {
-        match self {
-            Self::Unreachable => "unreachable",
-            Self::Timeout => "timeout",
-            Self::Lost => "lost",
-            Self::Rejected => "rejected",
-            Self::Encoding => "encoding",
-            Self::Status(status) => match status {
-                400 => "400",
-                401 => "401",
-                403 => "403",
-                404 => "404",
-                413 => "413",
-                415 => "415",
-                429 => "429",
-                500 => "500",
-                502 => "502",
-                503 => "503",
-                504 => "504",
-                _ => "_OTHER",
-            },
-        }
-    }
-
-    /// Whether the same batch may be taken later (OTLP, "Failures").
-    fn is_transient(self) -> bool {
-        matches!(self, Self::Unreachable | Self::Lost | Self::Status(429 | 502 | 503 | 504))
-    }
-}
 
 /// A batch on its way to the collector, and where its answer goes.
 struct Call {
@@ -217,7 +168,7 @@ impl Sender {
             request = request.insert_header((CONTENT_ENCODING, "gzip"));
         }
         let answer = request.no_decompress().send_body(body).await;
-        let mut answer = answer.map_err(|error| (failure(&error), None))?;
+        let mut answer = answer.map_err(|error| (Failure::from(&error), None))?;
         if !answer.status().is_success() {
             let asked = asked(answer.headers());
             return Err((Failure::Status(answer.status().as_u16()), asked));
@@ -234,16 +185,6 @@ impl Sender {
         let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
         let written = encoder.write_all(&body).and_then(|()| encoder.finish());
         written.map(Bytes::from).map_err(|_| Failure::Encoding)
-    }
-}
-
-fn failure(error: &SendRequestError) -> Failure {
-    match error {
-        SendRequestError::Connect(ConnectError::Timeout) | SendRequestError::Timeout => {
-            Failure::Timeout
-        }
-        SendRequestError::Connect(_) => Failure::Unreachable,
-        _ => Failure::Lost,
     }
 }
 
@@ -284,14 +225,5 @@ mod tests {
         assert_eq!(of("3"), Some(Duration::from_secs(3)));
         assert_eq!(of("86400"), Some(LONGEST_PAUSE));
         assert_eq!((of("-1"), of("soon"), asked(&HeaderMap::new())), (None, None, None));
-    }
-
-    #[test]
-    fn metrics_have_few_names_for_failures() {
-        let all = (0..=u16::MAX).map(|status| Failure::Status(status).label());
-        let labels = all.collect::<std::collections::BTreeSet<_>>();
-        assert!(labels.len() < 20, "{labels:?}");
-        assert_eq!(Failure::Status(429).label(), "429");
-        assert_eq!(Failure::Status(418).label(), "_OTHER");
     }
 }

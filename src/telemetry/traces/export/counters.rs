@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use prometheus::core::Collector;
 
-use super::collector::Failure;
+use super::failure::Failure;
 use super::queue::Queue;
 use crate::metrics::{Family, Sampled};
 

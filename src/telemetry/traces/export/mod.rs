@@ -2,6 +2,7 @@
 
 mod collector;
 mod counters;
+mod failure;
 mod news;
 mod pipeline;
 mod queue;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::collector::Failure;
+use super::failure::Failure;
 
 /// How often it says so.
 const INTERVAL: Duration = Duration::from_secs(60);

@@ -12,7 +12,8 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::collector::{Failure, Handle};
+use super::collector::Handle;
+use super::failure::Failure;
 use super::news::{Line, News};
 use super::queue::Queue;
 use crate::config::{Endpoint, Traces};
