@@ -146,7 +146,7 @@ fn selectors() -> BTreeSet<String> {
         !words.iter().any(|word| line.trim().trim_start_matches("- ").starts_with(word))
     });
     let lines = lines.collect::<Vec<_>>().join("\n");
-    let selector = Regex::new(r"\b(role:\w+:\w+|(?:db|peer|events|worker|process|task|log|tls|breaker)_\w+|up)(\{[^}]*\})?").unwrap();
+    let selector = Regex::new(r"\b(role:\w+:\w+|(?:db|peer|events|worker|process|task|log|tls|breaker|otel)_\w+|up)(\{[^}]*\})?").unwrap();
     let found = selector.find_iter(&lines).map(|found| match found.as_str() {
         // Other stores than this shop's, and errors that it does not have.
         name if name.starts_with("db_") => name.split('{').next().unwrap_or_default().to_owned(),
@@ -175,6 +175,8 @@ async fn every_query_of_every_dashboard_and_alert_has_data() {
     command.env("APP__GATEWAY__ROUTES__UP__PATH", "/up");
     command.env("APP__GATEWAY__ROUTES__UP__UPSTREAM", "up");
     command.env("APP__GATEWAY__ROUTES__PRODUCTS__LIMITS", "100000/1h by address");
+    // Nobody listens there.
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1");
     let shop = Process::start(folder.path(), command);
     let prometheus = Prometheus::start(&[("shop", &shop)]).await;
     let client = shop.client("gateway");

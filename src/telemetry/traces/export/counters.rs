@@ -16,6 +16,15 @@ const EXPORTED: &str = "otel_sdk_exporter_span_exported_total";
 const QUEUE_SIZE: &str = "otel_sdk_processor_span_queue_size";
 const QUEUE_CAPACITY: &str = "otel_sdk_processor_span_queue_capacity";
 
+/// What mostly becomes of spans that are lost.
+const USUAL: [Failure; 5] = [
+    Failure::Unreachable,
+    Failure::Timeout,
+    Failure::Lost,
+    Failure::Status(429),
+    Failure::Status(503),
+];
+
 const FAMILIES: &[Family] = &[
     Family::counter(
         PROCESSED,
@@ -87,7 +96,9 @@ pub(super) fn collector(queue: Queue) -> Box<dyn Collector> {
             samples.count(PROCESSED, &[error], counter.load(Relaxed));
         }
         samples.count(EXPORTED, &[""], counters.taken.load(Relaxed));
-        let lost = counters.lost.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut lost = counters.lost.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // The usual ones are there from the beginning, so that their first spans are seen as an increase.
+        USUAL.into_iter().for_each(|why| _ = lost.entry(why.label()).or_default());
         for (error, spans) in lost {
             samples.count(EXPORTED, &[error], spans);
         }
