@@ -86,7 +86,8 @@ impl TraceContext {
 
     /// The same, sampled or not.
     pub fn with_sampled(self, is_sampled: bool) -> Self {
-        Self { flags: self.flags & !SAMPLED | u8::from(is_sampled) * SAMPLED, ..self }
+        let flag = if is_sampled { SAMPLED } else { 0 };
+        Self { flags: self.flags & !SAMPLED | flag, ..self }
     }
 
     /// The same with other trace flags.

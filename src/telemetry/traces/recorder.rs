@@ -32,6 +32,7 @@ struct Spans {
     /// Those that were begun but not kept.
     dropped: u32,
     begun: usize,
+    #[expect(clippy::vec_box, reason = "they are boxed while they are under way, and not copied")]
     ended: Vec<Box<SpanRecord>>,
 }
 
@@ -44,6 +45,7 @@ pub(super) struct Finished {
     /// Whether what ended before was kept; `None` for the first part.
     pub(super) is_kept: Option<bool>,
     /// In the order in which they ended.
+    #[expect(clippy::vec_box, reason = "they are boxed while they are under way, and not copied")]
     pub(super) spans: Vec<Box<SpanRecord>>,
     pub(super) dropped: u32,
 }

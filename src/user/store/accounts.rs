@@ -12,6 +12,7 @@ use crate::contract::{Event, Revocation, Timestamp, UserRole, now};
 use crate::events::{creation, record};
 use crate::storage::sql::{in_transaction, read};
 use crate::storage::{StoreError, Turn as _, run_to_completion};
+use crate::telemetry::Span;
 use crate::user::email::email_key;
 use crate::user::model::{Filter, roles_to_text};
 
@@ -160,7 +161,10 @@ impl Store {
             Write::Delete => (Changes::default(), true),
         };
         let erased = Event::user_erased(id);
-        let making = deletes.then(|| creation(|| erased.kind.clone())).unwrap_or_default();
+        let making = match deletes {
+            true => creation(|| erased.kind.clone()),
+            false => Span::default(),
+        };
         let traceparent = making.traceparent();
         let written = run_to_completion(&self.limits, async move {
             let written = in_transaction!(&pool, WriteError, connection => {
