@@ -14,7 +14,7 @@ use rustls::ClientConfig;
 use super::roles::{Roles, table};
 use super::tls::Tls;
 use super::validation::Validated;
-use super::{Role, access, asks_away, start_order};
+use super::{Role, access, asks_away, start_order, topology};
 use crate::auth::{self, Guard, Hosts, Mode};
 use crate::config::{self, BrokerUrl, Effective, EventsUrl, PeerUrl, Settings};
 use crate::contract::UserClient;
@@ -149,6 +149,7 @@ impl Node {
         if has_debug {
             middleware.request_timeout = middleware.request_timeout.max(server::LONGEST_PROFILE);
         }
+        let topology = topology::of(&self.running, &self.parts.settings, self.guard.mode());
         let heartbeats = self.heartbeats.clone();
         let threads = Threads { workers: 1, heartbeats: heartbeats.clone() };
         server::serve(listener, threads, &self.parts.settings.server, move || {
@@ -157,6 +158,7 @@ impl Node {
                 state,
                 roles.clone(),
                 report.clone(),
+                topology.clone(),
                 has_debug,
             ))
         })

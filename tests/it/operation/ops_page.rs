@@ -1,0 +1,31 @@
+//! The page for operators, as a browser shows it.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::{Shop, Topology, blocking};
+
+/// Runs a part of `tests/browser/ops.mjs`, which fails when the page is not as it should be.
+async fn browse(args: &[&str]) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/ops.mjs");
+    let mut command = Command::new("node");
+    command.arg(script).args(args);
+    let output = blocking(move || command.output()).await;
+    let output =
+        output.unwrap_or_else(|error| panic!("node does not start, see make needs: {error}"));
+    let told = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&told));
+}
+
+#[actix_rt::test]
+async fn it_fits_every_screen_and_takes_no_mouse_in_one_process() {
+    let shop = Shop::start(Topology::OneProcess);
+    browse(&["looks", &shop.process("gateway").urls["management"]]).await;
+}
+
+#[actix_rt::test]
+async fn the_arrow_to_a_role_turns_within_two_seconds_after_its_end() {
+    let shop = Shop::start(Topology::OneProcessARole);
+    let product = shop.process("product").id().to_string();
+    browse(&["stopped", &shop.process("gateway").urls["management"], &product]).await;
+}
