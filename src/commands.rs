@@ -56,6 +56,7 @@ pub fn run(global: &Global) -> Result<(), Failure> {
     let sources = sources(global);
     let (settings, effective) = config::load(&sources)?;
     telemetry::start(&settings.log);
+    telemetry::start_traces(&settings.traces);
     let roles = global.roles();
     let running = node::run(sources, (settings, effective), &roles);
     actix_rt::System::new().block_on(running)

@@ -24,7 +24,10 @@ const ARROWS: [(&str, &[&str]); 28] = [
     ("user", ROLE),
     ("product", ROLE),
     ("order", ROLE),
-    ("events", &["config", "contract", "error", "metrics", "readiness", "storage", "tasks"]),
+    (
+        "events",
+        &["config", "contract", "error", "metrics", "readiness", "storage", "tasks", "telemetry"],
+    ),
     (
         "server",
         &[

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
 use super::layers::{Assignment, Error, Leaves};
-use super::redact;
+use super::{open_telemetry, redact};
 use crate::files;
 
 /// Short names for `APP__SECTION__KEY`; one may set several keys.
@@ -52,6 +52,9 @@ pub(super) fn assignments(
     let mut set_by = BTreeMap::new();
     let mut assignments = Vec::new();
     for (name, value) in variables {
+        if open_telemetry::is_void(name, value, environment) {
+            continue;
+        }
         let Some(variable) = variable(name, known)? else { continue };
         let Variable { name, keys, from_file } = variable;
         let origin = format!("environment {name}");
@@ -63,6 +66,7 @@ pub(super) fn assignments(
             let text = value.to_str();
             let text = text.ok_or_else(|| Error::new(&*key, "it is not UTF-8", &*origin))?;
             let value = if from_file { secret(text, &key, &origin)? } else { text.to_owned() };
+            let value = open_telemetry::complete(name, value);
             assignments.push(Assignment { key, value, origin: origin.clone() });
         }
     }
@@ -99,7 +103,8 @@ fn variable<'a>(name: &'a OsStr, known: &Leaves) -> Result<Option<Variable<'a>>,
     let keys = match stem.strip_prefix(PREFIX) {
         Some(path) => vec![path.to_lowercase().replace("__", ".")],
         None => {
-            let meant = SHORT_NAMES.iter().filter(|(short, _)| *short == stem);
+            let names = SHORT_NAMES.iter().chain(&open_telemetry::NAMES);
+            let meant = names.filter(|(short, _)| *short == stem);
             meant.map(|(_, key)| (*key).to_owned()).collect()
         }
     };

@@ -137,6 +137,7 @@ impl fmt::Display for Effective {
             | "user.signing_keys"
             | "order.payments_key"
             | "order.payments_webhook_secret"
+            | "traces.otlp.headers"
                 if !value.is_empty() =>
             {
                 "***".to_owned()

@@ -14,10 +14,12 @@ mod files;
 mod gateway;
 mod layers;
 mod limits;
+mod open_telemetry;
 mod payments;
 mod redact;
 mod resilience;
 mod route;
+mod traces;
 mod values;
 
 use std::collections::BTreeMap;
@@ -39,6 +41,7 @@ pub use payments::{Currency, PaymentsUrl};
 pub use redact::{hide, hide_password};
 pub use resilience::Resilience;
 pub use route::{HostName, ResponseHeaders, Strip};
+pub use traces::{Batch, Compression, Endpoint, Otlp, SamplerKind, Traces};
 pub use values::{
     AuthMode, CacheUrl, CertificateNames, DocumentUrl, InternalSecrets, LogFormat, Methods,
     Networks, PeerUrl, PeerUrls, PostgresUrl, SqlUrl, check_filter,
@@ -64,6 +67,8 @@ pub struct Settings {
     pub shop: Shop,
     /// Logging.
     pub log: Log,
+    /// Traces.
+    pub traces: Traces,
     /// The management port of every process.
     pub management: Management,
     /// How roles call each other.

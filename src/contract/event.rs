@@ -26,6 +26,9 @@ pub struct Event {
     #[serde(serialize_with = "super::in_microseconds")]
     pub time: Timestamp,
     datacontenttype: String,
+    /// The span in which it has happened, where traces are recorded (CloudEvents, distributed tracing extension).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// What the subject is like since then.
     pub data: Value,
 }
@@ -67,6 +70,7 @@ impl Event {
             sequence,
             time: now(),
             datacontenttype: "application/json".into(),
+            traceparent: None,
             data,
         }
     }

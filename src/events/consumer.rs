@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use super::{Log, counters};
 use crate::contract::Event;
 use crate::storage::StoreError;
+use crate::telemetry::{Messages, Work};
 
 /// How many events a consumer takes at once.
 const BATCH: i64 = 200;
@@ -18,6 +19,9 @@ const LETTERS: Duration = Duration::from_secs(1);
 /// The pause before a consumer tries again; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// What traces call the way of events within a process.
+const MEMORY: &str = "memory";
 
 /// Why events were not taken. Nothing of them has had an effect.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +106,7 @@ impl Consumer {
         let is_full = found.len() as i64 == BATCH;
         let events = found.into_iter().map(|(_, event)| event);
         let events = events.filter(|event| self.kinds.contains(&event.kind)).collect::<Vec<_>>();
-        match self.give(events.clone()).await {
+        match self.give(events.clone(), MEMORY).await {
             Ok(()) => {}
             Err(Refusal::Store(error)) => return Err(error),
             Err(Refusal::Invalid(_)) => {
@@ -119,7 +123,7 @@ impl Consumer {
     async fn take_letters(&self, log: &Log) -> Result<(), StoreError> {
         for letter in log.redriven(self.name).await? {
             let failed = match serde_json::from_str::<Event>(&letter.event) {
-                Ok(event) => match self.give(vec![event]).await {
+                Ok(event) => match self.give(vec![event], MEMORY).await {
                     Ok(()) => None,
                     Err(Refusal::Store(error)) => return Err(error),
                     Err(Refusal::Invalid(why)) => Some(why),
@@ -140,22 +144,40 @@ impl Consumer {
         &self.kinds
     }
 
-    /// Gives it `events`.
-    pub(super) async fn give(&self, events: Vec<Event>) -> Result<(), Refusal> {
+    /// Gives it `events`, which came by `system`.
+    pub(super) async fn give(
+        &self,
+        events: Vec<Event>,
+        system: &'static str,
+    ) -> Result<(), Refusal> {
         let count = events.len();
-        let taken = if count == 0 { Ok(()) } else { (self.take)(events).await };
+        if count == 0 {
+            return Ok(());
+        }
+        let role = self.name.split('.').next().unwrap_or_default();
+        let parents = events.iter().map(|event| event.traceparent.as_deref());
+        let mut work = Work::begin(role, parents, || Messages {
+            operation: "process",
+            system,
+            destination: self.name.into(),
+            count,
+        });
+        let taken = work.run((self.take)(events)).await;
         match &taken {
             Ok(()) => counters::consumed(self.name, count),
-            Err(Refusal::Store(_)) => counters::retried(self.name, count),
+            Err(Refusal::Store(_)) => {
+                work.fail("store");
+                counters::retried(self.name, count);
+            }
             // It is given again by itself, or is a dead letter.
-            Err(Refusal::Invalid(_)) => {}
+            Err(Refusal::Invalid(_)) => work.fail("invalid"),
         }
         taken
     }
 
     /// Gives one event, which becomes a dead letter if it is invalid.
     async fn give_alone(&self, event: Event, log: &Log) -> Result<(), StoreError> {
-        match self.give(vec![event.clone()]).await {
+        match self.give(vec![event.clone()], MEMORY).await {
             Ok(()) => Ok(()),
             Err(Refusal::Store(error)) => Err(error),
             Err(Refusal::Invalid(why)) => {

@@ -14,6 +14,7 @@ use super::counters;
 use crate::contract::{Event, now};
 use crate::storage::sql::{Pool, in_transaction, on_either};
 use crate::storage::{Limits, StoreError, Turn as _, run_to_completion};
+use crate::telemetry::{Messages, Span};
 
 /// How many events are published at once, and forgotten at once.
 const BATCH: i64 = 500;
@@ -27,11 +28,13 @@ const RETENTION: TimeDelta = TimeDelta::hours(24);
 /// The lock of a relay.
 const RELAY: &[u8; 8] = b"app rela";
 
-/// Writes an event into the outbox of the role `prefix`, in the transaction of `connection`.
+/// Writes an event into the outbox of the role `prefix`, in the transaction of `connection`. It comes from the span that
+/// `parent` names, by [`created`].
 macro_rules! record {
-    ($connection:expr, $prefix:literal, $event:expr) => {{
-        let event: &$crate::contract::Event = $event;
-        let text = serde_json::to_string(event).map_err($crate::storage::StoreError::corrupt)?;
+    ($connection:expr, $prefix:literal, $event:expr, $parent:expr) => {{
+        let mut event: $crate::contract::Event = $event;
+        event.traceparent.clone_from(&$parent);
+        let text = serde_json::to_string(&event).map_err($crate::storage::StoreError::corrupt)?;
         diesel::sql_query(concat!("INSERT INTO ", $prefix, "_outbox (kind, event) VALUES ($1, $2)"))
             .bind::<diesel::sql_types::Text, _>(&event.kind)
             .bind::<diesel::sql_types::Text, _>(text)
@@ -40,6 +43,18 @@ macro_rules! record {
     }};
 }
 pub(crate) use record;
+
+/// Marks in the current trace that an event of this `kind` is made, and returns the `traceparent` for it; `None` where
+/// nothing is recorded.
+pub fn created(kind: impl FnOnce() -> String) -> Option<String> {
+    let span = Span::messages(|| Messages {
+        operation: "create",
+        system: "outbox",
+        destination: kind().into(),
+        count: 1,
+    });
+    span.context().map(|trace| trace.to_string())
+}
 
 /// Tells the threads of a process of new events in a log.
 #[derive(Clone, Debug, Default)]

@@ -19,7 +19,7 @@ pub use amqp::Broker;
 pub use consumer::{Consumer, Refusal};
 pub use dead_letters::{DeadLetterError, DeadLetters, Decision};
 pub(crate) use log::record;
-pub use log::{Log, News};
+pub use log::{Log, News, created};
 
 use crate::metrics::Collectors;
 use crate::readiness::Check;

@@ -55,7 +55,7 @@ use crate::http1::AbortOnDisconnect;
 use crate::peer::clock::{self, Elapsed};
 use crate::peer::{Context, INTERNAL, Origin, REQUEST_ID, RequestId, Trusted, number};
 use crate::tasks;
-use crate::telemetry::{Meter, Metrics, Scope, watch_request};
+use crate::telemetry::{MANAGEMENT, Meter, Metrics, Scope, Served, Span, watch_request};
 use interceptor::RoleBounds;
 use scoped_body::scoped;
 use upload::Upload;
@@ -179,7 +179,7 @@ impl Middleware {
         let started = Instant::now();
         let _active = meter.begin();
         let RouteLookup { bounds, name, aborts, found } = interceptor.lookup(&request);
-        let exchange = self.receive(&mut request, bounds.timeout, started)?;
+        let mut exchange = self.receive(&mut request, bounds.timeout, started)?;
         let ends = exchange.ends_with_client(&request, aborts);
         let deadline = exchange.context.deadline;
         let answered = match (self.admit(request, &exchange, bounds.body_limit), found) {
@@ -195,9 +195,9 @@ impl Middleware {
                 conclude(within(deadline, ends, answer).await, exchange.upload.as_ref())
             }
         };
-        exchange.scope.enter(|| {
+        exchange.scope.clone().enter(|| {
             let outcome = self.render(answered, &exchange);
-            self.record(&outcome, name, &exchange, meter);
+            self.record(&outcome, name, &mut exchange, meter);
             outcome.map(|response| response.map_body(|_, body| scoped(body, &exchange.scope)))
         })
     }
@@ -216,14 +216,29 @@ impl Middleware {
                 let headers = request.headers();
                 let client = self.trusted.client(headers, peer);
                 let context = Context::from_headers(headers, Some(client), timeout, started);
+                // A profile takes as long as an operator wants it to.
+                let context = match self.role {
+                    MANAGEMENT => context,
+                    _ => context.traced(self.trusted.believes(peer)),
+                };
                 (context, Upload::watch(request, self.body_timeout), false)
             }
             None => return Err(Error::internal("a request without an origin")),
         };
         let is_logged = log::log_enabled!(target: ACCESS, self.access);
+        let (id, recorder) = (context.request_id.header(), context.recorder.clone());
+        let parent = context.parent.map(|parent| (parent, !context.by_mailbox));
+        let span = Span::server(recorder.as_ref(), self.role, context.trace, parent, || Served {
+            request_id: context.request_id.to_string(),
+            method: request.method().clone(),
+            route: RouteName::default().0,
+            path: request.path().to_owned(),
+            status: 0,
+        });
         Ok(Exchange {
             started,
-            scope: Scope::new(self.role, context.request_id.header(), context.trace),
+            span,
+            scope: Scope::new(self.role, id, context.trace, recorder),
             context: context.watched(),
             is_checked,
             upload,
@@ -304,7 +319,7 @@ impl Middleware {
         &self,
         outcome: &Result<ServiceResponse<BoxBody>, actix_web::Error>,
         name: Option<RouteName>,
-        exchange: &Exchange,
+        exchange: &mut Exchange,
         meter: &Meter,
     ) {
         let (status, pattern) = match outcome {
@@ -316,6 +331,7 @@ impl Middleware {
         let trace = exchange.context.trace.sampled_id();
         meter.count(&route.0, method, status.as_u16(), duration, trace);
         watch_request(&exchange.scope, method, &route.0, status.as_u16(), duration);
+        exchange.span.served(&route.0, status.as_u16());
         let Some(path) = exchange.path.as_deref() else { return };
         // Frequent calls between roles are logged at debug level; the caller logs failures.
         let quiet = path.starts_with(INTERNAL) && !status.is_client_error();
@@ -395,6 +411,7 @@ impl Middleware {
 /// A request under way.
 struct Exchange {
     started: Instant,
+    span: Span,
     scope: Scope,
     context: Context,
     /// Whether its head was checked before it came here.

@@ -49,7 +49,7 @@ mod tests {
 
     #[actix_rt::test]
     async fn what_makes_a_stream_knows_its_request() {
-        let scope = Scope::new("test", HeaderValue::from_static("id"), TraceContext::new());
+        let scope = Scope::new("test", HeaderValue::from_static("id"), TraceContext::new(), None);
         let pieces = [(); 3].map(|()| async {
             let trace = current_trace().map(|trace| trace.to_string());
             Ok::<_, std::io::Error>(Bytes::from(trace.unwrap_or_default() + " "))
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn what_is_in_memory_stays_so() {
-        let scope = Scope::new("test", HeaderValue::from_static("id"), TraceContext::new());
+        let scope = Scope::new("test", HeaderValue::from_static("id"), TraceContext::new(), None);
         let bytes = scoped(BoxBody::new("text"), &scope).try_into_bytes();
         assert_eq!(bytes.unwrap(), "text");
     }

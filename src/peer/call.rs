@@ -1,5 +1,6 @@
 //! A request to a peer, which can be sent again as long as nothing of its body was read.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
@@ -7,6 +8,7 @@ use actix_web::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED
 use super::clock::{self, Elapsed};
 use super::replay::ReplayBody;
 use super::{Body, Context, Endpoint, INTERNAL, INTERNAL_SECRET, PeerError, Reply, Request};
+use crate::telemetry::Span;
 
 /// The headers of conditions (RFC 9110, section 13.1; RFC 4918, section 10.4).
 const CONDITIONS: [HeaderName; 4] =
@@ -20,9 +22,13 @@ pub(super) struct Call {
     content: ReplayBody,
 }
 
-/// The limits of one attempt at a [`Call`].
+/// One attempt at a [`Call`], and its limits.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Attempt {
+pub(super) struct Attempt<'a> {
+    /// Who is called, if that is to be seen in the trace.
+    pub(super) callee: Option<&'a Arc<str>>,
+    /// How many attempts there were before.
+    pub(super) resend: u32,
     /// When it starts.
     pub(super) now: Instant,
     /// Its deadline, if it is before the caller's.
@@ -61,9 +67,29 @@ impl Call {
         &mut self,
         endpoint: &Endpoint,
         context: &Context,
-        attempt: Attempt,
+        attempt: Attempt<'_>,
     ) -> Result<Reply, PeerError> {
-        let Attempt { now, limit, kept } = attempt;
+        let Attempt { callee, resend, .. } = attempt;
+        let mut span = callee
+            .map_or_else(Span::default, |callee| Span::call(callee, &self.request.method, resend));
+        let outcome = match span.context() {
+            Some(trace) => Box::pin(self.exchange(endpoint, &context.at(trace), attempt)).await,
+            None => self.exchange(endpoint, context, attempt).await,
+        };
+        match &outcome {
+            Ok(reply) => span.answered(reply.status.as_u16()),
+            Err(error) => span.fail(error.name()),
+        }
+        outcome
+    }
+
+    async fn exchange(
+        &mut self,
+        endpoint: &Endpoint,
+        context: &Context,
+        attempt: Attempt<'_>,
+    ) -> Result<Reply, PeerError> {
+        let Attempt { now, limit, kept, .. } = attempt;
         let deadline = limit.map_or(context.deadline, |limit| limit.min(context.deadline));
         if let Endpoint::Http { secret, .. } = endpoint {
             let Request { headers, target, .. } = &mut self.request;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix_web::dev::Payload;
@@ -12,7 +13,7 @@ use uuid::{Builder, Uuid};
 
 use super::{Headers, number};
 use crate::error::Error;
-use crate::telemetry::TraceContext;
+use crate::telemetry::{Recorder, TraceContext};
 
 /// The id of a request in every role's log and in the response.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -22,6 +23,8 @@ pub const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeo
 pub const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 /// What vendors add to the trace, which is void without its parent.
 const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
+/// What the caller has every callee know (W3C Baggage).
+const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
 /// The id of a request: 1 to 128 letters, digits, `-`, `_` and `.`.
 #[derive(Clone, Debug)]
@@ -84,6 +87,10 @@ pub struct Context {
     pub trace: TraceContext,
     /// The span that the caller named as its parent.
     pub parent: Option<TraceContext>,
+    /// What goes on to callees as it came: `tracestate` and `baggage`.
+    carried: Option<Rc<[(HeaderName, HeaderValue)]>>,
+    /// Where this process records what becomes of the request, if it does.
+    pub recorder: Option<Recorder>,
     /// Whether the caller's own limit is shorter than the remaining time.
     pub hurried: bool,
     /// Whether the request came through a mailbox, from another role of this process.
@@ -112,11 +119,27 @@ impl Context {
             limit,
             client,
             trace: parent.map_or_else(TraceContext::new, TraceContext::child),
+            carried: parent.and_then(|_| carried(headers)),
             parent,
+            recorder: None,
             hurried,
             by_mailbox: false,
             watched: false,
         }
+    }
+
+    /// The same, as a part of a trace that is recorded where traces are. Anybody's trace id is continued; the caller's sampled
+    /// flag counts if the caller `is_trusted`.
+    pub fn traced(self, is_trusted: bool) -> Self {
+        let flag = self.parent.filter(|_| is_trusted).map(TraceContext::is_sampled);
+        let recorder = Recorder::begin(self.trace, flag);
+        let is_sampled = recorder.as_ref().map_or(flag.unwrap_or_default(), Recorder::is_sampled);
+        Self { trace: self.trace.with_sampled(is_sampled), recorder, ..self }
+    }
+
+    /// The same, for a call that is a part of the trace of its own.
+    pub(super) fn at(&self, trace: TraceContext) -> Self {
+        Self { trace, ..self.clone() }
     }
 
     /// The context for a callee in this process, with a `deadline`.
@@ -159,7 +182,22 @@ impl Context {
         if self.parent.is_none() {
             headers.remove(TRACE_STATE);
         }
+        for (name, value) in self.carried.iter().flat_map(|carried| carried.iter()) {
+            if !headers.contains_key(name) {
+                headers.insert(name.clone(), value.clone());
+            }
+        }
     }
+}
+
+/// What `headers` say of a trace besides its parent.
+fn carried(headers: &HeaderMap) -> Option<Rc<[(HeaderName, HeaderValue)]>> {
+    let found = [TRACE_STATE, BAGGAGE].into_iter().filter_map(|name| {
+        let value = headers.get(&name)?.clone();
+        Some((name, value))
+    });
+    let found = found.collect::<Vec<_>>();
+    (!found.is_empty()).then(|| found.into())
 }
 
 /// Handlers get the context that the middleware has made.

@@ -128,6 +128,20 @@ impl PeerError {
         Self::Broken(cause.to_string())
     }
 
+    /// What traces call it, one of few.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::BreakerOpen(_) => "breaker_open",
+            Self::BulkheadFull => "bulkhead_full",
+            Self::Busy => "busy",
+            Self::Unreachable(_) => "unreachable",
+            Self::DeadlineExceeded => "timeout",
+            Self::Broken(_) => "broken",
+            // The caller's failure.
+            Self::Content(_) => "499",
+        }
+    }
+
     /// The breaker is open for `millis` more.
     fn breaker_open(millis: u64) -> Self {
         let seconds = u32::try_from(millis.div_ceil(1_000)).unwrap_or(u32::MAX);
@@ -206,7 +220,8 @@ impl Endpoint {
     /// When there is no reply within the time that `context` has left; see [`PeerError`].
     pub async fn send(&self, mut request: Request, context: &Context) -> Result<Reply, PeerError> {
         remove_of_connection(&mut request.headers);
-        let attempt = Attempt { now: Instant::now(), limit: None, kept: false };
+        let now = Instant::now();
+        let attempt = Attempt { callee: None, resend: 0, now, limit: None, kept: false };
         Call::new(request).send(self, context, attempt).await
     }
 }

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::LazyLock;
 use std::time::Instant;
 
@@ -11,7 +10,7 @@ use prometheus::{Histogram, HistogramVec};
 
 use super::StoreError;
 use crate::metrics::histograms;
-use crate::telemetry::watch_statement;
+use crate::telemetry::{Span, Statement, watch_statement};
 
 /// Those of OpenTelemetry for clients of databases, in seconds.
 pub(super) const BUCKETS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
@@ -34,19 +33,20 @@ pub(super) fn collector() -> Box<dyn Collector> {
 }
 
 /// A call to a store.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Operation {
     /// The name of the type of the call's future or closure, which has the function that makes it.
     kind: &'static str,
     system: &'static str,
     begun: Instant,
+    span: Span,
 }
 
 impl Operation {
     /// One that begins now, whose future or closure has the type named `kind`, to a store of the kind `system`, as
     /// OpenTelemetry calls it.
     pub(super) fn begin(kind: &'static str, system: &'static str) -> Self {
-        Self { kind, system, begun: Instant::now() }
+        Self { kind, system, begun: Instant::now(), span: Span::statement(kind, system) }
     }
 
     /// Counts it, by its outcome.
@@ -63,89 +63,21 @@ impl Operation {
     }
 
     /// Counts it, with the kind of its error or an empty text.
-    pub(super) fn end_with(self, error: &'static str) {
+    pub(super) fn end_with(mut self, error: &'static str) {
+        if !error.is_empty() {
+            self.span.fail(error);
+        }
         let duration = self.begun.elapsed();
         // That a store is away, readiness tells.
         if !matches!(error, "unreachable" | "connection") {
-            watch_statement(Name(self.kind), duration);
+            watch_statement(Statement(self.kind), duration);
         }
         KNOWN.with_borrow_mut(|known| {
             let key = (self.kind.as_ptr().addr(), self.system, error);
             let durations = known.entry(key).or_insert_with(|| {
-                ALL.with_label_values(&[self.system, &Name(self.kind).to_string(), error])
+                ALL.with_label_values(&[self.system, &Statement(self.kind).to_string(), error])
             });
             durations.observe(duration.as_secs_f64());
         });
-    }
-}
-
-/// The name of a call whose future or closure has the type of this name: the module at the crate's top and the function, as
-/// in `order.insert`.
-struct Name(&'static str);
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (module, function) = operation(self.0);
-        write!(f, "{module}.{function}")
-    }
-}
-
-fn operation(kind: &str) -> (&str, &str) {
-    let mut function = kind;
-    while let Some(outer) = function.strip_suffix("::{{closure}}") {
-        function = outer;
-    }
-    let module = kind.split_once("app::").map_or("", |(_, path)| path);
-    let module = module.split("::").next().unwrap_or_default();
-    // The last part, before its own parameters: `<` and `>` also enclose types in the middle of a path.
-    let mut depth = 0_i32;
-    let last = function.rfind(|letter| {
-        match letter {
-            '>' => depth += 1,
-            '<' => depth -= 1,
-            _ => {}
-        }
-        depth == 0 && letter == ':'
-    });
-    let name = last.map_or(function, |at| &function[at + 1..]);
-    let name = name.split('<').next().unwrap_or_default();
-    (module, name)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::any::type_name_of_val;
-
-    use super::*;
-
-    struct Store;
-
-    impl Store {
-        fn insert<T>(&self) -> impl Future<Output = T> + use<T> {
-            async { std::future::pending().await }
-        }
-    }
-
-    #[test]
-    fn a_call_is_named_by_its_module_and_its_function() {
-        for (kind, name) in [
-            (
-                "app::order::store::orders::<impl app::order::store::Store>::insert::{{closure}}::{{closure}}",
-                "order.insert",
-            ),
-            (
-                "<app::user::store::Store as app::storage::copy::Rows>::count::{{closure}}",
-                "user.count",
-            ),
-            (
-                "app::product::store::Store::page::{{closure}}::{{closure}}::{{closure}}",
-                "product.page",
-            ),
-            ("app::product::store::write::run<alloc::vec::Vec<u8>>::{{closure}}", "product.run"),
-        ] {
-            assert_eq!(Name(kind).to_string(), name);
-        }
-        let kind = type_name_of_val(&Store.insert::<Vec<u8>>());
-        assert_eq!(Name(kind).to_string(), "storage.insert");
     }
 }

@@ -136,7 +136,9 @@ impl Fields {
             }
         };
         add("role", &scope.role());
-        add("requestId", &scope.request_id());
+        if !scope.request_id().is_empty() {
+            add("requestId", &scope.request_id());
+        }
         add("traceId", &scope.trace().trace_id());
         add("spanId", &scope.trace().span_id());
     }

@@ -15,6 +15,7 @@ mod profile;
 mod recent_lines;
 mod scope;
 mod slow;
+mod statement;
 mod trace_context;
 mod traces;
 mod writer;
@@ -30,7 +31,11 @@ pub use metrics::Metrics;
 pub use profile::{Profile, ProfileError};
 pub use recent_lines::lines_of;
 pub use scope::{Part, Scope, Wait, current_trace, inherit};
-pub use slow::{watch_request, watch_statement};
+pub use slow::{MANAGEMENT, watch_request, watch_statement};
+pub use statement::Statement;
 pub use trace_context::{SpanId, TraceContext, TraceId};
-pub use traces::{KeptSpan, KeptTrace, recent_traces, trace_of, watch_traces};
+pub use traces::{
+    KeptSpan, KeptTrace, Messages, Recorder, Served, Span, Work, recent_traces, start_traces,
+    trace_of, watch_traces,
+};
 pub use writer::dropped_lines;

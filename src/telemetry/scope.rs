@@ -7,21 +7,25 @@ use std::time::{Duration, Instant};
 use actix_web::http::header::HeaderValue;
 use futures_util::future::Either;
 
-use super::TraceContext;
+use super::{Recorder, TraceContext};
 
 tokio::task_local! {
     static CURRENT: Scope;
 }
 
-/// A request in one role; cheap to clone. Tasks that work for the same request share one.
+/// A request in one role, or a part of its work; cheap to clone. Tasks that work for the same request share one.
 #[derive(Clone, Debug)]
-pub struct Scope(Rc<Inner>);
+pub struct Scope {
+    request: Rc<Inner>,
+    trace: TraceContext,
+}
 
 #[derive(Debug)]
 struct Inner {
     role: &'static str,
+    /// Empty for work in the background.
     request_id: HeaderValue,
-    trace: TraceContext,
+    recorder: Option<Recorder>,
     clocks: [Clock; 3],
 }
 
@@ -64,9 +68,29 @@ impl Clock {
 }
 
 impl Scope {
-    /// The request with this id and place in a trace, in `role`.
-    pub fn new(role: &'static str, request_id: HeaderValue, trace: TraceContext) -> Self {
-        Self(Rc::new(Inner { role, request_id, trace, clocks: Default::default() }))
+    /// The request with this id and place in a trace, in `role`. Its spans go to the `recorder`, if there is one.
+    pub fn new(
+        role: &'static str,
+        request_id: HeaderValue,
+        trace: TraceContext,
+        recorder: Option<Recorder>,
+    ) -> Self {
+        let request = Rc::new(Inner { role, request_id, recorder, clocks: Default::default() });
+        Self { request, trace }
+    }
+
+    /// What the current task's spans belong to: the recorder, the role and the span above. `None` if nothing is recorded.
+    pub(super) fn recording() -> Option<(Recorder, &'static str, TraceContext)> {
+        let recording = |scope: &Self| {
+            let recorder = scope.request.recorder.clone()?;
+            Some((recorder, scope.request.role, scope.trace))
+        };
+        CURRENT.try_with(recording).ok().flatten()
+    }
+
+    /// The same request, in the part of its work that is `trace`.
+    pub fn at(&self, trace: TraceContext) -> Self {
+        Self { request: self.request.clone(), trace }
     }
 
     /// The request that this task works for.
@@ -86,17 +110,17 @@ impl Scope {
 
     /// The role's name.
     pub fn role(&self) -> &'static str {
-        self.0.role
+        self.request.role
     }
 
     /// The request's id.
     pub fn request_id(&self) -> &str {
-        self.0.request_id.to_str().unwrap_or_default()
+        self.request.request_id.to_str().unwrap_or_default()
     }
 
     /// The request's place in a trace.
     pub fn trace(&self) -> TraceContext {
-        self.0.trace
+        self.trace
     }
 
     /// How long the request has waited for `part` so far.
@@ -105,7 +129,7 @@ impl Scope {
     }
 
     fn clock(&self, part: Part) -> &Clock {
-        &self.0.clocks[part as usize]
+        &self.request.clocks[part as usize]
     }
 }
 
@@ -150,7 +174,7 @@ mod tests {
     use super::*;
 
     fn scope() -> Scope {
-        Scope::new("test", HeaderValue::from_static("id"), TraceContext::new())
+        Scope::new("test", HeaderValue::from_static("id"), TraceContext::new(), None)
     }
 
     #[actix_rt::test]

@@ -11,7 +11,7 @@ use crate::config::Log;
 const SLOW: &str = "slow";
 
 /// The role of the management port's requests.
-const MANAGEMENT: &str = "management";
+pub const MANAGEMENT: &str = "management";
 
 /// The status of a request for which something is away or full.
 const UNAVAILABLE: u16 = 503;

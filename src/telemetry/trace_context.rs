@@ -76,7 +76,17 @@ impl TraceContext {
 
     /// The trace's id, if the trace is sampled.
     pub fn sampled_id(self) -> Option<TraceId> {
-        (self.flags & SAMPLED != 0).then(|| self.trace_id())
+        self.is_sampled().then(|| self.trace_id())
+    }
+
+    /// Whether the trace is sampled.
+    pub fn is_sampled(self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+
+    /// The same, sampled or not.
+    pub fn with_sampled(self, is_sampled: bool) -> Self {
+        Self { flags: self.flags & !SAMPLED | u8::from(is_sampled) * SAMPLED, ..self }
     }
 
     /// The same with other trace flags.

@@ -13,8 +13,8 @@ use super::super::{Consumer, Refusal, counters};
 use super::dead_letters::{ATTEMPTS, REASON, number};
 use super::topology::{Subscription, text};
 use super::{
-    Broker, FIRST_PAUSE, Failure, LONGEST_PAUSE, PATIENCE, confirmed, durable, publish, sleep,
-    timeout,
+    Broker, FIRST_PAUSE, Failure, LONGEST_PAUSE, PATIENCE, SYSTEM, confirmed, durable, publish,
+    sleep, timeout,
 };
 use crate::contract::Event;
 
@@ -105,7 +105,7 @@ impl Session<'_> {
     async fn give(&self, events: Vec<Event>) -> Result<(), String> {
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.consumer.give(events.clone()).await {
+            match self.consumer.give(events.clone(), SYSTEM).await {
                 Ok(()) => return Ok(()),
                 Err(Refusal::Invalid(why)) => return Err(why),
                 // Readiness logs that a store is away. The broker keeps what is not acknowledged.

@@ -31,6 +31,9 @@ use crate::readiness::Check;
 use crate::storage::StoreError;
 use crate::tasks;
 
+/// What traces call it, as OpenTelemetry does.
+const SYSTEM: &str = "rabbitmq";
+
 /// How long the broker may take to answer when a connection is made.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a connection is looked at that says nothing.

@@ -7,8 +7,9 @@ use uuid::Uuid;
 use super::super::lease::BROKER;
 use super::super::{Log, counters};
 use super::topology::{EVENTS, routing_key};
-use super::{Broker, Failure, INTERVAL, confirmed, durable, json, publish, sleep};
+use super::{Broker, Failure, INTERVAL, SYSTEM, confirmed, durable, json, publish, sleep};
 use crate::contract::Event;
+use crate::telemetry::{Messages, Work};
 
 /// How many events are published before the first must be confirmed.
 const BATCH: i64 = 500;
@@ -39,7 +40,7 @@ impl Broker {
             // Another one may have published meanwhile.
             let batch = log.after(log.cursor(BROKER).await?, BATCH).await?;
             let Some((end, _)) = batch.last() else { continue };
-            if !publish_batch(&channel, &batch).await? && !is_missed {
+            if !publish_batch(log.prefix, &channel, &batch).await? && !is_missed {
                 is_missed = true;
                 // Who makes its queue later asks for them.
                 log::warn!("no queue takes some events of {}: have all roles run?", log.prefix);
@@ -53,7 +54,19 @@ impl Broker {
 }
 
 /// Publishes `batch`, and waits until the broker has it; whether a queue has taken each event.
-async fn publish_batch(channel: &Channel, batch: &[(i64, Event)]) -> Result<bool, Failure> {
+async fn publish_batch(
+    role: &'static str,
+    channel: &Channel,
+    batch: &[(i64, Event)],
+) -> Result<bool, Failure> {
+    let events = batch.iter().map(|(_, event)| event);
+    let parents = events.map(|event| event.traceparent.as_deref());
+    let _work = Work::begin(role, parents, || Messages {
+        operation: "send",
+        system: SYSTEM,
+        destination: EVENTS.into(),
+        count: batch.len(),
+    });
     let mut confirms = Vec::with_capacity(batch.len());
     for (_, event) in batch {
         let to = (EVENTS, routing_key(&event.kind));

@@ -15,6 +15,7 @@ use super::store::Store;
 use crate::config::{self, PaymentsUrl, SettingError};
 use crate::contract::Order;
 use crate::error::{Error, FieldError, Kind};
+use crate::telemetry::Span;
 use sandbox::Sandbox;
 use stripe::Stripe;
 
@@ -71,7 +72,6 @@ impl From<PaymentError> for Error {
 #[derive(Clone)]
 pub(super) enum Payments {
     /// The order role plays one.
-    /// The order role plays one.
     Sandbox(Box<Sandbox>),
     Stripe(Stripe),
 }
@@ -107,10 +107,13 @@ impl Payments {
     /// # Errors
     /// Why there is none. Nothing was charged.
     pub(super) async fn open(&self, order: &Order) -> Result<String, PaymentError> {
-        match self {
-            Self::Sandbox(sandbox) => sandbox.open(order).await,
-            Self::Stripe(stripe) => stripe.open(order).await,
-        }
+        self.traced("payments.open", async {
+            match self {
+                Self::Sandbox(sandbox) => sandbox.open(order).await,
+                Self::Stripe(stripe) => stripe.open(order).await,
+            }
+        })
+        .await
     }
 
     /// Attempt number `attempt` to charge the payment `intent` of `order` by `method`. The same attempt again has no effect.
@@ -123,10 +126,13 @@ impl Payments {
         method: &str,
     ) -> Result<Progress, PaymentError> {
         let key = format!("order-{order}-{attempt}");
-        match self {
-            Self::Sandbox(sandbox) => sandbox.confirm(intent, key, method).await,
-            Self::Stripe(stripe) => stripe.confirm(intent, key, method).await,
-        }
+        self.traced("payments.confirm", async {
+            match self {
+                Self::Sandbox(sandbox) => sandbox.confirm(intent, key, method).await,
+                Self::Stripe(stripe) => stripe.confirm(intent, key, method).await,
+            }
+        })
+        .await
     }
 
     /// How far the payment `intent` is.
@@ -134,10 +140,13 @@ impl Payments {
     /// # Errors
     /// When the provider does not know it, or does not answer.
     pub(super) async fn find(&self, intent: &str) -> Result<Progress, PaymentError> {
-        match self {
-            Self::Sandbox(sandbox) => sandbox.find(intent).await,
-            Self::Stripe(stripe) => stripe.find(intent).await,
-        }
+        self.traced("payments.find", async {
+            match self {
+                Self::Sandbox(sandbox) => sandbox.find(intent).await,
+                Self::Stripe(stripe) => stripe.find(intent).await,
+            }
+        })
+        .await
     }
 
     /// Cancels the payment `intent`, unless it has succeeded; returns which of the two it is.
@@ -145,10 +154,13 @@ impl Payments {
     /// # Errors
     /// When the provider does not know it, or does not answer.
     pub(super) async fn cancel(&self, intent: &str) -> Result<Progress, PaymentError> {
-        match self {
-            Self::Sandbox(sandbox) => sandbox.cancel(intent).await,
-            Self::Stripe(stripe) => stripe.cancel(intent).await,
-        }
+        self.traced("payments.cancel", async {
+            match self {
+                Self::Sandbox(sandbox) => sandbox.cancel(intent).await,
+                Self::Stripe(stripe) => stripe.cancel(intent).await,
+            }
+        })
+        .await
     }
 
     /// Gives the money of the payment `intent` of `order` back, once.
@@ -156,9 +168,34 @@ impl Payments {
     /// # Errors
     /// Why it was not given back, or [`PaymentError::Away`].
     pub(super) async fn refund(&self, intent: &str, order: Uuid) -> Result<(), PaymentError> {
-        match self {
-            Self::Sandbox(sandbox) => sandbox.refund(intent, order).await,
-            Self::Stripe(stripe) => stripe.refund(intent, order).await,
+        self.traced("payments.refund", async {
+            match self {
+                Self::Sandbox(sandbox) => sandbox.refund(intent, order).await,
+                Self::Stripe(stripe) => stripe.refund(intent, order).await,
+            }
+        })
+        .await
+    }
+
+    /// `call`, which is a part of the trace by this `name`.
+    async fn traced<T>(
+        &self,
+        name: &'static str,
+        call: impl Future<Output = Result<T, PaymentError>>,
+    ) -> Result<T, PaymentError> {
+        let system = match self {
+            Self::Sandbox(_) => "sandbox",
+            Self::Stripe(_) => "stripe",
+        };
+        let mut span = Span::outside(name, system);
+        let outcome = span.within(call).await;
+        match &outcome {
+            Ok(_) => {}
+            Err(PaymentError::Declined(_)) => span.fail("402"),
+            Err(PaymentError::Method(_)) => span.fail("422"),
+            Err(PaymentError::Refused(_)) => span.fail("refused"),
+            Err(PaymentError::Away(_)) => span.fail("away"),
         }
+        outcome
     }
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::schema::{order_keys, order_orders};
 use super::{Record, Row, Store};
 use crate::contract::OrderStatus;
-use crate::events::record;
+use crate::events::{created, record};
 use crate::order::counters;
 use crate::order::idempotency::Key;
 use crate::storage::sql::{in_transaction, read};
@@ -65,12 +65,13 @@ impl Store {
     ) -> Result<(), StoreError> {
         let (pool, row) = (self.pool.clone(), Row::try_from(record)?);
         let event = record.event()?;
+        let parent = created(|| event.kind.clone());
         let key = key.map(|key| (record.order.user_id.to_string(), key.to_string()));
         run_to_completion(&self.limits, async move {
             let insert = diesel::insert_into(order_orders::table).values(row);
             in_transaction!(&pool, StoreError, connection => {
                 insert.execute(connection).await?;
-                record!(connection, "order", &event);
+                record!(connection, "order", event, parent);
                 if let Some(key) = key {
                     let answered = diesel::update(order_keys::table.find(key));
                     let answered = answered.set(order_keys::status.eq(201));

@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use super::schema::order_orders::{self, dsl};
 use super::{Record, Row, Store, uuid};
-use crate::contract::{OrderStatus, Timestamp, now};
-use crate::events::record;
+use crate::contract::{OrderStatus, Timestamp, now, order_kind};
+use crate::events::{created, record};
 use crate::order::counters;
 use crate::order::step::Step;
 use crate::storage::sql::{in_transaction, read};
@@ -93,6 +93,7 @@ impl Store {
             paid_at: is_paid.then(|| now().naive_utc()),
         };
         let moved = i64::from(finish.status.is_some());
+        let parent = finish.status.and_then(|status| created(|| order_kind(status)));
         run_to_completion(&self.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
                 let pending = dsl::pending.eq(step).and(dsl::attempts.eq(attempts));
@@ -106,7 +107,7 @@ impl Store {
                 let row = update.get_result::<Row>(connection).await.optional()?;
                 let record = row.map(Record::try_from).transpose()?;
                 if let Some(record) = record.as_ref().filter(|_| moved > 0) {
-                    record!(connection, "order", &record.event()?);
+                    record!(connection, "order", record.event()?, parent);
                 }
                 record
             })
@@ -148,7 +149,7 @@ impl Store {
         from: OrderStatus,
         status: OrderStatus,
     ) -> Result<Option<Record>, StoreError> {
-        let pool = self.pool.clone();
+        let (pool, parent) = (self.pool.clone(), created(|| order_kind(status)));
         run_to_completion(&self.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
                 let free = dsl::status.eq(from.name()).and(dsl::pending.is_null());
@@ -158,7 +159,7 @@ impl Store {
                 let row = update.get_result::<Row>(connection).await.optional()?;
                 let record = row.map(Record::try_from).transpose()?;
                 if let Some(record) = &record {
-                    record!(connection, "order", &record.event()?);
+                    record!(connection, "order", record.event()?, parent);
                 }
                 record
             })

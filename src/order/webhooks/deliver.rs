@@ -7,15 +7,17 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use serde::Deserialize;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::{Receivers, Webhook, schedule};
+use super::{Attempt, Receivers, Webhook, schedule};
 use crate::auth::Audit;
 use crate::contract::now;
 use crate::order::Orders;
 use crate::order::store::{Delivery, Store};
 use crate::storage::StoreError;
+use crate::telemetry::{Messages, Work};
 
 /// How often it looks for what is due.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -59,6 +61,15 @@ pub(in crate::order) async fn deliver(role: Orders) {
 /// Readiness logs that a store is away.
 fn log(error: &StoreError) {
     log::log!(error.level(), role = "order"; "webhooks wait: {error}");
+}
+
+/// The span in which `event` has happened, if it was recorded.
+fn traceparent(event: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Traced {
+        traceparent: Option<String>,
+    }
+    serde_json::from_str::<Traced>(event).ok()?.traceparent
 }
 
 struct Sender {
@@ -107,12 +118,34 @@ impl Sender {
     async fn send(&self, webhook: &Webhook, delivery: &Delivery) -> Result<(), StoreError> {
         let message = (delivery.event_id.as_str(), delivery.event.as_str());
         let turn = usize::try_from(delivery.attempts).unwrap_or_default();
-        let attempt = self.receivers.send(webhook, message, turn, self.timeout).await;
+        let parent = traceparent(&delivery.event);
+        let mut work = Work::begin("order", [parent.as_deref()].into_iter(), || Messages {
+            operation: "send",
+            system: "webhook",
+            destination: delivery.kind.clone().into(),
+            count: 1,
+        });
+        let header = work.header();
+        let sending = self.receivers.send(webhook, message, header, turn, self.timeout);
+        let attempt = work.run(sending).await;
+        if !attempt.is_success() {
+            work.fail("not_delivered");
+        }
+        work.run(self.note(webhook, delivery, &attempt)).await
+    }
+
+    /// Stores how an attempt has ended.
+    async fn note(
+        &self,
+        webhook: &Webhook,
+        delivery: &Delivery,
+        attempt: &Attempt,
+    ) -> Result<(), StoreError> {
         if attempt.is_success() {
             if webhook.failing_since.is_some() {
                 self.orders.set_failing(webhook.id, None).await?;
             }
-            return self.orders.note_delivered(delivery, &attempt).await;
+            return self.orders.note_delivered(delivery, attempt).await;
         }
         let since = webhook.failing_since;
         // So many events may wait that none is tried as often as the schedule says.
@@ -122,10 +155,10 @@ impl Sender {
                 if since.is_none() {
                     self.orders.set_failing(webhook.id, Some(now())).await?;
                 }
-                self.orders.note_failed(delivery, &attempt, now() + pause).await
+                self.orders.note_failed(delivery, attempt, now() + pause).await
             }
             None => {
-                if self.orders.give_up(delivery, &attempt).await? {
+                if self.orders.give_up(delivery, attempt).await? {
                     let why = attempt.error.as_deref().unwrap_or_default();
                     let detail =
                         format!("webhook {}: {why}, {} attempts", webhook.id, delivery.attempts);

@@ -327,7 +327,7 @@ pub(in crate::order) async fn test(
     let body = serde_json::to_string(&event).map_err(Error::internal)?;
     let left = context.deadline.saturating_duration_since(Instant::now() + MARGIN);
     let message = (&*event.id.to_string(), &*body);
-    let attempt = state.receivers.send(&webhook, message, 0, left).await;
+    let attempt = state.receivers.send(&webhook, message, None, 0, left).await;
     Ok(HttpResponse::Ok().json(TestResult::from(attempt)))
 }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, USER_AGENT};
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue, USER_AGENT};
 use awc::{Client, Connector};
 use tokio::time::timeout;
 
@@ -67,16 +67,17 @@ impl Receivers {
     }
 
     /// Sends `webhook` the event with this `id`, whose JSON is `body`. It is attempt number `attempt`, and takes at most
-    /// `limit`.
+    /// `limit`. `traceparent` names the span of the attempt.
     pub(super) async fn send(
         &self,
         webhook: &Webhook,
         (id, body): (&str, &str),
+        traceparent: Option<HeaderValue>,
         attempt: usize,
         limit: Duration,
     ) -> Attempt {
         let limit = limit.min(self.patience);
-        let sending = self.send_in_time(webhook, (id, body), attempt);
+        let sending = self.send_in_time(webhook, (id, body), traceparent, attempt);
         let late = |_| Attempt::failed(format!("no answer within {limit:?}"));
         timeout(limit, sending).await.unwrap_or_else(late)
     }
@@ -85,6 +86,7 @@ impl Receivers {
         &self,
         webhook: &Webhook,
         (id, body): (&str, &str),
+        traceparent: Option<HeaderValue>,
         attempt: usize,
     ) -> Attempt {
         // Also of a webhook that is from before a change of the settings.
@@ -103,12 +105,15 @@ impl Receivers {
         }
         // A connection of its own: one from before may have ended, and its address is another one's by now.
         let request = self.client().post(url.as_str()).address(address).force_close();
-        let request = request
+        let mut request = request
             .insert_header((CONTENT_TYPE, CLOUD_EVENT))
             .insert_header((USER_AGENT, "shop-webhooks"))
             .insert_header(("webhook-id", id))
             .insert_header(("webhook-timestamp", time.timestamp()))
             .insert_header(("webhook-signature", signatures));
+        if let Some(parent) = traceparent {
+            request = request.insert_header(("traceparent", parent));
+        }
         match request.send_body(body.to_owned()).await {
             // Its body is nobody's business, and not read.
             Ok(answer) => Attempt::answered(answer.status()),

@@ -131,17 +131,19 @@ impl Peer {
             let other = progress.idempotent || self.endpoints.len() > 1;
             let kept = other && progress.retries < options.retries;
             let now = started.into_std();
+            let (callee, resend) = (Some(self.state.callee()), progress.retries);
             let outcome = match upload {
                 None => {
                     let limit = Some(now + limit);
-                    call.send(endpoint, context, Attempt { now, limit, kept }).await
+                    let attempt = Attempt { callee, resend, now, limit, kept };
+                    call.send(endpoint, context, attempt).await
                 }
                 Some(upload) => {
                     // The callee's time begins when the client's has ended. The middleware's limit comes first: it knows
                     // whose fault a delay is.
                     let deadline = (progress.deadline + GRACE).into();
                     let overdue = upload.overdue(started, limit, deadline);
-                    let attempt = Attempt { now, limit: None, kept };
+                    let attempt = Attempt { callee, resend, now, limit: None, kept };
                     Box::pin(unless(overdue, call.send(endpoint, context, attempt))).await
                 }
             };

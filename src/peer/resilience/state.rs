@@ -67,6 +67,11 @@ pub struct Report {
 }
 
 impl State {
+    /// The callee's name.
+    pub(super) fn callee(&self) -> &Arc<str> {
+        &self.names.callee
+    }
+
     /// The initial state of `callee`, which `caller` calls at one or more `addresses`.
     pub fn new(
         caller: &'static str,

@@ -297,16 +297,20 @@ async fn a_single_address_that_cannot_be_reached_is_asked_again_only_where_that_
 async fn content_that_was_taken_is_not_sent_again() {
     let (good, bad) = (Server::start(answer).await, Server::start(|_| Deed::Reset).await);
     let upstream = upstream(options(), &[&good, &bad]);
-    let mut failed = 0;
-    for number in 0..60 {
-        // It could be done twice, but what was streamed is gone.
+    // It could be done twice, but what was streamed is gone.
+    let put = async |number: usize| {
         let put = request(Method::PUT, streamed(&format!("put {number}")));
-        failed += usize::from(upstream.send(put, &patient()).await.is_err());
+        upstream.send(put, &patient()).await
+    };
+    // One of two addresses is chosen, and nothing else has an address left out.
+    while put(0).await.is_ok() {}
+    for number in 0..60 {
+        // Whether it arrives is a matter of the address.
+        let _ = put(number).await;
         let full = Body::Full(format!("full {number}").into());
         let outcome = upstream.send(request(Method::PUT, full), &patient()).await;
         assert_eq!(status(&outcome), StatusCode::OK);
     }
-    assert!(failed > 0);
 }
 
 #[actix_rt::test]

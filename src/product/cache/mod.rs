@@ -35,7 +35,7 @@ use crate::config::{CacheUrl, Product as Options};
 use crate::error::{Error, Kind};
 use crate::single_flight::{Flight, SingleFlight};
 use crate::tasks;
-use crate::telemetry::{Part, Wait, inherit};
+use crate::telemetry::{Part, Span, Wait, inherit};
 use admission::Admission;
 use counters::Counters;
 use entry::{Found, Stored};
@@ -140,6 +140,17 @@ impl Cache {
         key: Key,
         load: L,
     ) -> Result<(Option<Entry>, Origin), Error>
+    where
+        L: FnOnce() -> F + 'static,
+        F: Future<Output = Result<Option<Entry>, Error>> + 'static,
+    {
+        let mut span = Span::cache_read(key.kind().name());
+        let found = span.within(self.read(key, load)).await;
+        span.read(found.as_ref().map_or("error", |(_, origin)| origin.label()));
+        found
+    }
+
+    async fn read<L, F>(&self, key: Key, load: L) -> Result<(Option<Entry>, Origin), Error>
     where
         L: FnOnce() -> F + 'static,
         F: Future<Output = Result<Option<Entry>, Error>> + 'static,

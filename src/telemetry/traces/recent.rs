@@ -18,6 +18,7 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 pub struct KeptTrace {
     /// 32 hexadecimal digits.
     pub trace_id: String,
+    /// The request's id; empty for work in the background.
     pub request_id: String,
     /// As in `GET /products`.
     pub name: String,
@@ -25,8 +26,11 @@ pub struct KeptTrace {
     pub role: &'static str,
     /// RFC 3339, UTC.
     pub started_at: String,
+    /// How long it took, in milliseconds.
     pub duration_ms: f64,
+    /// The status of the answer; 0 when there was none.
     pub status: u16,
+    /// Whether something went wrong.
     pub failed: bool,
     /// In the order in which they began.
     pub spans: Vec<KeptSpan>,
@@ -42,15 +46,19 @@ pub struct KeptSpan {
     pub id: String,
     /// The span that it is a part of; the first one's is in another process, if anywhere.
     pub parent: Option<String>,
+    /// As in `order.insert`.
     pub name: String,
     /// `server`, `client`, `internal`, `producer` or `consumer`.
     pub kind: &'static str,
+    /// The role that did it.
     pub role: &'static str,
-    /// When it began, from the trace's beginning.
+    /// When it began, in milliseconds from the trace's beginning.
     pub start_ms: f64,
+    /// How long it took, in milliseconds.
     pub duration_ms: f64,
     /// What went wrong, or an empty text.
     pub error: String,
+    /// What else is known of it.
     pub attributes: Vec<(String, String)>,
 }
 
@@ -68,6 +76,20 @@ pub fn trace_of(id: &str) -> Option<Arc<KeptTrace>> {
 /// Has slow and failed traces kept for `time` from now, for somebody who looks at them.
 pub fn watch_traces(time: Duration) {
     WATCHED_UNTIL.fetch_max(millis(START.elapsed() + time), Ordering::Relaxed);
+    super::tracer::record();
+}
+
+/// Whether somebody watches now.
+pub(super) fn is_watched() -> bool {
+    millis(START.elapsed()) < WATCHED_UNTIL.load(Ordering::Relaxed)
+}
+
+/// Keeps `trace` as the newest, among `most`.
+pub(super) fn keep(trace: KeptTrace, most: usize) {
+    let mut recent = lock();
+    recent.push_back(Arc::new(trace));
+    let over = recent.len().saturating_sub(most);
+    recent.drain(..over);
 }
 
 fn lock() -> MutexGuard<'static, VecDeque<Arc<KeptTrace>>> {

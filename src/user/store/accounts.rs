@@ -9,7 +9,7 @@ use super::locks::Locks as _;
 use super::schema::{revocations, sessions, users};
 use super::{Record, Row, Store, revocation};
 use crate::contract::{Event, Revocation, Timestamp, UserRole, now};
-use crate::events::record;
+use crate::events::{created, record};
 use crate::storage::sql::{in_transaction, read};
 use crate::storage::{StoreError, Turn as _, run_to_completion};
 use crate::user::email::email_key;
@@ -160,6 +160,7 @@ impl Store {
             Write::Delete => (Changes::default(), true),
         };
         let erased = Event::user_erased(id);
+        let parent = if deletes { created(|| erased.kind.clone()) } else { None };
         let written = run_to_completion(&self.limits, async move {
             let written = in_transaction!(&pool, WriteError, connection => {
                 if actor.may_take_rights(deletes) {
@@ -177,7 +178,7 @@ impl Store {
                 let row = row.ok_or(Refusal::Unknown)?;
                 if deletes {
                     diesel::delete(users::table.find(&id)).execute(connection).await?;
-                    record!(connection, "user", &erased);
+                    record!(connection, "user", erased, parent);
                 }
                 if actor.takes_own_rights(&row, deletes) {
                     let admins = users::disabled.eq(false).and(users::roles.like(ADMINS));

@@ -1,0 +1,204 @@
+//! Spans under way.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix_web::http::Method;
+use futures_util::future::Either;
+
+use super::super::{Scope, SpanId, TraceContext};
+use super::about::{About, Kind, Messages, Served};
+use super::recorder::Recorder;
+
+/// A part of a request's work, from when it is made until it is dropped. It costs nothing where nothing is recorded.
+#[derive(Debug, Default)]
+pub struct Span(Option<Box<Record>>);
+
+/// A span.
+#[derive(Debug)]
+pub(super) struct Record {
+    /// Where it goes when it has ended.
+    recorder: Option<Recorder>,
+    pub(super) role: &'static str,
+    pub(super) context: TraceContext,
+    /// The span that it is a part of, and whether another process has that.
+    pub(super) parent: Option<(SpanId, bool)>,
+    pub(super) begun: Instant,
+    pub(super) ended: Instant,
+    pub(super) about: About,
+    /// What went wrong, by the names of metrics; empty if nothing did.
+    pub(super) error: &'static str,
+    /// Spans of other traces that it comes from.
+    pub(super) links: Vec<TraceContext>,
+}
+
+impl Span {
+    /// The answer to a request, which is `context`, in a role. `parent` is the caller's span, and whether that is in another
+    /// process.
+    pub fn server(
+        recorder: Option<&Recorder>,
+        role: &'static str,
+        context: TraceContext,
+        parent: Option<(TraceContext, bool)>,
+        served: impl FnOnce() -> Served,
+    ) -> Self {
+        let Some(recorder) = recorder else { return Self::default() };
+        let parent = parent.map(|(parent, is_remote)| (parent.span_id(), is_remote));
+        Self::open(recorder.clone(), role, context, parent, About::Served(Box::new(served())))
+    }
+
+    /// An attempt to call `callee`, the first for which `resend` is 0.
+    pub fn call(callee: &Arc<str>, method: &Method, resend: u32) -> Self {
+        Self::begin(|| About::Call {
+            callee: callee.clone(),
+            method: method.clone(),
+            resend,
+            status: 0,
+        })
+    }
+
+    /// A call to a store of the kind `system`, whose future or closure has the type named `kind`.
+    pub fn statement(kind: &'static str, system: &'static str) -> Self {
+        Self::begin(|| About::Statement { kind, system })
+    }
+
+    /// A read of a cache.
+    pub fn cache_read(what: &'static str) -> Self {
+        Self::begin(|| About::CacheRead { what, outcome: "" })
+    }
+
+    /// A call named `name` of a service outside of the shop.
+    pub fn outside(name: &'static str, system: &'static str) -> Self {
+        Self::begin(|| About::Work { name, kind: Kind::Client, system })
+    }
+
+    /// The making or sending of events.
+    pub fn messages(messages: impl FnOnce() -> Messages) -> Self {
+        Self::begin(|| About::Messages(messages()))
+    }
+
+    /// A part of the current request's work.
+    fn begin(about: impl FnOnce() -> About) -> Self {
+        let Some((recorder, role, trace)) = Scope::recording() else { return Self::default() };
+        Self::open(recorder, role, trace.child(), Some((trace.span_id(), false)), about())
+    }
+
+    /// The first span of work in the background.
+    pub(super) fn root(
+        recorder: Recorder,
+        role: &'static str,
+        context: TraceContext,
+        about: About,
+        links: Vec<TraceContext>,
+    ) -> Self {
+        let mut span = Self::open(recorder, role, context, None, about);
+        if let Some(record) = &mut span.0 {
+            record.links = links;
+        }
+        span
+    }
+
+    fn open(
+        recorder: Recorder,
+        role: &'static str,
+        context: TraceContext,
+        parent: Option<(SpanId, bool)>,
+        about: About,
+    ) -> Self {
+        if !recorder.open() {
+            return Self::default();
+        }
+        let begun = Instant::now();
+        let (error, links) = ("", Vec::new());
+        let recorder = Some(recorder);
+        let ended = begun;
+        let record = Record { recorder, role, context, parent, begun, ended, about, error, links };
+        Self(Some(Box::new(record)))
+    }
+
+    /// Its place in the trace, if it is recorded.
+    pub fn context(&self) -> Option<TraceContext> {
+        self.0.as_ref().map(|record| record.context)
+    }
+
+    /// Says by which route the request was answered, and how.
+    pub fn served(&mut self, route: &Rc<str>, status: u16) {
+        if let Some(record) = &mut self.0
+            && let About::Served(served) = &mut record.about
+        {
+            served.route = route.clone();
+            served.status = status;
+            if status >= 500 {
+                record.error = status_class(status);
+            }
+        }
+    }
+
+    /// Says how the call was answered.
+    pub fn answered(&mut self, code: u16) {
+        if let Some(record) = &mut self.0
+            && let About::Call { status, .. } = &mut record.about
+        {
+            *status = code;
+            if code >= 400 {
+                record.error = status_class(code);
+            }
+        }
+    }
+
+    /// Says what came of the read.
+    pub fn read(&mut self, result: &'static str) {
+        if let Some(record) = &mut self.0
+            && let About::CacheRead { outcome, .. } = &mut record.about
+        {
+            *outcome = result;
+        }
+    }
+
+    /// Says what went wrong, in a word that is one of few.
+    pub fn fail(&mut self, error: &'static str) {
+        if let Some(record) = &mut self.0 {
+            record.error = error;
+        }
+    }
+
+    /// Runs `work` as what the span is about: what that does are parts of it.
+    pub fn within<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
+        let scope = self.context().and_then(|trace| Some(Scope::current()?.at(trace)));
+        match scope {
+            Some(scope) => Either::Left(scope.run(work)),
+            None => Either::Right(work),
+        }
+    }
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        if let Some(mut record) = self.0.take()
+            && let Some(recorder) = record.recorder.take()
+        {
+            record.ended = Instant::now();
+            if matches!(&record.about, About::Served(served) if served.status == 0) {
+                // The client has left.
+                record.error = "499";
+            }
+            recorder.close(record);
+        }
+    }
+}
+
+/// An error's name where the status is all that is known.
+fn status_class(status: u16) -> &'static str {
+    match status {
+        404 => "404",
+        409 => "409",
+        429 => "429",
+        500 => "500",
+        502 => "502",
+        503 => "503",
+        504 => "504",
+        ..500 => "4xx",
+        _ => "5xx",
+    }
+}
