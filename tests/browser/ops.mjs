@@ -60,7 +60,7 @@ async function slow(management, gateway) {
     const product = await post("/products", { name: "Lamp", price: 12 });
     const order = await post("/orders", { userId: "0198c0de-0000-7000-8000-000000000001", items: [{ productId: product.id, quantity: 1 }] });
     await post(`/orders/${order.id}/pay`, { paymentMethod: "slow" }, "slow-payment");
-    const request = page.locator("#traces details", { hasText: "pay" });
+    const request = page.locator("#traces details", { hasText: "/orders/{id}/pay" });
     await request.waitFor();
     expect((await request.locator(".sign").innerText()).includes("slow"), "it is marked as slow");
     await request.locator("summary").press("Enter");
@@ -73,7 +73,7 @@ async function slow(management, gateway) {
     await request.locator("pre", { hasText: "/pay" }).waitFor();
     await page.locator("#id").fill("slow-payment");
     await page.keyboard.press("Enter");
-    await page.locator("#found h3", { hasText: "pay" }).waitFor();
+    await page.locator("#found h3", { hasText: "POST orders got 200" }).waitFor();
     await page.locator("#found pre", { hasText: "/pay" }).waitFor();
   });
 }

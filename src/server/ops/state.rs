@@ -11,7 +11,7 @@ use super::stores::{Cache, Pool, caches, pools};
 use super::topology::{RolePlace, Topology};
 use crate::metrics::DURATIONS;
 use crate::server::{Reports, Span, State};
-use crate::telemetry::{KeptTrace, recent_traces};
+use crate::telemetry::{KeptSpan, KeptTrace, recent_traces};
 
 /// The most traces of the list.
 const TRACES: usize = 50;
@@ -78,6 +78,8 @@ struct Trace {
     trace_id: String,
     request_id: String,
     name: String,
+    /// What another role got for it first, as in `POST /orders/{id}/pay`.
+    inner: Option<String>,
     role: &'static str,
     started_at: String,
     duration_ms: f64,
@@ -91,6 +93,7 @@ impl From<&KeptTrace> for Trace {
             trace_id: trace.trace_id.clone(),
             request_id: trace.request_id.clone(),
             name: trace.name.clone(),
+            inner: inner(trace),
             role: trace.role,
             started_at: trace.started_at.clone(),
             duration_ms: trace.duration_ms,
@@ -98,6 +101,11 @@ impl From<&KeptTrace> for Trace {
             failed: trace.failed,
         }
     }
+}
+
+fn inner(trace: &KeptTrace) -> Option<String> {
+    let is_other = |span: &&KeptSpan| span.kind == "server" && span.role != trace.role;
+    trace.spans.iter().find(is_other).map(|span| span.name.clone())
 }
 
 /// What is known of readiness: the state, what is missing, the last hour, and the stuck threads.

@@ -29,3 +29,10 @@ async fn the_arrow_to_a_role_turns_within_two_seconds_after_its_end() {
     let product = shop.process("product").id().to_string();
     browse(&["stopped", &shop.process("gateway").urls["management"], &product]).await;
 }
+
+#[actix_rt::test]
+async fn a_slow_payment_appears_with_its_waterfall_and_its_lines_of_the_log() {
+    let shop = Shop::start(Topology::OneProcess);
+    let urls = &shop.process("gateway").urls;
+    browse(&["slow", &urls["management"], &urls["gateway"]]).await;
+}

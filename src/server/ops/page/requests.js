@@ -72,9 +72,9 @@ function readable(line) {
 function item(trace) {
   const state = trace.failed ? "failing" : "slow";
   const summary = make("summary", {},
-    make("span", { class: `sign ${state}` }, trace.failed ? "✕ failed" : "◷ slow"), make("code", {}, trace.name),
-    make("span", {}, `${trace.status}`), make("span", {}, duration(trace.durationMs / 1000)),
-    make("span", { class: "soft" }, `${trace.role} at ${clock(new Date(trace.startedAt))} UTC`));
+    make("span", { class: `sign ${state}` }, trace.failed ? "✕ failed" : "◷ slow"), make("code", {}, trace.inner ?? trace.name),
+    make("span", {}, trace.status ? `${trace.status}` : "no answer"), make("span", {}, duration(trace.durationMs / 1000)),
+    make("span", { class: "soft" }, `${trace.role} ${trace.name}, at ${clock(new Date(trace.startedAt))} UTC`));
   const body = make("div", { class: "body" });
   const details = make("details", { class: "request" }, summary, body);
   details.addEventListener("toggle", async () => {
@@ -92,14 +92,14 @@ function item(trace) {
 /** Shows the list; what is open stays open. */
 export function showRequests(traces) {
   by("none").hidden = traces.length > 0;
-  keyed(by("traces"), traces, (trace) => trace.traceId, item);
+  keyed(by("traces"), traces, ({ traceId, startedAt, name }) => `${traceId} ${startedAt} ${name}`, item);
 }
 
 async function find(id) {
   const found = by("found");
   try {
     const known = await ask(id);
-    const head = make("h3", { tabindex: "-1" }, known?.trace ? `${known.trace.name} got ${known.trace.status}` : `Request ${id}`);
+    const head = make("h3", { tabindex: "-1" }, known?.trace ? `${known.trace.name} got ${known.trace.status || "no answer"}` : `Request ${id}`);
     found.replaceChildren(make("article", {}, head,
       known ? course(known) : make("p", {}, "Nothing is kept of it in this process: neither a trace nor a line of the log.")));
     head.focus();
