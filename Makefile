@@ -61,7 +61,7 @@ PROFDATA = llvm-profdata-$(shell rustc -vV | sed -n 's/^LLVM version: \([0-9]*\)
 SBOM_TARGET ?= x86_64-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help run release test lint audit sbom bench chaos fuzz train fmt image env check-deploy contract verify-deploy verify-cluster needs \
+.PHONY: help run release test lint audit sbom bench chaos fuzz train fmt image env check-deploy contract pictures verify-deploy verify-cluster needs \
 	bench-needs contract-needs train-needs verify-needs
 
 help: ## List the targets
@@ -103,6 +103,10 @@ check-deploy: needs ## Check the files of the image and of the deployments, with
 	$(DEBUG)
 	sh tests/deploy/tools.sh
 	target/deploy-tools/venv/bin/python -B tests/deploy/check.py
+
+pictures: needs ## Take the pictures of the page for operators anew
+	@mkdir -p src/server/ops/pictures
+	node tests/browser/pictures.mjs src/server/ops/pictures
 
 contract: needs contract-needs target/contract/installed ## Hold the program against its OpenAPI document, with schemathesis and clients
 	$(DEBUG)

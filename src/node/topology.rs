@@ -2,7 +2,7 @@
 
 use super::{Role, asks_away, listening};
 use crate::auth::Mode;
-use crate::config::{EventsUrl, PaymentsUrl, Settings};
+use crate::config::{EventsUrl, Settings};
 use crate::server::{RolePlace, Topology};
 
 /// The topology of a process that runs `running`.
@@ -20,10 +20,6 @@ pub(super) fn of(running: &[Role], settings: &Settings, mode: Mode) -> Topology 
             |role: &&Role| !role.is_public() && role.asks(Mode::Open).any(|role| role == *asked);
         (asked.name(), running.iter().filter(asks).map(|role| role.name()).collect())
     });
-    let payments = match &settings.order.payments_url {
-        PaymentsUrl::Sandbox => "sandbox",
-        PaymentsUrl::Stripe(_) => "stripe",
-    };
     Topology {
         roles: roles.map(place).collect(),
         callers: callers.collect(),
@@ -32,6 +28,6 @@ pub(super) fn of(running: &[Role], settings: &Settings, mode: Mode) -> Topology 
         } else {
             "memory"
         },
-        payments: running.contains(&Role::Order).then_some(payments),
+        payments: running.contains(&Role::Order).then(|| settings.order.payments_url.provider()),
     }
 }

@@ -71,6 +71,8 @@ async function slow(management, gateway) {
     const widths = await request.locator(".bar rect:not(.rail)").evaluateAll((bars) => bars.map((bar) => +bar.getAttribute("width")));
     expect(Math.max(...widths) > 80, `one bar is nearly the whole: ${widths}`);
     await request.locator("pre", { hasText: "/pay" }).waitFor();
+    expect(!(await request.innerText()).includes("null"), await request.innerText());
+    await page.locator("#arrows tr.ok", { hasText: "order → payments" }).waitFor();
     await page.locator("#id").fill("slow-payment");
     await page.keyboard.press("Enter");
     await page.locator("#found h3", { hasText: "POST orders got 200" }).waitFor();

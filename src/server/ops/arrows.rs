@@ -18,7 +18,7 @@ pub(super) struct Arrow {
     /// Who calls. Several roles of a process that share a breaker are counted together.
     pub(super) from: Vec<String>,
     pub(super) to: String,
-    /// `requests`, `keys` to verify tokens with, `store` or `events`.
+    /// `requests`, `keys` to verify tokens with, `store`, `events` or `payments`.
     pub(super) what: &'static str,
     /// What was counted, if this process counts these calls.
     pub(super) tally: Option<Tally>,
@@ -52,7 +52,7 @@ pub(super) struct Callee {
 }
 
 impl Tally {
-    fn timed() -> Self {
+    pub(super) fn timed() -> Self {
         Self { buckets: vec![0; DURATIONS.len() + 1], ..Self::default() }
     }
 }
@@ -69,7 +69,8 @@ pub(super) fn arrows(topology: &Topology, reports: &Reports, families: &Families
     });
     let stores = super::stores::arrows(families);
     let events = events(topology, families);
-    entrances.chain(upstreams).chain(peers).chain(stores).chain(events).collect()
+    let payments = topology.payments.map(|_| payments(families));
+    entrances.chain(upstreams).chain(peers).chain(stores).chain(events).chain(payments).collect()
 }
 
 fn everybody(topology: &Topology) -> Vec<&'static str> {
@@ -150,6 +151,22 @@ fn events(topology: &Topology, families: &Families) -> Option<Arrow> {
         callee: None,
         checks: ["events", "events.url"].map(str::to_owned).to_vec(),
     })
+}
+
+/// Requests to who takes payments.
+fn payments(families: &Families) -> Arrow {
+    let mut tally = Tally::timed();
+    for series in families.series("payment_request_duration_seconds") {
+        series.add_to(&mut tally, !series.label("error_type").is_empty());
+    }
+    Arrow {
+        from: vec!["order".to_owned()],
+        to: "payments".to_owned(),
+        what: "payments",
+        tally: Some(tally),
+        callee: None,
+        checks: Vec::new(),
+    }
 }
 
 /// The value of a counter.

@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use super::arrows::{Arrow, Tally, whole};
 use super::families::{Families, Series};
-use crate::metrics::DURATIONS;
 
 const POOL: &str = "db_client_connection_pool_name";
 const SYSTEM: &str = "db_system_name";
@@ -102,7 +101,7 @@ fn calls(families: &Families, module: &str, system: &str) -> Tally {
         let operation = series.label("db_operation_name").split('.').next();
         operation == Some(module) && series.label(SYSTEM) == system
     };
-    let mut tally = Tally { buckets: vec![0; DURATIONS.len() + 1], ..Tally::default() };
+    let mut tally = Tally::timed();
     for series in families.series("db_client_operation_duration_seconds").filter(is_meant) {
         series.add_to(&mut tally, !series.label("error_type").is_empty());
     }

@@ -94,6 +94,7 @@ async fn one_process_tells_of_all_its_roles_and_of_what_they_call() {
     }
     let stored = &arrow(&state, "product", "product.database")["tally"];
     assert!(stored["calls"].as_u64() >= Some(2), "{stored}");
+    assert_eq!(arrow(&state, "order", "payments")["tally"]["calls"], 0);
     assert_eq!(arrow(&state, "gateway", "product")["callee"]["breaker"], "closed");
     assert_eq!(arrow(&state, "user", "product"), arrow(&state, "order", "product"));
     let pools = names(&state["pools"], "name");

@@ -3,8 +3,11 @@
 import { by, draw } from "./dom.js";
 import { STATES } from "./health.js";
 
-const COLUMNS = { clients: 62, gateway: 260, middle: 500, product: 760, end: 1012 };
+const COLUMNS = { clients: 62, gateway: 260, middle: 500, events: 650, product: 760, end: 1012 };
 const WIDE = 1100, ROW = 96, TOP = 44, HALF = { role: 56, end: 82 }, TALL = 22;
+
+/** Where on the way to them arrows say something, where others are near. */
+const SPOTS = { events: 0.84, payments: 0.7 };
 
 /** Where everything is: roles in the order of their calls, and what they keep things in at the right. */
 function places(state, arrows) {
@@ -15,10 +18,10 @@ function places(state, arrows) {
   put("clients", COLUMNS.clients, 1, "role", "");
   const columns = { gateway: ["gateway", 1], user: ["middle", 0], product: ["product", 1], order: ["middle", 2] };
   for (const [name, role] of known) put(name, COLUMNS[columns[name]?.[0] ?? "middle"], columns[name]?.[1] ?? 3, "role", note(role));
-  // Below, so that no line to it crosses a role.
-  if (arrows.some(({ arrow }) => arrow.to === "events")) put("events", COLUMNS.product, 2.6, "role", state.events);
+  // Where no line to it crosses a role.
+  if (arrows.some(({ arrow }) => arrow.to === "events")) put("events", COLUMNS.events, 3, "role", state.events);
   const ends = [...new Set(arrows.map(({ arrow }) => arrow.to))].filter((name) => !found.has(name));
-  const rank = (name) => ["user", "product", "gateway", "order"].indexOf(name.split(".")[0]);
+  const rank = (name) => ["user", "product", "gateway", "order", "payments"].indexOf(name.split(".")[0]);
   const order = (name) => (rank(name) < 0 ? 9 : rank(name));
   const systems = new Map(state.pools.map((pool) => [pool.name, pool.system]));
   ends.sort((one, other) => order(one) - order(other));
@@ -67,7 +70,7 @@ export function drawMap(state, arrows) {
     return arrow.from.filter((from) => at.has(from)).map((from, number) => {
       const start = at.get(from);
       // Labels of lines that cross do not lie on each other.
-      const where = Math.abs(end.x - start.x) > 260 || start.x === end.x ? 0.3 : 0.5;
+      const where = SPOTS[arrow.to] ?? (Math.abs(end.x - start.x) > 260 || start.x === end.x ? 0.3 : 0.5);
       const label = number || arrow.what === "keys" ? [] : judged.label;
       return line(start, end, { ...judged, label }, where, arrow.what === "keys" ? 10 : 0);
     });

@@ -11,6 +11,7 @@ export class Samples {
   add(state) {
     const last = this.#kept.at(-1);
     const began = state.process.startedSeconds;
+    if (last?.millis === state.millis) return;
     if (last && (state.millis < last.millis || began !== last.began)) this.#kept = [];
     const tallies = new Map(state.arrows.filter((arrow) => arrow.tally).map((arrow) => [keyOf(arrow), arrow.tally]));
     this.#kept.push({ millis: state.millis, began, tallies, process: state.process });

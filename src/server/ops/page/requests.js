@@ -3,6 +3,9 @@
 import { by, draw, keyed, make, say } from "./dom.js";
 import { clock, duration } from "./numbers.js";
 
+/** Attributes that the name of a span or the head of its trace says already. */
+const SAID = ["http.request.method", "http.route", "url.scheme", "shop.request_id", "peer.service", "db.operation.name", "messaging.operation.name"];
+
 /** What is known of the request with `id`: null if nothing is. */
 async function ask(id) {
   const answer = await fetch(`ops/requests/${encodeURIComponent(id)}`, { cache: "no-store" });
@@ -30,7 +33,7 @@ function waterfall({ spans, durationMs, droppedSpans }) {
   const deep = depths(spans), whole = Math.max(durationMs, ...spans.map((span) => span.startMs + span.durationMs), 0.001);
   const rows = spans.map((span) => {
     const name = make("th", { scope: "row", class: `deep-${Math.min(deep.get(span.id), 8)}` }, span.name);
-    const more = span.attributes.map(([key, value]) => `${key}=${value}`).join(" ");
+    const more = span.attributes.filter(([key]) => !SAID.includes(key)).map(([key, value]) => `${key}=${value}`).join(" ");
     name.append(make("span", { class: "soft" }, ` ${span.role} ${span.kind}`));
     if (more) name.append(make("span", { class: "more soft" }, more));
     if (span.error) name.append(make("span", { class: "more wrong" }, `✕ ${span.error}`));
@@ -55,7 +58,7 @@ function course(known) {
     parts.push(make("h4", {}, "Log"),
       make("pre", { tabindex: "0", role: "region", "aria-label": "Lines of the log" }, lines.map((line) => `${readable(line)}\n`)));
   } else parts.push(make("p", { class: "soft" }, "The log has no lines of it, or no longer."));
-  return parts.flat();
+  return parts.flat().filter(Boolean);
 }
 
 /** A line of JSON as a person reads it: time, level, role, message and what else there is. */
