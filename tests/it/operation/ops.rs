@@ -1,10 +1,11 @@
 //! What the page for operators is made of: its routes, and the state of a process in one answer.
 
 use awc::http::Method;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Answer, Process, Shop, Topology, until};
+use crate::support::{Answer, Kind, Process, Server, Shop, Topology, until};
 
 const PARTS: [&str; 8] = [
     "/ops/ops.css",
@@ -127,7 +128,7 @@ async fn what_is_gone_is_missing_in_the_next_answer() {
     let shop = Shop::start(Topology::OneProcessARole);
     let gateway = shop.process("gateway");
     assert_eq!(state(gateway).await["missing"], json!([]));
-    shop.process("product").signal(nix::sys::signal::Signal::SIGKILL);
+    shop.process("product").signal(Signal::SIGKILL);
     until("the gateway misses it", async || {
         state(gateway).await["missing"] == json!(["peers.product"])
     })
@@ -138,6 +139,46 @@ async fn what_is_gone_is_missing_in_the_next_answer() {
         (&last["status"], &last["missing"]),
         (&json!("degraded"), &json!(["peers.product"]))
     );
+}
+
+#[actix_rt::test]
+async fn a_store_on_a_server_has_an_arrow_and_a_pool_and_is_missing_when_it_is_gone() {
+    let servers = vec![
+        Server::start(Kind::Postgres),
+        Server::start(Kind::Mongo),
+        Server::start_own(Kind::Redis),
+    ];
+    let mut shop = Shop::start_on(Topology::OneProcess, servers, &[]);
+    shop.gateway().register("neo").await;
+    shop.gateway().add_product("Lamp", 5.0).await;
+    for path in ["/products", "/orders"] {
+        assert_eq!(shop.gateway().get(path).await.status, 200, "{path}");
+    }
+    let before = state(shop.process("gateway")).await;
+    for (role, store, system) in [
+        ("user", "user.database", "postgresql"),
+        ("order", "order.database", "postgresql"),
+        ("product", "product.database", "mongodb"),
+        ("product", "product.cache", "redis"),
+    ] {
+        let arrow = arrow(&before, role, store);
+        assert!(arrow["tally"]["calls"].as_u64() > Some(0), "{arrow}");
+        let mut pools = before["pools"].as_array().unwrap().iter();
+        let pool = pools.find(|pool| pool["name"] == store).unwrap();
+        assert_eq!(pool["system"], system);
+        assert!(pool["max"].as_f64() > Some(0.0), "{pool}");
+    }
+    shop.server(Kind::Redis).signal(Signal::SIGKILL);
+    until("the cache is missing", async || {
+        let now = state(shop.process("gateway")).await;
+        let missing = now["missing"].as_array().unwrap().clone();
+        arrow(&now, "product", "product.cache")["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|check| missing.contains(check))
+    })
+    .await;
 }
 
 /// The lines of the log that the management port has of the request `id`.

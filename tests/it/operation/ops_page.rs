@@ -7,7 +7,12 @@ use crate::support::{Shop, Topology, blocking};
 
 /// Runs a part of `tests/browser/ops.mjs`, which fails when the page is not as it should be.
 async fn browse(args: &[&str]) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/ops.mjs");
+    run("ops.mjs", args).await;
+}
+
+/// Runs a script of `tests/browser`.
+async fn run(script: &str, args: &[&str]) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser").join(script);
     let mut command = Command::new("node");
     command.arg(script).args(args);
     let output = blocking(move || command.output()).await;
@@ -15,6 +20,11 @@ async fn browse(args: &[&str]) {
         output.unwrap_or_else(|error| panic!("node does not start, see make needs: {error}"));
     let told = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&told));
+}
+
+#[actix_rt::test]
+async fn it_makes_rates_percentiles_and_states_of_counters() {
+    run("numbers.mjs", &[]).await;
 }
 
 #[actix_rt::test]
