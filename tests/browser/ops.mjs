@@ -93,7 +93,7 @@ async function stopped(management, pid) {
     const took = Date.now() - began;
     console.log(`the arrow turned after ${took} ms`);
     expect(took <= 2000, `the arrow turned after ${took} ms`);
-    expect((await arrow.innerText()).includes("✕ down: peers.product does not answer"), await arrow.innerText());
+    expect((await arrow.innerText()).includes("✕ down: peers.product is missing"), await arrow.innerText());
     await page.locator("#map .arrow.down").first().waitFor();
     await page.locator("#word", { hasText: "Not well" }).waitFor();
     await page.locator("#troubles", { hasText: "gateway → product" }).waitFor();

@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::middleware::{NO_STORE, path};
 use crate::telemetry::{KeptTrace, Metrics, lines_of, trace_of, watch_traces};
 use families::Families;
-use state::OpsState;
+use state::{Condition, OpsState};
 
 pub use topology::{RolePlace, Topology};
 
@@ -92,7 +92,9 @@ async fn show_state(
     let since = FIRST.elapsed();
     watch_traces(WATCHED);
     readiness.refresh().await;
-    let condition = (readiness.state(), readiness.history(), heartbeats.stuck());
+    let (status, missing) = readiness.state();
+    let (history, stuck) = (readiness.history(), heartbeats.stuck());
+    let condition = Condition { status, missing, history, stuck };
     let families = Families(metrics.families());
     let state = OpsState::new(since, &topology, condition, &report(), &families);
     HttpResponse::Ok().insert_header((CACHE_CONTROL, NO_STORE)).json(state)

@@ -108,15 +108,23 @@ fn inner(trace: &KeptTrace) -> Option<String> {
     trace.spans.iter().find(is_other).map(|span| span.name.clone())
 }
 
-/// What is known of readiness: the state, what is missing, the last hour, and the stuck threads.
-pub(super) type Condition = ((State, Vec<&'static str>), Vec<Span>, Vec<String>);
+/// What is known of the process beside its metrics.
+#[derive(Debug)]
+pub(super) struct Condition {
+    pub(super) status: State,
+    pub(super) missing: Vec<&'static str>,
+    /// The last hour.
+    pub(super) history: Vec<Span>,
+    /// The names of stuck threads.
+    pub(super) stuck: Vec<String>,
+}
 
 impl OpsState {
     /// The state `since` the first one.
     pub(super) fn new(
         since: Duration,
         topology: &Topology,
-        ((status, missing), history, stuck): Condition,
+        Condition { status, missing, history, stuck }: Condition,
         reports: &Reports,
         families: &Families,
     ) -> Self {

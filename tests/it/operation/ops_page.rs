@@ -27,10 +27,13 @@ async fn it_makes_rates_percentiles_and_states_of_counters() {
     run("numbers.mjs", &[]).await;
 }
 
-#[actix_rt::test]
-async fn it_fits_every_screen_and_takes_no_mouse_in_one_process() {
-    let shop = Shop::start(Topology::OneProcess);
-    browse(&["looks", &shop.process("gateway").urls["management"]]).await;
+each_case!(it_fits_every_screen_and_takes_no_mouse:
+    in_one_process(Topology::OneProcess, "gateway"),
+    in_the_process_of_a_role(Topology::OneProcessARole, "product"),
+);
+async fn it_fits_every_screen_and_takes_no_mouse(topology: Topology, role: &str) {
+    let shop = Shop::start(topology);
+    browse(&["looks", &shop.process(role).urls["management"]]).await;
 }
 
 #[actix_rt::test]

@@ -42,9 +42,10 @@ export function keyed(parent, items, key, create, update = () => {}) {
   for (const child of known.values()) child.remove();
 }
 
-/** A table row of `cells`: the first one is its header, the others have the name of their column for narrow screens. */
+/** A table row: its first cell is its header, the others have the name of their column. Roles are said, because narrow screens
+ *  show tables as lists, and browsers forget then what they are. */
 export function row(columns) {
   const [first, ...others] = columns;
-  return make("tr", {}, make("th", { scope: "row", "data-label": first }),
-    others.map((column) => make("td", { "data-label": column })));
+  return make("tr", { role: "row" }, make("th", { scope: "row", role: "rowheader", "data-label": first }),
+    others.map((column) => make("td", { role: "cell", "data-label": column })));
 }

@@ -16,7 +16,7 @@ export const STATES = {
 export function judge(arrow, now, missing) {
   const gone = arrow.checks.find((name) => missing.includes(name));
   const { breaker = "closed", ejected = [], waiting = 0 } = arrow.callee ?? {};
-  if (gone) return { state: "down", why: `${gone} does not answer` };
+  if (gone) return { state: "down", why: `${gone} is missing` };
   if (breaker === "open") return { state: "down", why: "its breaker is open" };
   if (now?.errors && now.share >= FAILING) return { state: "failing", why: `${now.errors} of ${now.calls} calls failed` };
   if (breaker === "half-open") return { state: "strained", why: "its breaker tries again" };

@@ -32,17 +32,18 @@ function bar({ startMs, durationMs, error }, whole) {
 function waterfall({ spans, durationMs, droppedSpans }) {
   const deep = depths(spans), whole = Math.max(durationMs, ...spans.map((span) => span.startMs + span.durationMs), 0.001);
   const rows = spans.map((span) => {
-    const name = make("th", { scope: "row", class: `deep-${Math.min(deep.get(span.id), 8)}` }, span.name);
+    const name = make("th", { scope: "row", role: "rowheader", class: `deep-${Math.min(deep.get(span.id), 8)}` }, span.name);
     const more = span.attributes.filter(([key]) => !SAID.includes(key)).map(([key, value]) => `${key}=${value}`).join(" ");
     name.append(make("span", { class: "soft" }, ` ${span.role} ${span.kind}`));
     if (more) name.append(make("span", { class: "more soft" }, more));
     if (span.error) name.append(make("span", { class: "more wrong" }, `✕ ${span.error}`));
-    return make("tr", {}, name, make("td", { "data-label": "Start" }, duration(span.startMs / 1000)),
-      make("td", { "data-label": "Took" }, duration(span.durationMs / 1000)), make("td", { class: "course" }, bar(span, whole)));
+    const cell = (attributes, content) => make("td", { role: "cell", ...attributes }, content);
+    return make("tr", { role: "row" }, name, cell({ "data-label": "Start" }, duration(span.startMs / 1000)),
+      cell({ "data-label": "Took" }, duration(span.durationMs / 1000)), cell({ class: "course" }, bar(span, whole)));
   });
-  const head = make("tr", {}, ["Span", "Start", "Took", "Course"].map((name) => make("th", { scope: "col" }, name)));
-  const table = make("table", { class: "waterfall" }, make("caption", {}, `Waterfall of ${spans.length} spans in this process`),
-    make("thead", {}, head), make("tbody", {}, rows));
+  const head = make("tr", { role: "row" }, ["Span", "Start", "Took", "Course"].map((name) => make("th", { scope: "col", role: "columnheader" }, name)));
+  const table = make("table", { class: "waterfall", role: "table" }, make("caption", {}, `Waterfall of ${spans.length} spans in this process`),
+    make("thead", { role: "rowgroup" }, head), make("tbody", { role: "rowgroup" }, rows));
   return [table, droppedSpans ? make("p", { class: "soft" }, `${droppedSpans} more spans had no place`) : null];
 }
 
