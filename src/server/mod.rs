@@ -42,7 +42,7 @@ pub use debug::LONGEST as LONGEST_PROFILE;
 pub use heartbeat::Heartbeats;
 pub use history::Span;
 pub use management::{Reporter, Reports, health_route, routes as management_routes};
-pub use ops::{RolePlace, Topology};
+pub use ops::{Neighbours, RolePlace, Topology};
 pub use queue_time::measure_queue_time;
 pub use readiness::{Readiness, State};
 

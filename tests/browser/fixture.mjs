@@ -19,7 +19,7 @@ export function state(seconds) {
   const closed = { breaker: "closed" }, at = (...parts) => arrow(seconds, ...parts);
   const now = NOW + seconds;
   return {
-    time: new Date(now * 1000).toISOString(), millis: seconds * 1000, version: "0.1.0", status: "degraded", missing: ["product.cache"],
+    time: new Date(now * 1000).toISOString(), millis: seconds * 1000, version: "0.1.0", status: "degraded", missing: ["product.cache"], neighbours: [],
     history: [{ from: now - 3600, until: now - 2400, status: "ready", missing: [] },
       { from: now - 2400, until: now - 2280, status: "degraded", missing: ["order.database"] },
       { from: now - 2280, until: now - 90, status: "ready", missing: [] },

@@ -49,6 +49,9 @@ assert.equal(told(callee("half-open"), calls(20, 0), []), "strained");
 assert.equal(told(callee("closed", { ejected: ["http://b"] }), calls(20, 0), []), "strained");
 assert.equal(told(callee("closed"), calls(20, 0), []), "ok");
 assert.equal(told(callee("closed"), null, []), "idle");
+for (const [status, state] of [["away", "down"], ["starting", "down"], ["degraded", "strained"], ["draining", "strained"], ["ready", "ok"]]) {
+  assert.equal(told(callee("closed"), calls(20, 0), [], [{ role: "product", status, missing: [] }]), state, status);
+}
 
 // What no arrow tells is told beside them, the worst first.
 const whole = { missing: ["auth.keys", "peers.product"], status: "draining", stuck: ["worker-1"], pools: [{ name: "user.database", used: 4, max: 4, waiting: 2 }],

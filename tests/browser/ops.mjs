@@ -1,4 +1,4 @@
-// The page for operators in a browser: `node ops.mjs looks|slow|stopped …`, as tests/it/operation/ops_page.rs runs it.
+// The page for operators in a browser: `node ops.mjs looks|slow|hangs|stopped …`, as tests/it/operation/ops_page.rs runs it.
 
 import { expect, withBrowser } from "./browser.mjs";
 
@@ -80,6 +80,19 @@ async function slow(management, gateway) {
   });
 }
 
+/** The process `pid` hangs: its arrow turns, too, though its port takes connections. It comes back with it. */
+async function hangs(management, pid) {
+  await withBrowser(async (open) => {
+    const page = await open(`${management}/ops`);
+    await live(page);
+    process.kill(+pid, "SIGSTOP");
+    await page.locator("#arrows tr.down", { hasText: "gateway → product" }).waitFor();
+    process.kill(+pid, "SIGCONT");
+    await page.locator("#arrows tr.idle", { hasText: "gateway → product" }).waitFor();
+    expect((await page.locator("#traces details").count()) === 0, "looking is no failed request");
+  });
+}
+
 /** The process `pid` is killed: the arrow to it turns within two seconds, though nobody calls it. */
 async function stopped(management, pid) {
   await withBrowser(async (open) => {
@@ -97,9 +110,10 @@ async function stopped(management, pid) {
     await page.locator("#map .arrow.down").first().waitFor();
     await page.locator("#word", { hasText: "Not well" }).waitFor();
     await page.locator("#troubles", { hasText: "gateway → product" }).waitFor();
+    expect((await page.locator("#traces details").count()) === 0, "looking is no failed request");
   });
 }
 
-const tests = { looks, slow, stopped };
+const tests = { looks, slow, hangs, stopped };
 const [name, ...rest] = process.argv.slice(2);
 await tests[name](...rest);

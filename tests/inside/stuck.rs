@@ -6,7 +6,7 @@ use actix_web::{HttpResponse, rt};
 use app::auth::public;
 use app::config::Sources;
 use app::middleware::{Draining, path};
-use app::server::{self, Heartbeats, Readiness, Reporter, Reports, Threads, Topology};
+use app::server::{self, Heartbeats, Neighbours, Readiness, Reporter, Reports, Threads, Topology};
 use app::telemetry::Metrics;
 
 use crate::support::{Client, until};
@@ -37,7 +37,7 @@ async fn a_worker_that_is_stuck_ends_the_good_report_of_livez() {
             told,
             vec!["test"],
             report.clone(),
-            Topology::default(),
+            (Topology::default(), Neighbours::default()),
             false,
         ))
     };

@@ -2,6 +2,7 @@
 
 mod arrows;
 mod families;
+mod neighbours;
 mod state;
 mod stores;
 mod topology;
@@ -14,16 +15,19 @@ use actix_web::http::header::{
 };
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
+use futures_util::future::join;
 use serde::Serialize;
 
 use super::{Heartbeats, Readiness, Reporter};
 use crate::auth::public;
 use crate::error::Error;
 use crate::middleware::{NO_STORE, path};
+use crate::peer::Context;
 use crate::telemetry::{KeptTrace, Metrics, lines_of, trace_of, watch_traces};
 use families::Families;
 use state::{Condition, OpsState};
 
+pub use neighbours::Neighbours;
 pub use topology::{RolePlace, Topology};
 
 /// The page loads only its own scripts, style and data, and draws its icon itself; it cannot be framed.
@@ -50,11 +54,15 @@ const PARTS: [(&str, &str); 8] = [
 
 static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// The routes, for a process with this `topology`.
-pub(super) fn routes(topology: Topology) -> impl FnOnce(&mut ServiceConfig) {
+/// The routes, for a process with this `topology` and `neighbours`.
+pub(super) fn routes(
+    topology: Topology,
+    neighbours: Neighbours,
+) -> impl FnOnce(&mut ServiceConfig) {
     move |routes| {
         routes
             .app_data(Data::new(topology))
+            .app_data(Data::new(neighbours))
             .service(path("/ops").with_any_query().get(public(), page))
             .service(path("/ops/state").get(public(), show_state))
             .service(path("/ops/requests/{id}").get(public(), show_request));
@@ -83,7 +91,8 @@ fn answer(kind: &'static str, text: &'static str) -> HttpResponse {
 
 /// `GET /ops/state`: asks the dependencies anew, and has traces recorded for the next ten minutes.
 async fn show_state(
-    topology: Data<Topology>,
+    (topology, neighbours): (Data<Topology>, Data<Neighbours>),
+    context: Context,
     readiness: Data<Readiness>,
     heartbeats: Data<Heartbeats>,
     metrics: Data<Metrics>,
@@ -91,10 +100,10 @@ async fn show_state(
 ) -> impl Responder {
     let since = FIRST.elapsed();
     watch_traces(WATCHED);
-    readiness.refresh().await;
+    let (neighbours, ()) = join(neighbours.ask(&context), readiness.refresh()).await;
     let (status, missing) = readiness.state();
     let (history, stuck) = (readiness.history(), heartbeats.stuck());
-    let condition = Condition { status, missing, history, stuck };
+    let condition = Condition { status, missing, neighbours, history, stuck };
     let families = Families(metrics.families());
     let state = OpsState::new(since, &topology, condition, &report(), &families);
     HttpResponse::Ok().insert_header((CACHE_CONTROL, NO_STORE)).json(state)

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::arrows::{Arrow, arrows};
 use super::families::Families;
+use super::neighbours::Neighbour;
 use super::stores::{Cache, Pool, caches, pools};
 use super::topology::{RolePlace, Topology};
 use crate::metrics::DURATIONS;
@@ -27,6 +28,8 @@ pub(super) struct OpsState {
     version: &'static str,
     status: State,
     missing: Vec<&'static str>,
+    /// What roles elsewhere say of themselves.
+    neighbours: Vec<Neighbour>,
     /// The last hour.
     history: Vec<Span>,
     /// The threads that have been stuck for ten seconds.
@@ -113,6 +116,7 @@ fn inner(trace: &KeptTrace) -> Option<String> {
 pub(super) struct Condition {
     pub(super) status: State,
     pub(super) missing: Vec<&'static str>,
+    pub(super) neighbours: Vec<Neighbour>,
     /// The last hour.
     pub(super) history: Vec<Span>,
     /// The names of stuck threads.
@@ -124,7 +128,7 @@ impl OpsState {
     pub(super) fn new(
         since: Duration,
         topology: &Topology,
-        Condition { status, missing, history, stuck }: Condition,
+        Condition { status, missing, neighbours, history, stuck }: Condition,
         reports: &Reports,
         families: &Families,
     ) -> Self {
@@ -135,6 +139,7 @@ impl OpsState {
             version: env!("CARGO_PKG_VERSION"),
             status,
             missing,
+            neighbours,
             history,
             stuck,
             roles: topology.roles.clone(),

@@ -121,6 +121,21 @@ async fn one_role_tells_of_itself_and_of_roles_elsewhere() {
     assert!(elsewhere["addresses"][0].as_str().unwrap().starts_with(url), "{elsewhere}");
     assert_eq!(arrow(&gateway, "gateway", "product")["checks"], json!(["peers.product"]));
     assert_eq!(gateway["payments"], Value::Null);
+    let mut neighbours = names(&gateway["neighbours"], "role");
+    neighbours.sort();
+    assert_eq!(neighbours, ["order", "product", "user"]);
+    // Without a broker, theirs waits for consumers in other processes. Keys come a moment after the start.
+    until("they say how they are", async || {
+        let now = state(shop.process("gateway")).await;
+        let told = |role: &str| {
+            let mut neighbours = now["neighbours"].as_array().unwrap().iter();
+            let told = neighbours.find(|told| told["role"] == role).unwrap();
+            (told["status"].clone(), told["missing"].clone())
+        };
+        told("product") == (json!("ready"), json!([]))
+            && told("order") == (json!("degraded"), json!(["events"]))
+    })
+    .await;
 }
 
 #[actix_rt::test]

@@ -49,3 +49,10 @@ async fn a_slow_payment_appears_with_its_waterfall_and_its_lines_of_the_log() {
     let urls = &shop.process("gateway").urls;
     browse(&["slow", &urls["management"], &urls["gateway"]]).await;
 }
+
+#[actix_rt::test]
+async fn the_arrow_to_a_role_that_hangs_turns_and_turns_back() {
+    let shop = Shop::start(Topology::OneProcessARole);
+    let product = shop.process("product").id().to_string();
+    browse(&["hangs", &shop.process("gateway").urls["management"], &product]).await;
+}

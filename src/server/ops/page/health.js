@@ -12,13 +12,18 @@ export const STATES = {
   down: { rank: 4, sign: "✕", word: "down" },
 };
 
-/** The state of the calls of `arrow`, and why. `now` is what became of them in the last seconds. */
-export function judge(arrow, now, missing) {
+/** The state of the calls of `arrow`, and why. `now` is what became of them in the last seconds; `neighbours` are roles elsewhere,
+ *  as they say themselves. */
+export function judge(arrow, now, missing, neighbours = []) {
+  const there = neighbours.find(({ role }) => role === arrow.to), ill = there && there.status !== "ready";
+  const lacks = there?.missing.length ? `, missing ${there.missing.join(", ")}` : "";
   const gone = arrow.checks.find((name) => missing.includes(name));
   const { breaker = "closed", ejected = [], waiting = 0 } = arrow.callee ?? {};
   if (gone) return { state: "down", why: `${gone} is missing` };
+  if (there?.status === "away") return { state: "down", why: "it does not answer" };
   if (breaker === "open") return { state: "down", why: "its breaker is open" };
   if (now?.errors && now.share >= FAILING) return { state: "failing", why: `${now.errors} of ${now.calls} calls failed` };
+  if (ill) return { state: there.status === "starting" ? "down" : "strained", why: `it is ${there.status}${lacks}` };
   if (breaker === "half-open") return { state: "strained", why: "its breaker tries again" };
   if (ejected.length) return { state: "strained", why: `left out: ${ejected.join(", ")}` };
   if (waiting) return { state: "strained", why: `${waiting} calls wait for a place` };

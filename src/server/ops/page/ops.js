@@ -16,7 +16,7 @@ let paused = false;
 function judged(state) {
   return state.arrows.map((arrow) => {
     const now = samples.of(arrow, state.bounds);
-    const verdict = judge(arrow, now, state.missing);
+    const verdict = judge(arrow, now, state.missing, state.neighbours);
     const name = `${arrow.from.join(", ")} → ${arrow.to}${arrow.what === "keys" ? " (keys)" : ""}`;
     const numbers = now ? [perSecond(now.rate), now.calls ? percent(now.share) : "–", duration(now.p99)] : ["–", "–", "–"];
     const { sign, word } = STATES[verdict.state], [rate, ...others] = numbers;
