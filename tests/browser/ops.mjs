@@ -99,14 +99,16 @@ async function stopped(management, pid) {
     const page = await open(`${management}/ops`);
     await live(page);
     const arrow = row(page, "gateway → product");
-    expect((await arrow.getAttribute("class")) === "idle", "it is idle before");
+    await page.locator("#arrows tr.idle", { hasText: "gateway → product" }).waitFor();
     const began = Date.now();
     process.kill(+pid, "SIGKILL");
     await page.locator("#arrows tr.down", { hasText: "gateway → product" }).waitFor();
     const took = Date.now() - began;
     console.log(`the arrow turned after ${took} ms`);
     expect(took <= 2000, `the arrow turned after ${took} ms`);
-    expect((await arrow.innerText()).includes("✕ down: peers.product is missing"), await arrow.innerText());
+    // Which of the two is known first is a matter of milliseconds.
+    const why = /✕ down: (peers.product is missing|it does not answer)/;
+    expect(why.test(await arrow.innerText()), await arrow.innerText());
     await page.locator("#map .arrow.down").first().waitFor();
     await page.locator("#word", { hasText: "Not well" }).waitFor();
     await page.locator("#troubles", { hasText: "gateway → product" }).waitFor();
