@@ -36,3 +36,20 @@ pub(super) fn count<T>(
     };
     ALL.with_label_values(&[provider, operation, error]).observe(duration.as_secs_f64());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_bank_declines_is_an_answer_and_no_answer_is_an_error() {
+        let count = |outcome: Result<(), PaymentError>| {
+            super::count("test", "payments.confirm", &outcome, Duration::from_millis(3));
+        };
+        count(Ok(()));
+        count(Err(PaymentError::Declined("no money".to_owned())));
+        count(Err(PaymentError::Away("timeout".to_owned())));
+        let counted = |error| ALL.with_label_values(&["test", "confirm", error]).get_sample_count();
+        assert_eq!((counted(""), counted("away"), counted("refused")), (2, 1, 0));
+    }
+}
