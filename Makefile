@@ -3,7 +3,7 @@
 CARGO ?= cargo
 # What the build and the tests need besides cargo, as Debian packages, by the command that shows it is there.
 NEEDS = cc:gcc python3:python3 pip3:python3-pip redis-server:redis-server setpriv:util-linux pgbouncer:pgbouncer \
-	curl:curl sqlite3:sqlite3 rabbitmq-server:rabbitmq-server promtool:prometheus
+	curl:curl sqlite3:sqlite3 rabbitmq-server:rabbitmq-server promtool:prometheus chromium:chromium node:nodejs npm:npm
 # A server that speaks MongoDB's protocol, for the tests of machines that have no mongod; a program of its own.
 SECANTUS = SecantusDB==0.7.0b3
 # A server that speaks Stripe's API, for tests; a program of its own.
@@ -63,7 +63,7 @@ PROFDATA = llvm-profdata-$(shell rustc -vV | sed -n 's/^LLVM version: \([0-9]*\)
 SBOM_TARGET ?= x86_64-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help run release test lint audit sbom bench chaos fuzz train fmt image env check-deploy contract verify-deploy verify-cluster needs \
+.PHONY: help run release test lint audit sbom bench chaos fuzz train fmt image env check-deploy contract pictures verify-deploy verify-cluster needs \
 	bench-needs contract-needs train-needs verify-needs
 
 help: ## List the targets
@@ -105,6 +105,10 @@ check-deploy: needs ## Check the files of the image and of the deployments, with
 	$(DEBUG)
 	sh tests/deploy/tools.sh
 	target/deploy-tools/venv/bin/python -B tests/deploy/check.py
+
+pictures: needs ## Take the pictures of the page for operators anew
+	@mkdir -p src/server/ops/pictures
+	node tests/browser/pictures.mjs src/server/ops/pictures
 
 contract: needs contract-needs target/contract/installed ## Hold the program against its OpenAPI document, with schemathesis and clients
 	$(DEBUG)
@@ -191,6 +195,7 @@ needs:
 		&& cd target/rotel/bin && ln -sf ../lib/python*/site-packages/rotel/rotel-agent rotel-agent; }
 	@[ -x target/h11/bin/python ] \
 		|| { python3 -m venv target/h11 && target/h11/bin/pip install -q $(H11); }
+	@$(MAKE) -s target/browser/installed
 	@$(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 	@$(CARGO) clippy --version >/dev/null 2>&1 || rustup component add clippy
 
@@ -208,6 +213,14 @@ target/contract/installed: tests/contract/requirements.txt tests/contract/packag
 	mkdir target/contract/node
 	cp tests/contract/package.json target/contract/node
 	npm install --prefix target/contract/node --silent --no-audit --no-fund --no-package-lock --ignore-scripts
+	touch $@
+
+# What drives the browser in tests of pages.
+target/browser/installed: tests/browser/package.json tests/browser/package-lock.json
+	rm -rf target/browser
+	mkdir -p target/browser
+	cp $^ target/browser
+	npm ci --prefix target/browser --silent --no-audit --no-fund --ignore-scripts
 	touch $@
 
 contract-needs:

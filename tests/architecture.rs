@@ -48,7 +48,7 @@ const ARROWS: [(&str, &[&str]); 28] = [
     ("contract", &["error", "peer"]),
     ("middleware", &["auth", "deadline", "error", "http1", "tasks", "telemetry", "peer"]),
     ("auth", &["config", "contract", "error", "peer"]),
-    ("peer", &["config", "error", "http1", "tasks", "telemetry"]),
+    ("peer", &["config", "error", "http1", "metrics", "tasks", "telemetry"]),
     // The wire names nothing of the shop; nor does `tasks`, which names no module at all.
     ("http1", &["tasks"]),
     ("http2", &["http1"]),

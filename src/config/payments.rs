@@ -73,6 +73,16 @@ pub enum PaymentsUrl {
     Stripe(String),
 }
 
+impl PaymentsUrl {
+    /// What metrics, traces and pages call the provider.
+    pub fn provider(&self) -> &'static str {
+        match self {
+            Self::Sandbox => "sandbox",
+            Self::Stripe(_) => "stripe",
+        }
+    }
+}
+
 impl TryFrom<String> for PaymentsUrl {
     type Error = ValueError;
 

@@ -14,7 +14,7 @@ use rustls::ClientConfig;
 use super::roles::{Roles, table};
 use super::tls::Tls;
 use super::validation::Validated;
-use super::{Role, access, asks_away, start_order};
+use super::{Role, access, asks_away, start_order, topology};
 use crate::auth::{self, Guard, Hosts, Mode};
 use crate::config::{self, BrokerUrl, Effective, EventsUrl, PeerUrl, Settings};
 use crate::contract::UserClient;
@@ -25,7 +25,9 @@ use crate::middleware::{Draining, HeadLimit, Middleware, RoleService};
 use crate::peer::{Endpoint, Peer, State, Trusted, http, local};
 use crate::readiness::Check;
 use crate::role::{self, Parts, Surroundings};
-use crate::server::{self, Heartbeats, Listener, Readiness, Reporter, Reports, Threads};
+use crate::server::{
+    self, Heartbeats, Listener, Neighbours, Readiness, Reporter, Reports, Threads,
+};
 use crate::storage;
 use crate::telemetry::{Metrics, traces};
 
@@ -149,17 +151,27 @@ impl Node {
         if has_debug {
             middleware.request_timeout = middleware.request_timeout.max(server::LONGEST_PROFILE);
         }
+        let topology = topology::of(&self.running, &self.parts.settings, self.guard.mode());
         let heartbeats = self.heartbeats.clone();
         let threads = Threads { workers: 1, heartbeats: heartbeats.clone() };
+        let node = self.clone();
         server::serve(listener, threads, &self.parts.settings.server, move || {
             let state = (readiness.clone(), heartbeats.clone(), metrics.clone());
             middleware.clone().app(server::management_routes(
                 state,
                 roles.clone(),
                 report.clone(),
+                (topology.clone(), node.neighbours()),
                 has_debug,
             ))
         })
+    }
+
+    /// The roles of other processes that those here call, for this thread.
+    fn neighbours(&self) -> Neighbours {
+        let away = asks_away(&self.running, self.guard.mode());
+        let away = away.map(|role| (role.name(), self.endpoints_of(role, &[])));
+        Neighbours(away.filter(|(_, endpoints)| !endpoints.is_empty()).collect())
     }
 
     /// The application of `role` on this thread, which calls others at `endpoints`.

@@ -10,6 +10,7 @@ mod document;
 mod reload;
 mod roles;
 mod tls;
+mod topology;
 mod transfer;
 mod validation;
 mod watchdog;

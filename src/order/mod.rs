@@ -184,7 +184,9 @@ impl Role for Orders {
     }
 
     fn collectors(&self) -> Collectors {
-        counters::collectors(self.rules.currency)
+        let mut collectors = counters::collectors(self.rules.currency);
+        collectors.push(payments::collector(self.options.payments_url.provider()));
+        collectors
     }
 
     fn start_tasks(&self, peers: &dyn Fn(&str) -> Peer) {

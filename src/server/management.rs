@@ -8,6 +8,7 @@ use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use serde_json::json;
 
+use super::ops::{self, Neighbours, Topology};
 use super::{Heartbeats, Readiness, State, debug, log_filter};
 use crate::auth::{public, roles};
 use crate::contract::{HEALTH_PATH, Health};
@@ -20,11 +21,13 @@ use crate::telemetry::Metrics;
 const OPEN_METRICS: &str = "application/openmetrics-text";
 
 /// All management routes, for the state and the metrics of this process, which runs `roles`. `report` gives the state of its
-/// upstreams and peers. `has_debug` adds profiles.
+/// upstreams and peers, `topology` what does not change of it, and
+/// `neighbours` ask roles elsewhere. `has_debug` adds profiles.
 pub fn routes(
     (readiness, heartbeats, metrics): (Readiness, Heartbeats, Metrics),
     roles: Vec<&'static str>,
     report: Reporter,
+    (topology, neighbours): (Topology, Neighbours),
     has_debug: bool,
 ) -> impl FnOnce(&mut ServiceConfig) {
     move |routes| {
@@ -38,7 +41,8 @@ pub fn routes(
             .service(path("/livez").get(public(), livez))
             .service(path("/readyz").get(public(), readyz))
             .service(path("/version").get(public(), version))
-            .configure(log_filter::routes);
+            .configure(log_filter::routes)
+            .configure(ops::routes(topology, neighbours));
         if has_debug {
             routes.configure(debug::routes);
         }

@@ -3,8 +3,10 @@
 mod callees;
 mod debug;
 mod heartbeat;
+mod history;
 mod log_filter;
 mod management;
+mod ops;
 mod queue_time;
 mod readiness;
 mod tls;
@@ -38,7 +40,9 @@ use crate::{http1, http2, tasks};
 pub use callees::collector as callees;
 pub use debug::LONGEST as LONGEST_PROFILE;
 pub use heartbeat::Heartbeats;
+pub use history::Span;
 pub use management::{Reporter, Reports, health_route, routes as management_routes};
+pub use ops::{Neighbours, RolePlace, Topology};
 pub use queue_time::measure_queue_time;
 pub use readiness::{Readiness, State};
 

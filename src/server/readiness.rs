@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde::Serialize;
-use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
 
+use super::history::{History, Span};
 use crate::middleware::Draining;
 use crate::readiness::Check;
 use crate::tasks;
@@ -17,6 +18,10 @@ use crate::tasks;
 /// How often dependencies are checked: until the process is ready, and from then on.
 const STARTING: Duration = Duration::from_millis(50);
 const RUNNING: Duration = Duration::from_secs(2);
+/// The least time between two checks, however many ask.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How long somebody who asks waits for a check. One that takes longer is in the next answer.
+const FRESH: Duration = Duration::from_millis(400);
 
 /// The status in `/readyz`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -56,12 +61,23 @@ pub struct Readiness {
     draining: Draining,
     missing: Arc<Mutex<Vec<&'static str>>>,
     ready: watch::Sender<bool>,
+    /// How many checks have ended.
+    checked: watch::Sender<u64>,
+    asked: Arc<Notify>,
+    history: History,
 }
 
 impl Readiness {
     /// The state of a process that has just started.
     pub fn new(draining: Draining) -> Self {
-        Self { draining, missing: Arc::default(), ready: watch::Sender::new(false) }
+        Self {
+            draining,
+            missing: Arc::default(),
+            ready: watch::Sender::new(false),
+            checked: watch::Sender::new(0),
+            asked: Arc::default(),
+            history: History::default(),
+        }
     }
 
     /// Starts a task on this thread that runs `checks` again and again.
@@ -73,9 +89,30 @@ impl Readiness {
     async fn watch(self, checks: Rc<[Check]>) {
         loop {
             self.run(&checks).await;
+            let (state, missing) = self.state();
+            self.history.note(state, &missing);
+            self.checked.send_modify(|count| *count += 1);
             let ready = *self.ready.borrow();
-            sleep(if ready { RUNNING } else { STARTING }).await;
+            if !ready {
+                sleep(STARTING).await;
+                continue;
+            }
+            sleep(PAUSE).await;
+            // Whether it is asked for or due makes no difference.
+            let _ = timeout(RUNNING - PAUSE, self.asked.notified()).await;
         }
+    }
+
+    /// Has the dependencies checked now, for somebody who looks at them, and waits for that at most 400 ms.
+    pub async fn refresh(&self) {
+        let mut checked = self.checked.subscribe();
+        self.asked.notify_one();
+        let _ = timeout(FRESH, checked.changed()).await;
+    }
+
+    /// The states of the last hour, the oldest first.
+    pub fn history(&self) -> Vec<Span> {
+        self.history.spans()
     }
 
     /// Waits until every required dependency has answered once.

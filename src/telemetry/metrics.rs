@@ -1,6 +1,7 @@
 //! The metrics of a process, for Prometheus.
 
 use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
 use prometheus::{Encoder as _, HistogramVec, IntGaugeVec, Registry, TextEncoder};
 
 use super::exemplars::Exemplars;
@@ -92,6 +93,11 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
+    }
+
+    /// All metrics as values.
+    pub fn families(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
     }
 
     /// All metrics, in the text format of OpenMetrics 1.0, and the traces of sampled requests as exemplars.

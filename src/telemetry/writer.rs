@@ -8,6 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::recent_lines;
+
 /// The size of the queue, in bytes.
 const CAPACITY: usize = 1024 * 1024;
 /// How long the thread pauses between writes, so that it writes several lines at once.
@@ -123,13 +125,15 @@ impl Queue {
             state.dropped += rest.iter().filter(|byte| **byte == b'\n').count() as u64;
         }
         let dropped = state.dropped - state.reported;
+        let is_written = written.is_ok();
         // While writing fails, dropped lines cannot be logged.
-        if written.is_ok() {
+        if is_written {
             state.reported = state.dropped;
         }
         self.changed.notify_all();
         drop(state);
-        if dropped > 0 && written.is_ok() {
+        recent_lines::keep(lines);
+        if dropped > 0 && is_written {
             log::warn!(dropped; "{dropped} log lines were dropped because the reader was too slow");
         }
         thread::sleep(LINGER);

@@ -6,7 +6,7 @@ use actix_web::{HttpResponse, rt};
 use app::auth::public;
 use app::config::Sources;
 use app::middleware::{Draining, path};
-use app::server::{self, Heartbeats, Readiness, Reporter, Reports, Threads};
+use app::server::{self, Heartbeats, Neighbours, Readiness, Reporter, Reports, Threads, Topology};
 use app::telemetry::Metrics;
 
 use crate::support::{Client, until};
@@ -33,7 +33,13 @@ async fn a_worker_that_is_stuck_ends_the_good_report_of_livez() {
     let told = move || {
         let readiness = Readiness::new(Draining::default());
         let told = (readiness, heartbeats.clone(), Metrics::new(Vec::new()).unwrap());
-        middleware.clone().app(server::management_routes(told, vec!["test"], report.clone(), false))
+        middleware.clone().app(server::management_routes(
+            told,
+            vec!["test"],
+            report.clone(),
+            (Topology::default(), Neighbours::default()),
+            false,
+        ))
     };
     rt::spawn(server::serve(management, threads, &settings.server, told).unwrap());
     let (client, management) = (Client::new(url), Client::new(told_at));

@@ -102,6 +102,8 @@ mod operation {
     mod logs;
     mod metrics;
     mod openapi;
+    mod ops;
+    mod ops_page;
     mod process;
     mod profiles;
     mod prometheus;

@@ -3,10 +3,12 @@
 //! An intent is opened without being confirmed; each attempt to pay confirms it with a key of its own. Whether a lost
 //! answer was a charge is asked afterwards; a cancelled intent can never be charged.
 
+mod durations;
 mod sandbox;
 mod stripe;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustls::ClientConfig;
 use uuid::Uuid;
@@ -16,6 +18,7 @@ use crate::config::{self, PaymentsUrl, SettingError};
 use crate::contract::Order;
 use crate::error::{Error, FieldError, Kind};
 use crate::telemetry::Span;
+pub(super) use durations::collector;
 use sandbox::Sandbox;
 use stripe::Stripe;
 
@@ -177,7 +180,7 @@ impl Payments {
         .await
     }
 
-    /// `call`, which is a part of the trace by this `name`.
+    /// `call`, which is measured, and a part of the trace by this `name`.
     async fn traced<T>(
         &self,
         name: &'static str,
@@ -188,7 +191,9 @@ impl Payments {
             Self::Stripe(_) => "stripe",
         };
         let mut span = Span::outside(name, system);
+        let begun = Instant::now();
         let outcome = span.within(call).await;
+        durations::count(system, name, &outcome, begun.elapsed());
         match &outcome {
             Ok(_) => span.succeed(),
             Err(PaymentError::Declined(_)) => span.fail("declined", false),

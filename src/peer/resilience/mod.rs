@@ -12,6 +12,7 @@ mod addresses;
 mod breaker;
 mod budget;
 mod bulkhead;
+mod durations;
 mod retry;
 mod state;
 mod tally;
@@ -160,7 +161,7 @@ impl Peer {
             let given = since.map(|since| until.saturating_duration_since(since));
             let fair = given.is_some_and(|given| given >= limit * 7 / 8);
             let verdict = Verdict::from_outcome(&outcome, fair);
-            self.note(at, verdict, permit, ended);
+            self.note(at, verdict, permit, (started, ended));
             let again = kept && verdict.allows_retry(progress.idempotent) && call.is_whole();
             let Some(next) = again.then(|| self.next(&progress, ended)).flatten() else {
                 return outcome;
@@ -174,10 +175,16 @@ impl Peer {
         }
     }
 
-    /// Counts the outcome of an attempt for the address `at`, and for the callee.
-    fn note(&self, at: usize, verdict: Verdict, permit: &mut Permit<'_>, ended: Instant) {
+    /// Counts the outcome of an attempt from `started` to `ended` for the address `at`, and for the callee.
+    fn note(
+        &self,
+        at: usize,
+        verdict: Verdict,
+        permit: &mut Permit<'_>,
+        (started, ended): (Instant, Instant),
+    ) {
         let now = self.state.millis(ended);
-        self.state.tally.attempt(verdict);
+        self.state.tally.attempt(verdict, ended.saturating_duration_since(started));
         match verdict {
             Verdict::Good => self.state.addresses.succeeded(at, now),
             Verdict::Failed | Verdict::Unreachable => self.state.addresses.failed(at, now),

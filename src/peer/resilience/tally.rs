@@ -1,7 +1,9 @@
 //! What has become of the requests to one callee since the process began, for `/metrics`.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
+use super::durations::Durations;
 use super::retry::Verdict;
 
 /// The counters of one callee.
@@ -11,6 +13,7 @@ pub(super) struct Tally {
     retries: AtomicU64,
     breaker: AtomicU64,
     bulkhead: AtomicU64,
+    durations: Durations,
 }
 
 /// What was counted.
@@ -26,12 +29,16 @@ pub struct Counted {
     pub bulkhead: u64,
     /// How often an address was left out.
     pub ejections: u64,
+    /// How many attempts took up to each bound of [`crate::metrics::DURATIONS`] and longer than the one before; the last are
+    /// those that were longer.
+    pub durations: [u64; crate::metrics::DURATIONS.len() + 1],
 }
 
 impl Tally {
-    /// Counts an attempt with `verdict`.
-    pub(super) fn attempt(&self, verdict: Verdict) {
+    /// Counts an attempt with `verdict` after `duration`.
+    pub(super) fn attempt(&self, verdict: Verdict, duration: Duration) {
         self.attempts[verdict as usize].fetch_add(1, Relaxed);
+        self.durations.count(duration);
     }
 
     /// Counts a retry.
@@ -59,6 +66,7 @@ impl Tally {
             breaker: of(&self.breaker),
             bulkhead: of(&self.bulkhead),
             ejections,
+            durations: self.durations.counted(),
         }
     }
 }

@@ -119,7 +119,7 @@ fn check_span(span: &str, page: &Page, routes: &BTreeSet<String>) -> Result<(), 
 }
 
 fn is_management(route: &str) -> bool {
-    const ROUTES: [&str; 9] = [
+    const ROUTES: [&str; 12] = [
         "GET /livez",
         "GET /readyz",
         "GET /metrics",
@@ -129,6 +129,9 @@ fn is_management(route: &str) -> bool {
         "DELETE /log/filter",
         "GET /debug/profile",
         "GET /debug/heap",
+        "GET /ops",
+        "GET /ops/state",
+        "GET /ops/requests/{id}",
     ];
     ROUTES.contains(&route)
 }
