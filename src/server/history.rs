@@ -10,6 +10,8 @@ use super::State;
 
 /// For how long a sample stands.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// For how many seconds a sample is believed: a process that hung, or slept, knows nothing of that time.
+const KNOWN: u64 = 15;
 /// How many are kept: an hour.
 const MOST: usize = 360;
 
@@ -83,18 +85,22 @@ impl Samples {
 
     fn spans(&self, now: u64) -> Vec<Span> {
         let mut spans: Vec<Span> = Vec::new();
+        let mut known_until = 0;
         for Sample { at, status, missing } in &self.last {
             if let Some(before) = spans.last_mut() {
-                before.until = *at;
-                if before.status == *status && before.missing == *missing {
+                // Longer ago than that, nobody knows.
+                before.until = (*at).min(known_until);
+                if before.until == *at && before.status == *status && before.missing == *missing {
+                    known_until = at + KNOWN;
                     continue;
                 }
             }
+            known_until = at + KNOWN;
             let missing = missing.clone();
             spans.push(Span { from: *at, until: *at, status: *status, missing });
         }
         if let Some(last) = spans.last_mut() {
-            last.until = now.max(last.from);
+            last.until = now.min(known_until).max(last.from);
         }
         spans
     }
@@ -159,6 +165,13 @@ mod tests {
                 (1_020, 1_025, State::Ready, 0)
             ]
         );
+    }
+
+    #[test]
+    fn nothing_is_told_of_a_time_in_which_the_process_hung() {
+        let spans = samples(&[(0, State::Ready, &[]), (600, State::Ready, &[])]).spans(2_000);
+        let told = spans.iter().map(|span| (span.from, span.until)).collect::<Vec<_>>();
+        assert_eq!(told, [(1_000, 1_015), (1_600, 1_615)]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ function arrow(seconds, from, to, rate, usual, more = {}) {
   const calls = Math.round(rate * (seconds + 4 * Math.sin(seconds / 9)));
   const buckets = BOUNDS.concat(0).map((_, at) => (at === usual ? Math.round(calls * 0.97) : at === usual + 2 ? calls - Math.round(calls * 0.97) : 0));
   const callee = breaker && { breaker, inFlight: Math.round(rate / 40), concurrency: 1024, waiting: 0, ejected: [], retries: 0, refused: 0 };
-  return { from, to, what, tally: { calls, errors: Math.round(calls * failed), buckets: what === "events" ? [] : buckets }, callee: callee ?? null, checks };
+  return { from, to, what, tally: { calls, errors: Math.round(calls * failed), ...(what === "events" ? { bounds: [], buckets: [] } : { bounds: BOUNDS, buckets }) }, callee: callee ?? null, checks };
 }
 
 /** What `ops/state` says `seconds` after the page was opened. */
@@ -24,7 +24,7 @@ export function state(seconds) {
       { from: now - 2400, until: now - 2280, status: "degraded", missing: ["order.database"] },
       { from: now - 2280, until: now - 90, status: "ready", missing: [] },
       { from: now - 90, until: now, status: "degraded", missing: ["product.cache"] }],
-    stuck: [], events: "rabbitmq", payments: "stripe", bounds: BOUNDS,
+    stuck: [], events: "rabbitmq", payments: "stripe",
     roles: ["gateway", "user", "product", "order"].map((name) => ({ name, isHere: true, isEntrance: name === "gateway", addresses: [] })),
     arrows: [at(["clients"], "gateway", 412, 5, { failed: 0.012 }), at(["gateway"], "user", 38, 7, closed), at(["gateway"], "product", 341, 5, closed),
       at(["gateway"], "order", 21, 8, { ...closed, failed: 0.18 }), at(["user", "order"], "product", 44, 4, closed), at(["user"], "order", 0, 4, closed),
@@ -58,7 +58,7 @@ export function request() {
     span("6", "3", "order", "client", "POST product", 4.4, 3.1),
     span("7", "6", "product", "server", "POST /internal/reservations/{id}/commit", 4.6, 2.8),
     span("8", "7", "product", "client", "product.commit", 4.9, 2.3, "", [["db.system.name", "mongodb"]]),
-    span("9", "3", "order", "client", "payments.confirm", 7.8, 10_000.2, "away", [["peer.service", "stripe"]])];
+    span("9", "3", "order", "client", "payments.confirm", 7.8, 10_000.2, "away", [["service.peer.name", "stripe"]])];
   const line = (time, level, role, message, more) => JSON.stringify({ time: `2026-03-14T02:${time}Z`, level, message, role, requestId: "checkout-4", ...more });
   const lines = [line("41:13.021", "error", "order", "no answer from the payment provider: timeout", {}),
     line("41:13.022", "warn", "order", "slow request: POST /orders/{id}/pay took 10020.3 ms", { target: "slow", storesMs: 5.9, peersMs: 10003.3, queuesMs: 0, restMs: 11.1 }),

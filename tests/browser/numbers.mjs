@@ -16,7 +16,7 @@ const bounds = [0.1, 1, 10];
 const arrow = { from: ["gateway"], to: "product", what: "requests", checks: ["peers.product"] };
 const process = { startedSeconds: 1, requestPanics: 0, taskPanics: 0, droppedLines: 0, deadLetters: 0 };
 const state = (millis, calls, errors, buckets, started = 1) => ({ millis, process: { ...process, startedSeconds: started },
-  arrows: [{ ...arrow, tally: { calls, errors, buckets } }] });
+  arrows: [{ ...arrow, tally: { calls, errors, bounds, buckets } }] });
 
 // A quantile lies evenly within its bucket, as Prometheus estimates it; there is none without calls, and none beyond the bounds.
 assert.equal(quantile(0.5, [0, 10, 0, 0], bounds), 0.55);
@@ -27,15 +27,21 @@ assert.equal(duration(quantile(0.99, [1, 0, 0, 9], bounds)), "> 10 s");
 // Rates are about the last ten seconds, and begin anew with the process.
 const samples = new Samples();
 samples.add(state(0, 1000, 900, [1000, 0, 0, 0]));
-assert.equal(samples.of(arrow, bounds), null);
+assert.equal(samples.of(arrow), null);
 for (let second = 1; second <= 20; second++) samples.add(state(second * 1000, 1000 + 10 * second, 900 + second, [1000 + 10 * second, 0, 0, 0]));
-const now = samples.of(arrow, bounds);
+const now = samples.of(arrow);
 assert.deepEqual([now.calls, now.errors, now.rate, now.share], [100, 10, 10, 0.1]);
 assert.deepEqual(samples.rates(arrow), Array(20).fill(10));
 samples.add(state(20_500, 3, 0, [3, 0, 0, 0], 2));
-assert.equal(samples.of(arrow, bounds), null);
+assert.equal(samples.of(arrow), null);
 samples.add(state(21_500, 5, 0, [5, 0, 0, 0], 2));
-assert.equal(samples.of(arrow, bounds).rate, 2);
+assert.equal(samples.of(arrow).rate, 2);
+
+// What happened while the page was paused is not what happened in the last ten seconds.
+samples.add(state(621_500, 9000, 0, [9000, 0, 0, 0], 2));
+assert.equal(samples.of(arrow), null);
+samples.add(state(622_500, 9010, 10, [9010, 0, 0, 0], 2));
+assert.equal(samples.of(arrow).share, 1);
 
 // An arrow is down when its end is missing or its breaker is open, failing from one error in twenty, and else well or idle.
 const callee = (breaker, more = {}) => ({ ...arrow, callee: { breaker, ejected: [], waiting: 0, ...more } });

@@ -8,6 +8,8 @@ use crate::metrics::DURATIONS;
 use crate::peer::{Counted, Position, Report};
 use crate::server::Reports;
 
+/// The route by which roles ask each other how they are.
+const HEALTH: &str = "/internal/health";
 /// Everybody outside of the process who calls its roles.
 pub(super) const CLIENTS: &str = "clients";
 
@@ -33,8 +35,9 @@ pub(super) struct Arrow {
 pub(super) struct Tally {
     pub(super) calls: u64,
     pub(super) errors: u64,
-    /// How many took up to each of the state's bounds and longer than the one before; those that were longer are last. Empty
-    /// where nobody measures that.
+    /// The upper bounds of durations, in seconds; none where nobody measures them.
+    pub(super) bounds: Vec<f64>,
+    /// How many took up to each bound and longer than the one before; those that were longer than the last one are last.
     pub(super) buckets: Vec<u64>,
 }
 
@@ -49,12 +52,6 @@ pub(super) struct Callee {
     ejected: Vec<String>,
     retries: u64,
     refused: u64,
-}
-
-impl Tally {
-    pub(super) fn timed() -> Self {
-        Self { buckets: vec![0; DURATIONS.len() + 1], ..Self::default() }
-    }
 }
 
 /// All arrows of the process.
@@ -80,8 +77,10 @@ fn everybody(topology: &Topology) -> Vec<&'static str> {
 /// Requests of clients, and of roles elsewhere.
 fn entrance(role: &RolePlace, families: &Families) -> Arrow {
     let series = families.series("http_server_request_duration_seconds");
-    let of_role = series.filter(|series| series.label("role") == role.name);
-    let mut tally = Tally::timed();
+    // What pages like this one ask in other processes is no request of a client.
+    let of_role = series
+        .filter(|series| series.label("role") == role.name && series.label("http_route") != HEALTH);
+    let mut tally = Tally::default();
     of_role.for_each(|series| {
         series.add_to(&mut tally, series.label("http_response_status_code").starts_with('5'));
     });
@@ -126,7 +125,7 @@ fn attempts(counted: &Counted, refused: u64) -> Tally {
         // Where the caller had too little time, the callee has not failed.
         errors += if matches!(*outcome, "good" | "unknown") { 0 } else { *attempts };
     }
-    Tally { calls, errors, buckets: counted.durations.to_vec() }
+    Tally { calls, errors, bounds: DURATIONS.to_vec(), buckets: counted.durations.to_vec() }
 }
 
 /// Events that roles of the process publish.
@@ -155,7 +154,7 @@ fn events(topology: &Topology, families: &Families) -> Option<Arrow> {
 
 /// Requests to who takes payments.
 fn payments(families: &Families) -> Arrow {
-    let mut tally = Tally::timed();
+    let mut tally = Tally::default();
     for series in families.series("payment_request_duration_seconds") {
         series.add_to(&mut tally, !series.label("error_type").is_empty());
     }

@@ -3,7 +3,6 @@
 use prometheus::proto::{Histogram, Metric, MetricFamily};
 
 use super::arrows::Tally;
-use crate::metrics::DURATIONS;
 
 /// All metrics at one moment.
 #[derive(Debug)]
@@ -47,9 +46,14 @@ impl<'a> Series<'a> {
         let calls = histogram.get_sample_count();
         tally.calls += calls;
         tally.errors += if are_errors { calls } else { 0 };
+        if tally.bounds.is_empty() {
+            let bounds = histogram.get_bucket().iter().map(|bucket| bucket.upper_bound());
+            tally.bounds = bounds.filter(|bound| bound.is_finite()).collect();
+            tally.buckets = vec![0; tally.bounds.len() + 1];
+        }
         for (bound, count) in buckets(histogram) {
-            // A bound that `tally` does not have counts as the next longer one.
-            let at = DURATIONS.partition_point(|known| *known < bound);
+            // All series of a family have the same bounds.
+            let at = tally.bounds.partition_point(|known| *known < bound);
             tally.buckets[at] += count;
         }
     }

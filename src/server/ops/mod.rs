@@ -98,13 +98,12 @@ async fn show_state(
     metrics: Data<Metrics>,
     report: Data<Reporter>,
 ) -> impl Responder {
-    let since = FIRST.elapsed();
     watch_traces(WATCHED);
     let (neighbours, ()) = join(neighbours.ask(&context), readiness.refresh()).await;
     let (status, missing) = readiness.state();
     let (history, stuck) = (readiness.history(), heartbeats.stuck());
     let condition = Condition { status, missing, neighbours, history, stuck };
-    let families = Families(metrics.families());
+    let (since, families) = (FIRST.elapsed(), Families(metrics.families()));
     let state = OpsState::new(since, &topology, condition, &report(), &families);
     HttpResponse::Ok().insert_header((CACHE_CONTROL, NO_STORE)).json(state)
 }

@@ -10,7 +10,6 @@ use super::families::Families;
 use super::neighbours::Neighbour;
 use super::stores::{Cache, Pool, caches, pools};
 use super::topology::{RolePlace, Topology};
-use crate::metrics::DURATIONS;
 use crate::server::{Reports, Span, State};
 use crate::telemetry::{KeptSpan, KeptTrace, recent_traces};
 
@@ -37,8 +36,6 @@ pub(super) struct OpsState {
     roles: Vec<RolePlace>,
     events: &'static str,
     payments: Option<&'static str>,
-    /// The upper bounds of durations, in seconds.
-    bounds: &'static [f64],
     arrows: Vec<Arrow>,
     pools: Vec<Pool>,
     caches: Vec<Cache>,
@@ -145,7 +142,6 @@ impl OpsState {
             roles: topology.roles.clone(),
             events: topology.events,
             payments: topology.payments,
-            bounds: &DURATIONS,
             arrows: arrows(topology, reports, families),
             pools: pools(families),
             caches: caches(families),

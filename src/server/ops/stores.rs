@@ -101,7 +101,7 @@ fn calls(families: &Families, module: &str, system: &str) -> Tally {
         let operation = series.label("db_operation_name").split('.').next();
         operation == Some(module) && series.label(SYSTEM) == system
     };
-    let mut tally = Tally::timed();
+    let mut tally = Tally::default();
     for series in families.series("db_client_operation_duration_seconds").filter(is_meant) {
         series.add_to(&mut tally, !series.label("error_type").is_empty());
     }

@@ -85,10 +85,10 @@ async fn one_process_tells_of_all_its_roles_and_of_what_they_call() {
     assert_eq!((&state["status"], &state["missing"]), (&json!("ready"), &json!([])));
     assert_eq!(names(&state["roles"], "name"), ["gateway", "user", "product", "order"]);
     assert_eq!((&state["events"], &state["payments"]), (&json!("memory"), &json!("sandbox")));
-    let bounds = state["bounds"].as_array().unwrap().len();
     for (from, to) in [("clients", "gateway"), ("gateway", "product")] {
         let tally = &arrow(&state, from, to)["tally"];
         assert_eq!((&tally["calls"], &tally["errors"]), (&json!(5), &json!(0)), "{from} {to}");
+        let bounds = tally["bounds"].as_array().unwrap().len();
         let buckets = tally["buckets"].as_array().unwrap();
         let counted = buckets.iter().map(|count| count.as_u64().unwrap()).sum::<u64>();
         assert_eq!((buckets.len(), counted), (bounds + 1, 5), "{from} {to}");
@@ -150,10 +150,10 @@ async fn what_is_gone_is_missing_in_the_next_answer() {
     .await;
     let told = state(gateway).await["history"].clone();
     let last = told.as_array().unwrap().last().unwrap();
-    assert_eq!(
-        (&last["status"], &last["missing"]),
-        (&json!("degraded"), &json!(["peers.product"]))
-    );
+    // It tells the worst of ten seconds, in which the start may have been.
+    assert_ne!(last["status"], "ready", "{last}");
+    assert!(names(&told, "status").contains(&last["status"].as_str().unwrap().to_owned()));
+    assert!(last["missing"].as_array().unwrap().contains(&json!("peers.product")), "{last}");
 }
 
 #[actix_rt::test]

@@ -1,7 +1,7 @@
 // Rates and percentiles of counters that only grow.
 
 /** How many seconds a rate is about, and how many samples are kept for the charts. */
-const SECONDS = 10, KEPT = 121;
+const SECONDS = 10, KEPT = 121, GAP = 8000;
 
 /** The last answers. */
 export class Samples {
@@ -12,7 +12,8 @@ export class Samples {
     const last = this.#kept.at(-1);
     const began = state.process.startedSeconds;
     if (last?.millis === state.millis) return;
-    if (last && (state.millis < last.millis || began !== last.began)) this.#kept = [];
+    // After a pause, the last ten seconds are not known.
+    if (last && (state.millis < last.millis || state.millis - last.millis > GAP || began !== last.began)) this.#kept = [];
     const tallies = new Map(state.arrows.filter((arrow) => arrow.tally).map((arrow) => [keyOf(arrow), arrow.tally]));
     this.#kept.push({ millis: state.millis, began, tallies, process: state.process });
     if (this.#kept.length > KEPT) this.#kept.shift();
@@ -26,14 +27,14 @@ export class Samples {
   }
 
   /** What became of the calls of `arrow` in the last ten seconds; null as long as nobody can know. */
-  of(arrow, bounds) {
+  of(arrow) {
     const [from, last] = this.#ends();
     const key = keyOf(arrow), before = from.tallies.get(key), now = last.tallies.get(key);
     if (!now || !before || from === last) return null;
     const seconds = (last.millis - from.millis) / 1000;
     const calls = now.calls - before.calls, errors = now.errors - before.errors;
-    const buckets = now.buckets.map((count, at) => count - before.buckets[at]);
-    return { calls, errors, rate: calls / seconds, share: calls ? errors / calls : 0, p99: quantile(0.99, buckets, bounds) };
+    const buckets = now.buckets.map((count, at) => count - (before.buckets[at] ?? 0));
+    return { calls, errors, rate: calls / seconds, share: calls ? errors / calls : 0, p99: quantile(0.99, buckets, now.bounds) };
   }
 
   /** By how much a number of the process has grown in the last ten seconds, and in how many. */

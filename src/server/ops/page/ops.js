@@ -3,11 +3,11 @@
 import { by, draw, keyed, make, row, say } from "./dom.js";
 import { STATES, judge, troubles } from "./health.js";
 import { drawMap } from "./map.js";
-import { Samples, duration, keyOf, number, perSecond, percent } from "./numbers.js";
+import { Samples, clock, duration, keyOf, number, perSecond, percent } from "./numbers.js";
 import { showRequests, startFinding } from "./requests.js";
 import { showHour, showTables } from "./tables.js";
 
-const INTERVAL = 1000, PATIENCE = 3000;
+const INTERVAL = 1000, HIDDEN = 5000, PATIENCE = 3000;
 const COLUMNS = ["Call", "State", "Rate", "Errors", "p99", "In flight", "Breaker", "Two minutes"];
 const samples = new Samples();
 let paused = false;
@@ -15,7 +15,7 @@ let paused = false;
 /** Each arrow of `state` with what became of it, its state and its texts. */
 function judged(state) {
   return state.arrows.map((arrow) => {
-    const now = samples.of(arrow, state.bounds);
+    const now = samples.of(arrow);
     const verdict = judge(arrow, now, state.missing, state.neighbours);
     const name = `${arrow.from.join(", ")} → ${arrow.to}${arrow.what === "keys" ? " (keys)" : ""}`;
     const numbers = now ? [perSecond(now.rate), now.calls ? percent(now.share) : "–", duration(now.p99)] : ["–", "–", "–"];
@@ -78,25 +78,36 @@ async function look() {
   try {
     const answer = await fetch("ops/state", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
     if (!answer.ok) throw new Error(`it answers ${answer.status}`);
-    show(await answer.json());
+    const state = await answer.json();
+    if (!paused) show(state);
   } catch (error) {
     showVerdict([{ state: "down", text: `this process does not answer (${error.message}); what is below is old` }]);
   }
 }
 
-/** Asks again and again, but while nobody looks. */
+/** Asks again and again; while the tab is in the background, now and then, for its title and its icon. */
 async function run() {
-  for (;;) {
+  for (let asked = -Infinity; ;) {
     const began = performance.now();
-    if (!paused && !document.hidden) await look();
+    if (!paused && began - asked >= (document.hidden ? HIDDEN : INTERVAL)) {
+      asked = began;
+      await look();
+    }
     await new Promise((resolve) => setTimeout(resolve, Math.max(100, INTERVAL - (performance.now() - began))));
   }
+}
+
+/** Nobody knows how the process is while the page is paused. */
+function showPause() {
+  by("verdict").dataset.state = "idle";
+  say(by("word"), `○ Paused at ${clock(new Date())} UTC`);
+  document.title = "○ Paused – shop";
 }
 
 by("pause").addEventListener("click", () => {
   paused = !paused;
   by("pause").setAttribute("aria-pressed", `${paused}`);
-  say(by("pause"), paused ? "Go on" : "Pause");
+  if (paused) showPause();
 });
-startFinding();
 run();
+startFinding();

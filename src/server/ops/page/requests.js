@@ -4,7 +4,7 @@ import { by, draw, keyed, make, say } from "./dom.js";
 import { clock, duration } from "./numbers.js";
 
 /** Attributes that the name of a span or the head of its trace says already. */
-const SAID = ["http.request.method", "http.route", "url.scheme", "shop.request_id", "peer.service", "db.operation.name", "messaging.operation.name"];
+const SAID = ["http.request.method", "http.route", "url.scheme", "shop.request_id", "service.peer.name", "db.operation.name", "messaging.operation.name"];
 
 /** What is known of the request with `id`: null if nothing is. */
 async function ask(id) {
@@ -54,7 +54,7 @@ function course(known) {
   if (trace) {
     parts.push(make("p", { class: "ids soft" }, "request ", make("code", {}, trace.requestId), " trace ", make("code", {}, trace.traceId)),
       waterfall(trace));
-  } else parts.push(make("p", { class: "soft" }, "It was neither slow nor failed while somebody looked, so that there is no waterfall of it."));
+  } else parts.push(make("p", { class: "soft" }, "There is no waterfall of it: it was neither slow nor failed, or nobody looked and traces.always is off."));
   if (lines.length) {
     parts.push(make("h4", {}, "Log"),
       make("pre", { tabindex: "0", role: "region", "aria-label": "Lines of the log" }, lines.map((line) => `${readable(line)}\n`)));
@@ -114,7 +114,15 @@ async function find(id) {
 
 /** Finds the request that the form or the address names: `/ops#request=ID` can be sent to a colleague. */
 export function startFinding() {
-  const named = () => decodeURIComponent(location.hash.match(/^#request=(.+)$/)?.[1] ?? "");
+  const named = () => {
+    const text = location.hash.match(/^#request=(.+)$/)?.[1] ?? "";
+    try {
+      return decodeURIComponent(text);
+    } catch {
+      // Somebody has written it by hand.
+      return text;
+    }
+  };
   const follow = () => {
     const id = named();
     if (!id) return;

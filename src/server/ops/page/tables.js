@@ -45,14 +45,18 @@ export function showHour({ history, time }) {
     return draw("rect", { x, y: 20 - height, width: Math.max(8, end - x), height, class: status });
   });
   by("strip").replaceChildren(...bars);
-  const told = (seconds) => clock(new Date(seconds * 1000));
+  const at = (seconds) => clock(new Date(seconds * 1000));
   const incidents = history.filter((span) => span.status !== "ready");
-  const spoiled = incidents.reduce((sum, { from, until }) => sum + until - from, 0);
+  const lasted = (is) => history.filter(is).reduce((sum, { from, until }) => sum + until - from, 0);
   const whole = history.length ? now - history[0].from : 0;
-  const text = incidents.length ? `Not ready for ${duration(spoiled)} of the last ${duration(whole)}.` : `Ready for all of the last ${duration(whole)}.`;
+  const parts = [["degraded", lasted(({ status }) => status === "degraded")],
+    ["not ready", lasted(({ status }) => status === "starting" || status === "draining")],
+    ["not known", Math.max(0, whole - lasted(() => true))]].filter(([name, seconds]) => seconds > (name === "not known" ? 30 : 0));
+  const told = parts.map(([name, seconds]) => `${name} for ${duration(seconds)}`).join(", ");
+  const text = told ? `${told[0].toUpperCase()}${told.slice(1)} of the last ${duration(whole)}.` : `Ready for all of the last ${duration(whole)}.`;
   say(by("ready"), text);
   by("strip").setAttribute("aria-label", text);
   keyed(by("incidents"), incidents.reverse(), (span) => `${span.from}`, () => make("li"), (item, span) => {
-    say(item, `${told(span.from)} to ${told(span.until)} UTC: ${span.status}${span.missing.length ? `, missing ${span.missing.join(", ")}` : ""}`);
+    say(item, `${at(span.from)} to ${at(span.until)} UTC: ${span.status}${span.missing.length ? `, missing ${span.missing.join(", ")}` : ""}`);
   });
 }
