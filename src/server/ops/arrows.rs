@@ -1,4 +1,4 @@
-//! Who calls whom, and what has become of the calls since the process began.
+//! The calls from place to place, and what has become of them since the process began.
 
 use serde::Serialize;
 
@@ -152,7 +152,7 @@ fn events(topology: &Topology, families: &Families) -> Option<Arrow> {
     })
 }
 
-/// Requests to who takes payments.
+/// Requests to the payment provider.
 fn payments(families: &Families) -> Arrow {
     let mut tally = Tally::default();
     for series in families.series("payment_request_duration_seconds") {

@@ -11,7 +11,7 @@ pub struct Topology {
     pub callers: Vec<(&'static str, Vec<&'static str>)>,
     /// What carries events: `memory` or `rabbitmq`.
     pub events: &'static str,
-    /// Who takes payments, `sandbox` or `stripe`, if the order role runs here.
+    /// The payment provider, `sandbox` or `stripe`, if the order role runs here.
     pub payments: Option<&'static str>,
 }
 

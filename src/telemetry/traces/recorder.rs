@@ -53,16 +53,11 @@ pub(super) struct Finished {
 impl Recorder {
     /// One for the trace `id`, if traces are recorded now. `parent` is the sampled flag of a parent that is trusted.
     pub fn begin(id: TraceId, parent: Option<bool>) -> Option<Self> {
-        if !Self::is_wanted() {
+        if !tracer::is_recording() {
             return None;
         }
         let is_sampled = tracer::samples(id, parent);
         Some(Self::new(is_sampled))
-    }
-
-    /// Whether traces are recorded now.
-    pub(super) fn is_wanted() -> bool {
-        tracer::is_recording()
     }
 
     /// One for a trace that is sampled or not.

@@ -48,7 +48,7 @@ impl Work {
             let scope = Scope::new(role, HeaderValue::from_static(""), trace, Some(recorder));
             (scope, span)
         };
-        Self(Recorder::is_wanted().then(begin))
+        Self(tracer::is_recording().then(begin))
     }
 
     /// Runs `work` as a part of it.

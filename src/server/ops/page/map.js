@@ -1,4 +1,4 @@
-// Draws who calls whom.
+// Draws the calls between places.
 
 import { by, draw } from "./dom.js";
 import { STATES } from "./health.js";

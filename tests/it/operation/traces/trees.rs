@@ -48,13 +48,13 @@ fn branch(span: &Span, all: &[&Span], depth: usize, text: &mut String) {
     }
 }
 
-/// Waits until the trace `id` is the same at all `collectors`, and gives its tree.
-async fn agreed(collectors: &[Collector], ids: &[&str]) -> String {
+/// Waits until the traces `ids`, one of each of `collectors`, have the same tree, and one that `is_done`; gives it.
+async fn agreed(collectors: &[Collector], ids: &[&str], is_done: impl Fn(&str) -> bool) -> String {
     let start = Instant::now();
     loop {
         let trees = collectors.iter().zip(ids).map(|(collector, id)| tree(&collector.trace(id)));
         let trees = trees.collect::<Vec<_>>();
-        if !trees[0].is_empty() && trees.iter().all(|tree| *tree == trees[0]) {
+        if is_done(&trees[0]) && trees.iter().all(|tree| *tree == trees[0]) {
             return trees[0].clone();
         }
         assert!(start.elapsed() < PATIENCE, "{}", trees.join("\n"));
@@ -76,15 +76,9 @@ async fn an_order_is_one_trace(topology: Topology, storage: Storage) {
     let trace = Trace::new();
     let body = json!({ "items": order_items(&[(&lamp, 1)]), "userId": Uuid::now_v7() });
     assert_eq!(trace.send(&client, Method::POST, "/orders", &body).await.status, 201);
-    let start = Instant::now();
-    loop {
-        let found = tree(&collector.trace(&trace.id));
-        if found == PLACING {
-            break;
-        }
-        assert!(start.elapsed() < PATIENCE, "{found}");
-        sleep(Duration::from_millis(50)).await;
-    }
+    let collectors = [collector];
+    agreed(&collectors, &[&trace.id], |tree| tree == PLACING).await;
+    let [collector] = collectors;
     let names = collector.trace(&trace.id).into_iter();
     let services = names.map(|span| span.resource["service.name"].clone()).collect::<BTreeSet<_>>();
     let expected = match topology {
@@ -128,7 +122,7 @@ async fn are_the_same(one: Vec<Server>, four: Vec<Server>) {
     let four = start(Topology::OneProcessARole, four, &collectors[1], &[]);
     let (first, second) = (tour(&one.gateway()).await, tour(&four.gateway()).await);
     for ((what, one), (_, four)) in first.iter().zip(&second) {
-        let tree = agreed(&collectors, &[one, four]).await;
+        let tree = agreed(&collectors, &[one, four], |tree| !tree.is_empty()).await;
         assert!(tree.starts_with("server gateway: ") && tree.lines().count() > 2, "{what}: {tree}");
     }
 }
