@@ -1,0 +1,64 @@
+// What is not as it should be, in words.
+
+import { by, make } from "./dom.js";
+import { has, t } from "./texts.js";
+
+/** Says something to screen readers and, for a moment, to everybody. */
+export function announce(text) {
+  by("said").textContent = "";
+  by("said").textContent = text;
+  const toast = by("toast");
+  toast.textContent = text;
+  toast.hidden = false;
+  clearTimeout(announce.timer);
+  announce.timer = setTimeout(() => (toast.hidden = true), 6000);
+}
+
+function kind(error) {
+  if (error.status === undefined) return "unexpected";
+  if (error.status === 0) return navigator.onLine ? "unreachable" : "offline";
+  if (error.isAway) return "away";
+  return has(`common.problem.${error.status}`) ? String(error.status) : "other";
+}
+
+/** A box that tells what went wrong and, where `again` is given, tries again: by a button, or by itself when the shop said
+ *  after how long. `errors` are those of fields that the page does not have. */
+export function trouble(error, again = null, errors = error.errors ?? []) {
+  if (error.status === undefined) console.error(error);
+  const name = kind(error);
+  const box = make("div", { class: "trouble", role: "alert", tabindex: "-1", "data-kind": name },
+    make("p", { class: "what" }, t(`common.problem.${name}`, { detail: error.detail, seconds: error.retryAfter ?? 0 })),
+    // The details of the API are for people, in English.
+    ["409", "422", "other"].includes(name) && error.detail && make("p", { lang: "en" }, error.detail),
+    errors.length > 0 && make("ul", { lang: "en" }, errors.map(({ field, line, detail }) => make("li", {}, `${field ?? line}: ${detail}`))),
+    error.requestId && !["401", "404", "409", "422"].includes(name) && make("p", { class: "soft" }, t("common.request", { id: error.requestId })));
+  if (again) box.append(make("p", {}, make("button", { type: "button", onclick: again }, t("common.again"))));
+  if (again && error.status === 429) wait(box, error.retryAfter ?? 5, again);
+  return box;
+}
+
+/** Counts down, and tries again as long as the box is there. */
+function wait(box, seconds, again) {
+  const end = Date.now() + seconds * 1000;
+  const note = make("p", { class: "soft" });
+  box.append(note);
+  const timer = setInterval(() => {
+    const left = Math.ceil((end - Date.now()) / 1000);
+    if (left > 0) note.textContent = t("common.wait", { count: left });
+    if (left > 0 && box.isConnected) return;
+    clearInterval(timer);
+    if (box.isConnected) again();
+  }, 250);
+}
+
+/** A line that something is shown without a part of the shop. */
+export const degraded = (text) => make("p", { class: "degraded", role: "status" }, text);
+
+/** Shows above the page whether the browser is offline. */
+export function watch() {
+  const bar = by("offline");
+  const show = () => (bar.hidden = navigator.onLine);
+  addEventListener("online", show);
+  addEventListener("offline", show);
+  show();
+}

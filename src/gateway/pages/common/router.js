@@ -1,0 +1,104 @@
+// One page at a time: shows that of the address, without loading the document again.
+
+import { by } from "./dom.js";
+import { t } from "./texts.js";
+
+let app;
+let leave = new AbortController();
+
+function pattern(path) {
+  return new RegExp(`^${path.replace(/:(\w+)/g, "(?<$1>[^/]+)")}$`);
+}
+
+/** The address of a page, as in `/products/1`. */
+export const href = (path) => app.base + (path === "/" ? "" : path);
+
+/** Goes to a page of this application. */
+export function go(path, { replace = false } = {}) {
+  history[replace ? "replaceState" : "pushState"]({}, "", href(path));
+  return render();
+}
+
+/** Changes the query of the address and leaves the page as it is. Empty values go. */
+export function refine(query) {
+  const kept = Object.entries(query).filter(([, value]) => value != null && value !== "");
+  const text = new URLSearchParams(kept).toString();
+  history.replaceState(history.state, "", location.pathname + (text ? `?${text}` : ""));
+}
+
+/** The path of this page within the application, with its query. */
+export const here = () => (location.pathname.slice(app.base.length) || "/") + location.search;
+
+function find(path) {
+  for (const [matcher, load] of app.routes) {
+    const found = matcher.exec(path);
+    if (found) {
+      const params = Object.entries(found.groups ?? {}).map(([key, value]) => [key, decodeURIComponent(value)]);
+      return { load, params: Object.fromEntries(params) };
+    }
+  }
+  return { load: app.missing, params: {} };
+}
+
+/** Shows the page of the address, again if it is there already. */
+export async function render({ focus = true } = {}) {
+  leave.abort();
+  leave = new AbortController();
+  const { signal } = leave;
+  let path = location.pathname.slice(app.base.length).replace(/\/$/, "") || "/";
+  let found;
+  try {
+    found = find(path);
+  } catch {
+    found = { load: app.missing, params: {} }; // %zz
+  }
+  const main = by("main");
+  main.setAttribute("aria-busy", "true");
+  /** Fills the page. It may be called again, with more. */
+  const show = (title, ...content) => {
+    if (signal.aborted) return;
+    const isFirst = main.getAttribute("aria-busy") === "true";
+    document.title = `${title} · ${t(app.title)}`;
+    main.replaceChildren(...content.flat(Infinity).filter(Boolean));
+    main.removeAttribute("aria-busy");
+    if (!isFirst) return;
+    by("said").textContent = title;
+    if (focus) {
+      scrollTo(0, 0);
+      const heading = main.querySelector("h1");
+      heading?.setAttribute("tabindex", "-1");
+      heading?.focus({ preventScroll: true });
+    }
+  };
+  for (const link of document.querySelectorAll("nav a[href]")) {
+    const isHere = link.pathname === location.pathname;
+    isHere ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
+  }
+  const view = { ...found, path, query: new URLSearchParams(location.search), signal, show };
+  try {
+    const page = await found.load();
+    if (!signal.aborted) await page.default(view);
+  } catch (error) {
+    if (!signal.aborted) show(t("common.trouble"), app.trouble(error, () => render()));
+  }
+}
+
+/** Begins. `routes` are pairs of a path, as in `/products/:id`, and a function that loads the module of its page, whose default
+ *  export takes `{ params, query, path, signal, show }`; `missing` loads that of an unknown address; `trouble(error, again)` makes the page
+ *  of an error; `title` is the key of the application's name. `data-base` of the document says where the application is. */
+export function start({ routes, missing, trouble, title }) {
+  const base = document.documentElement.dataset.base;
+  app = { base, missing, trouble, title, routes: routes.map(([path, load]) => [pattern(path), load]) };
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest?.("a[href]");
+    const isOther = event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey || event.defaultPrevented;
+    if (!link || isOther || link.target || link.hasAttribute("download") || link.origin !== location.origin) return;
+    if (link.pathname === location.pathname && link.hash) return;
+    if (link.pathname !== base && !link.pathname.startsWith(`${base}/`)) return;
+    event.preventDefault();
+    history.pushState({}, "", link.href);
+    render();
+  });
+  addEventListener("popstate", () => render());
+  return render({ focus: false });
+}
