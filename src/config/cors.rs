@@ -22,6 +22,20 @@ pub enum Origins {
     Named(Vec<HeaderValue>),
 }
 
+impl Origins {
+    /// A source list of Content Security Policy, as in `https://images.example https://*.shop.example`.
+    pub fn sources(&self) -> String {
+        match self {
+            Self::None => String::new(),
+            Self::Any => "*".to_owned(),
+            Self::Named(origins) => {
+                let texts = origins.iter().filter_map(|origin| origin.to_str().ok());
+                texts.collect::<Vec<_>>().join(" ")
+            }
+        }
+    }
+}
+
 impl TryFrom<String> for Origins {
     type Error = ValueError;
 

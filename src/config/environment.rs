@@ -8,7 +8,7 @@ use super::{open_telemetry, redact};
 use crate::files;
 
 /// Short names for `APP__SECTION__KEY`; one may set several keys.
-const SHORT_NAMES: [(&str, &str); 14] = [
+const SHORT_NAMES: [(&str, &str); 15] = [
     ("DATABASE_URL", "user.database_url"),
     ("MONGODB_URL", "product.database_url"),
     ("REDIS_URL", "product.cache_url"),
@@ -19,6 +19,7 @@ const SHORT_NAMES: [(&str, &str); 14] = [
     ("ORDER_URL", "peers.order"),
     ("ORDER_DATABASE_URL", "order.database_url"),
     ("AMQP_URL", "events.url"),
+    ("STRIPE_PUBLISHABLE_KEY", "shop.stripe_publishable_key"),
     ("PAYMENTS_URL", "order.payments_url"),
     ("INTERNAL_SECRET", "auth.internal_secret"),
     ("RUST_LOG", "log.filter"),

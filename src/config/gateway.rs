@@ -67,6 +67,10 @@ pub struct Gateway {
     pub cache_entry_limit: usize,
     /// Whether responses are compressed.
     pub compress: bool,
+    /// Whether the storefront and the administration are served.
+    pub pages: bool,
+    /// The other origins from which they may load pictures.
+    pub image_origins: Origins,
     /// What happens when an upstream fails, is slow or overloaded; refines `[resilience]`.
     pub resilience: Resilience,
     /// `[gateway.routes.NAME]`

@@ -38,7 +38,7 @@ pub use events::{BrokerUrl, EventsUrl};
 pub use gateway::{Gateway, Route, Tokens, Upstream};
 pub use layers::{Effective, Error, SettingError, Sources, ValueError, load};
 pub use limits::{Limit, Limits, Scope};
-pub use payments::{Currency, PaymentsUrl};
+pub use payments::{Currency, PaymentsUrl, PublishableKey};
 pub use redact::{hide, hide_password};
 pub use resilience::Resilience;
 pub use route::{HostName, ResponseHeaders, Strip};
@@ -177,6 +177,8 @@ pub struct Server {
 pub struct Shop {
     /// The currency of all prices.
     pub currency: Currency,
+    /// What the storefront tells Stripe; empty where Stripe does not take the payments.
+    pub stripe_publishable_key: PublishableKey,
 }
 
 /// `[log]`

@@ -103,9 +103,50 @@ impl TryFrom<String> for PaymentsUrl {
     }
 }
 
+/// The key with which Stripe's script in a browser says for whom it asks; empty where there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct PublishableKey(String);
+
+impl PublishableKey {
+    /// The key.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for PublishableKey {
+    type Error = ValueError;
+
+    fn try_from(text: String) -> Result<Self, ValueError> {
+        if text.starts_with("sk_") || text.starts_with("rk_") {
+            return Err("this is a secret key, which browsers must not see; use the one that begins with pk_".into());
+        }
+        let is_key = |key: &str| {
+            key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') && key.len() <= 255
+        };
+        let is_valid = text.is_empty() || text.strip_prefix("pk_").is_some_and(is_key);
+        is_valid
+            .then_some(Self(text))
+            .ok_or_else(|| "not a publishable key of Stripe's, pk_…".into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_publishable_key_is_no_secret() {
+        let parse = |text: &str| PublishableKey::try_from(text.to_owned());
+        assert_eq!(parse("").unwrap().as_str(), "");
+        assert_eq!(parse("pk_test_51Abc").unwrap().as_str(), "pk_test_51Abc");
+        for bad in ["sk_test_51Abc", "rk_live_1", "51Abc", "pk_\"><script>", "pk test"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        let error = parse("sk_test_51Abc").unwrap_err().to_string();
+        assert!(!error.contains("51Abc"), "{error}");
+    }
 
     #[test]
     fn a_currency_has_two_decimals_or_none() {

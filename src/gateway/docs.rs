@@ -1,21 +1,17 @@
 //! The OpenAPI document, and a page that shows it.
 
-use std::convert::Infallible;
-use std::future::{Ready, ready};
 use std::sync::{Arc, OnceLock};
 
-use actix_web::dev::Payload;
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::web::{Bytes, Data};
-use actix_web::{FromRequest, HttpRequest, HttpResponse, Responder};
+use actix_web::{HttpResponse, Responder};
 
-use super::prefix::prefix;
+use super::prefix::Below;
 use crate::auth::Mode;
-use crate::config::Networks;
-use crate::middleware::{Condition, IfNoneMatch, Input};
+use crate::middleware::{Condition, IfNoneMatch};
 use crate::storage::digest;
 
 /// The page loads only its own script and style, and the document; it cannot be framed.
@@ -64,25 +60,20 @@ pub(super) struct Docs {
     generate: (fn(Mode, &str) -> Bytes, Mode),
     /// The document for clients that see the shop at `/`, generated on the first request: most processes get none.
     document: Arc<OnceLock<Text>>,
-    trusted_proxies: Networks,
     page: Text,
     script: Text,
     style: Text,
 }
 
 impl Docs {
-    /// For the API that `generate` describes in JSON, behind `trusted_proxies`.
-    pub(super) fn new(
-        generate: (fn(Mode, &str) -> Bytes, Mode),
-        trusted_proxies: Networks,
-    ) -> Self {
+    /// For the API that `generate` describes in JSON.
+    pub(super) fn new(generate: (fn(Mode, &str) -> Bytes, Mode)) -> Self {
         let of = |content_type, body: &'static str| {
             Text::new(content_type, Bytes::from_static(body.as_bytes()))
         };
         Self {
             generate,
             document: Arc::default(),
-            trusted_proxies,
             page: of("text/html; charset=utf-8", include_str!("docs/page.html")),
             script: of("text/javascript; charset=utf-8", include_str!("docs/page.js")),
             style: of("text/css; charset=utf-8", include_str!("docs/page.css")),
@@ -99,24 +90,6 @@ impl Docs {
         }
     }
 }
-
-/// The path of a trusted proxy's own below which it serves the shop, if there is one.
-pub(super) struct Below(Option<String>);
-
-impl FromRequest for Below {
-    type Error = Infallible;
-    type Future = Ready<Result<Self, Infallible>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let peer = request.peer_addr().map(|address| address.ip());
-        let docs = request.app_data::<Data<Docs>>();
-        let is_trusted =
-            docs.zip(peer).is_some_and(|(docs, peer)| docs.trusted_proxies.contain(peer));
-        ready(Ok(Self(is_trusted.then(|| prefix(request.headers())).flatten())))
-    }
-}
-
-impl Input for Below {}
 
 /// Describes the API: this document.
 ///

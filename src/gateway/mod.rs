@@ -5,6 +5,7 @@ mod compress;
 mod docs;
 mod forwarding;
 mod health;
+mod pages;
 pub mod path;
 mod prefix;
 mod proxy;
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use actix_service::fn_service;
+use actix_web::http::header::{HeaderValue, LOCATION, VARY};
 use actix_web::web::{Data, ServiceConfig};
 use actix_web::{App, HttpResponse, Responder};
 use prometheus::core::Collector;
@@ -37,6 +39,8 @@ use crate::readiness::Check;
 use crate::role::{Behind, Parts, Role, Surroundings};
 use docs::Docs;
 use health::Roles;
+use pages::{Pages, WantsPage};
+use prefix::Below;
 use proxy::{Proxy, miss};
 use router::Router;
 use routes::RouteTable;
@@ -52,6 +56,7 @@ pub struct Gateway {
     scheme: &'static str,
     current: Arc<Current>,
     docs: Docs,
+    pages: Option<Pages>,
 }
 
 #[derive(Debug)]
@@ -88,7 +93,8 @@ impl Role for Gateway {
             compress: options.compress,
             scheme: if options.tls_certificate.is_some() { "https" } else { "http" },
             current,
-            docs: Docs::new((parts.document, parts.mode), options.trusted_proxies.clone()),
+            docs: Docs::new((parts.document, parts.mode)),
+            pages: Pages::new(&parts.settings, parts.mode),
         })
     }
 
@@ -102,17 +108,22 @@ impl Role for Gateway {
             trusted: Trusted::Proxies(self.trusted_proxies.clone()),
             ..middleware
         };
+        let trusted_proxies = self.trusted_proxies.clone();
         let proxy = Rc::new(Proxy {
             router: Router::new(self.clone(), endpoints.clone(), settings.transport.clone(), tls),
             limiter: self.counts.limiter(),
             own: paths().iter().map(Path::pattern).collect(),
+            pages: self.pages.clone(),
             compress: self.compress,
             scheme: self.scheme,
-            trusted_proxies: self.trusted_proxies,
+            trusted_proxies: trusted_proxies.clone(),
             bounds: middleware.bounds(),
         });
         let roles = Data::new(Roles(endpoints));
-        middleware.app_behind(proxy, |routes| configure(routes, roles, self.docs))
+        middleware.app_behind(proxy, |routes| {
+            routes.app_data(Data::new(trusted_proxies));
+            configure(routes, roles, self.docs, self.pages);
+        })
     }
 
     fn collectors(&self) -> Vec<Box<dyn Collector>> {
@@ -196,8 +207,8 @@ impl Gateway {
 }
 
 /// The gateway's own routes; all others go to the proxy.
-fn configure(routes: &mut ServiceConfig, roles: Data<Roles>, docs: Docs) {
-    routes.app_data(roles).app_data(Data::new(docs));
+fn configure(routes: &mut ServiceConfig, roles: Data<Roles>, docs: Docs, pages: Option<Pages>) {
+    routes.app_data(roles).app_data(Data::new(docs)).app_data(Data::new(pages));
     for path in paths() {
         routes.service(path);
     }
@@ -233,16 +244,34 @@ struct Welcome {
 
 /// Shows that the gateway is running.
 ///
-/// It does not ask the roles.
+/// It does not ask the roles. Clients that ask for a page first, as browsers do, are led to the storefront, unless the pages are
+/// turned off.
 #[utoipa::path(
     get,
     path = "/",
     operation_id = "welcome",
     tag = "gateway",
-    responses((status = 200, description = "It is running", body = Welcome))
+    responses(
+        (status = 200, description = "It is running", body = Welcome),
+        (status = 303, description = "The storefront is elsewhere", headers(
+            ("Location" = String, description = "The path of the storefront")
+        )),
+    )
 )]
-async fn welcome() -> impl Responder {
-    HttpResponse::Ok().json(Welcome { message: "API Gateway is Running" })
+async fn welcome(
+    WantsPage(is_page): WantsPage,
+    Below(below): Below,
+    pages: Data<Option<Pages>>,
+) -> impl Responder {
+    let vary = (VARY, HeaderValue::from_static("accept"));
+    if is_page && pages.is_some() {
+        let shop = below.unwrap_or_default() + pages::SHOP;
+        return HttpResponse::SeeOther()
+            .insert_header(vary)
+            .insert_header((LOCATION, shop))
+            .finish();
+    }
+    HttpResponse::Ok().insert_header(vary).json(Welcome { message: "API Gateway is Running" })
 }
 
 #[cfg(test)]

@@ -1,12 +1,21 @@
 //! The path prefix under which a proxy in front serves the shop, as with `location /shop/ { proxy_pass http://gateway/; }`.
 //! Links in headers get it.
 
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
 use actix_web::http::header::{
     CONTENT_LOCATION, HeaderMap, HeaderName, HeaderValue, LINK, LOCATION,
 };
 
+use actix_web::web::Data;
+use actix_web::{FromRequest, HttpRequest};
+
 use super::path::{is_of_path, is_plain};
+use crate::config::Networks;
 use crate::http1::lines::words;
+use crate::middleware::Input;
 use crate::peer::Headers;
 
 /// The prefix that the proxy has removed from the path.
@@ -28,6 +37,23 @@ pub(super) fn prefix(headers: &HeaderMap) -> Option<String> {
     }
     Some(whole).filter(|whole| !whole.is_empty())
 }
+
+/// The path below which a trusted proxy serves the shop to the client, if there is one.
+pub(super) struct Below(pub(super) Option<String>);
+
+impl FromRequest for Below {
+    type Error = Infallible;
+    type Future = Ready<Result<Self, Infallible>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let peer = request.peer_addr().map(|address| address.ip());
+        let trusted = request.app_data::<Data<Networks>>();
+        let is_trusted = trusted.zip(peer).is_some_and(|(trusted, peer)| trusted.contain(peer));
+        ready(Ok(Self(is_trusted.then(|| prefix(request.headers())).flatten())))
+    }
+}
+
+impl Input for Below {}
 
 /// Rewrites the links in `headers` that are paths of this host with `outside`.
 pub(super) fn lead(headers: &mut Headers, outside: impl Fn(&str) -> String) {

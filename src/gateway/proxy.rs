@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::future::ready;
 use std::io;
 use std::rc::Rc;
 
@@ -11,9 +12,11 @@ use actix_web::http::{Method, Uri};
 use actix_web::web::Bytes;
 use actix_web::{HttpMessage as _, HttpResponse};
 use futures_util::StreamExt as _;
+use futures_util::future::Either;
 
 use super::compress::{compress, restore_tags};
 use super::forwarding::{self, Hop};
+use super::pages::{Page, Pages};
 use super::path::{
     canonical, canonical_with_encoded, has_encoded, with_slashes, without_parameters,
 };
@@ -37,6 +40,8 @@ pub(super) struct Proxy {
     pub(super) limiter: Limiter,
     /// The paths that the gateway answers itself.
     pub(super) own: Vec<&'static str>,
+    /// The pages; `None` where they are turned off.
+    pub(super) pages: Option<Pages>,
     pub(super) compress: bool,
     /// The clients' scheme.
     pub(super) scheme: &'static str,
@@ -45,11 +50,12 @@ pub(super) struct Proxy {
     pub(super) bounds: Bounds,
 }
 
-/// The route that was found for a request.
-pub(super) struct Search {
-    routed: RoutedRequest,
-    /// The canonical path, if the client's differs.
-    path: Option<String>,
+/// What was found for a request.
+pub(super) enum Search {
+    /// A route, and the canonical path, if the client's differs.
+    Route(RoutedRequest, Option<String>),
+    /// A page of the gateway's own.
+    Page(Page),
 }
 
 /// The methods of the path's routes, if none accepts the request's method.
@@ -62,6 +68,9 @@ impl Interceptor for Rc<Proxy> {
     fn lookup(&self, request: &ServiceRequest) -> RouteLookup<Search> {
         let path = canonical(request.path()).or_else(|| self.slashed(request));
         let is_own = path.as_deref().is_some_and(|path| self.own.contains(&path));
+        if let Some(page) = path.as_deref().and_then(|path| self.find_page(path)) {
+            return self.page(request, page);
+        }
         let found = match &path {
             // In any spelling, even if a route matches it.
             _ if is_own => Err(RouteMatch::Nothing),
@@ -81,7 +90,7 @@ impl Interceptor for Rc<Proxy> {
                 let bounds = routed.route().bounds(self.bounds);
                 let name = RouteName(routed.worker.names[routed.index].clone());
                 let aborts = !routed.is_role();
-                let found = Some(Search { routed, path });
+                let found = Some(Search::Route(routed, path));
                 RouteLookup { bounds, name: Some(name), aborts, found }
             }
             Err(missed) => {
@@ -99,7 +108,12 @@ impl Interceptor for Rc<Proxy> {
         found: Search,
         context: Context,
     ) -> impl Future<Output = Result<ServiceResponse, actix_web::Error>> + 'static {
-        self.clone().serve(request, found, context)
+        match found {
+            Search::Page(page) => Either::Left(ready(self.answer_page(request, &page))),
+            Search::Route(routed, path) => {
+                Either::Right(self.clone().serve(request, (routed, path), context))
+            }
+        }
     }
 }
 
@@ -123,7 +137,7 @@ impl Proxy {
     async fn serve(
         self: Rc<Self>,
         mut request: ServiceRequest,
-        found: Search,
+        found: (RoutedRequest, Option<String>),
         context: Context,
     ) -> Result<ServiceResponse, actix_web::Error> {
         match self.respond(&mut request, found, &context).await {
@@ -135,7 +149,7 @@ impl Proxy {
     async fn respond(
         &self,
         request: &mut ServiceRequest,
-        Search { routed, path }: Search,
+        (routed, path): (RoutedRequest, Option<String>),
         context: &Context,
     ) -> Result<HttpResponse, Error> {
         let route = routed.route();
@@ -170,6 +184,42 @@ impl Proxy {
         }
         within.write(&mut reply.headers);
         Ok(if self.compress { compress(request.head(), reply) } else { reply.into_response() })
+    }
+
+    fn find_page(&self, path: &str) -> Option<Page> {
+        self.pages.as_ref().and_then(|_| Pages::find(path))
+    }
+
+    /// A page, which has no methods but GET and HEAD.
+    fn page(&self, request: &ServiceRequest, page: Page) -> RouteLookup<Search> {
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+        if !is_read {
+            request.extensions_mut().insert(OtherMethods(vec![Method::GET, Method::HEAD]));
+        }
+        RouteLookup {
+            bounds: self.bounds,
+            name: Some(RouteName(page.route().into())),
+            aborts: false,
+            found: is_read.then_some(Search::Page(page)),
+        }
+    }
+
+    fn answer_page(
+        &self,
+        request: ServiceRequest,
+        page: &Page,
+    ) -> Result<ServiceResponse, actix_web::Error> {
+        let Some(pages) = &self.pages else {
+            return Ok(request.error_response(Error::not_found("path")));
+        };
+        let peer = request.peer_addr().map(|address| address.ip());
+        let is_trusted = peer.is_some_and(|peer| self.trusted_proxies.contain(peer));
+        let below = is_trusted.then(|| prefix(request.headers())).flatten();
+        let answer = pages.answer(page, request.request(), below.as_deref());
+        Ok(match answer {
+            Ok(response) => request.into_response(response),
+            Err(error) => request.error_response(error),
+        })
     }
 
     async fn forward(

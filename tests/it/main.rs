@@ -70,6 +70,11 @@ mod gateway {
     mod routes;
 }
 
+/// The storefront and the administration.
+mod pages {
+    mod serving;
+}
+
 /// HTTP/1.1, HTTP/2 and TLS, by clients that keep to them and by others.
 mod wire {
     mod content;

@@ -2,20 +2,18 @@
 
 use actix_web::http::header::{ACCEPT_ENCODING, ContentEncoding, HeaderMap};
 
-/// The codings of the gateway. Brotli would make the program 1.4 MB larger and take ten times as long for a short
-/// response, to save a few per cent.
-const CODINGS: [(&str, ContentEncoding); 2] =
-    [("gzip", ContentEncoding::Gzip), ("zstd", ContentEncoding::Zstd)];
-
-/// The coding with the client's highest weight; `None` if it prefers no coding. With equal weights, `short` content gets
-/// gzip, which is cheaper to start, and the rest zstd, which compresses better in less time.
-pub(super) fn negotiate(headers: &HeaderMap, short: bool) -> Option<ContentEncoding> {
-    let mut weights = [None; CODINGS.len()];
+/// Of `codings`, the one with the client's highest weight, and the last of those with equal weights; `None` if the client prefers
+/// no coding, or takes none of these.
+pub(in crate::gateway) fn negotiate<const N: usize>(
+    headers: &HeaderMap,
+    codings: &[ContentEncoding; N],
+) -> Option<ContentEncoding> {
+    let mut weights = [None; N];
     let (mut identity, mut others) = (None, None);
     let lines = headers.get_all(ACCEPT_ENCODING).filter_map(|line| line.to_str().ok());
     for item in lines.flat_map(|line| line.split(',')) {
         let (name, weight) = weighed(item);
-        match CODINGS.iter().position(|(known, _)| name.eq_ignore_ascii_case(known)) {
+        match codings.iter().position(|known| name.eq_ignore_ascii_case(known.as_str())) {
             Some(at) => weights[at] = Some(weight),
             None if name == "*" => others = Some(weight),
             None if name.eq_ignore_ascii_case("identity") => identity = Some(weight),
@@ -24,9 +22,8 @@ pub(super) fn negotiate(headers: &HeaderMap, short: bool) -> Option<ContentEncod
     }
     let weights = weights.map(|weight| weight.or(others).unwrap_or(0.0));
     let best = weights.into_iter().fold(0.0, f32::max);
-    let mut equals = (0..CODINGS.len()).filter(|at| weights[*at] == best);
-    let at = if short { equals.next() } else { equals.next_back() }?;
-    (best > 0.0 && best >= identity.unwrap_or(0.0)).then(|| CODINGS[at].1)
+    let at = weights.iter().rposition(|weight| *weight == best)?;
+    (best > 0.0 && best >= identity.unwrap_or(0.0)).then(|| codings[at])
 }
 
 /// A coding and its weight from 0 to 1; an invalid weight counts as 0.
@@ -42,20 +39,21 @@ fn weighed(item: &str) -> (&str, f32) {
 mod tests {
     use actix_web::http::header::HeaderValue;
 
+    use super::super::{LONG, SHORT};
     use super::*;
 
     fn chosen(accept: &str) -> &'static str {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_str(accept).unwrap());
-        negotiate(&headers, false).map_or("identity", ContentEncoding::as_str)
+        negotiate(&headers, &LONG).map_or("identity", ContentEncoding::as_str)
     }
 
     #[test]
     fn gzip_is_for_short_answers() {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("zstd, gzip"));
-        assert_eq!(negotiate(&headers, true), Some(ContentEncoding::Gzip));
-        assert_eq!(negotiate(&headers, false), Some(ContentEncoding::Zstd));
+        assert_eq!(negotiate(&headers, &SHORT), Some(ContentEncoding::Gzip));
+        assert_eq!(negotiate(&headers, &LONG), Some(ContentEncoding::Zstd));
     }
 
     #[test]

@@ -118,7 +118,7 @@ async fn scripts_of_an_allowed_origin_may_read_answers_and_errors(topology: Topo
         assert_eq!((answer.status, allowed(&answer)), (status, origin.1), "{topology:?} {path}");
         assert_eq!(answer.header("access-control-allow-credentials"), "true");
         assert!(answer.header("access-control-expose-headers").contains("etag"));
-        assert_eq!(answer.header("vary"), "origin");
+        assert!(answer.headers.get_all("vary").any(|name| name == "origin"), "{path}");
     }
     if topology == Topology::OneProcessARole {
         shop.kill("product");
