@@ -16,6 +16,7 @@ use crate::error::Error;
 pub struct Rule {
     pub(super) access: Access,
     pub(super) free_when_open: bool,
+    pub(super) same_origin: bool,
 }
 
 /// The kinds of [`Rule`].
@@ -60,12 +61,17 @@ pub const fn roles() -> Rule {
 
 impl Rule {
     const fn new(access: Access) -> Self {
-        Self { access, free_when_open: false }
+        Self { access, free_when_open: false, same_origin: false }
     }
 
     /// The same, but without a token where `auth.mode` is open.
     pub const fn or_open(self) -> Self {
         Self { free_when_open: true, ..self }
+    }
+
+    /// The same, but not from pages of other origins: for routes that act on a cookie, which browsers send with any request.
+    pub const fn from_same_origin(self) -> Self {
+        Self { same_origin: true, ..self }
     }
 
     /// Its kind where `auth.mode` is `mode`.
@@ -75,12 +81,17 @@ impl Rule {
 
     /// Whether the response depends on the caller.
     pub fn is_personal(self) -> bool {
-        matches!(self.access, Access::SignedIn | Access::Admin | Access::Roles)
+        self.same_origin || matches!(self.access, Access::SignedIn | Access::Admin | Access::Roles)
     }
 
-    /// Whether tokens are ignored.
+    /// Whether it admits every request.
     pub fn is_public(self) -> bool {
-        self.access == Access::Public
+        self.access == Access::Public && !self.same_origin
+    }
+
+    /// Whether it refuses pages of other origins.
+    pub fn is_same_origin(self) -> bool {
+        self.same_origin
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::access::{Access, Caller, Rule};
+use super::cross_origin;
 use super::hosts::Hosts;
 use super::internal::InternalAccess;
 use super::{Identity, Verifier, VerifyError};
@@ -99,8 +100,8 @@ impl Guard {
     /// The caller with `headers`, if `rule` admits it; `sender` is asked for by the routes of roles alone.
     ///
     /// # Errors
-    /// 401 for an invalid token, or a missing one where one is required; 403 where a user may not; 503 while no keys
-    /// are known.
+    /// 401 for an invalid token, or a missing one where one is required; 403 where a user may not, or a page of another
+    /// origin; 503 while no keys are known.
     pub async fn admit(
         &self,
         rule: Rule,
@@ -114,6 +115,9 @@ impl Guard {
                 }
                 _ => Ok(Caller { identity: None, trusted: true }),
             };
+        }
+        if rule.same_origin {
+            cross_origin::check(headers)?;
         }
         let trusted = rule.free_when_open && self.mode == Mode::Open;
         let identity = match rule.access {

@@ -6,6 +6,7 @@
 
 mod access;
 mod audit;
+mod cross_origin;
 mod crypto;
 mod feed;
 mod guard;

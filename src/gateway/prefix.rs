@@ -1,14 +1,14 @@
 //! The path prefix under which a proxy in front serves the shop, as with `location /shop/ { proxy_pass http://gateway/; }`.
-//! Links in headers get it.
+//! Links in headers get it, and paths of cookies.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 
+use actix_web::cookie::Cookie;
 use actix_web::dev::Payload;
 use actix_web::http::header::{
-    CONTENT_LOCATION, HeaderMap, HeaderName, HeaderValue, LINK, LOCATION,
+    CONTENT_LOCATION, HeaderMap, HeaderName, HeaderValue, LINK, LOCATION, SET_COOKIE,
 };
-
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest};
 
@@ -55,18 +55,19 @@ impl FromRequest for Below {
 
 impl Input for Below {}
 
-/// Rewrites the links in `headers` that are paths of this host with `outside`.
+/// Rewrites the links and the paths of cookies in `headers` that are paths of this host with `outside`.
 pub(super) fn lead(headers: &mut Headers, outside: impl Fn(&str) -> String) {
-    for name in [LOCATION, CONTENT_LOCATION, LINK] {
+    for name in [LOCATION, CONTENT_LOCATION, LINK, SET_COOKIE] {
         if !headers.contains_key(&name) {
             continue;
         }
         let lines = headers.get_all(&name).cloned().collect::<Vec<_>>();
         headers.remove(&name);
         for line in lines {
-            let led = line.to_str().ok().map(|text| match name == LINK {
-                true => links(text, &outside),
-                false => link(text, &outside),
+            let led = line.to_str().ok().map(|text| match &name {
+                name if *name == LINK => links(text, &outside),
+                name if *name == SET_COOKIE => cookie(text, &outside),
+                _ => link(text, &outside),
             });
             let led = led.and_then(|text| HeaderValue::try_from(text).ok());
             headers.append(name.clone(), led.unwrap_or(line));
@@ -80,6 +81,14 @@ fn link(target: &str, outside: impl Fn(&str) -> String) -> String {
         true => outside(target),
         false => target.to_owned(),
     }
+}
+
+/// Rewrites the path of a Set-Cookie header, if it has one.
+fn cookie(text: &str, outside: impl Fn(&str) -> String) -> String {
+    let Ok(mut cookie) = Cookie::parse(text) else { return text.to_owned() };
+    let Some(path) = cookie.path().map(|path| link(path, outside)) else { return text.to_owned() };
+    cookie.set_path(path);
+    cookie.to_string()
 }
 
 /// Rewrites a Link header (RFC 8288, section 3), which has its targets in angle brackets.
@@ -174,6 +183,8 @@ mod tests {
             (CONTENT_LOCATION, "//other.example/x"),
             (LINK, "</a?b=,<>; rel=\"next\"; title=\"</no>\\\"</no>\", <https://x.example/>"),
             (LINK, "<c>; rel=prev,</d>;x"),
+            (SET_COOKIE, "a=b.c; HttpOnly; SameSite=Strict; Secure; Path=/auth; Max-Age=9"),
+            (SET_COOKIE, "d=; Max-Age=0"),
         ] {
             headers.append(name, HeaderValue::from_static(value));
         }
@@ -186,6 +197,8 @@ mod tests {
                 "//other.example/x",
                 "</shop/a?b=,<>; rel=\"next\"; title=\"</no>\\\"</no>\", <https://x.example/>",
                 "<c>; rel=prev,</shop/d>;x",
+                "a=b.c; HttpOnly; SameSite=Strict; Secure; Path=/shop/auth; Max-Age=9",
+                "d=; Max-Age=0",
             ]
         );
     }

@@ -187,14 +187,16 @@ fn complete(operation: &mut Operation, rule: Rule, mode: Mode) {
         let RefOr::T(response) = response else { continue };
         match Kind::all().find(|kind| kind.status().as_str() == status) {
             Some(kind) if response.content.is_empty() => {
+                let own = std::mem::take(&mut response.headers);
                 *response = problem(kind, &response.description);
+                response.headers.extend(own);
             }
             _ => drop(response.headers.insert(REQUEST_ID.into(), request_id())),
         }
     }
     let mut kinds = problems(operation, access);
-    if mode == Mode::Open {
-        // For a Host other than this machine.
+    if mode == Mode::Open || rule.is_same_origin() {
+        // For a Host other than this machine, or a page of another origin.
         kinds.push(Kind::Forbidden);
     }
     kinds.into_iter().for_each(|kind| add_problem(operation, kind));

@@ -78,9 +78,17 @@ impl RefreshToken {
         TokenHash { family: hash(&self.family), secret: hash(&self.secret) }
     }
 
-    fn text(&self) -> String {
+    /// The token, for its client alone.
+    pub(super) fn text(&self) -> String {
         format!("{}.{}", self.family, self.secret)
     }
+}
+
+/// A session that has begun or goes on, with its next refresh token.
+pub(super) struct Grant {
+    pub(super) record: Record,
+    pub(super) session: Uuid,
+    pub(super) refresh: RefreshToken,
 }
 
 /// 256 random bits.
@@ -154,18 +162,15 @@ impl TokenIssuer {
         at + self.refresh_ttl
     }
 
-    /// The tokens of `record` in `session`, with the refresh token `refresh`.
+    /// The tokens of `grant`.
     ///
     /// # Errors
     /// When they cannot be signed.
-    pub(super) fn tokens(
-        &self,
-        record: &Record,
-        session: Uuid,
-        refresh: &RefreshToken,
-    ) -> Result<Tokens, Error> {
-        let AccessToken { access_token, token_type, expires_in } = self.access(record, session)?;
-        Ok(Tokens { access_token, refresh_token: refresh.text(), token_type, expires_in })
+    pub(super) fn tokens(&self, grant: &Grant) -> Result<Tokens, Error> {
+        let AccessToken { access_token, token_type, expires_in } =
+            self.access(&grant.record, grant.session)?;
+        let refresh_token = grant.refresh.text();
+        Ok(Tokens { access_token, refresh_token, token_type, expires_in })
     }
 
     /// An access token of `record` in `session`.

@@ -1,6 +1,7 @@
 //! The user role: accounts, sessions, tokens, and the dashboard.
 
 mod commands;
+mod cookie;
 mod email;
 mod export;
 mod handlers;
@@ -34,7 +35,7 @@ use crate::storage::copy::{self, Copied, Existing, Progress, of_source, of_targe
 use crate::storage::{Preparing, SetupError, StoreError, StoreState, sqlite};
 use crate::tasks;
 pub use commands::{CommandError, create, enable, promote, set_password};
-use handlers::{accounts, dashboard, profile, sessions};
+use handlers::{accounts, browser, dashboard, profile, sessions};
 use hashing::Hashing;
 use issuer::TokenIssuer;
 use keys::Keyring;
@@ -273,6 +274,10 @@ fn paths() -> Vec<Path> {
         path("/auth/refresh").post(public(), sessions::refresh),
         path("/auth/logout").post(public(), sessions::logout),
         path("/auth/logout-all").post(signed_in(), sessions::logout_all),
+        path("/auth/session")
+            .post(public().from_same_origin(), browser::sign_in)
+            .delete(public().from_same_origin(), browser::sign_out),
+        path("/auth/session/renew").post(public().from_same_origin(), browser::renew_session),
         path("/auth/.well-known/jwks.json").get(public(), sessions::keys),
         path("/auth/dashboard/{id}").get(signed_in().or_open(), dashboard::show),
         path("/auth/me")
@@ -283,6 +288,7 @@ fn paths() -> Vec<Path> {
         path("/auth/me/export").get(signed_in(), profile::export),
         path("/auth/users").get(admin(), accounts::list),
         path("/auth/users/{id}").patch(admin(), accounts::patch),
+        path("/auth/users/{id}/sessions").delete(admin(), accounts::end_sessions),
     ]
 }
 
@@ -295,6 +301,9 @@ fn paths() -> Vec<Path> {
         sessions::refresh,
         sessions::logout,
         sessions::logout_all,
+        browser::sign_in,
+        browser::renew_session,
+        browser::sign_out,
         sessions::keys,
         profile::show,
         profile::patch,
@@ -304,6 +313,7 @@ fn paths() -> Vec<Path> {
         dashboard::show,
         accounts::list,
         accounts::patch,
+        accounts::end_sessions,
     ),
     tags(
         (name = "sessions", description = "Registering, signing in and out"),

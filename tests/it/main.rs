@@ -13,6 +13,7 @@ mod docs;
 mod accounts {
     mod attacks;
     mod auth;
+    mod browser;
     mod identity;
     mod refresh;
     mod revocation;

@@ -83,3 +83,29 @@ pub(in crate::user) async fn patch(
     }
     Ok(HttpResponse::Ok().json(account))
 }
+
+/// Ends every session and access token of a user.
+///
+/// It takes effect in every process within seconds.
+#[utoipa::path(
+    delete,
+    path = "/auth/users/{id}/sessions",
+    operation_id = "endSessions",
+    tag = "accounts",
+    params(("id" = Uuid, Path, description = "The account's id")),
+    responses((status = 204, description = "They have ended"))
+)]
+pub(in crate::user) async fn end_sessions(
+    state: Data<UserState>,
+    id: Path<String>,
+    caller: Caller,
+    audit: Audit,
+) -> Result<impl Responder, Error> {
+    let id = Uuid::try_parse(&id).map_err(|_| unknown())?;
+    let &Identity { user: by, generation, .. } = caller.identity()?;
+    let right = Actor::Admin { user: by, generation };
+    let done = (Write::Change(Changes::default()), Revoke::Sessions { except: None });
+    write(&state, &audit, id, right, done).await?;
+    audit.note("sessions_ended", Some(id), &format!("by {by}"));
+    Ok(HttpResponse::NoContent())
+}

@@ -1,6 +1,7 @@
 //! The HTTP handlers.
 
 pub(super) mod accounts;
+pub(super) mod browser;
 pub(super) mod dashboard;
 pub(super) mod profile;
 pub(super) mod sessions;

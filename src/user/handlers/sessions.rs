@@ -12,7 +12,7 @@ use crate::contract::{JwkSet, Timestamp, User, now};
 use crate::error::{Error, Kind};
 use crate::middleware::{Fields, NO_STORE};
 use crate::user::InternalState;
-use crate::user::issuer::{RefreshToken, Tokens, account_disabled, invalid_refresh_token};
+use crate::user::issuer::{Grant, RefreshToken, Tokens, account_disabled, invalid_refresh_token};
 use crate::user::model::{Login, NewUser, Renewal};
 use crate::user::store::{Actor, Changes, Record, Revoke, TokenUse, Write};
 use crate::user::throttle::placeholder_id;
@@ -75,9 +75,17 @@ pub(in crate::user) async fn login(
     fields: Fields,
     audit: Audit,
 ) -> Result<impl Responder, Error> {
-    let login = Login::read(fields)?;
+    let grant = begin(&state, Login::read(fields)?, &audit).await?;
+    Ok(reply(&state.role.issuer.tokens(&grant)?))
+}
+
+/// Begins a session of the account that `login` names.
+///
+/// # Errors
+/// 401 if there is none, or the password is wrong; 403 if it is disabled; 429 after too many attempts; the store's errors.
+pub(super) async fn begin(state: &UserState, login: Login, audit: &Audit) -> Result<Grant, Error> {
     let throttle = &state.throttle;
-    throttled(throttle.address(audit.address), &audit, None, "by address").await?;
+    throttled(throttle.address(audit.address), audit, None, "by address").await?;
     let found = match login.address() {
         Some(email) => state.users.find_by_email(&email).await?,
         None => None,
@@ -85,23 +93,23 @@ pub(in crate::user) async fn login(
     let user = found.as_ref().map(Record::id);
     // Counted by account, because its address may change.
     let counted = user.unwrap_or_else(|| placeholder_id(&login.email));
-    throttled(throttle.account(counted), &audit, user, "by account").await?;
+    throttled(throttle.account(counted), audit, user, "by account").await?;
     let hash = found.as_ref().and_then(|record| record.password_hash.as_deref());
     let right = state.role.hashing.verify(login.password, hash).await?;
     let (Some(record), true) = (&found, right) else {
-        return Err(wrong(&audit, user));
+        return Err(wrong(audit, user));
     };
     if record.account.disabled {
         audit.note("login_failed", Some(record.id()), "disabled");
         return Err(account_disabled());
     }
-    let (session, token) = state.role.issuer.session(record.id())?;
+    let (session, refresh) = state.role.issuer.session(record.id())?;
     let (hash, most) = (hash.unwrap_or_default(), state.role.options.sessions_per_account);
     let begun = state.users.begin(&session, hash, most);
     // No session starts if the account was changed, disabled or erased in the meantime.
-    let record = begun.await?.ok_or_else(|| wrong(&audit, Some(record.id())))?;
+    let record = begun.await?.ok_or_else(|| wrong(audit, Some(record.id())))?;
     audit.note("login", Some(record.id()), "");
-    Ok(reply(&state.role.issuer.tokens(&record, session.id, &token)?))
+    Ok(Grant { record, session: session.id, refresh })
 }
 
 /// 401 for a login, whatever was wrong.
@@ -130,20 +138,33 @@ pub(in crate::user) async fn refresh(
     fields: Fields,
     audit: Audit,
 ) -> Result<impl Responder, Error> {
-    if let Some(used) = Renewal::read(fields)? {
+    let grant = renew(&state, Renewal::read(fields)?, &audit).await?;
+    Ok(reply(&state.role.issuer.tokens(&grant)?))
+}
+
+/// Goes on with the session of the refresh token `used`, which is valid once.
+///
+/// # Errors
+/// 401 without a valid token; the store's errors.
+pub(super) async fn renew(
+    state: &UserState,
+    used: Option<RefreshToken>,
+    audit: &Audit,
+) -> Result<Grant, Error> {
+    if let Some(used) = used {
         let (issuer, at) = (&state.role.issuer, now());
-        let token = issuer.next(&used)?;
-        match state.users.rotate(used.hash(), token.hash(), at, issuer.end(at)).await? {
+        let refresh = issuer.next(&used)?;
+        match state.users.rotate(used.hash(), refresh.hash(), at, issuer.end(at)).await? {
             TokenUse::Valid((record, session)) => {
                 audit.note("refreshed", Some(record.id()), "");
-                return Ok(reply(&issuer.tokens(&record, session, &token)?));
+                return Ok(Grant { record, session, refresh });
             }
             TokenUse::Reused { user, session } => {
-                if let Some(tokens) = again(&state, &used, at).await? {
+                if let Some(grant) = again(state, &used, at).await? {
                     audit.note("refreshed", Some(user), "with the same token again");
-                    return Ok(reply(&tokens));
+                    return Ok(grant);
                 }
-                end_family(&state, user, session, &audit).await?;
+                end_family(state, user, session, audit).await?;
                 return Err(invalid_refresh_token());
             }
             TokenUse::Unknown => {}
@@ -153,13 +174,13 @@ pub(in crate::user) async fn refresh(
     Err(invalid_refresh_token())
 }
 
-/// The same tokens again for a token that was `used` shortly before `now`, as long as its successor is unused: for
+/// The same grant again for a token that was `used` shortly before `now`, as long as its successor is unused: for
 /// another tab, or a client that lost the response.
 async fn again(
     state: &UserState,
     used: &RefreshToken,
     now: Timestamp,
-) -> Result<Option<Tokens>, Error> {
+) -> Result<Option<Grant>, Error> {
     let (issuer, leeway) = (&state.role.issuer, state.role.options.refresh_leeway);
     if leeway.is_zero() {
         return Ok(None);
@@ -168,7 +189,8 @@ async fn again(
     let digests = next.iter().map(RefreshToken::hash).collect();
     let found = state.users.rotated(digests, now - leeway, now).await?;
     let Some((record, session, place)) = found else { return Ok(None) };
-    next.get(place).map(|token| issuer.tokens(&record, session, token)).transpose()
+    let refresh = next.into_iter().nth(place);
+    Ok(refresh.map(|refresh| Grant { record, session, refresh }))
 }
 
 /// Ends a session whose token was used twice: one of the two clients is not the owner's.
@@ -204,14 +226,26 @@ pub(in crate::user) async fn logout(
     fields: Fields,
     audit: Audit,
 ) -> Result<impl Responder, Error> {
-    if let Some(token) = Renewal::read(fields)? {
-        match state.users.end(token.hash(), now()).await? {
-            TokenUse::Valid(user) => audit.note("logout", Some(user), ""),
-            TokenUse::Reused { user, session } => end_family(&state, user, session, &audit).await?,
-            TokenUse::Unknown => {}
-        }
-    }
+    end(&state, Renewal::read(fields)?, &audit).await?;
     Ok(HttpResponse::NoContent())
+}
+
+/// Ends the session of a refresh token, if there is one.
+///
+/// # Errors
+/// The store's errors.
+pub(super) async fn end(
+    state: &UserState,
+    token: Option<RefreshToken>,
+    audit: &Audit,
+) -> Result<(), Error> {
+    let Some(token) = token else { return Ok(()) };
+    match state.users.end(token.hash(), now()).await? {
+        TokenUse::Valid(user) => audit.note("logout", Some(user), ""),
+        TokenUse::Reused { user, session } => end_family(state, user, session, audit).await?,
+        TokenUse::Unknown => {}
+    }
+    Ok(())
 }
 
 /// Ends every session and access token of the caller.

@@ -69,6 +69,8 @@ async fn four_topologies_let_the_same_people_do_the_same(storage: Storage, topol
         (Method::PATCH, rights.as_str(), "{}", [401, 403, 403, 200]),
         (Method::GET, "/auth/.well-known/jwks.json", "", [200, 200, 200, 200]),
         (Method::GET, "/internal/revocations", "", [404, 404, 404, 404]),
+        (Method::POST, "/auth/session/renew", "", [401, 401, 401, 401]),
+        (Method::DELETE, "/auth/session", "", [204, 204, 204, 204]),
         (Method::POST, "/auth/logout-all", "", [401, 204, 204, 204]),
     ] {
         for (who, expected) in [&nobody, &smith, &neo, &admin].iter().zip(statuses) {

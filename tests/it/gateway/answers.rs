@@ -42,6 +42,7 @@ async fn a_wrong_method_is_told_the_right_ones(topology: Topology) {
             "GET, HEAD, PUT, PATCH, DELETE, OPTIONS",
         ),
         (Method::GET, "/auth/register", "POST, OPTIONS"),
+        (Method::GET, "/auth/session", "POST, DELETE, OPTIONS"),
     ] {
         let answer = shop.gateway().send(method, path, &[], "").await;
         assert_eq!((answer.status, answer.header("allow")), (405, allow), "{path}");

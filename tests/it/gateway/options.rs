@@ -19,7 +19,10 @@ async fn every_path_that_is_there_says_what_it_allows(topology: Topology) {
             ("/products/export", "GET, HEAD, OPTIONS"),
             ("/categories", "GET, HEAD, OPTIONS"),
             ("/auth/register", "POST, OPTIONS"),
+            ("/auth/session", "POST, DELETE, OPTIONS"),
+            ("/auth/session/renew", "POST, OPTIONS"),
             ("/auth/me", "GET, HEAD, PATCH, DELETE, OPTIONS"),
+            ("/auth/users/01890000-0000-7000-8000-000000000000/sessions", "DELETE, OPTIONS"),
         ] {
             let answer = shop.gateway().send(Method::OPTIONS, path, &[], "").await;
             assert_eq!((answer.status, answer.body.len()), (204, 0), "{topology:?} {path}");

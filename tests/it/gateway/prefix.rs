@@ -3,7 +3,7 @@
 use awc::http::Method;
 use serde_json::json;
 
-use crate::support::{Answer, Client, Shop, Topology, Upstream};
+use crate::support::{Answer, Client, PASSWORD, Shop, Topology, Upstream};
 
 const TRUSTED: (&str, &str) = ("APP__GATEWAY__TRUSTED_PROXIES", "127.0.0.1");
 
@@ -33,6 +33,12 @@ async fn links_lead_to_where_the_proxy_shows_the_shop(topology: Topology) {
     let neo = json!({ "username": "neo", "email": "neo@example.com" }).to_string();
     let made = client.send(Method::POST, "/auth/register", &headers, neo).await;
     assert!(made.header("location").starts_with("/a/shop/auth/dashboard/"), "{made:?}");
+
+    let login = json!({ "email": "trinity@example.com", "password": PASSWORD }).to_string();
+    client.sign_up("trinity").await;
+    let signed_in = client.send(Method::POST, "/auth/session", &headers, login).await;
+    let cookie = signed_in.header("set-cookie");
+    assert!(cookie.contains("; Path=/a/shop/auth/session; "), "{topology:?} {cookie}");
 
     for (said, server) in [("/shop", "/shop"), ("/shop/, /v1", "/shop/v1"), ("//evil", "/")] {
         let document = get(&client, "/openapi.json", said).await;
