@@ -33,21 +33,23 @@ export function trouble(error, again = null, errors = error.errors ?? []) {
     errors.length > 0 && make("ul", { lang: "en" }, errors.map(({ field, line, detail }) => make("li", {}, `${field ?? line}: ${detail}`))),
     error.requestId && !["401", "404", "409", "422"].includes(name) && make("p", { class: "soft" }, t("common.request", { id: error.requestId })));
   if (again) box.append(make("p", {}, make("button", { type: "button", onclick: again }, t("common.again"))));
-  if (again && error.status === 429) wait(box, error.retryAfter ?? 5, again);
+  if (error.status === 429) wait(box, error.retryAfter ?? 5, again);
   return box;
 }
 
-/** Counts down, and tries again as long as the box is there. */
+/** Counts down, as long as the box is there; then tries again, or says that it may be tried. */
 function wait(box, seconds, again) {
   const end = Date.now() + seconds * 1000;
   const note = make("p", { class: "soft" });
   box.append(note);
   const timer = setInterval(() => {
     const left = Math.ceil((end - Date.now()) / 1000);
-    if (left > 0) note.textContent = t("common.wait", { count: left });
+    if (left > 0) note.textContent = t(again ? "common.wait" : "common.pause", { count: left });
     if (left > 0 && box.isConnected) return;
     clearInterval(timer);
-    if (box.isConnected) again();
+    if (!box.isConnected) return;
+    if (again) again();
+    else note.textContent = t("common.ready");
   }, 250);
 }
 
