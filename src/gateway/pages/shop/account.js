@@ -35,7 +35,7 @@ function profile(account) {
     await render({ focus: false });
   };
   return form({ submit, say: t("shop.save"), fields: [
-    field("username", t("shop.username"), { value: account.username, autocomplete: "name", required: true, maxlength: 100, dir: "auto" }),
+    field("username", t("shop.username"), { value: account.username, autocomplete: "name", required: true, maxlength: 64, dir: "auto" }),
     field("email", t("shop.email"), { value: account.email, type: "email", autocomplete: "email", required: true }),
     field("currentPassword", t("shop.account.current"), { type: "password", autocomplete: "current-password", hint: t("shop.account.currentHint") }),
   ] });

@@ -26,7 +26,7 @@ function count() {
   const pieces = cart.pieces();
   by("cart-count").hidden = pieces === 0;
   by("cart-count").textContent = number(pieces);
-  by("cart-link").setAttribute("aria-label", t("shop.cart.link", { count: pieces }));
+  by("cart-link").setAttribute("aria-label", pieces ? t("shop.cart.link", { count: pieces }) : t("shop.nav.cart"));
 }
 
 /** Gives the cart to who has signed in, and tells who has been signed out. */

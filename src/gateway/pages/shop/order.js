@@ -16,7 +16,7 @@ export default async function page({ params, signal, show }) {
   const account = await customer();
   if (!account) return;
   const path = `/orders/${encodeURIComponent(params.id)}`;
-  const way = make("section", { "aria-label": t("shop.order.way") });
+  const way = make("section", { "aria-label": t("shop.order.way"), tabindex: "-1" });
   const acts = make("div");
   let order;
   const take = (changed) => {
@@ -25,8 +25,11 @@ export default async function page({ params, signal, show }) {
     // Events do not say where an order goes.
     order = { ...order, ...changed };
     if (!isNew) return;
+    const hadFocus = acts.contains(document.activeElement);
     way.replaceChildren(timeline(order));
     acts.replaceChildren(...(order.status === "placed" ? actions(order, { signal, take, refresh }) : []));
+    // What had the focus may be gone.
+    if (hadFocus) way.focus();
     if (!isFirst) announce(t("shop.order.changed", { state: t(`shop.state.${order.status}`) }));
   };
   const refresh = async () => take((await get(path, {}, signal)).data);

@@ -26,7 +26,7 @@ export default function page({ query, show }) {
     await go(next, { replace: true });
   };
   const fields = [
-    field("username", t("shop.username"), { autocomplete: "name", required: true, maxlength: 100, dir: "auto" }),
+    field("username", t("shop.username"), { autocomplete: "name", required: true, maxlength: 64, dir: "auto" }),
     field("email", t("shop.email"), { type: "email", autocomplete: "username", required: true }),
     field("password", t("shop.password"), { type: "password", autocomplete: "new-password", required: true, minlength: 12, maxlength: 128, hint: t("shop.passwordHint") }),
   ];
