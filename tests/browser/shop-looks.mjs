@@ -16,7 +16,7 @@ export async function markup(gateway, email, password) {
     sku: short, images: [`${gateway}/shop/pictures/x.svg?"><script>globalThis.ran=1</script>`], attributes: { [MARKUP]: MARKUP, list: [MARKUP], deep: { [MARKUP]: MARKUP } } });
   const customer = await new Api(gateway).customer(MARKUP.slice(0, 64));
   await watched("markup", gateway, async (open) => {
-    const page = await open(`/shop?q=${encodeURIComponent(MARKUP)}&tag=${encodeURIComponent(MARKUP)}`);
+    const page = await open(`/shop?q=${encodeURIComponent(MARKUP)}&tag=${encodeURIComponent(MARKUP.slice(0, 50))}`);
     await page.locator("[role=status]", { hasText: /Nothing fits|Search for words/ }).waitFor();
     await page.goto(`${gateway}/shop?q=${own}`);
     await page.locator(".product a", { hasText: product.name }).click();

@@ -8,6 +8,8 @@ export function announce(text) {
   by("said").textContent = "";
   by("said").textContent = text;
   const toast = by("toast");
+  // It says the same to eyes alone.
+  toast.setAttribute("aria-hidden", "true");
   toast.textContent = text;
   toast.hidden = false;
   clearTimeout(announce.timer);
