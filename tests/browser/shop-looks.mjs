@@ -50,18 +50,20 @@ export async function markup(gateway, email, password) {
 
 const RTL = "مصباح الطاولة";
 
-/** axe finds nothing on any page, in light and in dark; nothing is wider than the window, from a small telephone to a wall; names that
+const FACES = { light: { colorScheme: "light" }, dark: { colorScheme: "dark", reducedMotion: "reduce" } };
+
+/** axe finds nothing on any page, in `faces` (light, dark); nothing is wider than the window, from a small telephone to a wall; names that
  *  are written from right to left are. */
-export async function accessible(gateway, email, password) {
+export async function accessible(gateway, email, password, ...faces) {
   const admin = await new Api(gateway).as(email, password);
   const name = unique(`${RTL} (XL)`);
   const product = await admin.product({ name, description: `${RTL}. ${RTL}.`, category: RTL, tags: [RTL], attributes: { size: "12 cm", long: "x".repeat(300) } });
   const gone = await admin.product({ stock: 0 });
   const customer = await new Api(gateway).customer(RTL);
   await watched("accessible", gateway, async (open) => {
-    for (const face of [{ colorScheme: "light" }, { colorScheme: "dark", reducedMotion: "reduce" }]) {
-      const page = await open("/shop/sign-in", face);
-      const look = (what) => everywhere(page, `${what} in ${face.colorScheme}`);
+    for (const face of faces.length ? faces : Object.keys(FACES)) {
+      const page = await open("/shop/sign-in", FACES[face]);
+      const look = (what) => everywhere(page, `${what} in ${face}`);
       await look("sign-in");
       await page.getByRole("main").getByRole("button", { name: "Sign in" }).click();
       await page.locator(".error", { hasText: "needed" }).first().waitFor();

@@ -4,6 +4,10 @@ import { expect } from "./browser.mjs";
 import { Api, PASSWORD, headed, signIn, unique } from "./shopper.mjs";
 import { watched } from "./watched.mjs";
 
+async function until(holds) {
+  while (!(await holds())) await new Promise((resolve) => setTimeout(resolve, 100));
+}
+
 /** A session that ends elsewhere is said to have ended, and signing in leads back to where one was. */
 export async function ended(gateway) {
   const customer = await new Api(gateway).customer();
@@ -13,6 +17,8 @@ export async function ended(gateway) {
     await headed(page, "Your orders");
     const other = await new Api(gateway).as(customer.email, PASSWORD);
     await other.ask("POST", "/auth/logout-all");
+    // Roles in other processes learn of it within auth.refresh_interval.
+    await until(async () => (await fetch(`${gateway}/orders`, { headers: { authorization: `Bearer ${other.token}` } })).status === 401);
     await page.locator("#state").selectOption("placed");
     await headed(page, "Sign in");
     await page.locator("#ended", { hasText: "Your session has ended elsewhere." }).waitFor();

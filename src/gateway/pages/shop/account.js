@@ -15,7 +15,7 @@ export default async function page({ show }) {
   const account = await customer();
   if (!account) return;
   if (!account.email) throw await get("/auth/me").then(() => new Error("no account"), (error) => error);
-  const section = (title, ...content) => make("section", { class: "card" }, make("h2", {}, t(`shop.account.${title}`)), content);
+  const section = (title, ...content) => make("section", { class: "card" }, make("h2", {}, t(`shop.account.sections.${title}`)), content);
   show(t("shop.account.title"), make("h1", {}, t("shop.account.title")),
     make("p", { class: "soft" }, t("shop.account.since"), " ", time(account.createdAt, { dateStyle: "long" })),
     make("div", { class: "columns" }, section("profile", profile(account)), section("password", password()),

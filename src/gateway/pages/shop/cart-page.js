@@ -43,15 +43,14 @@ export default async function page({ signal, show }) {
 }
 
 function row({ id, name }) {
-  const label = (key) => t(`shop.cart.${key}`, { name });
-  const input = make("input", { type: "number", min: 1, max: cart.MOST_PIECES, step: 1, inputmode: "numeric", "aria-label": label("quantityOf"), onchange: () => change(id, input) });
-  const step = (by, sign, key) => make("button", { type: "button", "aria-label": label(key), onclick: () => { input.value = Number(input.value) + by; change(id, input); } }, sign);
+  const input = make("input", { type: "number", min: 1, max: cart.MOST_PIECES, step: 1, inputmode: "numeric", "aria-label": t("shop.cart.quantityOf", { name }), onchange: () => change(id, input) });
+  const step = (by, sign, label) => make("button", { type: "button", "aria-label": label, onclick: () => { input.value = Number(input.value) + by; change(id, input); } }, sign);
   return make("li", {}, make("div", { class: "thumb" }),
     make("div", { class: "what" }, make("p", { class: "name" }, make("a", { href: href(`/products/${encodeURIComponent(id)}`) }, own(name))),
       make("p", { class: "soft each" }), make("p", { class: "change" })),
-    make("div", { class: "stepper" }, step(-1, "−", "fewer"), input, step(1, "+", "more")),
+    make("div", { class: "stepper" }, step(-1, "−", t("shop.cart.fewer", { name })), input, step(1, "+", t("shop.cart.more", { name }))),
     make("p", { class: "price" }),
-    make("button", { type: "button", class: "plain", "aria-label": label("removeName"), onclick: ({ currentTarget }) => remove(id, name, currentTarget.closest("li")) }, t("shop.cart.remove")));
+    make("button", { type: "button", class: "plain", "aria-label": t("shop.cart.removeName", { name }), onclick: ({ currentTarget }) => remove(id, name, currentTarget.closest("li")) }, t("shop.cart.remove")));
 }
 
 function change(id, input) {

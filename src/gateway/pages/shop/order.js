@@ -65,7 +65,7 @@ function items({ items, total, currency }) {
   const line = ({ productId, name, quantity, unitPrice, lineTotal }) => make("tr", {},
     make("th", { scope: "row" }, make("a", { href: href(`/products/${encodeURIComponent(productId)}`) }, own(name))),
     make("td", { class: "number" }, t("shop.times", { count: quantity })), make("td", { class: "number" }, money(unitPrice, currency)), make("td", { class: "number" }, money(lineTotal, currency)));
-  const heads = ["product", "quantity", "each", "sum"].map((key, at) => make("th", { scope: "col", class: at > 0 && "number" }, t(`shop.order.${key}`)));
+  const heads = ["product", "quantity", "each", "sum"].map((key, at) => make("th", { scope: "col", class: at > 0 && "number" }, t(`shop.order.columns.${key}`)));
   return make("section", {}, make("h2", {}, t("shop.checkout.items")),
     make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": t("shop.checkout.items") }, make("table", {}, make("thead", {}, make("tr", {}, heads)), make("tbody", {}, items.map(line)))),
     make("p", { class: "total" }, t("shop.cart.total", { sum: money(total, currency) })));

@@ -23,7 +23,7 @@ export function payment(order, { signal, take, refresh }) {
 }
 
 function sandbox(pay, take, failed) {
-  const choice = (method, at) => make("div", { class: "choice" }, make("input", { type: "radio", name: "method", id: `method-${method}`, value: method, checked: at === 0 }), make("label", { for: `method-${method}` }, t(`shop.pay.${method}`)));
+  const choice = (method, at) => make("div", { class: "choice" }, make("input", { type: "radio", name: "method", id: `method-${method}`, value: method, checked: at === 0 }), make("label", { for: `method-${method}` }, t(`shop.pay.methods.${method}`)));
   const submit = async ({ method }, whole) => {
     try {
       take((await pay(method)).data);
