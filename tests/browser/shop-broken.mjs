@@ -21,7 +21,7 @@ export async function away(gateway, email, password, pid) {
     process.kill(+pid, "SIGSTOP");
     // What the gateway has cached already may be told as old.
     await page.getByLabel("Search", { exact: true }).fill(`${product.name} never asked`);
-    await page.locator(".trouble", { hasText: "This part of the shop is away" }).waitFor();
+    await page.locator(".trouble", { hasText: "The catalogue is away" }).waitFor();
     expect((await page.locator(".product").count()) > 0, "what was there stays");
     process.kill(+pid, "SIGCONT");
     await page.locator(".trouble button").click();
@@ -34,7 +34,7 @@ export async function away(gateway, email, password, pid) {
     await page.getByRole("link", { name: "Account" }).click();
     await headed(page, "Your account");
     await page.goto(`${gateway}/shop/products/${"0".repeat(24)}`);
-    await page.locator(".trouble", { hasText: "This part of the shop is away" }).waitFor();
+    await page.locator(".trouble", { hasText: "The catalogue is away" }).waitFor();
   }, { allowed: [/50[0-9]/] });
 }
 
@@ -135,4 +135,52 @@ export async function offline(gateway, email, password) {
     await page.locator(".product", { hasText: product.name }).waitFor();
     expect(await page.locator("#offline").isHidden(), "the bar is gone");
   }, { allowed: [/ERR_INTERNET_DISCONNECTED/] });
+}
+
+/** The stream of events breaks off: the page says that it is not live, and catches up. What cannot be paid any more is said. */
+export async function live(gateway, email, password) {
+  const admin = await new Api(gateway).as(email, password);
+  const product = await admin.product();
+  const customer = await new Api(gateway).customer();
+  await watched("live", gateway, async (open) => {
+    const page = await open("/shop/sign-in");
+    await signIn(page, customer.email);
+    await page.locator(".product").first().waitFor();
+    await take(page, gateway, product);
+    await page.route("**/events", (route) => route.abort());
+    const id = await order(page, gateway);
+    await page.locator(".live", { hasText: "Live updates are away." }).waitFor();
+    await admin.ask("POST", `/orders/${id}/cancel`);
+    await state(page, "To be paid");
+    await page.getByRole("button", { name: "Pay now" }).click();
+    await state(page, "Cancelled");
+    expect(await page.evaluate(() => document.activeElement !== document.body), "the focus is not lost");
+    await take(page, gateway, product);
+    const second = await order(page, gateway);
+    await page.locator(".live", { hasText: "Live updates are away." }).waitFor();
+    await admin.ask("POST", `/orders/${second}/cancel`);
+    await page.unroute("**/events");
+    await state(page, "Cancelled");
+    await page.locator(".live", { hasText: "Live updates are back." }).waitFor();
+  }, { allowed: [/ERR_FAILED/, /409/] });
+}
+
+/** The time to pay runs out while the page is open. */
+export async function late(gateway, email, password) {
+  const product = await (await new Api(gateway).as(email, password)).product();
+  const customer = await new Api(gateway).customer();
+  await watched("late", gateway, async (open) => {
+    const page = await open("/shop/sign-in");
+    await page.clock.install();
+    await page.reload();
+    await signIn(page, customer.email);
+    await page.locator(".product").first().waitFor();
+    await take(page, gateway, product);
+    await order(page, gateway);
+    await page.getByText(/It is kept for you for 1[45]:\d\d minutes\./).waitFor();
+    await page.clock.fastForward("14:10");
+    await page.locator("#toast", { hasText: "One minute is left to pay." }).waitFor();
+    await page.clock.fastForward("01:00");
+    await page.getByText("The time to pay is over.").waitFor();
+  });
 }

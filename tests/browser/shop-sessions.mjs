@@ -61,6 +61,12 @@ export async function tabs(gateway, email, password) {
     await page.getByRole("button", { name: "Sign out", exact: true }).click();
     await page.getByRole("link", { name: "Cart", exact: true }).waitFor();
     await second.getByRole("link", { name: "Cart", exact: true }).waitFor();
+    // What a guest has put into the cart is added to what the customer had there.
+    await second.goto(`${gateway}/shop/products/${product.id}`);
+    await second.getByRole("button", { name: "Add to cart" }).click();
+    await second.goto(`${gateway}/shop/sign-in?next=/cart`);
+    await signIn(second, customer.email);
+    await second.getByRole("link", { name: "Cart, 3 pieces" }).waitFor();
   });
 }
 

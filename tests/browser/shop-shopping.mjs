@@ -177,3 +177,76 @@ export async function short(gateway, email, password) {
     await state(page, "Cancelled");
   }, { allowed: [/409/] });
 }
+
+/** The way back from a product leads to the same place of the list, which more products had been added to. */
+export async function back(gateway) {
+  await watched("back", gateway, async (open) => {
+    const page = await open("/shop?sort=name");
+    await page.locator(".product").nth(20).waitFor();
+    for (let at = 1; at < 3; at++) {
+      const before = await page.locator(".product").count();
+      await page.getByRole("button", { name: "More", exact: true }).scrollIntoViewIfNeeded();
+      await page.waitForFunction((before) => document.querySelectorAll(".product").length > before, before);
+    }
+    const count = await page.locator(".product").count();
+    const link = page.locator(".product a").nth(40);
+    const name = await link.innerText();
+    await link.scrollIntoViewIfNeeded();
+    const place = await page.evaluate(() => scrollY);
+    await link.click();
+    await headed(page, name);
+    await page.goBack();
+    await page.locator(".product").nth(40).waitFor();
+    expect((await page.locator(".product").count()) >= count, "all that was there is there");
+    const now = await page.evaluate(() => scrollY);
+    expect(place > 500 && Math.abs(now - place) < 50, `at ${now} instead of ${place}`);
+    expect((await page.evaluate(() => document.activeElement.textContent)) === name, "the focus is where it was");
+    await page.getByLabel("Sort").selectOption("-price");
+    await page.waitForFunction(() => document.querySelectorAll(".product").length > 1 && location.search === "?sort=-price");
+  });
+}
+
+/** With Stripe: its script is loaded for the payment alone, the bank asks, and the order is paid. Stripe itself is played. */
+export async function stripe(gateway, email, password) {
+  const product = await (await new Api(gateway).as(email, password)).product();
+  const customer = await new Api(gateway).customer();
+  await watched("stripe", gateway, async (open) => {
+    const page = await open("/shop/sign-in");
+    const scripts = [];
+    // The gateway would name these if it had a key.
+    await page.route("**/shop/**", async (route) => {
+      if (route.request().resourceType() !== "document") return route.continue();
+      const answer = await route.fetch();
+      const headers = answer.headers();
+      headers["content-security-policy"] = headers["content-security-policy"].replace("script-src 'self'", "script-src 'self' https://js.stripe.com");
+      await route.fulfill({ response: answer, headers, body: (await answer.text()).replace('data-stripe=""', 'data-stripe="pk_test_1"') });
+    });
+    await page.route("https://js.stripe.com/**", (route) => {
+      scripts.push(route.request().url());
+      return route.fulfill({ contentType: "text/javascript", headers: { "access-control-allow-origin": "*" }, body: STRIPE });
+    });
+    await page.reload();
+    await signIn(page, customer.email);
+    await page.locator(".product").first().waitFor();
+    await take(page, gateway, product);
+    await order(page, gateway);
+    await page.getByText("card field of pk_test_1").waitFor();
+    expect(scripts.join() === "https://js.stripe.com/v3/", `${scripts}`);
+    let asked = 0;
+    await page.route("**/pay", (route) => {
+      // The sandbox takes the name of a card that the bank has agreed to.
+      if (asked++) return route.continue({ postData: JSON.stringify({ paymentMethod: "ok" }) });
+      return route.fulfill({ status: 202, json: { clientSecret: "pi_1_secret_2" } });
+    });
+    await page.getByRole("button", { name: "Pay now" }).click();
+    await state(page, "Paid");
+    expect((await page.evaluate(() => globalThis.told)) === "card,pi_1_secret_2", await page.evaluate(() => globalThis.told));
+  }, { allowed: [/asks https:\/\/js\.stripe\.com\/v3\/$/] });
+}
+
+const STRIPE = `globalThis.told = "";
+globalThis.Stripe = (key) => ({
+  elements: () => ({ create: (type) => ({ mount: (place) => { told += type; place.textContent = "card field of " + key; } }) }),
+  createPaymentMethod: async () => ({ paymentMethod: { id: "pm_1" } }),
+  handleNextAction: async ({ clientSecret }) => { told += "," + clientSecret; return { paymentIntent: { payment_method: "pm_1" } }; },
+});`;

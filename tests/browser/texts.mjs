@@ -5,7 +5,7 @@ import { readFileSync, readdirSync } from "node:fs";
 
 const PAGES = new URL("../../src/gateway/pages/", import.meta.url);
 /** What begins the keys that the pages put together, as in `shop.state.${status}`. */
-const COMPOSED = ["common.problem.", "shop.sort.", "shop.state.", "shop.delivery.", "shop.pay.methods.", "shop.order.columns.", "shop.account.sections."];
+const COMPOSED = ["common.problem.", "common.away.", "shop.sort.", "shop.state.", "shop.delivery.", "shop.pay.methods.", "shop.order.columns.", "shop.account.sections."];
 
 const read = (name) => readFileSync(new URL(name, PAGES), "utf8");
 

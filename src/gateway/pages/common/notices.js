@@ -23,13 +23,19 @@ function kind(error) {
   return has(`common.problem.${error.status}`) ? String(error.status) : "other";
 }
 
+/** What is wrong, in a sentence; of a part that is away, which it is. */
+function words(name, error) {
+  const part = `common.away.${error.part}`;
+  return name === "away" && has(part) ? t(part) : t(`common.problem.${name}`, { detail: error.detail, seconds: error.retryAfter ?? 0 });
+}
+
 /** A box that tells what went wrong and, where `again` is given, tries again: by a button, or by itself when the shop said
  *  after how long. `errors` are those of fields that the page does not have. */
 export function trouble(error, again = null, errors = error.errors ?? []) {
   if (error.status === undefined) console.error(error);
   const name = kind(error);
   const box = make("div", { class: "trouble", role: "alert", tabindex: "-1", "data-kind": name },
-    make("p", { class: "what" }, t(`common.problem.${name}`, { detail: error.detail, seconds: error.retryAfter ?? 0 })),
+    make("p", { class: "what" }, words(name, error)),
     // The details of the API are for people, in English.
     ["409", "422", "other"].includes(name) && error.detail && make("p", { lang: "en" }, error.detail),
     errors.length > 0 && make("ul", { lang: "en" }, errors.map(({ field, line, detail }) => make("li", {}, `${field ?? line}: ${detail}`))),

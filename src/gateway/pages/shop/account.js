@@ -18,7 +18,7 @@ export default async function page({ show }) {
   const section = (title, ...content) => make("section", { class: "card" }, make("h2", {}, t(`shop.account.sections.${title}`)), content);
   show(t("shop.account.title"), make("h1", {}, t("shop.account.title")),
     make("p", { class: "soft" }, t("shop.account.since"), " ", time(account.createdAt, { dateStyle: "long" })),
-    make("div", { class: "columns" }, section("profile", profile(account)), section("password", password()),
+    make("div", { class: "columns" }, section("profile", profile(account)), section("password", password(account)),
       section("data", data()), section("sessions", sessions()), section("end", erasure(account))));
 }
 
@@ -52,14 +52,17 @@ function taken(error) {
   throw error;
 }
 
-function password() {
+/** What browsers need to know whose password it is (https://goo.gl/9p2vKq). */
+const whose = ({ email }) => make("input", { autocomplete: "username", value: email, hidden: true });
+
+function password(account) {
   const submit = async (values, whole) => {
     const { data } = await ask("PUT", "/auth/me/password", { body: values });
     session.replace(data);
     whole.reset();
     announce(t("shop.account.newPassword"));
   };
-  return form({ submit, say: t("shop.account.changePassword"), fields: [
+  return form({ submit, say: t("shop.account.changePassword"), fields: [whose(account),
     field("currentPassword", t("shop.account.current"), { type: "password", autocomplete: "current-password", required: true }),
     field("newPassword", t("shop.account.next"), { type: "password", autocomplete: "new-password", required: true, minlength: 12, maxlength: 128, hint: t("shop.passwordHint") }),
   ] });

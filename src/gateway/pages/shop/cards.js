@@ -49,10 +49,13 @@ export function picture(product, url = pictures(product)[0], isFirst = false) {
 export const stock = (product) =>
   make("p", { class: product.inStock ? "stock" : "stock gone" }, t(product.inStock ? "shop.stock.there" : "shop.stock.gone"));
 
+/** A name within a text, with a direction of its own (Unicode, UAX 9). */
+export const isolated = (name) => `\u2068${name}\u2069`;
+
 /** Puts pieces of a product into the cart, and says so. */
 export function take(product, quantity) {
   const there = cart.add(product, quantity);
-  announce(there ? t("shop.cart.added", { name: product.name, count: there }) : t("shop.cart.full", { count: cart.MOST_PRODUCTS }));
+  announce(there ? t("shop.cart.added", { name: isolated(product.name), count: there }) : t("shop.cart.full", { count: cart.MOST_PRODUCTS }));
 }
 
 /** A card; the whole of it leads to the product, and it has one link alone. */

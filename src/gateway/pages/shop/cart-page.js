@@ -4,7 +4,7 @@ import { by, keyed, make, own, say } from "../common/dom.js";
 import { announce, trouble } from "../common/notices.js";
 import { href } from "../common/router.js";
 import { money, t } from "../common/texts.js";
-import { picture } from "./cards.js";
+import { isolated, picture } from "./cards.js";
 import * as cart from "./cart.js";
 import { look, sum } from "./prices.js";
 
@@ -63,7 +63,7 @@ function change(id, input) {
 function remove(id, name, item) {
   const next = (item.nextElementSibling ?? item.previousElementSibling)?.querySelector(".plain");
   cart.put(id, 0);
-  announce(t("shop.cart.removed", { name }));
+  announce(t("shop.cart.removed", { name: isolated(name) }));
   (next ?? by("main").querySelector("h1")).focus();
 }
 

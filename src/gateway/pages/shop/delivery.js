@@ -25,7 +25,7 @@ function recall(id) {
 
 /** The fields, filled with what this browser knows of the customer. */
 export function delivery(account) {
-  const known = { "contact.name": account.username, "contact.email": account.email, ...recall(account.id) };
+  const known = { "contact.name": account.username, "contact.email": account.email, "shipTo.name": account.username, ...recall(account.id) };
   const group = (part, names) => make("fieldset", {}, make("legend", {}, t(`shop.delivery.${part}`)),
     Object.entries(names).map(([name, autocomplete]) => field(`${part}.${name}`, t(`shop.delivery.${name}`),
       { autocomplete, value: known[`${part}.${name}`], maxlength: LONGEST, required: !OPTIONAL.includes(name), dir: "auto", type: { email: "email", phone: "tel" }[name] ?? "text" })));

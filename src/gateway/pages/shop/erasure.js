@@ -29,7 +29,7 @@ function open(account) {
     box.close("");
     await gone(account);
   };
-  const whole = form({ submit, say: t("shop.erase.go"), fields: [
+  const whole = form({ submit, say: t("shop.erase.go"), fields: [make("input", { autocomplete: "username", value: account.email, hidden: true }),
     field("currentPassword", t("shop.account.current"), { type: "password", autocomplete: "current-password", required: true }),
     field("word", t("shop.erase.type", { word }), { autocomplete: "off", required: true }),
   ] });
