@@ -11,30 +11,35 @@ async function until(holds) {
 /** A session that ends elsewhere is said to have ended, and signing in leads back to where one was. */
 export async function ended(gateway) {
   const customer = await new Api(gateway).customer();
-  await watched("ended", gateway, async (open) => {
-    const page = await open("/shop/sign-in?next=/orders%3Fstatus=paid");
-    await signIn(page, customer.email);
-    await headed(page, "Your orders");
-    const other = await new Api(gateway).as(customer.email, PASSWORD);
-    await other.ask("POST", "/auth/logout-all");
-    // Roles in other processes learn of it within auth.refresh_interval.
-    await until(async () => (await fetch(`${gateway}/orders`, { headers: { authorization: `Bearer ${other.token}` } })).status === 401);
-    await page.locator("#state").selectOption("placed");
-    await headed(page, "Sign in");
-    await page.locator("#ended", { hasText: "Your session has ended elsewhere." }).waitFor();
-    await signIn(page, customer.email);
-    await headed(page, "Your orders");
-    expect(page.url().endsWith("/shop/orders?status=placed"), `back to where one was: ${page.url()}`);
-    expect(await page.locator("#ended").isHidden(), "the word is gone with its reason");
-    await page.getByRole("link", { name: "Account" }).click();
-    await headed(page, "Your account");
-    const second = await open.tab(page, "/shop/orders");
-    await headed(second, "Your orders");
-    await page.getByRole("button", { name: "Sign out everywhere" }).click();
-    await page.getByRole("dialog").getByRole("button", { name: "Sign out everywhere" }).click();
-    await headed(second, "Sign in");
-    await page.locator("#toast", { hasText: "You are signed out everywhere." }).waitFor();
-  }, { allowed: [/401/] });
+  await watched(
+    "ended",
+    gateway,
+    async (open) => {
+      const page = await open("/shop/sign-in?next=/orders%3Fstatus=paid");
+      await signIn(page, customer.email);
+      await headed(page, "Your orders");
+      const other = await new Api(gateway).as(customer.email, PASSWORD);
+      await other.ask("POST", "/auth/logout-all");
+      // Roles in other processes learn of it within auth.refresh_interval.
+      await until(async () => (await fetch(`${gateway}/orders`, { headers: { authorization: `Bearer ${other.token}` } })).status === 401);
+      await page.locator("#state").selectOption("placed");
+      await headed(page, "Sign in");
+      await page.locator("#ended", { hasText: "Your session has ended elsewhere." }).waitFor();
+      await signIn(page, customer.email);
+      await headed(page, "Your orders");
+      expect(page.url().endsWith("/shop/orders?status=placed"), `back to where one was: ${page.url()}`);
+      expect(await page.locator("#ended").isHidden(), "the word is gone with its reason");
+      await page.getByRole("link", { name: "Account" }).click();
+      await headed(page, "Your account");
+      const second = await open.tab(page, "/shop/orders");
+      await headed(second, "Your orders");
+      await page.getByRole("button", { name: "Sign out everywhere" }).click();
+      await page.getByRole("dialog").getByRole("button", { name: "Sign out everywhere" }).click();
+      await headed(second, "Sign in");
+      await page.locator("#toast", { hasText: "You are signed out everywhere." }).waitFor();
+    },
+    { allowed: [/401/] },
+  );
 }
 
 /** Two tabs that refresh at once both stay signed in, and have one cart. */
@@ -73,31 +78,36 @@ export async function tabs(gateway, email, password) {
 /** The account's forms: another name, another address with the password, another password, and the data as a file. */
 export async function account(gateway) {
   const customer = await new Api(gateway).customer();
-  await watched("account", gateway, async (open) => {
-    const page = await open("/shop/sign-in?next=/account");
-    await signIn(page, customer.email, "wrong");
-    await page.locator(".error", { hasText: "is wrong" }).waitFor();
-    await signIn(page, customer.email);
-    await headed(page, "Your account");
-    const profile = page.locator("section", { has: page.getByRole("heading", { name: "Profile" }) });
-    const other = `${unique("o").replace(" ", "")}@example.com`;
-    await profile.getByLabel("E-mail address").fill(other);
-    await profile.getByRole("button", { name: "Save" }).click();
-    await profile.locator(".error", { hasText: "needed" }).waitFor();
-    await profile.getByLabel("Current password").fill(PASSWORD);
-    await profile.getByRole("button", { name: "Save" }).click();
-    await page.locator("#toast", { hasText: "Saved." }).waitFor();
-    const secret = page.locator("section", { has: page.getByRole("heading", { name: "Password" }) });
-    await secret.getByLabel("Current password").fill(PASSWORD);
-    await secret.getByLabel("New password").fill(`${PASSWORD} again`);
-    await secret.getByRole("button", { name: "Change the password" }).click();
-    await page.locator("#toast", { hasText: "The password is changed." }).waitFor();
-    const [file] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Download your data" }).click()]);
-    expect(file.suggestedFilename() === "shop-account.json", file.suggestedFilename());
-    await page.getByRole("button", { name: "Sign out", exact: true }).click();
-    await page.locator(".product").first().waitFor();
-    await page.getByRole("link", { name: "Account" }).click();
-    await signIn(page, other, `${PASSWORD} again`);
-    await headed(page, "Your account");
-  }, { allowed: [/401/] });
+  await watched(
+    "account",
+    gateway,
+    async (open) => {
+      const page = await open("/shop/sign-in?next=/account");
+      await signIn(page, customer.email, "wrong");
+      await page.locator(".error", { hasText: "is wrong" }).waitFor();
+      await signIn(page, customer.email);
+      await headed(page, "Your account");
+      const profile = page.locator("section", { has: page.getByRole("heading", { name: "Profile" }) });
+      const other = `${unique("o").replace(" ", "")}@example.com`;
+      await profile.getByLabel("E-mail address").fill(other);
+      await profile.getByRole("button", { name: "Save" }).click();
+      await profile.locator(".error", { hasText: "needed" }).waitFor();
+      await profile.getByLabel("Current password").fill(PASSWORD);
+      await profile.getByRole("button", { name: "Save" }).click();
+      await page.locator("#toast", { hasText: "Saved." }).waitFor();
+      const secret = page.locator("section", { has: page.getByRole("heading", { name: "Password" }) });
+      await secret.getByLabel("Current password").fill(PASSWORD);
+      await secret.getByLabel("New password").fill(`${PASSWORD} again`);
+      await secret.getByRole("button", { name: "Change the password" }).click();
+      await page.locator("#toast", { hasText: "The password is changed." }).waitFor();
+      const [file] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Download your data" }).click()]);
+      expect(file.suggestedFilename() === "shop-account.json", file.suggestedFilename());
+      await page.getByRole("button", { name: "Sign out", exact: true }).click();
+      await page.locator("#toast", { hasText: "You are signed out." }).waitFor();
+      await page.getByRole("link", { name: "Account" }).click();
+      await signIn(page, other, `${PASSWORD} again`);
+      await headed(page, "Your account");
+    },
+    { allowed: [/401/] },
+  );
 }

@@ -3,9 +3,10 @@
 
 import * as broken from "./shop-broken.mjs";
 import * as looks from "./shop-looks.mjs";
+import * as paying from "./shop-paying.mjs";
 import * as sessions from "./shop-sessions.mjs";
 import * as shopping from "./shop-shopping.mjs";
 
-const parts = { ...shopping, ...looks, ...sessions, ...broken };
+const parts = { ...shopping, ...paying, ...looks, ...sessions, ...broken };
 const [name, ...rest] = process.argv.slice(2);
 await parts[name](...rest);

@@ -64,7 +64,13 @@ export async function take(page, gateway, product) {
   await page.locator("#cart-count").filter({ hasText: /\d/ }).waitFor();
 }
 
-export const ADDRESS = { "shipTo.name": "Morpheus", "shipTo.street": "Main Street 1", "shipTo.postcode": "12345", "shipTo.city": "Zion", "shipTo.country": "Nowhere" };
+export const ADDRESS = {
+  "shipTo.name": "Morpheus",
+  "shipTo.street": "Main Street 1",
+  "shipTo.postcode": "12345",
+  "shipTo.city": "Zion",
+  "shipTo.country": "Nowhere",
+};
 
 /** Fills the form of the checkout; its contact is filled already. */
 export async function address(page, texts = ADDRESS) {
@@ -82,4 +88,8 @@ export async function order(page, gateway) {
 }
 
 /** The state that the order's page shows. */
-export const state = (page, text) => page.locator(".timeline [aria-current=step]").filter({ hasText: new RegExp(`^${text}`) }).waitFor();
+export const state = (page, text) =>
+  page
+    .locator(".timeline [aria-current=step]")
+    .filter({ hasText: new RegExp(`^${text}`) })
+    .waitFor();

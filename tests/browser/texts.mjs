@@ -5,7 +5,16 @@ import { readFileSync, readdirSync } from "node:fs";
 
 const PAGES = new URL("../../src/gateway/pages/", import.meta.url);
 /** What begins the keys that the pages put together, as in `shop.state.${status}`. */
-const COMPOSED = ["common.problem.", "common.away.", "shop.sort.", "shop.state.", "shop.delivery.", "shop.pay.methods.", "shop.order.columns.", "shop.account.sections."];
+const COMPOSED = [
+  "common.problem.",
+  "common.away.",
+  "shop.sort.",
+  "shop.state.",
+  "shop.delivery.",
+  "shop.pay.methods.",
+  "shop.order.columns.",
+  "shop.account.sections.",
+];
 
 const read = (name) => readFileSync(new URL(name, PAGES), "utf8");
 
@@ -13,7 +22,8 @@ const read = (name) => readFileSync(new URL(name, PAGES), "utf8");
 function texts(value, prefix = "") {
   return Object.entries(value).flatMap(([key, inner]) => {
     if (typeof inner === "string") return [[prefix + key, [inner]]];
-    if ("other" in inner && !("label" in inner) && Object.keys(inner).every((form) => FORMS.includes(form))) return [[prefix + key, Object.values(inner)]];
+    if ("other" in inner && !("label" in inner) && Object.keys(inner).every((form) => FORMS.includes(form)))
+      return [[prefix + key, Object.values(inner)]];
     return texts(inner, `${prefix}${key}.`);
   });
 }
@@ -30,7 +40,10 @@ for (const [name, all] of languages) {
     for (const text of forms) {
       assert(text.trim(), `${name}: ${key} is empty`);
       const known = places(english.get(key).join());
-      assert(places(text).every((place) => known.includes(place)), `${name}: ${key} has other places than in English`);
+      assert(
+        places(text).every((place) => known.includes(place)),
+        `${name}: ${key} has other places than in English`,
+      );
     }
     assert.deepEqual(places(forms.join()), places(english.get(key).join()), `${name}: ${key} lacks a place`);
   }

@@ -14,12 +14,26 @@ import { customer } from "./signed.js";
 export default async function page({ show }) {
   const account = await customer();
   if (!account) return;
-  if (!account.email) throw await get("/auth/me").then(() => new Error("no account"), (error) => error);
+  if (!account.email)
+    throw await get("/auth/me").then(
+      () => new Error("no account"),
+      (error) => error,
+    );
   const section = (title, ...content) => make("section", { class: "card" }, make("h2", {}, t(`shop.account.sections.${title}`)), content);
-  show(t("shop.account.title"), make("h1", {}, t("shop.account.title")),
+  show(
+    t("shop.account.title"),
+    make("h1", {}, t("shop.account.title")),
     make("p", { class: "soft" }, t("shop.account.since"), " ", time(account.createdAt, { dateStyle: "long" })),
-    make("div", { class: "columns" }, section("profile", profile(account)), section("password", password(account)),
-      section("data", data()), section("sessions", sessions()), section("end", erasure(account))));
+    make(
+      "div",
+      { class: "columns" },
+      section("profile", profile(account)),
+      section("password", password(account)),
+      section("data", data()),
+      section("sessions", sessions()),
+      section("end", erasure(account)),
+    ),
+  );
 }
 
 function profile(account) {
@@ -34,11 +48,19 @@ function profile(account) {
     announce(t("shop.account.saved"));
     await render({ focus: false });
   };
-  return form({ submit, say: t("shop.save"), fields: [
-    field("username", t("shop.username"), { value: account.username, autocomplete: "name", required: true, maxlength: 64, dir: "auto" }),
-    field("email", t("shop.email"), { value: account.email, type: "email", autocomplete: "email", required: true }),
-    field("currentPassword", t("shop.account.current"), { type: "password", autocomplete: "current-password", hint: t("shop.account.currentHint") }),
-  ] });
+  return form({
+    submit,
+    say: t("shop.save"),
+    fields: [
+      field("username", t("shop.username"), { value: account.username, autocomplete: "name", required: true, maxlength: 64, dir: "auto" }),
+      field("email", t("shop.email"), { value: account.email, type: "email", autocomplete: "email", required: true }),
+      field("currentPassword", t("shop.account.current"), {
+        type: "password",
+        autocomplete: "current-password",
+        hint: t("shop.account.currentHint"),
+      }),
+    ],
+  });
 }
 
 function missing(whole) {
@@ -62,10 +84,22 @@ function password(account) {
     whole.reset();
     announce(t("shop.account.newPassword"));
   };
-  return form({ submit, say: t("shop.account.changePassword"), fields: [whose(account),
-    field("currentPassword", t("shop.account.current"), { type: "password", autocomplete: "current-password", required: true }),
-    field("newPassword", t("shop.account.next"), { type: "password", autocomplete: "new-password", required: true, minlength: 12, maxlength: 128, hint: t("shop.passwordHint") }),
-  ] });
+  return form({
+    submit,
+    say: t("shop.account.changePassword"),
+    fields: [
+      whose(account),
+      field("currentPassword", t("shop.account.current"), { type: "password", autocomplete: "current-password", required: true }),
+      field("newPassword", t("shop.account.next"), {
+        type: "password",
+        autocomplete: "new-password",
+        required: true,
+        minlength: 12,
+        maxlength: 128,
+        hint: t("shop.passwordHint"),
+      }),
+    ],
+  });
 }
 
 /** Runs `act` by a button, and says below it what went wrong. */
@@ -83,14 +117,17 @@ function action(text, act, attributes) {
 }
 
 function data() {
-  return [make("p", {}, t("shop.account.dataText")), action(t("shop.account.export"), async (notice) => {
-    const { data } = await get("/auth/me/export");
-    const url = URL.createObjectURL(new Blob([JSON.stringify(data, null, 2)], { type: "application/json" }));
-    make("a", { href: url, download: "shop-account.json" }).click();
-    URL.revokeObjectURL(url);
-    if (data.degraded?.length) notice.replaceChildren(degraded(t("shop.account.degraded")));
-    else announce(t("shop.account.exported"));
-  })];
+  return [
+    make("p", {}, t("shop.account.dataText")),
+    action(t("shop.account.export"), async (notice) => {
+      const { data } = await get("/auth/me/export");
+      const url = URL.createObjectURL(new Blob([JSON.stringify(data, null, 2)], { type: "application/json" }));
+      make("a", { href: url, download: "shop-account.json" }).click();
+      URL.revokeObjectURL(url);
+      if (data.degraded?.length) notice.replaceChildren(degraded(t("shop.account.degraded")));
+      else announce(t("shop.account.exported"));
+    }),
+  ];
 }
 
 function sessions() {
@@ -106,6 +143,9 @@ function sessions() {
     announce(t("shop.account.leftAll"));
     await go("/");
   };
-  return [make("p", {}, make("a", { href: href("/orders") }, t("shop.orders.title"))),
-    action(t("shop.account.leave"), leave), action(t("shop.account.everywhere"), leaveAll)];
+  return [
+    make("p", {}, make("a", { href: href("/orders") }, t("shop.orders.title"))),
+    action(t("shop.account.leave"), leave),
+    action(t("shop.account.everywhere"), leaveAll),
+  ];
 }

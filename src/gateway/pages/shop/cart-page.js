@@ -17,7 +17,13 @@ export default async function page({ signal, show }) {
   const empty = make("p", {}, t("shop.cart.empty"), " ", make("a", { href: href("/") }, t("shop.toCatalogue")));
   const draw = () => {
     const lines = cart.lines();
-    keyed(list, lines, ({ id }) => id, (line) => row(line), (item, line) => fill(item, line, known.get(line.id)));
+    keyed(
+      list,
+      lines,
+      ({ id }) => id,
+      (line) => row(line),
+      (item, line) => fill(item, line, known.get(line.id)),
+    );
     for (const element of [list, total, on]) element.hidden = !lines.length;
     empty.hidden = lines.length > 0;
     say(total, t("shop.cart.total", { sum: money(sum(lines, known)) }));
@@ -34,7 +40,13 @@ export default async function page({ signal, show }) {
     }
     draw();
   };
-  show(t("shop.cart.title"), make("h1", {}, t("shop.cart.title")), notice, empty, make("div", { class: "narrow" }, list, total, make("p", { class: "actions" }, on)));
+  show(
+    t("shop.cart.title"),
+    make("h1", {}, t("shop.cart.title")),
+    notice,
+    empty,
+    make("div", { class: "narrow" }, list, total, make("p", { class: "actions" }, on)),
+  );
   // Another tab may add what this page has not asked for yet.
   cart.listen(refresh, signal);
   draw();
@@ -43,14 +55,52 @@ export default async function page({ signal, show }) {
 }
 
 function row({ id, name }) {
-  const input = make("input", { type: "number", min: 1, max: cart.MOST_PIECES, step: 1, inputmode: "numeric", "aria-label": t("shop.cart.quantityOf", { name }), onchange: () => change(id, input) });
-  const step = (by, sign, label) => make("button", { type: "button", "aria-label": label, onclick: () => { input.value = Number(input.value) + by; change(id, input); } }, sign);
-  return make("li", {}, make("div", { class: "thumb" }),
-    make("div", { class: "what" }, make("p", { class: "name" }, make("a", { href: href(`/products/${encodeURIComponent(id)}`) }, own(name))),
-      make("p", { class: "soft each" }), make("p", { class: "change" })),
+  const input = make("input", {
+    type: "number",
+    min: 1,
+    max: cart.MOST_PIECES,
+    step: 1,
+    inputmode: "numeric",
+    "aria-label": t("shop.cart.quantityOf", { name }),
+    onchange: () => change(id, input),
+  });
+  const step = (by, sign, label) =>
+    make(
+      "button",
+      {
+        type: "button",
+        "aria-label": label,
+        onclick: () => {
+          input.value = Number(input.value) + by;
+          change(id, input);
+        },
+      },
+      sign,
+    );
+  return make(
+    "li",
+    {},
+    make("div", { class: "thumb" }),
+    make(
+      "div",
+      { class: "what" },
+      make("p", { class: "name" }, make("a", { href: href(`/products/${encodeURIComponent(id)}`) }, own(name))),
+      make("p", { class: "soft each" }),
+      make("p", { class: "change" }),
+    ),
     make("div", { class: "stepper" }, step(-1, "−", t("shop.cart.fewer", { name })), input, step(1, "+", t("shop.cart.more", { name }))),
     make("p", { class: "price" }),
-    make("button", { type: "button", class: "plain", "aria-label": t("shop.cart.removeName", { name }), onclick: ({ currentTarget }) => remove(id, name, currentTarget.closest("li")) }, t("shop.cart.remove")));
+    make(
+      "button",
+      {
+        type: "button",
+        class: "plain",
+        "aria-label": t("shop.cart.removeName", { name }),
+        onclick: ({ currentTarget }) => remove(id, name, currentTarget.closest("li")),
+      },
+      t("shop.cart.remove"),
+    ),
+  );
 }
 
 function change(id, input) {

@@ -79,14 +79,20 @@ export function put(id, quantity) {
 /** Takes the price that the customer has seen now as the one of the cart. */
 export function seen(products) {
   const prices = new Map(products.map(({ id, name, price }) => [id, { name, price }]));
-  write(key(), lines().map((line) => ({ ...line, ...prices.get(line.id) })));
+  write(
+    key(),
+    lines().map((line) => ({ ...line, ...prices.get(line.id) })),
+  );
 }
 
 /** Takes out what was ordered; what another tab has added meanwhile stays. */
 export function ordered(items) {
   const taken = new Map(items.map(({ productId, quantity }) => [productId, quantity]));
   const rest = lines().map((line) => ({ ...line, quantity: line.quantity - (taken.get(line.id) ?? 0) }));
-  write(key(), rest.filter((line) => line.quantity > 0));
+  write(
+    key(),
+    rest.filter((line) => line.quantity > 0),
+  );
   tell();
 }
 

@@ -20,8 +20,16 @@ export default async function catalogue({ query, signal, show, back }) {
   const list = new Listing(chosen, signal);
   const { form, categories } = filters(chosen, (values) => list.change({ ...values, tag: list.query.tag }));
   addCategories(categories, chosen.category, signal);
-  show(t("shop.catalogue"), make("h1", { class: "unseen" }, t("shop.catalogue")),
-    make("div", { class: "catalogue" }, form, make("section", { "aria-label": t("shop.results") }, list.chip, list.status, list.notice, list.items, list.end)));
+  show(
+    t("shop.catalogue"),
+    make("h1", { class: "unseen" }, t("shop.catalogue")),
+    make(
+      "div",
+      { class: "catalogue" },
+      form,
+      make("section", { "aria-label": t("shop.results") }, list.chip, list.status, list.notice, list.items, list.end),
+    ),
+  );
   const place = back && left.get(location.search);
   signal.addEventListener("abort", () => list.leave());
   if (place) list.restore(place);
@@ -47,7 +55,10 @@ class Listing {
     this.end = make("p", { class: "end", hidden: true }, this.more);
     const seen = new IntersectionObserver(([entry]) => entry.isIntersecting && this.load(), { rootMargin: "600px" });
     seen.observe(this.end);
-    signal.addEventListener("abort", () => { seen.disconnect(); this.#asking.abort(); });
+    signal.addEventListener("abort", () => {
+      seen.disconnect();
+      this.#asking.abort();
+    });
   }
 
   /** Looks for something else; what was being looked for is given up. */
@@ -93,7 +104,12 @@ class Listing {
 
   #draw() {
     const first = new Set(this.#products.slice(0, FIRST));
-    keyed(this.items, this.#products, ({ id, updatedAt }) => `${id} ${updatedAt}`, (product) => card(product, first.has(product)));
+    keyed(
+      this.items,
+      this.#products,
+      ({ id, updatedAt }) => `${id} ${updatedAt}`,
+      (product) => card(product, first.has(product)),
+    );
     this.end.hidden = !this.#next;
     const count = this.#products.length;
     say(this.status, count === 0 ? t("shop.nothing") : t(this.#next ? "shop.foundMore" : "shop.found", { count }));
@@ -111,8 +127,18 @@ class Listing {
     const { tag } = this.query;
     this.chip.hidden = !tag;
     if (!tag) return;
-    const remove = () => { this.change({ ...this.query, tag: "" }); document.querySelector("[name=q]").focus(); };
-    this.chip.replaceChildren(make("button", { type: "button", "aria-label": t("shop.removeTag", { tag }), onclick: remove }, own(tag), make("span", { "aria-hidden": "true" }, " ✕")));
+    const remove = () => {
+      this.change({ ...this.query, tag: "" });
+      document.querySelector("[name=q]").focus();
+    };
+    this.chip.replaceChildren(
+      make(
+        "button",
+        { type: "button", "aria-label": t("shop.removeTag", { tag }), onclick: remove },
+        own(tag),
+        make("span", { "aria-hidden": "true" }, " ✕"),
+      ),
+    );
   }
 
   leave() {

@@ -6,7 +6,14 @@ import { t } from "../common/texts.js";
 
 /** The names of the texts in `contact` and `shipTo`, and what browsers call them (HTML, autofill). */
 const CONTACT = { name: "name", email: "email", phone: "tel" };
-const SHIP_TO = { name: "shipping name", street: "shipping street-address", postcode: "shipping postal-code", city: "shipping address-level2", region: "shipping address-level1", country: "shipping country-name" };
+const SHIP_TO = {
+  name: "shipping name",
+  street: "shipping street-address",
+  postcode: "shipping postal-code",
+  city: "shipping address-level2",
+  region: "shipping address-level1",
+  country: "shipping country-name",
+};
 const OPTIONAL = ["phone", "region"];
 /** The most characters that the API takes in a text. */
 const LONGEST = 500;
@@ -25,13 +32,38 @@ function recall(id) {
 
 /** The fields, filled with what this browser knows of the customer. */
 export function delivery(account) {
-  const known = { "contact.name": account.username, "contact.email": account.email, "shipTo.name": account.username, ...recall(account.id) };
-  const group = (part, names) => make("fieldset", {}, make("legend", {}, t(`shop.delivery.${part}`)),
-    Object.entries(names).map(([name, autocomplete]) => field(`${part}.${name}`, t(`shop.delivery.${name}`),
-      { autocomplete, value: known[`${part}.${name}`], maxlength: LONGEST, required: !OPTIONAL.includes(name), dir: "auto", type: { email: "email", phone: "tel" }[name] ?? "text" })));
-  const whole = make("div", {}, group("contact", CONTACT), group("shipTo", SHIP_TO),
-    field("remember", t("shop.delivery.remember"), { type: "checkbox", value: localStorage.getItem(stored(account.id)) !== null }));
-  whole.addEventListener("input", () => sessionStorage.setItem(stored(account.id), JSON.stringify(Object.fromEntries(new FormData(whole.closest("form"))))));
+  const known = {
+    "contact.name": account.username,
+    "contact.email": account.email,
+    "shipTo.name": account.username,
+    ...recall(account.id),
+  };
+  const group = (part, names) =>
+    make(
+      "fieldset",
+      {},
+      make("legend", {}, t(`shop.delivery.${part}`)),
+      Object.entries(names).map(([name, autocomplete]) =>
+        field(`${part}.${name}`, t(`shop.delivery.${name}`), {
+          autocomplete,
+          value: known[`${part}.${name}`],
+          maxlength: LONGEST,
+          required: !OPTIONAL.includes(name),
+          dir: "auto",
+          type: { email: "email", phone: "tel" }[name] ?? "text",
+        }),
+      ),
+    );
+  const whole = make(
+    "div",
+    {},
+    group("contact", CONTACT),
+    group("shipTo", SHIP_TO),
+    field("remember", t("shop.delivery.remember"), { type: "checkbox", value: localStorage.getItem(stored(account.id)) !== null }),
+  );
+  whole.addEventListener("input", () =>
+    sessionStorage.setItem(stored(account.id), JSON.stringify(Object.fromEntries(new FormData(whole.closest("form"))))),
+  );
   return whole;
 }
 
@@ -50,7 +82,9 @@ export function forget(id) {
 export function read(values) {
   const part = (name) => {
     const texts = Object.entries(values).map(([key, value]) => [key.split("."), value.trim?.()]);
-    return Object.fromEntries(texts.filter(([[group, key], value]) => group === name && key && value).map(([[, key], value]) => [key, value]));
+    return Object.fromEntries(
+      texts.filter(([[group, key], value]) => group === name && key && value).map(([[, key], value]) => [key, value]),
+    );
   };
   return { contact: part("contact"), shipTo: part("shipTo") };
 }

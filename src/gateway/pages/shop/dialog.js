@@ -9,20 +9,30 @@ export function dialog(label, content) {
   const before = document.activeElement;
   document.body.append(box);
   box.showModal();
-  return { box, closed: new Promise((resolve) => box.addEventListener("close", () => {
-    const { returnValue } = box;
-    box.remove();
-    if (before?.isConnected) before.focus();
-    resolve(returnValue === "yes");
-  })) };
+  return {
+    box,
+    closed: new Promise((resolve) =>
+      box.addEventListener("close", () => {
+        const { returnValue } = box;
+        box.remove();
+        if (before?.isConnected) before.focus();
+        resolve(returnValue === "yes");
+      }),
+    ),
+  };
 }
 
 /** Whether the customer wants `question`, by a button that says `yes`. */
 export function confirm(question, yes) {
   const { box, closed } = dialog(question, [make("p", {}, question)]);
-  box.append(make("p", { class: "actions" },
-    make("button", { type: "button", class: "danger", onclick: () => box.close("yes") }, yes),
-    make("button", { type: "button", onclick: () => box.close("") }, t("shop.back"))));
+  box.append(
+    make(
+      "p",
+      { class: "actions" },
+      make("button", { type: "button", class: "danger", onclick: () => box.close("yes") }, yes),
+      make("button", { type: "button", onclick: () => box.close("") }, t("shop.back")),
+    ),
+  );
   box.querySelector("button:last-child").focus();
   return closed;
 }

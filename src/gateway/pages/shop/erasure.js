@@ -14,7 +14,14 @@ import * as placing from "./placing.js";
 
 /** What erasing means, and a button that opens its dialog. */
 export function erasure(account) {
-  return [make("p", {}, t("shop.erase.text")), make("p", {}, button(t("shop.erase.open"), () => open(account), { class: "danger" }))];
+  return [
+    make("p", {}, t("shop.erase.text")),
+    make(
+      "p",
+      {},
+      button(t("shop.erase.open"), () => open(account), { class: "danger" }),
+    ),
+  ];
 }
 
 function open(account) {
@@ -29,10 +36,15 @@ function open(account) {
     box.close("");
     await gone(account);
   };
-  const whole = form({ submit, say: t("shop.erase.go"), fields: [make("input", { autocomplete: "username", value: account.email, hidden: true }),
-    field("currentPassword", t("shop.account.current"), { type: "password", autocomplete: "current-password", required: true }),
-    field("word", t("shop.erase.type", { word }), { autocomplete: "off", required: true }),
-  ] });
+  const whole = form({
+    submit,
+    say: t("shop.erase.go"),
+    fields: [
+      make("input", { autocomplete: "username", value: account.email, hidden: true }),
+      field("currentPassword", t("shop.account.current"), { type: "password", autocomplete: "current-password", required: true }),
+      field("word", t("shop.erase.type", { word }), { autocomplete: "off", required: true }),
+    ],
+  });
   const { box } = dialog(t("shop.erase.title"), [make("h2", {}, t("shop.erase.title")), make("p", {}, t("shop.erase.text")), whole]);
   whole.querySelector(".actions").append(button(t("shop.back"), () => box.close("")));
   whole.querySelector(".primary").classList.add("danger");

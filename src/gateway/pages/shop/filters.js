@@ -35,11 +35,22 @@ function labelled(name, label, attributes) {
 
 /** The form: `changed(query)` gets what is chosen, a moment after the last letter. `chosen` is what is chosen at first. */
 export function filters(chosen, changed) {
-  const search = labelled("q", t("shop.search"), { type: "search", value: chosen.q, maxlength: 200, autocomplete: "off", enterkeyhint: "search" });
+  const search = labelled("q", t("shop.search"), {
+    type: "search",
+    value: chosen.q,
+    maxlength: 200,
+    autocomplete: "off",
+    enterkeyhint: "search",
+  });
   const sort = make("select", { id: "sort", name: "sort" });
   fillOrders(sort, chosen.q, chosen.sort ?? "");
   const order = make("div", { class: "field order" }, make("label", { for: "sort" }, t("shop.sort.label")), sort);
-  const categories = make("fieldset", { class: "categories" }, make("legend", {}, t("shop.category")), radio("", t("shop.everything"), !chosen.category));
+  const categories = make(
+    "fieldset",
+    { class: "categories" },
+    make("legend", {}, t("shop.category")),
+    radio("", t("shop.everything"), !chosen.category),
+  );
   const form = make("form", { class: "finder", role: "search", "aria-label": t("shop.find") }, search, order, more(chosen, categories));
   let timer;
   const tell = () => {
@@ -61,9 +72,14 @@ export function filters(chosen, changed) {
 /** The filters besides the search, open where there is room beside the list. */
 function more(chosen, categories) {
   const price = (name, label) => labelled(name, label, { type: "number", min: 0, step: "0.01", inputmode: "decimal", value: chosen[name] });
-  return make("details", { class: "filters", open: matchMedia(WIDE).matches }, make("summary", {}, t("shop.filters")),
+  return make(
+    "details",
+    { class: "filters", open: matchMedia(WIDE).matches },
+    make("summary", {}, t("shop.filters")),
     make("div", { class: "range" }, price("minPrice", t("shop.minPrice")), price("maxPrice", t("shop.maxPrice"))),
-    labelled("inStock", t("shop.inStock"), { type: "checkbox", value: "true", checked: chosen.inStock === "true" }), categories);
+    labelled("inStock", t("shop.inStock"), { type: "checkbox", value: "true", checked: chosen.inStock === "true" }),
+    categories,
+  );
 }
 
 /** What the fields of `form` say, as the API names it. */
@@ -81,8 +97,12 @@ export function asked(query) {
 
 function radio(value, text, isChosen, count) {
   const id = `category ${value}`;
-  return make("div", { class: "choice" }, make("input", { type: "radio", name: "category", id, value, checked: isChosen }),
-    make("label", { for: id }, text, count !== undefined && make("span", { class: "soft" }, ` ${number(count)}`)));
+  return make(
+    "div",
+    { class: "choice" },
+    make("input", { type: "radio", name: "category", id, value, checked: isChosen }),
+    make("label", { for: id }, text, count !== undefined && make("span", { class: "soft" }, ` ${number(count)}`)),
+  );
 }
 
 /** Adds the shop's categories to `fieldset`. Without them the catalogue is as usable: they stay away, then. */

@@ -54,7 +54,14 @@ start({ routes: ROUTES, missing: () => import("./missing.js"), trouble: failed, 
 
 /** A page that could not be shown, and a way on. */
 function failed(error, again) {
-  const signIn = make("a", { class: "button", href: `${href("/sign-in")}?${new URLSearchParams({ next: here() })}` }, t("shop.signIn.title"));
-  return [make("h1", {}, t("common.trouble")), trouble(error, [401, 404].includes(error.status) ? null : again),
-    make("p", { class: "actions" }, error.status === 401 && signIn, make("a", { class: "button", href: href("/") }, t("shop.toCatalogue")))];
+  const signIn = make(
+    "a",
+    { class: "button", href: `${href("/sign-in")}?${new URLSearchParams({ next: here() })}` },
+    t("shop.signIn.title"),
+  );
+  return [
+    make("h1", {}, t("common.trouble")),
+    trouble(error, [401, 404].includes(error.status) ? null : again),
+    make("p", { class: "actions" }, error.status === 401 && signIn, make("a", { class: "button", href: href("/") }, t("shop.toCatalogue"))),
+  ];
 }

@@ -23,8 +23,19 @@ export default async function page({ query, signal, show }) {
   const status = make("p", { class: "soft", role: "status" });
   const notice = make("div");
   const more = make("button", { type: "button", hidden: true, onclick: () => load() }, t("shop.more"));
-  const choice = make("select", { id: "state", onchange: () => { refine({ status: choice.value }); load(true); } },
-    ["", ...STATES].map((name) => make("option", { value: name, selected: name === query.get("status") }, t(name ? `shop.state.${name}` : "shop.orders.all"))));
+  const choice = make(
+    "select",
+    {
+      id: "state",
+      onchange: () => {
+        refine({ status: choice.value });
+        load(true);
+      },
+    },
+    ["", ...STATES].map((name) =>
+      make("option", { value: name, selected: name === query.get("status") }, t(name ? `shop.state.${name}` : "shop.orders.all")),
+    ),
+  );
   let [orders, next, asking] = [[], null, new AbortController()];
   const draw = () => {
     keyed(list, orders, ({ id }) => id, entry, update);
@@ -50,25 +61,46 @@ export default async function page({ query, signal, show }) {
     }
     draw();
   }
-  const indicator = live({ signal, refresh: () => load(true), heard: (order) => {
-    if (order.userId !== account.id) return;
-    const known = orders.find(({ id }) => id === order.id);
-    const fits = !choice.value || choice.value === order.status;
-    orders = known ? orders.map((one) => (one.id === order.id ? order : one)) : fits ? [order, ...orders] : orders;
-    orders = orders.filter((one) => !choice.value || choice.value === one.status);
-    draw();
-    announce(t("shop.orders.changed", { state: t(`shop.state.${order.status}`), sum: money(order.total, order.currency) }));
-  } });
-  show(t("shop.orders.title"), make("h1", {}, t("shop.orders.title")),
-    make("div", { class: "field order" }, make("label", { for: "state" }, t("shop.orders.state")), choice), indicator, notice, status, list, make("p", {}, more));
+  const indicator = live({
+    signal,
+    refresh: () => load(true),
+    heard: (order) => {
+      if (order.userId !== account.id) return;
+      const known = orders.find(({ id }) => id === order.id);
+      const fits = !choice.value || choice.value === order.status;
+      orders = known ? orders.map((one) => (one.id === order.id ? order : one)) : fits ? [order, ...orders] : orders;
+      orders = orders.filter((one) => !choice.value || choice.value === one.status);
+      draw();
+      announce(t("shop.orders.changed", { state: t(`shop.state.${order.status}`), sum: money(order.total, order.currency) }));
+    },
+  });
+  show(
+    t("shop.orders.title"),
+    make("h1", {}, t("shop.orders.title")),
+    make("div", { class: "field order" }, make("label", { for: "state" }, t("shop.orders.state")), choice),
+    indicator,
+    notice,
+    status,
+    list,
+    make("p", {}, more),
+  );
   await load(true);
 }
 
 function entry({ id, createdAt, items }) {
   const names = items.slice(0, 3).map(({ name }, at) => [at > 0 && ", ", own(name)]);
-  return make("li", { class: "card entry" },
-    make("div", {}, make("a", { href: href(`/orders/${encodeURIComponent(id)}`) }, t("shop.orders.of"), " ", time(createdAt)), make("p", { class: "soft" }, names, items.length > 3 && " …")),
-    make("div", { class: "state" }), make("div", { class: "number" }));
+  return make(
+    "li",
+    { class: "card entry" },
+    make(
+      "div",
+      {},
+      make("a", { href: href(`/orders/${encodeURIComponent(id)}`) }, t("shop.orders.of"), " ", time(createdAt)),
+      make("p", { class: "soft" }, names, items.length > 3 && " …"),
+    ),
+    make("div", { class: "state" }),
+    make("div", { class: "number" }),
+  );
 }
 
 function update(item, { status, total, currency }) {

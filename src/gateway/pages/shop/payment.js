@@ -12,8 +12,12 @@ const METHODS = ["ok", "declined"];
 
 /** A section that pays `order`. `take(order)` gets what it is then, `refresh()` asks for what became of it. */
 export function payment(order, { signal, take, refresh }) {
-  const box = make("section", { class: "card pay", "aria-labelledby": "pay" },
-    make("h2", { id: "pay" }, t("shop.pay.title", { sum: money(order.total, order.currency) })), countdown(order, signal, refresh));
+  const box = make(
+    "section",
+    { class: "card pay", "aria-labelledby": "pay" },
+    make("h2", { id: "pay" }, t("shop.pay.title", { sum: money(order.total, order.currency) })),
+    countdown(order, signal, refresh),
+  );
   const path = `/orders/${encodeURIComponent(order.id)}/pay`;
   const pay = (paymentMethod) => post(path, { paymentMethod });
   const failed = (error, whole) => explainPayment(error, whole, refresh);
@@ -23,7 +27,13 @@ export function payment(order, { signal, take, refresh }) {
 }
 
 function sandbox(pay, take, failed) {
-  const choice = (method, at) => make("div", { class: "choice" }, make("input", { type: "radio", name: "method", id: `method-${method}`, value: method, checked: at === 0 }), make("label", { for: `method-${method}` }, t(`shop.pay.methods.${method}`)));
+  const choice = (method, at) =>
+    make(
+      "div",
+      { class: "choice" },
+      make("input", { type: "radio", name: "method", id: `method-${method}`, value: method, checked: at === 0 }),
+      make("label", { for: `method-${method}` }, t(`shop.pay.methods.${method}`)),
+    );
   const submit = async ({ method }, whole) => {
     try {
       take((await pay(method)).data);
@@ -31,7 +41,19 @@ function sandbox(pay, take, failed) {
       await failed(error, whole);
     }
   };
-  return form({ fields: [make("fieldset", {}, make("legend", {}, t("shop.pay.method")), METHODS.map(choice), make("p", { class: "hint" }, t("shop.pay.sandbox")))], submit, say: t("shop.pay.go") });
+  return form({
+    fields: [
+      make(
+        "fieldset",
+        {},
+        make("legend", {}, t("shop.pay.method")),
+        METHODS.map(choice),
+        make("p", { class: "hint" }, t("shop.pay.sandbox")),
+      ),
+    ],
+    submit,
+    say: t("shop.pay.go"),
+  });
 }
 
 /** The provider's own card field, from a module that is loaded only where there is a provider. */

@@ -29,6 +29,8 @@ export async function look(lines, signal) {
 /** The sum of `lines`, by the prices of `products` where they are known. What is gone costs nothing. Amounts have at most two
  *  decimals, and are added as whole numbers. */
 export function sum(lines, products) {
-  const cents = lines.map(({ id, price, quantity }) => (products.get(id) === null ? 0 : Math.round((products.get(id)?.price ?? price) * 100) * quantity));
+  const cents = lines.map(({ id, price, quantity }) =>
+    products.get(id) === null ? 0 : Math.round((products.get(id)?.price ?? price) * 100) * quantity,
+  );
   return cents.reduce((all, amount) => all + amount, 0) / 100;
 }

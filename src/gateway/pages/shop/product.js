@@ -11,21 +11,37 @@ import { MOST_PIECES } from "./cart.js";
 
 export default async function page({ params, signal, show }) {
   const { data: product, headers } = await ask("GET", `/products/${encodeURIComponent(params.id)}`, { signal, signed: false });
-  show(product.name,
+  show(
+    product.name,
     make("nav", { "aria-label": t("shop.way"), class: "way" }, way(product)),
     headers.get("x-cache") === "STALE" && degraded(t("shop.staleOne")),
-    make("article", { class: "detail" }, gallery(product), make("div", {},
-      make("h1", {}, own(product.name)),
-      make("p", { class: "price" }, money(product.price)), stock(product),
-      product.inStock && order(product), facts(product))));
+    make(
+      "article",
+      { class: "detail" },
+      gallery(product),
+      make(
+        "div",
+        {},
+        make("h1", {}, own(product.name)),
+        make("p", { class: "price" }, money(product.price)),
+        stock(product),
+        product.inStock && order(product),
+        facts(product),
+      ),
+    ),
+  );
 }
 
 /** The address of the catalogue with one filter. */
 const filtered = (name, value) => `${href("/")}?${new URLSearchParams({ [name]: value })}`;
 
 function way({ category }) {
-  return make("ul", {}, make("li", {}, make("a", { href: href("/") }, t("shop.catalogue"))),
-    category && make("li", {}, make("a", { href: filtered("category", category) }, own(category))));
+  return make(
+    "ul",
+    {},
+    make("li", {}, make("a", { href: href("/") }, t("shop.catalogue"))),
+    category && make("li", {}, make("a", { href: filtered("category", category) }, own(category))),
+  );
 }
 
 /** The first picture large, and buttons for the others. */
@@ -33,8 +49,22 @@ function gallery(product) {
   const urls = pictures(product);
   const large = make("div", { class: "large" }, picture(product, urls[0], true));
   if (urls.length < 2) return make("div", { class: "gallery" }, large);
-  const choices = urls.map((url, at) => make("li", {}, make("button", { type: "button", "aria-pressed": String(at === 0), "aria-label": t("shop.picture", { count: at + 1, all: urls.length }), onclick: choose },
-    make("img", { src: url, alt: "", width: 80, height: 60, loading: "lazy" }))));
+  const choices = urls.map((url, at) =>
+    make(
+      "li",
+      {},
+      make(
+        "button",
+        {
+          type: "button",
+          "aria-pressed": String(at === 0),
+          "aria-label": t("shop.picture", { count: at + 1, all: urls.length }),
+          onclick: choose,
+        },
+        make("img", { src: url, alt: "", width: 80, height: 60, loading: "lazy" }),
+      ),
+    ),
+  );
   function choose({ currentTarget }) {
     const at = choices.findIndex((choice) => choice.contains(currentTarget));
     choices.forEach((choice, index) => choice.firstChild.setAttribute("aria-pressed", String(index === at)));
@@ -44,7 +74,15 @@ function gallery(product) {
 }
 
 function order(product) {
-  const pieces = field("quantity", t("shop.quantity"), { type: "number", min: 1, max: MOST_PIECES, step: 1, value: 1, required: true, inputmode: "numeric" });
+  const pieces = field("quantity", t("shop.quantity"), {
+    type: "number",
+    min: 1,
+    max: MOST_PIECES,
+    step: 1,
+    value: 1,
+    required: true,
+    inputmode: "numeric",
+  });
   return form({ fields: [pieces], say: t("shop.cart.add"), class: "take", submit: ({ quantity }) => take(product, Number(quantity)) });
 }
 
@@ -59,7 +97,16 @@ function shown(value) {
 function facts({ description, attributes, tags, sku }) {
   const rows = Object.entries(attributes).map(([name, value]) => [make("dt", {}, own(name)), make("dd", {}, shown(value))]);
   if (sku) rows.push([make("dt", {}, t("shop.sku")), make("dd", {}, own(sku))]);
-  return [description && make("p", { class: "description", dir: "auto" }, description),
+  return [
+    description && make("p", { class: "description", dir: "auto" }, description),
     rows.length > 0 && [make("h2", {}, t("shop.facts")), make("dl", {}, rows)],
-    tags.length > 0 && [make("h2", {}, t("shop.tags")), make("ul", { class: "tags" }, tags.map((tag) => make("li", {}, make("a", { class: "badge", href: filtered("tag", tag) }, own(tag)))))]];
+    tags.length > 0 && [
+      make("h2", {}, t("shop.tags")),
+      make(
+        "ul",
+        { class: "tags" },
+        tags.map((tag) => make("li", {}, make("a", { class: "badge", href: filtered("tag", tag) }, own(tag)))),
+      ),
+    ],
+  ];
 }

@@ -28,9 +28,29 @@ export default function page({ query, show }) {
   const fields = [
     field("username", t("shop.username"), { autocomplete: "name", required: true, maxlength: 64, dir: "auto" }),
     field("email", t("shop.email"), { type: "email", autocomplete: "username", required: true }),
-    field("password", t("shop.password"), { type: "password", autocomplete: "new-password", required: true, minlength: 12, maxlength: 128, hint: t("shop.passwordHint") }),
+    field("password", t("shop.password"), {
+      type: "password",
+      autocomplete: "new-password",
+      required: true,
+      minlength: 12,
+      maxlength: 128,
+      hint: t("shop.passwordHint"),
+    }),
   ];
-  show(t("shop.register.title"), make("h1", {}, t("shop.register.title")),
-    make("div", { class: "card form" }, form({ fields, submit, say: t("shop.register.go") }),
-      make("p", {}, t("shop.register.known"), " ", make("a", { href: `${href("/sign-in")}?${new URLSearchParams({ next })}` }, t("shop.signIn.title")))));
+  show(
+    t("shop.register.title"),
+    make("h1", {}, t("shop.register.title")),
+    make(
+      "div",
+      { class: "card form" },
+      form({ fields, submit, say: t("shop.register.go") }),
+      make(
+        "p",
+        {},
+        t("shop.register.known"),
+        " ",
+        make("a", { href: `${href("/sign-in")}?${new URLSearchParams({ next })}` }, t("shop.signIn.title")),
+      ),
+    ),
+  );
 }

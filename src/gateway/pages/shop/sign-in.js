@@ -25,8 +25,21 @@ export default function page({ query, show }) {
     field("email", t("shop.email"), { type: "email", autocomplete: "username", required: true }),
     field("password", t("shop.password"), { type: "password", autocomplete: "current-password", required: true }),
   ];
-  show(t("shop.signIn.title"), make("h1", {}, t("shop.signIn.title")),
+  show(
+    t("shop.signIn.title"),
+    make("h1", {}, t("shop.signIn.title")),
     next !== "/" && make("p", { class: "soft" }, t("shop.signIn.why")),
-    make("div", { class: "card form" }, form({ fields, submit, say: t("shop.signIn.go") }),
-      make("p", {}, t("shop.signIn.new"), " ", make("a", { href: `${href("/register")}?${new URLSearchParams({ next })}` }, t("shop.register.title")))));
+    make(
+      "div",
+      { class: "card form" },
+      form({ fields, submit, say: t("shop.signIn.go") }),
+      make(
+        "p",
+        {},
+        t("shop.signIn.new"),
+        " ",
+        make("a", { href: `${href("/register")}?${new URLSearchParams({ next })}` }, t("shop.register.title")),
+      ),
+    ),
+  );
 }

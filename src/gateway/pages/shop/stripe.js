@@ -11,10 +11,12 @@ const SCRIPT = "https://js.stripe.com/v3/";
 
 /** The only script of elsewhere that this page may load, where the browser asks for a policy (Trusted Types). */
 function scriptAddress() {
-  const policy = globalThis.trustedTypes?.createPolicy("stripe", { createScriptURL: (url) => {
-    if (url !== SCRIPT) throw new TypeError(`no script of this page: ${url}`);
-    return url;
-  } });
+  const policy = globalThis.trustedTypes?.createPolicy("stripe", {
+    createScriptURL: (url) => {
+      if (url !== SCRIPT) throw new TypeError(`no script of this page: ${url}`);
+      return url;
+    },
+  });
   return policy?.createScriptURL(SCRIPT) ?? SCRIPT;
 }
 
