@@ -13,6 +13,8 @@ export class Problem extends Error {
     this.errors = body.errors ?? [];
     this.items = body.items ?? [];
     this.requestId = body.requestId ?? null;
+    /** The part of the shop that was asked: the first step of the path, as in `orders`. */
+    this.part = null;
     /** In how many seconds it may be tried again. */
     this.retryAfter = retryAfter;
   }
@@ -27,7 +29,9 @@ export class Problem extends Error {
 export async function problem(answer) {
   const body = await answer.json().catch(() => ({}));
   const seconds = Number(answer.headers.get("retry-after"));
-  return new Problem(answer.status, body, Number.isFinite(seconds) && seconds > 0 ? seconds : null);
+  const found = new Problem(answer.status, body, Number.isFinite(seconds) && seconds > 0 ? seconds : null);
+  found.part = answer.url.slice(ROOT.href.length).split(/[/?]/)[0];
+  return found;
 }
 
 /** Sends a request, with a body of JSON or a file. Throws a [Problem] if there is no answer. */

@@ -40,8 +40,9 @@ function find(path) {
   return { load: app.missing, params: {} };
 }
 
-/** Shows the page of the address, again if it is there already. */
-export async function render({ focus = true } = {}) {
+/** Shows the page of the address, again if it is there already. `back` says that the browser's buttons led here: the page
+ *  may then show its old place. */
+export async function render({ focus = true, back = false } = {}) {
   leave.abort();
   leave = new AbortController();
   const { signal } = leave;
@@ -64,7 +65,7 @@ export async function render({ focus = true } = {}) {
     if (!isFirst) return;
     by("said").textContent = title;
     if (focus) {
-      scrollTo(0, 0);
+      if (!back) scrollTo(0, 0);
       const heading = main.querySelector("h1");
       heading?.setAttribute("tabindex", "-1");
       heading?.focus({ preventScroll: true });
@@ -74,7 +75,7 @@ export async function render({ focus = true } = {}) {
     const isHere = link.pathname === location.pathname;
     isHere ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
   }
-  const view = { ...found, path, query: new URLSearchParams(location.search), signal, show };
+  const view = { ...found, path, query: new URLSearchParams(location.search), signal, show, back };
   try {
     const page = await found.load();
     if (!signal.aborted) await page.default(view);
@@ -84,7 +85,7 @@ export async function render({ focus = true } = {}) {
 }
 
 /** Begins. `routes` are pairs of a path, as in `/products/:id`, and a function that loads the module of its page, whose default
- *  export takes `{ params, query, path, signal, show }`; `missing` loads that of an unknown address; `trouble(error, again)` makes the page
+ *  export takes `{ params, query, path, signal, show, back }`; `missing` loads that of an unknown address; `trouble(error, again)` makes the page
  *  of an error; `title` is the key of the application's name. `data-base` of the document says where the application is. */
 export function start({ routes, missing, trouble, title }) {
   const base = document.documentElement.dataset.base;
@@ -99,6 +100,6 @@ export function start({ routes, missing, trouble, title }) {
     history.pushState({}, "", link.href);
     render();
   });
-  addEventListener("popstate", () => render());
+  addEventListener("popstate", () => render({ back: true }));
   return render({ focus: false });
 }

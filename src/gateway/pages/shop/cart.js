@@ -1,0 +1,115 @@
+// The cart: kept in this browser, one for guests and one for each customer, in step between tabs.
+
+/** What the API takes in one order: products, and pieces of each. */
+export const MOST_PRODUCTS = 100;
+export const MOST_PIECES = 999;
+
+const GUEST = "shop.cart";
+/** Whose cart it is, so that it is there before the account is known. */
+const OWNER = "shop.cart.owner";
+
+const listeners = new Set();
+const key = () => (owner() ? `${GUEST}.${owner()}` : GUEST);
+
+/** The id of the customer whose cart it is, or null for a guest's. */
+export const owner = () => localStorage.getItem(OWNER);
+
+function read(name) {
+  try {
+    const lines = JSON.parse(localStorage.getItem(name) ?? "[]");
+    return lines.filter((line) => /^[0-9a-f]{24}$/.test(line?.id) && Number.isInteger(line.quantity) && line.quantity > 0);
+  } catch {
+    return []; // Somebody else wrote it.
+  }
+}
+
+function write(name, lines) {
+  if (lines.length) localStorage.setItem(name, JSON.stringify(lines));
+  else localStorage.removeItem(name);
+}
+
+/** Calls `listener` whenever the cart changes, in this tab or another; until `signal` is aborted. */
+export function listen(listener, signal) {
+  listeners.add(listener);
+  signal?.addEventListener("abort", () => listeners.delete(listener));
+}
+
+function tell() {
+  for (const listener of listeners) listener();
+}
+
+addEventListener("storage", (event) => {
+  if (event.key === null || event.key.startsWith(GUEST)) tell();
+});
+
+/** The lines of the cart, `{ id, quantity, name, price }`: name and price are those of when it was put there. */
+export const lines = () => read(key());
+
+export const pieces = () => lines().reduce((sum, { quantity }) => sum + quantity, 0);
+
+function cap(lines) {
+  return lines.slice(0, MOST_PRODUCTS).map((line) => ({ ...line, quantity: Math.min(line.quantity, MOST_PIECES) }));
+}
+
+/** The lines of both; quantities of the same product are added. */
+export function merged(mine, others) {
+  const sums = new Map(mine.map((line) => [line.id, line]));
+  for (const line of others) {
+    const known = sums.get(line.id);
+    sums.set(line.id, known ? { ...known, quantity: known.quantity + line.quantity } : line);
+  }
+  return cap([...sums.values()]);
+}
+
+/** Puts `quantity` pieces of `product` into the cart. Gives how many of it are there then, or 0 if the cart is full. */
+export function add({ id, name, price }, quantity) {
+  const all = merged(lines(), [{ id, name, price, quantity }]);
+  write(key(), all);
+  tell();
+  return all.find((line) => line.id === id)?.quantity ?? 0;
+}
+
+/** Makes the quantity of a product `quantity`; 0 removes it. */
+export function put(id, quantity) {
+  const rest = lines().map((line) => (line.id === id ? { ...line, quantity } : line));
+  write(key(), cap(rest.filter((line) => line.quantity > 0)));
+  tell();
+}
+
+/** Takes the price that the customer has seen now as the one of the cart. */
+export function seen(products) {
+  const prices = new Map(products.map(({ id, name, price }) => [id, { name, price }]));
+  write(
+    key(),
+    lines().map((line) => ({ ...line, ...prices.get(line.id) })),
+  );
+}
+
+/** Takes out what was ordered; what another tab has added meanwhile stays. */
+export function ordered(items) {
+  const taken = new Map(items.map(({ productId, quantity }) => [productId, quantity]));
+  const rest = lines().map((line) => ({ ...line, quantity: line.quantity - (taken.get(line.id) ?? 0) }));
+  write(
+    key(),
+    rest.filter((line) => line.quantity > 0),
+  );
+  tell();
+}
+
+/** From now on it is the cart of customer `id`, with what was in the guest's; null makes it a guest's again. */
+export function belongTo(id) {
+  if (id === owner()) return;
+  if (id) {
+    const own = `${GUEST}.${id}`;
+    write(own, merged(read(own), read(GUEST)));
+    localStorage.removeItem(GUEST);
+    localStorage.setItem(OWNER, id);
+  } else localStorage.removeItem(OWNER);
+  tell();
+}
+
+/** Forgets the cart of customer `id`, whose account is gone. */
+export function forget(id) {
+  localStorage.removeItem(`${GUEST}.${id}`);
+  if (owner() === id) belongTo(null);
+}

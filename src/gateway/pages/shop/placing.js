@@ -1,0 +1,54 @@
+// Places an order once, whatever becomes of the answer.
+
+import { post } from "../common/api.js";
+
+const KEY = "shop.placing";
+const isOpen = document.documentElement.dataset.mode === "open";
+
+/** What was asked for and not answered yet: kept also when the page is closed. */
+function pending(user) {
+  try {
+    return JSON.parse(localStorage.getItem(`${KEY}.${user}`));
+  } catch {
+    return null;
+  }
+}
+
+function keep(user, request) {
+  localStorage.setItem(`${KEY}.${user}`, JSON.stringify(request));
+  return request;
+}
+
+export const forget = (user) => localStorage.removeItem(`${KEY}.${user}`);
+
+/** Whether the shop has said what became of a request. Of the others it may yet have made an order. */
+const isAnswered = ({ status, type }) => [400, 403, 404, 413, 415, 422].includes(status) || type === "/problems/out-of-stock";
+
+async function send(user, { key, body }) {
+  try {
+    const { data } = await post("/orders", isOpen ? { ...body, userId: user } : body, { headers: { "idempotency-key": key } });
+    forget(user);
+    return data;
+  } catch (error) {
+    if (isAnswered(error)) forget(user);
+    throw error;
+  }
+}
+
+/** Places the order `body` of customer `user`: `{ order, isEarlier }`. The same order with the same content has the same
+ *  `Idempotency-Key` until it is answered. If the answer to another one was lost, that one is asked for first: it may have
+ *  been placed, and is the result then.
+ *  Throws a Problem, as for `/problems/out-of-stock` with its `items`. */
+export async function place(user, body) {
+  const before = pending(user);
+  const isSame = before && JSON.stringify(before.body) === JSON.stringify(body);
+  if (before && !isSame) {
+    try {
+      return { order: await send(user, before), isEarlier: true };
+    } catch (error) {
+      if (!isAnswered(error)) throw error;
+    }
+  }
+  const request = isSame ? before : keep(user, { key: crypto.randomUUID(), body });
+  return { order: await send(user, request), isEarlier: false };
+}

@@ -1,0 +1,56 @@
+// A new account.
+
+import { post } from "../common/api.js";
+import { make } from "../common/dom.js";
+import { field, form, mark } from "../common/forms.js";
+import { announce } from "../common/notices.js";
+import { go, href } from "../common/router.js";
+import * as session from "../common/session.js";
+import { t } from "../common/texts.js";
+import { arrive } from "./arrive.js";
+
+export default function page({ query, show }) {
+  const next = query.get("next") ?? "/";
+  const submit = async (values, whole) => {
+    try {
+      await post("/auth/register", values, { signed: false });
+    } catch (error) {
+      if (error.status !== 409) throw error;
+      mark(whole, "email", t("shop.register.taken"));
+      whole.querySelector("[name=email]").focus();
+      return;
+    }
+    await session.signIn(values.email, values.password);
+    await arrive();
+    announce(t("shop.register.done", { name: values.username }));
+    await go(next, { replace: true });
+  };
+  const fields = [
+    field("username", t("shop.username"), { autocomplete: "name", required: true, maxlength: 64, dir: "auto" }),
+    field("email", t("shop.email"), { type: "email", autocomplete: "username", required: true }),
+    field("password", t("shop.password"), {
+      type: "password",
+      autocomplete: "new-password",
+      required: true,
+      minlength: 12,
+      maxlength: 128,
+      hint: t("shop.passwordHint"),
+    }),
+  ];
+  show(
+    t("shop.register.title"),
+    make("h1", {}, t("shop.register.title")),
+    make(
+      "div",
+      { class: "card form" },
+      form({ fields, submit, say: t("shop.register.go") }),
+      make(
+        "p",
+        {},
+        t("shop.register.known"),
+        " ",
+        make("a", { href: `${href("/sign-in")}?${new URLSearchParams({ next })}` }, t("shop.signIn.title")),
+      ),
+    ),
+  );
+}

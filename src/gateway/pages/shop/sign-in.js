@@ -1,0 +1,45 @@
+// Signing in.
+
+import { make } from "../common/dom.js";
+import { field, form, mark } from "../common/forms.js";
+import { go, href } from "../common/router.js";
+import * as session from "../common/session.js";
+import { t } from "../common/texts.js";
+import { arrive } from "./arrive.js";
+
+export default function page({ query, show }) {
+  const next = query.get("next") ?? "/";
+  const submit = async ({ email, password }, whole) => {
+    try {
+      await session.signIn(email, password);
+    } catch (error) {
+      if (error.status !== 401 && error.status !== 403) throw error;
+      mark(whole, "password", t(error.status === 401 ? "shop.signIn.wrong" : "shop.signIn.disabled"));
+      whole.querySelector("[name=password]").focus();
+      return;
+    }
+    await arrive();
+    await go(next, { replace: true });
+  };
+  const fields = [
+    field("email", t("shop.email"), { type: "email", autocomplete: "username", required: true }),
+    field("password", t("shop.password"), { type: "password", autocomplete: "current-password", required: true }),
+  ];
+  show(
+    t("shop.signIn.title"),
+    make("h1", {}, t("shop.signIn.title")),
+    next !== "/" && make("p", { class: "soft" }, t("shop.signIn.why")),
+    make(
+      "div",
+      { class: "card form" },
+      form({ fields, submit, say: t("shop.signIn.go") }),
+      make(
+        "p",
+        {},
+        t("shop.signIn.new"),
+        " ",
+        make("a", { href: `${href("/register")}?${new URLSearchParams({ next })}` }, t("shop.register.title")),
+      ),
+    ),
+  );
+}

@@ -1,0 +1,225 @@
+// What the shop looks like while something is not as it should be.
+
+import { expect } from "./browser.mjs";
+import { Api, PASSWORD, address, headed, order, signIn, state, take } from "./shopper.mjs";
+import { watched } from "./watched.mjs";
+
+/** The product role hangs, comes back and is killed, as process `pid`: the page says so, and what does not need it stays. */
+export async function away(gateway, email, password, pid) {
+  const admin = await new Api(gateway).as(email, password);
+  const product = await admin.product();
+  const customer = await new Api(gateway).customer();
+  await watched(
+    "away",
+    gateway,
+    async (open) => {
+      const page = await open("/shop/sign-in");
+      page.setDefaultTimeout(40_000);
+      await signIn(page, customer.email);
+      await page.locator(".product").first().waitFor();
+      await take(page, gateway, product);
+      const id = await order(page, gateway);
+      await page.goto(`${gateway}/shop`);
+      await page.locator(".product").first().waitFor();
+      process.kill(+pid, "SIGSTOP");
+      // What the gateway has cached already may be told as old.
+      await page.getByLabel("Search", { exact: true }).fill(`${product.name} never asked`);
+      await page.locator(".trouble", { hasText: "The catalogue is away" }).waitFor();
+      expect((await page.locator(".product").count()) > 0, "what was there stays");
+      process.kill(+pid, "SIGCONT");
+      await page.locator(".trouble button").click();
+      await page.locator("[role=status]", { hasText: "Nothing fits" }).waitFor();
+      process.kill(+pid, "SIGKILL");
+      await page.getByRole("link", { name: "Orders" }).click();
+      await page.locator(".entry", { hasText: product.name }).getByRole("link").click();
+      await state(page, "To be paid");
+      expect(page.url().endsWith(id), "the order is there");
+      await page.getByRole("link", { name: "Account" }).click();
+      await headed(page, "Your account");
+      await page.goto(`${gateway}/shop/products/${"0".repeat(24)}`);
+      await page.locator(".trouble", { hasText: "The catalogue is away" }).waitFor();
+    },
+    { allowed: [/50[0-9]/] },
+  );
+}
+
+/** A slow network: it says that it loads, and a button that is hit twice orders once. */
+export async function slow(gateway, email, password) {
+  const admin = await new Api(gateway).as(email, password);
+  const product = await admin.product();
+  const customer = await new Api(gateway).customer();
+  await watched("slow", gateway, async (open) => {
+    const page = await open("/shop/sign-in");
+    await signIn(page, customer.email);
+    await page.locator(".product").first().waitFor();
+    await take(page, gateway, product);
+    const wire = await page.context().newCDPSession(page);
+    await wire.send("Network.emulateNetworkConditions", {
+      offline: false,
+      latency: 400,
+      downloadThroughput: 50_000,
+      uploadThroughput: 50_000,
+    });
+    await page.goto(`${gateway}/shop/checkout`, { waitUntil: "commit" });
+    await page.getByRole("heading", { name: "Loading …" }).waitFor();
+    await headed(page, "Checkout");
+    await address(page);
+    await page.getByRole("button", { name: "Order", exact: true }).dblclick();
+    await headed(page, "Your order");
+    await page.getByRole("button", { name: "Pay now" }).dblclick();
+    await state(page, "Paid");
+    const orders = (await (await new Api(gateway).as(customer.email, PASSWORD)).ask("GET", "/orders?limit=100")).filter(
+      ({ userId }) => userId === customer.id,
+    );
+    expect(orders.length === 1, `${orders.length} orders`);
+  });
+}
+
+/** The answer to an order is lost: the next try gets the same order. */
+export async function lost(gateway, email, password) {
+  const admin = await new Api(gateway).as(email, password);
+  const product = await admin.product();
+  const customer = await new Api(gateway).customer();
+  await watched(
+    "lost",
+    gateway,
+    async (open) => {
+      const page = await open("/shop/sign-in");
+      await signIn(page, customer.email);
+      await page.locator(".product").first().waitFor();
+      await take(page, gateway, product);
+      await page.route("**/orders", async (route) => {
+        if (route.request().method() !== "POST") return route.continue();
+        await route.fetch();
+        await route.abort();
+      });
+      await page.goto(`${gateway}/shop/checkout`);
+      await headed(page, "Checkout");
+      await address(page);
+      await page.getByRole("button", { name: "Order", exact: true }).click();
+      await page.locator(".trouble", { hasText: "The shop does not answer." }).waitFor();
+      await page.unroute("**/orders");
+      // What is changed after that makes no second order either.
+      await page.reload();
+      await headed(page, "Checkout");
+      await page.locator("[name='shipTo.city']").fill("Nebuchadnezzar");
+      await page.getByRole("button", { name: "Order", exact: true }).click();
+      await headed(page, "Your order");
+      await page.locator("#toast", { hasText: "Your earlier order had arrived after all" }).waitFor();
+      await page.getByRole("main").getByText("Zion").waitFor();
+      const orders = (await (await new Api(gateway).as(customer.email, PASSWORD)).ask("GET", "/orders?limit=100")).filter(
+        ({ userId }) => userId === customer.id,
+      );
+      expect(orders.length === 1, `${orders.length} orders`);
+    },
+    { allowed: [/ERR_FAILED/] },
+  );
+}
+
+/** Too many requests: the page counts down, and goes on by itself. */
+export async function limited(gateway, email, password) {
+  await (await new Api(gateway).as(email, password)).product();
+  await watched(
+    "limited",
+    gateway,
+    async (open) => {
+      const page = await open("/shop/nowhere");
+      await headed(page, "There is no such page");
+      let asked = 0;
+      await page.route("**/products?*", (route) => {
+        if (asked++) return route.continue();
+        return route.fulfill({
+          status: 429,
+          headers: { "retry-after": "2" },
+          json: { type: "/problems/too-many-requests", title: "Too many requests", status: 429 },
+        });
+      });
+      await page.getByRole("link", { name: "To the products" }).click();
+      await page.locator(".trouble", { hasText: "Too many requests" }).waitFor();
+      await page.locator(".trouble", { hasText: /Trying again in [12] seconds? …/ }).waitFor();
+      await page.locator(".product").first().waitFor();
+      expect(asked === 2, `${asked} requests`);
+      expect((await page.locator(".trouble").count()) === 0, "the trouble is over");
+    },
+    { allowed: [/429/] },
+  );
+}
+
+/** Offline: the page says so, keeps what it has and the cart, and goes on when the network is back. */
+export async function offline(gateway, email, password) {
+  const product = await (await new Api(gateway).as(email, password)).product();
+  await watched(
+    "offline",
+    gateway,
+    async (open) => {
+      const page = await open(`/shop/products/${product.id}`);
+      await headed(page, product.name);
+      await page.goto(`${gateway}/shop`);
+      await page.locator(".product").first().waitFor();
+      await page.context().setOffline(true);
+      await page.getByText("You are offline. What you see may be old.").waitFor();
+      await page.locator(".product button").first().click();
+      await page.getByRole("link", { name: "Cart, 1 piece" }).waitFor();
+      await page.getByLabel("Search", { exact: true }).fill(product.name);
+      await page.locator(".trouble", { hasText: "You are offline." }).waitFor();
+      await page.context().setOffline(false);
+      await page.locator(".trouble button").click();
+      await page.locator(".product", { hasText: product.name }).waitFor();
+      expect(await page.locator("#offline").isHidden(), "the bar is gone");
+    },
+    { allowed: [/ERR_INTERNET_DISCONNECTED/] },
+  );
+}
+
+/** The stream of events breaks off: the page says that it is not live, and catches up. What cannot be paid any more is said. */
+export async function live(gateway, email, password) {
+  const admin = await new Api(gateway).as(email, password);
+  const product = await admin.product();
+  const customer = await new Api(gateway).customer();
+  await watched(
+    "live",
+    gateway,
+    async (open) => {
+      const page = await open("/shop/sign-in");
+      await signIn(page, customer.email);
+      await page.locator(".product").first().waitFor();
+      await take(page, gateway, product);
+      await page.route("**/events", (route) => route.abort());
+      const id = await order(page, gateway);
+      await page.locator(".live", { hasText: "Live updates are away." }).waitFor();
+      await admin.ask("POST", `/orders/${id}/cancel`);
+      await state(page, "To be paid");
+      await page.getByRole("button", { name: "Pay now" }).click();
+      await state(page, "Cancelled");
+      expect(await page.evaluate(() => document.activeElement !== document.body), "the focus is not lost");
+      await take(page, gateway, product);
+      const second = await order(page, gateway);
+      await page.locator(".live", { hasText: "Live updates are away." }).waitFor();
+      await admin.ask("POST", `/orders/${second}/cancel`);
+      await page.unroute("**/events");
+      await state(page, "Cancelled");
+      await page.locator(".live", { hasText: "Live updates are back." }).waitFor();
+    },
+    { allowed: [/ERR_FAILED/, /409/] },
+  );
+}
+
+/** The time to pay runs out while the page is open. */
+export async function late(gateway, email, password) {
+  const product = await (await new Api(gateway).as(email, password)).product();
+  const customer = await new Api(gateway).customer();
+  await watched("late", gateway, async (open) => {
+    const page = await open("/shop/sign-in");
+    await page.clock.install();
+    await page.reload();
+    await signIn(page, customer.email);
+    await page.locator(".product").first().waitFor();
+    await take(page, gateway, product);
+    await order(page, gateway);
+    await page.getByText(/It is kept for you for 1[45]:\d\d minutes\./).waitFor();
+    await page.clock.fastForward("14:10");
+    await page.locator("#toast", { hasText: "One minute is left to pay." }).waitFor();
+    await page.clock.fastForward("01:00");
+    await page.getByText("The time to pay is over.").waitFor();
+  });
+}

@@ -1,0 +1,12 @@
+// The shop in a browser: `node shop.mjs PART GATEWAY …`. The parts that need products take an admin's e-mail address and password
+// behind the gateway's address.
+
+import * as broken from "./shop-broken.mjs";
+import * as looks from "./shop-looks.mjs";
+import * as paying from "./shop-paying.mjs";
+import * as sessions from "./shop-sessions.mjs";
+import * as shopping from "./shop-shopping.mjs";
+
+const parts = { ...shopping, ...paying, ...looks, ...sessions, ...broken };
+const [name, ...rest] = process.argv.slice(2);
+await parts[name](...rest);
