@@ -22,14 +22,15 @@ function kind(error) {
 }
 
 /** A box that tells what went wrong and, where `again` is given, tries again: by a button, or by itself when the shop said
- *  after how long. `errors` are those of fields that the page does not have. */
+ *  after how long. `errors` are those of fields that the page does not have. `error.words` is a sentence of the page, where it knows more
+ *  than the status says. */
 export function trouble(error, again = null, errors = error.errors ?? []) {
   if (error.status === undefined) console.error(error);
   const name = kind(error);
   const box = make("div", { class: "trouble", role: "alert", tabindex: "-1", "data-kind": name },
-    make("p", { class: "what" }, t(`common.problem.${name}`, { detail: error.detail, seconds: error.retryAfter ?? 0 })),
+    make("p", { class: "what" }, error.words ?? t(`common.problem.${name}`, { detail: error.detail, seconds: error.retryAfter ?? 0 })),
     // The details of the API are for people, in English.
-    ["409", "422", "other"].includes(name) && error.detail && make("p", { lang: "en" }, error.detail),
+    (error.words || ["409", "422", "other"].includes(name)) && error.detail && make("p", { lang: "en" }, error.detail),
     errors.length > 0 && make("ul", { lang: "en" }, errors.map(({ field, line, detail }) => make("li", {}, `${field ?? line}: ${detail}`))),
     error.requestId && !["401", "404", "409", "422"].includes(name) && make("p", { class: "soft" }, t("common.request", { id: error.requestId })));
   if (again) box.append(make("p", {}, make("button", { type: "button", onclick: again }, t("common.again"))));
