@@ -1,60 +1,16 @@
-// What the parts of admin.mjs share: a browser that keeps evidence of failures, the API, and what the pages show.
+// What the parts of admin.mjs share: pages of the administration, the API, and what the pages show.
 
-import { createRequire } from "node:module";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { expect } from "../browser.mjs";
+import { watched } from "../watched.mjs";
 
 export { expect };
 
-const { chromium } = createRequire(new URL("../../../target/browser/", import.meta.url))("playwright-core");
-const FAILURES = fileURLToPath(new URL("../../../target/browser/failures/", import.meta.url));
-const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-
 /** An answer of the API that is no success is told by the browser as an error, too; the pages explain it. */
-const ANSWERED = /^Failed to load resource: (the server responded with a status of|net::ERR_(INTERNET_DISCONNECTED|FAILED|ABORTED))/;
+const ANSWERED = /Failed to load resource: (the server responded with a status of|net::ERR_(INTERNET_DISCONNECTED|FAILED|ABORTED))/;
 
-/** Runs `test(open)`, where `open(path, options)` gives a page of a context of its own. Fails where a page has an error or breaks its policy,
- *  and then leaves a picture and a trace of each page in target/browser/failures. */
-export async function withPages(part, gateway, test) {
-  const profile = mkdtempSync(join(tmpdir(), "browser-"));
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: [...FLAGS, `--crash-dumps-dir=${profile}`] });
-  const complaints = [];
-  const pages = [];
-  try {
-    await test(async (path, options = {}) => {
-      const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, timezoneId: "UTC", locale: "en-US", reducedMotion: "reduce", ...options });
-      await context.tracing.start({ screenshots: true, snapshots: true });
-      const page = await context.newPage();
-      pages.push(page);
-      page.setDefaultTimeout(15_000);
-      page.on("pageerror", (error) => complaints.push(`${page.url()}: ${error}`));
-      page.on("console", (line) => {
-        if (["error", "warning"].includes(line.type()) && !ANSWERED.test(line.text())) complaints.push(`${page.url()}: ${line.text()}`);
-      });
-      await page.goto(gateway + path);
-      return page;
-    }, complaints);
-    expect(!complaints.length, complaints.join("\n"));
-  } catch (error) {
-    await keep(part, pages);
-    throw error;
-  } finally {
-    await browser.close();
-    rmSync(profile, { recursive: true, force: true });
-  }
-}
-
-async function keep(part, pages) {
-  mkdirSync(FAILURES, { recursive: true });
-  for (const [at, page] of pages.entries()) {
-    const name = join(FAILURES, `admin-${part}-${at}`);
-    await page.screenshot({ path: `${name}.png`, fullPage: true }).catch(() => {});
-    await page.context().tracing.stop({ path: `${name}.zip` }).catch(() => {});
-  }
-}
+/** Runs `test(open)`, where `open(path, options)` gives a page of a browser of its own, in which nothing moves. */
+export const withPages = (part, gateway, test) =>
+  watched(`admin-${part}`, gateway, (open) => test((path, options = {}) => open(path, { reducedMotion: "reduce", ...options })), { allowed: [ANSWERED] });
 
 /** The API as somebody uses it without the pages: `ask(method, path, body, headers)` gives `{ status, data, etag, next }`. */
 export function client(gateway, token = null) {
