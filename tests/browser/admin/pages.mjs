@@ -10,7 +10,7 @@ async function visit(page, gateway, paths, look) {
   for (const path of paths) {
     await page.goto(`${gateway}/admin${path}`);
     await page.locator('main:not([aria-busy="true"]) h1').waitFor();
-    await page.waitForLoadState("networkidle");
+    await page.waitForFunction(() => !document.querySelector('main [aria-busy="true"]'));
     await look(page, path);
   }
 }

@@ -3,20 +3,28 @@
 import { get } from "../common/api.js";
 import { make, own } from "../common/dom.js";
 import { money, number, t, time } from "../common/texts.js";
+import { live, stateOf } from "./live.js";
 import { moves } from "./order-moves.js";
 import { orderPath } from "./orders.js";
 import { cell, lead, link, row, table } from "./parts.js";
+import { redraw } from "./redraw.js";
 
 export default async function order({ params, signal, show }) {
   const path = orderPath(params.id);
   const customer = make("dd", { id: "customer" });
   const body = make("div");
-  const draw = (data) => body.replaceChildren(...content(data, customer, refresh));
-  const refresh = async () => draw((await get(path, {}, signal)).data);
   const { data } = await get(path, {}, signal);
+  let { status } = data;
+  const draw = (fresh) => redraw(body, () => body.replaceChildren(...content(fresh, customer, refresh)));
+  const refresh = async () => {
+    const fresh = (await get(path, {}, signal)).data;
+    ({ status } = fresh);
+    draw(fresh);
+  };
+  const heard = (event) => event.subject === data.id && stateOf(event) !== status;
   draw(data);
   const title = t("admin.orders.order");
-  show(title, make("p", {}, link("/orders", t("admin.orders.back"))), make("h1", {}, title), body);
+  show(title, make("p", {}, link("/orders", t("admin.orders.back"))), make("h1", {}, title), body, live({ signal, heard, refresh }));
   await nameCustomer(data.userId, customer, signal);
 }
 

@@ -6,6 +6,7 @@ import { button } from "../common/forms.js";
 import { announce } from "../common/notices.js";
 import { number, t } from "../common/texts.js";
 import { filters } from "./filters.js";
+import { live, stateOf } from "./live.js";
 import { link, row, lead, cell, section, table, withQuery } from "./parts.js";
 import { orderCharts, statesOf } from "./sales.js";
 import { badge } from "./states.js";
@@ -35,7 +36,7 @@ export default function overview({ query, signal, show }) {
     announce(t("admin.overview.refreshed"));
   });
   const title = t("admin.overview.title");
-  show(title, make("h1", {}, title), choices(days, below), make("p", { class: "actions" }, again), make("div", { class: "overview" }, parts));
+  show(title, make("h1", {}, title), choices(days, below), make("div", { class: "actions" }, again, live({ signal, heard: stateOf, refresh })), make("div", { class: "overview" }, parts));
 }
 
 const choices = (days, below) => filters("/", t("admin.overview.choose"), [

@@ -6,6 +6,7 @@ import { ROOT } from "../common/http.js";
 import { trouble } from "../common/notices.js";
 import { href } from "../common/router.js";
 import { t } from "../common/texts.js";
+import { redraw } from "./redraw.js";
 import { signInForm } from "./sign-in.js";
 
 const query = (values) => new URLSearchParams(Object.entries(values).filter(([, value]) => value != null && value !== "")).toString();
@@ -54,10 +55,13 @@ export function section(title, load, attributes = {}) {
   const whole = make("section", { class: "card", ...attributes }, make("h2", {}, title), body);
   whole.refresh = async () => {
     try {
-      body.replaceChildren(...[await load()].flat().filter(Boolean));
+      const content = [await load()].flat().filter(Boolean);
+      redraw(body, () => body.replaceChildren(...content));
     } catch (error) {
       if (error.name !== "AbortError") body.replaceChildren(trouble(error, () => whole.refresh()));
     } finally {
+      // What is drawn once more does not move.
+      whole.classList.toggle("first", body.hasAttribute("aria-busy"));
       body.removeAttribute("aria-busy");
     }
   };

@@ -16,7 +16,7 @@ export default async function products({ query, signal, show }) {
   const here = Object.fromEntries(["q", "category", "sort", "cursor"].map((key) => [key, query.get(key)]));
   const [page, categories] = await Promise.all([get("/products", { ...here, limit: 20 }, signal), get("/categories", {}, signal)]);
   const title = t("admin.products.title");
-  const places = page.data.map(() => make("div", { class: "soft" }, "…"));
+  const places = page.data.map(() => make("div", { class: "soft", "aria-busy": "true" }, "…"));
   show(title, make("h1", {}, title), actions(), search(here, categories.data), list(page.data, places), pager("/products", here, page.next));
   await fillStock(page.data, places, signal);
 }
@@ -53,6 +53,7 @@ async function fillStock(found, places, signal) {
       } catch (error) {
         if (error.name === "AbortError") return;
         places[at].textContent = t("admin.stock.unknown");
+        places[at].removeAttribute("aria-busy");
       }
     }
   };
