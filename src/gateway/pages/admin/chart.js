@@ -64,7 +64,7 @@ function bar({ date, at, step, series, y, format }) {
 /** As many dates as have room. */
 function dates(days, step) {
   const every = Math.max(1, Math.ceil(80 / step));
-  return days.map((date, at) => (at % every ? null : draw("text", { x: SPACE.left + (at + 0.5) * step, y: HEIGHT - 8, "text-anchor": at ? "middle" : "start" }, day(date, { day: "numeric", month: "short" }))));
+  return days.map((date, at) => (at % every ? null : draw("text", { x: SPACE.left + (at + 0.5) * step, y: HEIGHT - 8, "text-anchor": "middle" }, day(date, { day: "numeric", month: "short" }))));
 }
 
 const legend = (series) => make("ul", { class: "legend" }, series.map(({ name, label }) => make("li", {}, make("span", { class: "swatch", "data-series": name, "aria-hidden": "true" }), label)));

@@ -69,7 +69,10 @@ function askAgain() {
     dialog.close();
     dialog.remove();
     dialog = null;
-    if (!account) return draw(null), render();
+    if (!account) {
+      draw(null);
+      return render();
+    }
     retry();
     if (before?.isConnected && before !== document.body) before.focus();
   };
@@ -81,7 +84,7 @@ function askAgain() {
 
 /** Loads what could not be loaded meanwhile. What could not be saved waits for its button. */
 function retry() {
-  for (const box of document.querySelectorAll('main .trouble[data-kind="401"]')) {
+  for (const box of document.querySelectorAll(':is(main, dialog) .trouble[data-kind="401"]')) {
     const again = box.querySelector("button");
     again ? again.click() : box.remove();
   }
@@ -91,14 +94,13 @@ function retry() {
 async function entered() {
   const before = admin;
   const isInterrupted = Boolean(dialog);
-  const account = await who(get).catch(() => null);
-  if (isInterrupted) dialog?.resume(account ?? before);
-  const isSame = before && account?.id === before.id && isAdmin(account);
-  if (!isSame || !isInterrupted) return render();
+  // While the shop does not answer, it is taken to be the same person: what was typed must not go.
+  const account = await who(get).catch(() => before);
+  dialog?.resume(account);
+  if (!isInterrupted || !account || !isAdmin(account)) return render();
   draw(account);
   announce(t("admin.sign.again"));
 }
-
 
 /** For somebody who is signed in and is no admin. */
 async function strangerPage({ show }) {

@@ -20,7 +20,10 @@ export default function overview({ query, signal, show }) {
   const below = chosen(LOW, query.get("below"), 10);
   // Two parts draw the same answer.
   let asked;
-  const summary = () => (asked ??= get("/orders/summary", { days }, signal).then(({ data }) => data));
+  const summary = () => (asked ??= get("/orders/summary", { days }, signal).then(({ data }) => data, (error) => {
+    asked = null;
+    throw error;
+  }));
   const parts = [
     section(t("admin.overview.sales"), async () => make("div", { class: "charts" }, orderCharts(await summary(), days, signal)), { class: "card whole" }),
     section(t("admin.overview.states"), async () => stateList(await summary())),

@@ -12,11 +12,11 @@ const label = (name) => t(`admin.products.field.${name}`);
 function fieldsOf(draft, categories, lists, more) {
   const known = make("datalist", { id: "categories" }, categories.map(({ name }) => make("option", { value: name })));
   return [
-    field("name", label("name"), { value: draft.name, required: true, maxlength: 200, dir: "auto", autocomplete: "off" }),
+    field("name", label("name"), { value: draft.name, required: true, dir: "auto", autocomplete: "off" }),
     priceField(draft.price),
     field("description", label("description"), { value: draft.description, lines: 5, dir: "auto" }),
     field("category", label("category"), { value: draft.category, list: "categories", dir: "auto", autocomplete: "off" }), known,
-    field("sku", label("sku"), { value: draft.sku, hint: t("admin.products.skuHint"), maxlength: 64, dir: "auto", autocomplete: "off" }),
+    field("sku", label("sku"), { value: draft.sku, hint: t("admin.products.skuHint"), dir: "auto", autocomplete: "off" }),
     field("tags", label("tags"), { value: draft.tags.join("\n"), lines: 3, hint: t("admin.products.tagsHint"), dir: "auto" }),
     lists.images.element, lists.attributes.element, more,
   ];

@@ -66,12 +66,18 @@ function outcome({ delivered, httpStatus, error }) {
     error && make("p", { lang: "en" }, error), httpStatus && make("p", {}, t("admin.webhooks.testStatus", { status: String(httpStatus) })));
 }
 
+/** What the event is about; the page of an order that is there still. */
+function about({ type, subject }) {
+  const code = make("code", {}, subject);
+  return type.startsWith("shop.order.") ? link(`/orders/${encodeURIComponent(subject)}`, code) : code;
+}
+
 function sent(found, refresh) {
   const again = action(t("admin.overview.refresh"), refresh, make("div"));
   if (!found.length) return [make("p", {}, t("admin.webhooks.nothing")), make("p", {}, again)];
   const columns = ["type", "subject", "state", "attempts", "answer", "next"].map((name) => t(`admin.webhooks.column.${name}`));
   const state = (one) => (has(`admin.webhooks.delivery.${one.status}`) ? t(`admin.webhooks.delivery.${one.status}`) : one.status);
   const when = (one) => (one.nextAttemptAt ?? one.finishedAt ? time(one.nextAttemptAt ?? one.finishedAt) : "–");
-  return [make("p", {}, again), table(t("admin.webhooks.deliveries"), columns, found.map((one) => row(lead(make("code", {}, one.type)), cell({}, make("code", {}, one.subject)),
+  return [make("p", {}, again), table(t("admin.webhooks.deliveries"), columns, found.map((one) => row(lead(make("code", {}, one.type)), cell({}, about(one)),
     cell({}, state(one)), cell({ class: "number" }, number(one.attempts)), cell({ lang: "en" }, own([one.httpStatus, one.error].filter(Boolean).join(" ") || "–")), cell({}, when(one)))))];
 }

@@ -39,7 +39,7 @@ function creator(refresh) {
   const place = make("div");
   const whole = form({
     fields: [field("url", t("admin.webhooks.url"), { type: "url", required: true, dir: "ltr", hint: t("admin.webhooks.urlHint"), autocomplete: "off" }),
-      field("description", t("admin.webhooks.description"), { dir: "auto", maxlength: 500, autocomplete: "off" }), events],
+      field("description", t("admin.webhooks.description"), { dir: "auto", autocomplete: "off" }), events],
     say: t("admin.webhooks.make"),
     submit: async ({ url, description }) => {
       const chosen = new FormData(whole).getAll("event");
