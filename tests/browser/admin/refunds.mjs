@@ -91,7 +91,7 @@ async function provider(page, gateway, order) {
   await page.route("**/refund", (route) => route.fulfill({ status: 502, contentType: "application/problem+json", body: '{"type":"/problems/bad-gateway","status":502,"detail":"the charge is disputed"}' }));
   await press(page.locator("main"), "Refund");
   await press(page.locator("dialog"), "Refund");
-  await page.locator("dialog .trouble", { hasText: "The payment provider refuses this." }).waitFor();
+  await page.locator("dialog .trouble", { hasText: "The payment provider refuses this:" }).waitFor();
   expect((await page.locator("dialog .trouble").innerText()).includes("disputed"), "with its reason");
   await press(page.locator("dialog"), "Cancel");
   await page.locator("main .badge", { hasText: "paid" }).waitFor();

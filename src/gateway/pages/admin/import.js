@@ -66,7 +66,7 @@ async function send(file, type, whole, signal) {
 /** What the shop made of the file. */
 function report({ created, updated, failed, errors }) {
   announce(t("admin.import.done", { created, updated, failed }));
-  const line = (name, count) => [make("dt", {}, t(`admin.import.${name}`)), make("dd", { "data-count": name }, number(count))];
+  const line = (name, count) => [make("dt", {}, t(`admin.import.count.${name}`)), make("dd", { "data-count": name }, number(count))];
   const list = errors.map(({ line, detail }) => row(make("td", { class: "number" }, number(line)), make("td", { lang: "en" }, detail)));
   return [make("h3", {}, t("admin.import.result")), make("dl", {}, line("created", created), line("updated", updated), line("failed", failed)),
     failed > errors.length && make("p", {}, t("admin.import.more", { shown: errors.length, count: failed })),

@@ -47,9 +47,9 @@ function item(letter, gone) {
 }
 
 function facts(letter) {
-  const line = (name, value) => [make("dt", {}, t(`admin.letters.${name}`)), make("dd", {}, value)];
-  return make("dl", {}, line("consumer", make("code", {}, letter.consumer)), letter.subject && line("subject", make("code", {}, letter.subject)),
-    line("reason", make("span", { lang: "en" }, own(letter.reason))), line("attempts", number(letter.attempts)), line("at", time(letter.createdAt)));
+  const line = (name, value) => [make("dt", {}, name), make("dd", {}, value)];
+  return make("dl", {}, line(t("admin.letters.consumer"), make("code", {}, letter.consumer)), letter.subject && line(t("admin.letters.subject"), make("code", {}, letter.subject)),
+    line(t("admin.letters.reason"), make("span", { lang: "en" }, own(letter.reason))), line(t("admin.letters.attempts"), number(letter.attempts)), line(t("admin.letters.at"), time(letter.createdAt)));
 }
 
 const message = ({ message }) => make("details", {}, make("summary", {}, t("admin.letters.message")),

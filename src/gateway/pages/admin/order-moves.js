@@ -22,9 +22,9 @@ export function moves(order, refresh) {
     document.querySelector("main .state")?.focus();
   };
   const buttons = {
-    fulfil: action(t("admin.orders.fulfil"), () => move("fulfil").then(() => done("fulfil"), (error) => refused(error, refresh)), place, { class: "primary" }),
-    cancel: action(t("admin.orders.cancel"), () => sure(order, "cancel", [], () => move("cancel"), done, refresh), place, { class: "danger" }),
-    refund: action(t("admin.orders.refund"), () => sure(order, "refund", [restock()], (values) => move("refund", { restock: "restock" in values }), done, refresh), place, { class: "danger" }),
+    fulfil: action(t("admin.orders.do.fulfil"), () => move("fulfil").then(() => done("fulfil"), (error) => refused(error, refresh)), place, { class: "primary" }),
+    cancel: action(t("admin.orders.do.cancel"), () => sure(order, "cancel", [], () => move("cancel"), done, refresh), place, { class: "danger" }),
+    refund: action(t("admin.orders.do.refund"), () => sure(order, "refund", [restock()], (values) => move("refund", { restock: "restock" in values }), done, refresh), place, { class: "danger" }),
   };
   const possible = { placed: ["cancel"], paid: ["fulfil", "refund"], fulfilled: ["refund"] }[order.status] ?? [];
   return make("section", { class: "card", "aria-label": t("admin.orders.state") }, state, place,
@@ -37,7 +37,7 @@ const restock = () => field("restock", t("admin.orders.restock"), { type: "check
 async function sure(order, name, fields, act, done, refresh) {
   let conflict = null;
   const isDone = await ask({
-    title: t(`admin.orders.${name}`), say: t(`admin.orders.${name}`), fields,
+    title: t(`admin.orders.do.${name}`), say: t(`admin.orders.do.${name}`), fields,
     text: make("p", {}, t(`admin.orders.sure.${name}`, { total: money(order.total, order.currency) })),
     act: (values) => act(values).catch((error) => {
       if (error.status !== 409) throw clear(error);
@@ -52,7 +52,7 @@ async function sure(order, name, fields, act, done, refresh) {
 const step = async (order, name, body) => (await post(`${orderPath(order.id)}/${name}`, body)).data;
 
 /** A provider that refuses is no part of the shop that is away. */
-const clear = (error) => (error.status === 502 ? worded(error, t("admin.orders.provider")) : error);
+const clear = (error) => (error.status === 502 ? worded(error, t("admin.orders.provider", { detail: error.detail })) : error);
 
 /** Shows the order as it is now, and says why the move was not made. */
 async function refused(error, refresh) {

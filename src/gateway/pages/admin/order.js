@@ -51,11 +51,11 @@ function words(value) {
 }
 
 function facts(data, customer) {
-  const line = (name, value) => [make("dt", {}, t(`admin.orders.${name}`)), value?.tagName === "DD" ? value : make("dd", {}, value)];
+  const line = (name, value) => [make("dt", {}, name), value?.tagName === "DD" ? value : make("dd", {}, value)];
   if (!customer.hasChildNodes()) customer.append(data.userId ? make("code", {}, data.userId) : t("admin.orders.erased"));
-  return make("dl", {}, line("customer", customer), line("shipTo", words(data.shipTo)), line("contact", words(data.contact)),
-    line("placed", time(data.createdAt)), data.paidAt && line("paid", time(data.paidAt)), data.status === "placed" && line("expires", time(data.expiresAt)),
-    line("id", make("code", {}, data.id)));
+  return make("dl", {}, line(t("admin.orders.customer"), customer), line(t("admin.orders.shipTo"), words(data.shipTo)), line(t("admin.orders.contact"), words(data.contact)),
+    line(t("admin.orders.placed"), time(data.createdAt)), data.paidAt && line(t("admin.orders.paid"), time(data.paidAt)), data.status === "placed" && line(t("admin.orders.expires"), time(data.expiresAt)),
+    line(t("admin.orders.id"), make("code", {}, data.id)));
 }
 
 /** Names the customer, whose account the user role knows; while that is away, the id stays. */

@@ -16,7 +16,7 @@ export function signInForm() {
 
 /** A wrong password and a disabled account are said at the field: the usual words for 401 and 403 would mislead. */
 function refuse(error) {
-  const key = { 401: "admin.sign.wrong", 403: "admin.sign.disabled" }[error.status];
-  if (!key) throw error;
-  throw new Problem(422, { errors: [{ field: "password", detail: t(key) }] });
+  if (![401, 403].includes(error.status)) throw error;
+  const detail = t(error.status === 401 ? "admin.sign.wrong" : "admin.sign.disabled");
+  throw new Problem(422, { errors: [{ field: "password", detail }] });
 }

@@ -43,7 +43,7 @@ function list(found, me, place, signal) {
 function line(user, me, place, redraw) {
   const isAdmin = user.roles.includes("admin");
   const roles = user.roles.map((role) => (ROLES.includes(role) ? t(`admin.users.roles.${role}`) : role)).join(", ");
-  const act = (name, change) => action(t(`admin.users.${name}`), () => move(user, name, change, (fresh) => redraw(fresh, opposite[name] ?? name)), place,
+  const act = (name, change) => action(t(`admin.users.do.${name}`), () => move(user, name, change, (fresh) => redraw(fresh, opposite[name] ?? name)), place,
     { "data-act": name, "aria-label": t(`admin.users.label.${name}`, { name: user.username }) });
   return [lead(own(user.username), user.id === me?.id ? ` (${t("admin.users.you")})` : ""), cell({}, make("bdi", {}, user.email)), cell({}, roles),
     cell({}, t(user.disabled ? "admin.users.disabled" : "admin.users.enabled")), cell({}, time(user.createdAt, { dateStyle: "medium" })),
@@ -57,7 +57,7 @@ const opposite = { demote: "promote", promote: "demote", enable: "disable", disa
 async function move(user, name, change, redraw) {
   let fresh = user;
   const isDone = await ask({
-    title: t(`admin.users.${name}`), say: t(`admin.users.${name}`), text: make("p", {}, t(`admin.users.sure.${name}`, { name: user.username })),
+    title: t(`admin.users.do.${name}`), say: t(`admin.users.do.${name}`), text: make("p", {}, t(`admin.users.sure.${name}`, { name: user.username })),
     act: async () => {
       try {
         if (change) fresh = (await send("PATCH", path(user), { body: change })).data;

@@ -23,10 +23,10 @@ export default async function webhook({ params, signal, show }) {
 }
 
 function facts(data) {
-  const line = (name, value) => [make("dt", {}, t(`admin.webhooks.${name}`)), make("dd", {}, value)];
+  const line = (name, value) => [make("dt", {}, name), make("dd", {}, value)];
   const events = data.events?.length ? make("ul", { class: "bare" }, data.events.map((name) => make("li", {}, make("code", {}, name)))) : t("admin.webhooks.all");
-  return make("dl", {}, line("url", make("bdi", {}, data.url)), line("description", own(data.description ?? "–")), line("events", events),
-    line("state", t(data.enabled ? "admin.webhooks.on" : "admin.webhooks.off")), line("since", time(data.createdAt)));
+  return make("dl", {}, line(t("admin.webhooks.url"), make("bdi", {}, data.url)), line(t("admin.webhooks.description"), own(data.description ?? "–")), line(t("admin.webhooks.events"), events),
+    line(t("admin.webhooks.state"), t(data.enabled ? "admin.webhooks.on" : "admin.webhooks.off")), line(t("admin.webhooks.since"), time(data.createdAt)));
 }
 
 function buttons(data, place, path, draw, deliveries) {

@@ -8,6 +8,8 @@ export function announce(text) {
   by("said").textContent = "";
   by("said").textContent = text;
   const toast = by("toast");
+  // It says the same to eyes alone.
+  toast.setAttribute("aria-hidden", "true");
   toast.textContent = text;
   toast.hidden = false;
   clearTimeout(announce.timer);
@@ -21,34 +23,42 @@ function kind(error) {
   return has(`common.problem.${error.status}`) ? String(error.status) : "other";
 }
 
+/** What is wrong, in a sentence; of a part that is away, which it is. */
+function words(name, error) {
+  const part = `common.away.${error.part}`;
+  return name === "away" && has(part) ? t(part) : t(`common.problem.${name}`, { detail: error.detail, seconds: error.retryAfter ?? 0 });
+}
+
 /** A box that tells what went wrong and, where `again` is given, tries again: by a button, or by itself when the shop said
- *  after how long. `errors` are those of fields that the page does not have. `error.words` is a sentence of the page, where it knows more
- *  than the status says. */
+ *  after how long. `errors` are those of fields that the page does not have. */
 export function trouble(error, again = null, errors = error.errors ?? []) {
   if (error.status === undefined) console.error(error);
   const name = kind(error);
   const box = make("div", { class: "trouble", role: "alert", tabindex: "-1", "data-kind": name },
-    make("p", { class: "what" }, error.words ?? t(`common.problem.${name}`, { detail: error.detail, seconds: error.retryAfter ?? 0 })),
+    make("p", { class: "what" }, words(name, error)),
     // The details of the API are for people, in English.
-    (error.words || ["409", "422", "other"].includes(name)) && error.detail && make("p", { lang: "en" }, error.detail),
+    ["409", "422", "other"].includes(name) && error.detail && make("p", { lang: "en" }, error.detail),
     errors.length > 0 && make("ul", { lang: "en" }, errors.map(({ field, line, detail }) => make("li", {}, `${field ?? line}: ${detail}`))),
     error.requestId && !["401", "404", "409", "422"].includes(name) && make("p", { class: "soft" }, t("common.request", { id: error.requestId })));
+  if (error.words) box.querySelector(".what").textContent = error.words;
   if (again) box.append(make("p", {}, make("button", { type: "button", onclick: again }, t("common.again"))));
-  if (again && error.status === 429) wait(box, error.retryAfter ?? 5, again);
+  if (error.status === 429) wait(box, error.retryAfter ?? 5, again);
   return box;
 }
 
-/** Counts down, and tries again as long as the box is there. */
+/** Counts down, as long as the box is there; then tries again, or says that it may be tried. */
 function wait(box, seconds, again) {
   const end = Date.now() + seconds * 1000;
   const note = make("p", { class: "soft" });
   box.append(note);
   const timer = setInterval(() => {
     const left = Math.ceil((end - Date.now()) / 1000);
-    if (left > 0) note.textContent = t("common.wait", { count: left });
+    if (left > 0) note.textContent = t(again ? "common.wait" : "common.pause", { count: left });
     if (left > 0 && box.isConnected) return;
     clearInterval(timer);
-    if (box.isConnected) again();
+    if (!box.isConnected) return;
+    if (again) again();
+    else note.textContent = t("common.ready");
   }, 250);
 }
 
