@@ -12,8 +12,16 @@ const { chromium } = installed("playwright-core");
 const axe = installed("axe-core");
 
 const FAILURES = fileURLToPath(new URL("../../target/browser/failures/", import.meta.url));
-const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-  "--disable-component-update", "--disable-sync", "--font-render-hinting=none"];
+const FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--font-render-hinting=none",
+];
 
 /** Runs `test(open, context)`, where `open(path, options)` opens a page in a browser of its own (a context), and `open.tab(page, path)`
  *  another tab of the same. `allowed` are complaints that the test provokes; others fail it. */
@@ -72,7 +80,9 @@ async function keep(name, contexts) {
 export async function accessible(page, name) {
   await page.evaluate(axe.source);
   const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
-  const told = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html.slice(0, 160)} ${failureSummary}`).join("; ")}`);
+  const told = violations.map(
+    ({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html.slice(0, 160)} ${failureSummary}`).join("; ")}`,
+  );
   expect(!told.length, `${name}: ${told.join("\n")}`);
 }
 

@@ -15,6 +15,7 @@ export async function refunds(gateway, email, password) {
     await page.locator("tbody tr", { hasText: "Kettle" }).first().getByRole("link").click();
     await headed(page, "Order");
     expect(new URL(page.url()).pathname.endsWith(order.id), "the newest is the first");
+    await page.locator("#customer", { hasText: buyer.email }).waitFor();
     const text = await page.locator("main").innerText();
     for (const part of ["Kettle", "€40.00", "Zion", "+1 555", "Niobe", buyer.email]) expect(text.includes(part), `${part} is in ${text}`);
     await press(page.locator("main"), "Mark as fulfilled");
