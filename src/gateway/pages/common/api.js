@@ -1,6 +1,6 @@
 // Asks the shop's API. Every request of the pages but those of session.js goes through here.
 
-import { ROOT, problem, send } from "./http.js";
+import { Problem, ROOT, problem, send } from "./http.js";
 import * as session from "./session.js";
 
 function address(path, query) {
@@ -39,7 +39,10 @@ export async function open(method, path, { query = {}, body, headers = {}, signa
  *  `{ status, data, etag, next, headers }`, where `next` is the query of the list's next page, or null. */
 export async function ask(method, path, options) {
   const answer = await open(method, path, options);
-  const text = await answer.text();
+  const text = await answer.text().catch((error) => {
+    // The connection broke while the answer came.
+    throw options?.signal?.aborted ? error : new Problem(0);
+  });
   const { status, headers } = answer;
   return { status, headers, data: text ? JSON.parse(text) : null, etag: headers.get("etag"), next: next(answer) };
 }

@@ -40,6 +40,7 @@ export function trouble(error, again = null, errors = error.errors ?? []) {
     ["409", "422", "other"].includes(name) && error.detail && make("p", { lang: "en" }, error.detail),
     errors.length > 0 && make("ul", { lang: "en" }, errors.map(({ field, line, detail }) => make("li", {}, `${field ?? line}: ${detail}`))),
     error.requestId && !["401", "404", "409", "422"].includes(name) && make("p", { class: "soft" }, t("common.request", { id: error.requestId })));
+  if (error.words) box.querySelector(".what").textContent = error.words;
   if (again) box.append(make("p", {}, make("button", { type: "button", onclick: again }, t("common.again"))));
   if (error.status === 429) wait(box, error.retryAfter ?? 5, again);
   return box;

@@ -1,0 +1,39 @@
+// A product as a form has it: every field is there, absent ones as empty texts and lists.
+
+/** The fields, in the order in which people read them. */
+export const FIELDS = ["name", "price", "description", "category", "sku", "tags", "images", "attributes"];
+
+export const EMPTY = { name: "", price: "", description: "", category: "", sku: "", tags: [], images: [], attributes: {} };
+
+export const draftOf = (product) => Object.fromEntries(FIELDS.map((field) => [field, product[field] ?? EMPTY[field]]));
+
+const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+
+/** Whether two values of JSON are the same; the order of an object's keys does not count. */
+export function same(one, other) {
+  if (isObject(one) && isObject(other)) {
+    const keys = Object.keys(one);
+    return keys.length === Object.keys(other).length && keys.every((key) => key in other && same(one[key], other[key]));
+  }
+  if (Array.isArray(one) && Array.isArray(other)) return one.length === other.length && one.every((value, at) => same(value, other[at]));
+  return one === other;
+}
+
+/** The merge patch (RFC 7396) that makes `to` of `from`. */
+export function patch(from, to) {
+  const made = {};
+  for (const key of new Set([...Object.keys(from), ...Object.keys(to)])) {
+    if (!(key in to)) made[key] = null;
+    else if (isObject(from[key]) && isObject(to[key])) {
+      const inner = patch(from[key], to[key]);
+      if (Object.keys(inner).length) made[key] = inner;
+    } else if (!same(from[key], to[key])) made[key] = to[key];
+  }
+  return made;
+}
+
+/** Without what is empty: the product as the API takes a new one. */
+export const filled = (draft) => Object.fromEntries(Object.entries(draft).filter(([, value]) => !same(value, "") && !same(value, []) && !same(value, {})));
+
+/** What changes `base` into `draft`, both as forms have them, in words of the API: what was emptied is removed. */
+export const changes = (base, draft) => patch(filled(base), filled(draft));

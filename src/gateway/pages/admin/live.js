@@ -1,0 +1,56 @@
+// Pages that follow what happens in the shop.
+
+import { make, say } from "../common/dom.js";
+import { follow } from "../common/events.js";
+import { t } from "../common/texts.js";
+
+/** A page is drawn anew at most this often, in milliseconds, however much happens. */
+const PAUSE = 1000;
+
+/** Runs `act` at once, and again after the pause if it was called meanwhile. */
+function calmly(act) {
+  let isWaiting = false;
+  let isMore = false;
+  return async function run() {
+    isMore = true;
+    if (isWaiting) return;
+    isWaiting = true;
+    while (isMore) {
+      isMore = false;
+      await act();
+      await new Promise((done) => setTimeout(done, PAUSE));
+    }
+    isWaiting = false;
+  };
+}
+
+/** Follows events until `signal` is aborted: `heard(event)` gets each, and says whether the page is to be drawn anew by `refresh()`, as it is
+ *  also where events were missed. Gives a line that says whether the page is live. Nothing is followed while nobody sees the page: a browser has
+ *  few connections for all its tabs. */
+export function live({ signal, heard, refresh }) {
+  const line = make("p", { class: "live soft" }, t("admin.live.off"));
+  const again = calmly(() => (signal.aborted ? null : Promise.resolve(refresh()).catch(() => {})));
+  let stop = null;
+  let wasLive = false;
+  const changed = (isLive, isMissing) => {
+    say(line, t(isLive ? "admin.live.on" : "admin.live.off"));
+    line.dataset.live = isLive;
+    if (isLive && wasLive && isMissing) again();
+    wasLive ||= isLive;
+  };
+  const look = () => {
+    if (document.hidden || signal.aborted) {
+      stop?.abort();
+      stop = null;
+    } else if (!stop) {
+      stop = new AbortController();
+      follow({ signal: AbortSignal.any([signal, stop.signal]), heard: (event) => heard(event) && again(), changed });
+    }
+  };
+  document.addEventListener("visibilitychange", look, { signal });
+  look();
+  return line;
+}
+
+/** The state that an event of an order leads to, or null. */
+export const stateOf = (event) => /^shop\.order\.(\w+)$/.exec(event.type)?.[1] ?? null;

@@ -1,0 +1,52 @@
+// The price of a product in a table, which can be changed there.
+
+import { ask, get } from "../common/api.js";
+import { field } from "../common/forms.js";
+import { Problem } from "../common/http.js";
+import { announce } from "../common/notices.js";
+import { money, t } from "../common/texts.js";
+import { inline } from "./inline.js";
+
+export const productPath = (id) => `/products/${encodeURIComponent(id)}`;
+
+const wrong = (detail) => new Problem(422, { errors: [{ field: "price", detail }] });
+
+/** What somebody typed as a number; a comma may be the decimal point. */
+export function parsePrice(text) {
+  const typed = text.trim().replace(",", ".");
+  if (!/^\d+(\.\d+)?$/.test(typed)) throw wrong(t("admin.products.price.form"));
+  return Number(typed);
+}
+
+export const priceField = (value) => field("price", t("admin.products.price.label"), { value, required: true, inputmode: "decimal", autocomplete: "off" });
+
+/** The price of `product`. It is saved only over the version that somebody has seen. */
+export function priceCell(product) {
+  let { price } = product;
+  let etag;
+  const look = async () => {
+    const answer = await get(productPath(product.id));
+    etag = answer.etag;
+    price = answer.data.price;
+  };
+  const save = async (values) => {
+    try {
+      const answer = await ask("PATCH", productPath(product.id), { body: { price: parsePrice(values.price) }, headers: { "if-match": etag } });
+      price = answer.data.price;
+    } catch (error) {
+      if (error.status !== 412) throw error;
+      await look();
+      throw wrong(t("admin.products.price.conflict", { price: money(price) }));
+    }
+    announce(t("admin.products.price.saved", { name: product.name, price: money(price) }));
+  };
+  return inline({
+    label: t("admin.products.price.of", { name: product.name }),
+    text: () => money(price),
+    begin: async () => {
+      await look();
+      return [priceField(price)];
+    },
+    save,
+  });
+}

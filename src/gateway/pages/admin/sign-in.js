@@ -1,0 +1,22 @@
+// The form by which an admin signs in.
+
+import { field, form } from "../common/forms.js";
+import { Problem } from "../common/http.js";
+import { signIn } from "../common/session.js";
+import { t } from "../common/texts.js";
+
+/** The form. The listeners of session.js hear of its success. */
+export function signInForm() {
+  const fields = [
+    field("email", t("admin.sign.email"), { type: "email", required: true, autocomplete: "username" }),
+    field("password", t("admin.sign.password"), { type: "password", required: true, autocomplete: "current-password" }),
+  ];
+  return form({ fields, say: t("admin.sign.in"), submit: ({ email, password }) => signIn(email, password).catch(refuse) });
+}
+
+/** A wrong password and a disabled account are said at the field: the usual words for 401 and 403 would mislead. */
+function refuse(error) {
+  if (![401, 403].includes(error.status)) throw error;
+  const detail = t(error.status === 401 ? "admin.sign.wrong" : "admin.sign.disabled");
+  throw new Problem(422, { errors: [{ field: "password", detail }] });
+}

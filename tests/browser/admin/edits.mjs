@@ -1,0 +1,155 @@
+// An admin makes a product, changes it here and there, meets somebody else's changes, and deletes it.
+
+import { expect, headed, press, productOf, said, signIn, signedIn, withPages } from "./support.mjs";
+
+const value = (page, name) => page.locator(`main form.product [name=${name}]`).inputValue();
+
+export async function edits(gateway, email, password) {
+  const api = await signedIn(gateway, email, password);
+  const sku = `T-${Date.now()}`;
+  await withPages("edits", gateway, async (open) => {
+    const page = await open("/admin/products/new");
+    await signIn(page, email, password);
+    await headed(page, "New product");
+    const id = await makes(page, api, sku);
+    await changes(page, api, id);
+    await inline(page, api, sku, id);
+    await conflicts(page, api, id, gateway);
+    await taken(page, api, sku);
+    await ends(page, api, id);
+  });
+}
+
+/** Fills in every field, wrongly at first. */
+async function makes(page, api, sku) {
+  await press(page.locator("main"), "Make the product");
+  await page.locator("[data-field=name] .error", { hasText: "This is needed." }).waitFor();
+  expect(await page.evaluate(() => document.activeElement.name === "name"), "the first wrong field is focused");
+  const fill = (name, text) => page.locator(`main [name=${name}]`).fill(text);
+  await fill("name", "Walnut lamp");
+  await fill("price", "cheap");
+  await press(page.locator("main"), "Make the product");
+  await page.locator("[data-field=price] .error", { hasText: "Write a number" }).waitFor();
+  await fill("price", "49,90");
+  await fill("description", "It glows.\nSoftly.");
+  await fill("category", "Lighting");
+  await fill("sku", sku);
+  await fill("tags", "warm\noak");
+  await fill("stock", "7");
+  await press(page.locator("main"), "Add a picture");
+  await page.getByLabel("Address of the picture").fill("https://elsewhere.example/one.jpg");
+  await press(page.locator("main"), "Add a picture");
+  await page.getByLabel("Address of the picture").nth(1).fill("https://elsewhere.example/two.jpg");
+  await page.getByRole("button", { name: "Move up" }).nth(1).click();
+  await press(page.locator("main"), "Add an attribute");
+  await page.getByLabel("Name of the attribute").fill("watts");
+  await page.getByLabel("Kind of the value").selectOption("json");
+  await page.getByLabel("Value of the attribute").fill("5");
+  await press(page.locator("main"), "Make the product");
+  await headed(page, "Walnut lamp");
+  const id = new URL(page.url()).pathname.split("/").pop();
+  const { data } = await api("GET", `/products/${id}`);
+  const { name, price, description, category, tags, images, attributes } = data;
+  const wanted = { name: "Walnut lamp", price: 49.9, description: "It glows.\nSoftly.", category: "Lighting", tags: ["warm", "oak"],
+    images: ["https://elsewhere.example/two.jpg", "https://elsewhere.example/one.jpg"], attributes: { watts: 5 } };
+  expect(JSON.stringify({ name, price, description, category, tags, images, attributes }) === JSON.stringify(wanted), JSON.stringify(data));
+  expect((await api("GET", `/products/${id}/stock`)).data.onHand === 7, "its stock is stored");
+  return id;
+}
+
+/** What is emptied is removed, and what is not touched stays. */
+async function changes(page, api, id) {
+  await page.locator("main [name=description]").fill("");
+  await page.locator("main [name=tags]").fill("warm");
+  await press(page.locator("main form.product"), "Save");
+  await said(page, "Walnut lamp is saved.");
+  const { data } = await api("GET", `/products/${id}`);
+  expect(!("description" in data) && data.tags.join() === "warm" && data.attributes.watts === 5, JSON.stringify(data));
+  await press(page.locator("main form.product"), "Save");
+  await said(page, "There is nothing to save.");
+}
+
+/** Stock and price are changed in the list. */
+async function inline(page, api, sku, id) {
+  await page.locator("main").getByRole("link", { name: "Back to the products" }).click();
+  await headed(page, "Products");
+  await page.locator("main [name=q]").fill("walnut");
+  await press(page.locator("main form"), "Show");
+  await page.waitForURL(/q=walnut/);
+  const row = page.locator("tbody tr", { hasText: sku });
+  const stock = row.getByRole("button", { name: "Stock of Walnut lamp" });
+  await stock.click();
+  await row.locator("[name=stock]").fill("+5");
+  await row.locator("[name=stock]").press("Enter");
+  await said(page, "Stock of Walnut lamp: 12.");
+  expect(await stock.evaluate((button) => button === document.activeElement), "the focus is back where it was");
+  await stock.click();
+  await row.locator("[name=stock]").fill("-20");
+  await row.locator("[name=stock]").press("Enter");
+  await row.locator(".error", { hasText: "there are 12 on hand" }).waitFor();
+  await row.locator("[name=stock]").press("Escape");
+  expect((await api("GET", `/products/${id}/stock`)).data.onHand === 12, "a refused change changes nothing");
+  await stock.click();
+  await row.locator("[name=stock]").fill("");
+  await row.locator("[name=stock]").press("Enter");
+  await said(page, "not counted");
+  await row.getByRole("button", { name: "Price of Walnut lamp" }).click();
+  await row.locator("[name=price]").waitFor();
+  await api("PATCH", `/products/${id}`, { price: 60 });
+  await row.locator("[name=price]").fill("55");
+  await row.locator("[name=price]").press("Enter");
+  await row.locator(".error", { hasText: "It costs €60.00 now" }).waitFor();
+  expect((await row.locator("[name=price]").inputValue()) === "55", "what was typed stays");
+  await row.locator("[name=price]").press("Enter");
+  await said(page, "Walnut lamp costs €55.00 now.");
+  expect((await api("GET", `/products/${id}`)).data.price === 55, "the price is stored");
+}
+
+/** Somebody else saves meanwhile: once mine wins, once theirs. */
+async function conflicts(page, api, id, gateway) {
+  await page.goto(`${gateway}/admin/products/${id}`);
+  await headed(page, "Walnut lamp");
+  await page.locator("main [name=name]").fill("Oak lamp");
+  await page.locator("main [name=category]").fill("Light");
+  await api("PATCH", `/products/${id}`, { name: "Elm lamp", description: "Elm." });
+  await press(page.locator("main form.product"), "Save");
+  const box = page.locator("main [data-kind='412']");
+  await box.locator("[data-conflict=name]", { hasText: "Elm lamp" }).waitFor();
+  expect((await box.locator("[data-conflict=name]").innerText()).includes("Oak lamp"), "mine stands beside it");
+  expect((await value(page, "name")) === "Oak lamp", "what was typed stays");
+  await press(box, "Save what is chosen");
+  await said(page, "Oak lamp is saved.");
+  let { data } = await api("GET", `/products/${id}`);
+  expect(data.name === "Oak lamp" && data.category === "Light" && data.description === "Elm.", JSON.stringify(data));
+
+  await page.locator("main [name=name]").fill("Ash lamp");
+  await api("PATCH", `/products/${id}`, { name: "Fir lamp" });
+  await press(page.locator("main form.product"), "Save");
+  await box.locator("[data-conflict=name]").getByRole("radio").first().check();
+  await press(box, "Save what is chosen");
+  await headed(page, "Fir lamp");
+  expect((await value(page, "name")) === "Fir lamp", "the form shows theirs");
+  ({ data } = await api("GET", `/products/${id}`));
+  expect(data.name === "Fir lamp", JSON.stringify(data));
+  await page.locator("main [name=price]").fill("1");
+  await press(page.locator("main form.product"), "Save");
+  await said(page, "Fir lamp is saved.");
+}
+
+/** A SKU that another product has is said at its field. */
+async function taken(page, api, sku) {
+  const other = await productOf(api, { sku: `${sku}-other` });
+  await page.locator("main [name=sku]").fill(other.sku);
+  await press(page.locator("main form.product"), "Save");
+  await page.locator("[data-field=sku] .error", { hasText: "Another product has this SKU." }).waitFor();
+}
+
+async function ends(page, api, id) {
+  await press(page.locator("main"), "Delete the product");
+  await press(page.locator("dialog"), "Cancel");
+  expect((await api("GET", `/products/${id}`)).status === 200, "Cancel deletes nothing");
+  await press(page.locator("main"), "Delete the product");
+  await press(page.locator("dialog"), "Delete the product");
+  await headed(page, "Products");
+  expect((await api("GET", `/products/${id}`)).status === 404, "it is deleted");
+}

@@ -1,0 +1,92 @@
+// Files go in, with an account of each line that was refused, and come out.
+
+import { readFileSync } from "node:fs";
+import { expect, headed, press, signIn, signedIn, withPages } from "./support.mjs";
+
+const file = (name, text) => ({ name, mimeType: "application/octet-stream", buffer: Buffer.from(text) });
+
+export async function imports(gateway, email, password) {
+  const api = await signedIn(gateway, email, password);
+  const mark = `I-${Date.now()}`;
+  await withPages("imports", gateway, async (open) => {
+    const page = await open("/admin/import");
+    await signIn(page, email, password);
+    await headed(page, "Import and export");
+    await refusesOthers(page);
+    await countsLines(page, mark);
+    await says422(page);
+    await shows(page, mark);
+    await comesOut(page, api);
+  });
+}
+
+const count = (page, name) => page.locator(`[data-count=${name}]`).innerText();
+
+async function send(page, name, text) {
+  await page.locator("main [name=file]").setInputFiles(file(name, text));
+  await press(page.locator("main form").first(), "Import");
+}
+
+async function refusesOthers(page) {
+  await press(page.locator("main form").first(), "Import");
+  await page.locator("[data-field=file] .error", { hasText: "This is needed." }).waitFor();
+  await send(page, "products.xls", "name,price");
+  await page.locator("[data-field=file] .error", { hasText: "must end in .csv" }).waitFor();
+}
+
+/** Good and bad lines, as NDJSON and as CSV. */
+async function countsLines(page, mark) {
+  await send(page, "goods.ndjson", `{"name":"One","price":1,"sku":"${mark}-1"}\n{"name":"","price":2}\nno json\n{"name":"Two","price":2,"sku":"${mark}-2"}\n`);
+  await page.locator("[data-count=created]").waitFor();
+  expect((await count(page, "created")) === "2" && (await count(page, "failed")) === "2", await page.locator("main").innerText());
+  const lines = await page.locator("main tbody tr td:first-child").allInnerTexts();
+  expect(lines.join() === "2,3", `lines ${lines}`);
+  expect((await page.locator("main tbody tr").first().innerText()).includes("name"), "the error names the field");
+  await send(page, "goods.CSV", `name,price,sku\nOne,3,${mark}-1\nThree,x,\n`);
+  await page.locator("[data-count=updated]", { hasText: "1" }).waitFor();
+  expect((await count(page, "failed")) === "1", "of a CSV file, too");
+}
+
+/** A file that is refused as a whole is explained. */
+async function says422(page) {
+  await send(page, "goods.csv", "name;price\nOne;1\n");
+  await page.locator("main .trouble", { hasText: "commas" }).waitFor();
+  expect((await page.locator("[data-count=created]").count()) === 0, "there is no result of it");
+}
+
+/** The bar moves while a larger file is on its way, and it can be cancelled. */
+async function shows(page, mark) {
+  const long = "x".repeat(4000);
+  const lines = Array.from({ length: 1500 }, (_, at) => JSON.stringify({ name: `Bulk ${at}`, price: 1, sku: `${mark}-bulk-${at % 10}`, description: long }));
+  await page.evaluate(() => {
+    window.seen = [];
+    new MutationObserver(() => {
+      const bar = document.querySelector("main progress");
+      if (bar) window.seen.push(bar.value);
+    }).observe(document.querySelector("main"), { subtree: true, childList: true, attributes: true, characterData: true });
+  });
+  await send(page, "bulk.jsonl", lines.join("\n"));
+  await page.locator("main progress").waitFor();
+  await press(page.locator("main"), "Cancel the import");
+  await page.locator("main", { hasText: "The import was cancelled." }).waitFor();
+  await page.evaluate(() => (window.seen = []));
+  await send(page, "bulk.jsonl", lines.join("\n"));
+  await page.locator("main progress").waitFor();
+  await page.locator("[data-count=updated]").waitFor({ timeout: 120_000 });
+  const seen = await page.evaluate(() => window.seen);
+  expect(Math.max(...seen) === Buffer.byteLength(lines.join("\n")), `all bytes were counted: ${Math.max(...seen)}`);
+  expect(new Set(seen).size > 2, `the bar moved: ${[...new Set(seen)]}`);
+}
+
+/** The export is what the API gives. */
+async function comesOut(page, api) {
+  for (const [button, type, name] of [["Download NDJSON", "application/x-ndjson", "products.ndjson"], ["Download CSV", "text/csv", "products.csv"]]) {
+    const coming = page.waitForEvent("download");
+    await press(page.locator("main"), button);
+    const download = await coming;
+    expect(download.suggestedFilename() === name, download.suggestedFilename());
+    const got = readFileSync(await download.path(), "utf8");
+    const { data } = await api("GET", "/products/export", undefined, { accept: type });
+    expect(got === data && got.length > 100, `${name} has ${got.length} of ${data.length} characters`);
+  }
+}

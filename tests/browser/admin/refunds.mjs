@@ -1,0 +1,100 @@
+// An order goes its way, and its pieces come back.
+
+import { customer, expect, headed, orderOf, press, productOf, said, signIn, signedIn, withPages } from "./support.mjs";
+
+export async function refunds(gateway, email, password) {
+  const api = await signedIn(gateway, email, password);
+  const buyer = await customer(gateway);
+  const product = await productOf(api, { name: "Kettle", price: 20, stock: 5 });
+  const stock = async () => (await api("GET", `/products/${product.id}/stock`)).data;
+  const order = await orderOf(buyer.api, product, 2, { shipTo: { city: "Zion" }, contact: "+1 555" });
+  await withPages("refunds", gateway, async (open) => {
+    const page = await open("/admin/orders?status=paid");
+    await signIn(page, email, password);
+    await headed(page, "Orders");
+    await page.locator("tbody tr", { hasText: "Kettle" }).first().getByRole("link").click();
+    await headed(page, "Order");
+    expect(new URL(page.url()).pathname.endsWith(order.id), "the newest is the first");
+    await page.locator("#customer", { hasText: buyer.email }).waitFor();
+    const text = await page.locator("main").innerText();
+    for (const part of ["Kettle", "€40.00", "Zion", "+1 555", "Niobe", buyer.email]) expect(text.includes(part), `${part} is in ${text}`);
+    await press(page.locator("main"), "Mark as fulfilled");
+    await said(page, "The order is fulfilled.");
+    expect(await page.evaluate(() => document.activeElement.className === "state"), "the focus is at the state");
+    expect((await stock()).onHand === 3, "two were sold");
+    await press(page.locator("main"), "Refund");
+    await press(page.locator("dialog"), "Refund");
+    await said(page, "The money is refunded.");
+    await page.locator("main .badge", { hasText: "refunded" }).waitFor();
+    expect((await stock()).onHand === 5, "they are back");
+    await withoutRestock(page, gateway, await orderOf(buyer.api, product, 1), stock);
+    await meanwhile(page, gateway, api, await orderOf(buyer.api, product, 1, { isPaid: false }));
+    await provider(page, gateway, await orderOf(buyer.api, product, 1));
+    await live(page, gateway, buyer, await productOf(api, { stock: 5 }), api);
+  });
+}
+
+/** Without the box, the pieces stay gone. */
+async function withoutRestock(page, gateway, order, stock) {
+  await page.goto(`${gateway}/admin/orders/${order.id}`);
+  await press(page.locator("main"), "Refund");
+  await page.locator("dialog").getByRole("checkbox").uncheck();
+  await press(page.locator("dialog"), "Refund");
+  await page.locator("main .badge", { hasText: "refunded" }).waitFor();
+  expect((await stock()).onHand === 4, "it is not put back");
+}
+
+/** Somebody else cancels the order first, and the page has not heard of it: that is said, and shown. */
+async function meanwhile(page, gateway, api, order) {
+  await page.route("**/events", (route) => route.fulfill({ status: 503 }));
+  await page.goto(`${gateway}/admin/orders/${order.id}`);
+  await page.locator("main .badge", { hasText: "placed" }).waitFor();
+  await page.locator(".live", { hasText: "Not live" }).waitFor();
+  await api("POST", `/orders/${order.id}/cancel`);
+  await press(page.locator("main"), "Cancel the order");
+  await press(page.locator("dialog"), "Cancel the order");
+  await page.locator("main .badge", { hasText: "cancelled" }).waitFor();
+  await page.locator("main", { hasText: "Nothing is left to do with this order." }).waitFor();
+  await page.locator("main .trouble", { hasText: "This order has changed meanwhile." }).waitFor();
+  await page.unroute("**/events");
+}
+
+/** What others do shows by itself: in the list, on the page of the order, and in the overview. */
+async function live(page, gateway, buyer, product, api) {
+  await page.goto(`${gateway}/admin/orders`);
+  await page.locator(".live[data-live=true]").waitFor();
+  const order = await orderOf(buyer.api, product, 1, { isPaid: false });
+  await press(page.locator("main p", { hasText: "1 order has changed or is new." }), "Show them");
+  const row = page.locator("tbody tr", { has: page.locator(`[data-order="${order.id}"]`) });
+  await row.locator(".badge", { hasText: "placed" }).waitFor();
+  await page.locator(".live[data-live=true]").waitFor();
+  await buyer.api("POST", `/orders/${order.id}/pay`, { paymentMethod: "ok" });
+  await row.locator(".badge", { hasText: "paid" }).waitFor();
+  await row.getByRole("link").click();
+  await page.locator(".live[data-live=true]").waitFor();
+  await page.locator("main").getByRole("button", { name: "Refund" }).focus();
+  await api("POST", `/orders/${order.id}/fulfil`);
+  await page.locator("main .badge", { hasText: "fulfilled" }).waitFor();
+  expect(await page.evaluate(() => document.activeElement.matches("main button")), "the focus is not lost");
+  await page.goto(`${gateway}/admin/`);
+  await page.locator(".live[data-live=true]").waitFor();
+  const paid = page.locator("main tr", { has: page.locator("a[href$='status=paid']") }).locator(".number");
+  const before = (await paid.count()) ? Number((await paid.innerText()).replace(/\D/g, "")) : 0;
+  await page.locator("main summary").first().click();
+  await orderOf(buyer.api, product, 1);
+  await paid.filter({ hasText: new RegExp(`^${(before + 1).toLocaleString("en-GB")}$`) }).waitFor();
+  expect(await page.locator("main details").first().evaluate((details) => details.open), "what was opened stays open");
+}
+
+/** The provider refuses: that is said in the dialog, which can be closed. */
+async function provider(page, gateway, order) {
+  await page.goto(`${gateway}/admin/orders/${order.id}`);
+  await page.route("**/refund", (route) => route.fulfill({ status: 502, contentType: "application/problem+json", body: '{"type":"/problems/bad-gateway","status":502,"detail":"the charge is disputed"}' }));
+  await press(page.locator("main"), "Refund");
+  await press(page.locator("dialog"), "Refund");
+  await page.locator("dialog .trouble", { hasText: "The payment provider refuses this:" }).waitFor();
+  expect((await page.locator("dialog .trouble").innerText()).includes("disputed"), "with its reason");
+  await press(page.locator("dialog"), "Cancel");
+  await page.locator("main .badge", { hasText: "paid" }).waitFor();
+  await page.unroute("**/refund");
+}

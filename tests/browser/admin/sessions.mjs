@@ -1,0 +1,59 @@
+// Who may see the administration, and a session that ends.
+
+import { customer, expect, headed, press, productOf, said, signIn, signedIn, withPages, PASSWORD } from "./support.mjs";
+
+/** A guest signs in where she is; a customer is told that this is not for her; a wrong password is said. */
+export async function stranger(gateway, email, password) {
+  const one = await customer(gateway);
+  await withPages("stranger", gateway, async (open) => {
+    const page = await open("/admin/orders?status=paid");
+    await headed(page, "Sign in");
+    expect(!(await page.locator("header nav").isVisible()), "a guest sees no navigation");
+    await signIn(page, one.email, "not the password");
+    await page.locator("main .error", { hasText: "The e-mail address or the password is wrong." }).waitFor();
+    await signIn(page, one.email, PASSWORD);
+    await headed(page, "This is for admins");
+    expect((await page.locator("main").innerText()).includes("Niobe"), "it says who is signed in");
+    expect(!(await page.locator("header nav").isVisible()), "a customer sees no navigation");
+    expect((await page.getByRole("link", { name: "The shop" }).first().getAttribute("href")).endsWith("/shop"), "there is a way to the shop");
+    await press(page.locator("main"), "Sign in as somebody else");
+    await headed(page, "Sign in");
+    await signIn(page, email, password);
+    await headed(page, "Orders");
+    expect(page.url().endsWith("/admin/orders?status=paid"), "it is the page that was asked for");
+    await press(page.locator("header"), "Sign out");
+    await headed(page, "Sign in");
+    await page.reload();
+    await headed(page, "Sign in");
+  });
+}
+
+/** The session is ended elsewhere while a product is edited: nothing typed is lost. */
+export async function ended(gateway, email, password) {
+  const api = await signedIn(gateway, email, password);
+  const me = (await api("GET", "/auth/me")).data;
+  const product = await productOf(api, { name: "Table" });
+  await withPages("ended", gateway, async (open) => {
+    const page = await open(`/admin/products/${product.id}`);
+    await signIn(page, email, password);
+    await headed(page, "Table");
+    await page.locator("main [name=description]").fill("Typed before the end.");
+    await api("DELETE", `/auth/users/${me.id}/sessions`);
+    await press(page.locator("main form.product"), "Save");
+    await page.locator("dialog", { hasText: "Your session has ended" }).waitFor();
+    await signIn(page, email, "not the password");
+    await page.locator("dialog .error", { hasText: "wrong" }).waitFor();
+    await signIn(page, email, password);
+    await said(page, "You are signed in again.");
+    expect((await page.locator("main [name=description]").inputValue()) === "Typed before the end.", "it is still there");
+    await press(page.locator("main form.product"), "Save");
+    await said(page, "Table is saved.");
+    const again = await signedIn(gateway, email, password);
+    expect((await again("GET", `/products/${product.id}`)).data.description === "Typed before the end.", "it is stored");
+    await again("DELETE", `/auth/users/${me.id}/sessions`);
+    await page.getByRole("link", { name: "Orders" }).click();
+    await headed(page, "Sign in");
+    await signIn(page, email, password);
+    await headed(page, "Orders");
+  });
+}
