@@ -5,7 +5,8 @@ use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
 
 use super::UserState;
-use super::sessions::{begin, end, renew, reply};
+use super::grants::{begin, end, renew};
+use super::sessions::reply;
 use crate::auth::Audit;
 use crate::error::{Error, Kind};
 use crate::middleware::Fields;
