@@ -10,7 +10,9 @@ use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
 use utoipa::openapi::schema::{AdditionalProperties, ArrayItems};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::{Array, Object, Required, Schema, Type};
 use utoipa::openapi::{
     Components, ComponentsBuilder, Content, Header, OpenApi, Ref, RefOr, Response, ResponseBuilder,
@@ -20,8 +22,9 @@ use super::{METHODS, Path};
 use crate::auth::{Access, Mode, Rule};
 use crate::error::{FieldError, Kind, PROBLEM_JSON, Problem, Shortage};
 
-/// The document's name for the authentication scheme.
+/// The document's names for the authentication schemes. Handlers that read the cookie say so themselves.
 const TOKEN: &str = "token";
+const SESSION: &str = "session";
 
 const REQUEST_ID: &str = "X-Request-Id";
 
@@ -107,7 +110,7 @@ fn close(components: &mut Components, name: &str) {
     }
 }
 
-/// What all roles refer to: problems, the header of every response, and the authentication scheme.
+/// What all roles refer to: problems, the header of every response, and the authentication schemes.
 pub fn components() -> Components {
     let text = "The id of the request, or a generated one; it is in the log";
     let problems = Kind::all().map(|kind| (name(kind), problem(kind, kind.title())));
@@ -115,6 +118,10 @@ pub fn components() -> Components {
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
         .description(Some("The access token of a login"));
+    let cookie = ApiKeyValue::with_description(
+        "__Secure-session",
+        "The refresh token of a browser's session; no script sees it",
+    );
     ComponentsBuilder::new()
         .schema("Problem", Problem::schema())
         .schema("FieldError", FieldError::schema())
@@ -122,6 +129,7 @@ pub fn components() -> Components {
         .responses_from_iter(problems)
         .header(REQUEST_ID, always(header(Type::String, text)))
         .security_scheme(TOKEN, SecurityScheme::Http(token.build()))
+        .security_scheme(SESSION, SecurityScheme::ApiKey(ApiKey::Cookie(cookie)))
         .build()
 }
 
@@ -176,7 +184,9 @@ fn slot<'a>(item: &'a mut PathItem, method: &Method) -> Option<&'a mut Option<Op
 
 fn complete(operation: &mut Operation, rule: Rule, mode: Mode) {
     let access = rule.access(mode);
-    operation.security = Some(security(access));
+    if access != Access::Public || operation.security.is_none() {
+        operation.security = Some(security(access));
+    }
     if access == Access::Admin {
         let words = operation.description.take().map(|words| format!("{words} "));
         operation.description = Some(words.unwrap_or_default() + "Only admins may do this.");

@@ -109,9 +109,9 @@ def after_call(context, case, response):
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    # Who takes the rights from the admin ends the run.
+    # Who takes the rights or the sessions from the admin ends the run.
     path = case.path_parameters or {}
-    if case.operation.path == "/auth/users/{id}" and path.get("id") == os.environ["ADMIN"]:
+    if case.operation.path.startswith("/auth/users/{id}") and path.get("id") == os.environ["ADMIN"]:
         path["id"] = str(uuid.uuid4())
     # What is ordered stays.
     if case.operation.path.startswith("/products/{id}") and path.get("id") == PRODUCT and case.method != "GET":
@@ -128,7 +128,7 @@ def lead_there(case, path):
     operation = case.operation.definition.raw["operationId"]
     if operation in BEFORE:
         path["id"] = new_order(BEFORE[operation])
-    if operation in ("showDashboard", "changeRights") and SOMEBODY:
+    if operation in ("showDashboard", "changeRights", "endSessions") and SOMEBODY:
         path["id"] = SOMEBODY
     if operation in WEBHOOKS and os.environ["WHO"] == "admin":
         path["id"] = webhook(operation == "removeWebhook")

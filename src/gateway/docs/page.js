@@ -102,8 +102,9 @@ function curl(method, path, operation) {
   return words.join(" \\\n  ");
 }
 
-const needsToken = ({ security = [] }) => security.length > 0 && !security.some((one) => !Object.keys(one).length);
+const needsToken = ({ security = [] }) => security.length > 0 && security.every((one) => "token" in one);
 function who(operation) {
+  if ((operation.security || []).some((one) => "session" in one)) return "browsers, by cookie";
   if (!needsToken(operation)) return "anybody";
   return (operation["x-roles"] || []).includes("admin") ? "admins" : "signed in";
 }

@@ -5,7 +5,8 @@ use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
 
 use super::UserState;
-use super::sessions::{begin, end, renew, reply};
+use super::grants::{begin, end, renew};
+use super::sessions::reply;
 use crate::auth::Audit;
 use crate::error::{Error, Kind};
 use crate::middleware::Fields;
@@ -47,7 +48,7 @@ pub(in crate::user) async fn sign_in(
     path = "/auth/session/renew",
     operation_id = "renewSession",
     tag = "sessions",
-    params(("__Secure-session" = Option<String>, Cookie, description = "The refresh token")),
+    security(("session" = [])),
     responses(
         (status = 200, description = "A new access token", body = AccessToken, headers(
             ("Set-Cookie" = String, description = "`__Secure-session`, with the next refresh token")
@@ -80,7 +81,7 @@ pub(in crate::user) async fn renew_session(
     path = "/auth/session",
     operation_id = "signOut",
     tag = "sessions",
-    params(("__Secure-session" = Option<String>, Cookie, description = "The refresh token")),
+    security((), ("session" = [])),
     responses(
         (status = 204, description = "The session has ended", headers(
             ("Set-Cookie" = String, description = "Removes the cookie")

@@ -3,6 +3,7 @@
 pub(super) mod accounts;
 pub(super) mod browser;
 pub(super) mod dashboard;
+mod grants;
 pub(super) mod profile;
 pub(super) mod sessions;
 

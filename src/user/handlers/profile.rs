@@ -7,7 +7,8 @@ use actix_web::{HttpResponse, Responder};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::sessions::{reply, throttled};
+use super::grants::throttled;
+use super::sessions::reply;
 use super::{UserState, ended, owner, write};
 use crate::auth::{Audit, Caller};
 use crate::contract::{Account, now};

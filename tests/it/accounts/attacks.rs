@@ -514,6 +514,15 @@ async fn the_audit_log_tells_what_happened_and_no_log_tells_a_secret(storage: St
     let forged = client.with_token("not.a.token");
     let elsewhere = [("x-forwarded-for", "203.0.113.7")];
     assert_eq!(forged.send(Method::GET, "/products", &elsewhere, "").await.status, 401);
+    let login = json!({ "email": "neo@example.com", "password": NEW });
+    let mut page = client.post("/auth/session", login).await;
+    for _ in 0..2 {
+        let cookie = page.header("set-cookie").split(';').next().unwrap().to_owned();
+        keep(&json!({ "accessToken": page.json()["accessToken"], "refreshToken": cookie }));
+        let sent = [("cookie", cookie.as_str())];
+        page = client.send(Method::POST, "/auth/session/renew", &sent, "").await;
+    }
+    admin.write(Method::DELETE, &format!("/auth/users/{id}/sessions"), "").await;
     let tokens = keep(&client.log_in("neo@example.com", NEW).await.json());
     client.post("/auth/logout", json!({ "refreshToken": tokens["refreshToken"] })).await;
     let last = client.with_token(tokens["accessToken"].as_str().unwrap());
@@ -539,6 +548,10 @@ async fn the_audit_log_tells_what_happened_and_no_log_tells_a_secret(storage: St
         "password_change_failed",
         "password_changed",
         "rights_changed",
+        "login",
+        "refreshed",
+        "refreshed",
+        "sessions_ended",
         "login",
         "logout",
         "logout_all",

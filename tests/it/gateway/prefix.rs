@@ -51,6 +51,26 @@ async fn links_lead_to_where_the_proxy_shows_the_shop(topology: Topology) {
     }
 }
 
+each_topology!(a_cookie_is_sent_back_to_where_a_route_has_put_its_role);
+async fn a_cookie_is_sent_back_to_where_a_route_has_put_its_role(topology: Topology) {
+    let routes = [
+        ("APP__GATEWAY__ROUTES__API__PREFIX", "/api/auth"),
+        ("APP__GATEWAY__ROUTES__API__UPSTREAM", "user"),
+        ("APP__GATEWAY__ROUTES__API__STRIP_PREFIX", "/api"),
+    ];
+    let shop = Shop::start_with(topology, &routes);
+    let client = shop.gateway();
+    client.sign_up("trinity").await;
+    let login = json!({ "email": "trinity@example.com", "password": PASSWORD });
+    let signed_in = client.post("/api/auth/session", login).await;
+    let cookie = signed_in.header("set-cookie");
+    assert!(cookie.contains("; Path=/api/auth/session; "), "{topology:?} {cookie}");
+    let sent = [("cookie", cookie.split(';').next().unwrap())];
+    let renewed = client.send(Method::POST, "/api/auth/session/renew", &sent, "").await;
+    assert_eq!(renewed.status, 200, "{topology:?} {renewed:?}");
+    assert!(renewed.header("set-cookie").contains("; Path=/api/auth/session; "), "{renewed:?}");
+}
+
 #[actix_rt::test]
 async fn nobody_else_says_where_links_lead() {
     let shop = Shop::start(Topology::OneProcess);

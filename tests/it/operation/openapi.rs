@@ -1,7 +1,7 @@
 //! The document of the API, and the page that shows it. What the shop does is held against it by `make contract`.
 
 use awc::http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Client, Shop, Topology};
 
@@ -72,8 +72,7 @@ async fn a_token_is_asked_for_where_the_document_says_so_and_nowhere_else() {
         let document = document(&gateway).await;
         for (method, path, operation) in operations(&document) {
             let security = operation["security"].as_array().unwrap();
-            let free =
-                security.is_empty() || security.iter().any(|one| one == &serde_json::json!({}));
+            let free = security.is_empty() || security.iter().any(|one| one == &json!({}));
             if free && path == "/events" {
                 // It has no end.
                 gateway.listen(&path, None).await;
@@ -92,10 +91,7 @@ async fn only_an_open_shop_registers_without_a_password() {
     {
         let shop = Shop::start_with(Topology::OneProcess, &[("APP__AUTH__MODE", mode)]);
         let document = document(&shop.gateway()).await;
-        assert_eq!(
-            document["components"]["schemas"]["NewUser"]["required"],
-            serde_json::json!(fields)
-        );
+        assert_eq!(document["components"]["schemas"]["NewUser"]["required"], json!(fields));
     }
 }
 
@@ -186,7 +182,12 @@ async fn the_document_says_what_clients_are_made_of() {
             }
         }
         let reads = &document["paths"]["/products"]["get"]["security"];
-        assert_eq!(*reads, serde_json::json!([]), "a client of the document needs no token");
+        assert_eq!(*reads, json!([]), "a client of the document needs no token");
+        let cookie = &document["components"]["securitySchemes"]["session"];
+        assert_eq!(
+            (&cookie["in"], &cookie["name"]),
+            (&json!("cookie"), &json!("__Secure-session"))
+        );
         let text = document.to_string();
         for kind in ["schemas", "responses", "headers", "securitySchemes"] {
             for name in document["components"][kind].as_object().unwrap().keys() {
