@@ -29,6 +29,7 @@ pub struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   app                                                    the whole shop on http://127.0.0.1:8000
+  app demo                                               a shop with products and orders, to look around
   app --role product                                     the product role alone, on port 3002
   PRODUCT_URL=http://127.0.0.1:3002 app --role user      the user role, which calls it
   app --set gateway.listen=0.0.0.0:80                    any setting, for this run
@@ -69,6 +70,12 @@ impl Global {
 pub enum Command {
     /// Start the roles and serve until SIGTERM or Ctrl-C (the default)
     Run,
+    /// Show the whole shop, with products, accounts, orders and visitors, on data of its own
+    ///
+    /// All roles run in this process, as they do anywhere, on files in the temporary directory, which are removed at the
+    /// end; payments are played. Prints the addresses of the shop, its administration and its operation, and the
+    /// passwords of an admin and two customers. Ports and other settings can be set as ever.
+    Demo(DemoOptions),
     /// Migrate the roles' databases and stop
     Migrate,
     /// Add sample products to the catalogue, the same ones every time
@@ -189,6 +196,20 @@ pub enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+/// The options of a demo.
+#[derive(Args, Debug)]
+pub struct DemoOptions {
+    /// Leave the data where it is at the end, and print where
+    #[arg(long)]
+    pub keep: bool,
+    /// Keep the data in this folder, and go on with what is there from an earlier demo
+    #[arg(long, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// No visitors: nothing happens but what you do
+    #[arg(long)]
+    pub no_load: bool,
 }
 
 /// The options of an import and an export.

@@ -17,10 +17,10 @@ use clap_complete::Shell;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::timeout;
 
-use crate::cli::{Cli, Global, UserAction};
+use crate::cli::{Cli, DemoOptions, Global, UserAction};
 use crate::config::{self, Effective, Settings, Sources};
 use crate::contract::UserRole;
-use crate::node::{self, Existing, Failure};
+use crate::node::{self, Existing, Failure, Folder, Role};
 use crate::{telemetry, tls};
 
 pub use dead_letters::dead_letters;
@@ -59,6 +59,24 @@ pub fn run(global: &Global) -> Result<(), Failure> {
     let roles = global.roles();
     let running = node::run(sources, (settings, effective), &roles);
     actix_rt::System::new().block_on(running)
+}
+
+/// `app demo`
+///
+/// # Errors
+/// See [`node::demo`]; also when not all roles are to run, or the folder cannot be used.
+pub fn demo(global: &Global, options: &DemoOptions) -> Result<(), Failure> {
+    if global.roles().len() < Role::ALL.len() {
+        let problem = "--role: a demo runs all roles in one process";
+        return Err(Failure::Other(problem.into()));
+    }
+    let mut folder = Folder::open(options.folder.as_deref(), options.keep)?;
+    let sources = node::demo_sources(sources(global), &folder)?;
+    let (settings, effective) = config::load(&sources)?;
+    telemetry::start(&settings.log);
+    let running = node::demo(&mut folder, sources, (settings, effective), !options.no_load);
+    let outcome = actix_rt::System::new().block_on(running);
+    outcome.and(folder.close())
 }
 
 /// `app migrate`

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     };
     let outcome = match command.unwrap_or(Command::Run) {
         Command::Run => commands::run(&global),
+        Command::Demo(options) => commands::demo(&global, &options),
         Command::Migrate => commands::migrate(&global),
         Command::Seed { products } => commands::seed(&global, products),
         Command::Copy { from, to, what, overwrite } => {

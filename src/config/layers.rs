@@ -28,13 +28,18 @@ pub struct Sources {
     pub environment: Vec<(OsString, OsString)>,
     /// `--set KEY=VALUE`, in order.
     pub overrides: Vec<(String, String)>,
+    /// What the command prefers; the environment and `--set` win over it.
+    pub presets: Vec<(String, String)>,
+    /// What the command needs: it wins over everything, and `--set` must not name it.
+    pub fixed: Vec<(String, String)>,
 }
 
 impl Sources {
     /// The sources of this process.
     pub fn of_process(directory: Option<PathBuf>, overrides: Vec<(String, String)>) -> Self {
         let is_default_there = files::is_default_there();
-        Self { directory, is_default_there, environment: std::env::vars_os().collect(), overrides }
+        let environment = std::env::vars_os().collect();
+        Self { directory, is_default_there, environment, overrides, ..Self::default() }
     }
 }
 
@@ -162,17 +167,7 @@ impl fmt::Display for Effective {
 pub fn load(sources: &Sources) -> Result<(Settings, Effective), Error> {
     let defaults = built_in()?;
     let known = leaves(&collect(&defaults)?);
-    let mut builder = Config::builder().add_source(defaults);
-    for layer in files::read(sources.directory.as_deref(), sources.is_default_there)? {
-        builder = builder.add_source(layer);
-    }
-    for assignment in environment::assignments(&sources.environment, &known)? {
-        builder = builder.add_source(assignment.checked(&known)?);
-    }
-    for assignment in flags(&sources.overrides) {
-        builder = builder.add_source(assignment.checked(&known)?);
-    }
-    let merged = builder.build().map_err(unreadable)?;
+    let merged = merge(sources, defaults, &known)?;
     let mut merged = collect(&merged)?;
     let effective = leaves(&merged);
     for (key, (_, origin)) in &effective {
@@ -187,6 +182,32 @@ pub fn load(sources: &Sources) -> Result<(Settings, Effective), Error> {
     let settings = settings.map_err(|error| invalid(error, &effective))?;
     settings.check(&effective)?;
     Ok((settings, effective))
+}
+
+/// The layers of `sources` on top of the `defaults`, which have the keys that are `known`.
+fn merge(sources: &Sources, defaults: Config, known: &Leaves) -> Result<Config, Error> {
+    let mut builder = Config::builder().add_source(defaults);
+    for layer in files::read(sources.directory.as_deref(), sources.is_default_there)? {
+        builder = builder.add_source(layer);
+    }
+    for assignment in of_command(&sources.presets) {
+        builder = builder.add_source(assignment);
+    }
+    for assignment in environment::assignments(&sources.environment, known)? {
+        builder = builder.add_source(assignment.checked(known)?);
+    }
+    for assignment in flags(&sources.overrides) {
+        let is_fixed = sources.fixed.iter().any(|(key, _)| *key == assignment.key);
+        if is_fixed {
+            let problem = "cannot be set here, because the command sets it";
+            return Err(Error::new(assignment.key, problem, assignment.origin));
+        }
+        builder = builder.add_source(assignment.checked(known)?);
+    }
+    for assignment in of_command(&sources.fixed) {
+        builder = builder.add_source(assignment);
+    }
+    builder.build().map_err(unreadable)
 }
 
 /// The built-in key that corresponds to `key`: the operator chooses the names of routes and upstreams.
@@ -267,6 +288,14 @@ fn flags(overrides: &[(String, String)]) -> impl Iterator<Item = Assignment> {
         key: key.clone(),
         value: value.clone(),
         origin: format!("--set {}", redact::key(key)),
+    })
+}
+
+/// What a command itself sets.
+fn of_command(settings: &[(String, String)]) -> impl Iterator<Item = Assignment> {
+    settings.iter().map(|(key, value)| {
+        let origin = "the command".to_owned();
+        Assignment { key: key.clone(), value: value.clone(), origin }
     })
 }
 
@@ -390,6 +419,24 @@ mod tests {
         assert_eq!(at(&[variable], &[]), ("b.db".into(), "environment DATABASE_URL".into()));
         let flag = ("user.database_url", "sqlite://c.db");
         assert_eq!(at(&[variable], &[flag]), ("c.db".into(), "--set user.database_url".into()));
+    }
+
+    #[test]
+    fn a_command_prefers_some_values_and_insists_on_others() {
+        let pair = |key: &str, value: &str| vec![(key.to_owned(), value.to_owned())];
+        let of_command = |environment: &[(&str, &str)], overrides: &[(&str, &str)]| Sources {
+            presets: pair("log.filter", "warn"),
+            fixed: pair("user.database_url", "sqlite://own.db"),
+            ..with(environment, overrides)
+        };
+        let (settings, effective) = load(&of_command(&[], &[])).unwrap();
+        assert_eq!((settings.log.filter.as_str(), file(&settings)), ("warn", "own.db"));
+        assert_eq!(effective.origin("log.filter"), "the command");
+        let variables = [("RUST_LOG", "debug"), ("DATABASE_URL", "sqlite://other.db")];
+        let (settings, _) = load(&of_command(&variables, &[])).unwrap();
+        assert_eq!((settings.log.filter.as_str(), file(&settings)), ("debug", "own.db"));
+        let line = error(&of_command(&[], &[("user.database_url", "sqlite://other.db")]));
+        assert!(line.starts_with("user.database_url: cannot be set here"), "{line}");
     }
 
     #[test]

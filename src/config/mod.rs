@@ -1,7 +1,8 @@
 //! All settings, typed.
 //!
 //! Four layers, each overriding the one before, key by key: the built-in `config/*.toml`, the same
-//! files in `./config` or `--config DIR`, the environment, and `--set KEY=VALUE`.
+//! files in `./config` or `--config DIR`, the environment, and `--set KEY=VALUE`. A command may have preferences, below
+//! the environment, and needs, above everything.
 //!
 //! Every number and duration has bounds. Where 0 is allowed, it has a meaning of its own; otherwise the lower bound is the
 //! least with which requests are still answered, and at least a millisecond for stores, which count in milliseconds. The

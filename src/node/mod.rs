@@ -6,6 +6,7 @@ mod check_stock;
 mod commands;
 mod composition;
 mod dead_letters;
+mod demo;
 mod document;
 mod reload;
 mod roles;
@@ -48,6 +49,7 @@ pub use commands::{
     set_password,
 };
 pub use dead_letters::{Selection, decide, find as find_dead_letters};
+pub use demo::{Folder, demo, demo_sources};
 
 pub use transfer::{Format, ImportReport, Pieces, Place, export, import};
 
@@ -100,8 +102,59 @@ pub enum Failure {
 /// When a setting does not work, or a listener fails.
 pub async fn run(
     sources: Sources,
+    loaded: (Settings, Effective),
+    roles: &[Role],
+) -> Result<(), Failure> {
+    // Boxed, as all of what it awaits is deep.
+    Box::pin(open(sources, loaded, roles, Ordinary)).await
+}
+
+/// What a process does and says while it opens.
+trait Opening {
+    /// Prepares the stores, once the addresses are bound.
+    async fn prepare(
+        &mut self,
+        settings: &Settings,
+        effective: &Effective,
+        listeners: &[(Role, Listener)],
+    ) -> Result<(), Failure>;
+
+    /// Is called when `roles` are about to be served by `listeners`.
+    fn bound(&self, roles: &[Role], listeners: &[(Role, Listener)]);
+
+    /// Is called when the process that `started` then is ready; its management port is at an address.
+    fn ready(&self, started: Instant, management: SocketAddr);
+}
+
+/// Says where roles listen.
+struct Ordinary;
+
+impl Opening for Ordinary {
+    async fn prepare(
+        &mut self,
+        _: &Settings,
+        _: &Effective,
+        _: &[(Role, Listener)],
+    ) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn bound(&self, roles: &[Role], listeners: &[(Role, Listener)]) {
+        print_addresses(roles, listeners);
+    }
+
+    fn ready(&self, started: Instant, management: SocketAddr) {
+        let millis = started.elapsed().as_millis();
+        print_line(&format!("ready after {millis} ms; management on http://{management}"));
+    }
+}
+
+/// See [`run`]; `opening` takes part in the start.
+async fn open(
+    sources: Sources,
     (settings, effective): (Settings, Effective),
     roles: &[Role],
+    mut opening: impl Opening,
 ) -> Result<(), Failure> {
     let started = Instant::now();
     let hangup = signal(SignalKind::hangup())?;
@@ -113,6 +166,7 @@ pub async fn run(
     let mode = validated.parts.mode;
     let management = bind_management(&settings, &effective, roles)?;
     let listeners = bind(&settings, &effective, roles, &validated.tls)?;
+    Box::pin(opening.prepare(&settings, &effective, &listeners)).await?;
     let names = roles.iter().map(|role| role.name()).collect::<Vec<_>>();
     traces::start(&settings.traces, &names, validated.tls.traces())?;
     let node = Node::build(&effective, roles, validated).await?;
@@ -125,7 +179,7 @@ pub async fn run(
     tasks::supervise("log", telemetry::follow_left_out);
 
     access::warn(mode, &listeners);
-    print_addresses(roles, &listeners);
+    opening.bound(roles, &listeners);
     let address = management.address;
     let mut servers = Vec::new();
     for (role, listener) in listeners {
@@ -143,7 +197,7 @@ pub async fn run(
     let stopped = tokio::select! {
         signal = wait_for_stop(&mut signals) => Ok(signal),
         (outcome, ..) = &mut running => Err(outcome),
-        () = report_ready(&readiness, started, address) => unreachable!("it never returns"),
+        () = report_ready(&readiness, &opening, started, address) => unreachable!("it never returns"),
     };
     let signal = stopped.map_err(|outcome| {
         Failure::Other(format!("a listener stopped unexpectedly: {outcome:?}"))
@@ -291,11 +345,15 @@ fn print_addresses(roles: &[Role], listeners: &[(Role, Listener)]) {
     }
 }
 
-/// Prints a line once the process is ready. Never returns.
-async fn report_ready(readiness: &Readiness, started: Instant, management: SocketAddr) {
+/// Tells `opening` once the process is ready. Never returns.
+async fn report_ready(
+    readiness: &Readiness,
+    opening: &impl Opening,
+    started: Instant,
+    management: SocketAddr,
+) {
     readiness.ready().await;
-    let millis = started.elapsed().as_millis();
-    print_line(&format!("ready after {millis} ms; management on http://{management}"));
+    opening.ready(started, management);
     std::future::pending().await
 }
 

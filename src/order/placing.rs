@@ -11,6 +11,7 @@ use super::idempotency::Key;
 use super::model::Wanted;
 use super::reservations::{RESERVED_LONGER, reservation};
 use super::store::{Claim, Claimed, Record};
+use crate::config::Currency;
 use crate::contract::{Money, NewReservation, Order, OrderLine, OrderStatus, Reservation, now};
 use crate::error::{Error, FieldError, Kind};
 use crate::peer::Context;
@@ -127,36 +128,14 @@ impl OrderState {
 
     /// The order of `wanted`, whose pieces are `reserved`.
     fn record(&self, id: Uuid, wanted: &Wanted, reserved: Reservation) -> Result<Record, Error> {
-        let too_much =
-            || Error::invalid(vec![FieldError::new("items", "cost more than an order can")]);
-        let multiply = |price: Money, quantity: i64| {
-            price.minor().checked_mul(quantity).and_then(|minor| Money::from_minor(minor).ok())
-        };
-        let mut total = 0_i64;
-        let mut items = Vec::with_capacity(reserved.lines.len());
-        for line in reserved.lines {
-            if !self.rules.currency.has(line.price.minor()) {
-                // It was priced before the shop had this currency.
-                let detail = format!("cost fractions of a {}: {}", self.rules.currency, line.name);
-                return Err(Error::invalid(vec![FieldError::new("items", detail)]));
-            }
-            let line_total = multiply(line.price, line.quantity).ok_or_else(too_much)?;
-            total = total.checked_add(line_total.minor()).ok_or_else(too_much)?;
-            items.push(OrderLine {
-                product_id: line.product_id,
-                name: line.name,
-                unit_price: line.price,
-                quantity: line.quantity,
-                line_total,
-            });
-        }
+        let (items, total) = lines_of(reserved, self.rules.currency)?;
         let created_at = now();
         Ok(Record::new(Order {
             id,
             user_id: wanted.user,
             status: OrderStatus::Placed,
             items,
-            total: Money::from_minor(total).map_err(|_| too_much())?,
+            total,
             currency: self.rules.currency.code().to_owned(),
             ship_to: wanted.ship_to.clone(),
             contact: wanted.contact.clone(),
@@ -166,6 +145,39 @@ impl OrderState {
             paid_at: None,
         }))
     }
+}
+
+/// The lines of an order whose pieces are `reserved`, and what they cost together.
+///
+/// # Errors
+/// 422 when that is more than an order can cost, or a price has fractions that `currency` has not.
+pub(super) fn lines_of(
+    reserved: Reservation,
+    currency: Currency,
+) -> Result<(Vec<OrderLine>, Money), Error> {
+    let too_much = || Error::invalid(vec![FieldError::new("items", "cost more than an order can")]);
+    let multiply = |price: Money, quantity: i64| {
+        price.minor().checked_mul(quantity).and_then(|minor| Money::from_minor(minor).ok())
+    };
+    let mut total = 0_i64;
+    let mut items = Vec::with_capacity(reserved.lines.len());
+    for line in reserved.lines {
+        if !currency.has(line.price.minor()) {
+            // It was priced before the shop had this currency.
+            let detail = format!("cost fractions of a {currency}: {}", line.name);
+            return Err(Error::invalid(vec![FieldError::new("items", detail)]));
+        }
+        let line_total = multiply(line.price, line.quantity).ok_or_else(too_much)?;
+        total = total.checked_add(line_total.minor()).ok_or_else(too_much)?;
+        items.push(OrderLine {
+            product_id: line.product_id,
+            name: line.name,
+            unit_price: line.price,
+            quantity: line.quantity,
+            line_total,
+        });
+    }
+    Ok((items, Money::from_minor(total).map_err(|_| too_much())?))
 }
 
 /// The error of a reservation in the words of an order: the product role speaks of lines.

@@ -9,6 +9,7 @@ mod recommendations;
 mod reservations;
 mod sales;
 mod seed;
+mod shelves;
 mod store;
 mod supply;
 mod transfer;
@@ -41,6 +42,7 @@ use store::{Database, Store};
 
 pub use page::{Cursor, PageRequest};
 pub use seed::seed;
+pub use shelves::Shelves;
 pub use supply::{Pieces, Supplies, Supply};
 pub use transfer::{
     Format, ImportError, ImportReport, LineError, Parsed, Parser, export_to, import_from,

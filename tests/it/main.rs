@@ -105,6 +105,7 @@ mod operation {
     mod breakers;
     mod commands;
     mod config;
+    mod demo;
     mod logs;
     mod metrics;
     mod openapi;

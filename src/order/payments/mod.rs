@@ -97,12 +97,14 @@ impl Payments {
     /// The provider that `options` name; a sandbox keeps its payments in `store`.
     pub(super) fn new(options: &config::Order, tls: ClientTls, store: Store) -> Self {
         match &options.payments_url {
-            PaymentsUrl::Sandbox => {
-                let sandbox = Sandbox::new(store, options.payments_timeout);
-                Self::Sandbox(Box::new(sandbox))
-            }
+            PaymentsUrl::Sandbox => Self::played(options, store),
             PaymentsUrl::Stripe(base) => Self::Stripe(Stripe::new(options, base, tls)),
         }
+    }
+
+    /// A sandbox that keeps its payments in `store`.
+    pub(super) fn played(options: &config::Order, store: Store) -> Self {
+        Self::Sandbox(Box::new(Sandbox::new(store, options.payments_timeout)))
     }
 
     /// Opens the payment of `order`, unless it is open; returns its name.

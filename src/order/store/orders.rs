@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::schema::{order_keys, order_orders};
 use super::{Record, Row, Store};
-use crate::contract::OrderStatus;
+use crate::contract::{Event, Order, OrderStatus, Timestamp};
 use crate::events::{creation, record};
 use crate::order::counters;
 use crate::order::idempotency::Key;
@@ -85,6 +85,34 @@ impl Store {
             counters::count(&record.order);
             self.news.tell();
         })
+    }
+
+    /// Inserts an order of days gone by, with an event for each of its `states`, the last of which is the present.
+    pub(in crate::order) async fn insert_past(
+        &self,
+        record: &Record,
+        states: &[(OrderStatus, Timestamp)],
+    ) -> Result<(), StoreError> {
+        let (pool, row) = (self.pool.clone(), Row::try_from(record)?);
+        let events = states.iter().zip(1..).map(|((status, time), sequence)| {
+            let paid_at = record.order.paid_at.filter(|paid_at| paid_at <= time);
+            let order = Order { status: *status, paid_at, ..record.order.clone() };
+            let event = Event::of_order(&order, sequence);
+            let mut event = event.map_err(|error| StoreError::corrupt(error.chain()))?;
+            event.time = *time;
+            Ok::<_, StoreError>(event)
+        });
+        let events = events.collect::<Result<Vec<_>, _>>()?;
+        run_to_completion(&self.limits, async move {
+            in_transaction!(&pool, StoreError, connection => {
+                let insert = diesel::insert_into(order_orders::table).values(row);
+                insert.execute(connection).await?;
+                for event in events {
+                    record!(connection, "order", event, None);
+                }
+            })
+        })
+        .await
     }
 
     /// The order with `id`, if there is one.
