@@ -63,7 +63,7 @@ PROFDATA = llvm-profdata-$(shell rustc -vV | sed -n 's/^LLVM version: \([0-9]*\)
 SBOM_TARGET ?= x86_64-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help run release test lint audit sbom bench chaos fuzz train fmt image env check-deploy contract pictures verify-deploy verify-cluster needs \
+.PHONY: help run demo release test lint audit sbom bench chaos fuzz train fmt image env check-deploy contract pictures verify-deploy verify-cluster needs \
 	bench-needs contract-needs train-needs verify-needs
 
 help: ## List the targets
@@ -72,6 +72,10 @@ help: ## List the targets
 run: ## Build the shop as the tests do, and start all of it on http://127.0.0.1:8000
 	$(DEBUG)
 	target/debug/app
+
+demo: ## Build the shop as the tests do, and show it with products, orders and visitors, on data that goes at the end
+	$(DEBUG)
+	target/debug/app demo
 
 release: ## Build target/release/app as it is shipped
 	@[ "$(VALID)" = "$$(cat $(PROFILE).for 2>&1)" ] \
@@ -106,9 +110,11 @@ check-deploy: needs ## Check the files of the image and of the deployments, with
 	sh tests/deploy/tools.sh
 	target/deploy-tools/venv/bin/python -B tests/deploy/check.py
 
-pictures: needs ## Take the pictures of the page for operators anew
-	@mkdir -p src/server/ops/pictures
+pictures: needs ## Take the pictures of the pages anew
+	$(DEBUG)
+	@mkdir -p src/server/ops/pictures src/gateway/pages/pictures
 	node tests/browser/pictures.mjs src/server/ops/pictures
+	node tests/browser/demo-pictures.mjs target/debug/app src/gateway/pages/pictures
 
 contract: needs contract-needs target/contract/installed ## Hold the program against its OpenAPI document, with schemathesis and clients
 	$(DEBUG)

@@ -73,6 +73,7 @@ mod gateway {
 
 /// The storefront and the administration.
 mod pages {
+    mod browser;
     mod serving;
 }
 

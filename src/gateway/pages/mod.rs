@@ -3,6 +3,7 @@
 
 mod document;
 mod files;
+mod picture;
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -11,6 +12,8 @@ use std::sync::{Arc, OnceLock};
 use actix_web::dev::Payload;
 use actix_web::http::header::ACCEPT;
 use actix_web::{FromRequest, HttpRequest, HttpResponse};
+
+use percent_encoding::percent_decode_str;
 
 use super::path::is_below;
 use crate::auth::Mode;
@@ -24,6 +27,8 @@ use files::{CONTENT_DIGEST, File};
 pub(super) const SHOP: &str = "/shop";
 const ADMIN: &str = "/admin";
 const ASSETS: &str = "/shop/assets/";
+/// Pictures of products, which are drawn: CATEGORY/NAME.svg.
+const PICTURES: &str = "/shop/pictures/";
 
 /// The pages; cheap to clone.
 #[derive(Clone, Debug)]
@@ -42,6 +47,8 @@ enum Content {
     Document(Application),
     /// Whether the address has this release's digest.
     File(&'static File, bool),
+    /// Of a category and a name.
+    Picture(String, String),
     Nothing,
 }
 
@@ -65,6 +72,13 @@ impl Pages {
                 Some(file) => Content::File(file, digest == CONTENT_DIGEST),
                 None => Content::Nothing,
             }));
+        }
+        if let Some(rest) = path.strip_prefix(PICTURES) {
+            let names = rest.strip_suffix(".svg").and_then(|names| names.split_once('/'));
+            let names = names.filter(|(_, name)| !name.contains('/'));
+            return Some(Page(names.map_or(Content::Nothing, |(category, name)| {
+                Content::Picture(decoded(category), decoded(name))
+            })));
         }
         let application = [(SHOP, Application::Shop), (ADMIN, Application::Admin)]
             .into_iter()
@@ -97,6 +111,9 @@ impl Pages {
                     document.get_or_init(|| Document::new(*application, &self.facts, "/"));
                 Ok(document.answer(headers, &condition))
             }
+            (Content::Picture(category, name), _) => {
+                Ok(picture::answer(category, name, &condition))
+            }
             (Content::Nothing, _) => Err(Error::not_found("file")),
         }
     }
@@ -108,9 +125,15 @@ impl Page {
         match self.0 {
             Content::Document(Application::Shop) => "/shop/{page}",
             Content::Document(Application::Admin) => "/admin/{page}",
+            Content::Picture(..) => "/shop/pictures/{category}/{name}",
             Content::File(..) | Content::Nothing => "/shop/assets/{file}",
         }
     }
+}
+
+/// A part of a path as a text.
+fn decoded(part: &str) -> String {
+    percent_decode_str(part).decode_utf8_lossy().into_owned()
 }
 
 /// Whether the client asks for a page first, as browsers do that open an address (RFC 9110, section 12.5.1).

@@ -95,6 +95,23 @@ async fn a_page_of_another_release_gets_files_that_no_cache_keeps() {
     }
 }
 
+#[actix_rt::test]
+async fn a_picture_is_drawn_for_every_name() {
+    let shop = Shop::start(Topology::OneProcess);
+    let gateway = shop.gateway();
+    for path in ["/shop/pictures/Kitchen/Mug.svg", "/shop/pictures/a%20b/%3Cscript%3E%C3%A9%25.svg"]
+    {
+        let picture = gateway.get(path).await;
+        assert_eq!((picture.status, picture.header("content-type")), (200, "image/svg+xml"));
+        assert!(picture.text().starts_with("<svg ") && !picture.text().contains("<script"));
+        let known = fetch(&gateway, path, &[("if-none-match", picture.header("etag"))]).await;
+        assert_eq!(known.status, 304, "{path}");
+    }
+    for path in ["/shop/pictures/Mug.svg", "/shop/pictures/a/b/c.svg", "/shop/pictures/a/b.png"] {
+        assert_eq!(gateway.get(path).await.status, 404, "{path}");
+    }
+}
+
 each_topology!(the_first_address_is_a_page_for_those_who_ask_for_one);
 async fn the_first_address_is_a_page_for_those_who_ask_for_one(topology: Topology) {
     let shop = Shop::start(topology);

@@ -1,6 +1,7 @@
 //! Starting the shop, and asking it.
 
 mod balancer;
+mod browser;
 pub(crate) mod chaos;
 mod check;
 mod client;
@@ -15,6 +16,7 @@ pub(crate) mod tls;
 mod upstream;
 
 pub(crate) use balancer::Balancer;
+pub(crate) use browser::browse;
 pub(crate) use check::{check, start};
 pub(crate) use client::{Answer, Client, order_items};
 pub(crate) use collector::{Collector, Span};

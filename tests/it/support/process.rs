@@ -310,10 +310,16 @@ impl Shop {
 
     /// A client of the gateway who may do everything.
     pub(crate) async fn admin(&self) -> Client {
+        let (email, password) = self.admin_account();
+        self.gateway().signed_in(&email, &password).await
+    }
+
+    /// The e-mail address and the password of a new admin.
+    pub(crate) fn admin_account(&self) -> (String, String) {
         let email = format!("{}@example.com", uuid::Uuid::now_v7().simple());
         let output =
             self.run(&["user", "create", "--admin", "--username", "Root", "--email", &email]);
-        self.gateway().signed_in(&email, &password_in(&output)).await
+        (email, password_in(&output))
     }
 
     /// Ends the process that answers for `role` at once.

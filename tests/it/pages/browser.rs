@@ -1,0 +1,62 @@
+//! The storefront and the administration, as people use them in a browser: `tests/browser/shop.mjs` and `admin.mjs`, part by part.
+
+use crate::support::{Shop, Topology, browse};
+
+/// Customers who buy need a shop that knows who they are. The tests sign in from one address, more often than people do.
+const SHOP: [(&str, &str); 4] = [
+    ("APP__AUTH__MODE", "enforced"),
+    ("APP__AUTH__REFRESH_INTERVAL", "100ms"),
+    ("APP__USER__LOGINS_PER_ADDRESS", "0"),
+    ("APP__GATEWAY__ROUTES__AUTH__LIMITS", ""),
+];
+
+/// Runs a part of `script` against a shop of its own, with an admin.
+async fn part(script: &str, topology: Topology, part: &str) {
+    let shop = Shop::start_with(topology, &SHOP);
+    let admin = shop.admin_account();
+    let gateway = shop.process("gateway").urls["gateway"].clone();
+    let product = shop.process("product").id().to_string();
+    browse(script, &[part, &gateway, &admin.0, &admin.1, &product]).await;
+}
+
+macro_rules! parts {
+    ($script:literal, $topology:ident: $($part:ident),+ $(,)?) => {
+        $(
+            #[actix_rt::test]
+            async fn $part() {
+                part($script, Topology::$topology, stringify!($part)).await;
+            }
+        )+
+    };
+}
+
+mod shop_in_one_process {
+    use super::*;
+
+    parts!("shop.mjs", OneProcess: buys, keyboard, markup, accessible, german, back, declined, short, stripe, slow, lost, limited,
+        offline, live, late, ended, tabs, account);
+}
+
+mod shop_in_four_processes {
+    use super::*;
+
+    parts!("shop.mjs", OneProcessARole: buys, away, ended, tabs);
+}
+
+mod admin_in_one_process {
+    use super::*;
+
+    parts!("admin.mjs", OneProcess: edits, imports, refunds, users, webhooks, letters, keyboard, markup, accessible, stranger, ended,
+        broken);
+}
+
+mod admin_in_four_processes {
+    use super::*;
+
+    parts!("admin.mjs", OneProcessARole: edits, imports, refunds);
+}
+
+#[actix_rt::test]
+async fn every_language_says_everything() {
+    browse("texts.mjs", &[]).await;
+}
