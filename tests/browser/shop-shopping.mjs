@@ -160,6 +160,6 @@ export async function back(gateway, email, password) {
     expect((await page.evaluate(() => document.activeElement.textContent)) === name, "the focus is where it was");
     await page.getByLabel("Sort").selectOption("-price");
     await page.waitForFunction(() => location.search.includes("sort=-price"));
-    await page.locator(".product", { hasText: "Lamp 159" }).waitFor();
+    await page.locator(".product:first-child", { hasText: "Lamp 159" }).waitFor();
   });
 }
