@@ -161,5 +161,9 @@ export async function back(gateway, email, password) {
     await page.getByLabel("Sort").selectOption("-price");
     await page.waitForFunction(() => location.search.includes("sort=-price"));
     await page.locator(".product:first-child", { hasText: "Lamp 159" }).waitFor();
+    // On a wall, the next pages come until there is something to scroll, or no more.
+    await page.setViewportSize({ width: 3840, height: 5000 });
+    await page.goto(`${gateway}/shop?tag=${encodeURIComponent(tag)}`);
+    await page.locator(".product").nth(59).waitFor();
   });
 }

@@ -30,12 +30,12 @@ export default async function page({ signal, show }) {
   };
   const order = async (values) => {
     notice.replaceChildren();
-    remember(account.id, values);
     const items = lines.filter(({ id }) => products.get(id) !== null).map(({ id, quantity }) => ({ productId: id, quantity }));
     if (!items.length) return tell(notice, make("p", {}, t("shop.checkout.nothing")));
     try {
       const placed = await place(account.id, { items, ...read(values) });
       cart.ordered(placed.order.items);
+      remember(account.id, values);
       announce(t(placed.isEarlier ? "shop.checkout.earlier" : "shop.checkout.placed"));
       await go(`/orders/${placed.order.id}`, { replace: true });
     } catch (error) {
