@@ -2,7 +2,7 @@
 
 import { expect } from "./browser.mjs";
 import { Api, headed, order, signIn, state, take, unique } from "./shopper.mjs";
-import { watched } from "./watched.mjs";
+import { accessible, watched } from "./watched.mjs";
 
 /** The cart says which price has changed and what is gone; what is gone is not ordered; removing keeps the focus. */
 export async function changed(gateway, email, password) {
@@ -87,6 +87,28 @@ export async function pictures(gateway, email, password) {
     expect((await image.getAttribute("src")).endsWith("own.svg"), "the picture of the shop itself is shown");
     await page.locator(".product", { hasText: foreign.name }).locator("svg.picture").waitFor();
     await page.locator(".degraded", { hasText: "may be old" }).waitFor();
+  });
+}
+
+/** A customer sees what the shop recommends; a guest's page asks for nothing. */
+export async function recommends(gateway, email, password) {
+  const admin = await new Api(gateway).as(email, password);
+  const [product] = [await admin.product(), await admin.product()];
+  const customer = await new Api(gateway).customer();
+  await watched("recommends", gateway, async (open) => {
+    const page = await open("/shop/nowhere");
+    let asked = 0;
+    page.on("request", (request) => (asked += request.url().includes("/auth/") ? 1 : 0));
+    await page.goto(`${gateway}/shop/products/${product.id}`);
+    await headed(page, product.name);
+    expect(asked === 0, `a guest's page asked ${asked} times about accounts`);
+    await page.goto(`${gateway}/shop/sign-in?next=/products/${product.id}`);
+    await signIn(page, customer.email);
+    const section = page.getByRole("region", { name: "You may like this, too" });
+    await section.getByRole("heading", { level: 3 }).first().waitFor();
+    await accessible(page, "a product with recommendations");
+    await section.getByRole("button").first().click();
+    await page.getByRole("link", { name: "Cart, 1 piece" }).waitFor();
   });
 }
 

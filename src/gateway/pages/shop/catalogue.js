@@ -107,7 +107,7 @@ class Listing {
       this.items,
       this.#products,
       ({ id, updatedAt }) => `${id} ${updatedAt}`,
-      (product) => card(product, first.has(product)),
+      (product) => card(product, { isFirst: first.has(product) }),
     );
     this.end.hidden = !this.#next;
     // It is told anew where the end is, which may still be on the screen.
