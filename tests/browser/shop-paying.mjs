@@ -44,7 +44,7 @@ export async function short(gateway, email, password) {
       await page.locator(".product").first().waitFor();
       await page.goto(`${gateway}/shop/products/${product.id}`);
       await page.getByRole("spinbutton", { name: "Pieces" }).fill("4");
-      await page.getByRole("button", { name: "Add to cart" }).click();
+      await page.getByRole("button", { name: "Add to cart", exact: true }).click();
       await page.getByRole("link", { name: "Cart, 4 pieces" }).click();
       await page.getByRole("link", { name: "To the checkout" }).click();
       await headed(page, "Checkout");

@@ -17,7 +17,7 @@ export async function buys(gateway, email, password) {
     await card.getByRole("link").click();
     await headed(page, product.name);
     await page.getByRole("spinbutton", { name: "Pieces" }).fill("2");
-    await page.getByRole("button", { name: "Add to cart" }).click();
+    await page.getByRole("button", { name: "Add to cart", exact: true }).click();
     await page.getByRole("link", { name: "Cart, 2 pieces" }).click();
     await headed(page, "Your cart");
     await page.getByRole("button", { name: `One piece more of ${product.name}` }).click();
