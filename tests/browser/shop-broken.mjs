@@ -166,8 +166,15 @@ export async function offline(gateway, email, password) {
       await page.locator(".trouble button").click();
       await page.locator(".product", { hasText: product.name }).waitFor();
       expect(await page.locator("#offline").isHidden(), "the bar is gone");
+      // A page that was never loaded, either.
+      await page.context().setOffline(true);
+      await page.getByRole("link", { name: "Cart, 1 piece" }).click();
+      await page.locator(".trouble", { hasText: "You are offline." }).waitFor();
+      await page.context().setOffline(false);
+      await page.locator(".trouble button").click();
+      await headed(page, "Your cart");
     },
-    { allowed: [/ERR_INTERNET_DISCONNECTED/] },
+    { allowed: [/ERR_INTERNET_DISCONNECTED/, /dynamically imported/] },
   );
 }
 

@@ -133,6 +133,7 @@ export async function accessible(gateway, email, password, ...faces) {
 }
 
 async function everywhere(page, name) {
+  await page.locator("main:not([aria-busy])").waitFor();
   // Colours are judged once they have come to rest.
   await page.waitForFunction(() => document.getAnimations().every(({ playState }) => playState !== "running"));
   await free(page, name);

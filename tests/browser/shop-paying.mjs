@@ -44,7 +44,7 @@ export async function short(gateway, email, password) {
       await page.locator(".product").first().waitFor();
       await page.goto(`${gateway}/shop/products/${product.id}`);
       await page.getByRole("spinbutton", { name: "Pieces" }).fill("4");
-      await page.getByRole("button", { name: "Add to cart" }).click();
+      await page.getByRole("button", { name: "Add to cart", exact: true }).click();
       await page.getByRole("link", { name: "Cart, 4 pieces" }).click();
       await page.getByRole("link", { name: "To the checkout" }).click();
       await headed(page, "Checkout");
@@ -62,6 +62,32 @@ export async function short(gateway, email, password) {
     },
     { allowed: [/409/] },
   );
+}
+
+/** An address is remembered only if the customer says so, and forgotten when not any more. */
+export async function remembers(gateway, email, password) {
+  const product = await (await new Api(gateway).as(email, password)).product();
+  const customer = await new Api(gateway).customer();
+  await watched("remembers", gateway, async (open) => {
+    const page = await open("/shop/sign-in");
+    await signIn(page, customer.email);
+    await page.locator(".product").first().waitFor();
+    const city = page.locator("[name='shipTo.city']");
+    for (const [before, remember] of [["", false], ["", true], ["Zion", false], ["", false]]) {
+      await take(page, gateway, product);
+      await page.goto(`${gateway}/shop/checkout`);
+      await headed(page, "Checkout");
+      expect((await city.inputValue()) === before, `the field has ${await city.inputValue()}`);
+      await page.getByLabel("Remember this in this browser").setChecked(remember);
+      await address(page);
+      // What is typed survives a page that is loaded again.
+      await page.reload();
+      await headed(page, "Checkout");
+      expect((await city.inputValue()) === "Zion", "what was typed is there");
+      await page.getByRole("button", { name: "Order", exact: true }).click();
+      await headed(page, "Your order");
+    }
+  });
 }
 
 /** With Stripe: its script is loaded for the payment alone, the bank asks, and the order is paid. Stripe itself is played. */

@@ -48,7 +48,7 @@ export async function tabs(gateway, email, password) {
   const customer = await new Api(gateway).customer();
   await watched("tabs", gateway, async (open) => {
     const page = await open(`/shop/products/${product.id}`);
-    await page.getByRole("button", { name: "Add to cart" }).click();
+    await page.getByRole("button", { name: "Add to cart", exact: true }).click();
     await page.getByRole("link", { name: "Account" }).click();
     await headed(page, "Sign in");
     await signIn(page, customer.email);
@@ -61,14 +61,14 @@ export async function tabs(gateway, email, password) {
       await Promise.all([headed(page, "Your account"), headed(second, "Your account")]);
     }
     await second.goto(`${gateway}/shop/products/${product.id}`);
-    await second.getByRole("button", { name: "Add to cart" }).click();
+    await second.getByRole("button", { name: "Add to cart", exact: true }).click();
     await page.getByRole("link", { name: "Cart, 2 pieces" }).waitFor();
     await page.getByRole("button", { name: "Sign out", exact: true }).click();
     await page.getByRole("link", { name: "Cart", exact: true }).waitFor();
     await second.getByRole("link", { name: "Cart", exact: true }).waitFor();
     // What a guest has put into the cart is added to what the customer had there.
     await second.goto(`${gateway}/shop/products/${product.id}`);
-    await second.getByRole("button", { name: "Add to cart" }).click();
+    await second.getByRole("button", { name: "Add to cart", exact: true }).click();
     await second.goto(`${gateway}/shop/sign-in?next=/cart`);
     await signIn(second, customer.email);
     await second.getByRole("link", { name: "Cart, 3 pieces" }).waitFor();

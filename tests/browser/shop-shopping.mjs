@@ -17,7 +17,7 @@ export async function buys(gateway, email, password) {
     await card.getByRole("link").click();
     await headed(page, product.name);
     await page.getByRole("spinbutton", { name: "Pieces" }).fill("2");
-    await page.getByRole("button", { name: "Add to cart" }).click();
+    await page.getByRole("button", { name: "Add to cart", exact: true }).click();
     await page.getByRole("link", { name: "Cart, 2 pieces" }).click();
     await headed(page, "Your cart");
     await page.getByRole("button", { name: `One piece more of ${product.name}` }).click();
@@ -160,6 +160,10 @@ export async function back(gateway, email, password) {
     expect((await page.evaluate(() => document.activeElement.textContent)) === name, "the focus is where it was");
     await page.getByLabel("Sort").selectOption("-price");
     await page.waitForFunction(() => location.search.includes("sort=-price"));
-    await page.locator(".product", { hasText: "Lamp 159" }).waitFor();
+    await page.locator(".product:first-child", { hasText: "Lamp 159" }).waitFor();
+    // On a wall, the next pages come until there is something to scroll, or no more.
+    await page.setViewportSize({ width: 3840, height: 5000 });
+    await page.goto(`${gateway}/shop?tag=${encodeURIComponent(tag)}`);
+    await page.locator(".product").nth(59).waitFor();
   });
 }

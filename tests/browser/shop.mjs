@@ -2,11 +2,12 @@
 // behind the gateway's address.
 
 import * as broken from "./shop-broken.mjs";
+import * as changes from "./shop-changes.mjs";
 import * as looks from "./shop-looks.mjs";
 import * as paying from "./shop-paying.mjs";
 import * as sessions from "./shop-sessions.mjs";
 import * as shopping from "./shop-shopping.mjs";
 
-const parts = { ...shopping, ...paying, ...looks, ...sessions, ...broken };
+const parts = { ...shopping, ...paying, ...looks, ...sessions, ...broken, ...changes };
 const [name, ...rest] = process.argv.slice(2);
 await parts[name](...rest);

@@ -60,7 +60,7 @@ export async function find(page, name) {
 /** Puts `product` into the cart from its page. */
 export async function take(page, gateway, product) {
   await page.goto(`${gateway}/shop/products/${product.id}`);
-  await page.getByRole("button", { name: "Add to cart" }).click();
+  await page.getByRole("button", { name: "Add to cart", exact: true }).click();
   await page.locator("#cart-count").filter({ hasText: /\d/ }).waitFor();
 }
 

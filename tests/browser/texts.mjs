@@ -14,6 +14,20 @@ const COMPOSED = [
   "shop.pay.methods.",
   "shop.order.columns.",
   "shop.account.sections.",
+  "admin.import.count.",
+  "admin.orders.did.",
+  "admin.orders.do.",
+  "admin.orders.sure.",
+  "admin.products.field.",
+  "admin.products.sort.",
+  "admin.state.",
+  "admin.users.did.",
+  "admin.users.do.",
+  "admin.users.label.",
+  "admin.users.roles.",
+  "admin.users.sure.",
+  "admin.webhooks.column.",
+  "admin.webhooks.delivery.",
 ];
 
 const read = (name) => readFileSync(new URL(name, PAGES), "utf8");

@@ -1,6 +1,7 @@
 // One page at a time: shows that of the address, without loading the document again.
 
 import { by } from "./dom.js";
+import { Problem } from "./http.js";
 import { t } from "./texts.js";
 
 let app;
@@ -40,6 +41,14 @@ function find(path) {
   return { load: app.missing, params: {} };
 }
 
+/** The module of a page. The network may be gone, or the page may have a mistake, which the browser tells. */
+function load(found) {
+  return found.load().catch((error) => {
+    console.warn(error);
+    throw new Problem(0);
+  });
+}
+
 /** Shows the page of the address, again if it is there already. `back` says that the browser's buttons led here: the page
  *  may then show its old place. */
 export async function render({ focus = true, back = false } = {}) {
@@ -77,7 +86,7 @@ export async function render({ focus = true, back = false } = {}) {
   }
   const view = { ...found, path, query: new URLSearchParams(location.search), signal, show, back };
   try {
-    const page = await found.load();
+    const page = await load(found);
     if (!signal.aborted) await page.default(view);
   } catch (error) {
     if (!signal.aborted) show(t("common.trouble"), app.trouble(error, () => render()));

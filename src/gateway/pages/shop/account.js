@@ -11,6 +11,9 @@ import { confirm } from "./dialog.js";
 import { erasure } from "./erasure.js";
 import { customer } from "./signed.js";
 
+/** How long a browser may take to save a file, in milliseconds. */
+const SAVED = 60_000;
+
 export default async function page({ show }) {
   const account = await customer();
   if (!account) return;
@@ -123,7 +126,7 @@ function data() {
       const { data } = await get("/auth/me/export");
       const url = URL.createObjectURL(new Blob([JSON.stringify(data, null, 2)], { type: "application/json" }));
       make("a", { href: url, download: "shop-account.json" }).click();
-      URL.revokeObjectURL(url);
+      setTimeout(() => URL.revokeObjectURL(url), SAVED);
       if (data.degraded?.length) notice.replaceChildren(degraded(t("shop.account.degraded")));
       else announce(t("shop.account.exported"));
     }),

@@ -84,8 +84,8 @@ export function take(product, quantity) {
   );
 }
 
-/** A card; the whole of it leads to the product, and it has one link alone. */
-export function card(product, isFirst = false) {
+/** A card; the whole of it leads to the product, and it has one link alone. `level` is that of its heading. */
+export function card(product, { isFirst = false, level = 2 } = {}) {
   const adds =
     product.inStock &&
     make(
@@ -97,7 +97,7 @@ export function card(product, isFirst = false) {
     "li",
     { class: "product" },
     picture(product, undefined, isFirst),
-    make("h2", { class: "name" }, make("a", { href: href(`/products/${encodeURIComponent(product.id)}`) }, own(product.name))),
+    make(`h${level}`, { class: "name" }, make("a", { href: href(`/products/${encodeURIComponent(product.id)}`) }, own(product.name))),
     make("p", { class: "price" }, money(product.price)),
     make("div", { class: "foot" }, stock(product), adds),
   );

@@ -53,10 +53,9 @@ class Listing {
     this.chip = make("p", { class: "chip", hidden: true });
     this.more = make("button", { type: "button", onclick: () => this.load() }, t("shop.more"));
     this.end = make("p", { class: "end", hidden: true }, this.more);
-    const seen = new IntersectionObserver(([entry]) => entry.isIntersecting && this.load(), { rootMargin: "600px" });
-    seen.observe(this.end);
+    this.seen = new IntersectionObserver(([entry]) => entry.isIntersecting && this.load(), { rootMargin: "600px" });
     signal.addEventListener("abort", () => {
-      seen.disconnect();
+      this.seen.disconnect();
       this.#asking.abort();
     });
   }
@@ -108,9 +107,12 @@ class Listing {
       this.items,
       this.#products,
       ({ id, updatedAt }) => `${id} ${updatedAt}`,
-      (product) => card(product, first.has(product)),
+      (product) => card(product, { isFirst: first.has(product) }),
     );
     this.end.hidden = !this.#next;
+    // It is told anew where the end is, which may still be on the screen.
+    this.seen.unobserve(this.end);
+    this.seen.observe(this.end);
     const count = this.#products.length;
     say(this.status, count === 0 ? t("shop.nothing") : t(this.#next ? "shop.foundMore" : "shop.found", { count }));
   }

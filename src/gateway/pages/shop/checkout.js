@@ -21,20 +21,26 @@ export default async function page({ signal, show }) {
       make("p", {}, t("shop.cart.empty"), " ", make("a", { href: href("/") }, t("shop.toCatalogue"))),
     );
   const summary = make("section", { class: "card summary", "aria-label": t("shop.checkout.items") });
-  const short = make("div");
+  const notice = make("div");
+  let [lines, products] = [cart.lines(), new Map()];
+  const refresh = async () => {
+    // A session that ends leaves the guest's cart; what was to be ordered stays here.
+    if (cart.owner() === account.id) lines = cart.lines();
+    products = await fill(summary, lines, signal);
+  };
   const order = async (values) => {
-    short.replaceChildren();
-    remember(account.id, values);
-    const items = cart.lines().map(({ id, quantity }) => ({ productId: id, quantity }));
+    notice.replaceChildren();
+    const items = lines.filter(({ id }) => products.get(id) !== null).map(({ id, quantity }) => ({ productId: id, quantity }));
+    if (!items.length) return tell(notice, make("p", {}, t("shop.checkout.nothing")));
     try {
       const placed = await place(account.id, { items, ...read(values) });
       cart.ordered(placed.order.items);
+      remember(account.id, values);
       announce(t(placed.isEarlier ? "shop.checkout.earlier" : "shop.checkout.placed"));
       await go(`/orders/${placed.order.id}`, { replace: true });
     } catch (error) {
       if (error.type !== "/problems/out-of-stock") throw error;
-      short.replaceChildren(shortage(error.items, () => fill(summary, signal)));
-      short.firstChild.focus();
+      tell(notice, shortage(error.items));
     }
   };
   show(
@@ -43,68 +49,66 @@ export default async function page({ signal, show }) {
     make(
       "div",
       { class: "columns" },
-      form({ fields: [delivery(account), short], submit: order, say: t("shop.checkout.place"), class: "card" }),
+      form({ fields: [delivery(account), notice], submit: order, say: t("shop.checkout.place"), class: "card" }),
       summary,
     ),
   );
-  await fill(summary, signal);
+  cart.listen(refresh, signal);
+  await refresh();
 }
 
-/** The lines with the prices of now. */
-async function fill(summary, signal) {
-  const lines = cart.lines();
-  const draw = (products) =>
-    summary.replaceChildren(
-      make("h2", {}, t("shop.checkout.items")),
-      make(
-        "ul",
-        { class: "plain-lines" },
-        lines.map(({ id, name, price, quantity }) =>
-          make(
-            "li",
-            {},
-            make("span", {}, t("shop.times", { count: quantity }), " ", own(products.get(id)?.name ?? name)),
-            make(
-              "span",
-              { class: "number" },
-              products.get(id) === null ? t("shop.cart.gone") : money((products.get(id)?.price ?? price) * quantity),
-            ),
-          ),
-        ),
-      ),
-      make("p", { class: "total" }, t("shop.cart.total", { sum: money(sum(lines, products)) })),
-      make("p", {}, make("a", { href: href("/cart") }, t("shop.checkout.change"))),
-    );
-  draw(new Map());
+/** Draws the lines with the prices of now. Gives their products by id; null is one that is gone. */
+async function fill(summary, lines, signal) {
+  draw(summary, lines, new Map());
   try {
-    draw(await look(lines, signal));
+    const products = await look(lines, signal);
+    draw(summary, lines, products);
+    return products;
   } catch (error) {
-    if (!signal.aborted) summary.prepend(trouble(error, () => fill(summary, signal)));
+    if (!signal.aborted) summary.prepend(trouble(error, () => fill(summary, lines, signal)));
+    return new Map();
   }
 }
 
-/** Which products are short, and a button that orders what there is. */
-function shortage(items, changed) {
-  const names = new Map(cart.lines().map(({ id, name }) => [id, name]));
-  const box = make(
-    "div",
-    { class: "trouble", role: "alert", tabindex: "-1" },
-    make("p", { class: "what" }, t("shop.short.title")),
+function draw(summary, lines, products) {
+  const cost = ({ id, price, quantity }) =>
+    products.get(id) === null ? t("shop.cart.gone") : money((products.get(id)?.price ?? price) * quantity);
+  const line = ({ id, name, price, quantity }) =>
     make(
-      "ul",
+      "li",
       {},
-      items.map(({ productId, quantity, available }) =>
-        make("li", {}, own(names.get(productId) ?? productId), ": ", t("shop.short.item", { count: available, wanted: quantity })),
-      ),
-    ),
+      make("span", {}, t("shop.times", { count: quantity }), " ", own(products.get(id)?.name ?? name)),
+      make("span", { class: "number" }, cost({ id, price, quantity })),
+    );
+  summary.replaceChildren(
+    make("h2", {}, t("shop.checkout.items")),
+    make("ul", { class: "plain-lines" }, lines.map(line)),
+    make("p", { class: "total" }, t("shop.cart.total", { sum: money(sum(lines, products)) })),
+    make("p", {}, make("a", { href: href("/cart") }, t("shop.checkout.change"))),
   );
-  const lower = () => {
+}
+
+/** Says what holds the order up, and moves the focus there. */
+function tell(notice, ...content) {
+  const box = make("div", { class: "trouble", role: "alert", tabindex: "-1" }, content);
+  notice.replaceChildren(box);
+  box.focus();
+}
+
+/** Which products are short, and a button that takes what there is. */
+function shortage(items) {
+  const names = new Map(cart.lines().map(({ id, name }) => [id, name]));
+  const entry = ({ productId, quantity, available }) =>
+    make("li", {}, own(names.get(productId) ?? productId), ": ", t("shop.short.item", { count: available, wanted: quantity }));
+  const lower = ({ currentTarget }) => {
     for (const { productId, available } of items) cart.put(productId, available);
-    box.closest("form").querySelector("[type=submit]").focus();
-    box.remove();
+    currentTarget.closest("form").querySelector("[type=submit]").focus();
+    currentTarget.closest(".trouble").remove();
     announce(t("shop.short.lowered"));
-    changed();
   };
-  box.append(make("p", {}, make("button", { type: "button", onclick: lower }, t("shop.short.lower"))));
-  return box;
+  return [
+    make("p", { class: "what" }, t("shop.short.title")),
+    make("ul", {}, items.map(entry)),
+    make("p", {}, make("button", { type: "button", onclick: lower }, t("shop.short.lower"))),
+  ];
 }

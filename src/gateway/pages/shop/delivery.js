@@ -59,7 +59,7 @@ export function delivery(account) {
     {},
     group("contact", CONTACT),
     group("shipTo", SHIP_TO),
-    field("remember", t("shop.delivery.remember"), { type: "checkbox", value: localStorage.getItem(stored(account.id)) !== null }),
+    field("remember", t("shop.delivery.remember"), { type: "checkbox", value: Boolean(known.remember) }),
   );
   whole.addEventListener("input", () =>
     sessionStorage.setItem(stored(account.id), JSON.stringify(Object.fromEntries(new FormData(whole.closest("form"))))),
@@ -67,8 +67,9 @@ export function delivery(account) {
   return whole;
 }
 
-/** Keeps what was typed in this browser if the customer wants it, and else nowhere. */
+/** Keeps what was typed in this browser if the customer wants it, and else nowhere: the order has it. */
 export function remember(id, values) {
+  sessionStorage.removeItem(stored(id));
   if (values.remember) localStorage.setItem(stored(id), JSON.stringify(values));
   else localStorage.removeItem(stored(id));
 }

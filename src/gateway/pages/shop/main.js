@@ -32,6 +32,8 @@ function count() {
 /** Gives the cart to who has signed in, and tells who has been signed out. */
 async function changed(reason) {
   by("ended").hidden = reason !== "ended";
+  // What was typed at the checkout is for who comes back, but not for who comes next.
+  if (reason === "left") sessionStorage.clear();
   if (reason) {
     cart.belongTo(null);
     by("sign-in-again").setAttribute("href", `${href("/sign-in")}?next=${encodeURIComponent(here())}`);

@@ -63,7 +63,8 @@ function timeline({ status, createdAt, paidAt }) {
       make(
         "li",
         { "data-done": index <= at ? "yes" : "no", "aria-current": index === at ? "step" : null },
-        index === at ? state(step) : make("span", {}, t(`shop.state.${step}`)),
+        // What is to be paid has been ordered, once it is further.
+        index === at ? state(step) : make("span", {}, t(index === 0 ? "shop.order.ordered" : `shop.state.${step}`)),
         index <= at && times[step] && make("p", { class: "soft" }, time(times[step])),
       ),
     ),

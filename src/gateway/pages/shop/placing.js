@@ -24,13 +24,20 @@ export const forget = (user) => localStorage.removeItem(`${KEY}.${user}`);
 /** Whether the shop has said what became of a request. Of the others it may yet have made an order. */
 const isAnswered = ({ status, type }) => [400, 403, 404, 413, 415, 422].includes(status) || type === "/problems/out-of-stock";
 
-async function send(user, { key, body }) {
+/** How often a request is sent again while the shop says that the same one is under way, as from another tab. */
+const TRIES = 5;
+
+async function send(user, { key, body }, tries = TRIES) {
   try {
     const { data } = await post("/orders", isOpen ? { ...body, userId: user } : body, { headers: { "idempotency-key": key } });
     forget(user);
     return data;
   } catch (error) {
     if (isAnswered(error)) forget(user);
+    else if (error.status === 409 && error.retryAfter && tries) {
+      await new Promise((resolve) => setTimeout(resolve, error.retryAfter * 1000));
+      return send(user, { key, body }, tries - 1);
+    }
     throw error;
   }
 }

@@ -5,12 +5,14 @@ import { make, own } from "../common/dom.js";
 import { field, form } from "../common/forms.js";
 import { degraded } from "../common/notices.js";
 import { href } from "../common/router.js";
+import * as session from "../common/session.js";
 import { money, number, t } from "../common/texts.js";
 import { picture, pictures, stock, take } from "./cards.js";
-import { MOST_PIECES } from "./cart.js";
+import { MOST_PIECES, owner } from "./cart.js";
 
 export default async function page({ params, signal, show }) {
   const { data: product, headers } = await ask("GET", `/products/${encodeURIComponent(params.id)}`, { signal, signed: false });
+  const more = make("div");
   show(
     product.name,
     make("nav", { "aria-label": t("shop.way"), class: "way" }, way(product)),
@@ -29,7 +31,11 @@ export default async function page({ params, signal, show }) {
         facts(product),
       ),
     ),
+    more,
   );
+  if (!session.isSignedIn() || !owner()) return;
+  const { forYou } = await import("./for-you.js");
+  more.append((await forYou(owner(), [product.id], signal)) ?? "");
 }
 
 /** The address of the catalogue with one filter. */

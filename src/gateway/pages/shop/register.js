@@ -7,10 +7,10 @@ import { announce } from "../common/notices.js";
 import { go, href } from "../common/router.js";
 import * as session from "../common/session.js";
 import { t } from "../common/texts.js";
-import { arrive } from "./arrive.js";
+import { arrive, wanted } from "./arrive.js";
 
 export default function page({ query, show }) {
-  const next = query.get("next") ?? "/";
+  const next = wanted(query);
   const submit = async (values, whole) => {
     try {
       await post("/auth/register", values, { signed: false });

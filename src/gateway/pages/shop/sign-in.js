@@ -5,10 +5,10 @@ import { field, form, mark } from "../common/forms.js";
 import { go, href } from "../common/router.js";
 import * as session from "../common/session.js";
 import { t } from "../common/texts.js";
-import { arrive } from "./arrive.js";
+import { arrive, wanted } from "./arrive.js";
 
 export default function page({ query, show }) {
-  const next = query.get("next") ?? "/";
+  const next = wanted(query);
   const submit = async ({ email, password }, whole) => {
     try {
       await session.signIn(email, password);

@@ -1,0 +1,167 @@
+// What changes while somebody looks: prices, products, searches, and roles that are away.
+
+import { expect } from "./browser.mjs";
+import { Api, headed, order, signIn, state, take, unique } from "./shopper.mjs";
+import { accessible, watched } from "./watched.mjs";
+
+/** The cart says which price has changed and what is gone; what is gone is not ordered; removing keeps the focus. */
+export async function changed(gateway, email, password) {
+  const admin = await new Api(gateway).as(email, password);
+  const [dearer, gone, third] = [await admin.product(), await admin.product(), await admin.product()];
+  const customer = await new Api(gateway).customer();
+  await watched(
+    "changed",
+    gateway,
+    async (open) => {
+      const page = await open("/shop/sign-in");
+      await signIn(page, customer.email);
+      await page.locator(".product").first().waitFor();
+      for (const product of [dearer, gone, third]) await take(page, gateway, product);
+      await admin.ask("PATCH", `/products/${dearer.id}`, { price: 30 });
+      await admin.ask("DELETE", `/products/${gone.id}`);
+      await page.goto(`${gateway}/shop/cart`);
+      const line = (product) => page.locator(".lines li", { hasText: product.name });
+      await line(dearer).getByText("it was €24.50, and is €30.00 now").waitFor();
+      await line(gone).getByText("No longer sold").waitFor();
+      await page.locator(".total", { hasText: "€54.50" }).waitFor();
+      await line(dearer).getByRole("button", { name: "Remove" }).click();
+      expect(await line(gone).getByRole("button").last().evaluate((button) => button === document.activeElement), "the focus goes on");
+      await order(page, gateway);
+      await page.locator(".total", { hasText: "€24.50" }).waitFor();
+    },
+    { allowed: [/404/] },
+  );
+}
+
+/** What is typed later wins, however late the answer to what was typed before comes. */
+export async function search(gateway, email, password) {
+  const admin = await new Api(gateway).as(email, password);
+  const word = unique("q").replace(" ", "");
+  const one = await admin.product({ name: `${word} one` });
+  await admin.product({ name: `${word} two` });
+  await watched("search", gateway, async (open) => {
+    const page = await open("/shop");
+    await page.locator(".product").first().waitFor();
+    const steps = await page.evaluate(() => history.length);
+    let release;
+    await page.route(`**/products?q=${word}&**`, async (route) => {
+      await new Promise((resolve) => (release = resolve));
+      await route.continue().catch(() => {});
+    });
+    const first = page.waitForRequest(`**/products?q=${word}&**`);
+    const field = page.getByLabel("Search", { exact: true });
+    await field.fill(word);
+    const given = await first;
+    const failed = page.waitForEvent("requestfailed", (request) => request === given);
+    await field.press("End");
+    await field.pressSequentially(" one");
+    await failed;
+    release();
+    await page.locator("[role=status]", { hasText: /^1 product$/ }).waitFor();
+    await page.locator(".product", { hasText: one.name }).waitFor();
+    expect((await page.locator(".product").count()) === 1, "the later search is shown");
+    expect((await page.evaluate(() => history.length)) === steps, "letters are no steps of the history");
+    await field.fill("ĳ x");
+    await field.fill(`${word} nothing`);
+    await page.locator("[role=status]", { hasText: "Nothing fits" }).waitFor();
+  });
+}
+
+/** Pictures of other origins are not asked for; an answer that may be old is said to be. */
+export async function pictures(gateway, email, password) {
+  const admin = await new Api(gateway).as(email, password);
+  const name = unique("Picture");
+  const product = await admin.product({ name, images: ["https://pictures.example/a.png", `${gateway}/shop/pictures/own.svg`] });
+  const foreign = await admin.product({ name: `${name} foreign`, images: ["https://pictures.example/b.png"] });
+  await watched("pictures", gateway, async (open) => {
+    const page = await open("/shop/nowhere");
+    const svg = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 4 3"><rect width="4" height="3" fill="#8ab"/></svg>';
+    await page.route("**/pictures/own.svg", (route) => route.fulfill({ contentType: "image/svg+xml", body: svg }));
+    await page.route("**/products?*", async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, headers: { ...response.headers(), "x-cache": "STALE" } });
+    });
+    await page.goto(`${gateway}/shop?q=${encodeURIComponent(name)}`);
+    const image = page.getByRole("img", { name: product.name });
+    await image.waitFor();
+    expect((await image.getAttribute("src")).endsWith("own.svg"), "the picture of the shop itself is shown");
+    await page.locator(".product", { hasText: foreign.name }).locator("svg.picture").waitFor();
+    await page.locator(".degraded", { hasText: "may be old" }).waitFor();
+  });
+}
+
+/** A customer sees what the shop recommends; a guest's page asks for nothing. */
+export async function recommends(gateway, email, password) {
+  const admin = await new Api(gateway).as(email, password);
+  const [product] = [await admin.product(), await admin.product()];
+  const customer = await new Api(gateway).customer();
+  await watched("recommends", gateway, async (open) => {
+    const page = await open("/shop/nowhere");
+    let asked = 0;
+    page.on("request", (request) => (asked += request.url().includes("/auth/") ? 1 : 0));
+    await page.goto(`${gateway}/shop/products/${product.id}`);
+    await headed(page, product.name);
+    expect(asked === 0, `a guest's page asked ${asked} times about accounts`);
+    await page.goto(`${gateway}/shop/sign-in?next=/products/${product.id}`);
+    await signIn(page, customer.email);
+    const section = page.getByRole("region", { name: "You may like this, too" });
+    await section.getByRole("heading", { level: 3 }).first().waitFor();
+    await accessible(page, "a product with recommendations");
+    await section.getByRole("button").first().click();
+    await page.getByRole("link", { name: "Cart, 1 piece" }).waitFor();
+  });
+}
+
+/** The order role is killed, as process `pid`: the catalogue stays, and the data of the account comes without orders. */
+export async function ordersAway(gateway, email, password, pid) {
+  const admin = await new Api(gateway).as(email, password);
+  const product = await admin.product();
+  const customer = await new Api(gateway).customer();
+  await watched(
+    "ordersAway",
+    gateway,
+    async (open) => {
+      const page = await open("/shop/sign-in?next=/orders");
+      await signIn(page, customer.email);
+      await headed(page, "Your orders");
+      process.kill(+pid, "SIGKILL");
+      await page.locator(".live", { hasText: "Live updates are away." }).waitFor();
+      await page.locator("#state").selectOption("paid");
+      await page.locator(".trouble", { hasText: "Orders are away" }).waitFor();
+      await take(page, gateway, product);
+      await page.getByRole("link", { name: "Account" }).click();
+      await page.getByRole("button", { name: "Download your data" }).click();
+      await page.locator(".degraded", { hasText: "The orders are missing in this file" }).waitFor();
+    },
+    { allowed: [/50[0-9]/, /ERR_/] },
+  );
+}
+
+/** The user role is killed, as process `pid`: guests look and fill their carts, and signing in says what is away. */
+export async function accountsAway(gateway, email, password, pid) {
+  const admin = await new Api(gateway).as(email, password);
+  const product = await admin.product();
+  const customer = await new Api(gateway).customer();
+  await watched(
+    "accountsAway",
+    gateway,
+    async (open) => {
+      const page = await open("/shop/sign-in");
+      await signIn(page, customer.email);
+      await page.locator(".product").first().waitFor();
+      await take(page, gateway, product);
+      const id = await order(page, gateway);
+      process.kill(+pid, "SIGKILL");
+      // The token is valid still: what needs no account goes on.
+      await page.getByRole("link", { name: "Orders" }).click();
+      await page.locator(`a[href$="${id}"]`).click();
+      await page.getByRole("button", { name: "Pay now" }).click();
+      await state(page, "Paid");
+      await page.goto(`${gateway}/shop/account`);
+      await page.locator(".trouble", { hasText: "Accounts are away" }).waitFor();
+      await page.getByRole("link", { name: "To the products" }).click();
+      await page.locator(".product").first().waitFor();
+    },
+    { allowed: [/50[0-9]/, /ERR_/] },
+  );
+}
