@@ -22,7 +22,7 @@ export default function importPage({ signal, show }) {
 
 function importer(signal) {
   const file = field("file", t("admin.import.file"), { type: "file", accept: ".csv,.ndjson,.jsonl", required: true, hint: t("admin.import.hint") });
-  const result = make("div", { "aria-live": "polite" });
+  const result = make("div");
   const submit = make("button", { type: "submit", class: "primary" }, t("admin.import.start"));
   const whole = make("form", { novalidate: true, "aria-label": t("admin.import.title") }, make("div", { class: "notice" }), file, make("p", { class: "actions" }, submit));
   whole.addEventListener("submit", (event) => {
