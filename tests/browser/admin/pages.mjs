@@ -28,13 +28,13 @@ async function pathsOf(api, buyer, fields = {}, words = {}) {
   return { paths, product, clear: () => api("DELETE", `/webhooks/${data.id}`) };
 }
 
-/** On every page, in each of `screens` (all of them unless some are named), and in what pages show for a while. */
-export async function accessible(gateway, email, password, ...screens) {
+/** On every page, and in what pages show for a while, in each of SCREENS, or in the one that is named. */
+export async function accessible(gateway, email, password, screen) {
   const api = await signedIn(gateway, email, password);
   const fields = { name: `${RTL} (XL)`, description: RTL, category: RTL, tags: [RTL], images: ["https://elsewhere.example/1.jpg"], attributes: { [RTL]: RTL, long: "x".repeat(300) } };
   const { paths, product, clear } = await pathsOf(api, await customer(gateway, RTL), fields);
   await withPages("accessible", gateway, async (open) => {
-    for (const name of screens.length ? screens : Object.keys(SCREENS)) {
+    for (const name of screen in SCREENS ? [screen] : Object.keys(SCREENS)) {
       const page = await open("/admin/", SCREENS[name]);
       await headed(page, "Sign in");
       await press(page.locator("main"), "Sign in");
