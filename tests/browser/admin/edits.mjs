@@ -16,6 +16,7 @@ export async function edits(gateway, email, password) {
     await inline(page, api, sku, id);
     await conflicts(page, api, id, gateway);
     await taken(page, api, sku);
+    await stays(page);
     await ends(page, api, id);
   });
 }
@@ -145,6 +146,13 @@ async function taken(page, api, sku) {
   await page.locator("main [name=sku]").fill(other.sku);
   await press(page.locator("main form.product"), "Save");
   await page.locator("[data-field=sku] .error", { hasText: "Another product has this SKU." }).waitFor();
+}
+
+/** Who would leave what was typed is asked. */
+async function stays(page) {
+  await page.locator("main").getByRole("link", { name: "Back to the products" }).click();
+  await press(page.locator("dialog", { hasText: "Leave without saving?" }), "Cancel");
+  await page.locator("main [data-field=sku] [aria-invalid]").waitFor();
 }
 
 async function ends(page, api, id) {

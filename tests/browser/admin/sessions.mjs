@@ -63,5 +63,12 @@ export async function ended(gateway, email, password) {
     await headed(page, "Sign in");
     await signIn(page, email, password);
     await headed(page, "Orders");
+    await page.locator(".live[data-live=true]").waitFor();
+    const another = await signedIn(gateway, email, password);
+    await endSessions(another, me.id);
+    await page.reload();
+    await headed(page, "Sign in");
+    await signIn(page, email, password);
+    await headed(page, "Orders");
   });
 }

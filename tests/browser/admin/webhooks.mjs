@@ -30,6 +30,7 @@ export async function webhooks(gateway, email, password) {
     await press(page.locator("dialog"), "New secret");
     await page.locator("dialog").waitFor({ state: "detached" });
     expect((await secretOf(page)) !== first, "it is another one");
+    await arrives(page, gateway, id);
     await deliveries(page);
     await press(page.locator("main"), "Delete the webhook");
     await press(page.locator("dialog"), "Delete the webhook");
@@ -57,6 +58,22 @@ async function copies(page, secret) {
   await press(page.locator("main"), "Copy");
   await said(page, "The secret is copied.");
   expect((await page.evaluate(() => window.clip)) === secret, "it is what was copied");
+}
+
+/** A webhook that was disabled is enabled, and a test arrives: nobody in a test has a public address, so the answers are made here. */
+async function arrives(page, gateway, id) {
+  const answer = { id, url: "https://hooks.example/in", enabled: false, createdAt: "2026-01-01T00:00:00Z" };
+  await page.route(`**/webhooks/${id}`, (route) => (route.request().resourceType() === "document" ? route.continue() : route.fulfill({ json: answer })));
+  await page.route(`**/webhooks/${id}/enable`, (route) => route.fulfill({ json: { ...answer, enabled: true } }));
+  await page.route(`**/webhooks/${id}/test`, (route) => route.fulfill({ json: { delivered: true, httpStatus: 204 } }));
+  await page.goto(`${gateway}/admin/webhooks/${id}`);
+  await page.locator("main dd", { hasText: "disabled" }).waitFor();
+  await press(page.locator("main"), "Enable");
+  await page.locator("main dd", { hasText: "sends" }).waitFor();
+  expect(await page.evaluate(() => document.activeElement.dataset.act === "test"), "the focus is at the next button");
+  await press(page.locator("main"), "Send a test");
+  await page.locator("main [role=status]", { hasText: "The test has arrived. Answer: 204" }).waitFor();
+  for (const path of ["", "/enable", "/test"]) await page.unroute(`**/webhooks/${id}${path}`);
 }
 
 /** The last deliveries, with why they failed, and a webhook that was disabled. */

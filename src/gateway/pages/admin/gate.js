@@ -99,6 +99,7 @@ async function entered() {
   dialog?.resume(account);
   if (!isInterrupted || !account || !isAdmin(account)) return render();
   draw(account);
+  document.dispatchEvent(new Event("resumed"));
   announce(t("admin.sign.again"));
 }
 

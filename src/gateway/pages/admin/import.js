@@ -6,6 +6,7 @@ import { announce } from "../common/notices.js";
 import { number, t } from "../common/texts.js";
 import { download } from "./download.js";
 import { link, row, table } from "./parts.js";
+import { warn } from "./unsaved.js";
 import { upload } from "./upload.js";
 
 const TYPES = { csv: "text/csv", ndjson: "application/x-ndjson", jsonl: "application/x-ndjson" };
@@ -53,6 +54,7 @@ async function send(file, type, whole, signal) {
   };
   sent(0);
   whole.append(place);
+  warn(() => place.isConnected, t("admin.import.leave"), AbortSignal.any([signal, own.signal]));
   try {
     return report(await upload("products/import", file, type, sent, AbortSignal.any([signal, own.signal])));
   } catch (error) {
@@ -60,6 +62,7 @@ async function send(file, type, whole, signal) {
     throw error;
   } finally {
     place.remove();
+    own.abort();
   }
 }
 

@@ -13,19 +13,20 @@ import { action, link, section } from "./parts.js";
 import { productPath } from "./price.js";
 import { productForm } from "./product-form.js";
 import { stockCell, stockPath } from "./stock.js";
+import { watchOver } from "./unsaved.js";
 
 export default async function product({ params, signal, show }) {
   const [stored, categories] = await Promise.all([get(productPath(params.id), {}, signal),
     get("/categories", {}, signal).then(({ data }) => data, () => [])]);
   const heading = make("h1", {}, own(stored.data.name));
-  const edited = editor(stored, categories, (fresh) => heading.replaceChildren(own(fresh.name)));
+  const edited = editor(stored, categories, signal, (fresh) => heading.replaceChildren(own(fresh.name)));
   show(stored.data.name, make("p", {}, link("/products", t("admin.products.back"))), heading,
     make("div", { class: "columns wide" }, make("div", { class: "card" }, edited.element),
       make("div", {}, stockSection(stored.data, signal), facts(stored.data), remover(stored.data))));
 }
 
 /** The form, which saves over the version that it has shown; a newer one is laid beside it. */
-function editor(stored, categories, renamed) {
+function editor(stored, categories, signal, renamed) {
   let { etag } = stored;
   let base = draftOf(stored.data);
   const path = productPath(stored.data.id);
@@ -35,6 +36,7 @@ function editor(stored, categories, renamed) {
     base = draftOf(answer.data);
     place.replaceChildren();
     renamed(answer.data);
+    saved();
   };
   const save = async (draft) => {
     const body = changes(base, draft);
@@ -67,6 +69,7 @@ function editor(stored, categories, renamed) {
     place.querySelector("h2").focus();
   };
   const fields = productForm(base, categories, { say: t("admin.save"), save });
+  const saved = watchOver(fields.element, signal);
   return { element: [place, fields.element] };
 }
 
