@@ -54,8 +54,15 @@ async function makes(page, api, sku) {
   const id = new URL(page.url()).pathname.split("/").pop();
   const { data } = await api("GET", `/products/${id}`);
   const { name, price, description, category, tags, images, attributes } = data;
-  const wanted = { name: "Walnut lamp", price: 49.9, description: "It glows.\nSoftly.", category: "Lighting", tags: ["warm", "oak"],
-    images: [icon, "https://elsewhere.example/one.jpg"], attributes: { watts: 5 } };
+  const wanted = {
+    name: "Walnut lamp",
+    price: 49.9,
+    description: "It glows.\nSoftly.",
+    category: "Lighting",
+    tags: ["warm", "oak"],
+    images: [icon, "https://elsewhere.example/one.jpg"],
+    attributes: { watts: 5 },
+  };
   expect(JSON.stringify({ name, price, description, category, tags, images, attributes }) === JSON.stringify(wanted), JSON.stringify(data));
   expect((await api("GET", `/products/${id}/stock`)).data.onHand === 7, "its stock is stored");
   return id;

@@ -36,7 +36,11 @@ async function refusesOthers(page) {
 
 /** Good and bad lines, as NDJSON and as CSV. */
 async function countsLines(page, mark) {
-  await send(page, "goods.ndjson", `{"name":"One","price":1,"sku":"${mark}-1"}\n{"name":"","price":2}\nno json\n{"name":"Two","price":2,"sku":"${mark}-2"}\n`);
+  await send(
+    page,
+    "goods.ndjson",
+    `{"name":"One","price":1,"sku":"${mark}-1"}\n{"name":"","price":2}\nno json\n{"name":"Two","price":2,"sku":"${mark}-2"}\n`,
+  );
   await page.locator("[data-count=created]").waitFor();
   expect((await count(page, "created")) === "2" && (await count(page, "failed")) === "2", await page.locator("main").innerText());
   const lines = await page.locator("main tbody tr td:first-child").allInnerTexts();
@@ -64,7 +68,9 @@ async function slowly(page, uploadThroughput) {
 /** The bar moves while a file is on its way by a slow line, and it can be cancelled. */
 async function shows(page, mark) {
   const long = "x".repeat(4000);
-  const lines = Array.from({ length: 200 }, (_, at) => JSON.stringify({ name: `Bulk ${at}`, price: 1, sku: `${mark}-bulk-${at % 10}`, description: long }));
+  const lines = Array.from({ length: 200 }, (_, at) =>
+    JSON.stringify({ name: `Bulk ${at}`, price: 1, sku: `${mark}-bulk-${at % 10}`, description: long }),
+  );
   await slowly(page, 400_000);
   await page.evaluate(() => {
     window.seen = [];
@@ -89,7 +95,10 @@ async function shows(page, mark) {
 
 /** The export is what the API gives. */
 async function comesOut(page, api) {
-  for (const [button, type, name] of [["Download NDJSON", "application/x-ndjson", "products.ndjson"], ["Download CSV", "text/csv", "products.csv"]]) {
+  for (const [button, type, name] of [
+    ["Download NDJSON", "application/x-ndjson", "products.ndjson"],
+    ["Download CSV", "text/csv", "products.csv"],
+  ]) {
     const coming = page.waitForEvent("download");
     await press(page.locator("main"), button);
     const download = await coming;

@@ -15,7 +15,10 @@ export async function stranger(gateway, email, password) {
     await headed(page, "This is for admins");
     expect((await page.locator("main").innerText()).includes("Niobe"), "it says who is signed in");
     expect(!(await page.locator("header nav").isVisible()), "a customer sees no navigation");
-    expect((await page.getByRole("link", { name: "The shop" }).first().getAttribute("href")).endsWith("/shop"), "there is a way to the shop");
+    expect(
+      (await page.getByRole("link", { name: "The shop" }).first().getAttribute("href")).endsWith("/shop"),
+      "there is a way to the shop",
+    );
     await press(page.locator("main"), "Sign in as somebody else");
     await headed(page, "Sign in");
     await signIn(page, email, password);

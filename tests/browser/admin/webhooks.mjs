@@ -49,12 +49,18 @@ async function secretOf(page) {
 
 /** Where the browser gives no clipboard, the secret is selected; where it does, it is copied. */
 async function copies(page, secret) {
-  await page.evaluate(() => Object.defineProperty(navigator, "clipboard", { configurable: true, value: { writeText: () => Promise.reject(new Error("no")) } }));
+  await page.evaluate(() =>
+    Object.defineProperty(navigator, "clipboard", { configurable: true, value: { writeText: () => Promise.reject(new Error("no")) } }),
+  );
   await press(page.locator("main"), "Copy");
   await said(page, "The secret is selected");
-  const selected = await page.evaluate(() => document.activeElement.value.slice(document.activeElement.selectionStart, document.activeElement.selectionEnd));
+  const selected = await page.evaluate(() =>
+    document.activeElement.value.slice(document.activeElement.selectionStart, document.activeElement.selectionEnd),
+  );
   expect(selected === secret, `selected is ${selected}`);
-  await page.evaluate(() => Object.defineProperty(navigator, "clipboard", { configurable: true, value: { writeText: async (text) => (window.clip = text) } }));
+  await page.evaluate(() =>
+    Object.defineProperty(navigator, "clipboard", { configurable: true, value: { writeText: async (text) => (window.clip = text) } }),
+  );
   await press(page.locator("main"), "Copy");
   await said(page, "The secret is copied.");
   expect((await page.evaluate(() => window.clip)) === secret, "it is what was copied");
@@ -63,7 +69,9 @@ async function copies(page, secret) {
 /** A webhook that was disabled is enabled, and a test arrives: nobody in a test has a public address, so the answers are made here. */
 async function arrives(page, gateway, id) {
   const answer = { id, url: "https://hooks.example/in", enabled: false, createdAt: "2026-01-01T00:00:00Z" };
-  await page.route(`**/webhooks/${id}`, (route) => (route.request().resourceType() === "document" ? route.continue() : route.fulfill({ json: answer })));
+  await page.route(`**/webhooks/${id}`, (route) =>
+    route.request().resourceType() === "document" ? route.continue() : route.fulfill({ json: answer }),
+  );
   await page.route(`**/webhooks/${id}/enable`, (route) => route.fulfill({ json: { ...answer, enabled: true } }));
   await page.route(`**/webhooks/${id}/test`, (route) => route.fulfill({ json: { delivered: true, httpStatus: 204 } }));
   await page.goto(`${gateway}/admin/webhooks/${id}`);
@@ -78,7 +86,19 @@ async function arrives(page, gateway, id) {
 
 /** The last deliveries, with why they failed, and a webhook that was disabled. */
 async function deliveries(page) {
-  const all = [{ eventId: "1", type: "shop.order.paid", subject: "01a2", status: "failed", attempts: 9, httpStatus: 500, error: "no luck", createdAt: "2026-01-01T00:00:00Z", finishedAt: "2026-01-01T00:00:00Z" }];
+  const all = [
+    {
+      eventId: "1",
+      type: "shop.order.paid",
+      subject: "01a2",
+      status: "failed",
+      attempts: 9,
+      httpStatus: 500,
+      error: "no luck",
+      createdAt: "2026-01-01T00:00:00Z",
+      finishedAt: "2026-01-01T00:00:00Z",
+    },
+  ];
   await page.route("**/deliveries", (route) => route.fulfill({ json: all }));
   await press(page.locator("main"), "Refresh");
   const row = page.locator("main tbody tr", { hasText: "shop.order.paid" });

@@ -14,7 +14,10 @@ import { watchOver } from "./unsaved.js";
 
 export default async function newProduct({ signal, show }) {
   // Names of categories are a help; the form is there without them.
-  const categories = await get("/categories", {}, signal).then(({ data }) => data, () => []);
+  const categories = await get("/categories", {}, signal).then(
+    ({ data }) => data,
+    () => [],
+  );
   const title = t("admin.products.new");
   const stock = field("stock", t("admin.stock.label"), { hint: t("admin.stock.newHint"), inputmode: "numeric", autocomplete: "off" });
   const save = async (draft, values) => {

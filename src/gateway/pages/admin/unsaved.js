@@ -8,8 +8,11 @@ const BASE = document.documentElement.dataset.base;
 
 /** What a form says, as one text. */
 function contents(form) {
-  return JSON.stringify([...form.elements].filter(({ type }) => type !== "button" && type !== "submit")
-    .map((input) => (["checkbox", "radio"].includes(input.type) ? input.checked : input.value)));
+  return JSON.stringify(
+    [...form.elements]
+      .filter(({ type }) => type !== "button" && type !== "submit")
+      .map((input) => (["checkbox", "radio"].includes(input.type) ? input.checked : input.value)),
+  );
 }
 
 /** Watches over what is typed into `form`, until `signal` is aborted. Gives a function to call when it is saved. */
