@@ -68,7 +68,7 @@ async function moments(page, gateway, api, product, look) {
   await look("an import with errors");
   await page.goto(`${gateway}/admin/webhooks`);
   await page.locator("main [name=url]").fill(`https://hooks-${Date.now()}.invalid/in`);
-  await press(page.locator("main form"), "Make the webhook");
+  await press(page.locator("main form"), "Add the webhook");
   await page.locator(".secret").waitFor();
   await look("a secret");
   await page.getByRole("link", { name: "Open the webhook" }).click();

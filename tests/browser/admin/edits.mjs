@@ -23,13 +23,13 @@ export async function edits(gateway, email, password) {
 
 /** Fills in every field, wrongly at first. */
 async function makes(page, api, sku) {
-  await press(page.locator("main"), "Make the product");
+  await press(page.locator("main"), "Add the product");
   await page.locator("[data-field=name] .error", { hasText: "This is needed." }).waitFor();
   expect(await page.evaluate(() => document.activeElement.name === "name"), "the first wrong field is focused");
   const fill = (name, text) => page.locator(`main [name=${name}]`).fill(text);
   await fill("name", "Walnut lamp");
   await fill("price", "cheap");
-  await press(page.locator("main"), "Make the product");
+  await press(page.locator("main"), "Add the product");
   await page.locator("[data-field=price] .error", { hasText: "Write a number" }).waitFor();
   await fill("price", "49,90");
   await fill("description", "It glows.\nSoftly.");
@@ -49,8 +49,9 @@ async function makes(page, api, sku) {
   await page.getByLabel("Name of the attribute").fill("watts");
   await page.getByLabel("Kind of the value").selectOption("json");
   await page.getByLabel("Value of the attribute").fill("5");
-  await press(page.locator("main"), "Make the product");
+  await press(page.locator("main"), "Add the product");
   await headed(page, "Walnut lamp");
+  expect((await page.locator("nav a[aria-current=true]").allInnerTexts()).join() === "Products", "the navigation says where it is");
   const id = new URL(page.url()).pathname.split("/").pop();
   const { data } = await api("GET", `/products/${id}`);
   const { name, price, description, category, tags, images, attributes } = data;

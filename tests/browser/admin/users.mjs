@@ -20,10 +20,10 @@ export async function users(gateway, email, password) {
     await said(page, "Switch is an admin.");
     expect((await account()).roles.includes("admin"), "the role is stored");
     expect(
-      await row.getByRole("button", { name: "No admin: Switch" }).evaluate((button) => button === document.activeElement),
+      await row.getByRole("button", { name: "Remove admin role: Switch" }).evaluate((button) => button === document.activeElement),
       "the focus is at the way back",
     );
-    await decide("No admin");
+    await decide("Remove admin role");
     await said(page, "Switch is no admin any more.");
     await decide("Disable");
     await said(page, "Switch is disabled.");

@@ -10,12 +10,12 @@ export async function webhooks(gateway, email, password) {
     await signIn(page, email, password);
     await headed(page, "Webhooks");
     await page.locator("main [name=url]").fill("https://127.0.0.1/in");
-    await press(page.locator("main form"), "Make the webhook");
+    await press(page.locator("main form"), "Add the webhook");
     await page.locator("[data-field=url] .error", { hasText: /.+/ }).waitFor();
     await page.locator("main [name=url]").fill(address);
     await page.locator("main [name=description]").fill("the warehouse");
     await page.getByRole("checkbox", { name: "shop.order.paid" }).check();
-    await press(page.locator("main form"), "Make the webhook");
+    await press(page.locator("main form"), "Add the webhook");
     const first = await secretOf(page);
     await copies(page, first);
     const { id, events } = (await api("GET", "/webhooks")).data.find(({ url }) => url === address);
