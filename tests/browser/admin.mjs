@@ -1,12 +1,13 @@
 // The administration in a browser: `node admin.mjs PART GATEWAY_URL ADMIN_EMAIL ADMIN_PASSWORD`, where the parts are those below. The shop
 // must be in enforced mode. A part that fails leaves pictures and traces in target/browser/failures.
 
+import { accessible } from "./admin/accessible.mjs";
 import { broken } from "./admin/broken.mjs";
 import { edits } from "./admin/edits.mjs";
 import { imports } from "./admin/imports.mjs";
 import { keyboard } from "./admin/keyboard.mjs";
 import { letters } from "./admin/letters.mjs";
-import { accessible, markup } from "./admin/pages.mjs";
+import { markup } from "./admin/markup.mjs";
 import { refunds } from "./admin/refunds.mjs";
 import { ended, stranger } from "./admin/sessions.mjs";
 import { users } from "./admin/users.mjs";

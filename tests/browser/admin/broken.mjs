@@ -2,7 +2,10 @@
 
 import { expect, headed, press, productOf, said, signIn, signedIn, withPages } from "./support.mjs";
 
-const problem = (status, headers = {}) => (route) => route.fulfill({ status, headers, contentType: "application/problem+json", body: JSON.stringify({ status, detail: "no" }) });
+const problem =
+  (status, headers = {}) =>
+  (route) =>
+    route.fulfill({ status, headers, contentType: "application/problem+json", body: JSON.stringify({ status, detail: "no" }) });
 
 export async function broken(gateway, email, password) {
   const product = await productOf(await signedIn(gateway, email, password), { name: "Stool" });

@@ -16,19 +16,20 @@ export async function edits(gateway, email, password) {
     await inline(page, api, sku, id);
     await conflicts(page, api, id, gateway);
     await taken(page, api, sku);
+    await stays(page);
     await ends(page, api, id);
   });
 }
 
 /** Fills in every field, wrongly at first. */
 async function makes(page, api, sku) {
-  await press(page.locator("main"), "Make the product");
+  await press(page.locator("main"), "Add the product");
   await page.locator("[data-field=name] .error", { hasText: "This is needed." }).waitFor();
   expect(await page.evaluate(() => document.activeElement.name === "name"), "the first wrong field is focused");
   const fill = (name, text) => page.locator(`main [name=${name}]`).fill(text);
   await fill("name", "Walnut lamp");
   await fill("price", "cheap");
-  await press(page.locator("main"), "Make the product");
+  await press(page.locator("main"), "Add the product");
   await page.locator("[data-field=price] .error", { hasText: "Write a number" }).waitFor();
   await fill("price", "49,90");
   await fill("description", "It glows.\nSoftly.");
@@ -39,19 +40,30 @@ async function makes(page, api, sku) {
   await press(page.locator("main"), "Add a picture");
   await page.getByLabel("Address of the picture").fill("https://elsewhere.example/one.jpg");
   await press(page.locator("main"), "Add a picture");
-  await page.getByLabel("Address of the picture").nth(1).fill("https://elsewhere.example/two.jpg");
+  await page.locator(".preview", { hasText: "This page may not load pictures from there." }).waitFor();
+  const icon = await page.locator("link[rel=icon]").evaluate((link) => link.href);
+  await page.getByLabel("Address of the picture").nth(1).fill(icon);
+  await page.locator(".preview img").waitFor();
   await page.getByRole("button", { name: "Move up" }).nth(1).click();
   await press(page.locator("main"), "Add an attribute");
   await page.getByLabel("Name of the attribute").fill("watts");
   await page.getByLabel("Kind of the value").selectOption("json");
   await page.getByLabel("Value of the attribute").fill("5");
-  await press(page.locator("main"), "Make the product");
+  await press(page.locator("main"), "Add the product");
   await headed(page, "Walnut lamp");
+  expect((await page.locator("nav a[aria-current=true]").allInnerTexts()).join() === "Products", "the navigation says where it is");
   const id = new URL(page.url()).pathname.split("/").pop();
   const { data } = await api("GET", `/products/${id}`);
   const { name, price, description, category, tags, images, attributes } = data;
-  const wanted = { name: "Walnut lamp", price: 49.9, description: "It glows.\nSoftly.", category: "Lighting", tags: ["warm", "oak"],
-    images: ["https://elsewhere.example/two.jpg", "https://elsewhere.example/one.jpg"], attributes: { watts: 5 } };
+  const wanted = {
+    name: "Walnut lamp",
+    price: 49.9,
+    description: "It glows.\nSoftly.",
+    category: "Lighting",
+    tags: ["warm", "oak"],
+    images: [icon, "https://elsewhere.example/one.jpg"],
+    attributes: { watts: 5 },
+  };
   expect(JSON.stringify({ name, price, description, category, tags, images, attributes }) === JSON.stringify(wanted), JSON.stringify(data));
   expect((await api("GET", `/products/${id}/stock`)).data.onHand === 7, "its stock is stored");
   return id;
@@ -142,6 +154,13 @@ async function taken(page, api, sku) {
   await page.locator("main [name=sku]").fill(other.sku);
   await press(page.locator("main form.product"), "Save");
   await page.locator("[data-field=sku] .error", { hasText: "Another product has this SKU." }).waitFor();
+}
+
+/** Who would leave what was typed is asked. */
+async function stays(page) {
+  await page.locator("main").getByRole("link", { name: "Back to the products" }).click();
+  await press(page.locator("dialog", { hasText: "Leave without saving?" }), "Cancel");
+  await page.locator("main [data-field=sku] [aria-invalid]").waitFor();
 }
 
 async function ends(page, api, id) {

@@ -36,7 +36,11 @@ async function refusesOthers(page) {
 
 /** Good and bad lines, as NDJSON and as CSV. */
 async function countsLines(page, mark) {
-  await send(page, "goods.ndjson", `{"name":"One","price":1,"sku":"${mark}-1"}\n{"name":"","price":2}\nno json\n{"name":"Two","price":2,"sku":"${mark}-2"}\n`);
+  await send(
+    page,
+    "goods.ndjson",
+    `{"name":"One","price":1,"sku":"${mark}-1"}\n{"name":"","price":2}\nno json\n{"name":"Two","price":2,"sku":"${mark}-2"}\n`,
+  );
   await page.locator("[data-count=created]").waitFor();
   expect((await count(page, "created")) === "2" && (await count(page, "failed")) === "2", await page.locator("main").innerText());
   const lines = await page.locator("main tbody tr td:first-child").allInnerTexts();
@@ -54,10 +58,20 @@ async function says422(page) {
   expect((await page.locator("[data-count=created]").count()) === 0, "there is no result of it");
 }
 
-/** The bar moves while a larger file is on its way, and it can be cancelled. */
+/** Lets the page send so many bytes a second, or as many as it can. */
+async function slowly(page, uploadThroughput) {
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send("Network.enable");
+  await devtools.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput });
+}
+
+/** The bar moves while a file is on its way by a slow line, and it can be cancelled. */
 async function shows(page, mark) {
   const long = "x".repeat(4000);
-  const lines = Array.from({ length: 1500 }, (_, at) => JSON.stringify({ name: `Bulk ${at}`, price: 1, sku: `${mark}-bulk-${at % 10}`, description: long }));
+  const lines = Array.from({ length: 200 }, (_, at) =>
+    JSON.stringify({ name: `Bulk ${at}`, price: 1, sku: `${mark}-bulk-${at % 10}`, description: long }),
+  );
+  await slowly(page, 400_000);
   await page.evaluate(() => {
     window.seen = [];
     new MutationObserver(() => {
@@ -72,15 +86,19 @@ async function shows(page, mark) {
   await page.evaluate(() => (window.seen = []));
   await send(page, "bulk.jsonl", lines.join("\n"));
   await page.locator("main progress").waitFor();
-  await page.locator("[data-count=updated]").waitFor({ timeout: 120_000 });
+  await page.locator("[data-count=updated]").waitFor();
   const seen = await page.evaluate(() => window.seen);
   expect(Math.max(...seen) === Buffer.byteLength(lines.join("\n")), `all bytes were counted: ${Math.max(...seen)}`);
   expect(new Set(seen).size > 2, `the bar moved: ${[...new Set(seen)]}`);
+  await slowly(page, -1);
 }
 
 /** The export is what the API gives. */
 async function comesOut(page, api) {
-  for (const [button, type, name] of [["Download NDJSON", "application/x-ndjson", "products.ndjson"], ["Download CSV", "text/csv", "products.csv"]]) {
+  for (const [button, type, name] of [
+    ["Download NDJSON", "application/x-ndjson", "products.ndjson"],
+    ["Download CSV", "text/csv", "products.csv"],
+  ]) {
     const coming = page.waitForEvent("download");
     await press(page.locator("main"), button);
     const download = await coming;

@@ -2,8 +2,18 @@
 
 import { expect, headed, press, said, signIn, withPages } from "./support.mjs";
 
-const letter = (at, more = {}) => ({ id: `user.recent_orders:01a22491-0000-7000-9a00-00000000000${at}`, consumer: "user.recent_orders", type: "shop.order.paid", subject: `order-${at}`,
-  createdAt: "2026-01-01T00:00:00Z", attempts: 3, reason: "data: invalid type", redriven: false, message: { specversion: "1.0", data: { total: at } }, ...more });
+const letter = (at, more = {}) => ({
+  id: `user.recent_orders:01a22491-0000-7000-9a00-00000000000${at}`,
+  consumer: "user.recent_orders",
+  type: "shop.order.paid",
+  subject: `order-${at}`,
+  createdAt: "2026-01-01T00:00:00Z",
+  attempts: 3,
+  reason: "data: invalid type",
+  redriven: false,
+  message: { specversion: "1.0", data: { total: at } },
+  ...more,
+});
 
 export async function letters(gateway, email, password) {
   await withPages("letters", gateway, async (open) => {
@@ -41,11 +51,16 @@ async function answer(page) {
     const method = route.request().method();
     const url = new URL(route.request().url());
     if (method === "GET" && url.searchParams.get("cursor")) return route.fulfill({ json: [] });
-    if (method === "GET") return route.fulfill({ json: [letter(1), letter(2, { type: undefined, subject: undefined, message: "no event" })], headers: { link: '</events/dead-letters?cursor=more>; rel="next"' } });
+    if (method === "GET")
+      return route.fulfill({
+        json: [letter(1), letter(2, { type: undefined, subject: undefined, message: "no event" })],
+        headers: { link: '</events/dead-letters?cursor=more>; rel="next"' },
+      });
     calls.push(method);
     expect(decodeURIComponent(url.pathname).includes(letter(1).id), url.pathname);
     if (method === "DELETE") return route.fulfill({ status: 204 });
-    if (calls.length === 1) return route.fulfill({ status: 409, json: { type: "/problems/conflict", status: 409, detail: "nobody takes events" } });
+    if (calls.length === 1)
+      return route.fulfill({ status: 409, json: { type: "/problems/conflict", status: 409, detail: "nobody takes events" } });
     return route.fulfill({ status: 202, body: "" });
   });
   return calls;

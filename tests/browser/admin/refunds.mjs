@@ -83,13 +83,25 @@ async function live(page, gateway, buyer, product, api) {
   await page.locator("main summary").first().click();
   await orderOf(buyer.api, product, 1);
   await paid.filter({ hasText: new RegExp(`^${(before + 1).toLocaleString("en-GB")}$`) }).waitFor();
-  expect(await page.locator("main details").first().evaluate((details) => details.open), "what was opened stays open");
+  expect(
+    await page
+      .locator("main details")
+      .first()
+      .evaluate((details) => details.open),
+    "what was opened stays open",
+  );
 }
 
 /** The provider refuses: that is said in the dialog, which can be closed. */
 async function provider(page, gateway, order) {
   await page.goto(`${gateway}/admin/orders/${order.id}`);
-  await page.route("**/refund", (route) => route.fulfill({ status: 502, contentType: "application/problem+json", body: '{"type":"/problems/bad-gateway","status":502,"detail":"the charge is disputed"}' }));
+  await page.route("**/refund", (route) =>
+    route.fulfill({
+      status: 502,
+      contentType: "application/problem+json",
+      body: '{"type":"/problems/bad-gateway","status":502,"detail":"the charge is disputed"}',
+    }),
+  );
   await press(page.locator("main"), "Refund");
   await press(page.locator("dialog"), "Refund");
   await page.locator("dialog .trouble", { hasText: "The payment provider refuses this:" }).waitFor();

@@ -10,13 +10,19 @@ const ANSWERED = /Failed to load resource: (the server responded with a status o
 
 /** Runs `test(open)`, where `open(path, options)` gives a page of a browser of its own, in which nothing moves. */
 export const withPages = (part, gateway, test) =>
-  watched(`admin-${part}`, gateway, (open) => test((path, options = {}) => open(path, { reducedMotion: "reduce", ...options })), { allowed: [ANSWERED] });
+  watched(`admin-${part}`, gateway, (open) => test((path, options = {}) => open(path, { reducedMotion: "reduce", ...options })), {
+    allowed: [ANSWERED],
+  });
 
 /** The API as somebody uses it without the pages: `ask(method, path, body, headers)` gives `{ status, data, etag, next }`. */
 export function client(gateway, token = null) {
   return async (method, path, body, headers = {}) => {
     const isText = typeof body === "string";
-    const all = { ...(body !== undefined && !isText && { "content-type": "application/json" }), ...(token && { authorization: `Bearer ${token}` }), ...headers };
+    const all = {
+      ...(body !== undefined && !isText && { "content-type": "application/json" }),
+      ...(token && { authorization: `Bearer ${token}` }),
+      ...headers,
+    };
     const answer = await fetch(gateway + path, { method, headers: all, body: body === undefined || isText ? body : JSON.stringify(body) });
     const text = await answer.text();
     const isJson = answer.headers.get("content-type")?.includes("json") && !answer.headers.get("content-type").includes("ndjson");
@@ -51,7 +57,12 @@ export async function productOf(api, fields = {}) {
 /** An order of one product, placed and, unless `isPaid` is false, paid. */
 export async function orderOf(api, product, quantity, { isPaid = true, ...more } = {}) {
   const key = `"${Math.random()}"`;
-  const { status, data } = await api("POST", "/orders", { items: [{ productId: product.id, quantity }], ...more }, { "idempotency-key": key });
+  const { status, data } = await api(
+    "POST",
+    "/orders",
+    { items: [{ productId: product.id, quantity }], ...more },
+    { "idempotency-key": key },
+  );
   expect(status === 201, `order: ${status} ${JSON.stringify(data)}`);
   if (!isPaid) return data;
   const paid = await api("POST", `/orders/${data.id}/pay`, { paymentMethod: "ok" });

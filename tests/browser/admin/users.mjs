@@ -19,12 +19,18 @@ export async function users(gateway, email, password) {
     await decide("Make admin");
     await said(page, "Switch is an admin.");
     expect((await account()).roles.includes("admin"), "the role is stored");
-    expect(await row.getByRole("button", { name: "No admin: Switch" }).evaluate((button) => button === document.activeElement), "the focus is at the way back");
-    await decide("No admin");
+    expect(
+      await row.getByRole("button", { name: "Remove admin role: Switch" }).evaluate((button) => button === document.activeElement),
+      "the focus is at the way back",
+    );
+    await decide("Remove admin role");
     await said(page, "Switch is no admin any more.");
     await decide("Disable");
     await said(page, "Switch is disabled.");
-    expect((await client(gateway)("POST", "/auth/login", { email: one.email, password: PASSWORD })).status === 403, "Switch cannot sign in");
+    expect(
+      (await client(gateway)("POST", "/auth/login", { email: one.email, password: PASSWORD })).status === 403,
+      "Switch cannot sign in",
+    );
     await decide("Enable");
     await said(page, "Switch is enabled.");
     await endsSessions(open, page, one, decide);

@@ -10,12 +10,12 @@ export async function webhooks(gateway, email, password) {
     await signIn(page, email, password);
     await headed(page, "Webhooks");
     await page.locator("main [name=url]").fill("https://127.0.0.1/in");
-    await press(page.locator("main form"), "Make the webhook");
+    await press(page.locator("main form"), "Add the webhook");
     await page.locator("[data-field=url] .error", { hasText: /.+/ }).waitFor();
     await page.locator("main [name=url]").fill(address);
     await page.locator("main [name=description]").fill("the warehouse");
     await page.getByRole("checkbox", { name: "shop.order.paid" }).check();
-    await press(page.locator("main form"), "Make the webhook");
+    await press(page.locator("main form"), "Add the webhook");
     const first = await secretOf(page);
     await copies(page, first);
     const { id, events } = (await api("GET", "/webhooks")).data.find(({ url }) => url === address);
@@ -30,6 +30,7 @@ export async function webhooks(gateway, email, password) {
     await press(page.locator("dialog"), "New secret");
     await page.locator("dialog").waitFor({ state: "detached" });
     expect((await secretOf(page)) !== first, "it is another one");
+    await arrives(page, gateway, id);
     await deliveries(page);
     await press(page.locator("main"), "Delete the webhook");
     await press(page.locator("dialog"), "Delete the webhook");
@@ -48,20 +49,56 @@ async function secretOf(page) {
 
 /** Where the browser gives no clipboard, the secret is selected; where it does, it is copied. */
 async function copies(page, secret) {
-  await page.evaluate(() => Object.defineProperty(navigator, "clipboard", { configurable: true, value: { writeText: () => Promise.reject(new Error("no")) } }));
+  await page.evaluate(() =>
+    Object.defineProperty(navigator, "clipboard", { configurable: true, value: { writeText: () => Promise.reject(new Error("no")) } }),
+  );
   await press(page.locator("main"), "Copy");
   await said(page, "The secret is selected");
-  const selected = await page.evaluate(() => document.activeElement.value.slice(document.activeElement.selectionStart, document.activeElement.selectionEnd));
+  const selected = await page.evaluate(() =>
+    document.activeElement.value.slice(document.activeElement.selectionStart, document.activeElement.selectionEnd),
+  );
   expect(selected === secret, `selected is ${selected}`);
-  await page.evaluate(() => Object.defineProperty(navigator, "clipboard", { configurable: true, value: { writeText: async (text) => (window.clip = text) } }));
+  await page.evaluate(() =>
+    Object.defineProperty(navigator, "clipboard", { configurable: true, value: { writeText: async (text) => (window.clip = text) } }),
+  );
   await press(page.locator("main"), "Copy");
   await said(page, "The secret is copied.");
   expect((await page.evaluate(() => window.clip)) === secret, "it is what was copied");
 }
 
+/** A webhook that was disabled is enabled, and a test arrives: nobody in a test has a public address, so the answers are made here. */
+async function arrives(page, gateway, id) {
+  const answer = { id, url: "https://hooks.example/in", enabled: false, createdAt: "2026-01-01T00:00:00Z" };
+  await page.route(`**/webhooks/${id}`, (route) =>
+    route.request().resourceType() === "document" ? route.continue() : route.fulfill({ json: answer }),
+  );
+  await page.route(`**/webhooks/${id}/enable`, (route) => route.fulfill({ json: { ...answer, enabled: true } }));
+  await page.route(`**/webhooks/${id}/test`, (route) => route.fulfill({ json: { delivered: true, httpStatus: 204 } }));
+  await page.goto(`${gateway}/admin/webhooks/${id}`);
+  await page.locator("main dd", { hasText: "disabled" }).waitFor();
+  await press(page.locator("main"), "Enable");
+  await page.locator("main dd", { hasText: "sends" }).waitFor();
+  expect(await page.evaluate(() => document.activeElement.dataset.act === "test"), "the focus is at the next button");
+  await press(page.locator("main"), "Send a test");
+  await page.locator("main [role=status]", { hasText: "The test has arrived. Answer: 204" }).waitFor();
+  for (const path of ["", "/enable", "/test"]) await page.unroute(`**/webhooks/${id}${path}`);
+}
+
 /** The last deliveries, with why they failed, and a webhook that was disabled. */
 async function deliveries(page) {
-  const all = [{ eventId: "1", type: "shop.order.paid", subject: "01a2", status: "failed", attempts: 9, httpStatus: 500, error: "no luck", createdAt: "2026-01-01T00:00:00Z", finishedAt: "2026-01-01T00:00:00Z" }];
+  const all = [
+    {
+      eventId: "1",
+      type: "shop.order.paid",
+      subject: "01a2",
+      status: "failed",
+      attempts: 9,
+      httpStatus: 500,
+      error: "no luck",
+      createdAt: "2026-01-01T00:00:00Z",
+      finishedAt: "2026-01-01T00:00:00Z",
+    },
+  ];
   await page.route("**/deliveries", (route) => route.fulfill({ json: all }));
   await press(page.locator("main"), "Refresh");
   const row = page.locator("main tbody tr", { hasText: "shop.order.paid" });

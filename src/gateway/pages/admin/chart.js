@@ -22,14 +22,28 @@ export function chart({ title, summary, days, series, format, short = number, si
   const place = make("div", { class: "chart" });
   const image = (width) => picture({ id, title, summary, days, series, format, short, width });
   let drawn = 0;
-  const watcher = new ResizeObserver(([{ contentRect: { width } }]) => {
-    if (Math.abs(width - drawn) < 1 || width < 1) return;
-    place.classList.toggle("drawing", drawn === 0);
-    place.replaceChildren(image((drawn = width)));
-  });
+  const watcher = new ResizeObserver(
+    ([
+      {
+        contentRect: { width },
+      },
+    ]) => {
+      if (Math.abs(width - drawn) < 1 || width < 1) return;
+      place.classList.toggle("drawing", drawn === 0);
+      place.replaceChildren(image((drawn = width)));
+    },
+  );
   watcher.observe(place);
   signal.addEventListener("abort", () => watcher.disconnect());
-  return make("div", {}, make("h3", {}, title), make("p", {}, summary), place, series.length > 1 && legend(series), numbers(title, days, series, format));
+  return make(
+    "div",
+    {},
+    make("h3", {}, title),
+    make("p", {}, summary),
+    place,
+    series.length > 1 && legend(series),
+    numbers(title, days, series, format),
+  );
 }
 
 function picture({ id, title, summary, days, series, format, short, width }) {
@@ -38,10 +52,16 @@ function picture({ id, title, summary, days, series, format, short, width }) {
   const y = (value) => SPACE.top + (HEIGHT - SPACE.top - SPACE.bottom) * (1 - value / top);
   const step = (width - SPACE.left - SPACE.right) / days.length;
   const bars = days.map((date, at) => bar({ date, at, step, series, y, format }));
-  return draw("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-labelledby": `${id}-title ${id}-desc` },
-    draw("title", { id: `${id}-title` }, title), draw("desc", { id: `${id}-desc` }, summary),
+  return draw(
+    "svg",
+    { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-labelledby": `${id}-title ${id}-desc` },
+    draw("title", { id: `${id}-title` }, title),
+    draw("desc", { id: `${id}-desc` }, summary),
     // The smallest chart of orders has no line for half of one.
-    [0, top === 1 ? 1 : top / 2, top].map((value) => line(value, y(value), width, short)), bars, dates(days, step));
+    [0, top === 1 ? 1 : top / 2, top].map((value) => line(value, y(value), width, short)),
+    bars,
+    dates(days, step),
+  );
 }
 
 const line = (value, y, width, short) => [
@@ -52,22 +72,42 @@ const line = (value, y, width, short) => [
 function bar({ date, at, step, series, y, format }) {
   let below = 0;
   const x = SPACE.left + at * step + step * 0.12;
-  return draw("g", { class: "bar" }, series.map(({ name, label, values }) => {
-    const from = below;
-    below += values[at];
-    if (!values[at]) return null;
-    return draw("rect", { class: "piece", "data-series": name, x, width: Math.max(step * 0.76, 0.5), y: y(below), height: Math.max(y(from) - y(below), 1) },
-      draw("title", {}, `${day(date)}: ${label} ${format(values[at])}`));
-  }));
+  return draw(
+    "g",
+    { class: "bar" },
+    series.map(({ name, label, values }) => {
+      const from = below;
+      below += values[at];
+      if (!values[at]) return null;
+      return draw(
+        "rect",
+        { class: "piece", "data-series": name, x, width: Math.max(step * 0.76, 0.5), y: y(below), height: Math.max(y(from) - y(below), 1) },
+        draw("title", {}, `${day(date)}: ${label} ${format(values[at])}`),
+      );
+    }),
+  );
 }
 
 /** As many dates as have room. */
 function dates(days, step) {
   const every = Math.max(1, Math.ceil(80 / step));
-  return days.map((date, at) => (at % every ? null : draw("text", { x: SPACE.left + (at + 0.5) * step, y: HEIGHT - 8, "text-anchor": "middle" }, day(date, { day: "numeric", month: "short" }))));
+  return days.map((date, at) =>
+    at % every
+      ? null
+      : draw(
+          "text",
+          { x: SPACE.left + (at + 0.5) * step, y: HEIGHT - 8, "text-anchor": "middle" },
+          day(date, { day: "numeric", month: "short" }),
+        ),
+  );
 }
 
-const legend = (series) => make("ul", { class: "legend" }, series.map(({ name, label }) => make("li", {}, make("span", { class: "swatch", "data-series": name, "aria-hidden": "true" }), label)));
+const legend = (series) =>
+  make(
+    "ul",
+    { class: "legend" },
+    series.map(({ name, label }) => make("li", {}, make("span", { class: "swatch", "data-series": name, "aria-hidden": "true" }), label)),
+  );
 
 function numbers(title, days, series, format) {
   const columns = [t("admin.chart.day"), ...series.map(({ label }) => ({ text: label, class: "number" }))];

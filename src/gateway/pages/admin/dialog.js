@@ -12,11 +12,15 @@ export function ask({ title, text, fields = [], say, act }) {
   const id = `dialog-${++count}`;
   return new Promise((done) => {
     let isDone = false;
-    const whole = form({ fields, say, submit: async (values, element) => {
-      await act(values, element);
-      isDone = true;
-      dialog.close();
-    } });
+    const whole = form({
+      fields,
+      say,
+      submit: async (values, element) => {
+        await act(values, element);
+        isDone = true;
+        dialog.close();
+      },
+    });
     const cancel = button(t("admin.cancel"), () => dialog.close());
     whole.querySelector(".actions").append(cancel);
     const dialog = make("dialog", { "aria-labelledby": id }, make("h2", { id }, title), make("div", {}, text), whole);

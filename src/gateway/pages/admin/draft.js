@@ -33,7 +33,8 @@ export function patch(from, to) {
 }
 
 /** Without what is empty: the product as the API takes a new one. */
-export const filled = (draft) => Object.fromEntries(Object.entries(draft).filter(([, value]) => !same(value, "") && !same(value, []) && !same(value, {})));
+export const filled = (draft) =>
+  Object.fromEntries(Object.entries(draft).filter(([, value]) => !same(value, "") && !same(value, []) && !same(value, {})));
 
 /** What changes `base` into `draft`, both as forms have them, in words of the API: what was emptied is removed. */
 export const changes = (base, draft) => patch(filled(base), filled(draft));

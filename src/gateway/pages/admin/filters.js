@@ -8,9 +8,12 @@ import { withQuery } from "./parts.js";
 
 /** A form that shows the list of `path` anew. `fields` are those of forms.js with their `name` and `label`. */
 export function filters(path, label, fields) {
-  const whole = make("form", { class: "filters", role: "search", "aria-label": label, novalidate: true },
+  const whole = make(
+    "form",
+    { class: "filters", role: "search", "aria-label": label, novalidate: true },
     fields.map(({ name, label, ...more }) => field(name, label, { required: true, ...more })),
-    make("p", { class: "actions" }, make("button", { type: "submit" }, t("admin.show"))));
+    make("p", { class: "actions" }, make("button", { type: "submit" }, t("admin.show"))),
+  );
   // They are not required: that only keeps the word "optional" off.
   for (const input of whole.elements) input.required = false;
   whole.addEventListener("submit", (event) => {

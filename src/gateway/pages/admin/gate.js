@@ -99,6 +99,7 @@ async function entered() {
   dialog?.resume(account);
   if (!isInterrupted || !account || !isAdmin(account)) return render();
   draw(account);
+  document.dispatchEvent(new Event("resumed"));
   announce(t("admin.sign.again"));
 }
 
@@ -108,8 +109,12 @@ async function strangerPage({ show }) {
   const title = t("admin.stranger.title");
   if (!account) return show(t("admin.sign.title"), signInPage());
   const another = button(t("admin.stranger.another"), forgetMe, { class: "primary" });
-  show(title, make("h1", {}, title), make("p", {}, parts("admin.stranger.text", { name: own(account.username) })),
-    make("p", { class: "actions" }, another, shopLink()));
+  show(
+    title,
+    make("h1", {}, title),
+    make("p", {}, parts("admin.stranger.text", { name: own(account.username) })),
+    make("p", { class: "actions" }, another, shopLink()),
+  );
 }
 
 async function forgetMe() {

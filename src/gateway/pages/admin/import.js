@@ -6,6 +6,7 @@ import { announce } from "../common/notices.js";
 import { number, t } from "../common/texts.js";
 import { download } from "./download.js";
 import { link, row, table } from "./parts.js";
+import { warn } from "./unsaved.js";
 import { upload } from "./upload.js";
 
 const TYPES = { csv: "text/csv", ndjson: "application/x-ndjson", jsonl: "application/x-ndjson" };
@@ -16,15 +17,30 @@ const size = (bytes) => t("admin.import.size", { size: number(bytes / 1e6, { max
 
 export default function importPage({ signal, show }) {
   const title = t("admin.import.title");
-  show(title, make("p", {}, link("/products", t("admin.products.back"))), make("h1", {}, title),
-    make("div", { class: "columns" }, importer(signal), exporter(signal)));
+  show(
+    title,
+    make("p", {}, link("/products", t("admin.products.back"))),
+    make("h1", {}, title),
+    make("div", { class: "columns" }, importer(signal), exporter(signal)),
+  );
 }
 
 function importer(signal) {
-  const file = field("file", t("admin.import.file"), { type: "file", accept: ".csv,.ndjson,.jsonl", required: true, hint: t("admin.import.hint") });
-  const result = make("div", { "aria-live": "polite" });
+  const file = field("file", t("admin.import.file"), {
+    type: "file",
+    accept: ".csv,.ndjson,.jsonl",
+    required: true,
+    hint: t("admin.import.hint"),
+  });
+  const result = make("div");
   const submit = make("button", { type: "submit", class: "primary" }, t("admin.import.start"));
-  const whole = make("form", { novalidate: true, "aria-label": t("admin.import.title") }, make("div", { class: "notice" }), file, make("p", { class: "actions" }, submit));
+  const whole = make(
+    "form",
+    { novalidate: true, "aria-label": t("admin.import.title") },
+    make("div", { class: "notice" }),
+    file,
+    make("p", { class: "actions" }, submit),
+  );
   whole.addEventListener("submit", (event) => {
     event.preventDefault();
     attempt(whole, submit, async () => {
@@ -35,7 +51,7 @@ function importer(signal) {
         return whole.elements.file.focus();
       }
       result.replaceChildren();
-      result.replaceChildren(...await send(chosen, type, whole, signal));
+      result.replaceChildren(...(await send(chosen, type, whole, signal)));
     });
   });
   return make("section", { class: "card" }, make("h2", {}, t("admin.import.from")), whole, result);
@@ -46,13 +62,25 @@ async function send(file, type, whole, signal) {
   const own = new AbortController();
   const bar = make("progress", { max: file.size || 1, value: 0, "aria-label": t("admin.import.progress") });
   const word = make("p", { class: "soft" });
-  const place = make("div", { class: "transfer" }, bar, word, button(t("admin.import.cancel"), () => own.abort(), { class: "cancel" }));
+  const place = make(
+    "div",
+    { class: "transfer" },
+    bar,
+    word,
+    button(t("admin.import.cancel"), () => own.abort(), { class: "cancel" }),
+  );
   const sent = (bytes) => {
     bar.value = Math.min(bytes, file.size);
-    say(word, bytes < file.size ? t("admin.import.sent", { sent: size(bytes), all: size(file.size) }) : t("admin.import.waiting", { all: size(file.size) }));
+    say(
+      word,
+      bytes < file.size
+        ? t("admin.import.sent", { sent: size(bytes), all: size(file.size) })
+        : t("admin.import.waiting", { all: size(file.size) }),
+    );
   };
   sent(0);
   whole.append(place);
+  warn(() => place.isConnected, t("admin.import.leave"), AbortSignal.any([signal, own.signal]));
   try {
     return report(await upload("products/import", file, type, sent, AbortSignal.any([signal, own.signal])));
   } catch (error) {
@@ -60,6 +88,7 @@ async function send(file, type, whole, signal) {
     throw error;
   } finally {
     place.remove();
+    own.abort();
   }
 }
 
@@ -68,21 +97,35 @@ function report({ created, updated, failed, errors }) {
   announce(t("admin.import.done", { created, updated, failed }));
   const line = (name, count) => [make("dt", {}, t(`admin.import.count.${name}`)), make("dd", { "data-count": name }, number(count))];
   const list = errors.map(({ line, detail }) => row(make("td", { class: "number" }, number(line)), make("td", { lang: "en" }, detail)));
-  return [make("h3", {}, t("admin.import.result")), make("dl", {}, line("created", created), line("updated", updated), line("failed", failed)),
+  return [
+    make("h3", {}, t("admin.import.result")),
+    make("dl", {}, line("created", created), line("updated", updated), line("failed", failed)),
     failed > errors.length && make("p", {}, t("admin.import.more", { shown: errors.length, count: failed })),
-    errors.length > 0 && table(t("admin.import.errors"), [{ text: t("admin.import.line"), class: "number" }, t("admin.import.problem")], list)].filter(Boolean);
+    errors.length > 0 &&
+      table(t("admin.import.errors"), [{ text: t("admin.import.line"), class: "number" }, t("admin.import.problem")], list),
+  ].filter(Boolean);
 }
 
 function exporter(signal) {
   const word = make("p", { class: "soft" });
   const whole = make("form", {}, make("div", { class: "notice" }));
   const one = (text, type, name) => {
-    const start = button(text, () => attempt(whole, start, async () => {
-      await download("/products/export", type, name, (bytes) => say(word, t("admin.export.got", { size: size(bytes) })), signal);
-      announce(t("admin.export.done", { name }));
-    }));
+    const start = button(text, () =>
+      attempt(whole, start, async () => {
+        await download("/products/export", type, name, (bytes) => say(word, t("admin.export.got", { size: size(bytes) })), signal);
+        announce(t("admin.export.done", { name }));
+      }),
+    );
     return start;
   };
-  whole.append(make("p", { class: "actions" }, one(t("admin.export.csv"), "text/csv", "products.csv"), one(t("admin.export.ndjson"), "application/x-ndjson", "products.ndjson")), word);
+  whole.append(
+    make(
+      "p",
+      { class: "actions" },
+      one(t("admin.export.csv"), "text/csv", "products.csv"),
+      one(t("admin.export.ndjson"), "application/x-ndjson", "products.ndjson"),
+    ),
+    word,
+  );
   return make("section", { class: "card" }, make("h2", {}, t("admin.export.title")), make("p", {}, t("admin.export.text")), whole);
 }

@@ -29,10 +29,15 @@ export function inline({ label, text, begin, save }) {
     }
   }
   function edit(fields) {
-    const whole = form({ fields, say: t("admin.save"), "aria-label": label, submit: async (values, element) => {
-      await save(values, element);
-      close();
-    } });
+    const whole = form({
+      fields,
+      say: t("admin.save"),
+      "aria-label": label,
+      submit: async (values, element) => {
+        await save(values, element);
+        close();
+      },
+    });
     whole.querySelector(".actions").append(button(t("admin.cancel"), close));
     whole.addEventListener("keydown", (event) => event.key === "Escape" && close());
     place.replaceChildren(whole);

@@ -28,7 +28,15 @@ export default async function letters({ query, signal, show }) {
 function item(letter, gone) {
   const place = make("div");
   const state = make("p", { class: "soft", hidden: !letter.redriven, role: "status" }, t("admin.letters.redriven"));
-  const whole = make("li", { class: "card" }, make("h2", {}, make("code", {}, letter.type ?? t("admin.letters.noEvent"))), facts(letter), state, message(letter), place);
+  const whole = make(
+    "li",
+    { class: "card" },
+    make("h2", {}, make("code", {}, letter.type ?? t("admin.letters.noEvent"))),
+    facts(letter),
+    state,
+    message(letter),
+    place,
+  );
   const redrive = async () => {
     await post(`${path(letter)}/redrive`).catch((error) => {
       throw error.status === 409 ? worded(error, t("admin.letters.nobody")) : error;
@@ -37,20 +45,48 @@ function item(letter, gone) {
     announce(t("admin.letters.did"));
   };
   const drop = async () => {
-    const isDone = await ask({ title: t("admin.letters.drop"), text: make("p", {}, t("admin.letters.dropText")), say: t("admin.letters.drop"), act: () => send("DELETE", path(letter)) });
+    const isDone = await ask({
+      title: t("admin.letters.drop"),
+      text: make("p", {}, t("admin.letters.dropText")),
+      say: t("admin.letters.drop"),
+      act: () => send("DELETE", path(letter)),
+    });
     if (!isDone) return;
     announce(t("admin.letters.dropped"));
     gone(whole);
   };
-  whole.append(make("p", { class: "actions" }, action(t("admin.letters.redrive"), redrive, place), action(t("admin.letters.drop"), drop, place, { class: "danger" })));
+  whole.append(
+    make(
+      "p",
+      { class: "actions" },
+      action(t("admin.letters.redrive"), redrive, place),
+      action(t("admin.letters.drop"), drop, place, { class: "danger" }),
+    ),
+  );
   return whole;
 }
 
 function facts(letter) {
   const line = (name, value) => [make("dt", {}, name), make("dd", {}, value)];
-  return make("dl", {}, line(t("admin.letters.consumer"), make("code", {}, letter.consumer)), letter.subject && line(t("admin.letters.subject"), make("code", {}, letter.subject)),
-    line(t("admin.letters.reason"), make("span", { lang: "en" }, own(letter.reason))), line(t("admin.letters.attempts"), number(letter.attempts)), line(t("admin.letters.at"), time(letter.createdAt)));
+  return make(
+    "dl",
+    {},
+    line(t("admin.letters.consumer"), make("code", {}, letter.consumer)),
+    letter.subject && line(t("admin.letters.subject"), make("code", {}, letter.subject)),
+    line(t("admin.letters.reason"), make("span", { lang: "en" }, own(letter.reason))),
+    line(t("admin.letters.attempts"), number(letter.attempts)),
+    line(t("admin.letters.at"), time(letter.createdAt)),
+  );
 }
 
-const message = ({ message }) => make("details", {}, make("summary", {}, t("admin.letters.message")),
-  make("pre", { tabindex: "0", role: "region", "aria-label": t("admin.letters.message"), dir: "ltr" }, typeof message === "string" ? message : JSON.stringify(message, null, 2)));
+const message = ({ message }) =>
+  make(
+    "details",
+    {},
+    make("summary", {}, t("admin.letters.message")),
+    make(
+      "pre",
+      { tabindex: "0", role: "region", "aria-label": t("admin.letters.message"), dir: "ltr" },
+      typeof message === "string" ? message : JSON.stringify(message, null, 2),
+    ),
+  );

@@ -4,16 +4,25 @@ import { make, settled } from "../common/dom.js";
 import { Problem } from "../common/http.js";
 import { t } from "../common/texts.js";
 import { isAllowed, picture } from "./pictures.js";
-import { rows } from "./rows.js";
+import { Rows } from "./rows.js";
 
 const wrong = (field, detail) => new Problem(422, { errors: [{ field, detail }] });
 
 function imageRow(value) {
-  const input = make("input", { type: "url", value, "aria-label": t("admin.products.image.url"), dir: "ltr", "aria-describedby": "rows-images-error" });
+  const input = make("input", {
+    type: "url",
+    value,
+    "aria-label": t("admin.products.image.url"),
+    dir: "ltr",
+    "aria-describedby": "rows-images-error",
+  });
   const preview = make("span", { class: "preview" });
   const draw = () => {
     const isThere = input.value && !isAllowed(input.value);
-    preview.replaceChildren(picture(input.value, "small-picture"), isThere ? make("span", { class: "soft" }, t("admin.products.image.unseen")) : "");
+    preview.replaceChildren(
+      picture(input.value, "small-picture"),
+      isThere ? make("span", { class: "soft" }, t("admin.products.image.unseen")) : "",
+    );
   };
   input.addEventListener("input", settled(400, draw));
   draw();
@@ -22,9 +31,14 @@ function imageRow(value) {
 
 /** The pictures of a product, by their addresses. */
 export function imageList(images) {
-  const list = rows("images", t("admin.products.field.images"), images,
-    { create: imageRow, add: t("admin.products.image.add"), fresh: "", hint: t("admin.products.image.hint"), isOrdered: true });
-  return { ...list, read: () => list.read().filter(Boolean) };
+  const list = new Rows("images", t("admin.products.field.images"), images, {
+    create: imageRow,
+    add: t("admin.products.image.add"),
+    fresh: "",
+    hint: t("admin.products.image.hint"),
+    isOrdered: true,
+  });
+  return { element: list.element, read: () => list.read().filter(Boolean), write: (fresh) => list.write(fresh) };
 }
 
 const isText = (value) => typeof value === "string";
@@ -32,10 +46,18 @@ const isText = (value) => typeof value === "string";
 function attributeRow([key, value]) {
   const called = "rows-attributes-error";
   const name = make("input", { value: key, "aria-label": t("admin.products.attribute.key"), dir: "auto", "aria-describedby": called });
-  const text = make("input", { value: isText(value) ? value : JSON.stringify(value), "aria-label": t("admin.products.attribute.value"), dir: "auto", "aria-describedby": called });
-  const kind = make("select", { "aria-label": t("admin.products.attribute.kind") },
+  const text = make("input", {
+    value: isText(value) ? value : JSON.stringify(value),
+    "aria-label": t("admin.products.attribute.value"),
+    dir: "auto",
+    "aria-describedby": called,
+  });
+  const kind = make(
+    "select",
+    { "aria-label": t("admin.products.attribute.kind") },
     make("option", { value: "text", selected: isText(value) }, t("admin.products.attribute.text")),
-    make("option", { value: "json", selected: !isText(value) }, t("admin.products.attribute.json")));
+    make("option", { value: "json", selected: !isText(value) }, t("admin.products.attribute.json")),
+  );
   const read = () => [name.value, kind.value === "text" ? text.value : parse(text.value)];
   return { element: [name, kind, text], read };
 }
@@ -50,13 +72,16 @@ function parse(text) {
 
 /** The attributes of a product: texts, or any JSON. */
 export function attributeList(attributes) {
-  const list = rows("attributes", t("admin.products.field.attributes"), Object.entries(attributes),
-    { create: attributeRow, add: t("admin.products.attribute.add"), fresh: ["", ""] });
+  const list = new Rows("attributes", t("admin.products.field.attributes"), Object.entries(attributes), {
+    create: attributeRow,
+    add: t("admin.products.attribute.add"),
+    fresh: ["", ""],
+  });
   const read = () => {
     const found = list.read().filter(([key, value]) => key !== "" || value !== "");
     const twice = found.find(([key], at) => found.findIndex(([other]) => other === key) !== at);
     if (twice) throw wrong("attributes", t("admin.products.attribute.twice", { key: twice[0] }));
     return Object.fromEntries(found);
   };
-  return { ...list, read, write: (value) => list.write(Object.entries(value)) };
+  return { element: list.element, read, write: (fresh) => list.write(Object.entries(fresh)) };
 }

@@ -44,9 +44,16 @@ export function live({ signal, heard, refresh }) {
       stop = null;
     } else if (!stop) {
       stop = new AbortController();
-      follow({ signal: AbortSignal.any([signal, stop.signal]), heard: (event) => heard(event) && again(), changed });
+      const both = AbortSignal.any([signal, stop.signal]);
+      follow({ signal: both, heard: (event) => heard(event) && again(), changed }).finally(() => both.aborted || ended());
     }
   };
+  // The session is over; gate.js says when somebody is signed in again.
+  const ended = () => {
+    stop = null;
+    changed(false);
+  };
+  document.addEventListener("resumed", look, { signal });
   document.addEventListener("visibilitychange", look, { signal });
   look();
   return line;

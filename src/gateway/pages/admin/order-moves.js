@@ -22,13 +22,40 @@ export function moves(order, refresh) {
     document.querySelector("main .state")?.focus();
   };
   const buttons = {
-    fulfil: action(t("admin.orders.do.fulfil"), () => move("fulfil").then(() => done("fulfil"), (error) => refused(error, refresh)), place, { class: "primary" }),
-    cancel: action(t("admin.orders.do.cancel"), () => sure(order, "cancel", [], () => move("cancel"), done, refresh), place, { class: "danger" }),
-    refund: action(t("admin.orders.do.refund"), () => sure(order, "refund", [restock()], (values) => move("refund", { restock: "restock" in values }), done, refresh), place, { class: "danger" }),
+    fulfil: action(
+      t("admin.orders.do.fulfil"),
+      () =>
+        move("fulfil").then(
+          () => done("fulfil"),
+          (error) => refused(error, refresh),
+        ),
+      place,
+      { class: "primary" },
+    ),
+    cancel: action(t("admin.orders.do.cancel"), () => sure(order, "cancel", [], () => move("cancel"), done, refresh), place, {
+      class: "danger",
+    }),
+    refund: action(
+      t("admin.orders.do.refund"),
+      () => sure(order, "refund", [restock()], (values) => move("refund", { restock: "restock" in values }), done, refresh),
+      place,
+      { class: "danger" },
+    ),
   };
   const possible = { placed: ["cancel"], paid: ["fulfil", "refund"], fulfilled: ["refund"] }[order.status] ?? [];
-  return make("section", { class: "card", "aria-label": t("admin.orders.state") }, state, place,
-    possible.length ? make("p", { class: "actions" }, possible.map((name) => buttons[name])) : make("p", { class: "soft" }, t("admin.orders.over")));
+  return make(
+    "section",
+    { class: "card", "aria-label": t("admin.orders.state") },
+    state,
+    place,
+    possible.length
+      ? make(
+          "p",
+          { class: "actions" },
+          possible.map((name) => buttons[name]),
+        )
+      : make("p", { class: "soft" }, t("admin.orders.over")),
+  );
 }
 
 const restock = () => field("restock", t("admin.orders.restock"), { type: "checkbox", value: true, hint: t("admin.orders.restockHint") });
@@ -37,12 +64,15 @@ const restock = () => field("restock", t("admin.orders.restock"), { type: "check
 async function sure(order, name, fields, act, done, refresh) {
   let conflict = null;
   const isDone = await ask({
-    title: t(`admin.orders.do.${name}`), say: t(`admin.orders.do.${name}`), fields,
+    title: t(`admin.orders.do.${name}`),
+    say: t(`admin.orders.do.${name}`),
+    fields,
     text: make("p", {}, t(`admin.orders.sure.${name}`, { total: money(order.total, order.currency) })),
-    act: (values) => act(values).catch((error) => {
-      if (error.status !== 409) throw clear(error);
-      conflict = error;
-    }),
+    act: (values) =>
+      act(values).catch((error) => {
+        if (error.status !== 409) throw clear(error);
+        conflict = error;
+      }),
   });
   if (!isDone) return;
   if (conflict) return refused(conflict, refresh);

@@ -30,32 +30,61 @@ export default async function order({ params, signal, show }) {
 
 const content = (data, customer, refresh) => [
   moves(data, refresh),
-  make("div", { class: "columns" },
+  make(
+    "div",
+    { class: "columns" },
     make("section", { class: "card" }, make("h2", {}, t("admin.orders.items")), items(data)),
-    make("section", { class: "card" }, make("h2", {}, t("admin.orders.about")), facts(data, customer))),
+    make("section", { class: "card" }, make("h2", {}, t("admin.orders.about")), facts(data, customer)),
+  ),
 ];
 
 function items({ items, total, currency }) {
   const right = (text) => ({ text, class: "number" });
-  const columns = [t("admin.orders.product"), right(t("admin.orders.price")), right(t("admin.orders.quantity")), right(t("admin.orders.sum"))];
-  const rows = items.map((item) => row(lead(link(`/products/${encodeURIComponent(item.productId)}`, own(item.name))),
-    cell({ class: "number" }, money(item.unitPrice, currency)), cell({ class: "number" }, number(item.quantity)), cell({ class: "number" }, money(item.lineTotal, currency))));
-  return [table(t("admin.orders.items"), columns, rows), make("p", { class: "total" }, t("admin.orders.total"), " ", make("b", {}, money(total, currency)))];
+  const columns = [
+    t("admin.orders.product"),
+    right(t("admin.orders.price")),
+    right(t("admin.orders.quantity")),
+    right(t("admin.orders.sum")),
+  ];
+  const rows = items.map((item) =>
+    row(
+      lead(link(`/products/${encodeURIComponent(item.productId)}`, own(item.name))),
+      cell({ class: "number" }, money(item.unitPrice, currency)),
+      cell({ class: "number" }, number(item.quantity)),
+      cell({ class: "number" }, money(item.lineTotal, currency)),
+    ),
+  );
+  return [
+    table(t("admin.orders.items"), columns, rows),
+    make("p", { class: "total" }, t("admin.orders.total"), " ", make("b", {}, money(total, currency))),
+  ];
 }
 
 /** A text, or texts by name. */
 function words(value) {
   if (!value) return t("admin.orders.nothing");
   if (typeof value === "string") return make("bdi", { class: "lines" }, value);
-  return make("address", { class: "lines" }, Object.entries(value).map(([key, text]) => make("div", {}, make("span", { class: "soft" }, own(key), ": "), own(text))));
+  return make(
+    "address",
+    { class: "lines" },
+    Object.entries(value).map(([key, text]) => make("div", {}, make("span", { class: "soft" }, own(key), ": "), own(text))),
+  );
 }
 
 function facts(data, customer) {
   const line = (name, value) => [make("dt", {}, name), value?.tagName === "DD" ? value : make("dd", {}, value)];
   if (!customer.hasChildNodes()) customer.append(data.userId ? make("code", {}, data.userId) : t("admin.orders.erased"));
-  return make("dl", {}, line(t("admin.orders.customer"), customer), line(t("admin.orders.shipTo"), words(data.shipTo)), line(t("admin.orders.contact"), words(data.contact)),
-    line(t("admin.orders.placed"), time(data.createdAt)), data.paidAt && line(t("admin.orders.paid"), time(data.paidAt)), data.status === "placed" && line(t("admin.orders.expires"), time(data.expiresAt)),
-    line(t("admin.orders.id"), make("code", {}, data.id)));
+  return make(
+    "dl",
+    {},
+    line(t("admin.orders.customer"), customer),
+    line(t("admin.orders.shipTo"), words(data.shipTo)),
+    line(t("admin.orders.contact"), words(data.contact)),
+    line(t("admin.orders.placed"), time(data.createdAt)),
+    data.paidAt && line(t("admin.orders.paid"), time(data.paidAt)),
+    data.status === "placed" && line(t("admin.orders.expires"), time(data.expiresAt)),
+    line(t("admin.orders.id"), make("code", {}, data.id)),
+  );
 }
 
 /** Names the customer, whose account the user role knows; while that is away, the id stays. */

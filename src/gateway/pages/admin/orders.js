@@ -17,8 +17,14 @@ export default async function orders({ query, signal, show }) {
   const page = await get("/orders", { ...here, limit: 25 }, signal);
   const title = t("admin.orders.title");
   const states = [["", t("admin.orders.all")], ...STATES.map((state) => [state, stateName(state)])];
-  show(title, make("h1", {}, title), filters("/orders", t("admin.orders.search"), [{ name: "status", label: t("admin.orders.state"), value: here.status, options: states }]),
-    news(here, signal), list(page.data), pager("/orders", here, page.next));
+  show(
+    title,
+    make("h1", {}, title),
+    filters("/orders", t("admin.orders.search"), [{ name: "status", label: t("admin.orders.state"), value: here.status, options: states }]),
+    news(here, signal),
+    list(page.data),
+    pager("/orders", here, page.next),
+  );
 }
 
 /** Follows the states of the orders that are shown; of new ones it tells, and does not push the others away. */
@@ -32,16 +38,35 @@ function news(here, signal) {
     if (shown) return shown.replaceChildren(badge(state));
     if (here.cursor || (here.status && here.status !== state)) return;
     fresh.add(event.subject);
-    note.replaceChildren(t("admin.orders.news", { count: fresh.size }), " ", button(t("admin.orders.showNews"), () => render()));
+    note.replaceChildren(
+      t("admin.orders.news", { count: fresh.size }),
+      " ",
+      button(t("admin.orders.showNews"), () => render()),
+    );
   };
   return [note, live({ signal, heard, refresh: () => render({ focus: false }) })];
 }
 
 function list(found) {
   if (!found.length) return make("p", {}, t("admin.orders.none"));
-  const columns = [t("admin.orders.placed"), t("admin.orders.state"), t("admin.orders.items"), { text: t("admin.orders.total"), class: "number" }];
-  return table(t("admin.orders.title"), columns, found.map((order) => row(
-    lead(link(orderPath(order.id), time(order.createdAt))), make("span", { "data-order": order.id }, badge(order.status)), pieces(order), cell({ class: "number" }, money(order.total, order.currency)))));
+  const columns = [
+    t("admin.orders.placed"),
+    t("admin.orders.state"),
+    t("admin.orders.items"),
+    { text: t("admin.orders.total"), class: "number" },
+  ];
+  return table(
+    t("admin.orders.title"),
+    columns,
+    found.map((order) =>
+      row(
+        lead(link(orderPath(order.id), time(order.createdAt))),
+        make("span", { "data-order": order.id }, badge(order.status)),
+        pieces(order),
+        cell({ class: "number" }, money(order.total, order.currency)),
+      ),
+    ),
+  );
 }
 
 /** The first thing that was ordered, and how much more there is. */

@@ -20,12 +20,18 @@ export default function overview({ query, signal, show }) {
   const below = chosen(LOW, query.get("below"), 10);
   // Two parts draw the same answer.
   let asked;
-  const summary = () => (asked ??= get("/orders/summary", { days }, signal).then(({ data }) => data, (error) => {
-    asked = null;
-    throw error;
-  }));
+  const summary = () =>
+    (asked ??= get("/orders/summary", { days }, signal).then(
+      ({ data }) => data,
+      (error) => {
+        asked = null;
+        throw error;
+      },
+    ));
   const parts = [
-    section(t("admin.overview.sales"), async () => make("div", { class: "charts" }, orderCharts(await summary(), days, signal)), { class: "card whole" }),
+    section(t("admin.overview.sales"), async () => make("div", { class: "charts" }, orderCharts(await summary(), days, signal)), {
+      class: "card whole",
+    }),
     section(t("admin.overview.states"), async () => stateList(await summary())),
     section(t("admin.overview.low"), () => lowStock(below, signal)),
     section(t("admin.overview.letters"), () => letterCount(signal)),
@@ -39,32 +45,73 @@ export default function overview({ query, signal, show }) {
     announce(t("admin.overview.refreshed"));
   });
   const title = t("admin.overview.title");
-  show(title, make("h1", {}, title), choices(days, below), make("div", { class: "actions" }, again, live({ signal, heard: stateOf, refresh })), make("div", { class: "overview" }, parts));
+  show(
+    title,
+    make("h1", {}, title),
+    choices(days, below),
+    make("div", { class: "actions" }, again, live({ signal, heard: stateOf, refresh })),
+    make("div", { class: "overview" }, parts),
+  );
 }
 
-const choices = (days, below) => filters("/", t("admin.overview.choose"), [
-  { name: "days", label: t("admin.overview.period"), value: String(days), options: PERIODS.map((count) => [String(count), t("admin.overview.days", { count })]) },
-  { name: "below", label: t("admin.overview.below"), value: String(below), options: LOW.map((count) => [String(count), t("admin.overview.pieces", { count })]) },
-]);
+const choices = (days, below) =>
+  filters("/", t("admin.overview.choose"), [
+    {
+      name: "days",
+      label: t("admin.overview.period"),
+      value: String(days),
+      options: PERIODS.map((count) => [String(count), t("admin.overview.days", { count })]),
+    },
+    {
+      name: "below",
+      label: t("admin.overview.below"),
+      value: String(below),
+      options: LOW.map((count) => [String(count), t("admin.overview.pieces", { count })]),
+    },
+  ]);
 
 function stateList(data) {
   const found = statesOf(data);
   if (!found.length) return make("p", {}, t("admin.overview.quiet"));
-  return table(t("admin.overview.states"), [t("admin.orders.state"), { text: t("admin.overview.orders"), class: "number" }],
-    found.map(({ state, orders }) => row(lead(link(withQuery("/orders", { status: state }), badge(state))), cell({ class: "number" }, number(orders)))));
+  return table(
+    t("admin.overview.states"),
+    [t("admin.orders.state"), { text: t("admin.overview.orders"), class: "number" }],
+    found.map(({ state, orders }) =>
+      row(lead(link(withQuery("/orders", { status: state }), badge(state))), cell({ class: "number" }, number(orders))),
+    ),
+  );
 }
 
 async function lowStock(below, signal) {
   const { data, next } = await get("/products/stock", { below, limit: 10 }, signal);
   if (!data.length) return make("p", {}, t("admin.overview.enough", { count: below }));
-  const rows = data.map((product) => row(lead(link(`/products/${encodeURIComponent(product.id)}`, own(product.name))),
-    cell({ class: "number" }, number(product.available)), cell({ class: "number" }, number(product.reserved))));
-  return [table(t("admin.overview.low"), [t("admin.products.field.name"), { text: t("admin.stock.available"), class: "number" }, { text: t("admin.stock.held"), class: "number" }], rows),
-    next && make("p", { class: "soft" }, t("admin.overview.moreLow"))];
+  const rows = data.map((product) =>
+    row(
+      lead(link(`/products/${encodeURIComponent(product.id)}`, own(product.name))),
+      cell({ class: "number" }, number(product.available)),
+      cell({ class: "number" }, number(product.reserved)),
+    ),
+  );
+  return [
+    table(
+      t("admin.overview.low"),
+      [
+        t("admin.products.field.name"),
+        { text: t("admin.stock.available"), class: "number" },
+        { text: t("admin.stock.held"), class: "number" },
+      ],
+      rows,
+    ),
+    next && make("p", { class: "soft" }, t("admin.overview.moreLow")),
+  ];
 }
 
 async function letterCount(signal) {
   const { data, next } = await get("/events/dead-letters", { limit: 100 }, signal);
   if (!data.length) return make("p", {}, t("admin.overview.noLetters"));
-  return make("p", {}, link("/dead-letters", t(next ? "admin.overview.manyLetters" : "admin.overview.someLetters", { count: data.length })));
+  return make(
+    "p",
+    {},
+    link("/dead-letters", t(next ? "admin.overview.manyLetters" : "admin.overview.someLetters", { count: data.length })),
+  );
 }

@@ -27,26 +27,49 @@ export function problemPage(error, again) {
 }
 
 /** What is shown where nobody is signed in. */
-export const signInPage = () =>
-  [make("h1", {}, t("admin.sign.title")), make("p", {}, t("admin.sign.why")), make("div", { class: "card small" }, signInForm())];
+export const signInPage = () => [
+  make("h1", {}, t("admin.sign.title")),
+  make("p", {}, t("admin.sign.why")),
+  make("div", { class: "card small" }, signInForm()),
+];
 
 /** A table that scrolls by itself where it is wider than the screen. `columns` are its heads, `rows` elements `tr`. */
 export function table(label, columns, rows, attributes = {}) {
-  const head = make("thead", {}, make("tr", {}, columns.map((column) => make("th", { scope: "col", class: column.class }, column.text ?? column))));
+  const head = make(
+    "thead",
+    {},
+    make(
+      "tr",
+      {},
+      columns.map((column) => make("th", { scope: "col", class: column.class }, column.text ?? column)),
+    ),
+  );
   const body = make("tbody", {}, rows);
-  return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, make("table", attributes, make("caption", { class: "unseen" }, label), head, body));
+  return make(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
+    make("table", attributes, make("caption", { class: "unseen" }, label), head, body),
+  );
 }
 
-export const row = (...cells) => make("tr", {}, cells.map((cell) => (cell?.tagName === "TD" || cell?.tagName === "TH" ? cell : make("td", {}, cell))));
+export const row = (...cells) =>
+  make(
+    "tr",
+    {},
+    cells.map((cell) => (cell?.tagName === "TD" || cell?.tagName === "TH" ? cell : make("td", {}, cell))),
+  );
 export const cell = (attributes, ...children) => make("td", attributes, ...children);
 export const lead = (...children) => make("th", { scope: "row" }, ...children);
 
 /** Links to the first and the next page of a list. `here` is its query, `next` that of the next page or null. */
 export function pager(path, here, next) {
   if (!next && !here.cursor) return null;
-  return make("nav", { class: "actions", "aria-label": t("admin.pages.label") },
+  return make(
+    "nav",
+    { class: "actions", "aria-label": t("admin.pages.label") },
     here.cursor && link(withQuery(path, { ...here, cursor: null }), t("admin.pages.first"), { class: "button" }),
-    next && link(withQuery(path, { ...here, cursor: next.cursor }), t("admin.pages.next"), { class: "button" }));
+    next && link(withQuery(path, { ...here, cursor: next.cursor }), t("admin.pages.next"), { class: "button" }),
+  );
 }
 
 /** A part of a page that is loaded by itself, so that the others are there while a part of the shop is away. `load()` gives its content. */
@@ -71,21 +94,25 @@ export function section(title, load, attributes = {}) {
 
 /** A button that does something at once and shows in `place` what went wrong. */
 export function action(text, act, place, attributes = {}) {
-  const one = button(text, async () => {
-    if (one.getAttribute("aria-disabled") === "true") return;
-    one.setAttribute("aria-disabled", "true");
-    place.replaceChildren();
-    try {
-      await act();
-    } catch (error) {
-      if (error.name === "AbortError") return;
-      const box = trouble(error);
-      place.replaceChildren(box);
-      box.focus();
-    } finally {
-      one.removeAttribute("aria-disabled");
-    }
-  }, attributes);
+  const one = button(
+    text,
+    async () => {
+      if (one.getAttribute("aria-disabled") === "true") return;
+      one.setAttribute("aria-disabled", "true");
+      place.replaceChildren();
+      try {
+        await act();
+      } catch (error) {
+        if (error.name === "AbortError") return;
+        const box = trouble(error);
+        place.replaceChildren(box);
+        box.focus();
+      } finally {
+        one.removeAttribute("aria-disabled");
+      }
+    },
+    attributes,
+  );
   return one;
 }
 

@@ -18,7 +18,8 @@ export function parsePrice(text) {
   return Number(typed);
 }
 
-export const priceField = (value) => field("price", t("admin.products.price.label"), { value, required: true, inputmode: "decimal", autocomplete: "off" });
+export const priceField = (value) =>
+  field("price", t("admin.products.price.label"), { value, required: true, inputmode: "decimal", autocomplete: "off" });
 
 /** The price of `product`. It is saved only over the version that somebody has seen. */
 export function priceCell(product) {
@@ -31,7 +32,10 @@ export function priceCell(product) {
   };
   const save = async (values) => {
     try {
-      const answer = await ask("PATCH", productPath(product.id), { body: { price: parsePrice(values.price) }, headers: { "if-match": etag } });
+      const answer = await ask("PATCH", productPath(product.id), {
+        body: { price: parsePrice(values.price) },
+        headers: { "if-match": etag },
+      });
       price = answer.data.price;
     } catch (error) {
       if (error.status !== 412) throw error;

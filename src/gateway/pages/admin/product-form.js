@@ -10,15 +10,22 @@ import { parsePrice, priceField } from "./price.js";
 const label = (name) => t(`admin.products.field.${name}`);
 
 function fieldsOf(draft, categories, lists, more) {
-  const known = make("datalist", { id: "categories" }, categories.map(({ name }) => make("option", { value: name })));
+  const known = make(
+    "datalist",
+    { id: "categories" },
+    categories.map(({ name }) => make("option", { value: name })),
+  );
   return [
     field("name", label("name"), { value: draft.name, required: true, dir: "auto", autocomplete: "off" }),
     priceField(draft.price),
     field("description", label("description"), { value: draft.description, lines: 5, dir: "auto" }),
-    field("category", label("category"), { value: draft.category, list: "categories", dir: "auto", autocomplete: "off" }), known,
+    field("category", label("category"), { value: draft.category, list: "categories", dir: "auto", autocomplete: "off" }),
+    known,
     field("sku", label("sku"), { value: draft.sku, hint: t("admin.products.skuHint"), dir: "auto", autocomplete: "off" }),
     field("tags", label("tags"), { value: draft.tags.join("\n"), lines: 3, hint: t("admin.products.tagsHint"), dir: "auto" }),
-    lists.images.element, lists.attributes.element, more,
+    lists.images.element,
+    lists.attributes.element,
+    more,
   ];
 }
 
@@ -30,8 +37,20 @@ export function productForm(draft, categories, { say, save, more = [] }) {
   const element = form({ fields: fieldsOf(draft, categories, lists, more), say, submit, class: "product" });
   function read(values = Object.fromEntries(new FormData(element))) {
     const { name, description, category, sku } = values;
-    const tags = values.tags.split("\n").map((tag) => tag.trim()).filter(Boolean);
-    return { name, price: parsePrice(values.price), description: description.replaceAll("\r\n", "\n"), category, sku, tags, images: lists.images.read(), attributes: lists.attributes.read() };
+    const tags = values.tags
+      .split("\n")
+      .map((tag) => tag.trim())
+      .filter(Boolean);
+    return {
+      name,
+      price: parsePrice(values.price),
+      description: description.replaceAll("\r\n", "\n"),
+      category,
+      sku,
+      tags,
+      images: lists.images.read(),
+      attributes: lists.attributes.read(),
+    };
   }
   function write(values) {
     for (const name of ["name", "price", "description", "category", "sku"]) element.elements[name].value = values[name];

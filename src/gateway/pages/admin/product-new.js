@@ -10,18 +10,24 @@ import { EMPTY, filled } from "./draft.js";
 import { link } from "./parts.js";
 import { productForm } from "./product-form.js";
 import { parseStock } from "./stock.js";
+import { watchOver } from "./unsaved.js";
 
 export default async function newProduct({ signal, show }) {
   // Names of categories are a help; the form is there without them.
-  const categories = await get("/categories", {}, signal).then(({ data }) => data, () => []);
+  const categories = await get("/categories", {}, signal).then(
+    ({ data }) => data,
+    () => [],
+  );
   const title = t("admin.products.new");
   const stock = field("stock", t("admin.stock.label"), { hint: t("admin.stock.newHint"), inputmode: "numeric", autocomplete: "off" });
   const save = async (draft, values) => {
     const { onHand } = parseStock(values.stock);
     const { data } = await post("/products", { ...filled(draft), ...(onHand == null ? {} : { stock: onHand }) });
+    saved();
     announce(t("admin.products.made", { name: data.name }));
     go(`/products/${encodeURIComponent(data.id)}`);
   };
   const { element } = productForm(EMPTY, categories, { say: t("admin.products.make"), save, more: [stock] });
+  const saved = watchOver(element, signal);
   show(title, make("p", {}, link("/products", t("admin.products.back"))), make("h1", {}, title), element);
 }

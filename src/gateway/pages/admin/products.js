@@ -17,15 +17,30 @@ export default async function products({ query, signal, show }) {
   const [page, categories] = await Promise.all([get("/products", { ...here, limit: 20 }, signal), get("/categories", {}, signal)]);
   const title = t("admin.products.title");
   const places = page.data.map(() => make("div", { class: "soft", "aria-busy": "true" }, "…"));
-  show(title, make("h1", {}, title), actions(), search(here, categories.data), list(page.data, places), pager("/products", here, page.next));
+  show(
+    title,
+    make("h1", {}, title),
+    actions(),
+    search(here, categories.data),
+    list(page.data, places),
+    pager("/products", here, page.next),
+  );
   await fillStock(page.data, places, signal);
 }
 
-const actions = () => make("p", { class: "actions" }, link("/products/new", t("admin.products.new"), { class: "button primary" }),
-  link("/import", t("admin.import.title"), { class: "button" }));
+const actions = () =>
+  make(
+    "p",
+    { class: "actions" },
+    link("/products/new", t("admin.products.new"), { class: "button primary" }),
+    link("/import", t("admin.import.title"), { class: "button" }),
+  );
 
 function search(here, categories) {
-  const named = [["", t("admin.products.all")], ...categories.map(({ name, products }) => [name, t("admin.products.category", { name, count: products })])];
+  const named = [
+    ["", t("admin.products.all")],
+    ...categories.map(({ name, products }) => [name, t("admin.products.category", { name, count: products })]),
+  ];
   const sorts = SORTS.map((sort) => [sort === "newest" ? "" : sort, t(`admin.products.sort.${sort}`)]);
   return filters("/products", t("admin.products.search"), [
     { name: "q", label: t("admin.products.words"), value: here.q, type: "search" },
@@ -36,10 +51,33 @@ function search(here, categories) {
 
 function list(found, places) {
   if (!found.length) return make("p", {}, t("admin.products.none"));
-  const columns = [t("admin.products.field.name"), t("admin.products.field.sku"), t("admin.products.field.category"), t("admin.products.price.label"), t("admin.stock.title")];
-  return table(t("admin.products.title"), columns, found.map((product, at) => row(
-    lead(make("div", { class: "with-picture" }, picture(product.images[0], "small-picture"), link(`/products/${encodeURIComponent(product.id)}`, own(product.name)))),
-    own(product.sku ?? "–"), own(product.category ?? "–"), cell({}, priceCell(product)), cell({}, places[at]))));
+  const columns = [
+    t("admin.products.field.name"),
+    t("admin.products.field.sku"),
+    t("admin.products.field.category"),
+    t("admin.products.price.label"),
+    t("admin.stock.title"),
+  ];
+  return table(
+    t("admin.products.title"),
+    columns,
+    found.map((product, at) =>
+      row(
+        lead(
+          make(
+            "div",
+            { class: "with-picture" },
+            picture(product.images[0], "small-picture"),
+            link(`/products/${encodeURIComponent(product.id)}`, own(product.name)),
+          ),
+        ),
+        own(product.sku ?? "–"),
+        own(product.category ?? "–"),
+        cell({}, priceCell(product)),
+        cell({}, places[at]),
+      ),
+    ),
+  );
 }
 
 /** The list of the API has no stock, so it is asked for, a few products at a time. */

@@ -15,9 +15,10 @@ export function datesUntil(now, count) {
 const known = (data) => [...new Set([...STATES, ...data.map(({ status }) => status)])];
 
 /** How many orders are in each state, states without any left out. */
-export const statesOf = (data) => known(data)
-  .map((state) => ({ state, orders: data.filter(({ status }) => status === state).reduce((sum, { orders }) => sum + orders, 0) }))
-  .filter(({ orders }) => orders > 0);
+export const statesOf = (data) =>
+  known(data)
+    .map((state) => ({ state, orders: data.filter(({ status }) => status === state).reduce((sum, { orders }) => sum + orders, 0) }))
+    .filter(({ orders }) => orders > 0);
 
 /** `read` of each day's entry, summed over the entries whose state is one of `states`. */
 function perDay(data, dates, states, read) {
@@ -31,12 +32,29 @@ export function orderCharts(data, count, signal) {
   const days = datesUntil(Date.now(), count);
   const sold = perDay(data, days, SOLD, ({ total }) => total);
   const total = sold.reduce((sum, value) => sum + value, 0);
-  const series = known(data).map((state) => ({ name: state, label: stateName(state), values: perDay(data, days, [state], ({ orders }) => orders) })).filter(({ values }) => values.some(Boolean));
+  const series = known(data)
+    .map((state) => ({ name: state, label: stateName(state), values: perDay(data, days, [state], ({ orders }) => orders) }))
+    .filter(({ values }) => values.some(Boolean));
   const orders = series.reduce((sum, { values }) => sum + values.reduce((all, value) => all + value, 0), 0);
   return [
-    chart({ title: t("admin.overview.salesChart"), summary: t("admin.overview.sold", { total: money(total), count }), days, signal, format: money, short: compact,
-      series: [{ name: "sold", label: t("admin.overview.sales"), values: sold }] }),
-    chart({ title: t("admin.overview.ordersChart"), summary: t("admin.overview.placed", { orders: number(orders), count }), days, signal, format: number, short: compact, series }),
+    chart({
+      title: t("admin.overview.salesChart"),
+      summary: t("admin.overview.sold", { total: money(total), count }),
+      days,
+      signal,
+      format: money,
+      short: compact,
+      series: [{ name: "sold", label: t("admin.overview.sales"), values: sold }],
+    }),
+    chart({
+      title: t("admin.overview.ordersChart"),
+      summary: t("admin.overview.placed", { orders: number(orders), count }),
+      days,
+      signal,
+      format: number,
+      short: compact,
+      series,
+    }),
   ];
 }
 

@@ -44,7 +44,13 @@ async function explain(id, body, error) {
   return wrong(t("admin.stock.less", { ...data, wanted: body.onHand ?? data.onHand + body.change }));
 }
 
-export const stockField = (stock) => field("stock", t("admin.stock.label"), { value: stock.onHand ?? "", hint: t("admin.stock.hint"), inputmode: "text", autocomplete: "off" });
+export const stockField = (stock) =>
+  field("stock", t("admin.stock.label"), {
+    value: stock.onHand ?? "",
+    hint: t("admin.stock.hint"),
+    inputmode: "text",
+    autocomplete: "off",
+  });
 
 /** The stock of a product in a table, which can be changed there. */
 export function stockCell(product, first) {

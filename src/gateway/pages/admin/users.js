@@ -21,21 +21,46 @@ export default async function users({ query, signal, show }) {
   show(title, make("h1", {}, title), search(here), place, list(page.data, me, place, signal), pager("/users", here, page.next));
 }
 
-const search = (here) => filters("/users", t("admin.users.search"), [
-  { name: "email", label: t("admin.users.email"), value: here.email, type: "email" },
-  { name: "role", label: t("admin.users.role"), value: here.role, options: [["", t("admin.users.anyRole")], ...ROLES.map((role) => [role, t(`admin.users.roles.${role}`)])] },
-  { name: "disabled", label: t("admin.users.state"), value: here.disabled, options: [["", t("admin.users.anyState")], ["false", t("admin.users.enabled")], ["true", t("admin.users.disabled")]] },
-]);
+const search = (here) =>
+  filters("/users", t("admin.users.search"), [
+    { name: "email", label: t("admin.users.email"), value: here.email, type: "email" },
+    {
+      name: "role",
+      label: t("admin.users.role"),
+      value: here.role,
+      options: [["", t("admin.users.anyRole")], ...ROLES.map((role) => [role, t(`admin.users.roles.${role}`)])],
+    },
+    {
+      name: "disabled",
+      label: t("admin.users.state"),
+      value: here.disabled,
+      options: [
+        ["", t("admin.users.anyState")],
+        ["false", t("admin.users.enabled")],
+        ["true", t("admin.users.disabled")],
+      ],
+    },
+  ]);
 
 function list(found, me, place, signal) {
   if (!found.length) return make("p", {}, t("admin.users.none"));
-  const columns = [t("admin.users.name"), t("admin.users.email"), t("admin.users.role"), t("admin.users.state"), t("admin.users.since"), t("admin.actions")];
+  const columns = [
+    t("admin.users.name"),
+    t("admin.users.email"),
+    t("admin.users.role"),
+    t("admin.users.state"),
+    t("admin.users.since"),
+    t("admin.actions"),
+  ];
   const rows = found.map(() => make("tr"));
-  const draw = (user, at) => rows[at].replaceChildren(...line(user, me, place, (fresh, name) => {
-    if (signal.aborted) return;
-    draw(fresh, at);
-    rows[at].querySelector(`[data-act="${name}"]`)?.focus();
-  }));
+  const draw = (user, at) =>
+    rows[at].replaceChildren(
+      ...line(user, me, place, (fresh, name) => {
+        if (signal.aborted) return;
+        draw(fresh, at);
+        rows[at].querySelector(`[data-act="${name}"]`)?.focus();
+      }),
+    );
   found.forEach(draw);
   return table(t("admin.users.title"), columns, rows);
 }
@@ -43,13 +68,30 @@ function list(found, me, place, signal) {
 function line(user, me, place, redraw) {
   const isAdmin = user.roles.includes("admin");
   const roles = user.roles.map((role) => (ROLES.includes(role) ? t(`admin.users.roles.${role}`) : role)).join(", ");
-  const act = (name, change) => action(t(`admin.users.do.${name}`), () => move(user, name, change, (fresh) => redraw(fresh, opposite[name] ?? name)), place,
-    { "data-act": name, "aria-label": t(`admin.users.label.${name}`, { name: user.username }) });
-  return [lead(own(user.username), user.id === me?.id ? ` (${t("admin.users.you")})` : ""), cell({}, make("bdi", {}, user.email)), cell({}, roles),
-    cell({}, t(user.disabled ? "admin.users.disabled" : "admin.users.enabled")), cell({}, time(user.createdAt, { dateStyle: "medium" })),
-    cell({}, make("div", { class: "actions" },
-      isAdmin ? act("demote", { roles: user.roles.filter((role) => role !== "admin") }) : act("promote", { roles: [...user.roles, "admin"] }),
-      user.disabled ? act("enable", { disabled: false }) : act("disable", { disabled: true }), act("end", null)))];
+  const act = (name, change) =>
+    action(t(`admin.users.do.${name}`), () => move(user, name, change, (fresh) => redraw(fresh, opposite[name] ?? name)), place, {
+      "data-act": name,
+      "aria-label": t(`admin.users.label.${name}`, { name: user.username }),
+    });
+  return [
+    lead(own(user.username), user.id === me?.id ? ` (${t("admin.users.you")})` : ""),
+    cell({}, make("bdi", {}, user.email)),
+    cell({}, roles),
+    cell({}, t(user.disabled ? "admin.users.disabled" : "admin.users.enabled")),
+    cell({}, time(user.createdAt, { dateStyle: "medium" })),
+    cell(
+      {},
+      make(
+        "div",
+        { class: "actions" },
+        isAdmin
+          ? act("demote", { roles: user.roles.filter((role) => role !== "admin") })
+          : act("promote", { roles: [...user.roles, "admin"] }),
+        user.disabled ? act("enable", { disabled: false }) : act("disable", { disabled: true }),
+        act("end", null),
+      ),
+    ),
+  ];
 }
 
 const opposite = { demote: "promote", promote: "demote", enable: "disable", disable: "enable" };
@@ -57,7 +99,9 @@ const opposite = { demote: "promote", promote: "demote", enable: "disable", disa
 async function move(user, name, change, redraw) {
   let fresh = user;
   const isDone = await ask({
-    title: t(`admin.users.do.${name}`), say: t(`admin.users.do.${name}`), text: make("p", {}, t(`admin.users.sure.${name}`, { name: user.username })),
+    title: t(`admin.users.do.${name}`),
+    say: t(`admin.users.do.${name}`),
+    text: make("p", {}, t(`admin.users.sure.${name}`, { name: user.username })),
     act: async () => {
       try {
         if (change) fresh = (await send("PATCH", path(user), { body: change })).data;

@@ -12,7 +12,15 @@ import { secret } from "./secret.js";
 export const webhookPath = (id) => `/webhooks/${encodeURIComponent(id)}`;
 
 /** What can be sent, as src/order names it. */
-const EVENTS = ["shop.order.placed", "shop.order.paid", "shop.order.fulfilled", "shop.order.cancelled", "shop.order.expired", "shop.order.refunded", "shop.user.erased"];
+const EVENTS = [
+  "shop.order.placed",
+  "shop.order.paid",
+  "shop.order.fulfilled",
+  "shop.order.cancelled",
+  "shop.order.expired",
+  "shop.order.refunded",
+  "shop.user.erased",
+];
 
 export default async function webhooks({ signal, show }) {
   const { data } = await get("/webhooks", {}, signal);
@@ -21,25 +29,56 @@ export default async function webhooks({ signal, show }) {
   const draw = (found) => shown.replaceChildren(list(found));
   draw(data);
   const refresh = async () => draw((await get("/webhooks", {}, signal)).data);
-  show(title, make("h1", {}, title), make("p", {}, t("admin.webhooks.text")), shown,
-    make("section", { class: "card" }, make("h2", {}, t("admin.webhooks.new")), creator(refresh)));
+  show(
+    title,
+    make("h1", {}, title),
+    make("p", {}, t("admin.webhooks.text")),
+    shown,
+    make("section", { class: "card" }, make("h2", {}, t("admin.webhooks.new")), creator(refresh)),
+  );
 }
 
 function list(found) {
   if (!found.length) return make("p", {}, t("admin.webhooks.none"));
-  return table(t("admin.webhooks.title"), [t("admin.webhooks.url"), t("admin.webhooks.description"), t("admin.webhooks.state"), t("admin.webhooks.since")],
-    found.map((one) => row(lead(link(webhookPath(one.id), make("bdi", {}, one.url))), own(one.description ?? "–"),
-      cell({}, t(one.enabled ? "admin.webhooks.on" : "admin.webhooks.off")), cell({}, time(one.createdAt, { dateStyle: "medium" })))));
+  return table(
+    t("admin.webhooks.title"),
+    [t("admin.webhooks.url"), t("admin.webhooks.description"), t("admin.webhooks.state"), t("admin.webhooks.since")],
+    found.map((one) =>
+      row(
+        lead(link(webhookPath(one.id), make("bdi", {}, one.url))),
+        own(one.description ?? "–"),
+        cell({}, t(one.enabled ? "admin.webhooks.on" : "admin.webhooks.off")),
+        cell({}, time(one.createdAt, { dateStyle: "medium" })),
+      ),
+    ),
+  );
 }
 
 function creator(refresh) {
-  const boxes = EVENTS.map((name) => make("label", { class: "option" }, make("input", { type: "checkbox", name: "event", value: name }), make("code", {}, name)));
-  const events = make("fieldset", { "data-field": "events" }, make("legend", {}, t("admin.webhooks.events")), make("p", { class: "hint" }, t("admin.webhooks.eventsHint")),
-    make("div", { class: "options" }, boxes), make("p", { class: "error" }));
+  const boxes = EVENTS.map((name) =>
+    make("label", { class: "option" }, make("input", { type: "checkbox", name: "event", value: name }), make("code", {}, name)),
+  );
+  const events = make(
+    "fieldset",
+    { "data-field": "events" },
+    make("legend", {}, t("admin.webhooks.events")),
+    make("p", { class: "hint" }, t("admin.webhooks.eventsHint")),
+    make("div", { class: "options" }, boxes),
+    make("p", { class: "error" }),
+  );
   const place = make("div");
   const whole = form({
-    fields: [field("url", t("admin.webhooks.url"), { type: "url", required: true, dir: "ltr", hint: t("admin.webhooks.urlHint"), autocomplete: "off" }),
-      field("description", t("admin.webhooks.description"), { dir: "auto", autocomplete: "off" }), events],
+    fields: [
+      field("url", t("admin.webhooks.url"), {
+        type: "url",
+        required: true,
+        dir: "ltr",
+        hint: t("admin.webhooks.urlHint"),
+        autocomplete: "off",
+      }),
+      field("description", t("admin.webhooks.description"), { dir: "auto", autocomplete: "off" }),
+      events,
+    ],
     say: t("admin.webhooks.make"),
     submit: async ({ url, description }) => {
       const chosen = new FormData(whole).getAll("event");

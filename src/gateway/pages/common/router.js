@@ -82,7 +82,8 @@ export async function render({ focus = true, back = false } = {}) {
   };
   for (const link of document.querySelectorAll("nav a[href]")) {
     const isHere = link.pathname === location.pathname;
-    isHere ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
+    const isAbove = location.pathname.startsWith(`${link.pathname}/`);
+    isHere || isAbove ? link.setAttribute("aria-current", isHere ? "page" : "true") : link.removeAttribute("aria-current");
   }
   const view = { ...found, path, query: new URLSearchParams(location.search), signal, show, back };
   try {

@@ -1,0 +1,79 @@
+// The form of a product that is there. It saves over the version that it has shown; a newer one is laid beside it.
+
+import { ask, get } from "../common/api.js";
+import { make } from "../common/dom.js";
+import { attempt } from "../common/forms.js";
+import { announce } from "../common/notices.js";
+import { t } from "../common/texts.js";
+import { conflict } from "./conflict.js";
+import { changes, draftOf } from "./draft.js";
+import { productPath } from "./price.js";
+import { productForm } from "./product-form.js";
+import { watchOver } from "./unsaved.js";
+
+export class ProductEditor {
+  #path;
+  #etag;
+  #base;
+  #form;
+  #place = make("div");
+  #renamed;
+  #saved;
+
+  /** `stored` is the API's answer; `renamed(product)` is called when another version is there. */
+  constructor(stored, categories, signal, renamed) {
+    this.#path = productPath(stored.data.id);
+    this.#etag = stored.etag;
+    this.#base = draftOf(stored.data);
+    this.#renamed = renamed;
+    this.#form = productForm(this.#base, categories, { say: t("admin.save"), save: (draft) => this.#save(draft) });
+    this.#saved = watchOver(this.#form.element, signal);
+  }
+
+  get elements() {
+    return [this.#place, this.#form.element];
+  }
+
+  async #save(draft) {
+    const body = changes(this.#base, draft);
+    if (!Object.keys(body).length && !this.#place.hasChildNodes()) return announce(t("admin.products.unchanged"));
+    try {
+      const answer = await ask("PATCH", this.#path, { body, headers: { "if-match": this.#etag } });
+      this.#accept(answer);
+      announce(t("admin.products.saved", { name: answer.data.name }));
+    } catch (error) {
+      if (error.status !== 412) throw error;
+      this.#compare(draft, await get(this.#path));
+    }
+  }
+
+  /** From now on, the form is about this version. */
+  #accept({ etag, data }) {
+    this.#etag = etag;
+    this.#base = draftOf(data);
+    this.#place.replaceChildren();
+    this.#renamed(data);
+    this.#saved();
+  }
+
+  #compare(mine, answer) {
+    const theirs = draftOf(answer.data);
+    const settle = (chosen) => {
+      this.#form.write(theirs);
+      this.#accept(answer);
+      this.#form.write(chosen);
+      this.#form.element.querySelector("[name=name]").focus();
+    };
+    const discard = () => {
+      settle(theirs);
+      announce(t("admin.conflict.taken"));
+    };
+    const save = (chosen) => {
+      settle(chosen);
+      const whole = this.#form.element;
+      attempt(whole, whole.querySelector("[type=submit]"), () => this.#save(chosen));
+    };
+    this.#place.replaceChildren(conflict({ base: this.#base, mine, theirs, discard, save }));
+    this.#place.querySelector("h2").focus();
+  }
+}
