@@ -28,6 +28,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import files
 import finding
 import gateway
 import orders
@@ -45,7 +46,7 @@ ARGON2 = BINARY.parent / "examples/argon2"
 STARTS = 11
 WELCOME, LIST, DASHBOARD = "GET /", "GET /products", "GET /auth/dashboard/{id}"
 PAGE = "GET /products?cursor=C"
-SECTIONS = ("idle", "load", "gateway", "pages", "expiry", "identity", "writes", "orders", "telemetry", "catalogue")
+SECTIONS = ("idle", "load", "gateway", "pages", "expiry", "identity", "writes", "orders", "telemetry", "files", "catalogue")
 # Lists that are asked for to count what they cost Redis.
 TRIPS = 1000
 # Of the uncached pages. What app allows its store for an answer has to do for all of them in a row.
@@ -477,6 +478,11 @@ def run_telemetry(bench, arguments):
     telemetry.run(bench, arguments.rounds, arguments.seconds)
 
 
+def run_files(bench, arguments):
+    """What a static file of the pages costs."""
+    files.run(bench, arguments.rounds, arguments.seconds)
+
+
 def run_catalogue(bench, arguments):
     """What pages and searches cost, and what the cache has of them."""
     mongodb = None
@@ -497,7 +503,7 @@ def run(arguments):
           f"median of {arguments.rounds}")
     print(f"MongoDB: {programs.describe_mongodb()}")
     runs = run_idle, run_load, run_gateway, run_pages, run_expiry, run_identity, run_writes, run_orders, run_telemetry, \
-        run_catalogue
+        run_files, run_catalogue
     measures = dict(zip(SECTIONS, runs))
     for section in SECTIONS:
         if section in arguments.only:
