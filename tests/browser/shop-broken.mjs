@@ -145,6 +145,22 @@ export async function limited(gateway, email, password) {
   );
 }
 
+/** A page whose texts do not come says so, rather than nothing. */
+export async function speechless(gateway) {
+  await watched(
+    "speechless",
+    gateway,
+    async (open) => {
+      const page = await open("/shop/nowhere");
+      await headed(page, "There is no such page");
+      await page.route("**/languages/*.json", (route) => route.abort());
+      await page.reload();
+      await headed(page, "The shop does not answer. Load this page again.");
+    },
+    { allowed: [/ERR_FAILED/] },
+  );
+}
+
 /** Offline: the page says so, keeps what it has and the cart, and goes on when the network is back. */
 export async function offline(gateway, email, password) {
   const product = await (await new Api(gateway).as(email, password)).product();
