@@ -227,6 +227,34 @@ export async function live(gateway, email, password) {
   );
 }
 
+/** A page that nobody looks at leaves its stream, and catches up when somebody does. */
+export async function hidden(gateway, email, password) {
+  const admin = await new Api(gateway).as(email, password);
+  const product = await admin.product();
+  const customer = await new Api(gateway).customer();
+  await watched("hidden", gateway, async (open) => {
+    const page = await open("/shop/sign-in");
+    const look = (hidden) =>
+      page.evaluate((hidden) => {
+        Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+      }, hidden);
+    await signIn(page, customer.email);
+    await page.locator(".product").first().waitFor();
+    await take(page, gateway, product);
+    const id = await order(page, gateway);
+    await page.locator(".live[data-live=yes]").waitFor({ state: "attached" });
+    const left = page.waitForEvent("requestfailed", (request) => request.url().endsWith("/events"));
+    await look(true);
+    await left;
+    await admin.ask("POST", `/orders/${id}/cancel`);
+    await state(page, "To be paid");
+    await look(false);
+    await state(page, "Cancelled");
+    expect(await page.locator(".live").isHidden(), "nothing was away");
+  });
+}
+
 /** The time to pay runs out while the page is open. */
 export async function late(gateway, email, password) {
   const product = await (await new Api(gateway).as(email, password)).product();
