@@ -145,6 +145,22 @@ export async function limited(gateway, email, password) {
   );
 }
 
+/** A page whose texts do not come says so, rather than nothing. */
+export async function speechless(gateway) {
+  await watched(
+    "speechless",
+    gateway,
+    async (open) => {
+      const page = await open("/shop/nowhere");
+      await headed(page, "There is no such page");
+      await page.route("**/languages/*.json", (route) => route.abort());
+      await page.reload();
+      await headed(page, "The shop does not answer. Load this page again.");
+    },
+    { allowed: [/ERR_FAILED/] },
+  );
+}
+
 /** Offline: the page says so, keeps what it has and the cart, and goes on when the network is back. */
 export async function offline(gateway, email, password) {
   const product = await (await new Api(gateway).as(email, password)).product();
@@ -209,6 +225,34 @@ export async function live(gateway, email, password) {
     },
     { allowed: [/ERR_FAILED/, /409/] },
   );
+}
+
+/** A page that nobody looks at leaves its stream, and catches up when somebody does. */
+export async function hidden(gateway, email, password) {
+  const admin = await new Api(gateway).as(email, password);
+  const product = await admin.product();
+  const customer = await new Api(gateway).customer();
+  await watched("hidden", gateway, async (open) => {
+    const page = await open("/shop/sign-in");
+    const look = (hidden) =>
+      page.evaluate((hidden) => {
+        Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+      }, hidden);
+    await signIn(page, customer.email);
+    await page.locator(".product").first().waitFor();
+    await take(page, gateway, product);
+    const id = await order(page, gateway);
+    await page.locator(".live[data-live=yes]").waitFor({ state: "attached" });
+    const left = page.waitForEvent("requestfailed", (request) => request.url().endsWith("/events"));
+    await look(true);
+    await left;
+    await admin.ask("POST", `/orders/${id}/cancel`);
+    await state(page, "To be paid");
+    await look(false);
+    await state(page, "Cancelled");
+    expect(await page.locator(".live").isHidden(), "nothing was away");
+  });
 }
 
 /** The time to pay runs out while the page is open. */

@@ -75,6 +75,7 @@ export async function pictures(gateway, email, password) {
   const foreign = await admin.product({ name: `${name} foreign`, images: ["https://pictures.example/b.png"] });
   await watched("pictures", gateway, async (open) => {
     const page = await open("/shop/nowhere");
+    await headed(page, "There is no such page");
     const svg = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 4 3"><rect width="4" height="3" fill="#8ab"/></svg>';
     await page.route("**/pictures/own.svg", (route) => route.fulfill({ contentType: "image/svg+xml", body: svg }));
     await page.route("**/products?*", async (route) => {
@@ -97,6 +98,7 @@ export async function recommends(gateway, email, password) {
   const customer = await new Api(gateway).customer();
   await watched("recommends", gateway, async (open) => {
     const page = await open("/shop/nowhere");
+    await headed(page, "There is no such page");
     let asked = 0;
     page.on("request", (request) => (asked += request.url().includes("/auth/") ? 1 : 0));
     await page.goto(`${gateway}/shop/products/${product.id}`);

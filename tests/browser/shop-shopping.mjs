@@ -90,7 +90,11 @@ export async function keyboard(gateway, email, password) {
     await page.locator(".product").first().waitFor();
     await page.keyboard.press("Tab");
     expect(await page.evaluate(() => document.activeElement.matches(".skip")), "the first stop skips the head of the page");
+    await page.evaluate(() => (globalThis.before = document.querySelector(".product")));
+    await page.keyboard.press("Enter");
+    expect(await page.evaluate(() => document.activeElement.id === "main"), "it leads to the content");
     await tab(page, "[name=q]");
+    expect(await page.evaluate(() => globalThis.before.isConnected), "which stays as it is");
     await page.keyboard.type(product.name);
     await page.locator(".product").filter({ hasText: product.name }).waitFor();
     await page.waitForFunction(() => document.querySelectorAll(".product").length === 1);

@@ -15,6 +15,7 @@ export async function broken(gateway, email, password) {
     await headed(page, "Overview");
     await away(page);
     await busy(page);
+    await unknown(page, product);
     await offline(page, gateway, product);
   });
 }
@@ -41,6 +42,18 @@ async function busy(page) {
   await page.locator("main .trouble", { hasText: "Trying again in" }).waitFor();
   await headed(page, "Products");
   expect(calls === 2, `${calls} requests`);
+}
+
+/** A stock that could not be asked for can be changed all the same. */
+async function unknown(page, product) {
+  await page.route("**/stock", problem(503));
+  await page.reload();
+  const stock = page.getByRole("button", { name: `Stock of ${product.name}` }).first();
+  await stock.filter({ hasText: "not known at the moment" }).waitFor();
+  await page.unroute("**/stock");
+  await stock.click();
+  await page.locator("main [name=stock]").first().press("Enter");
+  await said(page, `Stock of ${product.name}: 3.`);
 }
 
 /** What was typed while the browser is offline is saved when it is back. */

@@ -40,7 +40,7 @@ async function makes(page, api, sku) {
   await press(page.locator("main"), "Add a picture");
   await page.getByLabel("Address of the picture").fill("https://elsewhere.example/one.jpg");
   await press(page.locator("main"), "Add a picture");
-  await page.locator(".preview", { hasText: "This page may not load pictures from there." }).waitFor();
+  await page.locator(".rows li", { hasText: "This page may not load pictures from there." }).waitFor();
   const icon = await page.locator("link[rel=icon]").evaluate((link) => link.href);
   await page.getByLabel("Address of the picture").nth(1).fill(icon);
   await page.locator(".preview img").waitFor();

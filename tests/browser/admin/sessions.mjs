@@ -2,7 +2,7 @@
 
 import { customer, expect, headed, press, productOf, said, signIn, signedIn, withPages, PASSWORD } from "./support.mjs";
 
-/** A guest signs in where she is; a customer is told that this is not for her; a wrong password is said. */
+/** A guest signs in where she is; a customer is told that this is not for her; a wrong password is said; so is a role that is gone. */
 export async function stranger(gateway, email, password) {
   const one = await customer(gateway);
   await withPages("stranger", gateway, async (open) => {
@@ -28,6 +28,25 @@ export async function stranger(gateway, email, password) {
     await headed(page, "Sign in");
     await page.reload();
     await headed(page, "Sign in");
+  });
+  await demoted(gateway, email, password);
+}
+
+/** An admin who is none any more is told so. */
+async function demoted(gateway, email, password) {
+  const api = await signedIn(gateway, email, password);
+  const one = await customer(gateway, "Cypher");
+  const roles = (...names) => api("PATCH", `/auth/users/${one.id}`, { roles: names });
+  await roles("admin", "customer");
+  await withPages("demoted", gateway, async (open) => {
+    const page = await open("/admin/orders");
+    await signIn(page, one.email, PASSWORD);
+    await headed(page, "Orders");
+    await roles("customer");
+    await page.getByRole("link", { name: "Users" }).click();
+    await page.locator("main .trouble", { hasText: "You may not do this." }).waitFor();
+    await press(page.locator("main"), "Try again");
+    await headed(page, "This is for admins");
   });
 }
 

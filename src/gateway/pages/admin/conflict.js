@@ -31,7 +31,7 @@ function choice(name, mine, theirs, isMine) {
       "label",
       { class: "choice" },
       make("input", { type: "radio", name: `conflict-${name}`, value, checked }),
-      make("span", {}, make("b", {}, text), make("span", { class: "what" }, content)),
+      make("span", {}, make("b", {}, text), make("span", { class: "shown" }, content)),
     );
   return make(
     "fieldset",

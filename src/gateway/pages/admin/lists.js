@@ -17,16 +17,14 @@ function imageRow(value) {
     "aria-describedby": "rows-images-error",
   });
   const preview = make("span", { class: "preview" });
+  const note = make("span", { class: "soft note" });
   const draw = () => {
-    const isThere = input.value && !isAllowed(input.value);
-    preview.replaceChildren(
-      picture(input.value, "small-picture"),
-      isThere ? make("span", { class: "soft" }, t("admin.products.image.unseen")) : "",
-    );
+    preview.replaceChildren(picture(input.value, "small-picture"));
+    note.textContent = input.value && !isAllowed(input.value) ? t("admin.products.image.unseen") : "";
   };
   input.addEventListener("input", settled(400, draw));
   draw();
-  return { element: [preview, input], read: () => input.value.trim() };
+  return { element: [preview, input, note], read: () => input.value.trim() };
 }
 
 /** The pictures of a product, by their addresses. */

@@ -5,6 +5,7 @@ import { button } from "../common/forms.js";
 import { ROOT } from "../common/http.js";
 import { trouble } from "../common/notices.js";
 import { href } from "../common/router.js";
+import { changed } from "../common/session.js";
 import { t } from "../common/texts.js";
 import { redraw } from "./redraw.js";
 import { signInForm } from "./sign-in.js";
@@ -22,6 +23,8 @@ export const shopLink = () => make("a", { href: new URL("shop", ROOT).href, clas
 /** The page of an error, with a way on. */
 export function problemPage(error, again) {
   if (error.status === 401) return signInPage();
+  // The account may be no admin's any more: the next page asks.
+  if (error.status === 403) changed();
   const title = t(error.status === 404 ? "admin.missing.title" : "common.trouble");
   return [make("h1", {}, title), trouble(error, again), make("p", {}, link("/", t("admin.overview.title")))];
 }

@@ -4,7 +4,7 @@ import { ask, get } from "../common/api.js";
 import { make, own } from "../common/dom.js";
 import { announce } from "../common/notices.js";
 import { go } from "../common/router.js";
-import { t, time } from "../common/texts.js";
+import { parts, t, time } from "../common/texts.js";
 import { ask as question } from "./dialog.js";
 import { action, link, section } from "./parts.js";
 import { productPath } from "./price.js";
@@ -63,7 +63,7 @@ function remover(data) {
   const remove = async () => {
     const isDone = await question({
       title: t("admin.products.delete"),
-      text: t("admin.products.deleteText", { name: data.name }),
+      text: make("p", {}, parts("admin.products.deleteText", { name: own(data.name) })),
       say: t("admin.products.delete"),
       act: () => ask("DELETE", productPath(data.id)),
     });

@@ -41,7 +41,9 @@ function search(here, categories) {
     ["", t("admin.products.all")],
     ...categories.map(({ name, products }) => [name, t("admin.products.category", { name, count: products })]),
   ];
-  const sorts = SORTS.map((sort) => [sort === "newest" ? "" : sort, t(`admin.products.sort.${sort}`)]);
+  // What the API does by itself is the first: relevance where there are words, else the newest.
+  const usual = here.q ? ["relevance", ...SORTS] : SORTS;
+  const sorts = usual.map((sort, at) => [at ? sort : "", t(`admin.products.sort.${sort}`)]);
   return filters("/products", t("admin.products.search"), [
     { name: "q", label: t("admin.products.words"), value: here.q, type: "search" },
     { name: "category", label: t("admin.products.field.category"), value: here.category, options: named },
@@ -90,8 +92,7 @@ async function fillStock(found, places, signal) {
         places[at].replaceWith(stockCell(found[at], data));
       } catch (error) {
         if (error.name === "AbortError") return;
-        places[at].textContent = t("admin.stock.unknown");
-        places[at].removeAttribute("aria-busy");
+        places[at].replaceWith(stockCell(found[at], null));
       }
     }
   };

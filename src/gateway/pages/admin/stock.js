@@ -9,8 +9,9 @@ import { inline } from "./inline.js";
 
 export const stockPath = (id) => `/products/${encodeURIComponent(id)}/stock`;
 
-/** The stock in words. */
+/** The stock in words; null where it could not be asked for. */
 export function stockText(stock) {
+  if (!stock) return t("admin.stock.unknown");
   if (stock.onHand === null) return t("admin.stock.uncounted");
   return stock.reserved ? t("admin.stock.reserved", stock) : t("admin.stock.counted", stock);
 }

@@ -5,7 +5,7 @@ import { make, own } from "../common/dom.js";
 import { announce } from "../common/notices.js";
 import { render } from "../common/router.js";
 import { changed, who } from "../common/session.js";
-import { t, time } from "../common/texts.js";
+import { parts, t, time } from "../common/texts.js";
 import { ask } from "./dialog.js";
 import { filters } from "./filters.js";
 import { action, cell, lead, pager, row, table, worded } from "./parts.js";
@@ -101,7 +101,7 @@ async function move(user, name, change, redraw) {
   const isDone = await ask({
     title: t(`admin.users.do.${name}`),
     say: t(`admin.users.do.${name}`),
-    text: make("p", {}, t(`admin.users.sure.${name}`, { name: user.username })),
+    text: make("p", {}, parts(`admin.users.sure.${name}`, { name: own(user.username) })),
     act: async () => {
       try {
         if (change) fresh = (await send("PATCH", path(user), { body: change })).data;

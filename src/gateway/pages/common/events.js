@@ -63,8 +63,32 @@ function pause(milliseconds, signal) {
   });
 }
 
-/** Calls `heard(event)` with each CloudEvent from now on, until `signal` is aborted or the session has ended. `changed(isLive, isMissing)` tells
- *  whether the stream is there; `isMissing` is true where events may have been missed, because none had come before it broke off. */
+/** Waits until the page is looked at. Hidden pages leave their stream: a browser has six connections to a shop without HTTP/2, for
+ *  all of its tabs. */
+function seen(signal) {
+  return new Promise((resolve) => {
+    const look = () => {
+      if (document.hidden && !signal.aborted) return;
+      document.removeEventListener("visibilitychange", look);
+      resolve();
+    };
+    document.addEventListener("visibilitychange", look);
+    signal.addEventListener("abort", look);
+    look();
+  });
+}
+
+/** A signal that is aborted with `signal`, and when the page is hidden; `done` lets go of it. */
+function whileSeen(signal) {
+  const stop = new AbortController();
+  const look = () => document.hidden && stop.abort();
+  document.addEventListener("visibilitychange", look);
+  return { signal: AbortSignal.any([signal, stop.signal]), done: () => document.removeEventListener("visibilitychange", look) };
+}
+
+/** Calls `heard(event)` with each CloudEvent from now on, while the page is looked at, until `signal` is aborted or the session has ended.
+ *  What happened meanwhile comes when it is looked at again. `changed(isLive, isMissing)` tells whether the stream is there; `isMissing` is
+ *  true where events may have been missed, because none had come before it broke off. */
 export async function follow({ signal, heard, changed = () => {} }) {
   let last = null;
   let failures = 0;
@@ -74,15 +98,20 @@ export async function follow({ signal, heard, changed = () => {} }) {
     if (data) heard(JSON.parse(data));
   };
   while (!signal.aborted) {
+    await seen(signal);
+    const here = whileSeen(signal);
     let after = 0;
     try {
       const headers = { accept: "text/event-stream", ...(last && { "last-event-id": last }) };
-      const answer = await open("GET", "/events", { headers, signal });
+      const answer = await open("GET", "/events", { headers, signal: here.signal });
       changed(true, last === null);
       await read(answer.body, take);
     } catch (error) {
       if (signal.aborted || error.status === 401) return;
+      if (here.signal.aborted) continue;
       after = (error.retryAfter ?? 0) * 1000;
+    } finally {
+      here.done();
     }
     if (signal.aborted) return;
     changed(false, last === null);

@@ -6,6 +6,10 @@ import { t } from "./texts.js";
 
 let app;
 let leave = new AbortController();
+/** The address of what is shown, without its fragment. */
+let shown = "";
+
+const address = () => location.pathname + location.search;
 
 function pattern(path) {
   return new RegExp(`^${path.replace(/:(\w+)/g, "(?<$1>[^/]+)")}$`);
@@ -25,6 +29,7 @@ export function refine(query) {
   const kept = Object.entries(query).filter(([, value]) => value != null && value !== "");
   const text = new URLSearchParams(kept).toString();
   history.replaceState(history.state, "", location.pathname + (text ? `?${text}` : ""));
+  shown = address();
 }
 
 /** The path of this page within the application, with its query. */
@@ -52,6 +57,7 @@ function load(found) {
 /** Shows the page of the address, again if it is there already. `back` says that the browser's buttons led here: the page
  *  may then show its old place. */
 export async function render({ focus = true, back = false } = {}) {
+  shown = address();
   leave.abort();
   leave = new AbortController();
   const { signal } = leave;
@@ -110,6 +116,7 @@ export function start({ routes, missing, trouble, title }) {
     history.pushState({}, "", link.href);
     render();
   });
-  addEventListener("popstate", () => render({ back: true }));
+  // A step to another part of the same page, as by the link that skips its head, is one of the history, too.
+  addEventListener("popstate", () => address() !== shown && render({ back: true }));
   return render({ focus: false });
 }

@@ -26,12 +26,20 @@ export async function speak() {
   // The format of numbers follows the region too: de-CH writes 1’000.
   language = navigator.languages.find((tag) => tag.toLowerCase().split("-")[0] === file.split("-")[0]) ?? file;
   plurals = new Intl.PluralRules(language);
-  const answer = await fetch(new URL(`languages/${file}.json`, assets));
+  const answer = await fetch(new URL(`languages/${file}.json`, assets)).catch(() => null);
+  if (!answer?.ok) return speechless();
   texts = await answer.json();
   page.lang = file;
   page.dir = new Intl.Locale(file).getTextInfo?.().direction ?? new Intl.Locale(file).textInfo?.direction ?? "ltr";
   for (const element of document.querySelectorAll("[data-text]")) element.textContent = t(element.dataset.text);
   for (const element of document.querySelectorAll("[data-label]")) element.setAttribute("aria-label", t(element.dataset.label));
+}
+
+/** Without texts there is no page: says so in the one language that this file has, and never comes back. */
+function speechless() {
+  document.querySelector("main h1").textContent = "The shop does not answer. Load this page again.";
+  document.querySelector("main").removeAttribute("aria-busy");
+  return new Promise(() => {});
 }
 
 function find(key) {

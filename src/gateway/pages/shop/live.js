@@ -8,15 +8,16 @@ import { t } from "../common/texts.js";
  *  a line that says whether the page is live. */
 export function live({ signal, heard, refresh }) {
   const line = make("p", { class: "soft live", role: "status" });
-  let wasAway = false;
+  let [wasAway, wasLive] = [false, false];
   follow({
     signal,
     heard: ({ type, data }) => type.startsWith("shop.order.") && heard(data),
     changed: (isLive, isMissing) => {
       line.dataset.live = isLive ? "yes" : "no";
       say(line, isLive ? (wasAway ? t("shop.live.again") : "") : t("shop.live.away"));
-      if (isLive && wasAway && isMissing) refresh();
-      if (!isLive) wasAway = true;
+      if (isLive && isMissing && (wasAway || wasLive)) refresh();
+      wasAway ||= !isLive;
+      wasLive ||= isLive;
     },
   });
   return line;

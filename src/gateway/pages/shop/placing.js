@@ -14,6 +14,9 @@ function pending(user) {
   }
 }
 
+/** A key that nobody else has: 128 random bits. Pages that come without TLS have no `randomUUID`. */
+const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+
 function keep(user, request) {
   localStorage.setItem(`${KEY}.${user}`, JSON.stringify(request));
   return request;
@@ -56,6 +59,6 @@ export async function place(user, body) {
       if (!isAnswered(error)) throw error;
     }
   }
-  const request = isSame ? before : keep(user, { key: crypto.randomUUID(), body });
+  const request = isSame ? before : keep(user, { key: newKey(), body });
   return { order: await send(user, request), isEarlier: false };
 }
