@@ -71,10 +71,9 @@ pub fn demo(global: &Global, options: &DemoOptions) -> Result<(), Failure> {
         return Err(Failure::Other(problem.into()));
     }
     let mut folder = Folder::open(options.folder.as_deref(), options.keep)?;
-    let sources = node::demo_sources(sources(global), &folder)?;
-    let (settings, effective) = config::load(&sources)?;
-    telemetry::start(&settings.log);
-    let running = node::demo(&mut folder, sources, (settings, effective), !options.no_load);
+    let (sources, loaded) = node::demo_settings(sources(global), &folder)?;
+    telemetry::start(&loaded.0.log);
+    let running = node::demo(&mut folder, sources, loaded, !options.no_load);
     let outcome = actix_rt::System::new().block_on(running);
     outcome.and(folder.close())
 }

@@ -49,7 +49,7 @@ pub use commands::{
     set_password,
 };
 pub use dead_letters::{Selection, decide, find as find_dead_letters};
-pub use demo::{Folder, demo, demo_sources};
+pub use demo::{Folder, demo, demo_settings};
 
 pub use transfer::{Format, ImportReport, Pieces, Place, export, import};
 

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
 use super::{Failure, Listener, Opening, Role, open, print_line};
-use crate::config::{Effective, Settings, Sources};
+use crate::config::{self, Effective, Settings, Sources};
 use accounts::Accounts;
 pub use folder::Folder;
 
@@ -33,11 +33,14 @@ const FIXED: [(&str, &str); 10] = [
     ("user.signing_keys", ""),
 ];
 
-/// The settings of `sources` for a demo in `folder`.
+/// The settings of a demo in `folder`, with `sources` as the user has them, and where they come from.
 ///
 /// # Errors
-/// When the folder's path cannot be part of a setting.
-pub fn demo_sources(sources: Sources, folder: &Folder) -> Result<Sources, Failure> {
+/// When a setting does not work, or the folder's path cannot be part of one.
+pub fn demo_settings(
+    sources: Sources,
+    folder: &Folder,
+) -> Result<(Sources, (Settings, Effective)), Failure> {
     let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
     let mut fixed = FIXED.map(owned).to_vec();
     for role in ["user", "product", "order"] {
@@ -45,7 +48,14 @@ pub fn demo_sources(sources: Sources, folder: &Folder) -> Result<Sources, Failur
         fixed.push((format!("{role}.database_url"), format!("sqlite://{file}")));
     }
     fixed.push(("user.signing_keys_path".to_owned(), folder.file("signing-keys")?));
-    Ok(Sources { presets: PRESETS.map(owned).to_vec(), fixed, ..sources })
+    let mut sources = Sources { presets: PRESETS.map(owned).to_vec(), fixed, ..sources };
+    // A browser may know this machine by another name than the addresses of pictures have.
+    let gateway = config::load(&sources)?.0.gateway;
+    let scheme = if gateway.tls_certificate.is_some() { "https" } else { "http" };
+    let origin = format!("{scheme}://{}", for_this_machine(gateway.listen));
+    sources.presets.push(("gateway.image_origins".to_owned(), origin));
+    let loaded = config::load(&sources)?;
+    Ok((sources, loaded))
 }
 
 /// Runs a demo in `folder` until the process gets a signal to stop. With `load`, visitors come as long as it runs.

@@ -135,6 +135,13 @@ async fn a_demo_tells_how_to_look_around_and_is_gone_at_the_end() {
     assert!(days.collect::<BTreeSet<_>>().len() >= 30, "{summary}");
 
     assert_eq!(demo.gateway().walk("/products?limit=100").await.len(), 120);
+    let newest = demo.gateway().get("/products?limit=1").await.json();
+    let image = newest[0]["images"][0].as_str().unwrap();
+    let image = demo.gateway().get(image.strip_prefix(&demo.gateway().base).unwrap()).await;
+    assert_eq!((image.status, image.header("content-type")), (200, "image/svg+xml"));
+    assert!(
+        image.text().contains(&format!("<title>{}</title>", newest[0]["name"].as_str().unwrap()))
+    );
     // It is the real thing: nobody changes the catalogue without a token.
     let new = json!({ "name": "Lamp", "price": 1 });
     assert_eq!(demo.gateway().post("/products", new).await.status, 401);
