@@ -88,6 +88,7 @@ export async function pictures(gateway, email, password) {
     expect((await image.getAttribute("src")).endsWith("own.svg"), "the picture of the shop itself is shown");
     await page.locator(".product", { hasText: foreign.name }).locator("svg.picture").waitFor();
     await page.locator(".degraded", { hasText: "may be old" }).waitFor();
+    for (const { id } of [product, foreign]) await admin.ask("DELETE", `/products/${id}`);
   });
 }
 

@@ -56,6 +56,7 @@ export async function markup(gateway, email, password) {
       await headed(page, "That did not work");
       await page.goto(`${gateway}/shop/products/%zz`).catch(() => {});
       expect((await page.evaluate(() => globalThis.ran)) === undefined, "nothing has run");
+      await admin.ask("DELETE", `/products/${product.id}`);
     },
     { allowed: [/404/, /422/, /400/] },
   );
