@@ -25,7 +25,13 @@ export async function changed(gateway, email, password) {
       await line(gone).getByText("No longer sold").waitFor();
       await page.locator(".total", { hasText: "€54.50" }).waitFor();
       await line(dearer).getByRole("button", { name: "Remove" }).click();
-      expect(await line(gone).getByRole("button").last().evaluate((button) => button === document.activeElement), "the focus goes on");
+      expect(
+        await line(gone)
+          .getByRole("button")
+          .last()
+          .evaluate((button) => button === document.activeElement),
+        "the focus goes on",
+      );
       await order(page, gateway);
       await page.locator(".total", { hasText: "€24.50" }).waitFor();
     },
@@ -88,6 +94,7 @@ export async function pictures(gateway, email, password) {
     expect((await image.getAttribute("src")).endsWith("own.svg"), "the picture of the shop itself is shown");
     await page.locator(".product", { hasText: foreign.name }).locator("svg.picture").waitFor();
     await page.locator(".degraded", { hasText: "may be old" }).waitFor();
+    for (const { id } of [product, foreign]) await admin.ask("DELETE", `/products/${id}`);
   });
 }
 

@@ -73,7 +73,12 @@ export async function remembers(gateway, email, password) {
     await signIn(page, customer.email);
     await page.locator(".product").first().waitFor();
     const city = page.locator("[name='shipTo.city']");
-    for (const [before, remember] of [["", false], ["", true], ["Zion", false], ["", false]]) {
+    for (const [before, remember] of [
+      ["", false],
+      ["", true],
+      ["Zion", false],
+      ["", false],
+    ]) {
       await take(page, gateway, product);
       await page.goto(`${gateway}/shop/checkout`);
       await headed(page, "Checkout");

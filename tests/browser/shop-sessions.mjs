@@ -1,7 +1,7 @@
 // Sessions that end elsewhere, and tabs that share one.
 
 import { expect } from "./browser.mjs";
-import { Api, PASSWORD, headed, signIn, unique } from "./shopper.mjs";
+import { Api, PASSWORD, address, headed, signIn, take, unique } from "./shopper.mjs";
 import { watched } from "./watched.mjs";
 
 async function until(holds) {
@@ -37,6 +37,38 @@ export async function ended(gateway) {
       await page.getByRole("dialog").getByRole("button", { name: "Sign out everywhere" }).click();
       await headed(second, "Sign in");
       await page.locator("#toast", { hasText: "You are signed out everywhere." }).waitFor();
+    },
+    { allowed: [/401/] },
+  );
+}
+
+/** A session that ends while somebody orders: what was typed and the cart are there after signing in again. */
+export async function interrupted(gateway, email, password) {
+  const product = await (await new Api(gateway).as(email, password)).product();
+  const customer = await new Api(gateway).customer();
+  await watched(
+    "interrupted",
+    gateway,
+    async (open) => {
+      const page = await open("/shop/sign-in");
+      await signIn(page, customer.email);
+      await page.locator(".product").first().waitFor();
+      await take(page, gateway, product);
+      await page.goto(`${gateway}/shop/checkout`);
+      await headed(page, "Checkout");
+      await address(page);
+      const other = await new Api(gateway).as(customer.email, PASSWORD);
+      await other.ask("POST", "/auth/logout-all");
+      // Roles in other processes learn of it within auth.refresh_interval.
+      await until(async () => (await fetch(`${gateway}/orders`, { headers: { authorization: `Bearer ${other.token}` } })).status === 401);
+      await page.getByRole("button", { name: "Order", exact: true }).click();
+      await page.getByRole("link", { name: "Sign in again" }).click();
+      await signIn(page, customer.email);
+      await headed(page, "Checkout");
+      expect((await page.locator("[name='shipTo.city']").inputValue()) === "Zion", "what was typed is there");
+      await page.getByRole("button", { name: "Order", exact: true }).click();
+      await headed(page, "Your order");
+      await page.locator("table", { hasText: product.name }).waitFor();
     },
     { allowed: [/401/] },
   );

@@ -1,7 +1,7 @@
 // Customers who buy something.
 
 import { expect } from "./browser.mjs";
-import { ADDRESS, Api, PASSWORD, address, find, headed, state, unique } from "./shopper.mjs";
+import { ADDRESS, Api, PASSWORD, address, find, found, headed, state, unique } from "./shopper.mjs";
 import { watched } from "./watched.mjs";
 
 /** A customer finds a product, registers on the way to the checkout, pays, sees the order become paid and sent without a reload, and
@@ -96,8 +96,7 @@ export async function keyboard(gateway, email, password) {
     await tab(page, "[name=q]");
     expect(await page.evaluate(() => globalThis.before.isConnected), "which stays as it is");
     await page.keyboard.type(product.name);
-    await page.locator(".product").filter({ hasText: product.name }).waitFor();
-    await page.waitForFunction(() => document.querySelectorAll(".product").length === 1);
+    await found(page, product.name);
     await tab(page, ".product button");
     await page.keyboard.press("Enter");
     await page.getByRole("link", { name: "Cart, 1 piece" }).waitFor();

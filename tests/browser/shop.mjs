@@ -10,4 +10,5 @@ import * as shopping from "./shop-shopping.mjs";
 
 const parts = { ...shopping, ...paying, ...looks, ...sessions, ...broken, ...changes };
 const [name, ...rest] = process.argv.slice(2);
+if (!parts[name]) throw new Error(`the parts are ${Object.keys(parts).join(", ")}`);
 await parts[name](...rest);

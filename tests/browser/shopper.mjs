@@ -51,10 +51,15 @@ export async function signIn(page, email, password = PASSWORD) {
 /** Looks for a product by typing, and waits for its card. */
 export async function find(page, name) {
   await page.getByLabel("Search", { exact: true }).pressSequentially(name.slice(0, 80), { delay: 5 });
+  await found(page, name);
   const card = page.locator(".product").filter({ hasText: name });
-  await card.waitFor();
-  await page.waitForFunction(() => document.querySelectorAll(".product").length === 1);
   return card;
+}
+
+/** Waits until the page has looked for `text` and found one product. */
+export async function found(page, text) {
+  await page.waitForFunction((text) => new URL(location.href).searchParams.get("q") === text, text);
+  await page.locator("[role=status]", { hasText: /^1 product$/ }).waitFor();
 }
 
 /** Puts `product` into the cart from its page. */

@@ -4,7 +4,7 @@ import { ask, get, post } from "../common/api.js";
 import { make } from "../common/dom.js";
 import { button, field, form, mark } from "../common/forms.js";
 import { announce, degraded, trouble } from "../common/notices.js";
-import { go, href, render } from "../common/router.js";
+import { go, href } from "../common/router.js";
 import * as session from "../common/session.js";
 import { t, time } from "../common/texts.js";
 import { confirm } from "./dialog.js";
@@ -46,10 +46,12 @@ function profile(account) {
     if (changes.email && !values.currentPassword) return missing(whole);
     if (!Object.keys(changes).length) return announce(t("shop.account.same"));
     if (changes.email) changes.currentPassword = values.currentPassword;
-    await ask("PATCH", "/auth/me", { body: changes }).catch(taken);
+    const { data } = await ask("PATCH", "/auth/me", { body: changes }).catch(taken);
     session.changed();
+    // The rest of the page stays: something may be typed there.
+    Object.assign(account, data);
+    whole.querySelector("[name=currentPassword]").value = "";
     announce(t("shop.account.saved"));
-    await render({ focus: false });
   };
   return form({
     submit,

@@ -55,28 +55,7 @@ export default async function page({ signal, show }) {
 }
 
 function row({ id, name }) {
-  const input = make("input", {
-    type: "number",
-    min: 1,
-    max: cart.MOST_PIECES,
-    step: 1,
-    inputmode: "numeric",
-    "aria-label": t("shop.cart.quantityOf", { name }),
-    onchange: () => change(id, input),
-  });
-  const step = (by, sign, label) =>
-    make(
-      "button",
-      {
-        type: "button",
-        "aria-label": label,
-        onclick: () => {
-          input.value = Number(input.value) + by;
-          change(id, input);
-        },
-      },
-      sign,
-    );
+  const removes = ({ currentTarget }) => remove(id, name, currentTarget.closest("li"));
   return make(
     "li",
     {},
@@ -88,18 +67,42 @@ function row({ id, name }) {
       make("p", { class: "soft each" }),
       make("p", { class: "change" }),
     ),
-    make("div", { class: "stepper" }, step(-1, "−", t("shop.cart.fewer", { name })), input, step(1, "+", t("shop.cart.more", { name }))),
+    stepper(id, name),
     make("p", { class: "price" }),
     make(
       "button",
-      {
-        type: "button",
-        class: "plain",
-        "aria-label": t("shop.cart.removeName", { name }),
-        onclick: ({ currentTarget }) => remove(id, name, currentTarget.closest("li")),
-      },
+      { type: "button", class: "plain", "aria-label": t("shop.cart.removeName", { name }), onclick: removes },
       t("shop.cart.remove"),
     ),
+  );
+}
+
+/** The quantity, as a field between two buttons. */
+function stepper(id, name) {
+  const label = t("shop.cart.quantityOf", { name });
+  const changes = () => change(id, input);
+  const input = make("input", {
+    type: "number",
+    min: 1,
+    max: cart.MOST_PIECES,
+    step: 1,
+    inputmode: "numeric",
+    "aria-label": label,
+    onchange: changes,
+  });
+  const step = (by, sign, label) => {
+    const steps = () => {
+      input.value = Number(input.value) + by;
+      change(id, input);
+    };
+    return make("button", { type: "button", "aria-label": label, onclick: steps }, sign);
+  };
+  return make(
+    "div",
+    { class: "stepper" },
+    step(-1, "−", t("shop.cart.fewer", { name })),
+    input,
+    step(1, "+", t("shop.cart.more", { name })),
   );
 }
 

@@ -19,72 +19,84 @@ export const state = (status) => make("span", { class: "badge", "data-state": st
 export default async function page({ query, signal, show }) {
   const account = await customer();
   if (!account) return;
-  const list = make("ul", { class: "orders" });
-  const status = make("p", { class: "soft", role: "status" });
-  const notice = make("div");
-  const more = make("button", { type: "button", hidden: true, onclick: () => load() }, t("shop.more"));
-  const choice = make(
-    "select",
-    {
-      id: "state",
-      onchange: () => {
-        refine({ status: choice.value });
-        load(true);
-      },
-    },
-    ["", ...STATES].map((name) =>
-      make("option", { value: name, selected: name === query.get("status") }, t(name ? `shop.state.${name}` : "shop.orders.all")),
-    ),
-  );
-  let [orders, next, asking] = [[], null, new AbortController()];
-  const draw = () => {
-    keyed(list, orders, ({ id }) => id, entry, update);
-    more.hidden = !next;
-    say(status, orders.length || next ? "" : t("shop.orders.none"));
-  };
-  async function load(isFirst = false) {
-    asking.abort();
-    asking = new AbortController();
-    const mine = asking.signal;
-    notice.replaceChildren();
-    if (isFirst) [orders, next] = [[], { status: choice.value, limit: LIMIT }];
-    try {
-      const before = orders.length;
-      for (let at = 0; at < PAGES && next && orders.length === before; at++) {
-        const answer = await get("/orders", next, AbortSignal.any([mine, signal]));
-        orders = [...orders, ...answer.data.filter(({ userId, id }) => userId === account.id && !orders.some((order) => order.id === id))];
-        next = answer.next;
-      }
-    } catch (error) {
-      if (mine.aborted || signal.aborted) return;
-      notice.replaceChildren(trouble(error, () => load(isFirst)));
-    }
-    draw();
-  }
-  const indicator = live({
-    signal,
-    refresh: () => load(true),
-    heard: (order) => {
-      if (order.userId !== account.id) return;
-      const known = orders.find(({ id }) => id === order.id);
-      const fits = !choice.value || choice.value === order.status;
-      orders = known ? orders.map((one) => (one.id === order.id ? order : one)) : fits ? [order, ...orders] : orders;
-      orders = orders.filter((one) => !choice.value || choice.value === one.status);
-      draw();
-      announce(t("shop.orders.changed", { state: t(`shop.state.${order.status}`), sum: money(order.total, order.currency) }));
-    },
-  });
+  const list = new OrderList(account.id, query.get("status") ?? "", signal);
+  const indicator = live({ signal, refresh: () => list.load(true), heard: (order) => list.hear(order) });
   show(
     t("shop.orders.title"),
     make("h1", {}, t("shop.orders.title")),
-    make("div", { class: "field order" }, make("label", { for: "state" }, t("shop.orders.state")), choice),
+    make("div", { class: "field order" }, make("label", { for: "state" }, t("shop.orders.state")), list.choice),
     indicator,
-    notice,
-    status,
-    list,
-    make("p", {}, more),
+    list.notice,
+    list.status,
+    list.items,
+    make("p", {}, list.more),
   );
-  await load(true);
+  await list.load(true);
+}
+
+/** The orders of one customer in a state that is chosen, as far as they were asked for. */
+class OrderList {
+  #orders = [];
+  #next = null;
+  #asking = new AbortController();
+
+  constructor(user, chosen, signal) {
+    [this.user, this.signal] = [user, signal];
+    this.items = make("ul", { class: "orders" });
+    this.status = make("p", { class: "soft", role: "status" });
+    this.notice = make("div");
+    this.more = make("button", { type: "button", hidden: true, onclick: () => this.load() }, t("shop.more"));
+    const option = (name) => make("option", { value: name, selected: name === chosen }, t(name ? `shop.state.${name}` : "shop.orders.all"));
+    this.choice = make("select", { id: "state", onchange: () => this.#choose() }, ["", ...STATES].map(option));
+  }
+
+  #choose() {
+    refine({ status: this.choice.value });
+    this.load(true);
+  }
+
+  /** More orders, or the first; what was being asked for is given up. */
+  async load(isFirst = false) {
+    this.#asking.abort();
+    this.#asking = new AbortController();
+    const signal = AbortSignal.any([this.#asking.signal, this.signal]);
+    this.notice.replaceChildren();
+    if (isFirst) [this.#orders, this.#next] = [[], { status: this.choice.value, limit: LIMIT }];
+    try {
+      await this.#read(signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      this.notice.replaceChildren(trouble(error, () => this.load(isFirst)));
+    }
+    this.#draw();
+  }
+
+  /** Reads pages of the list until one has an order of the customer. */
+  async #read(signal) {
+    const before = this.#orders.length;
+    for (let at = 0; at < PAGES && this.#next && this.#orders.length === before; at++) {
+      const { data, next } = await get("/orders", this.#next, signal);
+      const known = new Set(this.#orders.map(({ id }) => id));
+      this.#orders = [...this.#orders, ...data.filter(({ userId, id }) => userId === this.user && !known.has(id))];
+      this.#next = next;
+    }
+  }
+
+  #draw() {
+    keyed(this.items, this.#orders, ({ id }) => id, entry, update);
+    this.more.hidden = !this.#next;
+    say(this.status, this.#orders.length || this.#next ? "" : t("shop.orders.none"));
+  }
+
+  /** Takes an order that has changed, in its place or, if it is new, as the first. */
+  hear(order) {
+    if (order.userId !== this.user) return;
+    const isKnown = this.#orders.some(({ id }) => id === order.id);
+    const all = isKnown ? this.#orders.map((one) => (one.id === order.id ? order : one)) : [order, ...this.#orders];
+    this.#orders = all.filter(({ status }) => !this.choice.value || this.choice.value === status);
+    this.#draw();
+    announce(t("shop.orders.changed", { state: t(`shop.state.${order.status}`), sum: money(order.total, order.currency) }));
+  }
 }
 
 function entry({ id, createdAt, items }) {

@@ -21,7 +21,8 @@ export function payment(order, { signal, take, refresh }) {
   const path = `/orders/${encodeURIComponent(order.id)}/pay`;
   const pay = (paymentMethod) => post(path, { paymentMethod });
   const failed = (error, whole) => explainPayment(error, whole, refresh);
-  if (stripe) card(box, { order, pay, take, failed, signal });
+  // What costs nothing takes no card.
+  if (stripe && order.total > 0) card(box, { order, pay, take, failed, signal });
   else box.append(sandbox(pay, take, failed));
   return box;
 }
