@@ -42,7 +42,7 @@ export async function accessible(gateway, email, password, screen) {
 
 /** A value that is changed in a table, a dialog, a conflict, an import with errors, and a secret. */
 async function moments(page, gateway, api, product, look) {
-  await page.goto(`${gateway}/admin/products`);
+  await page.goto(`${gateway}/admin/products?q=${encodeURIComponent(RTL)}`);
   await page
     .getByRole("button", { name: `Price of ${product.name}` })
     .first()
@@ -83,4 +83,12 @@ async function check(page, name) {
   const heads = await page.evaluate(() => [...document.querySelectorAll("main :is(h1, h2, h3, h4)")].map((head) => +head.tagName[1]));
   expect(heads[0] === 1 && heads.every((level, at) => !at || (level > 1 && level <= heads[at - 1] + 1)), `${name}: headings ${heads}`);
   await watched.accessible(page, name);
+  await targets(page, name);
+}
+
+/** What can be pressed is at least 24 pixels wide and high, or apart from others; axe asks for that only when told to. */
+async function targets(page, name) {
+  const found = await page.evaluate(() => globalThis.axe.run(document, { runOnly: { type: "rule", values: ["target-size"] } }));
+  const small = found.violations.flatMap(({ nodes }) => nodes.map(({ html }) => html.slice(0, 120)));
+  expect(!small.length, `${name}: small targets: ${small.join("\n")}`);
 }

@@ -88,6 +88,8 @@ async function inline(page, api, sku, id) {
   await page.locator("main [name=q]").fill("walnut");
   await press(page.locator("main form"), "Show");
   await page.waitForURL(/q=walnut/);
+  // The list until now stays until the new one is there.
+  await headed(page, "Products");
   const row = page.locator("tbody tr", { hasText: sku });
   const stock = row.getByRole("button", { name: "Stock of Walnut lamp" });
   await stock.click();

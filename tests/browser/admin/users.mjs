@@ -41,6 +41,8 @@ export async function users(gateway, email, password) {
 async function find(page, email) {
   await page.locator("main [name=email]").fill(email);
   await press(page.locator("main form"), "Show");
+  await page.waitForURL(/email=/);
+  await headed(page, "Users");
   await page.locator("tbody tr", { hasText: email }).waitFor();
 }
 
@@ -60,6 +62,7 @@ async function lastAdmin(page, api, email) {
   const { data } = await api("GET", "/auth/users?role=admin&limit=100");
   expect(data.length === 1, `this part wants a shop with one admin, not ${data.length}`);
   await page.getByRole("link", { name: "Users" }).click();
+  await headed(page, "Users");
   await find(page, email);
   const row = page.locator("tbody tr", { hasText: email });
   expect((await row.innerText()).includes("(you)"), "the own account is marked");

@@ -24,38 +24,29 @@ function calmly(act) {
   };
 }
 
-/** Follows events until `signal` is aborted: `heard(event)` gets each, and says whether the page is to be drawn anew by `refresh()`, as it is
- *  also where events were missed. Gives a line that says whether the page is live. Nothing is followed while nobody sees the page: a browser has
- *  few connections for all its tabs. */
+/** Follows events until `signal` is aborted: `heard(event)` gets each, and says whether the page is to be drawn anew by `refresh()`, as
+ *  it is also where events were missed. Gives a line that says whether the page is live. */
 export function live({ signal, heard, refresh }) {
   const line = make("p", { class: "live soft" }, t("admin.live.off"));
   const again = calmly(() => (signal.aborted ? null : Promise.resolve(refresh()).catch(() => {})));
-  let stop = null;
   let wasLive = false;
+  let isFollowing = false;
   const changed = (isLive, isMissing) => {
     say(line, t(isLive ? "admin.live.on" : "admin.live.off"));
     line.dataset.live = isLive;
     if (isLive && wasLive && isMissing) again();
     wasLive ||= isLive;
   };
-  const look = () => {
-    if (document.hidden || signal.aborted) {
-      stop?.abort();
-      stop = null;
-    } else if (!stop) {
-      stop = new AbortController();
-      const both = AbortSignal.any([signal, stop.signal]);
-      follow({ signal: both, heard: (event) => heard(event) && again(), changed }).finally(() => both.aborted || ended());
-    }
+  const begin = async () => {
+    if (isFollowing) return;
+    isFollowing = true;
+    await follow({ signal, heard: (event) => heard(event) && again(), changed });
+    // The session is over; gate.js says when somebody is signed in again.
+    isFollowing = false;
+    if (!signal.aborted) changed(false);
   };
-  // The session is over; gate.js says when somebody is signed in again.
-  const ended = () => {
-    stop = null;
-    changed(false);
-  };
-  document.addEventListener("resumed", look, { signal });
-  document.addEventListener("visibilitychange", look, { signal });
-  look();
+  document.addEventListener("resumed", begin, { signal });
+  begin();
   return line;
 }
 
