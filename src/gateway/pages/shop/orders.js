@@ -60,6 +60,7 @@ class OrderList {
     this.#asking.abort();
     this.#asking = new AbortController();
     const signal = AbortSignal.any([this.#asking.signal, this.signal]);
+    const [hadFocus, before] = [document.activeElement === this.more, this.#orders.length];
     this.notice.replaceChildren();
     if (isFirst) [this.#orders, this.#next] = [[], { status: this.choice.value, limit: LIMIT }];
     try {
@@ -69,6 +70,8 @@ class OrderList {
       this.notice.replaceChildren(trouble(error, () => this.load(isFirst)));
     }
     this.#draw();
+    // The button that had the focus is gone.
+    if (hadFocus && this.more.hidden) (this.items.children[before] ?? this.items.lastElementChild)?.querySelector("a").focus();
   }
 
   /** Reads pages of the list until one has an order of the customer. */
