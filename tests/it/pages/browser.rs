@@ -17,7 +17,8 @@ async fn part(script: &str, topology: Topology, part: &str) {
     let victim = match part {
         "orders_away" => "order",
         "accounts_away" => "user",
-        _ => "product",
+        "away" => "product",
+        _ => "gateway",
     };
     let victim = shop.process(victim).id().to_string();
     let gateway = &shop.process("gateway").urls["gateway"];
