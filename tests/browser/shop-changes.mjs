@@ -250,8 +250,13 @@ export async function more(gateway, email, password) {
     await page.addInitScript(() => (IntersectionObserver.prototype.observe = () => {}));
     await page.goto(`${gateway}/shop?q=${word}`);
     await page.locator(".product").nth(23).waitFor();
+    await page.route("**/products?*", (route) => route.fulfill({ status: 500, json: { status: 500 } }));
     await page.getByRole("button", { name: "More", exact: true }).focus();
     await page.keyboard.press("Enter");
+    await page.waitForFunction(() => document.activeElement.matches(".trouble"));
+    await page.unroute("**/products?*");
+    await page.keyboard.press("Tab");
+    await page.keyboard.press("Enter");
     await page.waitForFunction(() => document.activeElement === document.querySelectorAll(".product a")[24]);
-  });
+  }, { allowed: [/500/] });
 }

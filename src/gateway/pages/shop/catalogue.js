@@ -76,7 +76,8 @@ class Listing {
   async load(isFirst = false) {
     if (this.#isLoading || (!isFirst && !this.#next)) return;
     const { signal } = this.#asking;
-    const [hadFocus, before] = [document.activeElement === this.more, this.#products.length];
+    const hadFocus = [this.end, this.notice].some((place) => place.contains(document.activeElement));
+    const before = isFirst ? 0 : this.#products.length;
     this.#isLoading = true;
     this.items.setAttribute("aria-busy", "true");
     this.notice.replaceChildren();
@@ -85,14 +86,20 @@ class Listing {
       const query = isFirst ? { ...asked(this.query), limit: LIMIT } : this.#next;
       const answer = await ask("GET", "/products", { query, signal, signed: false });
       this.#take(answer, isFirst);
-      // The button that had the focus is gone.
-      if (hadFocus && this.end.hidden) (this.items.children[before] ?? this.items.lastElementChild)?.querySelector("a").focus();
+      if (hadFocus) this.#refocus(before);
     } catch (error) {
-      if (!signal.aborted) this.#fail(error, isFirst);
+      if (!signal.aborted) this.#fail(error, isFirst, hadFocus);
     } finally {
       if (!signal.aborted) this.#isLoading = false;
       if (!signal.aborted) this.items.removeAttribute("aria-busy");
     }
+  }
+
+  /** The button that had the focus may be gone: the first product that is new gets it. */
+  #refocus(before) {
+    const now = document.activeElement;
+    if (now !== document.body && !(now === this.more && this.end.hidden)) return;
+    (this.items.children[before] ?? this.items.lastElementChild)?.querySelector("a").focus();
   }
 
   #take({ data, next, headers }, isFirst) {
@@ -121,11 +128,13 @@ class Listing {
   }
 
   /** What is there already stays. */
-  #fail(error, isFirst) {
+  #fail(error, isFirst, hadFocus) {
     if (isFirst && error.errors?.every(({ field }) => field === "q") && error.status === 422) return say(this.status, t("shop.shortWords"));
     if (isFirst && !this.#products.length) say(this.status, "");
     this.end.hidden = true;
-    this.notice.replaceChildren(trouble(error, () => this.load(isFirst)));
+    const box = trouble(error, () => this.load(isFirst));
+    this.notice.replaceChildren(box);
+    if (hadFocus) box.focus();
   }
 
   #showTag() {

@@ -27,11 +27,16 @@ export default async function page({ signal, show }) {
     // A session that ends leaves the guest's cart; what was to be ordered stays here.
     if (cart.owner() === account.id) lines = cart.lines();
     draw(summary, lines, products);
+    const asked = lines;
+    // The cart may change while its products are asked for.
+    const isLate = () => signal.aborted || asked !== lines;
     try {
-      products = await look(lines, signal);
+      const found = await look(lines, signal);
+      if (isLate()) return;
+      products = found;
       draw(summary, lines, products);
     } catch (error) {
-      if (!signal.aborted) summary.prepend(trouble(error, refresh));
+      if (!isLate()) summary.prepend(trouble(error, refresh));
     }
   };
   const order = async (values) => {

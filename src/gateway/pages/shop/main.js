@@ -21,6 +21,7 @@ const ROUTES = [
 ];
 /** Pages that are about somebody. The form of the checkout stays when its session ends: it is not lost then. */
 const PERSONAL = /^\/(orders|account)/;
+/** Those that are drawn anew when somebody else is signed in. */
 const OF_ONE = /^\/(orders|account|checkout)/;
 
 function count() {
