@@ -28,9 +28,14 @@ async function makes(page, api, sku) {
   expect(await page.evaluate(() => document.activeElement.name === "name"), "the first wrong field is focused");
   const fill = (name, text) => page.locator(`main [name=${name}]`).fill(text);
   await fill("name", "Walnut lamp");
-  await fill("price", "cheap");
-  await press(page.locator("main"), "Add the product");
-  await page.locator("[data-field=price] .error", { hasText: "Write a number" }).waitFor();
+  for (const price of ["cheap", "1,000", "1.000", "12,500", "1 000", "-1"]) {
+    await fill("price", price);
+    await press(page.locator("main"), "Add the product");
+    await page.locator("[data-field=price] .error", { hasText: "Write a number" }).waitFor();
+    await fill("price", "");
+    await press(page.locator("main"), "Add the product");
+    await page.locator("[data-field=price] .error", { hasText: "This is needed." }).waitFor();
+  }
   await fill("price", "49,90");
   await fill("description", "It glows.\nSoftly.");
   await fill("category", "Lighting");
@@ -110,6 +115,9 @@ async function inline(page, api, sku, id) {
   await row.getByRole("button", { name: "Price of Walnut lamp" }).click();
   await row.locator("[name=price]").waitFor();
   await api("PATCH", `/products/${id}`, { price: 60 });
+  await row.locator("[name=price]").fill("1,055");
+  await row.locator("[name=price]").press("Enter");
+  await row.locator(".error", { hasText: "as in 12.50." }).waitFor();
   await row.locator("[name=price]").fill("55");
   await row.locator("[name=price]").press("Enter");
   await row.locator(".error", { hasText: "It costs €60.00 now" }).waitFor();

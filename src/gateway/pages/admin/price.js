@@ -4,18 +4,21 @@ import { ask, get } from "../common/api.js";
 import { field } from "../common/forms.js";
 import { Problem } from "../common/http.js";
 import { announce } from "../common/notices.js";
-import { money, t } from "../common/texts.js";
+import { decimals, money, number, t } from "../common/texts.js";
 import { inline } from "./inline.js";
 
 export const productPath = (id) => `/products/${encodeURIComponent(id)}`;
 
 const wrong = (detail) => new Problem(422, { errors: [{ field: "price", detail }] });
 
-/** What somebody typed as a number; a comma may be the decimal point. */
+/** What somebody typed as a number. A comma or a point is the decimal one, so it has no more digits behind it than the currency has: 1,000 and
+ *  1.000 may be meant as a thousand, and are refused. */
 export function parsePrice(text) {
-  const typed = text.trim().replace(",", ".");
-  if (!/^\d+(\.\d+)?$/.test(typed)) throw wrong(t("admin.products.price.form"));
-  return Number(typed);
+  const digits = decimals();
+  const typed = /^(\d+)(?:[.,](\d+))?$/.exec(text.trim());
+  if (typed && (typed[2] ?? "").length <= digits) return Number(`${typed[1]}.${typed[2] ?? 0}`);
+  const example = number(12.5, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  throw wrong(t("admin.products.price.form", { example }));
 }
 
 export const priceField = (value) =>
