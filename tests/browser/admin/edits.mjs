@@ -125,6 +125,20 @@ async function inline(page, api, sku, id) {
   await row.locator("[name=price]").press("Enter");
   await said(page, "Walnut lamp costs €55.00 now.");
   expect((await api("GET", `/products/${id}`)).data.price === 55, "the price is stored");
+  await row.getByRole("button", { name: "Price of Walnut lamp" }).click();
+  await row.locator("[name=price]").fill("56");
+  await runsOut(api, id);
+  await row.locator("[name=price]").press("Enter");
+  await said(page, "Walnut lamp costs €56.00 now.");
+}
+
+/** Somebody buys the last piece: whether a product is in stock is part of its version, too. */
+async function runsOut(api, id) {
+  const version = async () => (await api("GET", `/products/${id}`)).etag;
+  const before = await version();
+  const { data } = await api("GET", `/products/${id}/stock`);
+  await api("PATCH", `/products/${id}/stock`, { onHand: data.onHand === 0 ? 1 : 0 });
+  expect((await version()) !== before, "the product has another version");
 }
 
 /** Somebody else saves meanwhile: once mine wins, once theirs. */
@@ -143,6 +157,13 @@ async function conflicts(page, api, id, gateway) {
   await said(page, "Oak lamp is saved.");
   let { data } = await api("GET", `/products/${id}`);
   expect(data.name === "Oak lamp" && data.category === "Light" && data.description === "Elm.", JSON.stringify(data));
+
+  await page.locator("main [name=category]").fill("Lamps");
+  await runsOut(api, id);
+  const stored = page.waitForResponse((answer) => answer.request().method() === "PATCH" && answer.ok());
+  await press(page.locator("main form.product"), "Save");
+  await stored;
+  expect((await api("GET", `/products/${id}`)).data.category === "Lamps", "the stock alone is no conflict");
 
   await page.locator("main [name=name]").fill("Ash lamp");
   await api("PATCH", `/products/${id}`, { name: "Fir lamp" });

@@ -5,6 +5,7 @@ import { field } from "../common/forms.js";
 import { Problem } from "../common/http.js";
 import { announce } from "../common/notices.js";
 import { decimals, money, number, t } from "../common/texts.js";
+import { draftOf, same } from "./draft.js";
 import { inline } from "./inline.js";
 
 export const productPath = (id) => `/products/${encodeURIComponent(id)}`;
@@ -27,11 +28,12 @@ export const priceField = (value) =>
 /** The price of `product`. It is saved only over the version that somebody has seen. */
 export function priceCell(product) {
   let { price } = product;
-  let etag;
+  let etag, seen;
   const look = async () => {
     const answer = await get(productPath(product.id));
     etag = answer.etag;
-    price = answer.data.price;
+    seen = draftOf(answer.data);
+    price = seen.price;
   };
   const save = async (values) => {
     try {
@@ -42,7 +44,10 @@ export function priceCell(product) {
       price = answer.data.price;
     } catch (error) {
       if (error.status !== 412) throw error;
+      const before = seen;
       await look();
+      // Only its stock ran out, or came back.
+      if (same(before, seen)) return save(values);
       throw wrong(t("admin.products.price.conflict", { price: money(price) }));
     }
     announce(t("admin.products.price.saved", { name: product.name, price: money(price) }));

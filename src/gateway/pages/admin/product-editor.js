@@ -6,7 +6,7 @@ import { attempt } from "../common/forms.js";
 import { announce } from "../common/notices.js";
 import { t } from "../common/texts.js";
 import { conflict } from "./conflict.js";
-import { changes, draftOf } from "./draft.js";
+import { changes, draftOf, same } from "./draft.js";
 import { productPath } from "./price.js";
 import { productForm } from "./product-form.js";
 import { watchOver } from "./unsaved.js";
@@ -43,7 +43,11 @@ export class ProductEditor {
       announce(t("admin.products.saved", { name: answer.data.name }));
     } catch (error) {
       if (error.status !== 412) throw error;
-      this.#compare(draft, await get(this.#path));
+      const fresh = await get(this.#path);
+      if (!same(draftOf(fresh.data), this.#base)) return this.#compare(draft, fresh);
+      // Only what the form does not have is another, as whether it is in stock.
+      this.#etag = fresh.etag;
+      await this.#save(draft);
     }
   }
 
