@@ -153,10 +153,15 @@ async function conflicts(page, api, id, gateway) {
   await box.locator("[data-conflict=name]", { hasText: "Elm lamp" }).waitFor();
   expect((await box.locator("[data-conflict=name]").innerText()).includes("Oak lamp"), "mine stands beside it");
   expect((await value(page, "name")) === "Oak lamp", "what was typed stays");
+  await page.locator("main [name=sku]").fill("");
+  await page.locator("main [name=category]").fill("Lights");
+  await page.locator("main [name=description]").fill("Elm, it was.");
+  await box.locator("[data-conflict=description]", { hasText: "Elm, it was." }).waitFor();
+  await box.locator("[data-conflict=description]").getByRole("radio").first().check();
   await press(box, "Save what is chosen");
   await said(page, "Oak lamp is saved.");
   let { data } = await api("GET", `/products/${id}`);
-  expect(data.name === "Oak lamp" && data.category === "Light" && data.description === "Elm.", JSON.stringify(data));
+  expect(data.name === "Oak lamp" && data.category === "Lights" && data.description === "Elm." && !data.sku, JSON.stringify(data));
 
   await page.locator("main [name=category]").fill("Lamps");
   await runsOut(api, id);

@@ -2,7 +2,6 @@
 
 import { ask, get } from "../common/api.js";
 import { make } from "../common/dom.js";
-import { attempt } from "../common/forms.js";
 import { announce } from "../common/notices.js";
 import { t } from "../common/texts.js";
 import { conflict } from "./conflict.js";
@@ -17,6 +16,7 @@ export class ProductEditor {
   #base;
   #form;
   #place = make("div");
+  #box = null;
   #renamed;
   #saved;
 
@@ -28,6 +28,8 @@ export class ProductEditor {
     this.#renamed = renamed;
     this.#form = productForm(this.#base, categories, { say: t("admin.save"), save: (draft) => this.#save(draft) });
     this.#saved = watchOver(this.#form.element, signal);
+    // Rows are moved and removed by buttons.
+    for (const event of ["input", "click"]) this.#form.element.addEventListener(event, () => this.#follow());
   }
 
   get elements() {
@@ -55,6 +57,7 @@ export class ProductEditor {
   #accept({ etag, data }) {
     this.#etag = etag;
     this.#base = draftOf(data);
+    this.#box = null;
     this.#place.replaceChildren();
     this.#renamed(data);
     this.#saved();
@@ -62,22 +65,36 @@ export class ProductEditor {
 
   #compare(mine, answer) {
     const theirs = draftOf(answer.data);
-    const settle = (chosen) => {
-      this.#form.write(theirs);
-      this.#accept(answer);
-      this.#form.write(chosen);
-      this.#form.element.querySelector("[name=name]").focus();
-    };
-    const discard = () => {
-      settle(theirs);
-      announce(t("admin.conflict.taken"));
-    };
-    const save = (chosen) => {
-      settle(chosen);
-      const whole = this.#form.element;
-      attempt(whole, whole.querySelector("[type=submit]"), () => this.#save(chosen));
-    };
-    this.#place.replaceChildren(conflict({ base: this.#base, mine, theirs, discard, save }));
-    this.#place.querySelector("h2").focus();
+    this.#box = conflict({ base: this.#base, mine, theirs, finish: (choose) => this.#settle(choose, theirs, answer) });
+    this.#place.replaceChildren(this.#box.element);
+    this.#box.element.querySelector("h2").focus();
+  }
+
+  /** Saves what was chosen over their version. */
+  #settle(choose, theirs, answer) {
+    const whole = this.#form.element;
+    const now = this.#read();
+    // The form says what is wrong in it.
+    if (!now) return whole.requestSubmit();
+    const chosen = choose(now);
+    this.#form.write(theirs);
+    this.#accept(answer);
+    this.#form.write(chosen);
+    whole.querySelector("[name=name]").focus();
+    same(chosen, theirs) ? announce(t("admin.conflict.taken")) : whole.requestSubmit();
+  }
+
+  /** What the form says, or null while something in it is wrong. */
+  #read() {
+    try {
+      return this.#form.read();
+    } catch {
+      return null;
+    }
+  }
+
+  #follow() {
+    const now = this.#box && this.#read();
+    if (now) this.#box.follow(now);
   }
 }
