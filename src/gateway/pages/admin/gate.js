@@ -4,7 +4,7 @@ import { get } from "../common/api.js";
 import { by, make, own } from "../common/dom.js";
 import { button } from "../common/forms.js";
 import { announce } from "../common/notices.js";
-import { render } from "../common/router.js";
+import { mayLeave, render } from "../common/router.js";
 import { forget, listen, signOut, who } from "../common/session.js";
 import { parts, t } from "../common/texts.js";
 import { shopLink, signInPage } from "./parts.js";
@@ -39,6 +39,7 @@ function draw(account) {
 }
 
 async function leave() {
+  if (!(await mayLeave())) return;
   isLeaving = true;
   try {
     await signOut();

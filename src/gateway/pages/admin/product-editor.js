@@ -36,6 +36,11 @@ export class ProductEditor {
     return [this.#place, this.#form.element];
   }
 
+  /** There is nothing to save any more. */
+  forget() {
+    this.#saved();
+  }
+
   async #save(draft) {
     const body = changes(this.#base, draft);
     if (!Object.keys(body).length && !this.#place.hasChildNodes()) return announce(t("admin.products.unchanged"));
