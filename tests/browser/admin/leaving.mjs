@@ -30,6 +30,17 @@ export async function leaving(gateway, email, password) {
     await page.evaluate(() => history.go(3));
     await headed(page, name);
     expect((await page.locator("main [name=description]").inputValue()) === "", "what was given up is gone");
+    await press(page.locator("main"), "Delete the product");
+    await page.locator("dialog", { hasText: "for good" }).waitFor();
+    await page.evaluate(() => history.go(-2));
+    await headed(page, "Products");
+    expect((await page.locator("dialog").count()) === 0, "a question goes with its page");
+    await page.evaluate(() => history.go(2));
+    await headed(page, name);
+    await page.locator("main [name=description]").fill(TYPED);
+    await press(page.locator("main"), "Delete the product");
+    await press(page.locator("dialog"), "Delete the product");
+    await headed(page, "Products");
   });
 }
 

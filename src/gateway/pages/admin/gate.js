@@ -4,7 +4,7 @@ import { get } from "../common/api.js";
 import { by, make, own } from "../common/dom.js";
 import { button } from "../common/forms.js";
 import { announce } from "../common/notices.js";
-import { mayLeave, render } from "../common/router.js";
+import { leaving, mayLeave, render } from "../common/router.js";
 import { forget, listen, signOut, who } from "../common/session.js";
 import { parts, t } from "../common/texts.js";
 import { shopLink, signInPage } from "./parts.js";
@@ -63,13 +63,17 @@ function left() {
 
 function askAgain() {
   const before = document.activeElement;
+  const page = leaving();
   const title = make("h2", { id: "ended" }, t("admin.sign.ended"));
   const cancel = button(t("admin.sign.leave"), () => close(null));
   dialog = make("dialog", { "aria-labelledby": "ended" }, title, make("p", {}, t("admin.sign.kept")), signInForm(), make("p", {}, cancel));
-  const close = (account) => {
-    dialog.close();
-    dialog.remove();
+  const end = () => {
+    dialog?.close();
+    dialog?.remove();
     dialog = null;
+  };
+  const close = (account) => {
+    end();
     if (!account) {
       draw(null);
       return render();
@@ -78,6 +82,7 @@ function askAgain() {
     if (before?.isConnected && before !== document.body) before.focus();
   };
   dialog.resume = close;
+  page.addEventListener("abort", end);
   dialog.addEventListener("cancel", (event) => event.preventDefault());
   document.body.append(dialog);
   dialog.showModal();
