@@ -15,6 +15,8 @@ export async function imports(gateway, email, password) {
     await refusesOthers(page);
     await countsLines(page, mark);
     await says422(page);
+    await cancels(page);
+    await isNoAnswer(page);
     await shows(page, mark);
     await comesOut(page, api);
   });
@@ -56,6 +58,32 @@ async function says422(page) {
   await send(page, "goods.csv", "name;price\nOne;1\n");
   await page.locator("main .trouble", { hasText: "commas" }).waitFor();
   expect((await page.locator("[data-count=created]").count()) === 0, "there is no result of it");
+}
+
+/** An import can be cancelled while its session is renewed, too. */
+async function cancels(page) {
+  await page.route("**/products/import", (route) => route.fulfill({ status: 401, json: { status: 401 } }));
+  await page.route("**/auth/session/renew", () => {});
+  const asked = page.waitForRequest("**/auth/session/renew");
+  await send(page, "goods.csv", "name,price\nOne,1\n");
+  await asked;
+  await press(page.locator("main"), "Cancel the import");
+  await page.locator("main", { hasText: "The import was cancelled." }).waitFor();
+  expect(await page.evaluate(() => document.activeElement.matches("[type=submit]")), "the focus is at the button that began it");
+  await page.unroute("**/auth/session/renew");
+  await page.unroute("**/products/import");
+  // What is renewed is asked for once, and this never comes.
+  await page.reload();
+  await headed(page, "Import and export");
+}
+
+/** Something between the browser and the shop answers. */
+async function isNoAnswer(page) {
+  const answer = { status: 200, contentType: "text/html", body: "<p>Pay for this network.</p>" };
+  await page.route("**/products/import", (route) => route.fulfill(answer));
+  await send(page, "goods.csv", "name,price\nOne,1\n");
+  await page.locator("main .trouble", { hasText: "The shop does not answer." }).waitFor();
+  await page.unroute("**/products/import");
 }
 
 /** Lets the page send so many bytes a second, or as many as it can. */

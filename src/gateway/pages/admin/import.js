@@ -84,9 +84,11 @@ async function send(file, type, whole, signal) {
   try {
     return report(await upload("products/import", file, type, sent, AbortSignal.any([signal, own.signal])));
   } catch (error) {
-    if (own.signal.aborted) return [make("p", {}, t("admin.import.cancelled"))];
-    throw error;
+    if (!own.signal.aborted || signal.aborted) throw error;
+    announce(t("admin.import.cancelled"));
+    return [make("p", {}, t("admin.import.cancelled"))];
   } finally {
+    if (place.contains(document.activeElement)) whole.querySelector("[type=submit]").focus();
     place.remove();
     own.abort();
   }
