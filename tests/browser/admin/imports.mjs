@@ -17,6 +17,7 @@ export async function imports(gateway, email, password) {
     await says422(page);
     await cancels(page);
     await isNoAnswer(page);
+    await breaksOff(page);
     await shows(page, mark);
     await comesOut(page, api);
   });
@@ -84,6 +85,32 @@ async function isNoAnswer(page) {
   await send(page, "goods.csv", "name,price\nOne,1\n");
   await page.locator("main .trouble", { hasText: "The shop does not answer." }).waitFor();
   await page.unroute("**/products/import");
+}
+
+/** What is there of an import is said when it ends early; an export that ends early is not saved. */
+async function breaksOff(page) {
+  const detail = "the products of lines 1 to 5000 are imported";
+  await page.route("**/products/import", (route) => route.fulfill({ status: 503, json: { status: 503, detail } }));
+  await send(page, "goods.csv", "name,price\nOne,1\n");
+  await page.locator("main .trouble", { hasText: "The catalogue is away" }).waitFor();
+  await page.locator("main", { hasText: detail }).waitFor();
+  await page.unroute("**/products/import");
+  await page.evaluate(() => {
+    const ask = window.fetch;
+    window.fetch = async (...all) => {
+      const answer = await ask(...all);
+      if (!String(all[0]).endsWith("/products/export")) return answer;
+      window.fetch = ask;
+      const reader = answer.body.getReader();
+      const pull = async (stream) => {
+        stream.enqueue((await reader.read()).value);
+        stream.error(new TypeError("network error"));
+      };
+      return new Response(new ReadableStream({ pull }), answer);
+    };
+  });
+  await press(page.locator("main"), "Download CSV");
+  await page.locator("main .trouble", { hasText: "The shop does not answer." }).waitFor();
 }
 
 /** Lets the page send so many bytes a second, or as many as it can. */

@@ -51,7 +51,7 @@ function importer(signal) {
         return whole.elements.file.focus();
       }
       result.replaceChildren();
-      result.replaceChildren(...(await send(chosen, type, whole, signal)));
+      result.replaceChildren(...(await send(chosen, type, whole, signal).catch((error) => broken(error, result))));
     });
   });
   return make("section", { class: "card" }, make("h2", {}, t("admin.import.from")), whole, result);
@@ -92,6 +92,12 @@ async function send(file, type, whole, signal) {
     place.remove();
     own.abort();
   }
+}
+
+/** An import that ends before its file does: the shop says which of its lines are there. */
+function broken(error, result) {
+  if (error.isAway && error.detail) result.replaceChildren(make("p", { lang: "en" }, error.detail));
+  throw error;
 }
 
 /** What the shop made of the file. */
