@@ -1,28 +1,23 @@
 // Places an order once, whatever becomes of the answer.
 
 import { post } from "../common/api.js";
+import { local, recall } from "../common/storage.js";
 
 const KEY = "shop.placing";
 const isOpen = document.documentElement.dataset.mode === "open";
 
 /** What was asked for and not answered yet: kept also when the page is closed. */
-function pending(user) {
-  try {
-    return JSON.parse(localStorage.getItem(`${KEY}.${user}`));
-  } catch {
-    return null;
-  }
-}
+const pending = (user) => recall(local, `${KEY}.${user}`);
 
 /** A key that nobody else has: 128 random bits. Pages that come without TLS have no `randomUUID`. */
 const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 function keep(user, request) {
-  localStorage.setItem(`${KEY}.${user}`, JSON.stringify(request));
+  local.set(`${KEY}.${user}`, JSON.stringify(request));
   return request;
 }
 
-export const forget = (user) => localStorage.removeItem(`${KEY}.${user}`);
+export const forget = (user) => local.remove(`${KEY}.${user}`);
 
 /** Whether the shop has said what became of a request. Of the others it may yet have made an order. */
 const isAnswered = ({ status, type }) => [400, 403, 404, 413, 415, 422].includes(status) || type === "/problems/out-of-stock";

@@ -7,7 +7,7 @@ import { announce } from "../common/notices.js";
 import { go, href } from "../common/router.js";
 import * as session from "../common/session.js";
 import { t } from "../common/texts.js";
-import { arrive, wanted } from "./arrive.js";
+import { wanted } from "./arrive.js";
 
 export default function page({ query, show }) {
   const next = wanted(query);
@@ -21,7 +21,6 @@ export default function page({ query, show }) {
       return;
     }
     await session.signIn(values.email, values.password);
-    await arrive();
     announce(t("shop.register.done", { name: values.username }));
     await go(next, { replace: true });
   };

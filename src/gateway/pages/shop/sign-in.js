@@ -5,7 +5,7 @@ import { field, form, mark } from "../common/forms.js";
 import { go, href } from "../common/router.js";
 import * as session from "../common/session.js";
 import { t } from "../common/texts.js";
-import { arrive, wanted } from "./arrive.js";
+import { wanted } from "./arrive.js";
 
 export default function page({ query, show }) {
   const next = wanted(query);
@@ -18,7 +18,6 @@ export default function page({ query, show }) {
       whole.querySelector("[name=password]").focus();
       return;
     }
-    await arrive();
     await go(next, { replace: true });
   };
   const fields = [

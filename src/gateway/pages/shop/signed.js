@@ -3,7 +3,7 @@
 import { get } from "../common/api.js";
 import { go, here } from "../common/router.js";
 import * as session from "../common/session.js";
-import { owner } from "./cart.js";
+import { belongTo, owner } from "./cart.js";
 
 /** The account that is signed in. A guest is led to sign in and back; then it is null. While the user role is away, all that is
  *  known of the account may be its `id`. */
@@ -12,6 +12,7 @@ export async function customer() {
     if (error.isAway && owner()) return { id: owner() };
     throw error;
   });
-  if (!account) await go(`/sign-in?next=${encodeURIComponent(here())}`, { replace: true });
+  if (account) belongTo(account.id);
+  else await go(`/sign-in?next=${encodeURIComponent(here())}`, { replace: true });
   return account;
 }
