@@ -61,10 +61,11 @@ async function meanwhile(page, gateway, api, order) {
 
 /** What others do shows by itself: in the list, on the page of the order, and in the overview. */
 async function live(page, gateway, buyer, product, api) {
-  await page.goto(`${gateway}/admin/orders`);
-  await page.locator(".live[data-live=true]").waitFor();
+  await late(page, gateway, buyer, product);
   const order = await orderOf(buyer.api, product, 1, { isPaid: false });
   await press(page.locator("main p", { hasText: "1 order has changed or is new." }), "Show them");
+  await page.locator("main p", { hasText: "1 order has changed or is new." }).waitFor({ state: "detached" });
+  expect(await page.evaluate(() => document.activeElement.matches("h1")), "the focus is at the heading of the list");
   const row = page.locator("tbody tr", { has: page.locator(`[data-order="${order.id}"]`) });
   await row.locator(".badge", { hasText: "placed" }).waitFor();
   await page.locator(".live[data-live=true]").waitFor();
@@ -90,6 +91,22 @@ async function live(page, gateway, buyer, product, api) {
       .evaluate((details) => details.open),
     "what was opened stays open",
   );
+}
+
+/** What happens before the stream is there shows as soon as it is, and leaves the filter as somebody has set it. */
+async function late(page, gateway, buyer, product) {
+  let begin;
+  const held = new Promise((resolve) => (begin = resolve));
+  await page.route("**/events", (route) => held.then(() => route.continue()));
+  await page.goto(`${gateway}/admin/orders`);
+  await headed(page, "Orders");
+  await page.locator("main [name=status]").selectOption("paid");
+  const { id } = await orderOf(buyer.api, product, 1, { isPaid: false });
+  begin();
+  await page.locator(`main [data-order="${id}"]`).waitFor();
+  expect((await page.locator("main [name=status]").inputValue()) === "paid", "the filter stays");
+  await page.locator(".live[data-live=true]").waitFor();
+  await page.unroute("**/events");
 }
 
 /** The provider refuses: that is said in the dialog, which can be closed. */
