@@ -2,8 +2,9 @@
 
 import { make, settled } from "../common/dom.js";
 import { Problem } from "../common/http.js";
+import { mayLoad } from "../common/pictures.js";
 import { t } from "../common/texts.js";
-import { isAllowed, picture } from "./pictures.js";
+import { picture } from "./pictures.js";
 import { Rows } from "./rows.js";
 
 const wrong = (field, detail) => new Problem(422, { errors: [{ field, detail }] });
@@ -20,7 +21,7 @@ function imageRow(value) {
   const note = make("span", { class: "soft note" });
   const draw = () => {
     preview.replaceChildren(picture(input.value, "small-picture"));
-    note.textContent = input.value && !isAllowed(input.value) ? t("admin.products.image.unseen") : "";
+    note.textContent = input.value && !mayLoad(input.value) ? t("admin.products.image.unseen") : "";
   };
   input.addEventListener("input", settled(400, draw));
   draw();
