@@ -31,6 +31,7 @@ export async function refunds(gateway, email, password) {
     await meanwhile(page, gateway, api, await orderOf(buyer.api, product, 1, { isPaid: false }));
     await provider(page, gateway, await orderOf(buyer.api, product, 1));
     await live(page, gateway, buyer, await productOf(api, { stock: 5 }), api);
+    await counts(page);
   });
 }
 
@@ -91,6 +92,17 @@ async function live(page, gateway, buyer, product, api) {
       .evaluate((details) => details.open),
     "what was opened stays open",
   );
+}
+
+/** There is no line for half an order. */
+async function counts(page) {
+  const day = new Date().toISOString().slice(0, 10);
+  await page.route("**/orders/summary?*", (route) => route.fulfill({ json: [{ day, status: "paid", orders: 5, total: 5 }] }));
+  await page.reload();
+  const lines = page.locator("main svg").nth(1).locator("text[text-anchor=end]");
+  await lines.first().waitFor();
+  expect((await lines.allTextContents()).join() === "0,5", `the lines of the chart of orders are ${await lines.allTextContents()}`);
+  await page.unroute("**/orders/summary?*");
 }
 
 /** What happens before the stream is there shows as soon as it is, and leaves the filter as somebody has set it. */
