@@ -112,7 +112,40 @@ export async function lost(gateway, email, password) {
       );
       expect(orders.length === 1, `${orders.length} orders`);
     },
-    { allowed: [/ERR_FAILED/] },
+    { allowed: [/ERR_FAILED/, /422/] },
+  );
+}
+
+/** An order never arrives, and the customer corrects it: what is ordered then is what stands there, once. */
+export async function unsent(gateway, email, password) {
+  const product = await (await new Api(gateway).as(email, password)).product();
+  const customer = await new Api(gateway).customer();
+  await watched(
+    "unsent",
+    gateway,
+    async (open) => {
+      const page = await open("/shop/sign-in");
+      await signIn(page, customer.email);
+      await page.locator(".product").first().waitFor();
+      await take(page, gateway, product);
+      const refuse = [(route) => route.abort(), (route) => route.fulfill({ status: 503, json: { status: 503 } })];
+      await page.route("**/orders", (route) => (route.request().method() === "POST" && refuse.length ? refuse.shift()(route) : route.continue()));
+      await page.goto(`${gateway}/shop/checkout`);
+      await headed(page, "Checkout");
+      await address(page);
+      await page.getByRole("button", { name: "Order", exact: true }).click();
+      await page.locator(".trouble", { hasText: "The shop does not answer." }).waitFor();
+      await page.locator("[name='shipTo.city']").fill("Nebuchadnezzar");
+      await page.getByRole("button", { name: "Order", exact: true }).click();
+      await page.locator(".trouble", { hasText: "Orders are away" }).waitFor();
+      await page.locator("[name='shipTo.city']").fill("Mobil Ave");
+      await page.getByRole("button", { name: "Order", exact: true }).click();
+      await headed(page, "Your order");
+      await page.getByRole("main").getByText("Mobil Ave").waitFor();
+      const orders = await (await new Api(gateway).as(customer.email, PASSWORD)).ask("GET", "/orders?limit=100");
+      expect(orders.length === 1, `${orders.length} orders`);
+    },
+    { allowed: [/ERR_FAILED/, /503/] },
   );
 }
 

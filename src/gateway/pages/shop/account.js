@@ -14,8 +14,8 @@ import { customer } from "./signed.js";
 /** How long a browser may take to save a file, in milliseconds. */
 const SAVED = 60_000;
 
-export default async function page({ show }) {
-  const account = await customer();
+export default async function page({ signal, show }) {
+  const account = await customer(signal);
   if (!account) return;
   if (!account.email)
     throw await get("/auth/me").then(

@@ -69,8 +69,12 @@ export function add({ id, name, price }, quantity) {
 }
 
 /** Makes the quantity of a product `quantity`; 0 removes it. */
-export function put(id, quantity) {
-  const rest = lines().map((line) => (line.id === id ? { ...line, quantity } : line));
+export const put = (id, quantity) => putAll([[id, quantity]]);
+
+/** The same for several, as pairs of id and quantity. */
+export function putAll(pairs) {
+  const quantities = new Map(pairs);
+  const rest = lines().map((line) => ({ ...line, quantity: quantities.get(line.id) ?? line.quantity }));
   write(key(), cap(rest.filter((line) => line.quantity > 0)));
   tell();
 }

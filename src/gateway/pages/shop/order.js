@@ -13,7 +13,7 @@ import { customer } from "./signed.js";
 import { state } from "./orders.js";
 
 export default async function page({ params, signal, show }) {
-  const account = await customer();
+  const account = await customer(signal);
   if (!account) return;
   const path = `/orders/${encodeURIComponent(params.id)}`;
   const way = make("section", { "aria-label": t("shop.order.way"), tabindex: "-1" });

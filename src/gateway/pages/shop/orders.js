@@ -17,7 +17,7 @@ const PAGES = 5;
 export const state = (status) => make("span", { class: "badge", "data-state": status }, t(`shop.state.${status}`));
 
 export default async function page({ query, signal, show }) {
-  const account = await customer();
+  const account = await customer(signal);
   if (!account) return;
   const list = new OrderList(account.id, query.get("status") ?? "", signal);
   const indicator = live({ signal, refresh: () => list.load(true), heard: (order) => list.hear(order) });

@@ -9,7 +9,7 @@ import * as session from "../common/session.js";
 import { t } from "../common/texts.js";
 import { wanted } from "./arrive.js";
 
-export default function page({ query, show }) {
+export default function page({ query, signal, show }) {
   const next = wanted(query);
   const submit = async (values, whole) => {
     try {
@@ -22,7 +22,7 @@ export default function page({ query, show }) {
     }
     await session.signIn(values.email, values.password);
     announce(t("shop.register.done", { name: values.username }));
-    await go(next, { replace: true });
+    if (!signal.aborted) await go(next, { replace: true });
   };
   const fields = [
     field("username", t("shop.username"), { autocomplete: "name", required: true, maxlength: 64, dir: "auto" }),

@@ -7,7 +7,7 @@ import * as session from "../common/session.js";
 import { t } from "../common/texts.js";
 import { wanted } from "./arrive.js";
 
-export default function page({ query, show }) {
+export default function page({ query, signal, show }) {
   const next = wanted(query);
   const submit = async ({ email, password }, whole) => {
     try {
@@ -18,7 +18,7 @@ export default function page({ query, show }) {
       whole.querySelector("[name=password]").focus();
       return;
     }
-    await go(next, { replace: true });
+    if (!signal.aborted) await go(next, { replace: true });
   };
   const fields = [
     field("email", t("shop.email"), { type: "email", autocomplete: "username", required: true }),
