@@ -214,3 +214,44 @@ export async function dearer(gateway, email, password) {
     await headed(page, "Your cart");
   });
 }
+
+/** What happens to an order between the page's question and the beginning of the stream of events is shown, too. */
+export async function between(gateway, email, password) {
+  const admin = await new Api(gateway).as(email, password);
+  const product = await admin.product();
+  const customer = await new Api(gateway).customer();
+  await watched("between", gateway, async (open) => {
+    const page = await open("/shop/sign-in");
+    await signIn(page, customer.email);
+    await page.locator(".product").first().waitFor();
+    await take(page, gateway, product);
+    let release;
+    const held = new Promise((resolve) => (release = resolve));
+    await page.route("**/events", async (route) => {
+      await held;
+      await route.continue();
+    });
+    const id = await order(page, gateway);
+    await state(page, "To be paid");
+    await admin.ask("POST", `/orders/${id}/cancel`);
+    release();
+    await state(page, "Cancelled");
+  });
+}
+
+/** The button that shows more keeps the focus, or gives it to the first that is new when there are no more. */
+export async function more(gateway, email, password) {
+  const admin = await new Api(gateway).as(email, password);
+  const word = unique("q").replace(" ", "");
+  for (let at = 0; at < 25; at++) await admin.product({ name: `${word} ${at}` });
+  await watched("more", gateway, async (open) => {
+    const page = await open("/shop/nowhere");
+    // Nothing is loaded by itself.
+    await page.addInitScript(() => (IntersectionObserver.prototype.observe = () => {}));
+    await page.goto(`${gateway}/shop?q=${word}`);
+    await page.locator(".product").nth(23).waitFor();
+    await page.getByRole("button", { name: "More", exact: true }).focus();
+    await page.keyboard.press("Enter");
+    await page.waitForFunction(() => document.activeElement === document.querySelectorAll(".product a")[24]);
+  });
+}

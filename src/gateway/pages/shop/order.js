@@ -10,7 +10,7 @@ import { confirm } from "./dialog.js";
 import { live } from "./live.js";
 import { payment } from "./payment.js";
 import { customer } from "./signed.js";
-import { state } from "./orders.js";
+import { named, state } from "./orders.js";
 
 export default async function page({ params, signal, show }) {
   const account = await customer(signal);
@@ -30,7 +30,7 @@ export default async function page({ params, signal, show }) {
     acts.replaceChildren(...(order.status === "placed" ? actions(order, { signal, take, refresh }) : []));
     // What had the focus may be gone.
     if (hadFocus) way.focus();
-    if (!isFirst) announce(t("shop.order.changed", { state: t(`shop.state.${order.status}`) }));
+    if (!isFirst) announce(t("shop.order.changed", { state: named(order.status) }));
   };
   const refresh = async () => take((await get(path, {}, signal)).data);
   take((await get(path, {}, signal)).data);
@@ -53,7 +53,7 @@ export default async function page({ params, signal, show }) {
 function timeline({ status, createdAt, paidAt }) {
   const usual = ["placed", "paid", "fulfilled"];
   const ends = { cancelled: ["placed", "cancelled"], expired: ["placed", "expired"], refunded: ["placed", "paid", "refunded"] };
-  const steps = ends[status] ?? usual;
+  const steps = ends[status] ?? (usual.includes(status) ? usual : ["placed", status]);
   const times = { placed: createdAt, paid: paidAt };
   const at = steps.indexOf(status);
   return make(
@@ -64,7 +64,7 @@ function timeline({ status, createdAt, paidAt }) {
         "li",
         { "data-done": index <= at ? "yes" : "no", "aria-current": index === at ? "step" : null },
         // What is to be paid has been ordered, once it is further.
-        index === at ? state(step) : make("span", {}, t(index === 0 ? "shop.order.ordered" : `shop.state.${step}`)),
+        index === at ? state(step) : make("span", {}, index === 0 ? t("shop.order.ordered") : named(step)),
         index <= at && times[step] && make("p", { class: "soft" }, time(times[step])),
       ),
     ),

@@ -13,7 +13,9 @@ export default function page({ query, signal, show }) {
     try {
       await session.signIn(email, password);
     } catch (error) {
-      if (error.status !== 401 && error.status !== 403) throw error;
+      // A page of another origin gets 403, too.
+      const isDisabled = error.status === 403 && error.detail.includes("disabled");
+      if (error.status !== 401 && !isDisabled) throw error;
       mark(whole, "password", t(error.status === 401 ? "shop.signIn.wrong" : "shop.signIn.disabled"));
       whole.querySelector("[name=password]").focus();
       return;
