@@ -2,15 +2,15 @@
 
 import { ask, get } from "../common/api.js";
 import { field } from "../common/forms.js";
-import { Problem } from "../common/http.js";
 import { announce } from "../common/notices.js";
 import { decimals, money, number, t } from "../common/texts.js";
 import { draftOf, same } from "./draft.js";
 import { inline } from "./inline.js";
+import { Wrong } from "./wrong.js";
 
 export const productPath = (id) => `/products/${encodeURIComponent(id)}`;
 
-const wrong = (detail) => new Problem(422, { errors: [{ field: "price", detail }] });
+const wrong = (words) => new Wrong("price", words);
 
 /** What somebody typed as a number. A comma or a point is the decimal one, so it has no more digits behind it than the currency has: 1,000 and
  *  1.000 may be meant as a thousand, and are refused. */
