@@ -21,7 +21,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use actix_service::fn_service;
 use actix_web::http::header::{HeaderValue, LOCATION, VARY};
 use actix_web::web::{Data, ServiceConfig};
-use actix_web::{App, HttpResponse, Responder};
+use actix_web::{App, HttpRequest, HttpResponse, Responder};
 use prometheus::core::Collector;
 use rustls::ClientConfig;
 use serde::Serialize;
@@ -262,10 +262,13 @@ async fn welcome(
     WantsPage(is_page): WantsPage,
     Below(below): Below,
     pages: Data<Option<Pages>>,
+    request: HttpRequest,
 ) -> impl Responder {
     let vary = (VARY, HeaderValue::from_static("accept"));
     if is_page && pages.is_some() {
-        let shop = below.unwrap_or_default() + pages::SHOP;
+        let query = Some(request.query_string()).filter(|query| !query.is_empty());
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        let shop = below.unwrap_or_default() + pages::SHOP + &query;
         return HttpResponse::SeeOther()
             .insert_header(vary)
             .insert_header((LOCATION, shop))

@@ -55,9 +55,10 @@ pub fn with_slashes(path: &str) -> String {
 
 fn spell(path: &str, keeps_slashes: bool) -> Option<Cow<'_, str>> {
     let bytes = path.as_bytes();
-    if !bytes.iter().any(|byte| b"%.\\;".contains(byte))
-        && !bytes.windows(2).any(|pair| pair == b"//")
-    {
+    // A dot within a segment, as in the name of a file, is like any letter.
+    let is_strange = |pair: &[u8]| matches!(pair, b"//" | b"/." | b".." | b"./");
+    let is_plain = !bytes.iter().any(|byte| b"%\\;".contains(byte));
+    if is_plain && path != "." && !bytes.windows(2).any(is_strange) {
         return Some(path.into());
     }
     let mut plain = String::with_capacity(path.len());

@@ -46,10 +46,16 @@ impl FromRequest for Below {
     type Future = Ready<Result<Self, Infallible>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let peer = request.peer_addr().map(|address| address.ip());
         let trusted = request.app_data::<Data<Networks>>();
-        let is_trusted = trusted.zip(peer).is_some_and(|(trusted, peer)| trusted.contain(peer));
-        ready(Ok(Self(is_trusted.then(|| prefix(request.headers())).flatten())))
+        ready(Ok(trusted.map_or(Self(None), |trusted| Self::of(request, trusted))))
+    }
+}
+
+impl Below {
+    /// That of `request`, if one of the `trusted` proxies has sent it.
+    pub(super) fn of(request: &HttpRequest, trusted: &Networks) -> Self {
+        let is_trusted = request.peer_addr().is_some_and(|peer| trusted.contain(peer.ip()));
+        Self(is_trusted.then(|| prefix(request.headers())).flatten())
     }
 }
 

@@ -20,7 +20,7 @@ use super::pages::{Page, Pages};
 use super::path::{
     canonical, canonical_with_encoded, has_encoded, with_slashes, without_parameters,
 };
-use super::prefix::{FORWARDED_PREFIX, lead, prefix};
+use super::prefix::{Below, FORWARDED_PREFIX, lead, prefix};
 use super::rewrite::Rewrite;
 use super::router::{RoutedRequest, Router};
 use super::routes::RouteMatch;
@@ -67,10 +67,10 @@ impl Interceptor for Rc<Proxy> {
     /// Finds the route of `request`.
     fn lookup(&self, request: &ServiceRequest) -> RouteLookup<Search> {
         let path = canonical(request.path()).or_else(|| self.slashed(request));
-        let is_own = path.as_deref().is_some_and(|path| self.own.contains(&path));
         if let Some(page) = path.as_deref().and_then(|path| self.find_page(path)) {
             return self.page(request, page);
         }
+        let is_own = path.as_deref().is_some_and(|path| self.own.contains(&path));
         let found = match &path {
             // In any spelling, even if a route matches it.
             _ if is_own => Err(RouteMatch::Nothing),
@@ -198,7 +198,7 @@ impl Proxy {
         }
         RouteLookup {
             bounds: self.bounds,
-            name: Some(RouteName(page.route().into())),
+            name: Some(page.route()),
             aborts: false,
             found: is_read.then_some(Search::Page(page)),
         }
@@ -212,10 +212,8 @@ impl Proxy {
         let Some(pages) = &self.pages else {
             return Ok(request.error_response(Error::not_found("path")));
         };
-        let peer = request.peer_addr().map(|address| address.ip());
-        let is_trusted = peer.is_some_and(|peer| self.trusted_proxies.contain(peer));
-        let below = is_trusted.then(|| prefix(request.headers())).flatten();
-        let answer = pages.answer(page, request.request(), below.as_deref());
+        let below = || Below::of(request.request(), &self.trusted_proxies).0;
+        let answer = pages.answer(page, request.request(), below);
         Ok(match answer {
             Ok(response) => request.into_response(response),
             Err(error) => request.error_response(error),

@@ -8,6 +8,7 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use rustls::ClientConfig;
 
 use super::cache::Cache;
+use super::pages::Pages;
 use super::path::{is_below, is_plain, not_plain};
 use super::rewrite::Rewrite;
 use crate::auth::{Rule, admin, anyone, public, signed_in};
@@ -127,6 +128,11 @@ impl RouteTable {
             }
             let upstream = table.upstream(&route.upstream, options, roles).map_err(blame)?;
             let mut compiled = Route::compile(name, route, upstream).map_err(blame)?;
+            if options.pages && Pages::find(&compiled.path).is_some() {
+                let field = if compiled.exact { "path" } else { "prefix" };
+                let problem = "the gateway has pages there; gateway.pages=false makes room";
+                return Err(blame((field, problem).into()));
+            }
             if let Some(known) = options.upstreams.get(&route.upstream) {
                 compiled.inherit(known);
             }

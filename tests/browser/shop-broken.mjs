@@ -323,6 +323,27 @@ export async function hidden(gateway, email, password) {
   });
 }
 
+/** A browser whose clock is wrong has the shop's time to pay. A dialog goes with its page. */
+export async function skewed(gateway, email, password) {
+  const product = await (await new Api(gateway).as(email, password)).product();
+  const customer = await new Api(gateway).customer();
+  await watched("skewed", gateway, async (open) => {
+    const page = await open("/shop/sign-in");
+    await page.clock.install({ time: Date.now() + 3_600_000 });
+    await page.reload();
+    await signIn(page, customer.email);
+    await page.locator(".product").first().waitFor();
+    await take(page, gateway, product);
+    await order(page, gateway);
+    await page.getByText(/It is kept for you for 1[45]:\d\d minutes\./).waitFor();
+    await page.getByRole("button", { name: "Cancel the order" }).click();
+    await page.getByRole("dialog").waitFor();
+    await page.goBack();
+    await headed(page, product.name);
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+  });
+}
+
 /** The time to pay runs out while the page is open. */
 export async function late(gateway, email, password) {
   const product = await (await new Api(gateway).as(email, password)).product();

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import tomllib
 import unittest
 from pathlib import Path
 
@@ -251,6 +252,15 @@ class Image(Check):
     def test_checkov_refuses_a_bad_one(self) -> None:
         with self.assertRaisesRegex(Refused, "CKV_DOCKER_8"):
             checkov_image('FROM scratch\nUSER root\nENTRYPOINT ["/app"]\n')
+
+
+    def test_the_layer_of_dependencies_has_the_build_script(self) -> None:
+        """It is compiled from a stub of the sources; cargo wants the script that Cargo.toml names there, too."""
+        script = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["build"]
+        stub, _, _ = CONTAINERFILE.read_text().partition("COPY src src")
+        layer = stub[stub.rindex("COPY Cargo.toml"):]
+        self.assertIn(f"mkdir -p {Path(script).parent} ", layer)
+        self.assertIn(f"> {script} ", layer)
 
 
 class StandIns(Check):

@@ -25,7 +25,9 @@ const FOLDERS: [&str; 4] = ["admin", "common", "languages", "shop"];
 
 fn main() -> io::Result<()> {
     let pages = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("src/gateway/pages");
-    println!("cargo::rerun-if-changed={}", pages.display());
+    for watched in FOLDERS.iter().chain(&["build.rs"]) {
+        println!("cargo::rerun-if-changed={}", pages.join(watched).display());
+    }
     let out = PathBuf::from(variable("OUT_DIR")?);
     let files = read(&pages)?;
     let mut table = String::from("const FILES: &[File] = &[\n");

@@ -140,8 +140,8 @@ fn policy(application: Application, facts: &Facts) -> String {
     let has_stripe = application == Application::Shop && !facts.stripe_key.is_empty();
     let (scripts, frames, calls, types) = match has_stripe {
         true => (
-            " https://js.stripe.com",
-            "https://js.stripe.com https://hooks.stripe.com",
+            " https://js.stripe.com https://*.js.stripe.com",
+            "https://js.stripe.com https://*.js.stripe.com https://hooks.stripe.com",
             " https://api.stripe.com",
             "",
         ),

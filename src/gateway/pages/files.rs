@@ -50,13 +50,7 @@ impl File {
         condition: &Condition,
         is_current: bool,
     ) -> HttpResponse {
-        const CODINGS: [ContentEncoding; 2] = [ContentEncoding::Gzip, ContentEncoding::Brotli];
-        let coding = negotiate(headers, &CODINGS);
-        let (content, coding, tag) = match (coding, self.gzip, self.brotli) {
-            (Some(ContentEncoding::Gzip), Some(gzip), _) => (gzip, Some("gzip"), self.tags[1]),
-            (Some(ContentEncoding::Brotli), _, Some(brotli)) => (brotli, Some("br"), self.tags[2]),
-            _ => (self.plain, None, self.tags[0]),
-        };
+        let (content, coding, tag) = self.coded(headers);
         let is_known = condition.if_none_match(tag);
         let mut response = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
         response
@@ -72,6 +66,28 @@ impl File {
         response
             .insert_header((CONTENT_TYPE, HeaderValue::from_static(self.content_type)))
             .body(Bytes::from_static(content))
+    }
+}
+
+impl File {
+    /// Its bytes in the coding that the client prefers of those that there are, the coding's name, and the ETag.
+    fn coded(&self, headers: &HeaderMap) -> (&'static [u8], Option<&'static str>, &'static str) {
+        use ContentEncoding::{Brotli, Gzip};
+        let plain = (self.plain, None, self.tags[0]);
+        let gzip = self.gzip.map(|bytes| (bytes, Some("gzip"), self.tags[1]));
+        let brotli = self.brotli.map(|bytes| (bytes, Some("br"), self.tags[2]));
+        let coding = match (gzip, brotli) {
+            (Some(_), Some(_)) => negotiate(headers, &[Gzip, Brotli]),
+            (Some(_), None) => negotiate(headers, &[Gzip]),
+            (None, Some(_)) => negotiate(headers, &[Brotli]),
+            (None, None) => None,
+        };
+        let coded = match coding {
+            Some(Gzip) => gzip,
+            Some(_) => brotli,
+            None => None,
+        };
+        coded.unwrap_or(plain)
     }
 }
 

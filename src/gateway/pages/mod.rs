@@ -7,19 +7,20 @@ mod picture;
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::ACCEPT;
+use actix_web::http::header::{Accept, Header as _, Quality};
 use actix_web::{FromRequest, HttpRequest, HttpResponse};
 
+use moka::sync::Cache;
 use percent_encoding::percent_decode_str;
 
 use super::path::is_below;
 use crate::auth::Mode;
 use crate::config::Settings;
 use crate::error::Error;
-use crate::middleware::{Condition, Input};
+use crate::middleware::{Condition, Input, RouteName};
 use document::{Application, Document, Facts};
 use files::{CONTENT_DIGEST, File};
 
@@ -30,12 +31,20 @@ const ASSETS: &str = "/shop/assets/";
 /// Pictures of products, which are drawn: CATEGORY/NAME.svg.
 const PICTURES: &str = "/shop/pictures/";
 
+/// Of how many paths of proxies the documents are kept.
+const PLACES: u64 = 8;
+
 /// The pages; cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Pages {
     facts: Facts,
-    /// The documents for clients that see the shop at `/`, made on the first request: most processes get none.
-    documents: Arc<[OnceLock<Document>; 2]>,
+    /// The documents by where their clients see the shop, as in `/` or `/below/`. They are made on the first request: most processes
+    /// get none.
+    documents: [Cache<String, Arc<Document>>; 2],
+}
+
+thread_local! {
+    static FILE: RouteName = RouteName("/shop/assets/{file}".into());
 }
 
 /// What a path of the pages leads to.
@@ -61,7 +70,9 @@ impl Pages {
             image_origins: settings.gateway.image_origins.sources(),
             stripe_key: settings.shop.stripe_publishable_key.as_str().to_owned(),
         };
-        settings.gateway.pages.then(|| Self { facts, documents: Arc::default() })
+        let documents = || Cache::new(PLACES);
+        let documents = [documents(), documents()];
+        settings.gateway.pages.then_some(Self { facts, documents })
     }
 
     /// What is at a path; `None` if it is not one of the pages'.
@@ -86,7 +97,7 @@ impl Pages {
         application.map(|(_, application)| Page(Content::Document(application)))
     }
 
-    /// Answers a GET for `page`, of a client that sees the shop below a path of a trusted proxy's, or at `/`.
+    /// Answers a GET for `page`; `below` is the path of a trusted proxy's below which the client sees the shop, if there is one.
     ///
     /// # Errors
     /// 404 for a file that there is not.
@@ -94,40 +105,38 @@ impl Pages {
         &self,
         page: &Page,
         request: &HttpRequest,
-        below: Option<&str>,
+        below: impl FnOnce() -> Option<String>,
     ) -> Result<HttpResponse, Error> {
         let (headers, condition) = (request.headers(), Condition::parse(request));
-        match (&page.0, below) {
-            (Content::File(file, is_current), _) => {
-                Ok(file.answer(headers, &condition, *is_current))
-            }
-            (Content::Document(application), Some(below)) => {
-                let document = Document::new(*application, &self.facts, &format!("{below}/"));
+        match &page.0 {
+            Content::File(file, is_current) => Ok(file.answer(headers, &condition, *is_current)),
+            Content::Document(application) => {
+                let document = self.document(*application, below().as_deref().unwrap_or_default());
                 Ok(document.answer(headers, &condition))
             }
-            (Content::Document(application), None) => {
-                let document = &self.documents[*application as usize];
-                let document =
-                    document.get_or_init(|| Document::new(*application, &self.facts, "/"));
-                Ok(document.answer(headers, &condition))
-            }
-            (Content::Picture(category, name), _) => {
-                Ok(picture::answer(category, name, &condition))
-            }
-            (Content::Nothing, _) => Err(Error::not_found("file")),
+            Content::Picture(category, name) => Ok(picture::answer(category, name, &condition)),
+            Content::Nothing => Err(Error::not_found("file")),
         }
+    }
+
+    fn document(&self, application: Application, below: &str) -> Arc<Document> {
+        let root = format!("{below}/");
+        self.documents[application as usize]
+            .get_with_by_ref(&root, || Arc::new(Document::new(application, &self.facts, &root)))
     }
 }
 
 impl Page {
     /// What metrics and the log call it.
-    pub(super) fn route(&self) -> &'static str {
-        match self.0 {
+    pub(super) fn route(&self) -> RouteName {
+        let name = match self.0 {
             Content::Document(Application::Shop) => "/shop/{page}",
             Content::Document(Application::Admin) => "/admin/{page}",
             Content::Picture(..) => "/shop/pictures/{category}/{name}",
-            Content::File(..) | Content::Nothing => "/shop/assets/{file}",
-        }
+            // Of most requests: it costs no allocation.
+            Content::File(..) | Content::Nothing => return FILE.with(Clone::clone),
+        };
+        RouteName(name.into())
     }
 }
 
@@ -136,7 +145,7 @@ fn decoded(part: &str) -> String {
     percent_decode_str(part).decode_utf8_lossy().into_owned()
 }
 
-/// Whether the client asks for a page first, as browsers do that open an address (RFC 9110, section 12.5.1).
+/// Whether the client prefers a page to everything else, as browsers do that open an address (RFC 9110, section 12.5.1).
 pub(super) struct WantsPage(pub(super) bool);
 
 impl FromRequest for WantsPage {
@@ -144,9 +153,11 @@ impl FromRequest for WantsPage {
     type Future = Ready<Result<Self, Infallible>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
-        let first = accept.and_then(|accept| accept.split([',', ';']).next());
-        ready(Ok(Self(first.is_some_and(|first| first.trim().eq_ignore_ascii_case("text/html")))))
+        let ranges = Accept::parse(request).map(|accept| accept.0).unwrap_or_default();
+        // The first of those with the greatest weight.
+        let best = ranges.iter().rev().max_by_key(|range| range.quality);
+        let wants = best.filter(|range| range.quality > Quality::ZERO);
+        ready(Ok(Self(wants.is_some_and(|range| range.item.essence_str() == "text/html"))))
     }
 }
 

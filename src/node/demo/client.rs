@@ -18,8 +18,11 @@ pub(super) enum LoadError {
     Send(#[from] SendRequestError),
     #[error("{0}")]
     Answer(#[from] JsonPayloadError),
-    #[error("{0} cannot log in: {1}")]
-    Login(String, u16),
+    /// The password was changed, or the account is gone or disabled.
+    #[error("{email} cannot log in: {status}")]
+    Login { email: String, status: u16 },
+    #[error("{0} has left")]
+    Left(String),
 }
 
 /// What the shop answers: the status, and the body, which is JSON.
@@ -36,13 +39,15 @@ pub(super) struct Client {
     email: String,
     password: String,
     token: Option<String>,
+    /// Somebody tries in vain only once: the account's owner would be locked out.
+    has_left: bool,
 }
 
 impl Client {
     pub(super) fn new(base: &str, email: &str, password: &str) -> Self {
         let http = awc::Client::builder().timeout(PATIENCE).disable_redirects().finish();
         let [base, email, password] = [base, email, password].map(str::to_owned);
-        Self { http, base, email, password, token: None }
+        Self { http, base, email, password, token: None, has_left: false }
     }
 
     /// Makes the account.
@@ -94,13 +99,19 @@ impl Client {
     }
 
     async fn log_in(&mut self) -> Result<(), LoadError> {
+        if self.has_left {
+            return Err(LoadError::Left(self.email.clone()));
+        }
         self.token = None;
         let login = json!({ "email": self.email, "password": self.password });
         let answer = self.send(Method::POST, "/auth/login", login).await?;
         self.token = answer.body["accessToken"].as_str().map(str::to_owned);
         match self.token {
             Some(_) => Ok(()),
-            None => Err(LoadError::Login(self.email.clone(), answer.status)),
+            None => {
+                self.has_left = true;
+                Err(LoadError::Login { email: self.email.clone(), status: answer.status })
+            }
         }
     }
 

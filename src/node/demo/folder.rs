@@ -1,6 +1,6 @@
 //! The folder of a demo: one of its own in the temporary directory, or one that is kept.
 //!
-//! A file in it marks it as a demo's, and is locked while the demo runs. So nobody else uses it, and what a demo that was
+//! A file in it marks it as a demo's, and another is locked while the demo runs. So nobody else uses it, and what a demo that was
 //! killed has left is known for it.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
@@ -17,6 +17,10 @@ use super::super::Failure;
 const PREFIX: &str = "app-demo-";
 /// The file that marks a folder.
 const MARKER: &str = "demo.json";
+/// The file that its demo has locked.
+const LOCK: &str = "demo.lock";
+/// The longest marker, in bytes.
+const LONGEST: u64 = 4096;
 /// The folder for the stores in it, as in the built-in settings: commands that run in the folder find them.
 const DATA: &str = "data";
 
@@ -68,7 +72,9 @@ impl Folder {
     /// Marks the folder at `path`, which is empty.
     fn begin(path: PathBuf, kept: bool) -> io::Result<Self> {
         let marker = Marker { kept, pictures: None };
-        let lock = write(&path, &marker)?;
+        let lock = lock(&path)?;
+        lock.lock()?;
+        write(&path, &marker)?;
         Ok(Self { path, marker, _lock: lock, temporary: None })
     }
 
@@ -76,13 +82,16 @@ impl Folder {
     fn resume(path: PathBuf, place: &Path) -> Result<Self, Failure> {
         let refuse = |why: &str| Failure::Other(format!("{}: {why}", place.display()));
         let found = read(&path).ok().flatten();
-        let (lock, mut marker) =
-            found.ok_or_else(|| refuse("is not empty, and no demo's folder"))?;
+        found.ok_or_else(|| refuse("is not empty, and no demo's folder"))?;
+        let lock = lock(&path).map_err(|error| of(place, error))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(refuse("another demo runs in it")),
             Err(TryLockError::Error(error)) => return Err(of(place, error)),
         }
+        // Another demo may have written it before this one had the lock.
+        let found = read(&path).ok().flatten();
+        let mut marker = found.ok_or_else(|| refuse("is no demo's folder any more"))?;
         marker.kept = true;
         if marker.pictures.is_none() {
             // What was filled in part is filled anew.
@@ -124,8 +133,7 @@ impl Folder {
     /// When the file cannot be written.
     pub(super) fn note(&mut self, pictures: &str) -> io::Result<()> {
         self.marker.pictures = Some(pictures.to_owned());
-        // The new file takes the place of the old one, and is locked before that.
-        self._lock = write(&self.path, &self.marker)?;
+        write(&self.path, &self.marker)?;
         if self.marker.kept {
             self.temporary.take().map(TempDir::keep);
         }
@@ -142,20 +150,29 @@ impl Folder {
     }
 }
 
-/// Writes the marker of the folder at `path`; returns its file, locked.
-fn write(path: &Path, marker: &Marker) -> io::Result<File> {
+/// Writes the marker of the folder at `path`.
+fn write(path: &Path, marker: &Marker) -> io::Result<()> {
     let draft = tempfile::NamedTempFile::new_in(path)?;
     serde_json::to_writer(&draft, marker)?;
-    draft.as_file().lock()?;
-    Ok(draft.persist(path.join(MARKER))?)
+    draft.persist(path.join(MARKER))?;
+    Ok(())
 }
 
-/// The marker of the folder at `path`, and its file, which is not locked yet.
-fn read(path: &Path) -> io::Result<Option<(File, Marker)>> {
-    let mut file = File::open(path.join(MARKER))?;
+/// The file of the folder at `path` that its demo has locked. It is never replaced, so that there is one lock.
+fn lock(path: &Path) -> io::Result<File> {
+    File::options().create(true).truncate(false).write(true).open(path.join(LOCK))
+}
+
+/// The marker of the folder at `path`, if it is one.
+fn read(path: &Path) -> io::Result<Option<Marker>> {
+    let path = path.join(MARKER);
+    // In a folder that everybody writes to, it may be anything.
+    if !fs::symlink_metadata(&path)?.is_file() {
+        return Ok(None);
+    }
     let mut text = String::new();
-    file.read_to_string(&mut text)?;
-    Ok(serde_json::from_str(&text).ok().map(|marker| (file, marker)))
+    File::open(path)?.take(LONGEST).read_to_string(&mut text)?;
+    Ok(serde_json::from_str(&text).ok())
 }
 
 fn of(place: &Path, error: io::Error) -> Failure {
@@ -167,8 +184,9 @@ fn sweep(parent: &Path) {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
     for entry in ours.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-        let Ok(Some((lock, marker))) = read(&entry.path()) else { continue };
-        if !marker.kept && lock.try_lock().is_ok() {
+        let Ok(Some(marker)) = read(&entry.path()) else { continue };
+        let is_over = lock(&entry.path()).is_ok_and(|lock| lock.try_lock().is_ok());
+        if !marker.kept && is_over {
             let _ = fs::remove_dir_all(entry.path());
         }
     }

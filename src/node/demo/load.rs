@@ -55,7 +55,7 @@ impl Load {
         let admin = all.next().unwrap_or_else(|| Client::new(gateway, "", ""));
         let mut customers = all.collect::<Vec<_>>();
         let password = Uuid::new_v4().to_string();
-        let email = format!("visitor-{}@example.com", fastrand::u32(100_000..1_000_000));
+        let email = format!("visitor-{}@example.com", Uuid::new_v4().simple());
         customers.insert(0, Client::new(gateway, &email, &password));
         Self { admin, customers, orders: 0 }
     }
@@ -162,9 +162,13 @@ async fn pause() {
     sleep(Duration::from_millis(fastrand::u64(PAUSE))).await;
 }
 
-/// What fails is nobody's business but of somebody who looks for it.
+/// What fails once is nobody's business but of somebody who looks for it. Who cannot log in any more does not come back.
 fn tell(outcome: Result<(), LoadError>) {
-    if let Err(error) = outcome {
-        log::debug!("a visit of the demo ends early: {error}");
+    match outcome {
+        Ok(()) => {}
+        Err(error @ LoadError::Login { .. }) => {
+            log::warn!("a visitor of the demo leaves for good: {error}")
+        }
+        Err(error) => log::debug!("a visit of the demo ends early: {error}"),
     }
 }

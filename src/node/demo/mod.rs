@@ -20,15 +20,17 @@ const PRESETS: [(&str, &str); 1] =
     [("log.filter", "warn,audit=warn,lapin=off,pprof=warn,tracing::span=off")];
 
 /// What it needs beside its files: it is the real thing, and uses nothing of anybody else.
-const FIXED: [(&str, &str); 10] = [
+const FIXED: [(&str, &str); 12] = [
     ("auth.mode", "enforced"),
     ("events.url", "memory://"),
     ("gateway.limits_url", "memory://"),
+    ("gateway.pages", "true"),
     ("order.payments_url", "sandbox://"),
     ("peers.order", ""),
     ("peers.product", ""),
     ("peers.user", ""),
     ("product.cache_url", "memory://"),
+    ("shop.stripe_publishable_key", ""),
     ("user.limits_url", "memory://"),
     ("user.signing_keys", ""),
 ];

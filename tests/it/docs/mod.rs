@@ -35,6 +35,8 @@ pages! {
     the_page_on_orders_runs "src/order/README.md"
     the_page_on_the_catalogue_runs "src/product/README.md"
     the_page_for_operators_runs "src/server/ops/README.md"
+    the_page_on_pages_runs "src/gateway/pages/README.md"
+    the_page_on_the_administration_runs "src/gateway/pages/admin/README.md"
     the_page_on_storage_runs "src/storage/README.md"
     the_page_on_the_log_metrics_and_profiles_runs "src/telemetry/README.md"
     the_page_on_tls_runs "src/tls/README.md"

@@ -10,13 +10,26 @@ const SHOP: [(&str, &str); 4] = [
     ("APP__GATEWAY__ROUTES__AUTH__LIMITS", ""),
 ];
 
-/// Runs a part of `script` against a shop of its own, with an admin.
+/// Runs a part of `script` against a shop of its own, with an admin. Some end the process of a role.
 async fn part(script: &str, topology: Topology, part: &str) {
     let shop = Shop::start_with(topology, &SHOP);
-    let admin = shop.admin_account();
-    let gateway = shop.process("gateway").urls["gateway"].clone();
-    let product = shop.process("product").id().to_string();
-    browse(script, &[part, &gateway, &admin.0, &admin.1, &product]).await;
+    let (email, password) = shop.admin_account();
+    let victim = match part {
+        "orders_away" => "order",
+        "accounts_away" => "user",
+        "away" => "product",
+        _ => "gateway",
+    };
+    let victim = shop.process(victim).id().to_string();
+    let gateway = &shop.process("gateway").urls["gateway"];
+    browse(script, &[&camel(part), gateway, &email, &password, &victim]).await;
+}
+
+/// `name` as scripts write it, as in `ordersAway`.
+fn camel(name: &str) -> String {
+    let mut words = name.split('_');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |name, word| name + &word[..1].to_uppercase() + &word[1..])
 }
 
 macro_rules! parts {
@@ -33,14 +46,14 @@ macro_rules! parts {
 mod shop_in_one_process {
     use super::*;
 
-    parts!("shop.mjs", OneProcess: buys, keyboard, markup, accessible, german, back, declined, short, stripe, slow, lost, limited,
-        offline, live, late, ended, tabs, account);
+    parts!("shop.mjs", OneProcess: buys, keyboard, markup, accessible, german, back, search, declined, short, stripe, slow, lost,
+        limited, offline, speechless, live, late, hidden, ended, interrupted, tabs, account, remembers, recommends, changed, pictures);
 }
 
 mod shop_in_four_processes {
     use super::*;
 
-    parts!("shop.mjs", OneProcessARole: buys, away, ended, tabs);
+    parts!("shop.mjs", OneProcessARole: buys, away, orders_away, accounts_away, ended, tabs);
 }
 
 mod admin_in_one_process {

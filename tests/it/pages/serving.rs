@@ -2,8 +2,9 @@
 
 use awc::http::Method;
 use serde_json::json;
+use tempfile::TempDir;
 
-use crate::support::{Answer, Client, Shop, Topology};
+use crate::support::{Answer, Client, Shop, Topology, check};
 
 /// What browsers say when they open an address.
 const BROWSER: (&str, &str) = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
@@ -117,8 +118,19 @@ async fn the_first_address_is_a_page_for_those_who_ask_for_one(topology: Topolog
     let shop = Shop::start(topology);
     let gateway = shop.gateway();
     let led = fetch(&gateway, "/?utm_source=mail", &[BROWSER]).await;
-    assert_eq!((led.status, led.header("location"), led.header("vary")), (303, "/shop", "accept"));
-    for accept in ["*/*", "application/json", "application/json, text/html", "text/*", ""] {
+    let expected = (303, "/shop?utm_source=mail", "accept");
+    assert_eq!((led.status, led.header("location"), led.header("vary")), expected);
+    assert_eq!(fetch(&gateway, "/", &[("accept", "text/html")]).await.header("location"), "/shop");
+    for accept in [
+        "*/*",
+        "application/json",
+        "application/json, text/html",
+        "text/html;q=0.5, application/json",
+        "text/html;q=0",
+        "text/*",
+        "",
+        "nonsense",
+    ] {
         let answer = fetch(&gateway, "/", &[("accept", accept)]).await;
         assert_eq!(answer.json(), json!({ "message": "API Gateway is Running" }), "{accept}");
     }
@@ -160,7 +172,10 @@ async fn a_document_says_what_may_be_loaded() {
         policy.contains("img-src 'self' https://images.example https://*.shop.example;"),
         "{policy}"
     );
-    assert!(policy.contains("script-src 'self' https://js.stripe.com;"), "{policy}");
+    assert!(
+        policy.contains("script-src 'self' https://js.stripe.com https://*.js.stripe.com;"),
+        "{policy}"
+    );
     for attribute in ["data-stripe=\"pk_test_1\"", "data-currency=\"JPY\"", "data-mode=\"open\""] {
         assert!(document.text().contains(attribute), "{attribute}");
     }
@@ -179,6 +194,28 @@ async fn pages_go_below_the_path_of_a_proxy() {
     assert!(document.text().contains("data-base=\"/below/shop\""), "{}", document.text());
     let files = files(&document);
     assert!(files.iter().all(|file| file.starts_with("/below/shop/assets/")), "{files:?}");
+}
+
+#[actix_rt::test]
+async fn a_proxy_that_is_not_trusted_changes_no_page() {
+    let shop = Shop::start(Topology::OneProcess);
+    let below = ("x-forwarded-prefix", "/below");
+    let document = fetch(&shop.gateway(), "/shop", &[below]).await;
+    assert!(document.text().contains("data-base=\"/shop\""), "{}", document.text());
+    assert_eq!(fetch(&shop.gateway(), "/", &[BROWSER, below]).await.header("location"), "/shop");
+}
+
+#[actix_rt::test]
+async fn a_route_where_pages_are_stops_the_start() {
+    let folder = TempDir::new().unwrap();
+    for (key, path) in [("path", "/admin/own"), ("prefix", "/shop")] {
+        let route = format!("gateway.routes.own.{key}={path}");
+        let to = "gateway.routes.own.upstream=product";
+        let said = check(&folder, &["--set", &route, "--set", to]).unwrap_err();
+        let line = format!("gateway.routes.own.{key}: the gateway has pages there");
+        assert!(said.contains(&line), "{said}");
+        check(&folder, &["--set", &route, "--set", to, "--set", "gateway.pages=false"]).unwrap();
+    }
 }
 
 #[actix_rt::test]

@@ -8,6 +8,7 @@ import { href } from "../common/router.js";
 import { has, money, t, time } from "../common/texts.js";
 import { confirm } from "./dialog.js";
 import { live } from "./live.js";
+import { patient } from "./patient.js";
 import { payment } from "./payment.js";
 import { customer } from "./signed.js";
 import { named, state } from "./orders.js";
@@ -27,13 +28,15 @@ export default async function page({ params, signal, show }) {
     if (!isNew) return;
     const hadFocus = acts.contains(document.activeElement);
     way.replaceChildren(timeline(order));
-    acts.replaceChildren(...(order.status === "placed" ? actions(order, { signal, take, refresh }) : []));
+    acts.replaceChildren(...(order.status === "placed" ? actions(order, { signal, ahead, take, refresh }) : []));
     // What had the focus may be gone.
     if (hadFocus) way.focus();
     if (!isFirst) announce(t("shop.order.changed", { state: named(order.status) }));
   };
   const refresh = async () => take((await get(path, {}, signal)).data);
-  take((await get(path, {}, signal)).data);
+  const { data, headers } = await get(path, {}, signal);
+  const ahead = clock(headers);
+  take(data);
   const indicator = live({
     signal,
     heard: (changed) => changed.id === order.id && take(changed),
@@ -47,6 +50,12 @@ export default async function page({ params, signal, show }) {
     indicator,
     make("div", { class: "columns" }, make("div", {}, acts, items(order)), details(order)),
   );
+}
+
+/** How far the shop's clock is ahead of this browser's, in milliseconds. It tells whole seconds: less than two are no difference. */
+function clock(headers) {
+  const ahead = Date.parse(headers.get("date")) - Date.now();
+  return Math.abs(ahead) >= 2000 ? ahead : 0;
 }
 
 /** The states that the order has been in and may come to, with what is known of when. */
@@ -71,18 +80,18 @@ function timeline({ status, createdAt, paidAt }) {
   );
 }
 
-function actions(order, { signal, take, refresh }) {
+function actions(order, way) {
   const box = make("div", { class: "notice" });
   const cancel = button(
     t("shop.order.cancel"),
     async () => {
-      if (!(await confirm(t("shop.order.cancelAsk"), t("shop.order.cancel")))) return;
-      await attempt(whole, cancel, async () => take((await post(`/orders/${encodeURIComponent(order.id)}/cancel`)).data));
+      if (!(await confirm(t("shop.order.cancelAsk"), t("shop.order.cancel"), way.signal))) return;
+      await attempt(whole, cancel, async () => way.take((await patient(() => post(`/orders/${encodeURIComponent(order.id)}/cancel`))).data));
     },
     { class: "danger" },
   );
   const whole = make("div", {}, box, make("p", {}, cancel));
-  return [payment(order, { signal, take, refresh }), whole];
+  return [payment(order, way), whole];
 }
 
 function items({ items, total, currency }) {

@@ -2,6 +2,7 @@
 
 import { post } from "../common/api.js";
 import { local, recall } from "../common/storage.js";
+import { patient } from "./patient.js";
 
 const KEY = "shop.placing";
 const isOpen = document.documentElement.dataset.mode === "open";
@@ -35,19 +36,11 @@ const isUnread = ({ status }) => [401, 429].includes(status);
 /** Whether the shop knows the key by another body. */
 const isOther = ({ status, errors }) => status === 422 && errors.length === 0;
 
-/** How often a request is sent again while the shop says that the same one is under way, as from another tab. */
-const TRIES = 5;
-
-async function send(user, key, body, tries = TRIES) {
-  try {
-    const { data } = await post("/orders", isOpen ? { ...body, userId: user } : body, { headers: { "idempotency-key": key } });
-    forget(user);
-    return data;
-  } catch (error) {
-    if (error.status !== 409 || !error.retryAfter || !tries) throw error;
-    await new Promise((resolve) => setTimeout(resolve, error.retryAfter * 1000));
-    return send(user, key, body, tries - 1);
-  }
+async function send(user, key, body) {
+  const whole = isOpen ? { ...body, userId: user } : body;
+  const { data } = await patient(() => post("/orders", whole, { headers: { "idempotency-key": key } }));
+  forget(user);
+  return data;
 }
 
 /** Places the order `body` of customer `user`: `{ order, isEarlier }`. Until there is an answer, what is sent has the same
