@@ -19,7 +19,8 @@ export function ceiling(most) {
 export const ticks = (top, isCount) => [0, top / 2, top].filter((value) => !isCount || Number.isInteger(value));
 
 /** A chart with its numbers as a table. `days` are dates of the API, `series` `{ name, label, values }` with a value per day, on top of each
- *  other; `format` writes a value, `short` one at the axis; `isCount` says that values are whole. It follows its width until `signal` is aborted. */
+ *  other; `format` writes a value, `short` one at the axis; `isCount` says that values are whole. It follows its width until `signal` is
+ *  aborted. */
 export function chart({ title, summary, days, series, format, short = number, isCount = false, signal }) {
   const id = `chart-${++count}`;
   const place = make("div", { class: "chart" });

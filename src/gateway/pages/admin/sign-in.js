@@ -17,6 +17,8 @@ export function signInForm() {
 
 /** A wrong password and a disabled account are said at the field: the usual words for 401 and 403 would mislead. */
 function refuse(error) {
-  if (![401, 403].includes(error.status)) throw error;
+  // A page of another origin gets 403, too.
+  const isDisabled = error.status === 403 && error.detail.includes("disabled");
+  if (error.status !== 401 && !isDisabled) throw error;
   throw new Wrong("password", t(error.status === 401 ? "admin.sign.wrong" : "admin.sign.disabled"));
 }
