@@ -61,13 +61,15 @@ async function says422(page) {
   expect((await page.locator("[data-count=created]").count()) === 0, "there is no result of it");
 }
 
-/** An import can be cancelled while its session is renewed, too. */
+/** Who would leave an import is asked; it can be cancelled while its session is renewed, too. */
 async function cancels(page) {
   await page.route("**/products/import", (route) => route.fulfill({ status: 401, json: { status: 401 } }));
   await page.route("**/auth/session/renew", () => {});
   const asked = page.waitForRequest("**/auth/session/renew");
   await send(page, "goods.csv", "name,price\nOne,1\n");
   await asked;
+  await press(page.locator("header"), "Sign out");
+  await press(page.locator("dialog", { hasText: "The import is under way" }), "Cancel");
   await press(page.locator("main"), "Cancel the import");
   await page.locator("main", { hasText: "The import was cancelled." }).waitFor();
   expect(await page.evaluate(() => document.activeElement.matches("[type=submit]")), "the focus is at the button that began it");
