@@ -1,7 +1,7 @@
 // Tabs of one browser that do not agree at once: other accounts, late answers, and what a browser does not keep.
 
 import { expect } from "./browser.mjs";
-import { Api, address, headed, order, signIn, take } from "./shopper.mjs";
+import { Api, PASSWORD, address, headed, signIn, take } from "./shopper.mjs";
 import { watched } from "./watched.mjs";
 
 /** Another customer signs in in another tab: what the first tab shows and orders is that customer's from then on. */
@@ -28,6 +28,34 @@ export async function another(gateway, email, password) {
     await signIn(second, morpheus.email);
     await page.waitForFunction((name) => document.querySelector("[name='contact.name']")?.value === name, "Morpheus");
     await page.getByRole("link", { name: "Cart, 1 piece" }).waitFor();
+  });
+}
+
+/** A tab does not hear that another customer has signed in: what it was to change of the first is not changed of the other. */
+export async function unheard(gateway) {
+  const [morpheus, niobe] = [await new Api(gateway).customer("Morpheus"), await new Api(gateway).customer("Niobe")];
+  await watched("unheard", gateway, async (open) => {
+    const page = await open("/shop/sign-in?next=/account");
+    // Its tokens are to be renewed before each request.
+    await page.route(/auth\/session/, async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, json: { ...(await response.json()), expiresIn: 0 } });
+    });
+    await signIn(page, morpheus.email);
+    await headed(page, "Your account");
+    const second = await open.tab(page, "/shop/nowhere");
+    await second.addInitScript(() => (BroadcastChannel.prototype.postMessage = () => {}));
+    await second.goto(`${gateway}/shop/sign-in`);
+    await signIn(second, niobe.email);
+    await second.locator(".product").first().waitFor();
+    await page.locator("[name=username]").fill("Cypher");
+    await page.getByRole("button", { name: "Save" }).click();
+    await page.locator("#toast", { hasText: "Another account is signed in" }).waitFor();
+    await page.waitForFunction((name) => document.querySelector("[name=username]")?.value === name, "Niobe");
+    for (const { email, username } of [morpheus, niobe]) {
+      const told = await (await new Api(gateway).as(email, PASSWORD)).ask("GET", "/auth/me");
+      expect(told.username === username, `${username} is ${told.username}`);
+    }
   });
 }
 

@@ -126,10 +126,14 @@ export async function token() {
   }
 }
 
-/** A token other than `old`, or null where the session has ended. Tabs and callers that ask at once share one renewal. */
-export function renew(old) {
+/** A token other than `old`, or null where the session has ended. Tabs and callers that ask at once share one renewal.
+ *  Throws an `AbortError` when another account has signed in meanwhile: what was to be asked for the one is not asked for the other. */
+export async function renew(old) {
+  const asker = user();
   renewing ??= alone(() => another(old)).finally(() => (renewing = null));
-  return renewing;
+  const token = await renewing;
+  if (asker && token && user() !== asker) throw new DOMException("another account has signed in", "AbortError");
+  return token;
 }
 
 async function another(old) {
