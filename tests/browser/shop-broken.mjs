@@ -1,7 +1,7 @@
 // What the shop looks like while something is not as it should be.
 
 import { expect } from "./browser.mjs";
-import { Api, PASSWORD, address, headed, order, signIn, state, take } from "./shopper.mjs";
+import { Api, PASSWORD, address, headed, order, signIn, state, take, unique } from "./shopper.mjs";
 import { watched } from "./watched.mjs";
 
 /** The product role hangs, comes back and is killed, as process `pid`: the page says so, and what does not need it stays. */
@@ -112,7 +112,40 @@ export async function lost(gateway, email, password) {
       );
       expect(orders.length === 1, `${orders.length} orders`);
     },
-    { allowed: [/ERR_FAILED/] },
+    { allowed: [/ERR_FAILED/, /422/] },
+  );
+}
+
+/** An order never arrives, and the customer corrects it: what is ordered then is what stands there, once. */
+export async function unsent(gateway, email, password) {
+  const product = await (await new Api(gateway).as(email, password)).product();
+  const customer = await new Api(gateway).customer();
+  await watched(
+    "unsent",
+    gateway,
+    async (open) => {
+      const page = await open("/shop/sign-in");
+      await signIn(page, customer.email);
+      await page.locator(".product").first().waitFor();
+      await take(page, gateway, product);
+      const refuse = [(route) => route.abort(), (route) => route.fulfill({ status: 503, json: { status: 503 } })];
+      await page.route("**/orders", (route) => (route.request().method() === "POST" && refuse.length ? refuse.shift()(route) : route.continue()));
+      await page.goto(`${gateway}/shop/checkout`);
+      await headed(page, "Checkout");
+      await address(page);
+      await page.getByRole("button", { name: "Order", exact: true }).click();
+      await page.locator(".trouble", { hasText: "The shop does not answer." }).waitFor();
+      await page.locator("[name='shipTo.city']").fill("Nebuchadnezzar");
+      await page.getByRole("button", { name: "Order", exact: true }).click();
+      await page.locator(".trouble", { hasText: "Orders are away" }).waitFor();
+      await page.locator("[name='shipTo.city']").fill("Mobil Ave");
+      await page.getByRole("button", { name: "Order", exact: true }).click();
+      await headed(page, "Your order");
+      await page.getByRole("main").getByText("Mobil Ave").waitFor();
+      const orders = await (await new Api(gateway).as(customer.email, PASSWORD)).ask("GET", "/orders?limit=100");
+      expect(orders.length === 1, `${orders.length} orders`);
+    },
+    { allowed: [/ERR_FAILED/, /503/] },
   );
 }
 
@@ -137,6 +170,7 @@ export async function limited(gateway, email, password) {
       await page.getByRole("link", { name: "To the products" }).click();
       await page.locator(".trouble", { hasText: "Too many requests" }).waitFor();
       await page.locator(".trouble", { hasText: /Trying again in [12] seconds? …/ }).waitFor();
+      expect((await page.locator("[role=alert]", { hasText: "Trying" }).count()) === 0, "nobody hears each second");
       await page.locator(".product").first().waitFor();
       expect(asked === 2, `${asked} requests`);
       expect((await page.locator(".trouble").count()) === 0, "the trouble is over");
@@ -191,6 +225,40 @@ export async function offline(gateway, email, password) {
       await headed(page, "Your cart");
     },
     { allowed: [/ERR_INTERNET_DISCONNECTED/, /dynamically imported/] },
+  );
+}
+
+/** What the shop says of a field is said in the page's language where it can be, and an account whose sign-in fails is there. */
+export async function refused(gateway) {
+  await watched(
+    "refused",
+    gateway,
+    async (open) => {
+      const page = await open("/shop/register", { locale: "de" });
+      await headed(page, "Neues Konto");
+      const fill = async (texts) => {
+        for (const [name, text] of Object.entries(texts)) await page.locator(`[name=${name}]`).fill(text);
+        await page.locator("[type=submit]").click();
+      };
+      const email = `${unique("r").replace(" ", "")}@example.com`;
+      await fill({ username: "  ", email, password: "aaaaaaaaaaaaaaaa" });
+      await page.locator("[data-field=username] .error", { hasText: "wird gebraucht" }).waitFor();
+      await fill({ username: "Niobe" });
+      await page.locator("[data-field=password] .error", { hasText: "zu leicht zu erraten" }).waitFor();
+      await page.route("**/auth/session", (route) => route.fulfill({ status: 503, json: { status: 503 } }));
+      await fill({ password: PASSWORD });
+      await page.locator(".trouble", { hasText: "Ihr Konto ist da" }).getByRole("link").click();
+      await headed(page, "Anmelden");
+      await page.unroute("**/auth/session");
+      const other = { type: "/problems/forbidden", status: 403, detail: "the request is from a page of another origin" };
+      await page.route("**/auth/session", (route) => route.fulfill({ status: 403, json: other }));
+      await fill({ email, password: PASSWORD });
+      await page.locator(".trouble", { hasText: "Das dürfen Sie nicht." }).waitFor();
+      await page.unroute("**/auth/session");
+      await fill({ email, password: PASSWORD });
+      await page.locator(".product").first().waitFor();
+    },
+    { allowed: [/422/, /503/, /403/] },
   );
 }
 
@@ -252,6 +320,27 @@ export async function hidden(gateway, email, password) {
     await look(false);
     await state(page, "Cancelled");
     expect(await page.locator(".live").isHidden(), "nothing was away");
+  });
+}
+
+/** A browser whose clock is wrong has the shop's time to pay. A dialog goes with its page. */
+export async function skewed(gateway, email, password) {
+  const product = await (await new Api(gateway).as(email, password)).product();
+  const customer = await new Api(gateway).customer();
+  await watched("skewed", gateway, async (open) => {
+    const page = await open("/shop/sign-in");
+    await page.clock.install({ time: Date.now() + 3_600_000 });
+    await page.reload();
+    await signIn(page, customer.email);
+    await page.locator(".product").first().waitFor();
+    await take(page, gateway, product);
+    await order(page, gateway);
+    await page.getByText(/It is kept for you for 1[45]:\d\d minutes\./).waitFor();
+    await page.getByRole("button", { name: "Cancel the order" }).click();
+    await page.getByRole("dialog").waitFor();
+    await page.goBack();
+    await headed(page, product.name);
+    await page.getByRole("dialog").waitFor({ state: "detached" });
   });
 }
 

@@ -1,7 +1,7 @@
 // What changes while somebody looks: prices, products, searches, and roles that are away.
 
 import { expect } from "./browser.mjs";
-import { Api, headed, order, signIn, state, take, unique } from "./shopper.mjs";
+import { Api, address, headed, order, signIn, state, take, unique } from "./shopper.mjs";
 import { accessible, watched } from "./watched.mjs";
 
 /** The cart says which price has changed and what is gone; what is gone is not ordered; removing keeps the focus. */
@@ -173,4 +173,85 @@ export async function accountsAway(gateway, email, password, pid) {
     },
     { allowed: [/50[0-9]/, /ERR_/] },
   );
+}
+
+/** A price changes while somebody is at the checkout: the order says so. Who has left the page meanwhile is not fetched back. */
+export async function dearer(gateway, email, password) {
+  const admin = await new Api(gateway).as(email, password);
+  const product = await admin.product();
+  const customer = await new Api(gateway).customer();
+  await watched("dearer", gateway, async (open) => {
+    const page = await open("/shop/sign-in");
+    await signIn(page, customer.email);
+    await page.locator(".product").first().waitFor();
+    await take(page, gateway, product);
+    await page.goto(`${gateway}/shop/checkout`);
+    await page.locator(".summary .total", { hasText: "€24.50" }).waitFor();
+    await address(page);
+    await admin.ask("PATCH", `/products/${product.id}`, { price: 30 });
+    await page.getByRole("button", { name: "Order", exact: true }).click();
+    await page.locator("#toast", { hasText: "it costs €30.00 now, not €24.50" }).waitFor();
+    await headed(page, "Your order");
+    await take(page, gateway, product);
+    await page.getByRole("link", { name: "Cart, 1 piece" }).click();
+    await page.getByRole("link", { name: "To the checkout" }).click();
+    await address(page);
+    let release;
+    const asked = new Promise((resolve) =>
+      page.route("**/orders", async (route) => {
+        resolve();
+        await new Promise((resolve) => (release = resolve));
+        await route.continue();
+      }),
+    );
+    await page.getByRole("button", { name: "Order", exact: true }).click();
+    await asked;
+    await page.getByRole("link", { name: "Cart, 1 piece" }).click();
+    await headed(page, "Your cart");
+    release();
+    await page.locator("#toast", { hasText: "Your order is placed." }).waitFor();
+    await page.getByText("Your cart is empty.").waitFor();
+    await headed(page, "Your cart");
+  });
+}
+
+/** What happens to an order between the page's question and the beginning of the stream of events is shown, too. */
+export async function between(gateway, email, password) {
+  const admin = await new Api(gateway).as(email, password);
+  const product = await admin.product();
+  const customer = await new Api(gateway).customer();
+  await watched("between", gateway, async (open) => {
+    const page = await open("/shop/sign-in");
+    await signIn(page, customer.email);
+    await page.locator(".product").first().waitFor();
+    await take(page, gateway, product);
+    let release;
+    const held = new Promise((resolve) => (release = resolve));
+    await page.route("**/events", async (route) => {
+      await held;
+      await route.continue();
+    });
+    const id = await order(page, gateway);
+    await state(page, "To be paid");
+    await admin.ask("POST", `/orders/${id}/cancel`);
+    release();
+    await state(page, "Cancelled");
+  });
+}
+
+/** The button that shows more keeps the focus, or gives it to the first that is new when there are no more. */
+export async function more(gateway, email, password) {
+  const admin = await new Api(gateway).as(email, password);
+  const word = unique("q").replace(" ", "");
+  for (let at = 0; at < 25; at++) await admin.product({ name: `${word} ${at}` });
+  await watched("more", gateway, async (open) => {
+    const page = await open("/shop/nowhere");
+    // Nothing is loaded by itself.
+    await page.addInitScript(() => (IntersectionObserver.prototype.observe = () => {}));
+    await page.goto(`${gateway}/shop?q=${word}`);
+    await page.locator(".product").nth(23).waitFor();
+    await page.getByRole("button", { name: "More", exact: true }).focus();
+    await page.keyboard.press("Enter");
+    await page.waitForFunction(() => document.activeElement === document.querySelectorAll(".product a")[24]);
+  });
 }

@@ -7,8 +7,9 @@ import * as looks from "./shop-looks.mjs";
 import * as paying from "./shop-paying.mjs";
 import * as sessions from "./shop-sessions.mjs";
 import * as shopping from "./shop-shopping.mjs";
+import * as tabs from "./shop-tabs.mjs";
 
-const parts = { ...shopping, ...paying, ...looks, ...sessions, ...broken, ...changes };
+const parts = { ...shopping, ...paying, ...looks, ...sessions, ...broken, ...changes, ...tabs };
 const [name, ...rest] = process.argv.slice(2);
 if (!parts[name]) throw new Error(`the parts are ${Object.keys(parts).join(", ")}`);
 await parts[name](...rest);

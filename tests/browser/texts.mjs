@@ -8,6 +8,7 @@ const PAGES = new URL("../../src/gateway/pages/", import.meta.url);
 const COMPOSED = [
   "common.problem.",
   "common.away.",
+  "common.detail.",
   "shop.sort.",
   "shop.state.",
   "shop.delivery.",

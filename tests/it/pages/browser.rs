@@ -47,7 +47,8 @@ mod shop_in_one_process {
     use super::*;
 
     parts!("shop.mjs", OneProcess: buys, keyboard, markup, accessible, german, back, search, declined, short, stripe, slow, lost,
-        limited, offline, speechless, live, late, hidden, ended, interrupted, tabs, account, remembers, recommends, changed, pictures);
+        limited, offline, speechless, live, late, hidden, ended, interrupted, tabs, account, remembers, recommends, changed, pictures,
+        another, unheard, renewal, plain, blocked, unsent, dearer, between, more, refused, skewed);
 }
 
 mod shop_in_four_processes {
@@ -60,7 +61,7 @@ mod admin_in_one_process {
     use super::*;
 
     parts!("admin.mjs", OneProcess: edits, imports, refunds, users, webhooks, letters, keyboard, markup, accessible, stranger, ended,
-        broken);
+        broken, leaving, others);
 }
 
 mod admin_in_four_processes {

@@ -59,26 +59,43 @@ function clear(whole) {
   whole.querySelector(".notice")?.replaceChildren();
 }
 
+/** How the commonest details of the API begin, and their texts. */
+const DETAILS = [["is too easy to guess", "guessable"], ["is not your password", "password"], ["must be an e-mail address", "email"]];
+
 /** Says below a field what is wrong with it. */
 export function mark(whole, name, text) {
+  return put(whole, name, text, null);
+}
+
+/** The same with a detail of the API, which is in English unless it is one of the commonest. */
+function tell(whole, name, detail) {
+  const [, key] = DETAILS.find(([start]) => detail.startsWith(start)) ?? [];
+  return key ? mark(whole, name, t(`common.detail.${key}`)) : put(whole, name, detail, "en");
+}
+
+function put(whole, name, text, language) {
   const place = whole.querySelector(`[data-field="${CSS.escape(name)}"]`);
   if (!place) return false;
-  place.querySelector(".error").textContent = text;
+  const error = place.querySelector(".error");
+  error.textContent = text;
+  language ? error.setAttribute("lang", language) : error.removeAttribute("lang");
   place.querySelector("input, select, textarea").setAttribute("aria-invalid", "true");
   return true;
 }
 
-/** What the browser itself sees: required fields and those whose type is wrong. */
+const isMissing = ({ validity, required, value }) => validity.valueMissing || (validity.valid && required && !value.trim());
+
+/** What the browser itself sees: required fields and those whose type is wrong. Blanks are nothing. */
 function check(whole) {
-  const wrong = [...whole.querySelectorAll("input, select, textarea")].filter((input) => !input.validity.valid);
-  for (const input of wrong) mark(whole, input.name, input.validity.valueMissing ? t("common.required") : input.validationMessage);
+  const wrong = [...whole.querySelectorAll("input, select, textarea")].filter((input) => !input.validity.valid || isMissing(input));
+  for (const input of wrong) mark(whole, input.name, isMissing(input) ? t("common.required") : input.validationMessage);
   wrong[0]?.focus();
   return wrong.length === 0;
 }
 
 /** Shows a problem: the errors of fields at the fields, as `items[0].quantity` at `items`, the rest above all. */
 export function explain(whole, error) {
-  const rest = (error.errors ?? []).filter(({ field, detail }) => !mark(whole, field, detail) && !mark(whole, field.split(/[.[]/)[0], detail));
+  const rest = (error.errors ?? []).filter(({ field, detail }) => !tell(whole, field, detail) && !tell(whole, field.split(/[.[]/)[0], detail));
   const first = whole.querySelector("[aria-invalid]");
   if (!first || rest.length) {
     const notice = whole.querySelector(".notice");

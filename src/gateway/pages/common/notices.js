@@ -1,6 +1,6 @@
 // What is not as it should be, in words.
 
-import { by, make } from "./dom.js";
+import { by, make, say } from "./dom.js";
 import { has, t } from "./texts.js";
 
 /** Says something to screen readers and, for a moment, to everybody. */
@@ -34,32 +34,39 @@ function words(name, error) {
 export function trouble(error, again = null, errors = error.errors ?? []) {
   if (error.status === undefined) console.error(error);
   const name = kind(error);
-  const box = make("div", { class: "trouble", role: "alert", tabindex: "-1", "data-kind": name },
-    make("p", { class: "what" }, words(name, error)),
+  const told = make("div", { role: "alert" },
+    make("p", { class: "what" }, error.words ?? words(name, error)),
     // The details of the API are for people, in English.
     ["409", "422", "other"].includes(name) && error.detail && make("p", { lang: "en" }, error.detail),
-    errors.length > 0 && make("ul", { lang: "en" }, errors.map(({ field, line, detail }) => make("li", {}, `${field ?? line}: ${detail}`))),
+    errors.length > 0 && make("ul", { lang: "en" }, errors.map(({ field, line, detail }) => make("li", {}, `${field ? readable(field) : line}: ${detail}`))),
     error.requestId && !["401", "404", "409", "422"].includes(name) && make("p", { class: "soft" }, t("common.request", { id: error.requestId })));
-  if (error.words) box.querySelector(".what").textContent = error.words;
+  const box = make("div", { class: "trouble", tabindex: "-1", "data-kind": name }, told);
   if (again) box.append(make("p", {}, make("button", { type: "button", onclick: again }, t("common.again"))));
   if (error.status === 429) wait(box, error.retryAfter ?? 5, again);
   return box;
 }
 
-/** Counts down, as long as the box is there; then tries again, or says that it may be tried. */
+/** The name of a field that the page does not have, as in `items 1, product id` for `items[0].productId`. */
+function readable(field) {
+  const counted = field.replace(/\[(\d+)\]/g, (_, at) => ` ${Number(at) + 1}`);
+  return counted.replaceAll(".", ", ").replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+}
+
+/** Counts down, as long as the box is there; then tries again, or says that it may be tried. Screen readers hear the end alone. */
 function wait(box, seconds, again) {
   const end = Date.now() + seconds * 1000;
   const note = make("p", { class: "soft" });
   box.append(note);
-  const timer = setInterval(() => {
+  const tick = () => {
     const left = Math.ceil((end - Date.now()) / 1000);
-    if (left > 0) note.textContent = t(again ? "common.wait" : "common.pause", { count: left });
-    if (left > 0 && box.isConnected) return;
+    if (left > 0) return say(note, t(again ? "common.wait" : "common.pause", { count: left }));
     clearInterval(timer);
-    if (!box.isConnected) return;
-    if (again) again();
-    else note.textContent = t("common.ready");
-  }, 250);
+    if (again) return again();
+    say(note, t("common.ready"));
+    by("said").textContent = note.textContent;
+  };
+  const timer = setInterval(() => (box.isConnected ? tick() : clearInterval(timer)), 1000);
+  tick();
 }
 
 /** A line that something is shown without a part of the shop. */

@@ -44,7 +44,7 @@ function speechless() {
 
 function find(key) {
   let found = texts;
-  for (const part of key.split(".")) found = found?.[part];
+  for (const part of key.split(".")) found = typeof found === "object" && Object.hasOwn(found, part) ? found[part] : undefined;
   return found;
 }
 

@@ -14,8 +14,8 @@ import { customer } from "./signed.js";
 /** How long a browser may take to save a file, in milliseconds. */
 const SAVED = 60_000;
 
-export default async function page({ show }) {
-  const account = await customer();
+export default async function page({ signal, show }) {
+  const account = await customer(signal);
   if (!account) return;
   if (!account.email)
     throw await get("/auth/me").then(
@@ -33,8 +33,8 @@ export default async function page({ show }) {
       section("profile", profile(account)),
       section("password", password(account)),
       section("data", data()),
-      section("sessions", sessions()),
-      section("end", erasure(account)),
+      section("sessions", sessions(signal)),
+      section("end", erasure(account, signal)),
     ),
   );
 }
@@ -135,14 +135,14 @@ function data() {
   ];
 }
 
-function sessions() {
+function sessions(signal) {
   const leave = async () => {
     await session.signOut();
     announce(t("shop.account.left"));
     await go("/");
   };
   const leaveAll = async () => {
-    if (!(await confirm(t("shop.account.everywhereAsk"), t("shop.account.everywhere")))) return;
+    if (!(await confirm(t("shop.account.everywhereAsk"), t("shop.account.everywhere"), signal))) return;
     await post("/auth/logout-all");
     await session.forget("left");
     announce(t("shop.account.leftAll"));

@@ -2,14 +2,13 @@
 
 import { draw, make, own } from "../common/dom.js";
 import { announce } from "../common/notices.js";
+import { mayLoad } from "../common/pictures.js";
 import { href } from "../common/router.js";
 import { money, t } from "../common/texts.js";
 import * as cart from "./cart.js";
 
-const ORIGINS = new Set([location.origin, ...document.documentElement.dataset.images.split(" ")]);
-
 /** The pictures of a product that this page may load. */
-export const pictures = (product) => product.images.filter((text) => URL.canParse(text) && ORIGINS.has(new URL(text).origin));
+export const pictures = (product) => product.images.filter(mayLoad);
 
 /** Numbers from 0 to 1 that are always the same for `text` (FNV-1a, xorshift). */
 function* numbers(text) {

@@ -1,5 +1,7 @@
 // The cart: kept in this browser, one for guests and one for each customer, in step between tabs.
 
+import { local, named, recall } from "../common/storage.js";
+
 /** What the API takes in one order: products, and pieces of each. */
 export const MOST_PRODUCTS = 100;
 export const MOST_PIECES = 999;
@@ -12,20 +14,17 @@ const listeners = new Set();
 const key = () => (owner() ? `${GUEST}.${owner()}` : GUEST);
 
 /** The id of the customer whose cart it is, or null for a guest's. */
-export const owner = () => localStorage.getItem(OWNER);
+export const owner = () => local.get(OWNER);
 
 function read(name) {
-  try {
-    const lines = JSON.parse(localStorage.getItem(name) ?? "[]");
-    return lines.filter((line) => /^[0-9a-f]{24}$/.test(line?.id) && Number.isInteger(line.quantity) && line.quantity > 0);
-  } catch {
-    return []; // Somebody else wrote it.
-  }
+  const lines = recall(local, name);
+  if (!Array.isArray(lines)) return []; // There is none, or somebody else wrote it.
+  return lines.filter((line) => /^[0-9a-f]{24}$/.test(line?.id) && Number.isInteger(line.quantity) && line.quantity > 0);
 }
 
 function write(name, lines) {
-  if (lines.length) localStorage.setItem(name, JSON.stringify(lines));
-  else localStorage.removeItem(name);
+  if (lines.length) local.set(name, JSON.stringify(lines));
+  else local.remove(name);
 }
 
 /** Calls `listener` whenever the cart changes, in this tab or another; until `signal` is aborted. */
@@ -39,7 +38,7 @@ function tell() {
 }
 
 addEventListener("storage", (event) => {
-  if (event.key === null || event.key.startsWith(GUEST)) tell();
+  if (event.key === null || event.key.startsWith(named(GUEST))) tell();
 });
 
 /** The lines of the cart, `{ id, quantity, name, price }`: name and price are those of when it was put there. */
@@ -70,8 +69,12 @@ export function add({ id, name, price }, quantity) {
 }
 
 /** Makes the quantity of a product `quantity`; 0 removes it. */
-export function put(id, quantity) {
-  const rest = lines().map((line) => (line.id === id ? { ...line, quantity } : line));
+export const put = (id, quantity) => putAll([[id, quantity]]);
+
+/** The same for several, as pairs of id and quantity. */
+export function putAll(pairs) {
+  const quantities = new Map(pairs);
+  const rest = lines().map((line) => ({ ...line, quantity: quantities.get(line.id) ?? line.quantity }));
   write(key(), cap(rest.filter((line) => line.quantity > 0)));
   tell();
 }
@@ -102,14 +105,14 @@ export function belongTo(id) {
   if (id) {
     const own = `${GUEST}.${id}`;
     write(own, merged(read(own), read(GUEST)));
-    localStorage.removeItem(GUEST);
-    localStorage.setItem(OWNER, id);
-  } else localStorage.removeItem(OWNER);
+    local.remove(GUEST);
+    local.set(OWNER, id);
+  } else local.remove(OWNER);
   tell();
 }
 
 /** Forgets the cart of customer `id`, whose account is gone. */
 export function forget(id) {
-  localStorage.removeItem(`${GUEST}.${id}`);
+  local.remove(`${GUEST}.${id}`);
   if (owner() === id) belongTo(null);
 }

@@ -76,6 +76,7 @@ class Listing {
   async load(isFirst = false) {
     if (this.#isLoading || (!isFirst && !this.#next)) return;
     const { signal } = this.#asking;
+    const [hadFocus, before] = [document.activeElement === this.more, this.#products.length];
     this.#isLoading = true;
     this.items.setAttribute("aria-busy", "true");
     this.notice.replaceChildren();
@@ -84,6 +85,8 @@ class Listing {
       const query = isFirst ? { ...asked(this.query), limit: LIMIT } : this.#next;
       const answer = await ask("GET", "/products", { query, signal, signed: false });
       this.#take(answer, isFirst);
+      // The button that had the focus is gone.
+      if (hadFocus && this.end.hidden) (this.items.children[before] ?? this.items.lastElementChild)?.querySelector("a").focus();
     } catch (error) {
       if (!signal.aborted) this.#fail(error, isFirst);
     } finally {

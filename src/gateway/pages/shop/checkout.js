@@ -12,7 +12,7 @@ import { look, sum } from "./prices.js";
 import { customer } from "./signed.js";
 
 export default async function page({ signal, show }) {
-  const account = await customer();
+  const account = await customer(signal);
   if (!account) return;
   if (!cart.lines().length)
     return show(
@@ -26,18 +26,25 @@ export default async function page({ signal, show }) {
   const refresh = async () => {
     // A session that ends leaves the guest's cart; what was to be ordered stays here.
     if (cart.owner() === account.id) lines = cart.lines();
-    products = await fill(summary, lines, signal);
+    draw(summary, lines, products);
+    try {
+      products = await look(lines, signal);
+      draw(summary, lines, products);
+    } catch (error) {
+      if (!signal.aborted) summary.prepend(trouble(error, refresh));
+    }
   };
   const order = async (values) => {
     notice.replaceChildren();
     const items = lines.filter(({ id }) => products.get(id) !== null).map(({ id, quantity }) => ({ productId: id, quantity }));
     if (!items.length) return tell(notice, make("p", {}, t("shop.checkout.nothing")));
     try {
+      const shown = sum(lines, products);
       const placed = await place(account.id, { items, ...read(values) });
       cart.ordered(placed.order.items);
       remember(account.id, values);
-      announce(t(placed.isEarlier ? "shop.checkout.earlier" : "shop.checkout.placed"));
-      await go(`/orders/${placed.order.id}`, { replace: true });
+      announce(news(placed, shown));
+      if (!signal.aborted) await go(`/orders/${placed.order.id}`, { replace: true });
     } catch (error) {
       if (error.type !== "/problems/out-of-stock") throw error;
       tell(notice, shortage(error.items));
@@ -57,18 +64,14 @@ export default async function page({ signal, show }) {
   await refresh();
 }
 
-/** Draws the lines with the prices of now. Gives their products by id; null is one that is gone. */
-async function fill(summary, lines, signal) {
-  draw(summary, lines, new Map());
-  try {
-    const products = await look(lines, signal);
-    draw(summary, lines, products);
-    return products;
-  } catch (error) {
-    if (!signal.aborted) summary.prepend(trouble(error, () => fill(summary, lines, signal)));
-    return new Map();
-  }
+/** What is said of an order when the page had `shown` another sum: a price may have changed since. */
+function news({ order, isEarlier }, shown) {
+  if (isEarlier) return t("shop.checkout.earlier");
+  if (order.total === shown) return t("shop.checkout.placed");
+  return t("shop.checkout.otherSum", { sum: money(order.total, order.currency), shown: money(shown, order.currency) });
 }
+
+/** The lines with the prices of now, where `products` has them by id; null is one that is gone. */
 
 function draw(summary, lines, products) {
   const cost = ({ id, price, quantity }) =>
@@ -101,7 +104,7 @@ function shortage(items) {
   const entry = ({ productId, quantity, available }) =>
     make("li", {}, own(names.get(productId) ?? productId), ": ", t("shop.short.item", { count: available, wanted: quantity }));
   const lower = ({ currentTarget }) => {
-    for (const { productId, available } of items) cart.put(productId, available);
+    cart.putAll(items.map(({ productId, available }) => [productId, available]));
     currentTarget.closest("form").querySelector("[type=submit]").focus();
     currentTarget.closest(".trouble").remove();
     announce(t("shop.short.lowered"));

@@ -2,6 +2,7 @@
 
 import { make } from "../common/dom.js";
 import { field } from "../common/forms.js";
+import { local, recall, tab } from "../common/storage.js";
 import { t } from "../common/texts.js";
 
 /** The names of the texts in `contact` and `shipTo`, and what browsers call them (HTML, autofill). */
@@ -21,14 +22,8 @@ const LONGEST = 500;
 const KEY = "shop.delivery";
 const stored = (id) => `${KEY}.${id}`;
 
-function recall(id) {
-  try {
-    // What is typed stays in this tab while somebody signs in again; what is to be remembered stays in the browser.
-    return JSON.parse(sessionStorage.getItem(stored(id)) ?? localStorage.getItem(stored(id)) ?? "{}");
-  } catch {
-    return {};
-  }
-}
+/** What is typed stays in this tab while somebody signs in again; what is to be remembered stays in the browser. */
+const typed = (id) => recall(tab, stored(id)) ?? recall(local, stored(id)) ?? {};
 
 /** The fields, filled with what this browser knows of the customer. */
 export function delivery(account) {
@@ -36,7 +31,7 @@ export function delivery(account) {
     "contact.name": account.username,
     "contact.email": account.email,
     "shipTo.name": account.username,
-    ...recall(account.id),
+    ...typed(account.id),
   };
   const group = (part, names) =>
     make(
@@ -62,21 +57,21 @@ export function delivery(account) {
     field("remember", t("shop.delivery.remember"), { type: "checkbox", value: Boolean(known.remember) }),
   );
   whole.addEventListener("input", () =>
-    sessionStorage.setItem(stored(account.id), JSON.stringify(Object.fromEntries(new FormData(whole.closest("form"))))),
+    tab.set(stored(account.id), JSON.stringify(Object.fromEntries(new FormData(whole.closest("form"))))),
   );
   return whole;
 }
 
 /** Keeps what was typed in this browser if the customer wants it, and else nowhere: the order has it. */
 export function remember(id, values) {
-  sessionStorage.removeItem(stored(id));
-  if (values.remember) localStorage.setItem(stored(id), JSON.stringify(values));
-  else localStorage.removeItem(stored(id));
+  tab.remove(stored(id));
+  if (values.remember) local.set(stored(id), JSON.stringify(values));
+  else local.remove(stored(id));
 }
 
 export function forget(id) {
-  localStorage.removeItem(stored(id));
-  sessionStorage.removeItem(stored(id));
+  local.remove(stored(id));
+  tab.remove(stored(id));
 }
 
 /** What the API takes: texts that are not empty. */

@@ -3,12 +3,14 @@
 import { make } from "../common/dom.js";
 import { t } from "../common/texts.js";
 
-/** Shows `content` in a dialog of its own, which goes when it is closed; its value is "yes" where a form in it said so. */
-export function dialog(label, content) {
+/** Shows `content` in a dialog of its own, which goes when it is closed, or its page is left (`signal`). `closed` says whether it was closed by
+ *  a "yes". */
+export function dialog(label, content, signal) {
   const box = make("dialog", { "aria-label": label }, content);
   const before = document.activeElement;
   document.body.append(box);
   box.showModal();
+  signal.addEventListener("abort", () => box.close(""));
   return {
     box,
     closed: new Promise((resolve) =>
@@ -23,8 +25,8 @@ export function dialog(label, content) {
 }
 
 /** Whether the customer wants `question`, by a button that says `yes`. */
-export function confirm(question, yes) {
-  const { box, closed } = dialog(question, [make("p", {}, question)]);
+export function confirm(question, yes, signal) {
+  const { box, closed } = dialog(question, [make("p", {}, question)], signal);
   box.append(
     make(
       "p",

@@ -13,18 +13,18 @@ import { dialog } from "./dialog.js";
 import * as placing from "./placing.js";
 
 /** What erasing means, and a button that opens its dialog. */
-export function erasure(account) {
+export function erasure(account, signal) {
   return [
     make("p", {}, t("shop.erase.text")),
     make(
       "p",
       {},
-      button(t("shop.erase.open"), () => open(account), { class: "danger" }),
+      button(t("shop.erase.open"), () => open(account, signal), { class: "danger" }),
     ),
   ];
 }
 
-function open(account) {
+function open(account, signal) {
   const word = t("shop.erase.word");
   const submit = async ({ currentPassword, word: typed }, whole) => {
     if (typed.trim().toLocaleLowerCase() !== word.toLocaleLowerCase()) {
@@ -45,7 +45,7 @@ function open(account) {
       field("word", t("shop.erase.type", { word }), { autocomplete: "off", required: true }),
     ],
   });
-  const { box } = dialog(t("shop.erase.title"), [make("h2", {}, t("shop.erase.title")), make("p", {}, t("shop.erase.text")), whole]);
+  const { box } = dialog(t("shop.erase.title"), [make("h2", {}, t("shop.erase.title")), make("p", {}, t("shop.erase.text")), whole], signal);
   whole.querySelector(".actions").append(button(t("shop.back"), () => box.close("")));
   whole.querySelector(".primary").classList.add("danger");
 }

@@ -1,6 +1,6 @@
 // The filters of the catalogue: fields on the page, and a query in the address and for the API.
 
-import { get } from "../common/api.js";
+import { ask } from "../common/api.js";
 import { make, own } from "../common/dom.js";
 import { number, t } from "../common/texts.js";
 
@@ -108,7 +108,7 @@ function radio(value, text, isChosen, count) {
 /** Adds the shop's categories to `fieldset`. Without them the catalogue is as usable: they stay away, then. */
 export async function addCategories(fieldset, chosen, signal) {
   try {
-    const { data } = await get("/categories", {}, signal);
+    const { data } = await ask("GET", "/categories", { signal, signed: false });
     if (chosen && !data.some(({ name }) => name === chosen)) data.unshift({ name: chosen });
     fieldset.append(...data.map(({ name, products }) => radio(name, own(name), name === chosen, products)));
   } catch (error) {

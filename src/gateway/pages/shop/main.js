@@ -1,10 +1,10 @@
 // Begins the shop: its pages, the cart's count, and what is said when a session ends.
 
-import { get } from "../common/api.js";
 import { by, make } from "../common/dom.js";
-import { trouble, watch } from "../common/notices.js";
+import { announce, trouble, watch } from "../common/notices.js";
 import { here, href, render, start } from "../common/router.js";
 import * as session from "../common/session.js";
+import { tab } from "../common/storage.js";
 import { number, speak, t } from "../common/texts.js";
 import * as cart from "./cart.js";
 
@@ -21,6 +21,7 @@ const ROUTES = [
 ];
 /** Pages that are about somebody. The form of the checkout stays when its session ends: it is not lost then. */
 const PERSONAL = /^\/(orders|account)/;
+const OF_ONE = /^\/(orders|account|checkout)/;
 
 function count() {
   const pieces = cart.pieces();
@@ -30,18 +31,14 @@ function count() {
 }
 
 /** Gives the cart to who has signed in, and tells who has been signed out. */
-async function changed(reason) {
+function changed(reason) {
   by("ended").hidden = reason !== "ended";
   // What was typed at the checkout is for who comes back, but not for who comes next.
-  if (reason === "left") sessionStorage.clear();
-  if (reason) {
-    cart.belongTo(null);
-    by("sign-in-again").setAttribute("href", `${href("/sign-in")}?next=${encodeURIComponent(here())}`);
-    if (PERSONAL.test(here())) render();
-    return;
-  }
-  const account = await session.who(get).catch(() => null);
-  if (account) cart.belongTo(account.id);
+  if (reason === "left") tab.clear();
+  cart.belongTo(session.user());
+  if (reason === "other") announce(t("shop.other"));
+  else if (reason) by("sign-in-again").setAttribute("href", `${href("/sign-in")}?next=${encodeURIComponent(here())}`);
+  if (reason && (reason === "other" ? OF_ONE : PERSONAL).test(here())) render();
 }
 
 // Most people begin with the catalogue: its module comes while the texts do.
@@ -51,6 +48,7 @@ await speak();
 watch();
 cart.listen(count);
 session.listen(changed);
+if (!session.isSignedIn()) cart.belongTo(null);
 count();
 start({ routes: ROUTES, missing: () => import("./missing.js"), trouble: failed, title: "shop.name" });
 

@@ -8,12 +8,13 @@ import { href } from "../common/router.js";
 import { has, money, t, time } from "../common/texts.js";
 import { confirm } from "./dialog.js";
 import { live } from "./live.js";
+import { patient } from "./patient.js";
 import { payment } from "./payment.js";
 import { customer } from "./signed.js";
-import { state } from "./orders.js";
+import { named, state } from "./orders.js";
 
 export default async function page({ params, signal, show }) {
-  const account = await customer();
+  const account = await customer(signal);
   if (!account) return;
   const path = `/orders/${encodeURIComponent(params.id)}`;
   const way = make("section", { "aria-label": t("shop.order.way"), tabindex: "-1" });
@@ -27,13 +28,15 @@ export default async function page({ params, signal, show }) {
     if (!isNew) return;
     const hadFocus = acts.contains(document.activeElement);
     way.replaceChildren(timeline(order));
-    acts.replaceChildren(...(order.status === "placed" ? actions(order, { signal, take, refresh }) : []));
+    acts.replaceChildren(...(order.status === "placed" ? actions(order, { signal, ahead, take, refresh }) : []));
     // What had the focus may be gone.
     if (hadFocus) way.focus();
-    if (!isFirst) announce(t("shop.order.changed", { state: t(`shop.state.${order.status}`) }));
+    if (!isFirst) announce(t("shop.order.changed", { state: named(order.status) }));
   };
   const refresh = async () => take((await get(path, {}, signal)).data);
-  take((await get(path, {}, signal)).data);
+  const { data, headers } = await get(path, {}, signal);
+  const ahead = clock(headers);
+  take(data);
   const indicator = live({
     signal,
     heard: (changed) => changed.id === order.id && take(changed),
@@ -49,11 +52,17 @@ export default async function page({ params, signal, show }) {
   );
 }
 
+/** How far the shop's clock is ahead of this browser's, in milliseconds. It tells whole seconds: less than two are no difference. */
+function clock(headers) {
+  const ahead = Date.parse(headers.get("date")) - Date.now();
+  return Math.abs(ahead) >= 2000 ? ahead : 0;
+}
+
 /** The states that the order has been in and may come to, with what is known of when. */
 function timeline({ status, createdAt, paidAt }) {
   const usual = ["placed", "paid", "fulfilled"];
   const ends = { cancelled: ["placed", "cancelled"], expired: ["placed", "expired"], refunded: ["placed", "paid", "refunded"] };
-  const steps = ends[status] ?? usual;
+  const steps = ends[status] ?? (usual.includes(status) ? usual : ["placed", status]);
   const times = { placed: createdAt, paid: paidAt };
   const at = steps.indexOf(status);
   return make(
@@ -64,25 +73,25 @@ function timeline({ status, createdAt, paidAt }) {
         "li",
         { "data-done": index <= at ? "yes" : "no", "aria-current": index === at ? "step" : null },
         // What is to be paid has been ordered, once it is further.
-        index === at ? state(step) : make("span", {}, t(index === 0 ? "shop.order.ordered" : `shop.state.${step}`)),
+        index === at ? state(step) : make("span", {}, index === 0 ? t("shop.order.ordered") : named(step)),
         index <= at && times[step] && make("p", { class: "soft" }, time(times[step])),
       ),
     ),
   );
 }
 
-function actions(order, { signal, take, refresh }) {
+function actions(order, way) {
   const box = make("div", { class: "notice" });
   const cancel = button(
     t("shop.order.cancel"),
     async () => {
-      if (!(await confirm(t("shop.order.cancelAsk"), t("shop.order.cancel")))) return;
-      await attempt(whole, cancel, async () => take((await post(`/orders/${encodeURIComponent(order.id)}/cancel`)).data));
+      if (!(await confirm(t("shop.order.cancelAsk"), t("shop.order.cancel"), way.signal))) return;
+      await attempt(whole, cancel, async () => way.take((await patient(() => post(`/orders/${encodeURIComponent(order.id)}/cancel`))).data));
     },
     { class: "danger" },
   );
   const whole = make("div", {}, box, make("p", {}, cancel));
-  return [payment(order, { signal, take, refresh }), whole];
+  return [payment(order, way), whole];
 }
 
 function items({ items, total, currency }) {

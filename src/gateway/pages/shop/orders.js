@@ -4,7 +4,7 @@ import { get } from "../common/api.js";
 import { keyed, make, own, say } from "../common/dom.js";
 import { announce, trouble } from "../common/notices.js";
 import { href, refine } from "../common/router.js";
-import { money, t, time } from "../common/texts.js";
+import { has, money, t, time } from "../common/texts.js";
 import { live } from "./live.js";
 import { customer } from "./signed.js";
 
@@ -14,10 +14,12 @@ const LIMIT = 20;
  *  mode. */
 const PAGES = 5;
 
-export const state = (status) => make("span", { class: "badge", "data-state": status }, t(`shop.state.${status}`));
+/** The name of a state, also of one that a later shop may add. */
+export const named = (status) => (has(`shop.state.${status}`) ? t(`shop.state.${status}`) : status);
+export const state = (status) => make("span", { class: "badge", "data-state": status }, named(status));
 
 export default async function page({ query, signal, show }) {
-  const account = await customer();
+  const account = await customer(signal);
   if (!account) return;
   const list = new OrderList(account.id, query.get("status") ?? "", signal);
   const indicator = live({ signal, refresh: () => list.load(true), heard: (order) => list.hear(order) });
@@ -60,6 +62,7 @@ class OrderList {
     this.#asking.abort();
     this.#asking = new AbortController();
     const signal = AbortSignal.any([this.#asking.signal, this.signal]);
+    const [hadFocus, before] = [document.activeElement === this.more, this.#orders.length];
     this.notice.replaceChildren();
     if (isFirst) [this.#orders, this.#next] = [[], { status: this.choice.value, limit: LIMIT }];
     try {
@@ -69,6 +72,8 @@ class OrderList {
       this.notice.replaceChildren(trouble(error, () => this.load(isFirst)));
     }
     this.#draw();
+    // The button that had the focus is gone.
+    if (hadFocus && this.more.hidden) (this.items.children[before] ?? this.items.lastElementChild)?.querySelector("a").focus();
   }
 
   /** Reads pages of the list until one has an order of the customer. */
@@ -95,7 +100,7 @@ class OrderList {
     const all = isKnown ? this.#orders.map((one) => (one.id === order.id ? order : one)) : [order, ...this.#orders];
     this.#orders = all.filter(({ status }) => !this.choice.value || this.choice.value === status);
     this.#draw();
-    announce(t("shop.orders.changed", { state: t(`shop.state.${order.status}`), sum: money(order.total, order.currency) }));
+    announce(t("shop.orders.changed", { state: named(order.status), sum: money(order.total, order.currency) }));
   }
 }
 

@@ -5,24 +5,26 @@ import { make, say } from "../common/dom.js";
 import { explain, form } from "../common/forms.js";
 import { announce, trouble } from "../common/notices.js";
 import { money, t } from "../common/texts.js";
+import { patient } from "./patient.js";
 
 const stripe = document.documentElement.dataset.stripe;
 /** The methods of the sandbox that people choose from; see the order role's README. */
 const METHODS = ["ok", "declined"];
 
-/** A section that pays `order`. `take(order)` gets what it is then, `refresh()` asks for what became of it. */
-export function payment(order, { signal, take, refresh }) {
+/** A section that pays `order`. `take(order)` gets what it is then, `refresh()` asks for what became of it; the shop's clock is `ahead` of this
+ *  browser's, in milliseconds. */
+export function payment(order, { signal, ahead, take, refresh }) {
   const box = make(
     "section",
     { class: "card pay", "aria-labelledby": "pay" },
     make("h2", { id: "pay" }, t("shop.pay.title", { sum: money(order.total, order.currency) })),
-    countdown(order, signal, refresh),
+    countdown(order, { signal, ahead, refresh }),
   );
   const path = `/orders/${encodeURIComponent(order.id)}/pay`;
-  const pay = (paymentMethod) => post(path, { paymentMethod });
+  const pay = (paymentMethod) => patient(() => post(path, { paymentMethod }));
   const failed = (error, whole) => explainPayment(error, whole, refresh);
   // What costs nothing takes no card.
-  if (stripe && order.total > 0) card(box, { order, pay, take, failed, signal });
+  if (stripe && order.total > 0) card(box, { pay, take, failed, signal });
   else box.append(sandbox(pay, take, failed));
   return box;
 }
@@ -88,9 +90,9 @@ export function refuse(whole, text) {
 }
 
 /** How long the order can be paid; says so when a minute is left, and asks what it is when none is. */
-function countdown({ expiresAt }, signal, refresh) {
+function countdown({ expiresAt }, { signal, ahead, refresh }) {
   const line = make("p", { role: "timer" });
-  const end = Date.parse(expiresAt);
+  const end = Date.parse(expiresAt) - ahead;
   let isWarned = false;
   const tick = () => {
     const left = Math.max(0, Math.ceil((end - Date.now()) / 1000));

@@ -3,13 +3,13 @@
 import { post } from "../common/api.js";
 import { make } from "../common/dom.js";
 import { field, form, mark } from "../common/forms.js";
-import { announce } from "../common/notices.js";
+import { announce, trouble } from "../common/notices.js";
 import { go, href } from "../common/router.js";
 import * as session from "../common/session.js";
 import { t } from "../common/texts.js";
-import { arrive, wanted } from "./arrive.js";
+import { wanted } from "./arrive.js";
 
-export default function page({ query, show }) {
+export default function page({ query, signal, show }) {
   const next = wanted(query);
   const submit = async (values, whole) => {
     try {
@@ -20,10 +20,21 @@ export default function page({ query, show }) {
       whole.querySelector("[name=email]").focus();
       return;
     }
-    await session.signIn(values.email, values.password);
-    await arrive();
+    try {
+      await session.signIn(values.email, values.password);
+    } catch (error) {
+      return made(whole, error);
+    }
     announce(t("shop.register.done", { name: values.username }));
-    await go(next, { replace: true });
+    if (!signal.aborted) await go(next, { replace: true });
+  };
+  const signIn = `${href("/sign-in")}?${new URLSearchParams({ next })}`;
+  /** The account is there, and signing in did not work. */
+  const made = (whole, error) => {
+    const box = trouble(Object.assign(error, { words: t("shop.register.made") }));
+    box.append(make("p", {}, make("a", { class: "button", href: signIn }, t("shop.signIn.title"))));
+    whole.querySelector(".notice").replaceChildren(box);
+    box.focus();
   };
   const fields = [
     field("username", t("shop.username"), { autocomplete: "name", required: true, maxlength: 64, dir: "auto" }),
@@ -49,7 +60,7 @@ export default function page({ query, show }) {
         {},
         t("shop.register.known"),
         " ",
-        make("a", { href: `${href("/sign-in")}?${new URLSearchParams({ next })}` }, t("shop.signIn.title")),
+        make("a", { href: signIn }, t("shop.signIn.title")),
       ),
     ),
   );

@@ -5,21 +5,22 @@ import { field, form, mark } from "../common/forms.js";
 import { go, href } from "../common/router.js";
 import * as session from "../common/session.js";
 import { t } from "../common/texts.js";
-import { arrive, wanted } from "./arrive.js";
+import { wanted } from "./arrive.js";
 
-export default function page({ query, show }) {
+export default function page({ query, signal, show }) {
   const next = wanted(query);
   const submit = async ({ email, password }, whole) => {
     try {
       await session.signIn(email, password);
     } catch (error) {
-      if (error.status !== 401 && error.status !== 403) throw error;
+      // A page of another origin gets 403, too.
+      const isDisabled = error.status === 403 && error.detail.includes("disabled");
+      if (error.status !== 401 && !isDisabled) throw error;
       mark(whole, "password", t(error.status === 401 ? "shop.signIn.wrong" : "shop.signIn.disabled"));
       whole.querySelector("[name=password]").focus();
       return;
     }
-    await arrive();
-    await go(next, { replace: true });
+    if (!signal.aborted) await go(next, { replace: true });
   };
   const fields = [
     field("email", t("shop.email"), { type: "email", autocomplete: "username", required: true }),

@@ -1,11 +1,13 @@
 // Cards by Stripe: https://docs.stripe.com/js. Stripe.js comes from Stripe alone, as its rules say, and only where the shop is set up for it.
 
-import { post } from "../common/api.js";
 import { make } from "../common/dom.js";
 import { form } from "../common/forms.js";
 import { Problem } from "../common/http.js";
 import { t } from "../common/texts.js";
 import { refuse } from "./payment.js";
+
+/** How often a bank may ask about one payment. */
+const QUESTIONS = 3;
 
 const SCRIPT = "https://js.stripe.com/v3/";
 
@@ -37,7 +39,7 @@ function load() {
 }
 
 /** A form with a card field. `pay(paymentMethod)` asks the shop, `take(order)` gets the order, `failed(error, form)` tells of a Problem. */
-export async function cardForm(key, { order, pay, take, failed }) {
+export async function cardForm(key, { pay, take, failed }) {
   const stripe = (await load())(key);
   const place = make("div", { class: "card-field" });
   const card = stripe.elements().create("card");
@@ -45,9 +47,7 @@ export async function cardForm(key, { order, pay, take, failed }) {
     try {
       const { error, paymentMethod } = await stripe.createPaymentMethod({ type: "card", card });
       if (error) return refuse(whole, error.message);
-      const answer = await pay(paymentMethod.id);
-      if (answer.status !== 202) return take(answer.data);
-      await ask(stripe, answer.data.clientSecret, whole, { order, take });
+      await finish(stripe, paymentMethod.id, whole, { pay, take });
     } catch (error) {
       await failed(error, whole);
     }
@@ -57,10 +57,16 @@ export async function cardForm(key, { order, pay, take, failed }) {
   return whole;
 }
 
-/** Lets the bank ask the customer. Then the shop is asked to pay with the same method: it finds what the bank has said. */
-async function ask(stripe, clientSecret, whole, { order, take }) {
-  const { error, paymentIntent } = await stripe.handleNextAction({ clientSecret });
-  if (error) return refuse(whole, error.message);
-  const { data } = await post(`/orders/${encodeURIComponent(order.id)}/pay`, { paymentMethod: paymentIntent.payment_method });
-  if (data.status) take(data);
+/** Pays by `method`. As long as the shop says so, the bank asks the customer; then the shop is asked with the same method: it finds what the
+ *  bank has said. */
+async function finish(stripe, method, whole, { pay, take }) {
+  for (let at = 0; at < QUESTIONS; at++) {
+    const { status, data } = await pay(method);
+    if (status !== 202) return take(data);
+    const { error, paymentIntent } = await stripe.handleNextAction({ clientSecret: data.clientSecret });
+    if (error) return refuse(whole, error.message ?? t("shop.pay.refused"));
+    // The customer has given up, or the bank has refused.
+    if (["requires_payment_method", "canceled"].includes(paymentIntent.status)) break;
+  }
+  refuse(whole, t("shop.pay.refused"));
 }
