@@ -154,5 +154,9 @@ const STRIPE = `globalThis.told = "";
 globalThis.Stripe = (key) => ({
   elements: () => ({ create: (type) => ({ mount: (place) => { told += type; place.textContent = "card field of " + key; } }) }),
   createPaymentMethod: async () => ({ paymentMethod: { id: "pm_1" } }),
-  handleNextAction: async ({ clientSecret }) => { told += "," + clientSecret; return { paymentIntent: { payment_method: null, status: clientSecret.endsWith("1") ? "requires_payment_method" : "requires_confirmation" } }; },
+  handleNextAction: async ({ clientSecret }) => {
+    told += "," + clientSecret;
+    const status = clientSecret.endsWith("1") ? "requires_payment_method" : "requires_confirmation";
+    return { paymentIntent: { payment_method: null, status } };
+  },
 });`;

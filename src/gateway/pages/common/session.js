@@ -1,6 +1,7 @@
 // Who is signed in. The access token stays in memory, shared by the tabs of a browser; the refresh token is in a cookie that no
 // script sees (/auth/session).
 
+import { alone } from "./alone.js";
 import { Problem, ROOT, problem, send } from "./http.js";
 import { local, named } from "./storage.js";
 
@@ -91,27 +92,6 @@ async function call(method, path, body) {
   const answer = await send(method, new URL(path, ROOT), { body, signal }).catch(lost);
   if (!answer.ok) throw await problem(answer);
   return answer.status === 204 ? null : answer.json().catch(() => lost(new Problem(0)));
-}
-
-let queue = Promise.resolve();
-
-/** Runs `act` when nothing else asks for the session: of all tabs where the browser has locks, else of this one. */
-function alone(act) {
-  queue = queue.catch(() => {}).then(async () => {
-    let isRun = false;
-    const run = () => {
-      isRun = true;
-      return act();
-    };
-    try {
-      if (navigator.locks) return await navigator.locks.request(named("shop.session"), run);
-    } catch (error) {
-      // Where a page may keep nothing, it has no locks either.
-      if (isRun || error.name !== "SecurityError") throw error;
-    }
-    return run();
-  });
-  return queue;
 }
 
 /** A token that is valid for a while, or null for a guest. While the shop cannot renew it, it is used to its end. */
