@@ -260,7 +260,7 @@ class Image(Check):
         stub, _, _ = CONTAINERFILE.read_text().partition("COPY src src")
         layer = stub[stub.rindex("COPY Cargo.toml"):]
         self.assertIn(f"mkdir -p {Path(script).parent} ", layer)
-        self.assertIn(f"> {script} ", layer)
+        self.assertIn(f" {script} ", layer)
 
 
 class StandIns(Check):

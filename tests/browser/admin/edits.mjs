@@ -28,9 +28,14 @@ async function makes(page, api, sku) {
   expect(await page.evaluate(() => document.activeElement.name === "name"), "the first wrong field is focused");
   const fill = (name, text) => page.locator(`main [name=${name}]`).fill(text);
   await fill("name", "Walnut lamp");
-  await fill("price", "cheap");
-  await press(page.locator("main"), "Add the product");
-  await page.locator("[data-field=price] .error", { hasText: "Write a number" }).waitFor();
+  for (const price of ["cheap", "1,000", "1.000", "12,500", "1 000", "-1"]) {
+    await fill("price", price);
+    await press(page.locator("main"), "Add the product");
+    await page.locator("[data-field=price] .error", { hasText: "Write a number" }).waitFor();
+    await fill("price", "");
+    await press(page.locator("main"), "Add the product");
+    await page.locator("[data-field=price] .error", { hasText: "This is needed." }).waitFor();
+  }
   await fill("price", "49,90");
   await fill("description", "It glows.\nSoftly.");
   await fill("category", "Lighting");
@@ -110,6 +115,9 @@ async function inline(page, api, sku, id) {
   await row.getByRole("button", { name: "Price of Walnut lamp" }).click();
   await row.locator("[name=price]").waitFor();
   await api("PATCH", `/products/${id}`, { price: 60 });
+  await row.locator("[name=price]").fill("1,055");
+  await row.locator("[name=price]").press("Enter");
+  await row.locator(".error", { hasText: "as in 12.50." }).waitFor();
   await row.locator("[name=price]").fill("55");
   await row.locator("[name=price]").press("Enter");
   await row.locator(".error", { hasText: "It costs €60.00 now" }).waitFor();
@@ -117,6 +125,20 @@ async function inline(page, api, sku, id) {
   await row.locator("[name=price]").press("Enter");
   await said(page, "Walnut lamp costs €55.00 now.");
   expect((await api("GET", `/products/${id}`)).data.price === 55, "the price is stored");
+  await row.getByRole("button", { name: "Price of Walnut lamp" }).click();
+  await row.locator("[name=price]").fill("56");
+  await runsOut(api, id);
+  await row.locator("[name=price]").press("Enter");
+  await said(page, "Walnut lamp costs €56.00 now.");
+}
+
+/** Somebody buys the last piece: whether a product is in stock is part of its version, too. */
+async function runsOut(api, id) {
+  const version = async () => (await api("GET", `/products/${id}`)).etag;
+  const before = await version();
+  const { data } = await api("GET", `/products/${id}/stock`);
+  await api("PATCH", `/products/${id}/stock`, { onHand: data.onHand === 0 ? 1 : 0 });
+  expect((await version()) !== before, "the product has another version");
 }
 
 /** Somebody else saves meanwhile: once mine wins, once theirs. */
@@ -131,10 +153,22 @@ async function conflicts(page, api, id, gateway) {
   await box.locator("[data-conflict=name]", { hasText: "Elm lamp" }).waitFor();
   expect((await box.locator("[data-conflict=name]").innerText()).includes("Oak lamp"), "mine stands beside it");
   expect((await value(page, "name")) === "Oak lamp", "what was typed stays");
+  await page.locator("main [name=sku]").fill("");
+  await page.locator("main [name=category]").fill("Lights");
+  await page.locator("main [name=description]").fill("Elm, it was.");
+  await box.locator("[data-conflict=description]", { hasText: "Elm, it was." }).waitFor();
+  await box.locator("[data-conflict=description]").getByRole("radio").first().check();
   await press(box, "Save what is chosen");
   await said(page, "Oak lamp is saved.");
   let { data } = await api("GET", `/products/${id}`);
-  expect(data.name === "Oak lamp" && data.category === "Light" && data.description === "Elm.", JSON.stringify(data));
+  expect(data.name === "Oak lamp" && data.category === "Lights" && data.description === "Elm." && !data.sku, JSON.stringify(data));
+
+  await page.locator("main [name=category]").fill("Lamps");
+  await runsOut(api, id);
+  const stored = page.waitForResponse((answer) => answer.request().method() === "PATCH" && answer.ok());
+  await press(page.locator("main form.product"), "Save");
+  await stored;
+  expect((await api("GET", `/products/${id}`)).data.category === "Lamps", "the stock alone is no conflict");
 
   await page.locator("main [name=name]").fill("Ash lamp");
   await api("PATCH", `/products/${id}`, { name: "Fir lamp" });

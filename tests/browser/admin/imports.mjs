@@ -15,6 +15,9 @@ export async function imports(gateway, email, password) {
     await refusesOthers(page);
     await countsLines(page, mark);
     await says422(page);
+    await cancels(page);
+    await isNoAnswer(page);
+    await breaksOff(page);
     await shows(page, mark);
     await comesOut(page, api);
   });
@@ -56,6 +59,60 @@ async function says422(page) {
   await send(page, "goods.csv", "name;price\nOne;1\n");
   await page.locator("main .trouble", { hasText: "commas" }).waitFor();
   expect((await page.locator("[data-count=created]").count()) === 0, "there is no result of it");
+}
+
+/** Who would leave an import is asked; it can be cancelled while its session is renewed, too. */
+async function cancels(page) {
+  await page.route("**/products/import", (route) => route.fulfill({ status: 401, json: { status: 401 } }));
+  await page.route("**/auth/session/renew", () => {});
+  const asked = page.waitForRequest("**/auth/session/renew");
+  await send(page, "goods.csv", "name,price\nOne,1\n");
+  await asked;
+  await press(page.locator("header"), "Sign out");
+  await press(page.locator("dialog", { hasText: "The import is under way" }), "Cancel");
+  await press(page.locator("main"), "Cancel the import");
+  await page.locator("main", { hasText: "The import was cancelled." }).waitFor();
+  expect(await page.evaluate(() => document.activeElement.matches("[type=submit]")), "the focus is at the button that began it");
+  await page.unroute("**/auth/session/renew");
+  await page.unroute("**/products/import");
+  // What is renewed is asked for once, and this never comes.
+  await page.reload();
+  await headed(page, "Import and export");
+}
+
+/** Something between the browser and the shop answers. */
+async function isNoAnswer(page) {
+  const answer = { status: 200, contentType: "text/html", body: "<p>Pay for this network.</p>" };
+  await page.route("**/products/import", (route) => route.fulfill(answer));
+  await send(page, "goods.csv", "name,price\nOne,1\n");
+  await page.locator("main .trouble", { hasText: "The shop does not answer." }).waitFor();
+  await page.unroute("**/products/import");
+}
+
+/** What is there of an import is said when it ends early; an export that ends early is not saved. */
+async function breaksOff(page) {
+  const detail = "the products of lines 1 to 5000 are imported";
+  await page.route("**/products/import", (route) => route.fulfill({ status: 503, json: { status: 503, detail } }));
+  await send(page, "goods.csv", "name,price\nOne,1\n");
+  await page.locator("main .trouble", { hasText: "The catalogue is away" }).waitFor();
+  await page.locator("main", { hasText: detail }).waitFor();
+  await page.unroute("**/products/import");
+  await page.evaluate(() => {
+    const ask = window.fetch;
+    window.fetch = async (...all) => {
+      const answer = await ask(...all);
+      if (!String(all[0]).endsWith("/products/export")) return answer;
+      window.fetch = ask;
+      const reader = answer.body.getReader();
+      const pull = async (stream) => {
+        stream.enqueue((await reader.read()).value);
+        stream.error(new TypeError("network error"));
+      };
+      return new Response(new ReadableStream({ pull }), answer);
+    };
+  });
+  await press(page.locator("main"), "Download CSV");
+  await page.locator("main .trouble", { hasText: "The shop does not answer." }).waitFor();
 }
 
 /** Lets the page send so many bytes a second, or as many as it can. */

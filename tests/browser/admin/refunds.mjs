@@ -31,6 +31,7 @@ export async function refunds(gateway, email, password) {
     await meanwhile(page, gateway, api, await orderOf(buyer.api, product, 1, { isPaid: false }));
     await provider(page, gateway, await orderOf(buyer.api, product, 1));
     await live(page, gateway, buyer, await productOf(api, { stock: 5 }), api);
+    await counts(page);
   });
 }
 
@@ -61,10 +62,11 @@ async function meanwhile(page, gateway, api, order) {
 
 /** What others do shows by itself: in the list, on the page of the order, and in the overview. */
 async function live(page, gateway, buyer, product, api) {
-  await page.goto(`${gateway}/admin/orders`);
-  await page.locator(".live[data-live=true]").waitFor();
+  await late(page, gateway, buyer, product);
   const order = await orderOf(buyer.api, product, 1, { isPaid: false });
   await press(page.locator("main p", { hasText: "1 order has changed or is new." }), "Show them");
+  await page.locator("main p", { hasText: "1 order has changed or is new." }).waitFor({ state: "detached" });
+  expect(await page.evaluate(() => document.activeElement.matches("h1")), "the focus is at the heading of the list");
   const row = page.locator("tbody tr", { has: page.locator(`[data-order="${order.id}"]`) });
   await row.locator(".badge", { hasText: "placed" }).waitFor();
   await page.locator(".live[data-live=true]").waitFor();
@@ -90,6 +92,33 @@ async function live(page, gateway, buyer, product, api) {
       .evaluate((details) => details.open),
     "what was opened stays open",
   );
+}
+
+/** There is no line for half an order. */
+async function counts(page) {
+  const day = new Date().toISOString().slice(0, 10);
+  await page.route("**/orders/summary?*", (route) => route.fulfill({ json: [{ day, status: "paid", orders: 5, total: 5 }] }));
+  await page.reload();
+  const lines = page.locator("main svg").nth(1).locator("text[text-anchor=end]");
+  await lines.first().waitFor();
+  expect((await lines.allTextContents()).join() === "0,5", `the lines of the chart of orders are ${await lines.allTextContents()}`);
+  await page.unroute("**/orders/summary?*");
+}
+
+/** What happens before the stream is there shows as soon as it is, and leaves the filter as somebody has set it. */
+async function late(page, gateway, buyer, product) {
+  let begin;
+  const held = new Promise((resolve) => (begin = resolve));
+  await page.route("**/events", (route) => held.then(() => route.continue()));
+  await page.goto(`${gateway}/admin/orders`);
+  await headed(page, "Orders");
+  await page.locator("main [name=status]").selectOption("paid");
+  const { id } = await orderOf(buyer.api, product, 1, { isPaid: false });
+  begin();
+  await page.locator(`main [data-order="${id}"]`).waitFor();
+  expect((await page.locator("main [name=status]").inputValue()) === "paid", "the filter stays");
+  await page.locator(".live[data-live=true]").waitFor();
+  await page.unroute("**/events");
 }
 
 /** The provider refuses: that is said in the dialog, which can be closed. */

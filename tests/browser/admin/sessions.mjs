@@ -90,6 +90,49 @@ export async function ended(gateway, email, password) {
   });
 }
 
+/** Another account signs in in another tab: what was typed stays, and is saved by an admin alone. */
+export async function others(gateway, email, password) {
+  const api = await signedIn(gateway, email, password);
+  const product = await productOf(api, { name: "Bench" });
+  const one = await customer(gateway, "Mouse");
+  const two = await customer(gateway, "Tank");
+  await api("PATCH", `/auth/users/${two.id}`, { roles: ["admin", "customer"] });
+  await withPages("others", gateway, async (open) => {
+    const page = await open(`/admin/products/${product.id}`);
+    await signIn(page, email, password);
+    await headed(page, "Bench");
+    const tab = await open.tab(page, "/admin/");
+    await headed(tab, "Overview");
+    await page.locator("main [name=description]").fill("Typed by Trinity.");
+    await arrives(tab, one.email);
+    await page.locator("dialog", { hasText: "You are signed in as Mouse, who is no admin of this shop." }).waitFor();
+    await signIn(page, one.email, PASSWORD);
+    await page.waitForFunction(() => document.querySelector("dialog [name=email]")?.value === "");
+    await signIn(page, email, password);
+    await page.locator("dialog").waitFor({ state: "detached" });
+    await arrives(tab, two.email);
+    await said(page, "You are signed in as Tank now.");
+    expect((await page.locator("header").innerText()).includes("Tank"), "the page says who it is");
+    await press(page.locator("main form.product"), "Save");
+    await said(page, "Bench is saved.");
+    await press(tab.locator("header"), "Sign out");
+    await page.locator("dialog", { hasText: "Your session has ended" }).waitFor();
+    await press(page.locator("dialog"), "Leave without saving");
+    await headed(page, "Sign in");
+  });
+  await api("PATCH", `/auth/users/${two.id}`, { roles: ["customer"] });
+}
+
+/** Signs in as another account in a page that is there, as the shop's pages in another tab do. */
+const arrives = (page, email) =>
+  page.evaluate(
+    async ([email, password]) => {
+      const { signIn } = await import(new URL("../common/session.js", document.querySelector("script[type=module]").src));
+      await signIn(email, password);
+    },
+    [email, PASSWORD],
+  );
+
 /** A button whose answer was 401 does it when it is pressed again, and the page is live as before. */
 async function moves(page, gateway, { id: order, admin }) {
   const { email, password, id } = admin;

@@ -10,9 +10,12 @@ const ANSWERED = /Failed to load resource: (the server responded with a status o
 
 /** Runs `test(open)`, where `open(path, options)` gives a page of a browser of its own, in which nothing moves. */
 export const withPages = (part, gateway, test) =>
-  watched(`admin-${part}`, gateway, (open) => test((path, options = {}) => open(path, { reducedMotion: "reduce", ...options })), {
-    allowed: [ANSWERED],
-  });
+  watched(
+    `admin-${part}`,
+    gateway,
+    (open) => test(Object.assign((path, options = {}) => open(path, { reducedMotion: "reduce", ...options }), { tab: open.tab })),
+    { allowed: [ANSWERED] },
+  );
 
 /** The API as somebody uses it without the pages: `ask(method, path, body, headers)` gives `{ status, data, etag, next }`. */
 export function client(gateway, token = null) {

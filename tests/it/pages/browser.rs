@@ -61,7 +61,7 @@ mod admin_in_one_process {
     use super::*;
 
     parts!("admin.mjs", OneProcess: edits, imports, refunds, users, webhooks, letters, keyboard, markup, accessible, stranger, ended,
-        broken);
+        broken, leaving, others);
 }
 
 mod admin_in_four_processes {

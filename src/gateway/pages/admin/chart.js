@@ -15,12 +15,16 @@ export function ceiling(most) {
   return [1, 2, 5, 10].map((times) => times * power).find((value) => value >= most);
 }
 
+/** The values that have a line: none between two whole numbers where only those are counted. */
+export const ticks = (top, isCount) => [0, top / 2, top].filter((value) => !isCount || Number.isInteger(value));
+
 /** A chart with its numbers as a table. `days` are dates of the API, `series` `{ name, label, values }` with a value per day, on top of each
- *  other; `format` writes a value, `short` one at the axis. It follows its width until `signal` is aborted. */
-export function chart({ title, summary, days, series, format, short = number, signal }) {
+ *  other; `format` writes a value, `short` one at the axis; `isCount` says that values are whole. It follows its width until `signal` is
+ *  aborted. */
+export function chart({ title, summary, days, series, format, short = number, isCount = false, signal }) {
   const id = `chart-${++count}`;
   const place = make("div", { class: "chart" });
-  const image = (width) => picture({ id, title, summary, days, series, format, short, width });
+  const image = (width) => picture({ id, title, summary, days, series, format, short, isCount, width });
   let drawn = 0;
   const watcher = new ResizeObserver(
     ([
@@ -46,7 +50,7 @@ export function chart({ title, summary, days, series, format, short = number, si
   );
 }
 
-function picture({ id, title, summary, days, series, format, short, width }) {
+function picture({ id, title, summary, days, series, format, short, isCount, width }) {
   const sums = days.map((_, at) => series.reduce((sum, { values }) => sum + values[at], 0));
   const top = ceiling(Math.max(...sums, 0));
   const y = (value) => SPACE.top + (HEIGHT - SPACE.top - SPACE.bottom) * (1 - value / top);
@@ -57,8 +61,7 @@ function picture({ id, title, summary, days, series, format, short, width }) {
     { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-labelledby": `${id}-title ${id}-desc` },
     draw("title", { id: `${id}-title` }, title),
     draw("desc", { id: `${id}-desc` }, summary),
-    // The smallest chart of orders has no line for half of one.
-    [0, top === 1 ? 1 : top / 2, top].map((value) => line(value, y(value), width, short)),
+    ticks(top, isCount).map((value) => line(value, y(value), width, short)),
     bars,
     dates(days, step),
   );

@@ -26,56 +26,57 @@ const shown = (name, value) => {
 };
 
 function choice(name, mine, theirs, isMine) {
+  const words = (value) => make("span", { class: "shown" }, shown(name, value));
   const option = (value, text, content, checked) =>
     make(
       "label",
       { class: "choice" },
       make("input", { type: "radio", name: `conflict-${name}`, value, checked }),
-      make("span", {}, make("b", {}, text), make("span", { class: "shown" }, content)),
+      make("span", {}, make("b", {}, text), content),
     );
-  return make(
+  const typed = words(mine);
+  const element = make(
     "fieldset",
     { class: "side-by-side", "data-conflict": name },
     make("legend", {}, t(`admin.products.field.${name}`)),
-    option("theirs", t("admin.conflict.stored"), shown(name, theirs), !isMine),
-    option("mine", t("admin.conflict.mine"), shown(name, mine), isMine),
+    option("theirs", t("admin.conflict.stored"), words(theirs), !isMine),
+    option("mine", t("admin.conflict.mine"), typed, isMine),
   );
+  const pick = (value) => (element.querySelector(`input[value="${value}"]`).checked = true);
+  /** Shows what was typed after the box was there; it is what is to be, unless another choice follows. */
+  const follow = (now) => {
+    if (same(now, mine)) return;
+    mine = now;
+    typed.replaceChildren(shown(name, now));
+    pick("mine");
+  };
+  return { element, pick, follow, isMine: () => element.querySelector("input:checked").value === "mine" };
 }
 
 /** A box that asks, for each field in which `mine` and `theirs` differ, which is to be. At first mine is chosen where I have changed it since
- *  `base`, and theirs elsewhere. `save(draft)` is called with what was chosen, `discard()` where nothing of mine is to stay. */
-export function conflict({ base, mine, theirs, save, discard }) {
+ *  `base`, and theirs elsewhere. `finish(choose)` is called at the end; `choose(now)` is the draft to save, where `now` is what the form
+ *  says then. Gives `{ element, follow }`: `follow(now)` is to be called when something is typed. */
+export function conflict({ base, mine, theirs, finish }) {
   const fields = FIELDS.filter((name) => !same(mine[name], theirs[name]));
-  const choices = fields.map((name) => choice(name, mine[name], theirs[name], !same(mine[name], base[name])));
-  const all = (value) => {
-    for (const one of choices) one.querySelector(`input[value="${value}"]`).checked = true;
-  };
-  const chosen = () =>
-    Object.fromEntries(
-      FIELDS.map((name) => {
-        const at = fields.indexOf(name);
-        const isMine = at >= 0 && choices[at].querySelector("input:checked").value === "mine";
-        return [name, isMine ? mine[name] : theirs[name]];
-      }),
-    );
-  const finish = () => {
-    const draft = chosen();
-    return same(draft, theirs) ? discard(theirs) : save(draft);
-  };
+  const choices = new Map(fields.map((name) => [name, choice(name, mine[name], theirs[name], !same(mine[name], base[name]))]));
+  const all = (value) => choices.forEach(({ pick }) => pick(value));
+  const isTheirs = (name) => choices.has(name) && !choices.get(name).isMine();
+  const choose = (now) => Object.fromEntries(FIELDS.map((name) => [name, isTheirs(name) ? theirs[name] : now[name]]));
   const heading = make("h2", { tabindex: "-1" }, t("admin.conflict.title"));
-  return make(
+  const element = make(
     "section",
     { class: "trouble", "data-kind": "412", "aria-label": t("admin.conflict.title") },
     heading,
     make("p", { role: "alert" }, t("admin.conflict.text")),
-    choices.length > 1 &&
+    choices.size > 1 &&
       make(
         "p",
         { class: "actions" },
         button(t("admin.conflict.allMine"), () => all("mine")),
         button(t("admin.conflict.allTheirs"), () => all("theirs")),
       ),
-    choices,
-    make("p", { class: "actions" }, button(t("admin.conflict.save"), finish, { class: "primary" })),
+    [...choices.values()].map(({ element }) => element),
+    make("p", { class: "actions" }, button(t("admin.conflict.save"), () => finish(choose), { class: "primary" })),
   );
+  return { element, follow: (now) => choices.forEach(({ follow }, name) => follow(now[name])) };
 }

@@ -2,11 +2,13 @@
 
 import { make } from "../common/dom.js";
 import { button, form } from "../common/forms.js";
+import { leaving } from "../common/router.js";
 import { t } from "../common/texts.js";
 
 let count = 0;
 
-/** Asks in a dialog, and runs `act(values)` when `say` is pressed. A problem that `act` throws is shown there. Gives whether it was done.
+/** Asks in a dialog, and runs `act(values)` when `say` is pressed. A problem that `act` throws is shown there. Gives whether it was done; it
+ *  was not where the page is left, with which the dialog goes.
  *  `fields` are those of its form, `text` a text or elements. */
 export function ask({ title, text, fields = [], say, act }) {
   const id = `dialog-${++count}`;
@@ -28,6 +30,7 @@ export function ask({ title, text, fields = [], say, act }) {
       dialog.remove();
       done(isDone);
     });
+    leaving().addEventListener("abort", () => dialog.close());
     document.body.append(dialog);
     dialog.showModal();
     // The safe answer is the one that Enter gives.

@@ -4,7 +4,7 @@ import { get } from "../common/api.js";
 import { by, make, own } from "../common/dom.js";
 import { button } from "../common/forms.js";
 import { announce } from "../common/notices.js";
-import { render } from "../common/router.js";
+import { leaving, mayLeave, render } from "../common/router.js";
 import { forget, listen, signOut, who } from "../common/session.js";
 import { parts, t } from "../common/texts.js";
 import { shopLink, signInPage } from "./parts.js";
@@ -19,7 +19,7 @@ let isLeaving = false;
 export function keep(place, navigation) {
   bar = place;
   nav = navigation;
-  listen((reason) => (reason ? left() : entered()));
+  listen((reason) => (["left", "ended"].includes(reason) ? left() : entered(reason)));
 }
 
 /** The route of a page for admins alone. `load` gives its module. */
@@ -39,6 +39,7 @@ function draw(account) {
 }
 
 async function leave() {
+  if (!(await mayLeave())) return;
   isLeaving = true;
   try {
     await signOut();
@@ -60,26 +61,39 @@ function left() {
   } else if (!dialog) askAgain();
 }
 
-function askAgain() {
-  const before = document.activeElement;
-  const title = make("h2", { id: "ended" }, t("admin.sign.ended"));
-  const cancel = button(t("admin.sign.leave"), () => close(null));
-  dialog = make("dialog", { "aria-labelledby": "ended" }, title, make("p", {}, t("admin.sign.kept")), signInForm(), make("p", {}, cancel));
-  const close = (account) => {
-    dialog.close();
-    dialog.remove();
-    dialog = null;
-    if (!account) {
-      draw(null);
-      return render();
-    }
-    retry();
-    if (before?.isConnected && before !== document.body) before.focus();
-  };
-  dialog.resume = close;
+/** Asks for an admin's sign-in above the page, also where it is `stranger` who is signed in now. */
+function askAgain(stranger = null) {
+  const before = dialog?.before ?? document.activeElement;
+  close();
+  const title = make("h2", { id: "ended" }, t(stranger ? "admin.stranger.title" : "admin.sign.ended"));
+  const who = stranger && make("p", {}, parts("admin.stranger.text", { name: own(stranger.username) }));
+  const cancel = button(t("admin.sign.leave"), () => {
+    close();
+    draw(null);
+    render();
+  });
+  const text = make("p", {}, t("admin.sign.kept"));
+  dialog = make("dialog", { "aria-labelledby": "ended" }, title, who, text, signInForm(), make("p", {}, cancel));
+  dialog.before = before;
+  leaving().addEventListener("abort", close);
   dialog.addEventListener("cancel", (event) => event.preventDefault());
   document.body.append(dialog);
   dialog.showModal();
+}
+
+function close() {
+  dialog?.close();
+  dialog?.remove();
+  dialog = null;
+}
+
+/** The page is an admin's again, as it was. */
+function resume() {
+  const before = dialog?.before;
+  close();
+  retry();
+  if (before?.isConnected && before !== document.body) before.focus();
+  document.dispatchEvent(new Event("resumed"));
 }
 
 /** Loads what could not be loaded meanwhile. What could not be saved waits for its button. */
@@ -90,17 +104,18 @@ function retry() {
   }
 }
 
-/** Somebody is signed in, here or in another tab. */
-async function entered() {
+/** Somebody is signed in, here or in another tab; where `reason` is "other", instead of the admin whose page this is. */
+async function entered(reason) {
   const before = admin;
-  const isInterrupted = Boolean(dialog);
   // While the shop does not answer, it is taken to be the same person: what was typed must not go.
   const account = await who(get).catch(() => before);
-  dialog?.resume(account);
-  if (!isInterrupted || !account || !isAdmin(account)) return render();
+  if (!before || (!dialog && reason !== "other")) return render();
+  // That session is over again: the dialog stays.
+  if (!account) return;
+  if (!isAdmin(account)) return askAgain(account);
+  resume();
   draw(account);
-  document.dispatchEvent(new Event("resumed"));
-  announce(t("admin.sign.again"));
+  announce(account.id === before.id ? t("admin.sign.again") : t("admin.sign.other", { name: account.username }));
 }
 
 /** For somebody who is signed in and is no admin. */

@@ -51,7 +51,7 @@ function importer(signal) {
         return whole.elements.file.focus();
       }
       result.replaceChildren();
-      result.replaceChildren(...(await send(chosen, type, whole, signal)));
+      result.replaceChildren(...(await send(chosen, type, whole, signal).catch((error) => broken(error, result))));
     });
   });
   return make("section", { class: "card" }, make("h2", {}, t("admin.import.from")), whole, result);
@@ -84,12 +84,20 @@ async function send(file, type, whole, signal) {
   try {
     return report(await upload("products/import", file, type, sent, AbortSignal.any([signal, own.signal])));
   } catch (error) {
-    if (own.signal.aborted) return [make("p", {}, t("admin.import.cancelled"))];
-    throw error;
+    if (!own.signal.aborted || signal.aborted) throw error;
+    announce(t("admin.import.cancelled"));
+    return [make("p", {}, t("admin.import.cancelled"))];
   } finally {
+    if (place.contains(document.activeElement)) whole.querySelector("[type=submit]").focus();
     place.remove();
     own.abort();
   }
+}
+
+/** An import that ends before its file does: the shop says which of its lines are there. */
+function broken(error, result) {
+  if (error.isAway && error.detail) result.replaceChildren(make("p", { lang: "en" }, error.detail));
+  throw error;
 }
 
 /** What the shop made of the file. */

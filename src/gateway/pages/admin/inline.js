@@ -3,6 +3,7 @@
 import { make } from "../common/dom.js";
 import { button, form } from "../common/forms.js";
 import { t } from "../common/texts.js";
+import { checked } from "./wrong.js";
 
 /** A button that shows a value, and becomes a form when it is pressed. `text()` gives what it shows, `label` says what it changes,
  *  `begin()` loads what the form needs and gives its fields, `save(values, form)` stores it, and may throw a Problem. */
@@ -34,7 +35,7 @@ export function inline({ label, text, begin, save }) {
       say: t("admin.save"),
       "aria-label": label,
       submit: async (values, element) => {
-        await save(values, element);
+        await checked(element, () => save(values, element));
         close();
       },
     });

@@ -1,12 +1,11 @@
 // The two lists of a product's form: its pictures and its attributes.
 
 import { make, settled } from "../common/dom.js";
-import { Problem } from "../common/http.js";
+import { mayLoad } from "../common/pictures.js";
 import { t } from "../common/texts.js";
-import { isAllowed, picture } from "./pictures.js";
+import { picture } from "./pictures.js";
 import { Rows } from "./rows.js";
-
-const wrong = (field, detail) => new Problem(422, { errors: [{ field, detail }] });
+import { Wrong } from "./wrong.js";
 
 function imageRow(value) {
   const input = make("input", {
@@ -20,7 +19,7 @@ function imageRow(value) {
   const note = make("span", { class: "soft note" });
   const draw = () => {
     preview.replaceChildren(picture(input.value, "small-picture"));
-    note.textContent = input.value && !isAllowed(input.value) ? t("admin.products.image.unseen") : "";
+    note.textContent = input.value && !mayLoad(input.value) ? t("admin.products.image.unseen") : "";
   };
   input.addEventListener("input", settled(400, draw));
   draw();
@@ -64,7 +63,7 @@ function parse(text) {
   try {
     return JSON.parse(text);
   } catch {
-    throw wrong("attributes", t("admin.products.attribute.wrong", { text }));
+    throw new Wrong("attributes", t("admin.products.attribute.wrong", { text }));
   }
 }
 
@@ -78,7 +77,7 @@ export function attributeList(attributes) {
   const read = () => {
     const found = list.read().filter(([key, value]) => key !== "" || value !== "");
     const twice = found.find(([key], at) => found.findIndex(([other]) => other === key) !== at);
-    if (twice) throw wrong("attributes", t("admin.products.attribute.twice", { key: twice[0] }));
+    if (twice) throw new Wrong("attributes", t("admin.products.attribute.twice", { key: twice[0] }));
     return Object.fromEntries(found);
   };
   return { element: list.element, read, write: (fresh) => list.write(Object.entries(fresh)) };

@@ -29,13 +29,12 @@ function calmly(act) {
 export function live({ signal, heard, refresh }) {
   const line = make("p", { class: "live soft" }, t("admin.live.off"));
   const again = calmly(() => (signal.aborted ? null : Promise.resolve(refresh()).catch(() => {})));
-  let wasLive = false;
   let isFollowing = false;
   const changed = (isLive, isMissing) => {
     say(line, t(isLive ? "admin.live.on" : "admin.live.off"));
     line.dataset.live = isLive;
-    if (isLive && wasLive && isMissing) again();
-    wasLive ||= isLive;
+    // What happened between the page's own requests and the stream came by neither.
+    if (isLive && isMissing) again();
   };
   const begin = async () => {
     if (isFollowing) return;

@@ -3,6 +3,7 @@
 import { get } from "../common/api.js";
 import { make, own } from "../common/dom.js";
 import { money, number, t, time } from "../common/texts.js";
+import { same } from "./draft.js";
 import { live, stateOf } from "./live.js";
 import { moves } from "./order-moves.js";
 import { orderPath } from "./orders.js";
@@ -14,14 +15,16 @@ export default async function order({ params, signal, show }) {
   const customer = make("dd", { id: "customer" });
   const body = make("div");
   const { data } = await get(path, {}, signal);
-  let { status } = data;
+  let shown = data;
   const draw = (fresh) => redraw(body, () => body.replaceChildren(...content(fresh, customer, refresh)));
   const refresh = async () => {
     const fresh = (await get(path, {}, signal)).data;
-    ({ status } = fresh);
+    // What a button said stays, unless there is something new.
+    if (same(fresh, shown)) return;
+    shown = fresh;
     draw(fresh);
   };
-  const heard = (event) => event.subject === data.id && stateOf(event) !== status;
+  const heard = (event) => event.subject === data.id && stateOf(event) !== shown.status;
   draw(data);
   const title = t("admin.orders.order");
   show(title, make("p", {}, link("/orders", t("admin.orders.back"))), make("h1", {}, title), body, live({ signal, heard, refresh }));

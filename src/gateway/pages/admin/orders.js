@@ -2,49 +2,63 @@
 
 import { get } from "../common/api.js";
 import { make } from "../common/dom.js";
-import { button } from "../common/forms.js";
-import { render } from "../common/router.js";
 import { money, t, time } from "../common/texts.js";
 import { filters } from "./filters.js";
 import { live, stateOf } from "./live.js";
-import { cell, lead, link, pager, row, table } from "./parts.js";
+import { action, cell, lead, link, pager, row, table } from "./parts.js";
+import { redraw } from "./redraw.js";
 import { STATES, badge, stateName } from "./states.js";
 
 export const orderPath = (id) => `/orders/${encodeURIComponent(id)}`;
 
 export default async function orders({ query, signal, show }) {
   const here = { status: query.get("status"), cursor: query.get("cursor") };
-  const page = await get("/orders", { ...here, limit: 25 }, signal);
+  const ask = () => get("/orders", { ...here, limit: 25 }, signal);
+  const first = await ask();
   const title = t("admin.orders.title");
   const states = [["", t("admin.orders.all")], ...STATES.map((state) => [state, stateName(state)])];
+  const body = make("div");
+  const draw = ({ data, next }) =>
+    redraw(body, () => body.replaceChildren(...[list(data), pager("/orders", here, next)].filter(Boolean)));
+  draw(first);
   show(
     title,
-    make("h1", {}, title),
+    make("h1", { tabindex: "-1" }, title),
     filters("/orders", t("admin.orders.search"), [{ name: "status", label: t("admin.orders.state"), value: here.status, options: states }]),
-    news(here, signal),
-    list(page.data),
-    pager("/orders", here, page.next),
+    news(here, signal, async () => draw(await ask())),
+    body,
   );
 }
 
-/** Follows the states of the orders that are shown; of new ones it tells, and does not push the others away. */
-function news(here, signal) {
+/** Follows the states of the orders that are shown; of new ones it tells, and does not push the others away. `reload()` shows them. */
+function news(here, signal, reload) {
   const fresh = new Set();
   const note = make("p", { class: "actions", role: "status" });
+  const place = make("div");
+  let isLoading = false;
+  const refresh = async () => {
+    isLoading = true;
+    await reload().finally(() => (isLoading = false));
+    const isFocused = note.contains(document.activeElement);
+    fresh.clear();
+    note.replaceChildren();
+    // The button that was pressed is gone.
+    if (isFocused) document.querySelector("main h1").focus();
+  };
   const heard = (event) => {
     const state = stateOf(event);
-    if (!state) return;
+    if (!state) return false;
+    // The answer that is on its way may not have it.
+    if (isLoading) return true;
     const shown = document.querySelector(`main [data-order="${CSS.escape(event.subject)}"]`);
-    if (shown) return shown.replaceChildren(badge(state));
-    if (here.cursor || (here.status && here.status !== state)) return;
+    if (shown) shown.replaceChildren(badge(state));
+    if (shown || here.cursor || (here.status && here.status !== state)) return false;
     fresh.add(event.subject);
-    note.replaceChildren(
-      t("admin.orders.news", { count: fresh.size }),
-      " ",
-      button(t("admin.orders.showNews"), () => render()),
-    );
+    const button = action(t("admin.orders.showNews"), refresh, place);
+    redraw(note, () => note.replaceChildren(t("admin.orders.news", { count: fresh.size }), " ", button));
+    return false;
   };
-  return [note, live({ signal, heard, refresh: () => render({ focus: false }) })];
+  return [note, place, live({ signal, heard, refresh })];
 }
 
 function list(found) {

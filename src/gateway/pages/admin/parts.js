@@ -79,17 +79,17 @@ export function pager(path, here, next) {
 export function section(title, load, attributes = {}) {
   const body = make("div", { "aria-busy": "true" }, make("p", { class: "soft" }, t("common.loading")));
   const whole = make("section", { class: "card", ...attributes }, make("h2", {}, title), body);
+  let turn = 0;
   whole.refresh = async () => {
-    try {
-      const content = [await load()].flat().filter(Boolean);
-      redraw(body, () => body.replaceChildren(...content));
-    } catch (error) {
-      if (error.name !== "AbortError") body.replaceChildren(trouble(error, () => whole.refresh()));
-    } finally {
-      // What is drawn once more does not move.
-      whole.classList.toggle("first", body.hasAttribute("aria-busy"));
-      body.removeAttribute("aria-busy");
-    }
+    const mine = ++turn;
+    const failed = (error) => error.name !== "AbortError" && trouble(error, () => whole.refresh());
+    const content = await Promise.resolve().then(load).catch(failed);
+    // What was asked for later may be there earlier.
+    if (mine !== turn || !content) return;
+    redraw(body, () => body.replaceChildren(...[content].flat().filter(Boolean)));
+    // What is drawn once more does not move.
+    whole.classList.toggle("first", body.hasAttribute("aria-busy"));
+    body.removeAttribute("aria-busy");
   };
   whole.refresh();
   return whole;

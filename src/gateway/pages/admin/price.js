@@ -2,20 +2,24 @@
 
 import { ask, get } from "../common/api.js";
 import { field } from "../common/forms.js";
-import { Problem } from "../common/http.js";
 import { announce } from "../common/notices.js";
-import { money, t } from "../common/texts.js";
+import { decimals, money, number, t } from "../common/texts.js";
+import { draftOf, same } from "./draft.js";
 import { inline } from "./inline.js";
+import { Wrong } from "./wrong.js";
 
 export const productPath = (id) => `/products/${encodeURIComponent(id)}`;
 
-const wrong = (detail) => new Problem(422, { errors: [{ field: "price", detail }] });
+const wrong = (words) => new Wrong("price", words);
 
-/** What somebody typed as a number; a comma may be the decimal point. */
+/** What somebody typed as a number. A comma or a point is the decimal one, so it has no more digits behind it than the currency has: 1,000 and
+ *  1.000 may be meant as a thousand, and are refused. */
 export function parsePrice(text) {
-  const typed = text.trim().replace(",", ".");
-  if (!/^\d+(\.\d+)?$/.test(typed)) throw wrong(t("admin.products.price.form"));
-  return Number(typed);
+  const digits = decimals();
+  const typed = /^(\d+)(?:[.,](\d+))?$/.exec(text.trim());
+  if (typed && (typed[2] ?? "").length <= digits) return Number(`${typed[1]}.${typed[2] ?? 0}`);
+  const example = number(12.5, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  throw wrong(t("admin.products.price.form", { example }));
 }
 
 export const priceField = (value) =>
@@ -24,11 +28,12 @@ export const priceField = (value) =>
 /** The price of `product`. It is saved only over the version that somebody has seen. */
 export function priceCell(product) {
   let { price } = product;
-  let etag;
+  let etag, seen;
   const look = async () => {
     const answer = await get(productPath(product.id));
     etag = answer.etag;
-    price = answer.data.price;
+    seen = draftOf(answer.data);
+    price = seen.price;
   };
   const save = async (values) => {
     try {
@@ -39,7 +44,10 @@ export function priceCell(product) {
       price = answer.data.price;
     } catch (error) {
       if (error.status !== 412) throw error;
+      const before = seen;
       await look();
+      // Only its stock ran out, or came back.
+      if (same(before, seen)) return save(values);
       throw wrong(t("admin.products.price.conflict", { price: money(price) }));
     }
     announce(t("admin.products.price.saved", { name: product.name, price: money(price) }));

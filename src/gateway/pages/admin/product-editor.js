@@ -2,11 +2,10 @@
 
 import { ask, get } from "../common/api.js";
 import { make } from "../common/dom.js";
-import { attempt } from "../common/forms.js";
 import { announce } from "../common/notices.js";
 import { t } from "../common/texts.js";
 import { conflict } from "./conflict.js";
-import { changes, draftOf } from "./draft.js";
+import { changes, draftOf, same } from "./draft.js";
 import { productPath } from "./price.js";
 import { productForm } from "./product-form.js";
 import { watchOver } from "./unsaved.js";
@@ -17,6 +16,7 @@ export class ProductEditor {
   #base;
   #form;
   #place = make("div");
+  #box = null;
   #renamed;
   #saved;
 
@@ -28,10 +28,17 @@ export class ProductEditor {
     this.#renamed = renamed;
     this.#form = productForm(this.#base, categories, { say: t("admin.save"), save: (draft) => this.#save(draft) });
     this.#saved = watchOver(this.#form.element, signal);
+    // Rows are moved and removed by buttons.
+    for (const event of ["input", "click"]) this.#form.element.addEventListener(event, () => this.#follow());
   }
 
   get elements() {
     return [this.#place, this.#form.element];
+  }
+
+  /** There is nothing to save any more. */
+  forget() {
+    this.#saved();
   }
 
   async #save(draft) {
@@ -43,7 +50,11 @@ export class ProductEditor {
       announce(t("admin.products.saved", { name: answer.data.name }));
     } catch (error) {
       if (error.status !== 412) throw error;
-      this.#compare(draft, await get(this.#path));
+      const fresh = await get(this.#path);
+      if (!same(draftOf(fresh.data), this.#base)) return this.#compare(draft, fresh);
+      // Only what the form does not have is another, as whether it is in stock.
+      this.#etag = fresh.etag;
+      await this.#save(draft);
     }
   }
 
@@ -51,6 +62,7 @@ export class ProductEditor {
   #accept({ etag, data }) {
     this.#etag = etag;
     this.#base = draftOf(data);
+    this.#box = null;
     this.#place.replaceChildren();
     this.#renamed(data);
     this.#saved();
@@ -58,22 +70,36 @@ export class ProductEditor {
 
   #compare(mine, answer) {
     const theirs = draftOf(answer.data);
-    const settle = (chosen) => {
-      this.#form.write(theirs);
-      this.#accept(answer);
-      this.#form.write(chosen);
-      this.#form.element.querySelector("[name=name]").focus();
-    };
-    const discard = () => {
-      settle(theirs);
-      announce(t("admin.conflict.taken"));
-    };
-    const save = (chosen) => {
-      settle(chosen);
-      const whole = this.#form.element;
-      attempt(whole, whole.querySelector("[type=submit]"), () => this.#save(chosen));
-    };
-    this.#place.replaceChildren(conflict({ base: this.#base, mine, theirs, discard, save }));
-    this.#place.querySelector("h2").focus();
+    this.#box = conflict({ base: this.#base, mine, theirs, finish: (choose) => this.#settle(choose, theirs, answer) });
+    this.#place.replaceChildren(this.#box.element);
+    this.#box.element.querySelector("h2").focus();
+  }
+
+  /** Saves what was chosen over their version. */
+  #settle(choose, theirs, answer) {
+    const whole = this.#form.element;
+    const now = this.#read();
+    // The form says what is wrong in it.
+    if (!now) return whole.requestSubmit();
+    const chosen = choose(now);
+    this.#form.write(theirs);
+    this.#accept(answer);
+    this.#form.write(chosen);
+    whole.querySelector("[name=name]").focus();
+    same(chosen, theirs) ? announce(t("admin.conflict.taken")) : whole.requestSubmit();
+  }
+
+  /** What the form says, or null while something in it is wrong. */
+  #read() {
+    try {
+      return this.#form.read();
+    } catch {
+      return null;
+    }
+  }
+
+  #follow() {
+    const now = this.#box && this.#read();
+    if (now) this.#box.follow(now);
   }
 }

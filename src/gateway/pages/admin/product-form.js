@@ -2,10 +2,10 @@
 
 import { make } from "../common/dom.js";
 import { field, form } from "../common/forms.js";
-import { Problem } from "../common/http.js";
 import { t } from "../common/texts.js";
 import { attributeList, imageList } from "./lists.js";
 import { parsePrice, priceField } from "./price.js";
+import { Wrong, checked } from "./wrong.js";
 
 const label = (name) => t(`admin.products.field.${name}`);
 
@@ -33,7 +33,7 @@ function fieldsOf(draft, categories, lists, more) {
  *  `read()` is the draft as it stands there. */
 export function productForm(draft, categories, { say, save, more = [] }) {
   const lists = { images: imageList(draft.images), attributes: attributeList(draft.attributes) };
-  const submit = async (values) => save(read(values), values).catch(atField);
+  const submit = (values, whole) => checked(whole, async () => save(read(values), values).catch(taken));
   const element = form({ fields: fieldsOf(draft, categories, lists, more), say, submit, class: "product" });
   function read(values = Object.fromEntries(new FormData(element))) {
     const { name, description, category, sku } = values;
@@ -62,7 +62,7 @@ export function productForm(draft, categories, { say, save, more = [] }) {
 }
 
 /** A SKU that another product has is said at its field. */
-function atField(error) {
+function taken(error) {
   if (error.status !== 409 || !error.detail.includes("SKU")) throw error;
-  throw new Problem(422, { errors: [{ field: "sku", detail: t("admin.products.skuTaken") }] });
+  throw new Wrong("sku", t("admin.products.skuTaken"));
 }

@@ -29,7 +29,7 @@ export default async function product({ params, signal, show }) {
       "div",
       { class: "columns wide" },
       make("div", { class: "card" }, editor.elements),
-      make("div", {}, stockSection(stored.data, signal), facts(stored.data), remover(stored.data)),
+      make("div", {}, stockSection(stored.data, signal), facts(stored.data), remover(stored.data, editor)),
     ),
   );
 }
@@ -58,7 +58,7 @@ const facts = (data) =>
     ),
   );
 
-function remover(data) {
+function remover(data, editor) {
   const place = make("div");
   const remove = async () => {
     const isDone = await question({
@@ -69,6 +69,7 @@ function remover(data) {
     });
     if (!isDone) return;
     announce(t("admin.products.deleted", { name: data.name }));
+    editor.forget();
     go("/products");
   };
   return make(

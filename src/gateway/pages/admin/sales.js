@@ -53,6 +53,7 @@ export function orderCharts(data, count, signal) {
       signal,
       format: number,
       short: compact,
+      isCount: true,
       series,
     }),
   ];

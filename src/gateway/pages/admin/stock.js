@@ -6,6 +6,7 @@ import { Problem } from "../common/http.js";
 import { announce } from "../common/notices.js";
 import { t } from "../common/texts.js";
 import { inline } from "./inline.js";
+import { Wrong } from "./wrong.js";
 
 export const stockPath = (id) => `/products/${encodeURIComponent(id)}/stock`;
 
@@ -24,7 +25,7 @@ export function parseStock(text) {
   return /^[+-]/.test(typed) ? { change: Number(typed) } : { onHand: Number(typed) };
 }
 
-const wrong = (detail) => new Problem(422, { errors: [{ field: "stock", detail }] });
+const wrong = (words) => new Wrong("stock", words);
 
 /** Stores it, and gives the stock that is there then. */
 export async function saveStock(id, text) {
@@ -38,7 +39,7 @@ export async function saveStock(id, text) {
 
 /** The problem in words that name the pieces that are there. */
 async function explain(id, body, error) {
-  if (error.status === 422) return wrong(error.errors[0]?.detail ?? error.detail);
+  if (error.status === 422) return new Problem(422, { errors: [{ field: "stock", detail: error.errors[0]?.detail ?? error.detail }] });
   if (error.status !== 409) return error;
   const { data } = await get(stockPath(id));
   if (data.onHand === null) return wrong(t("admin.stock.first"));

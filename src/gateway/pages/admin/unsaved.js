@@ -1,10 +1,8 @@
 // Asks before somebody leaves a page on which something is not saved.
 
-import { go } from "../common/router.js";
+import { guard } from "../common/router.js";
 import { t } from "../common/texts.js";
 import { confirm } from "./dialog.js";
-
-const BASE = document.documentElement.dataset.base;
 
 /** What a form says, as one text. */
 function contents(form) {
@@ -22,18 +20,8 @@ export function watchOver(form, signal) {
   return () => (saved = contents(form));
 }
 
-/** Asks with `text` before a link is followed or the document closed, where `isAtRisk()`. */
+/** Asks with `text` before the page is left or the document closed, where `isAtRisk()`. */
 export function warn(isAtRisk, text, signal) {
   addEventListener("beforeunload", (event) => isAtRisk() && event.preventDefault(), { signal });
-  const follow = async (event) => {
-    const link = event.target.closest?.("a[href]");
-    const isPlain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
-    if (!link || !isPlain || link.target || !isAtRisk() || !(link.pathname === BASE || link.pathname.startsWith(`${BASE}/`))) return;
-    // The router does not see this click.
-    event.preventDefault();
-    event.stopPropagation();
-    const isSure = await confirm({ title: t("admin.unsaved.title"), text, say: t("admin.unsaved.leave") });
-    if (isSure) go((link.pathname.slice(BASE.length) || "/") + link.search);
-  };
-  document.addEventListener("click", follow, { signal, capture: true });
+  guard(async () => !isAtRisk() || confirm({ title: t("admin.unsaved.title"), text, say: t("admin.unsaved.leave") }), signal);
 }

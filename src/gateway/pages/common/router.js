@@ -8,6 +8,51 @@ let app;
 let leave = new AbortController();
 /** The address of what is shown, without its fragment. */
 let shown = "";
+/** Which of the entries of this application's history is shown, so that a step of the browser's buttons can be taken back. */
+let at = 0;
+const guards = new Set();
+let isAsking = false;
+
+/** The signal that is aborted when the page that is shown now is left. */
+export const leaving = () => leave.signal;
+
+/** Calls `ask()` before the page is left by a link, by go() or by the browser's buttons, until `signal` is aborted. It says whether the
+ *  page may be left, as a promise. */
+export function guard(ask, signal) {
+  guards.add(ask);
+  signal.addEventListener("abort", () => guards.delete(ask));
+}
+
+/** Whether this page may be left. */
+export async function mayLeave() {
+  for (const ask of [...guards]) if (!(await ask())) return false;
+  return true;
+}
+
+function enter(url) {
+  history.pushState({ at: ++at }, "", url);
+  return render();
+}
+
+/** A step by the browser's buttons, or to another part of the same page, as by the link that skips its head. */
+async function step() {
+  // The browser has made the entry of such a part itself.
+  const isNew = history.state?.at === undefined;
+  if (isNew) history.replaceState({ at: at + 1 }, "");
+  if (address() === shown) at = history.state.at;
+  else if (!guards.size) arrive();
+  else if (!isAsking) {
+    isAsking = true;
+    const isFree = await mayLeave().finally(() => (isAsking = false));
+    // Another step may have led back here meanwhile.
+    if (address() !== shown) isFree ? arrive() : history.go(at - history.state.at);
+  }
+}
+
+function arrive() {
+  at = history.state.at;
+  render({ back: true });
+}
 
 const address = () => location.pathname + location.search;
 
@@ -19,8 +64,10 @@ function pattern(path) {
 export const href = (path) => app.base + (path === "/" ? "" : path);
 
 /** Goes to a page of this application. */
-export function go(path, { replace = false } = {}) {
-  history[replace ? "replaceState" : "pushState"]({}, "", href(path));
+export async function go(path, { replace = false } = {}) {
+  if (guards.size && !(await mayLeave())) return;
+  if (!replace) return enter(href(path));
+  history.replaceState({ at }, "", href(path));
   return render();
 }
 
@@ -100,6 +147,10 @@ export async function render({ focus = true, back = false } = {}) {
   }
 }
 
+async function follow(url) {
+  if (!guards.size || (await mayLeave())) enter(url);
+}
+
 /** Begins. `routes` are pairs of a path, as in `/products/:id`, and a function that loads the module of its page, whose default
  *  export takes `{ params, query, path, signal, show, back }`; `missing` loads that of an unknown address; `trouble(error, again)` makes the page
  *  of an error; `title` is the key of the application's name. `data-base` of the document says where the application is. */
@@ -113,10 +164,10 @@ export function start({ routes, missing, trouble, title }) {
     if (link.pathname === location.pathname && link.hash) return;
     if (link.pathname !== base && !link.pathname.startsWith(`${base}/`)) return;
     event.preventDefault();
-    history.pushState({}, "", link.href);
-    render();
+    follow(link.href);
   });
-  // A step to another part of the same page, as by the link that skips its head, is one of the history, too.
-  addEventListener("popstate", () => address() !== shown && render({ back: true }));
+  addEventListener("popstate", step);
+  at = history.state?.at ?? 0;
+  history.replaceState({ at }, "");
   return render({ focus: false });
 }
