@@ -15,6 +15,7 @@ import subprocess
 import sys
 
 import bench as benchmark
+import files
 import gateway
 import orders
 from harness import COUNTS, Bench, Failure, exchange, fetch, find_program, post_script, progress, wrk
@@ -84,6 +85,20 @@ def customers(bench):
         fetch(shop.port, "/auth/login", json.dumps(login))
 
 
+def pages(bench):
+    """The documents and files of the storefront, as a browser asks for them first and again."""
+    app = bench.app("pages", bench.embedded("pages"))
+    style = files.style(app.port)
+    for path in (style, "/shop"):
+        progress(path)
+        for options in ([], AS_BROWSER, ["-H", "Accept-Encoding: gzip, deflate, br, zstd"]):
+            wrk(f"http://127.0.0.1:{app.port}{path}", SECONDS, *options)
+        tag = fetch(app.port, path)[0]["etag"]
+        wrk(f"http://127.0.0.1:{app.port}{path}", SECONDS, "-H", f"If-None-Match: {tag}")
+    for number in range(ROUNDS):
+        exchange(app.port, f"/shop/pictures/Lighting/Lamp%20{number}.svg")
+
+
 def buyers(bench):
     """Orders under load; then one after the other with all that may happen to them, and their events."""
     app = bench.app("buyers", bench.embedded("buyers"))
@@ -151,7 +166,7 @@ def run():
     """All of it; each program writes what it has counted when it is stopped."""
     find_program("h2load", "nghttp2-client")
     programs = benchmark.find_programs()
-    for part in (shops, customers, buyers):
+    for part in (shops, customers, buyers, pages):
         with Bench(programs) as bench:
             part(bench)
     with Bench(programs) as bench:
