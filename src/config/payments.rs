@@ -103,7 +103,7 @@ impl TryFrom<String> for PaymentsUrl {
     }
 }
 
-/// The key with which Stripe's script in a browser says for whom it asks; empty where there is none.
+/// The key by which Stripe knows the shop, for its script in a browser; empty where there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct PublishableKey(String);

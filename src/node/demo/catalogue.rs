@@ -11,7 +11,7 @@ use super::super::{Failure, Role};
 use crate::config::{Currency, Effective, Settings};
 use crate::product::{self, Format, Parser};
 
-/// The products, one a line, as an import takes them; prices are in a currency with decimals.
+/// The products, one per line, as an import takes them; prices are in a currency with decimals.
 const PRODUCTS: &str = include_str!("catalogue.ndjson");
 /// Mixes categories in the list of what is new, the same way each time.
 const SEED: u64 = 7;
