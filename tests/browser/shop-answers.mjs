@@ -112,7 +112,8 @@ export async function limited(gateway, email, password) {
 }
 
 /** What the shop says of a field is said in the page's language where it can be, and an account whose sign-in fails is there. */
-export async function refused(gateway) {
+export async function refused(gateway, admin, secret) {
+  await (await new Api(gateway).as(admin, secret)).product();
   await watched(
     "refused",
     gateway,

@@ -32,7 +32,8 @@ export async function another(gateway, email, password) {
 }
 
 /** A tab does not hear that another customer has signed in: what it was to change of the first is not changed of the other. */
-export async function unheard(gateway) {
+export async function unheard(gateway, email, password) {
+  await (await new Api(gateway).as(email, password)).product();
   const [morpheus, niobe] = [await new Api(gateway).customer("Morpheus"), await new Api(gateway).customer("Niobe")];
   await watched("unheard", gateway, async (open) => {
     const page = await open("/shop/sign-in?next=/account");
@@ -60,7 +61,8 @@ export async function unheard(gateway) {
 }
 
 /** Somebody signs out while the session is being renewed: the late answer does not sign anybody in. */
-export async function renewal(gateway) {
+export async function renewal(gateway, email, password) {
+  await (await new Api(gateway).as(email, password)).product();
   const customer = await new Api(gateway).customer();
   await watched("renewal", gateway, async (open) => {
     const page = await open("/shop/sign-in");
