@@ -6,6 +6,7 @@
 mod negotiate;
 
 use std::convert::Infallible;
+use std::io::Write as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -19,6 +20,8 @@ use actix_web::http::header::{
 };
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use futures_util::FutureExt as _;
 
 use crate::http1::lines::words;
@@ -97,6 +100,14 @@ fn codings(body: &Body) -> &'static [ContentEncoding; 2] {
         Some(length) if length <= SMALL as u64 => &SHORT,
         _ => &LONG,
     }
+}
+
+/// `plain` with gzip, as small as that makes it, for what is compressed once or is short.
+pub(super) fn gzip(plain: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    // Writing into memory does not fail.
+    let written = encoder.write_all(plain).and_then(|()| encoder.finish());
+    written.unwrap_or_default().into()
 }
 
 /// Whether the client of `request` knows the strong tag in `headers` with this `prefix`: `W/`, or none.

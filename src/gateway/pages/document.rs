@@ -1,17 +1,13 @@
 //! The two documents, which lead to everything else: with the settings that their scripts need, and the policy that binds them.
 
-use std::io::Write as _;
-
 use actix_web::HttpResponse;
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ContentEncoding, ETAG,
     HeaderMap, HeaderName, LINK, VARY,
 };
 use actix_web::web::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 
-use super::super::compress::negotiate;
+use super::super::compress::{gzip, negotiate};
 use super::files::{CONTENT_DIGEST, FIRST_MODULES, TEXT_LANGUAGES};
 use crate::auth::Mode;
 use crate::middleware::Condition;
@@ -125,13 +121,6 @@ impl Document {
 /// A text within an attribute's quotes.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;")
-}
-
-fn gzip(plain: &[u8]) -> Bytes {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    // Writing into memory does not fail.
-    let written = encoder.write_all(plain).and_then(|()| encoder.finish());
-    written.unwrap_or_default().into()
 }
 
 /// What the page may load and do (Content Security Policy Level 3): its own files, and the shop's API. With Stripe, the

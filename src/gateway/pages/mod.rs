@@ -114,7 +114,9 @@ impl Pages {
                 let document = self.document(*application, below().as_deref().unwrap_or_default());
                 Ok(document.answer(headers, &condition))
             }
-            Content::Picture(category, name) => Ok(picture::answer(category, name, &condition)),
+            Content::Picture(category, name) => {
+                Ok(picture::answer((category, name), headers, &condition))
+            }
             Content::Nothing => Err(Error::not_found("file")),
         }
     }

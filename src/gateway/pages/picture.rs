@@ -1,8 +1,11 @@
 //! Pictures of products, drawn as SVG from nothing but their names and categories: the same name always gets the same one.
 
 use actix_web::HttpResponse;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ContentEncoding, ETAG, HeaderMap, VARY,
+};
 
+use super::super::compress::{gzip, negotiate};
 use crate::middleware::Condition;
 use crate::storage::digest;
 
@@ -145,16 +148,29 @@ const OTHER: &str = "parcel";
 const TITLE: usize = 100;
 
 /// The picture, or 304 when the client's copy is current. Another release may draw better, so that copies are kept for a day.
-pub(super) fn answer(category: &str, name: &str, condition: &Condition) -> HttpResponse {
+pub(super) fn answer(
+    (category, name): (&str, &str),
+    headers: &HeaderMap,
+    condition: &Condition,
+) -> HttpResponse {
     let picture = draw(category, name);
-    let tag = format!("\"{:032x}\"", digest(picture.as_bytes()));
+    let is_packed = negotiate(headers, &[ContentEncoding::Gzip]).is_some();
+    let end = if is_packed { "-gzip" } else { "" };
+    let tag = format!("\"{:032x}{end}\"", digest(picture.as_bytes()));
     let is_known = condition.if_none_match(&tag);
     let mut response = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-    response.insert_header((ETAG, tag)).insert_header((CACHE_CONTROL, "public, max-age=86400"));
+    response
+        .insert_header((ETAG, tag))
+        .insert_header((CACHE_CONTROL, "public, max-age=86400"))
+        .insert_header((VARY, "accept-encoding"));
     if is_known {
         return response.finish();
     }
-    response.insert_header((CONTENT_TYPE, "image/svg+xml")).body(picture)
+    response.insert_header((CONTENT_TYPE, "image/svg+xml"));
+    if is_packed {
+        response.insert_header((CONTENT_ENCODING, "gzip"));
+    }
+    response.body(if is_packed { gzip(picture.as_bytes()) } else { picture.into() })
 }
 
 /// An SVG picture, of at most 2 KiB, of the product `name` in `category`, either of which may be anything.

@@ -107,6 +107,11 @@ async fn a_picture_is_drawn_for_every_name() {
         assert!(picture.text().starts_with("<svg ") && !picture.text().contains("<script"));
         let known = fetch(&gateway, path, &[("if-none-match", picture.header("etag"))]).await;
         assert_eq!(known.status, 304, "{path}");
+        let packed = fetch(&gateway, path, &[("accept-encoding", "br, gzip")]).await;
+        let coding = (packed.header("content-encoding"), packed.header("vary"));
+        assert_eq!(coding, ("gzip", "accept-encoding"), "{path}");
+        assert!(packed.body.len() < picture.body.len(), "{path}");
+        assert_ne!(packed.header("etag"), picture.header("etag"), "{path}");
     }
     for path in ["/shop/pictures/Mug.svg", "/shop/pictures/a/b/c.svg", "/shop/pictures/a/b.png"] {
         assert_eq!(gateway.get(path).await.status, 404, "{path}");
