@@ -243,13 +243,13 @@ export async function between(gateway, email, password) {
 export async function more(gateway, email, password) {
   const admin = await new Api(gateway).as(email, password);
   const word = unique("q").replace(" ", "");
-  for (let at = 0; at < 25; at++) await admin.product({ name: `${word} ${at}` });
+  for (let at = 0; at < 21; at++) await admin.product({ name: `${word} ${at}` });
   await watched("more", gateway, async (open) => {
     const page = await open("/shop/nowhere");
     // Nothing is loaded by itself.
     await page.addInitScript(() => (IntersectionObserver.prototype.observe = () => {}));
     await page.goto(`${gateway}/shop?q=${word}`);
-    await page.locator(".product").nth(23).waitFor();
+    await page.locator(".product").nth(19).waitFor();
     await page.route("**/products?*", (route) => route.fulfill({ status: 500, json: { status: 500 } }));
     await page.getByRole("button", { name: "More", exact: true }).focus();
     await page.keyboard.press("Enter");
@@ -257,6 +257,6 @@ export async function more(gateway, email, password) {
     await page.unroute("**/products?*");
     await page.keyboard.press("Tab");
     await page.keyboard.press("Enter");
-    await page.waitForFunction(() => document.activeElement === document.querySelectorAll(".product a")[24]);
+    await page.waitForFunction(() => document.activeElement === document.querySelectorAll(".product a")[20]);
   }, { allowed: [/500/] });
 }

@@ -8,7 +8,7 @@ import { t } from "../common/texts.js";
 import { card } from "./cards.js";
 import { addCategories, asked, filters, known } from "./filters.js";
 
-const LIMIT = 24;
+const LIMIT = 20;
 /** How many of the first cards load their pictures at once. */
 const FIRST = 4;
 /** What lists looked like when they were left, by address, the last few of them: for the way back. */
