@@ -23,6 +23,8 @@ FUZZ_SECONDS ?= 60
 H11 = h11==0.16.0
 # What takes events from RabbitMQ, in the benchmark.
 PIKA = pika==1.4.4
+# What judges pages as they load, apart from what tests need.
+LIGHTHOUSE = lighthouse@12.8.2
 # What generates clients of the OpenAPI document.
 CONTRACT_NEEDS = node:nodejs npm:npm
 BENCH_NEEDS = wrk:wrk nginx:nginx-light haproxy:haproxy python3:python3
@@ -63,7 +65,7 @@ PROFDATA = llvm-profdata-$(shell rustc -vV | sed -n 's/^LLVM version: \([0-9]*\)
 SBOM_TARGET ?= x86_64-unknown-linux-gnu
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo release test lint audit sbom bench chaos fuzz train fmt image env check-deploy contract pictures verify-deploy verify-cluster needs \
+.PHONY: help run demo release test lint audit sbom bench chaos fuzz train fmt image env check-deploy contract pictures lighthouse verify-deploy verify-cluster needs \
 	bench-needs contract-needs train-needs verify-needs
 
 help: ## List the targets
@@ -115,6 +117,10 @@ pictures: needs ## Take the pictures of the pages anew
 	@mkdir -p src/server/ops/pictures src/gateway/pages/pictures
 	node tests/browser/pictures.mjs src/server/ops/pictures
 	node tests/browser/demo-pictures.mjs target/debug/app src/gateway/pages/pictures
+
+lighthouse: needs target/lighthouse/$(LIGHTHOUSE) ## Judge the pages of a demo with Lighthouse, on a telephone and on a desktop
+	$(DEBUG)
+	node tests/browser/lighthouse.mjs target/debug/app
 
 contract: needs contract-needs target/contract/installed ## Hold the program against its OpenAPI document, with schemathesis and clients
 	$(DEBUG)
@@ -227,6 +233,12 @@ target/browser/installed: tests/browser/package.json tests/browser/package-lock.
 	mkdir -p target/browser
 	cp $^ target/browser
 	npm ci --prefix target/browser --silent --no-audit --no-fund --ignore-scripts
+	touch $@
+
+target/lighthouse/%:
+	rm -rf target/lighthouse
+	mkdir -p target/lighthouse
+	npm install --prefix target/lighthouse --silent --no-audit --no-fund --no-package-lock --ignore-scripts $*
 	touch $@
 
 contract-needs:

@@ -5,7 +5,7 @@ mod transfer;
 
 use std::error::Error;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -398,17 +398,11 @@ fn is_whole(body: &str) -> bool {
     read.is_ok_and(|read| matches!(read["status"].as_str(), Some("ready" | "degraded")))
 }
 
-/// The loopback address for an unspecified one. `[::]` has two, because some containers have only IPv4.
-fn reachable(mut address: SocketAddr) -> (SocketAddr, Option<SocketAddr>) {
+/// The address of a listener for this machine. `[::]` has two, because some containers have only IPv4.
+fn reachable(address: SocketAddr) -> (SocketAddr, Option<SocketAddr>) {
+    let is_any = address.is_ipv6() && address.ip().is_unspecified();
     let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()));
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => (v4, None),
-        IpAddr::V6(ip) if ip.is_unspecified() => {
-            address.set_ip(Ipv6Addr::LOCALHOST.into());
-            (address, Some(v4))
-        }
-        _ => (address, None),
-    }
+    (node::for_this_machine(address), is_any.then_some(v4))
 }
 
 /// `app check-config`

@@ -29,7 +29,7 @@ use utoipa::openapi::OpenApi;
 use utoipa::{OpenApi as _, ToSchema};
 
 use crate::auth::{Mode, anyone, public};
-use crate::config::{self, Networks, Origins, SettingError, Settings};
+use crate::config::{self, Networks, Origins, PaymentsUrl, SettingError, Settings};
 use crate::limits::Counts;
 use crate::middleware::{
     self, HeadLimit, Middleware, Path, RoleService, SecurityHeaders, cors, path,
@@ -83,7 +83,14 @@ impl Role for Gateway {
     }
 
     async fn build(parts: &Parts) -> Result<Self, SettingError> {
-        let options = &parts.settings.gateway;
+        let (options, settings) = (&parts.settings.gateway, &parts.settings);
+        let is_stripe = matches!(settings.order.payments_url, PaymentsUrl::Stripe(_));
+        if options.pages && is_stripe && settings.shop.stripe_publishable_key.as_str().is_empty() {
+            log::warn!(
+                role = Self::NAME;
+                "shop.stripe_publishable_key is empty: nobody can pay in /shop, where Stripe takes the payments"
+            );
+        }
         let table = RwLock::new(Arc::new(RouteTable::compile(options, &parts.behind)?));
         let current = Arc::new(Current { version: AtomicU64::new(0), table });
         Ok(Self {
@@ -113,7 +120,7 @@ impl Role for Gateway {
             router: Router::new(self.clone(), endpoints.clone(), settings.transport.clone(), tls),
             limiter: self.counts.limiter(),
             own: paths().iter().map(Path::pattern).collect(),
-            pages: self.pages.clone(),
+            pages: self.pages.clone().map(Rc::new),
             compress: self.compress,
             scheme: self.scheme,
             trusted_proxies: trusted_proxies.clone(),

@@ -41,7 +41,7 @@ pub(super) struct Proxy {
     /// The paths that the gateway answers itself.
     pub(super) own: Vec<&'static str>,
     /// The pages; `None` where they are turned off.
-    pub(super) pages: Option<Pages>,
+    pub(super) pages: Option<Rc<Pages>>,
     pub(super) compress: bool,
     /// The clients' scheme.
     pub(super) scheme: &'static str,
@@ -67,7 +67,9 @@ impl Interceptor for Rc<Proxy> {
     /// Finds the route of `request`.
     fn lookup(&self, request: &ServiceRequest) -> RouteLookup<Search> {
         let path = canonical(request.path()).or_else(|| self.slashed(request));
-        if let Some(page) = path.as_deref().and_then(|path| self.find_page(path)) {
+        if let Some((pages, path)) = self.pages.as_ref().zip(path.as_deref())
+            && let Some(page) = pages.find(path)
+        {
             return self.page(request, page);
         }
         let is_own = path.as_deref().is_some_and(|path| self.own.contains(&path));
@@ -186,10 +188,6 @@ impl Proxy {
         Ok(if self.compress { compress(request.head(), reply) } else { reply.into_response() })
     }
 
-    fn find_page(&self, path: &str) -> Option<Page> {
-        self.pages.as_ref().and_then(|_| Pages::find(path))
-    }
-
     /// A page, which has no methods but GET and HEAD.
     fn page(&self, request: &ServiceRequest, page: Page) -> RouteLookup<Search> {
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
@@ -209,11 +207,8 @@ impl Proxy {
         request: ServiceRequest,
         page: &Page,
     ) -> Result<ServiceResponse, actix_web::Error> {
-        let Some(pages) = &self.pages else {
-            return Ok(request.error_response(Error::not_found("path")));
-        };
         let below = || Below::of(request.request(), &self.trusted_proxies).0;
-        let answer = pages.answer(page, request.request(), below);
+        let answer = page.answer(request.request(), below);
         Ok(match answer {
             Ok(response) => request.into_response(response),
             Err(error) => request.error_response(error),

@@ -128,7 +128,7 @@ impl RouteTable {
             }
             let upstream = table.upstream(&route.upstream, options, roles).map_err(blame)?;
             let mut compiled = Route::compile(name, route, upstream).map_err(blame)?;
-            if options.pages && Pages::find(&compiled.path).is_some() {
+            if options.pages && Pages::has(&compiled.path) {
                 let field = if compiled.exact { "path" } else { "prefix" };
                 let problem = "the gateway has pages there; gateway.pages=false makes room";
                 return Err(blame((field, problem).into()));

@@ -17,7 +17,7 @@ mod validation;
 mod watchdog;
 
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -355,6 +355,16 @@ async fn report_ready(
     readiness.ready().await;
     opening.ready(started, management);
     std::future::pending().await
+}
+
+/// The address of a listener for this machine: loopback for an unspecified one.
+pub fn for_this_machine(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
 }
 
 /// Writes a line to standard output, whose reader may be gone.

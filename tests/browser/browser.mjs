@@ -5,10 +5,14 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-// `make needs` installs it there; the repository has nothing but its version.
-const { chromium } = createRequire(new URL("../../target/browser/", import.meta.url))("playwright-core");
+/** Loads a package: `make needs` installs them there; the repository has nothing but their versions. */
+export const installed = createRequire(new URL("../../target/browser/", import.meta.url));
+export const { chromium } = installed("playwright-core");
 
-const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+/** Which browser it is. */
+export const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
+/** How it is started by root, and asks nobody but the shop. */
+export const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync", "--font-render-hinting=none"];
 
 /** Ends the test unless `holds`. */
@@ -19,7 +23,6 @@ export function expect(holds, why) {
 /** Runs `test` with a function that opens `url` with `options`; fails when a page says something is wrong. */
 export async function withBrowser(test) {
   const profile = mkdtempSync(join(tmpdir(), "browser-"));
-  const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
   const browser = await chromium.launch({ executablePath, args: [...FLAGS, `--crash-dumps-dir=${profile}`] });
   const complaints = [];
   try {

@@ -91,6 +91,27 @@ export async function speechless(gateway) {
   );
 }
 
+/** A page whose script does not come offers to be loaded again, whatever language that is in. */
+export async function scriptless(gateway) {
+  await watched(
+    "scriptless",
+    gateway,
+    async (open) => {
+      const page = await open("/shop/nowhere");
+      await headed(page, "There is no such page");
+      await page.route("**/shop/main.js", (route) => route.abort());
+      await page.reload();
+      const again = page.getByRole("link", { name: "Load this page again" });
+      expect(!(await again.isVisible()), "at first it loads");
+      await again.waitFor();
+      await page.unroute("**/shop/main.js");
+      await again.click();
+      await headed(page, "There is no such page");
+    },
+    { allowed: [/ERR_FAILED/] },
+  );
+}
+
 /** Offline: the page says so, keeps what it has and the cart, and goes on when the network is back. */
 export async function offline(gateway, email, password) {
   const product = await (await new Api(gateway).as(email, password)).product();

@@ -2,7 +2,7 @@
 
 import { expect } from "./browser.mjs";
 import { Api, headed, order, signIn, state, take, unique } from "./shopper.mjs";
-import { accessible as free, fits, watched } from "./watched.mjs";
+import { accessible as free, fits, steady, watched } from "./watched.mjs";
 
 /** What would run, or break a page, if it were taken for anything but text. */
 const MARKUP = `<img src=x onerror="globalThis.ran=1"><script>globalThis.ran=1</script>"'\`{{ran}}\${ran}</bdi>&amp;`;
@@ -84,13 +84,17 @@ export async function accessible(gateway, email, password) {
     for (const [face, options] of Object.entries(FACES)) {
       const page = await open("/shop/sign-in", options);
       const look = (what) => everywhere(page, `${what} in ${face}`);
+      const loaded = async (what) => {
+        await steady(page, `${what} in ${face}`);
+        await look(what);
+      };
       await look("sign-in");
       await page.getByRole("main").getByRole("button", { name: "Sign in" }).click();
       await page.locator(".error", { hasText: "needed" }).first().waitFor();
       await look("sign-in with errors");
       await page.goto(`${gateway}/shop/register`);
       await headed(page, "New account");
-      await look("register");
+      await loaded("register");
       await page.goto(`${gateway}/shop/sign-in`);
       await signIn(page, customer.email);
       await page.locator(".product").first().waitFor();
@@ -98,18 +102,18 @@ export async function accessible(gateway, email, password) {
       await page.goto(`${gateway}/shop?tag=${encodeURIComponent(RTL)}`);
       const link = page.locator(".product a bdi", { hasText: name });
       expect((await link.evaluate((element) => getComputedStyle(element).direction)) === "rtl", "the name runs from right to left");
-      await look("a tag");
+      await loaded("a tag");
       await page.goto(`${gateway}/shop/products/${gone.id}`);
       await headed(page, gone.name);
-      await look("sold out");
+      await loaded("sold out");
       await take(page, gateway, product);
       await look("product");
       await page.goto(`${gateway}/shop/cart`);
       await page.locator(".lines .thumb .picture").waitFor();
-      await look("cart");
+      await loaded("cart");
       await page.goto(`${gateway}/shop/checkout`);
       await page.locator(".summary .total").waitFor();
-      await look("checkout");
+      await loaded("checkout");
       await order(page, gateway);
       await look("order to be paid");
       await page.getByRole("button", { name: "Cancel the order" }).click();
@@ -120,15 +124,15 @@ export async function accessible(gateway, email, password) {
       await look("paid");
       await page.goto(`${gateway}/shop/orders`);
       await page.locator(".entry").first().waitFor();
-      await look("orders");
+      await loaded("orders");
       await page.goto(`${gateway}/shop/account`);
       await headed(page, "Your account");
-      await look("account");
+      await loaded("account");
       await page.getByRole("button", { name: "Erase the account …" }).click();
       await look("erasing");
       await page.goto(`${gateway}/shop/nowhere`);
       await headed(page, "There is no such page");
-      await look("nowhere");
+      await loaded("nowhere");
     }
   });
 }

@@ -1,33 +1,19 @@
 // Pages that are watched while a test uses them: what they complain of fails it, and a failure leaves a picture and a trace.
 
-import { createRequire } from "node:module";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { expect } from "./browser.mjs";
+import { chromium, executablePath, expect, FLAGS, installed } from "./browser.mjs";
 
-const installed = createRequire(new URL("../../target/browser/", import.meta.url));
-const { chromium } = installed("playwright-core");
 const axe = installed("axe-core");
 
 const FAILURES = fileURLToPath(new URL("../../target/browser/failures/", import.meta.url));
-const FLAGS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--font-render-hinting=none",
-];
 
 /** Runs `test(open, context)`, where `open(path, options)` opens a page in a browser of its own (a context), and `open.tab(page, path)`
  *  another tab of the same. `allowed` are complaints that the test provokes; others fail it. */
 export async function watched(name, gateway, test, { allowed = [] } = {}) {
   const profile = mkdtempSync(join(tmpdir(), "browser-"));
-  const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
   const browser = await chromium.launch({ executablePath, args: [...FLAGS, `--crash-dumps-dir=${profile}`] });
   const complaints = [];
   const contexts = [];
@@ -84,6 +70,28 @@ export async function accessible(page, name) {
     ({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html.slice(0, 160)} ${failureSummary}`).join("; ")}`,
   );
   expect(!told.length, `${name}: ${told.join("\n")}`);
+}
+
+/** How much of a page may move by itself, of the screen: what Web Vitals call good ("cumulative layout shift"). */
+const MOVES = 0.1;
+
+/** Whether `page`, which has just been loaded by its address, has stayed where it was while its parts came. */
+export async function steady(page, name) {
+  const moves = await page.evaluate(
+    () =>
+      new Promise((done) => {
+        const found = [];
+        const named = ({ node }) => node?.outerHTML?.slice(0, 80) ?? node?.textContent.slice(0, 80);
+        const watcher = new PerformanceObserver((list) => {
+          for (const { value, hadRecentInput, sources } of list.getEntries()) if (!hadRecentInput) found.push([value, sources.map(named)]);
+        });
+        watcher.observe({ type: "layout-shift", buffered: true });
+        // What was seen before is told in the next frames.
+        requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 0, found)));
+      }),
+  );
+  const sum = moves.reduce((all, [value]) => all + value, 0);
+  expect(sum <= MOVES, `${name}: it moves by ${sum}: ${JSON.stringify(moves)}`);
 }
 
 /** Whether nothing of `page` is wider than the window. */

@@ -144,6 +144,8 @@ class Load:
 
     def __init__(self, port):
         self.written, self.statuses = [], {}
+        # How long the slowest answer of each kind took, in seconds.
+        self.longest = dict.fromkeys(KINDS, 0)
         self.over = threading.Event()
         customer = Customer(port)
         user = customer.register()
@@ -157,7 +159,9 @@ class Load:
         for number in range(100_000):
             if self.over.is_set():
                 return
+            start = time.monotonic()
             self.statuses.setdefault(kind, []).append(getattr(self, kind)(customer, number))
+            self.longest[kind] = max(self.longest[kind], time.monotonic() - start)
             time.sleep(0.03)
 
     def register(self, customer, _number):

@@ -334,13 +334,17 @@ def break_each(stack, report):
         harmed = [kind for kind in unharmed[service] if any(s not in (200, 201) for s in statuses[kind])]
         report.check(back and not any(wrong.values()), f"{service} killed: everything works again",
                      f"{time.monotonic() - start:.1f} s later", "nothing but 5xx meanwhile")
-        missed = [kind for kind in harmed_without[service] if all(s in (200, 201) for s in statuses[kind])]
+        # A request may also wait until the process is back, and then succeed.
+        missed = [kind for kind in harmed_without[service]
+                  if all(s in (200, 201) for s in statuses[kind]) and load.longest[kind] < 1]
         report.check(gone and not missed, f"{service} killed: it was down, and what needs it noticed",
                      "" if gone else f"process {pid} runs on", ", ".join(missed))
         report.check(not harmed, f"{service} killed: what does not need it goes on",
                      ", ".join(f"{kind} {dict(Counter(seen))}" for kind, seen in statuses.items()))
-    lost = [path for path in written if customer.ask("GET", path).status != 200]
-    report.check(written and not lost, "every acknowledged write is there", f"{len(written)} written, {len(lost)} lost")
+    answers = {path: customer.ask("GET", path).status for path in written}
+    lost = [f"{path} {status}" for path, status in answers.items() if status != 200]
+    report.check(written and not lost, "every acknowledged write is there",
+                 f"{len(written)} written, {len(lost)} lost {', '.join(lost[:5])}".rstrip())
 
 
 def events_wait(stack, report):

@@ -7,6 +7,7 @@ mod picture;
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
@@ -47,12 +48,16 @@ thread_local! {
     static FILE: RouteName = RouteName("/shop/assets/{file}".into());
 }
 
+/// A page that was asked for.
+#[derive(Debug)]
+pub(super) struct Page {
+    pages: Rc<Pages>,
+    target: Target,
+}
+
 /// What a path of the pages leads to.
 #[derive(Debug)]
-pub(super) struct Page(Content);
-
-#[derive(Debug)]
-enum Content {
+enum Target {
     Document(Application),
     /// Whether the address has this release's digest.
     File(&'static File, bool),
@@ -75,50 +80,14 @@ impl Pages {
         settings.gateway.pages.then_some(Self { facts, documents })
     }
 
-    /// What is at a path; `None` if it is not one of the pages'.
-    pub(super) fn find(path: &str) -> Option<Page> {
-        if let Some(rest) = path.strip_prefix(ASSETS) {
-            let (digest, name) = rest.split_once('/').unwrap_or_default();
-            return Some(Page(match File::find(name) {
-                Some(file) => Content::File(file, digest == CONTENT_DIGEST),
-                None => Content::Nothing,
-            }));
-        }
-        if let Some(rest) = path.strip_prefix(PICTURES) {
-            let names = rest.strip_suffix(".svg").and_then(|names| names.split_once('/'));
-            let names = names.filter(|(_, name)| !name.contains('/'));
-            return Some(Page(names.map_or(Content::Nothing, |(category, name)| {
-                Content::Picture(decoded(category), decoded(name))
-            })));
-        }
-        let application = [(SHOP, Application::Shop), (ADMIN, Application::Admin)]
-            .into_iter()
-            .find(|(prefix, _)| is_below(path, prefix));
-        application.map(|(_, application)| Page(Content::Document(application)))
+    /// Whether a path is one of the pages'.
+    pub(super) fn has(path: &str) -> bool {
+        Target::find(path).is_some()
     }
 
-    /// Answers a GET for `page`; `below` is the path of a trusted proxy's below which the client sees the shop, if there is one.
-    ///
-    /// # Errors
-    /// 404 for a file that there is not.
-    pub(super) fn answer(
-        &self,
-        page: &Page,
-        request: &HttpRequest,
-        below: impl FnOnce() -> Option<String>,
-    ) -> Result<HttpResponse, Error> {
-        let (headers, condition) = (request.headers(), Condition::parse(request));
-        match &page.0 {
-            Content::File(file, is_current) => Ok(file.answer(headers, &condition, *is_current)),
-            Content::Document(application) => {
-                let document = self.document(*application, below().as_deref().unwrap_or_default());
-                Ok(document.answer(headers, &condition))
-            }
-            Content::Picture(category, name) => {
-                Ok(picture::answer((category, name), headers, &condition))
-            }
-            Content::Nothing => Err(Error::not_found("file")),
-        }
+    /// What is at a path; `None` if it is not one of the pages'.
+    pub(super) fn find(self: &Rc<Self>, path: &str) -> Option<Page> {
+        Target::find(path).map(|target| Page { pages: self.clone(), target })
     }
 
     fn document(&self, application: Application, below: &str) -> Arc<Document> {
@@ -128,17 +97,63 @@ impl Pages {
     }
 }
 
+impl Target {
+    fn find(path: &str) -> Option<Self> {
+        if let Some(rest) = path.strip_prefix(ASSETS) {
+            let (digest, name) = rest.split_once('/').unwrap_or_default();
+            return Some(match File::find(name) {
+                Some(file) => Self::File(file, digest == CONTENT_DIGEST),
+                None => Self::Nothing,
+            });
+        }
+        if let Some(rest) = path.strip_prefix(PICTURES) {
+            let names = rest.strip_suffix(".svg").and_then(|names| names.split_once('/'));
+            let names = names.filter(|(_, name)| !name.contains('/'));
+            return Some(names.map_or(Self::Nothing, |(category, name)| {
+                Self::Picture(decoded(category), decoded(name))
+            }));
+        }
+        let application = [(SHOP, Application::Shop), (ADMIN, Application::Admin)]
+            .into_iter()
+            .find(|(prefix, _)| is_below(path, prefix));
+        application.map(|(_, application)| Self::Document(application))
+    }
+}
+
 impl Page {
     /// What metrics and the log call it.
     pub(super) fn route(&self) -> RouteName {
-        let name = match self.0 {
-            Content::Document(Application::Shop) => "/shop/{page}",
-            Content::Document(Application::Admin) => "/admin/{page}",
-            Content::Picture(..) => "/shop/pictures/{category}/{name}",
+        let name = match self.target {
+            Target::Document(Application::Shop) => "/shop/{page}",
+            Target::Document(Application::Admin) => "/admin/{page}",
+            Target::Picture(..) => "/shop/pictures/{category}/{name}",
             // Of most requests: it costs no allocation.
-            Content::File(..) | Content::Nothing => return FILE.with(Clone::clone),
+            Target::File(..) | Target::Nothing => return FILE.with(Clone::clone),
         };
         RouteName(name.into())
+    }
+
+    /// Answers a GET; `below` is the path of a trusted proxy's below which the client sees the shop, if there is one.
+    ///
+    /// # Errors
+    /// 404 for a file that there is not.
+    pub(super) fn answer(
+        &self,
+        request: &HttpRequest,
+        below: impl FnOnce() -> Option<String>,
+    ) -> Result<HttpResponse, Error> {
+        let (headers, condition) = (request.headers(), Condition::parse(request));
+        match &self.target {
+            Target::File(file, is_current) => Ok(file.answer(headers, &condition, *is_current)),
+            Target::Document(application) => {
+                let below = below().unwrap_or_default();
+                Ok(self.pages.document(*application, &below).answer(headers, &condition))
+            }
+            Target::Picture(category, name) => {
+                Ok(picture::answer((category, name), headers, &condition))
+            }
+            Target::Nothing => Err(Error::not_found("file")),
+        }
     }
 }
 

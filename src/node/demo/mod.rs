@@ -7,10 +7,10 @@ mod folder;
 mod load;
 mod orders;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::{Failure, Listener, Opening, Role, open, print_line};
+use super::{Failure, Listener, Opening, Role, for_this_machine, open, print_line};
 use crate::config::{self, Effective, Settings, Sources};
 use accounts::Accounts;
 pub use folder::Folder;
@@ -155,14 +155,4 @@ fn url(listener: &Listener) -> String {
     let url = listener.url();
     let scheme = url.split(':').next().unwrap_or("http");
     format!("{scheme}://{}", for_this_machine(listener.address))
-}
-
-/// The loopback address for an unspecified one.
-fn for_this_machine(mut address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    address
 }

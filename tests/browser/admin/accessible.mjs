@@ -32,7 +32,10 @@ export async function accessible(gateway, email, password, screen) {
       await check(page, `${name}: sign-in`);
       await signIn(page, email, password);
       await headed(page, "Overview");
-      await visit(page, gateway, paths, (page, path) => check(page, `${name}: ${path}`));
+      await visit(page, gateway, paths, async (page, path) => {
+        await check(page, `${name}: ${path}`);
+        await watched.steady(page, `${name}: ${path}`);
+      });
       await moments(page, gateway, api, product, (what) => check(page, `${name}: ${what}`));
     }
   });

@@ -47,7 +47,7 @@ mod shop_in_one_process {
     use super::*;
 
     parts!("shop.mjs", OneProcess: buys, keyboard, markup, accessible, german, back, search, declined, short, stripe, slow, lost,
-        limited, offline, speechless, live, late, hidden, ended, interrupted, tabs, account, remembers, recommends, changed, pictures,
+        limited, offline, speechless, scriptless, live, late, hidden, ended, interrupted, tabs, account, remembers, recommends, changed, pictures,
         another, unheard, renewal, plain, blocked, unsent, dearer, between, more, refused, skewed);
 }
 

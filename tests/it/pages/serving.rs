@@ -241,3 +241,18 @@ async fn without_pages_their_paths_are_free() {
     let welcome = fetch(&gateway, "/", &[BROWSER]).await;
     assert_eq!(welcome.json(), json!({ "message": "API Gateway is Running" }));
 }
+
+#[actix_rt::test]
+async fn a_shop_that_takes_stripe_alone_and_has_no_key_for_its_pages_says_so() {
+    let stripe = [
+        ("PAYMENTS_URL", "https://stripe.invalid"),
+        ("APP__ORDER__PAYMENTS_KEY", "sk_test_1"),
+        ("STRIPE_PUBLISHABLE_KEY", "pk_test_1"),
+    ];
+    let warns = |settings: &[_]| {
+        let shop = Shop::start_with(Topology::OneProcess, settings);
+        shop.process("gateway").log().contains("shop.stripe_publishable_key is empty")
+    };
+    assert!(warns(&stripe[..2]));
+    assert!(!warns(&stripe));
+}

@@ -34,7 +34,7 @@ const isAdmin = (account) => account.roles.includes("admin");
 
 function draw(account) {
   admin = account && isAdmin(account) ? account : null;
-  nav.hidden = !admin;
+  nav.classList.toggle("away", !admin);
   bar.replaceChildren(...(account ? [own(account.username), " ", button(t("admin.sign.out"), leave, { class: "plain" })] : []));
 }
 

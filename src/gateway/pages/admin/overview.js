@@ -7,7 +7,7 @@ import { announce } from "../common/notices.js";
 import { number, t } from "../common/texts.js";
 import { filters } from "./filters.js";
 import { live, stateOf } from "./live.js";
-import { link, row, lead, cell, section, table, withQuery } from "./parts.js";
+import { drawn, link, row, lead, cell, section, table, withQuery } from "./parts.js";
 import { orderCharts, statesOf } from "./sales.js";
 import { badge } from "./states.js";
 
@@ -15,7 +15,7 @@ const PERIODS = [7, 30, 90, 366];
 const LOW = [5, 10, 20, 50];
 const chosen = (all, text, usual) => (all.includes(Number(text)) ? Number(text) : usual);
 
-export default function overview({ query, signal, show }) {
+export default async function overview({ query, signal, show }) {
   const days = chosen(PERIODS, query.get("days"), 30);
   const below = chosen(LOW, query.get("below"), 10);
   // Two parts draw the same answer.
@@ -44,6 +44,8 @@ export default function overview({ query, signal, show }) {
     await refresh();
     announce(t("admin.overview.refreshed"));
   });
+  await drawn(...parts);
+  if (signal.aborted) return;
   const title = t("admin.overview.title");
   show(
     title,

@@ -91,8 +91,17 @@ export function section(title, load, attributes = {}) {
     whole.classList.toggle("first", body.hasAttribute("aria-busy"));
     body.removeAttribute("aria-busy");
   };
-  whole.refresh();
+  whole.drawn = whole.refresh();
   return whole;
+}
+
+/** How long a page waits for its parts, in milliseconds. */
+const TOGETHER = 500;
+
+/** Until `parts` of a page are drawn, or that takes too long: what is shown then does not move under anybody's eyes. */
+export function drawn(...parts) {
+  const late = new Promise((done) => setTimeout(done, TOGETHER));
+  return Promise.race([late, Promise.all(parts.map((part) => part.drawn))]);
 }
 
 /** A button that does something at once and shows in `place` what went wrong. */

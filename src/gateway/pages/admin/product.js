@@ -6,7 +6,7 @@ import { announce } from "../common/notices.js";
 import { go } from "../common/router.js";
 import { parts, t, time } from "../common/texts.js";
 import { ask as question } from "./dialog.js";
-import { action, link, section } from "./parts.js";
+import { action, drawn, link, section } from "./parts.js";
 import { productPath } from "./price.js";
 import { ProductEditor } from "./product-editor.js";
 import { stockCell, stockPath } from "./stock.js";
@@ -21,6 +21,8 @@ export default async function product({ params, signal, show }) {
   ]);
   const heading = make("h1", {}, own(stored.data.name));
   const editor = new ProductEditor(stored, categories, signal, (fresh) => heading.replaceChildren(own(fresh.name)));
+  const stock = stockSection(stored.data, signal);
+  await drawn(stock);
   show(
     stored.data.name,
     make("p", {}, link("/products", t("admin.products.back"))),
@@ -29,7 +31,7 @@ export default async function product({ params, signal, show }) {
       "div",
       { class: "columns wide" },
       make("div", { class: "card" }, editor.elements),
-      make("div", {}, stockSection(stored.data, signal), facts(stored.data), remover(stored.data, editor)),
+      make("div", {}, stock, facts(stored.data), remover(stored.data, editor)),
     ),
   );
 }

@@ -76,7 +76,7 @@ function list(found, places) {
         own(product.sku ?? "–"),
         own(product.category ?? "–"),
         cell({}, priceCell(product)),
-        cell({}, places[at]),
+        cell({ class: "stock" }, places[at]),
       ),
     ),
   );

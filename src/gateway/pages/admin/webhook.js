@@ -6,7 +6,7 @@ import { announce } from "../common/notices.js";
 import { go } from "../common/router.js";
 import { has, number, t, time } from "../common/texts.js";
 import { ask } from "./dialog.js";
-import { action, cell, lead, link, row, section, table } from "./parts.js";
+import { action, cell, drawn, lead, link, row, section, table } from "./parts.js";
 import { secret } from "./secret.js";
 import { webhookPath } from "./webhooks.js";
 
@@ -20,6 +20,7 @@ export default async function webhook({ params, signal, show }) {
   );
   const draw = (fresh) => head.replaceChildren(facts(fresh), buttons(fresh, place, path, draw, deliveries));
   draw(data);
+  await drawn(deliveries);
   const title = t("admin.webhooks.webhook");
   show(
     title,
