@@ -10,9 +10,9 @@ import { chromium, executablePath, FLAGS } from "./browser.mjs";
 import { startDemo } from "./demo.mjs";
 
 // `make lighthouse` installs it there.
-const load = (path) => import(createRequire(new URL("../../target/lighthouse/", import.meta.url)).resolve(path));
-const { default: lighthouse } = await load("lighthouse");
-const { default: desktop } = await load("lighthouse/core/config/desktop-config.js");
+const installed = createRequire(new URL("../../target/lighthouse/", import.meta.url));
+const { default: lighthouse } = await import(installed.resolve("lighthouse"));
+const { default: desktop } = await import(installed.resolve("lighthouse/core/config/desktop-config.js"));
 
 /** What every page should have of 100 in each of the four categories. */
 const SCORE = 95;
@@ -57,10 +57,19 @@ async function withSession(shop, account, path, use) {
   }
 }
 
-/** Loads `url` as a phone or a desktop would, with nothing of it in the cache; gives what is wrong with it. */
-async function judge(port, url, config, device) {
+/** What Lighthouse finds when it loads `url` with nothing of it in the cache. Chromium loses a trace now and then (NO_NAVSTART). */
+async function load(url, port, config, tries = 3) {
   // Cookies stay, and with them the session.
   const { lhr } = await lighthouse(url, { port, logLevel: "error" }, config);
+  if (!lhr.runtimeError) return lhr;
+  console.log(`${url}: ${lhr.runtimeError.code}`);
+  if (tries === 1) throw new Error(lhr.runtimeError.message);
+  return load(url, port, config, tries - 1);
+}
+
+/** Judges `url` as a telephone or a desktop shows it; gives what is wrong with it. */
+async function judge(port, url, config, device) {
+  const lhr = await load(url, port, config);
   const scores = Object.values(lhr.categories).map(({ id, score }) => [id, Math.round(score * 100)]);
   const bytes = lhr.audits["total-byte-weight"].numericValue;
   const { observedFirstContentfulPaint: painted } = lhr.audits.metrics.details.items[0];

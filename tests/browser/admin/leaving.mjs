@@ -14,6 +14,7 @@ export async function leaving(gateway, email, password) {
     await headed(page, "Orders");
     await page.getByRole("link", { name: "Products" }).click();
     await headed(page, "Products");
+    await cell(page, product);
     await page.locator("main").getByRole("link", { name }).click();
     await headed(page, name);
     await page.locator("main [name=description]").fill(TYPED);
@@ -42,6 +43,20 @@ export async function leaving(gateway, email, password) {
     await press(page.locator("dialog"), "Delete the product");
     await headed(page, "Products");
   });
+}
+
+/** A price that is typed in the list. */
+async function cell(page, product) {
+  const value = () => page.getByRole("button", { name: `Price of ${product.name}` });
+  await value().click();
+  await page.locator("main td [name=price]").fill("1.50");
+  await page.getByRole("link", { name: "Orders" }).click();
+  await press(page.locator("dialog", { hasText: "Leave without saving?" }), "Cancel");
+  await page.locator("main td [name=price]").press("Escape");
+  await value().click();
+  await page.locator("main td [name=price]").fill("1.50");
+  await page.locator("main td [name=price]").press("Enter");
+  await page.locator("main td", { hasText: "1.50" }).first().waitFor();
 }
 
 /** The link that skips the head of the page leaves nothing. */

@@ -2,7 +2,9 @@
 
 import { make } from "../common/dom.js";
 import { button, form } from "../common/forms.js";
+import { leaving } from "../common/router.js";
 import { t } from "../common/texts.js";
+import { watchOver } from "./unsaved.js";
 import { checked } from "./wrong.js";
 
 /** A button that shows a value, and becomes a form when it is pressed. `text()` gives what it shows, `label` says what it changes,
@@ -42,6 +44,7 @@ export function inline({ label, text, begin, save }) {
     whole.querySelector(".actions").append(button(t("admin.cancel"), close));
     whole.addEventListener("keydown", (event) => event.key === "Escape" && close());
     place.replaceChildren(whole);
+    watchOver(whole, leaving());
     const input = whole.querySelector("input");
     input.focus();
     input.select();
