@@ -481,17 +481,20 @@ async fn that_there_is_none_is_remembered_until_a_write_or_for_a_moment(cache: C
     let shop = cache.shop(&environment);
     let client = shop.gateway();
     let queries = || shop.process("gateway").log().matches("asking the store").count();
-    let path = "/products/6b03bc06a8104e0a5ab179df";
+    // A Redis that has just been found is tried before it is trusted.
+    until("the cache is in use", async || client.get("/products").await.header("x-cache") == "HIT")
+        .await;
+    let (path, before) = ("/products/6b03bc06a8104e0a5ab179df", queries());
     for _ in 0..3 {
         assert_eq!(client.get(path).await.status, 404);
     }
-    assert_eq!(queries(), 1);
+    assert_eq!(queries() - before, 1);
     client.add_product("Lamp", 1.0).await;
     assert_eq!(client.get(path).await.status, 404);
-    assert_eq!(queries(), 2, "a write may have changed it");
+    assert_eq!(queries() - before, 2, "a write may have changed it");
     until("it is asked for again", async || {
         assert_eq!(client.get(path).await.status, 404);
-        queries() == 3
+        queries() - before == 3
     })
     .await;
 }
