@@ -73,6 +73,55 @@ export async function search(gateway, email, password) {
   });
 }
 
+/** Filters hold: the category before the others are there, on a screen that becomes wide, and on their own page alone. What the shop refuses
+ *  to look for finds nothing. */
+export async function filtered(gateway, email, password) {
+  const category = unique("Category");
+  const product = await (await new Api(gateway).as(email, password)).product({ category });
+  await watched(
+    "filtered",
+    gateway,
+    async (open) => {
+      const page = await open("/shop/nowhere", { viewport: { width: 700, height: 800 } });
+      let release;
+      await page.route("**/categories", async (route) => {
+        await new Promise((resolve) => (release = resolve));
+        await route.continue();
+      });
+      await page.goto(`${gateway}/shop?category=${encodeURIComponent(category)}`);
+      await page.locator(".product", { hasText: product.name }).waitFor();
+      await page.getByLabel("Sort").selectOption("price");
+      await page.waitForURL(/sort=price/);
+      expect(new URL(page.url()).searchParams.get("category") === category, `the category stays: ${page.url()}`);
+      await page.setViewportSize({ width: 1280, height: 800 });
+      const radio = page.getByRole("radio", { name: category });
+      await radio.waitFor();
+      release();
+      await page.locator(".choice", { hasText: category }).locator(".soft").waitFor();
+      expect(await radio.isChecked(), "it is chosen still");
+      const field = page.getByLabel("Search", { exact: true });
+      await field.fill("%");
+      await page.locator("[role=status]", { hasText: "at least two letters" }).waitFor();
+      expect((await page.locator(".product").count()) === 0, "what was there is no answer");
+      await field.fill("");
+      await page.locator(".product", { hasText: product.name }).waitFor();
+      const least = page.getByLabel("Price from");
+      await least.fill("-1");
+      await page.locator("[name=minPrice][aria-invalid=true]").waitFor();
+      expect(!page.url().includes("minPrice"), "what is no price is not asked for");
+      await least.fill("1e1");
+      await page.waitForURL(/minPrice=10(&|$)/);
+      await field.fill("lamp");
+      await page.locator("#cart-link").click();
+      await headed(page, "Your cart");
+      // By then it would have been looked for.
+      await page.evaluate(() => new Promise((done) => setTimeout(done, 300)));
+      expect(new URL(page.url()).search === "", `the address of the cart is its own: ${page.url()}`);
+    },
+    { allowed: [/422/] },
+  );
+}
+
 /** Pictures of other origins are not asked for; an answer that may be old is said to be. */
 export async function pictures(gateway, email, password) {
   const admin = await new Api(gateway).as(email, password);

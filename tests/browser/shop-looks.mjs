@@ -76,7 +76,7 @@ export async function accessible(gateway, email, password) {
     description: `${RTL}. ${RTL}.`,
     category: RTL,
     tags: [RTL],
-    attributes: { size: "12 cm", long: "x".repeat(300) },
+    attributes: { size: "12 cm", long: "x".repeat(300), ["n".repeat(60)]: 1 },
   });
   const gone = await admin.product({ stock: 0 });
   const customer = await new Api(gateway).customer(RTL);

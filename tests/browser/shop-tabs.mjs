@@ -28,6 +28,15 @@ export async function another(gateway, email, password) {
     await signIn(second, morpheus.email);
     await page.waitForFunction((name) => document.querySelector("[name='contact.name']")?.value === name, "Morpheus");
     await page.getByRole("link", { name: "Cart, 1 piece" }).waitFor();
+    // The one signs out before the other signs in: what was typed at the checkout is gone.
+    await second.goto(`${gateway}/shop/account`);
+    await second.getByRole("main").getByRole("button", { name: "Sign out", exact: true }).click();
+    await headed(page, "Sign in");
+    await second.goto(`${gateway}/shop/sign-in`);
+    await signIn(second, niobe.email);
+    await second.locator(".product").first().waitFor();
+    await page.goto(`${gateway}/shop/checkout`);
+    await page.waitForFunction((name) => document.querySelector("[name='contact.name']")?.value === name, "Niobe");
   });
 }
 

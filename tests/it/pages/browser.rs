@@ -48,7 +48,7 @@ mod shop_in_one_process {
 
     parts!("shop.mjs", OneProcess: buys, keyboard, markup, accessible, german, back, search, declined, short, stripe, slow, lost,
         limited, offline, speechless, scriptless, live, late, hidden, ended, interrupted, tabs, account, remembers, recommends, changed, pictures,
-        another, unheard, renewal, plain, blocked, unsent, dearer, between, more, refused, skewed);
+        another, filtered, unheard, renewal, plain, blocked, unsent, dearer, between, more, refused, skewed);
 }
 
 mod shop_in_four_processes {

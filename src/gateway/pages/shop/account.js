@@ -100,7 +100,6 @@ function password(account) {
         autocomplete: "new-password",
         required: true,
         minlength: 12,
-        maxlength: 128,
         hint: t("shop.passwordHint"),
       }),
     ],

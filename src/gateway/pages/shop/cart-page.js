@@ -88,11 +88,14 @@ function stepper(id, name) {
     step: 1,
     inputmode: "numeric",
     "aria-label": label,
+    oninput: () => (input.dataset.typed = "yes"),
     onchange: changes,
   });
   const step = (by, sign, label) => {
     const steps = () => {
-      input.value = Number(input.value) + by;
+      // Another tab may have changed it.
+      const there = cart.lines().find((line) => line.id === id)?.quantity ?? 0;
+      input.value = there + by;
       change(id, input);
     };
     return make("button", { type: "button", "aria-label": label, onclick: steps }, sign);
@@ -109,6 +112,7 @@ function stepper(id, name) {
 function change(id, input) {
   const quantity = Math.min(Math.max(Math.trunc(Number(input.value)) || 1, 1), cart.MOST_PIECES);
   input.value = quantity;
+  delete input.dataset.typed;
   cart.put(id, quantity);
 }
 
@@ -123,7 +127,8 @@ function remove(id, name, item) {
 /** `product` is undefined before it is known, and null when it is gone. */
 function fill(item, line, product) {
   const input = item.querySelector("input");
-  if (document.activeElement !== input) input.value = line.quantity;
+  // What is being typed stays.
+  if (!input.dataset.typed) input.value = line.quantity;
   const price = product?.price ?? line.price;
   item.classList.toggle("over", product === null || product?.inStock === false);
   say(item.querySelector(".each"), t("shop.cart.each", { price: money(price) }));

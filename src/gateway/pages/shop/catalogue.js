@@ -18,8 +18,8 @@ const KEPT = 5;
 export default async function catalogue({ query, signal, show, back }) {
   const chosen = known(query);
   const list = new Listing(chosen, signal);
-  const { form, categories } = filters(chosen, (values) => list.change({ ...values, tag: list.query.tag }));
-  addCategories(categories, chosen.category, signal);
+  const { form, categories } = filters(chosen, (values) => list.change({ ...values, tag: list.query.tag }), signal);
+  addCategories(categories, signal);
   show(
     t("shop.catalogue"),
     make("h1", { class: "unseen" }, t("shop.catalogue")),
@@ -46,6 +46,7 @@ class Listing {
   constructor(query, signal) {
     this.query = query;
     this.signal = signal;
+    /** The address of what is listed. */
     this.address = location.search;
     this.items = make("ul", { class: "products" });
     this.status = make("p", { class: "soft", role: "status" });
@@ -66,7 +67,6 @@ class Listing {
     this.#asking.abort();
     this.#asking = new AbortController();
     refine(query);
-    this.address = location.search;
     this.#showTag();
     this.#isLoading = false;
     await this.load(true);
@@ -107,6 +107,7 @@ class Listing {
     // A product that changes while somebody pages may come twice.
     this.#products = [...(isFirst ? [] : this.#products), ...data.filter(({ id }) => !before.has(id))];
     this.#next = next;
+    if (isFirst) this.address = location.search;
     if (headers.get("x-cache") === "STALE") this.notice.replaceChildren(degraded(t("shop.stale")));
     this.#draw();
   }
@@ -127,9 +128,14 @@ class Listing {
     say(this.status, count === 0 ? t("shop.nothing") : t(this.#next ? "shop.foundMore" : "shop.found", { count }));
   }
 
-  /** What is there already stays. */
+  /** What is there already stays, but where the shop refuses what it is asked for: then it is no answer to that. */
   #fail(error, isFirst, hadFocus) {
-    if (isFirst && error.errors?.every(({ field }) => field === "q") && error.status === 422) return say(this.status, t("shop.shortWords"));
+    if (isFirst && error.status === 422) {
+      [this.#products, this.#next] = [[], null];
+      this.#draw();
+      const isShort = error.errors?.every(({ field, detail }) => field === "q" && !detail.includes("at most"));
+      if (isShort) return say(this.status, t("shop.shortWords"));
+    }
     if (isFirst && !this.#products.length) say(this.status, "");
     this.end.hidden = true;
     const box = trouble(error, () => this.load(isFirst));

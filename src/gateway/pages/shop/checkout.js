@@ -3,7 +3,8 @@
 import { make, own } from "../common/dom.js";
 import { form } from "../common/forms.js";
 import { announce, trouble } from "../common/notices.js";
-import { go, href } from "../common/router.js";
+import { go, href, render } from "../common/router.js";
+import { token, user } from "../common/session.js";
 import { money, t } from "../common/texts.js";
 import * as cart from "./cart.js";
 import { delivery, read, remember } from "./delivery.js";
@@ -41,6 +42,9 @@ export default async function page({ signal, show }) {
   };
   const order = async (values) => {
     notice.replaceChildren();
+    await token();
+    // Somebody else may have signed in in another tab: this is not their order.
+    if (user() !== null && user() !== account.id) return render();
     const items = lines.filter(({ id }) => products.get(id) !== null).map(({ id, quantity }) => ({ productId: id, quantity }));
     if (!items.length) return tell(notice, make("p", {}, t("shop.checkout.nothing")));
     try {

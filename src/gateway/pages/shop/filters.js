@@ -2,7 +2,7 @@
 
 import { ask } from "../common/api.js";
 import { make, own } from "../common/dom.js";
-import { number, t } from "../common/texts.js";
+import { decimals, number, t } from "../common/texts.js";
 
 /** What the catalogue can be asked for; other words of the address are not passed on. */
 const NAMES = ["q", "category", "tag", "minPrice", "maxPrice", "inStock", "sort"];
@@ -33,8 +33,9 @@ function labelled(name, label, attributes) {
   return attributes.type === "checkbox" ? make("div", { class: "field check" }, input, text) : make("div", { class: "field" }, text, input);
 }
 
-/** The form: `changed(query)` gets what is chosen, a moment after the last letter. `chosen` is what is chosen at first. */
-export function filters(chosen, changed) {
+/** The form: `changed(query)` gets what is chosen, a moment after the last letter, until `signal` is aborted. `chosen` is what is chosen at
+ *  first. */
+export function filters(chosen, changed, signal) {
   const search = labelled("q", t("shop.search"), {
     type: "search",
     value: chosen.q,
@@ -50,12 +51,17 @@ export function filters(chosen, changed) {
     { class: "categories" },
     make("legend", {}, t("shop.category")),
     radio("", t("shop.everything"), !chosen.category),
+    // It is a filter before the others are there, too.
+    chosen.category && radio(chosen.category, own(chosen.category), true),
   );
-  const form = make("form", { class: "finder", role: "search", "aria-label": t("shop.find") }, search, order, more(chosen, categories));
+  const form = make("form", { class: "finder", role: "search", "aria-label": t("shop.find") }, search, order, more(chosen, categories, signal));
   let timer;
+  signal.addEventListener("abort", () => clearTimeout(timer));
   const tell = () => {
     clearTimeout(timer);
-    changed(values(form));
+    const inputs = [...form.querySelectorAll("input")];
+    for (const input of inputs) input.setAttribute("aria-invalid", String(!input.validity.valid));
+    if (inputs.every(({ validity }) => validity.valid)) changed(values(form));
   };
   form.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -70,22 +76,29 @@ export function filters(chosen, changed) {
 }
 
 /** The filters besides the search, open where there is room beside the list. */
-function more(chosen, categories) {
-  const price = (name, label) => labelled(name, label, { type: "number", min: 0, step: "0.01", inputmode: "decimal", value: chosen[name] });
-  return make(
+function more(chosen, categories, signal) {
+  const step = 10 ** -decimals();
+  const price = (name, label) => labelled(name, label, { type: "number", min: 0, step, inputmode: "decimal", value: chosen[name] });
+  const wide = matchMedia(WIDE);
+  const whole = make(
     "details",
-    { class: "filters", open: matchMedia(WIDE).matches },
+    { class: "filters", open: wide.matches },
     make("summary", {}, t("shop.filters")),
     make("div", { class: "range" }, price("minPrice", t("shop.minPrice")), price("maxPrice", t("shop.maxPrice"))),
     labelled("inStock", t("shop.inStock"), { type: "checkbox", value: "true", checked: chosen.inStock === "true" }),
     categories,
   );
+  // On a wide screen nothing is there to open them.
+  wide.addEventListener("change", () => (whole.open ||= wide.matches), { signal });
+  return whole;
 }
 
 /** What the fields of `form` say, as the API names it. */
 function values(form) {
   const all = Object.fromEntries(new FormData(form));
-  return { ...all, q: all.q.trim(), inStock: all.inStock ?? "" };
+  // 1e2 is a number, too.
+  const price = (name) => all[name] && String(Number(all[name]));
+  return { ...all, q: all.q.trim(), minPrice: price("minPrice"), maxPrice: price("maxPrice"), inStock: all.inStock ?? "" };
 }
 
 /** The query as the API takes it: without the words whose second letter is still to come (ideographs are words by themselves). */
@@ -106,11 +119,17 @@ function radio(value, text, isChosen, count) {
 }
 
 /** Adds the shop's categories to `fieldset`. Without them the catalogue is as usable: they stay away, then. */
-export async function addCategories(fieldset, chosen, signal) {
+export async function addCategories(fieldset, signal) {
   try {
     const { data } = await ask("GET", "/categories", { signal, signed: false });
-    if (chosen && !data.some(({ name }) => name === chosen)) data.unshift({ name: chosen });
+    const [, first] = fieldset.querySelectorAll(".choice");
+    const hadFocus = first?.contains(document.activeElement);
+    if (first && !data.some(({ name }) => name === first.firstChild.value)) data.unshift({ name: first.firstChild.value });
+    // What is chosen may have changed meanwhile.
+    const chosen = fieldset.querySelector(":checked").value;
+    first?.remove();
     fieldset.append(...data.map(({ name, products }) => radio(name, own(name), name === chosen, products)));
+    if (hadFocus) fieldset.querySelector(":checked").focus();
   } catch (error) {
     if (!signal.aborted) fieldset.append(make("p", { class: "soft" }, t("shop.noCategories")));
   }

@@ -19,10 +19,12 @@ const ROUTES = [
   ["/sign-in", () => import("./sign-in.js")],
   ["/register", () => import("./register.js")],
 ];
-/** Pages that are about somebody. The form of the checkout stays when its session ends: it is not lost then. */
-const PERSONAL = /^\/(orders|account)/;
-/** Those that are drawn anew when somebody else is signed in. */
-const OF_ONE = /^\/(orders|account|checkout)/;
+/** Pages that are about somebody. */
+const PERSONAL = /^\/(orders|account|checkout)/;
+/** Those that are drawn anew when the session ends. The form of the checkout stays: it is not lost then. */
+const ENDING = /^\/(orders|account)/;
+/** The account that was signed in last. */
+let last = null;
 
 function count() {
   const pieces = cart.pieces();
@@ -31,15 +33,23 @@ function count() {
   by("cart-link").setAttribute("aria-label", pieces ? t("shop.cart.link", { count: pieces }) : t("shop.nav.cart"));
 }
 
+/** Whether somebody else is signed in than before, perhaps after that one has signed out. */
+function isAnother() {
+  const before = last;
+  last = session.user() ?? last;
+  return before !== null && before !== last;
+}
+
 /** Gives the cart to who has signed in, and tells who has been signed out. */
-function changed(reason) {
+function changed(cause) {
+  const reason = isAnother() && PERSONAL.test(here()) ? "other" : cause;
   by("ended").hidden = reason !== "ended";
   // What was typed at the checkout is for who comes back, but not for who comes next.
   if (reason === "left") tab.clear();
   cart.belongTo(session.user());
   if (reason === "other") announce(t("shop.other"));
   else if (reason) by("sign-in-again").setAttribute("href", `${href("/sign-in")}?next=${encodeURIComponent(here())}`);
-  if (reason && (reason === "other" ? OF_ONE : PERSONAL).test(here())) render();
+  if (reason && (reason === "ended" ? ENDING : PERSONAL).test(here())) render();
 }
 
 // Most people begin with the catalogue: its module comes while the texts do.

@@ -22,7 +22,7 @@ export default async function page({ query, signal, show }) {
   const account = await customer(signal);
   if (!account) return;
   const list = new OrderList(account.id, query.get("status") ?? "", signal);
-  const indicator = live({ signal, refresh: () => list.load(true), heard: (order) => list.hear(order) });
+  const indicator = live({ signal, refresh: () => list.refresh(), heard: (order) => list.hear(order) });
   show(
     t("shop.orders.title"),
     make("h1", {}, t("shop.orders.title")),
@@ -59,32 +59,47 @@ class OrderList {
 
   /** More orders, or the first; what was being asked for is given up. */
   async load(isFirst = false) {
-    this.#asking.abort();
-    this.#asking = new AbortController();
-    const signal = AbortSignal.any([this.#asking.signal, this.signal]);
+    if (isFirst) [this.#orders, this.#next] = [[], this.#first()];
     const [hadFocus, before] = [document.activeElement === this.more, this.#orders.length];
-    this.notice.replaceChildren();
-    if (isFirst) [this.#orders, this.#next] = [[], { status: this.choice.value, limit: LIMIT }];
-    try {
-      await this.#read(signal);
-    } catch (error) {
-      if (signal.aborted) return;
-      this.notice.replaceChildren(trouble(error, () => this.load(isFirst)));
-    }
-    this.#draw();
+    await this.#show(this.#orders, this.#next, before + 1, () => this.load(isFirst));
     // The button that had the focus is gone.
     if (hadFocus && this.more.hidden) (this.items.children[before] ?? this.items.lastElementChild)?.querySelector("a").focus();
   }
 
-  /** Reads pages of the list until one has an order of the customer. */
-  async #read(signal) {
-    const before = this.#orders.length;
-    for (let at = 0; at < PAGES && this.#next && this.#orders.length === before; at++) {
-      const { data, next } = await get("/orders", this.#next, signal);
-      const known = new Set(this.#orders.map(({ id }) => id));
-      this.#orders = [...this.#orders, ...data.filter(({ userId, id }) => userId === this.user && !known.has(id))];
-      this.#next = next;
+  /** Reads anew as many as are shown, which stay until then. */
+  refresh() {
+    return this.#show([], this.#first(), Math.max(this.#orders.length, 1), () => this.refresh());
+  }
+
+  #first() {
+    return { status: this.choice.value, limit: LIMIT };
+  }
+
+  /** Shows `orders` and those from `next` on, `wanted` of them; `again` is for the button where that fails. */
+  async #show(orders, next, wanted, again) {
+    this.#asking.abort();
+    this.#asking = new AbortController();
+    const signal = AbortSignal.any([this.#asking.signal, this.signal]);
+    this.notice.replaceChildren();
+    try {
+      [this.#orders, this.#next] = await this.#read(orders, next, wanted, signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      this.notice.replaceChildren(trouble(error, again));
     }
+    this.#draw();
+  }
+
+  /** Reads pages of the list until there are `wanted` orders of the customer. */
+  async #read(orders, next, wanted, signal) {
+    const most = PAGES + wanted / LIMIT;
+    for (let at = 0; at < most && next && orders.length < wanted; at++) {
+      const page = await get("/orders", next, signal);
+      const known = new Set(orders.map(({ id }) => id));
+      orders = [...orders, ...page.data.filter(({ userId, id }) => userId === this.user && !known.has(id))];
+      next = page.next;
+    }
+    return [orders, next];
   }
 
   #draw() {
@@ -93,11 +108,14 @@ class OrderList {
     say(this.status, this.#orders.length || this.#next ? "" : t("shop.orders.none"));
   }
 
-  /** Takes an order that has changed, in its place or, if it is new, as the first. */
+  /** Takes an order that has changed, in its place: the newest are first, and the list may not have come to an old one yet. */
   hear(order) {
     if (order.userId !== this.user) return;
-    const isKnown = this.#orders.some(({ id }) => id === order.id);
-    const all = isKnown ? this.#orders.map((one) => (one.id === order.id ? order : one)) : [order, ...this.#orders];
+    const made = ({ createdAt }) => Date.parse(createdAt);
+    const isAhead = this.#next && this.#orders.length && made(order) < made(this.#orders.at(-1));
+    const others = this.#orders.filter(({ id }) => id !== order.id);
+    const at = others.findIndex((one) => made(one) < made(order));
+    const all = isAhead ? others : others.toSpliced(at < 0 ? others.length : at, 0, order);
     this.#orders = all.filter(({ status }) => !this.choice.value || this.choice.value === status);
     this.#draw();
     announce(t("shop.orders.changed", { state: named(order.status), sum: money(order.total, order.currency) }));

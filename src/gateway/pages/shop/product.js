@@ -7,7 +7,7 @@ import { degraded } from "../common/notices.js";
 import { href } from "../common/router.js";
 import * as session from "../common/session.js";
 import { money, number, t } from "../common/texts.js";
-import { picture, pictures, stock, take } from "./cards.js";
+import { picture, pictures, placeholder, stock, take } from "./cards.js";
 import { MOST_PIECES, owner } from "./cart.js";
 
 export default async function page({ params, signal, show }) {
@@ -67,10 +67,13 @@ function gallery(product) {
           "aria-label": t("shop.picture", { count: at + 1, all: urls.length }),
           onclick: choose,
         },
-        make("img", { src: url, alt: "", width: 80, height: 60, loading: "lazy" }),
+        make("img", { src: url, alt: "", width: 80, height: 60, loading: "lazy", onerror: drawn }),
       ),
     ),
   );
+  function drawn({ target }) {
+    target.replaceWith(placeholder(product.id));
+  }
   function choose({ currentTarget }) {
     const at = choices.findIndex((choice) => choice.contains(currentTarget));
     choices.forEach((choice, index) => choice.firstChild.setAttribute("aria-pressed", String(index === at)));

@@ -44,7 +44,6 @@ export default function page({ query, signal, show }) {
       autocomplete: "new-password",
       required: true,
       minlength: 12,
-      maxlength: 128,
       hint: t("shop.passwordHint"),
     }),
   ];
