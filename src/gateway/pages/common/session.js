@@ -18,6 +18,8 @@ const PATIENCE = globalThis.isSecureContext ? 0 : 300;
 /** The token: its `value`, the `user` whose it is, and when it is to be renewed and `ends`, in milliseconds of this browser's clock. */
 let current = null;
 let account = null;
+/** Whose token was here last, also after the end of that session. */
+let last = null;
 let renewing = null;
 /** Counts who signs in and out: what was asked for before is late. */
 let turn = 0;
@@ -27,7 +29,7 @@ const tabs = new BroadcastChannel(named("shop.session"));
 
 tabs.onmessage = ({ data }) => {
   if (data.ask) return isFresh() && tabs.postMessage({ answer: current });
-  if (data.answer) return void (current ??= data.answer);
+  if (data.answer) return void (current ?? hold(data.answer));
   if (data.token) return take(data.token);
   // The tab that could not renew its token may be one whose cookie was not kept.
   if (data.reason === "ended" && current?.ends > Date.now()) return local.set(HINT, "yes");
@@ -35,7 +37,8 @@ tabs.onmessage = ({ data }) => {
 };
 
 /** Calls `listener(reason)` when somebody signs in (`reason` is undefined), signs out ("left"), the session has ended ("ended"), or
- *  another account has signed in in another tab ("other"). */
+ *  another account has signed in in another tab ("other"),
+ *  perhaps after one of those. */
 export const listen = (listener) => listeners.add(listener);
 
 function tell(reason) {
@@ -56,23 +59,31 @@ function subject(token) {
   return JSON.parse(atob(claims.replaceAll("-", "+").replaceAll("_", "/"))).sub;
 }
 
+/** Has `token` from now on; returns whether it is another account's than the last one. */
+function hold(token) {
+  const isOther = last !== null && last !== token.user;
+  current = token;
+  last = token.user;
+  return isOther;
+}
+
 /** Takes a token of another tab. */
 function take(token) {
   const before = user();
-  current = token;
+  const isOther = hold(token);
   if (before === token.user) return;
   turn++;
   account = null;
-  tell(before ? "other" : undefined);
+  tell(isOther ? "other" : undefined);
 }
 
 function keep({ accessToken, expiresIn }) {
   const ends = Date.now() + expiresIn * 1000;
-  const before = user();
-  current = { value: accessToken, user: subject(accessToken), ends, renewal: ends - Math.min(MARGIN, (expiresIn * 1000) / 3) };
+  const renewal = ends - Math.min(MARGIN, (expiresIn * 1000) / 3);
+  const isOther = hold({ value: accessToken, user: subject(accessToken), ends, renewal });
   local.set(HINT, "yes");
   tabs.postMessage({ token: current });
-  return { isOther: before !== null && before !== current.user };
+  return { isOther };
 }
 
 function leave(reason, isHere = true) {

@@ -23,8 +23,6 @@ const ROUTES = [
 const PERSONAL = /^\/(orders|account|checkout)/;
 /** Those that are drawn anew when the session ends. The form of the checkout stays: it is not lost then. */
 const ENDING = /^\/(orders|account)/;
-/** The account that was signed in last. */
-let last = null;
 
 function count() {
   const pieces = cart.pieces();
@@ -33,16 +31,8 @@ function count() {
   by("cart-link").setAttribute("aria-label", pieces ? t("shop.cart.link", { count: pieces }) : t("shop.nav.cart"));
 }
 
-/** Whether somebody else is signed in than before, perhaps after that one has signed out. */
-function isAnother() {
-  const before = last;
-  last = session.user() ?? last;
-  return before !== null && before !== last;
-}
-
 /** Gives the cart to who has signed in, and tells who has been signed out. */
-function changed(cause) {
-  const reason = isAnother() && PERSONAL.test(here()) ? "other" : cause;
+function changed(reason) {
   by("ended").hidden = reason !== "ended";
   // What was typed at the checkout is for who comes back, but not for who comes next.
   if (reason === "left") tab.clear();
