@@ -4,12 +4,12 @@ import { ask, get, post } from "../common/api.js";
 import { make } from "../common/dom.js";
 import { button, field, form, mark } from "../common/forms.js";
 import { announce, degraded, trouble } from "../common/notices.js";
-import { go, href } from "../common/router.js";
+import { href } from "../common/router.js";
 import * as session from "../common/session.js";
 import { t, time } from "../common/texts.js";
 import { confirm } from "./dialog.js";
 import { erasure } from "./erasure.js";
-import { customer } from "./signed.js";
+import { customer, home } from "./signed.js";
 
 /** How long a browser may take to save a file, in milliseconds. */
 const SAVED = 60_000;
@@ -138,14 +138,14 @@ function sessions(signal) {
   const leave = async () => {
     await session.signOut();
     announce(t("shop.account.left"));
-    await go("/");
+    await home();
   };
   const leaveAll = async () => {
     if (!(await confirm(t("shop.account.everywhereAsk"), t("shop.account.everywhere"), signal))) return;
     await post("/auth/logout-all");
     await session.forget("left");
     announce(t("shop.account.leftAll"));
-    await go("/");
+    await home();
   };
   return [
     make("p", {}, make("a", { href: href("/orders") }, t("shop.orders.title"))),

@@ -4,13 +4,13 @@ import { ask } from "../common/api.js";
 import { make } from "../common/dom.js";
 import { button, field, form, mark } from "../common/forms.js";
 import { announce } from "../common/notices.js";
-import { go } from "../common/router.js";
 import * as session from "../common/session.js";
 import { t } from "../common/texts.js";
 import * as cart from "./cart.js";
 import * as delivery from "./delivery.js";
 import { dialog } from "./dialog.js";
 import * as placing from "./placing.js";
+import { home } from "./signed.js";
 
 /** What erasing means, and a button that opens its dialog. */
 export function erasure(account, signal) {
@@ -55,5 +55,5 @@ async function gone({ id }) {
   for (const part of [cart, delivery, placing]) part.forget(id);
   await session.forget("left");
   announce(t("shop.erase.done"));
-  await go("/");
+  await home();
 }
