@@ -145,7 +145,11 @@ impl Cache {
         F: Future<Output = Result<Option<Entry>, Error>> + 'static,
     {
         let mut span = Span::cache_read(key.kind().name());
-        let found = span.within(self.read(key, load)).await;
+        // Of most requests: the future is made where it runs, and not moved there.
+        let found = match span.scope() {
+            None => self.read(key, load).await,
+            Some(scope) => Box::pin(scope.run(self.read(key, load))).await,
+        };
         span.read(found.as_ref().map_or("error", |(_, origin)| origin.label()));
         found
     }

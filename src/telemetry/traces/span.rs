@@ -214,10 +214,14 @@ impl Span {
         }
     }
 
+    /// Where its parts belong; `None` if it is not recorded.
+    pub fn scope(&self) -> Option<Scope> {
+        self.context().and_then(|trace| Some(Scope::current()?.at(trace)))
+    }
+
     /// Runs `work` as what the span is about: what that does are parts of it.
     pub fn within<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
-        let scope = self.context().and_then(|trace| Some(Scope::current()?.at(trace)));
-        match scope {
+        match self.scope() {
             Some(scope) => Either::Left(scope.run(work)),
             None => Either::Right(work),
         }
