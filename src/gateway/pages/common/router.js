@@ -23,6 +23,9 @@ export function guard(ask, signal) {
   signal.addEventListener("abort", () => guards.delete(ask));
 }
 
+/** Whether somebody is to be asked before this page is left. */
+export const isGuarded = () => guards.size > 0;
+
 /** Whether this page may be left. */
 export async function mayLeave() {
   for (const ask of [...guards]) if (!(await ask())) return false;
