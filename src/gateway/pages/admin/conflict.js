@@ -54,8 +54,8 @@ function choice(name, mine, theirs, isMine) {
 }
 
 /** A box that asks, for each field in which `mine` and `theirs` differ, which is to be. At first mine is chosen where I have changed it since
- *  `base`, and theirs elsewhere. `finish()` is called by its button. Gives `{ element, choose, follow }`: `choose(now)` is the draft to save,
- *  where `now` is what the form says then, and `follow(now)` is to be called when something is typed. */
+ *  `base`, and theirs elsewhere. `finish()` is called by its button. Gives `{ element, choose, follow }`: `choose(now)` is the draft to
+ *  save, where `now` is what the form says then, and `follow(now)` is to be called when something is typed. */
 export function conflict({ base, mine, theirs, finish }) {
   const fields = FIELDS.filter((name) => !same(mine[name], theirs[name]));
   const choices = new Map(fields.map((name) => [name, choice(name, mine[name], theirs[name], !same(mine[name], base[name]))]));

@@ -16,8 +16,8 @@ function contents(form) {
   );
 }
 
-/** Watches over what is typed into `form`, until `signal` is aborted. Gives `{ typed, saved }`: `typed()` is what the form says, to be taken
- *  when a save begins, and `saved(typed)` is to be called when that is stored; without it, it is what the form says then. */
+/** Watches over what is typed into `form`, until `signal` is aborted. Gives `{ typed, saved }`: `typed()` is what the form says, to be
+ *  taken when a save begins, and `saved(typed)` is to be called when that is stored; without it, it is what the form says then. */
 export function watchOver(form, signal) {
   let stored = contents(form);
   warn(() => form.isConnected && contents(form) !== stored, t("admin.unsaved.text"), signal);
