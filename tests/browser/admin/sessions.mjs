@@ -124,8 +124,10 @@ export async function others(gateway, email, password) {
     await page.getByRole("link", { name: "Back to the products" }).click();
     await headed(page, "Products");
     const begin = () => page.getByRole("link", { name: "New product" }).click();
-    await held(page, "**/categories", "GET", begin, () => press(tab.locator("header"), "Sign out"));
-    await headed(page, "Sign in");
+    await held(page, "**/categories", "GET", begin, async () => {
+      await press(tab.locator("header"), "Sign out");
+      await headed(page, "Sign in");
+    });
   });
   await api("PATCH", `/auth/users/${two.id}`, { roles: ["customer"] });
 }

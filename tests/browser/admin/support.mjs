@@ -95,7 +95,7 @@ export async function held(page, pattern, method, begin, meanwhile) {
     if (route.request().method() === method) await over;
     await route.fallback();
   });
-  const asked = page.waitForRequest((request) => request.method() === method);
+  const asked = page.waitForRequest(pattern);
   await begin();
   await asked;
   await meanwhile();
