@@ -50,6 +50,12 @@ async function unknown(page, product) {
   await page.reload();
   const stock = page.getByRole("button", { name: `Stock of ${product.name}` }).first();
   await stock.filter({ hasText: "not known at the moment" }).waitFor();
+  const box = page.locator("main td .trouble");
+  for (let at = 0; at < 2; at++) {
+    await stock.click();
+    await box.waitFor();
+    expect((await box.count()) === 1, "it is told once");
+  }
   await page.unroute("**/stock");
   await stock.click();
   await page.locator("main [name=stock]").first().press("Enter");

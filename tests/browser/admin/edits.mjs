@@ -1,6 +1,6 @@
 // An admin makes a product, changes it here and there, meets somebody else's changes, and deletes it.
 
-import { expect, headed, press, productOf, said, signIn, signedIn, withPages } from "./support.mjs";
+import { expect, headed, held, press, productOf, said, signIn, signedIn, withPages } from "./support.mjs";
 
 const value = (page, name) => page.locator(`main form.product [name=${name}]`).inputValue();
 
@@ -13,8 +13,14 @@ export async function edits(gateway, email, password) {
     await headed(page, "New product");
     const id = await makes(page, api, sku);
     await changes(page, api, id);
+    await meanwhile(page, api, id);
+    await attributes(page, api, gateway);
+    await page.goto(`${gateway}/admin/products/${id}`);
+    await headed(page, "Walnut lamp");
     await inline(page, api, sku, id);
     await conflicts(page, api, id, gateway);
+    await agree(page, api, id);
+    await renamed(page);
     await taken(page, api, sku);
     await stays(page);
     await ends(page, api, id);
@@ -41,11 +47,17 @@ async function makes(page, api, sku) {
   await fill("category", "Lighting");
   await fill("sku", sku);
   await fill("tags", "warm\noak");
+  await fill("stock", "+3");
+  await press(page.locator("main"), "Add the product");
+  await page.locator("[data-field=stock] .error", { hasText: "without a sign" }).waitFor();
   await fill("stock", "7");
   await press(page.locator("main"), "Add a picture");
   await page.getByLabel("Address of the picture").fill("https://elsewhere.example/one.jpg");
   await press(page.locator("main"), "Add a picture");
   await page.locator(".rows li", { hasText: "This page may not load pictures from there." }).waitFor();
+  await page.getByLabel("Address of the picture").nth(1).fill("elsewhere.example/two.jpg");
+  await press(page.locator("main"), "Add the product");
+  await page.locator("[data-field=images] .error", { hasText: "must be an http:// or https:// URL" }).waitFor();
   const icon = await page.locator("link[rel=icon]").evaluate((link) => link.href);
   await page.getByLabel("Address of the picture").nth(1).fill(icon);
   await page.locator(".preview img").waitFor();
@@ -86,20 +98,64 @@ async function changes(page, api, id) {
   await said(page, "There is nothing to save.");
 }
 
+/** What is typed while a save is under way is not saved by it. */
+async function meanwhile(page, api, id) {
+  const form = page.locator("main form.product");
+  await form.locator("[name=description]").fill("Typed before.");
+  const later = () => form.locator("[name=description]").fill("Typed meanwhile.");
+  await held(page, `**/products/${id}`, "PATCH", () => press(form, "Save"), later);
+  await said(page, "Walnut lamp is saved.");
+  expect((await api("GET", `/products/${id}`)).data.description === "Typed before.", "what was there is stored");
+  await page.locator("main").getByRole("link", { name: "Back to the products" }).click();
+  await press(page.locator("dialog", { hasText: "Leave without saving?" }), "Cancel");
+  await form.locator("[name=description]").fill("");
+  await press(form, "Save");
+  await page.waitForFunction(() => document.getElementById("said").textContent === "Walnut lamp is saved.");
+}
+
+/** A patch can keep a null of an attribute, and cannot write one; the ends of lines are no change. */
+async function attributes(page, api, gateway) {
+  const { id } = await productOf(api, { name: "Nulls", description: "one\r\ntwo", attributes: { size: { x: null, y: 1 } } });
+  await page.goto(`${gateway}/admin/products/${id}`);
+  await headed(page, "Nulls");
+  const form = page.locator("main form.product");
+  await press(form, "Save");
+  await said(page, "There is nothing to save.");
+  for (const [text, words] of [['{"x":1,"y":null}', "size has a null"], ['{"x":null,"y":1e400}', "too large"]]) {
+    await page.getByLabel("Value of the attribute").fill(text);
+    await press(form, "Save");
+    await page.locator("[data-field=attributes] .error", { hasText: words }).waitFor();
+  }
+  await page.getByLabel("Value of the attribute").fill('{"x":null,"y":[null]}');
+  await press(form, "Save");
+  await said(page, "Nulls is saved.");
+  const { data } = await api("GET", `/products/${id}`);
+  expect(JSON.stringify(data.attributes.size) === '{"x":null,"y":[null]}', JSON.stringify(data));
+  await api("DELETE", `/products/${id}`);
+}
+
 /** Stock and price are changed in the list. */
 async function inline(page, api, sku, id) {
   await page.locator("main").getByRole("link", { name: "Back to the products" }).click();
   await headed(page, "Products");
-  await page.locator("main [name=q]").fill("walnut");
+  await page.locator("main [name=q]").fill("%");
   await press(page.locator("main form"), "Show");
-  await page.waitForURL(/q=walnut/);
+  await page.locator("main .trouble", { hasText: "must have a word" }).waitFor();
+  await page.locator("main [name=q]").fill(" walnut ");
+  await press(page.locator("main form"), "Show");
+  await page.waitForURL(/q=\+walnut/);
   // The list until now stays until the new one is there.
   await headed(page, "Products");
   const row = page.locator("tbody tr", { hasText: sku });
   const stock = row.getByRole("button", { name: "Stock of Walnut lamp" });
   await stock.click();
   await row.locator("[name=stock]").fill("+5");
-  await row.locator("[name=stock]").press("Enter");
+  const typed = row.locator("[name=stock]");
+  await held(page, `**/products/${id}/stock`, "PATCH", () => typed.press("Enter"), async () => {
+    await typed.press("Escape");
+    await press(row, "Cancel");
+    expect(await typed.isVisible(), "a save that is under way is not cancelled");
+  });
   await said(page, "Stock of Walnut lamp: 12.");
   expect(await stock.evaluate((button) => button === document.activeElement), "the focus is back where it was");
   await stock.click();
@@ -174,7 +230,8 @@ async function conflicts(page, api, id, gateway) {
   await api("PATCH", `/products/${id}`, { name: "Fir lamp" });
   await press(page.locator("main form.product"), "Save");
   await box.locator("[data-conflict=name]").getByRole("radio").first().check();
-  await press(box, "Save what is chosen");
+  // The button of the form saves what is chosen, too.
+  await press(page.locator("main form.product"), "Save");
   await headed(page, "Fir lamp");
   expect((await value(page, "name")) === "Fir lamp", "the form shows theirs");
   ({ data } = await api("GET", `/products/${id}`));
@@ -182,6 +239,24 @@ async function conflicts(page, api, id, gateway) {
   await page.locator("main [name=price]").fill("1");
   await press(page.locator("main form.product"), "Save");
   await said(page, "Fir lamp is saved.");
+}
+
+/** Somebody else has made the same change: there is nothing to choose. */
+async function agree(page, api, id) {
+  await page.locator("main [name=category]").fill("Shades");
+  await api("PATCH", `/products/${id}`, { category: "Shades" });
+  await press(page.locator("main form.product"), "Save");
+  await said(page, "The form shows what is stored now.");
+  expect((await page.locator("main [data-kind='412']").count()) === 0, "there is no conflict");
+}
+
+/** All parts of the page have the new name. */
+async function renamed(page) {
+  expect((await page.title()).startsWith("Fir lamp"), await page.title());
+  await page.getByRole("button", { name: "Stock of Fir lamp" }).waitFor();
+  await press(page.locator("main"), "Delete the product");
+  await page.locator("dialog", { hasText: "Fir lamp" }).waitFor();
+  await press(page.locator("dialog"), "Cancel");
 }
 
 /** A SKU that another product has is said at its field. */
@@ -204,7 +279,14 @@ async function ends(page, api, id) {
   await press(page.locator("dialog"), "Cancel");
   expect((await api("GET", `/products/${id}`)).status === 200, "Cancel deletes nothing");
   await press(page.locator("main"), "Delete the product");
-  await press(page.locator("dialog"), "Delete the product");
+  const escape = async () => {
+    await page.keyboard.press("Escape");
+    await press(page.locator("dialog"), "Cancel");
+    expect(await page.locator("dialog").isVisible(), "what is under way is not cancelled");
+    // Chromium closes a dialog at the second in a row.
+    for (const key of ["Escape", "Escape"]) await page.keyboard.press(key);
+  };
+  await held(page, `**/products/${id}`, "DELETE", () => press(page.locator("dialog"), "Delete the product"), escape);
   await headed(page, "Products");
   expect((await api("GET", `/products/${id}`)).status === 404, "it is deleted");
 }

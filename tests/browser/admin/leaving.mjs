@@ -23,7 +23,9 @@ export async function leaving(gateway, email, password) {
     await asks(page, product, () => page.evaluate(() => history.go(-3)));
     await asks(page, product, () => page.getByRole("link", { name: "Orders" }).click());
     await asks(page, product, () => press(page.locator("header"), "Sign out"));
+    await pieces(page, name);
     await page.evaluate(() => history.go(-2));
+    // It is asked once for both.
     await press(page.locator("dialog"), "Leave without saving");
     await headed(page, "Products");
     await page.evaluate(() => history.back());
@@ -39,10 +41,17 @@ export async function leaving(gateway, email, password) {
     await page.evaluate(() => history.go(2));
     await headed(page, name);
     await page.locator("main [name=description]").fill(TYPED);
+    await pieces(page, name);
     await press(page.locator("main"), "Delete the product");
     await press(page.locator("dialog"), "Delete the product");
     await headed(page, "Products");
   });
+}
+
+/** A number is typed beside the form of the product. */
+async function pieces(page, name) {
+  await page.getByRole("button", { name: `Stock of ${name}` }).click();
+  await page.locator("main [name=stock]").fill("99");
 }
 
 /** A price that is typed in the list. */

@@ -1,6 +1,6 @@
 // Who may see the administration, and a session that ends.
 
-import { customer, expect, headed, orderOf, press, productOf, said, signIn, signedIn, withPages, PASSWORD } from "./support.mjs";
+import { customer, expect, headed, held, orderOf, press, productOf, said, signIn, signedIn, withPages, PASSWORD } from "./support.mjs";
 
 /** A guest signs in where she is; a customer is told that this is not for her; a wrong password is said; so is a role that is gone. */
 export async function stranger(gateway, email, password) {
@@ -119,6 +119,15 @@ export async function others(gateway, email, password) {
     await page.locator("dialog", { hasText: "Your session has ended" }).waitFor();
     await press(page.locator("dialog"), "Leave without saving");
     await headed(page, "Sign in");
+    await signIn(page, email, password);
+    await headed(page, "Bench");
+    await page.getByRole("link", { name: "Back to the products" }).click();
+    await headed(page, "Products");
+    const begin = () => page.getByRole("link", { name: "New product" }).click();
+    await held(page, "**/categories", "GET", begin, async () => {
+      await press(tab.locator("header"), "Sign out");
+      await headed(page, "Sign in");
+    });
   });
   await api("PATCH", `/auth/users/${two.id}`, { roles: ["customer"] });
 }

@@ -87,5 +87,20 @@ export const headed = (page, text) => page.locator('main:not([aria-busy="true"])
 /** Waits until the page has said `text`. */
 export const said = (page, text) => page.locator("#said", { hasText: text }).waitFor({ state: "attached" });
 
+/** Holds the next request of `method` to `pattern`, which `begin()` makes, until `meanwhile()` is over. */
+export async function held(page, pattern, method, begin, meanwhile) {
+  let release;
+  const over = new Promise((resolve) => (release = resolve));
+  await page.route(pattern, async (route) => {
+    if (route.request().method() === method) await over;
+    await route.fallback();
+  });
+  const asked = page.waitForRequest(pattern);
+  await begin();
+  await asked;
+  await meanwhile();
+  release();
+}
+
 /** The button of that name in `place`. */
 export const press = (place, name, exact = true) => place.getByRole("button", { name, exact }).click();

@@ -10,6 +10,9 @@ export async function users(gateway, email, password) {
     const page = await open("/admin/users");
     await signIn(page, email, password);
     await headed(page, "Users");
+    await page.locator("main [name=email]").fill("a".repeat(300));
+    await press(page.locator("main form"), "Show");
+    await page.locator("main .trouble").waitFor();
     await find(page, one.email);
     const row = page.locator("tbody tr", { hasText: one.email });
     const decide = async (name) => {

@@ -12,7 +12,7 @@ export async function webhooks(gateway, email, password) {
     await page.locator("main [name=url]").fill("https://127.0.0.1/in");
     await press(page.locator("main form"), "Add the webhook");
     await page.locator("[data-field=url] .error", { hasText: /.+/ }).waitFor();
-    await page.locator("main [name=url]").fill(address);
+    await page.locator("main [name=url]").fill(` ${address} `);
     await page.locator("main [name=description]").fill("the warehouse");
     await page.getByRole("checkbox", { name: "shop.order.paid" }).check();
     await press(page.locator("main form"), "Add the webhook");
@@ -29,7 +29,9 @@ export async function webhooks(gateway, email, password) {
     await press(page.locator("main"), "New secret");
     await press(page.locator("dialog"), "New secret");
     await page.locator("dialog").waitFor({ state: "detached" });
-    expect((await secretOf(page)) !== first, "it is another one");
+    const second = await secretOf(page);
+    expect(second !== first, "it is another one");
+    await stays(page, second);
     await arrives(page, gateway, id);
     await deliveries(page);
     await press(page.locator("main"), "Delete the webhook");
@@ -37,6 +39,15 @@ export async function webhooks(gateway, email, password) {
     await headed(page, "Webhooks");
     expect((await api("GET", `/webhooks/${id}`)).status === 404, "it is deleted");
   });
+}
+
+/** A secret that is shown once stays while other buttons are used. */
+async function stays(page, secret) {
+  await press(page.locator("main"), "Send a test");
+  await page.locator("main [data-kind=test]").waitFor();
+  await press(page.locator("main"), "New secret");
+  await press(page.locator("dialog"), "Cancel");
+  expect((await secretOf(page)) === secret, "it is there still");
 }
 
 async function secretOf(page) {

@@ -54,8 +54,8 @@ function choice(name, mine, theirs, isMine) {
 }
 
 /** A box that asks, for each field in which `mine` and `theirs` differ, which is to be. At first mine is chosen where I have changed it since
- *  `base`, and theirs elsewhere. `finish(choose)` is called at the end; `choose(now)` is the draft to save, where `now` is what the form
- *  says then. Gives `{ element, follow }`: `follow(now)` is to be called when something is typed. */
+ *  `base`, and theirs elsewhere. `finish()` is called by its button. Gives `{ element, choose, follow }`: `choose(now)` is the draft to
+ *  save, where `now` is what the form says then, and `follow(now)` is to be called when something is typed. */
 export function conflict({ base, mine, theirs, finish }) {
   const fields = FIELDS.filter((name) => !same(mine[name], theirs[name]));
   const choices = new Map(fields.map((name) => [name, choice(name, mine[name], theirs[name], !same(mine[name], base[name]))]));
@@ -76,7 +76,7 @@ export function conflict({ base, mine, theirs, finish }) {
         button(t("admin.conflict.allTheirs"), () => all("theirs")),
       ),
     [...choices.values()].map(({ element }) => element),
-    make("p", { class: "actions" }, button(t("admin.conflict.save"), () => finish(choose), { class: "primary" })),
+    make("p", { class: "actions" }, button(t("admin.conflict.save"), finish, { class: "primary" })),
   );
-  return { element, follow: (now) => choices.forEach(({ follow }, name) => follow(now[name])) };
+  return { element, choose, follow: (now) => choices.forEach(({ follow }, name) => follow(now[name])) };
 }

@@ -5,7 +5,14 @@ export const FIELDS = ["name", "price", "description", "category", "sku", "tags"
 
 export const EMPTY = { name: "", price: "", description: "", category: "", sku: "", tags: [], images: [], attributes: {} };
 
-export const draftOf = (product) => Object.fromEntries(FIELDS.map((field) => [field, product[field] ?? EMPTY[field]]));
+/** Forms end lines by "\n" alone; files and other users of the API may end them otherwise. */
+const lines = (text) => text.replace(/\r\n?/g, "\n");
+
+/** The draft of a product of the API. */
+export function draftOf(product) {
+  const draft = Object.fromEntries(FIELDS.map((field) => [field, product[field] ?? EMPTY[field]]));
+  return { ...draft, description: lines(draft.description) };
+}
 
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
@@ -30,6 +37,17 @@ export function patch(from, to) {
     } else if (!same(from[key], to[key])) made[key] = to[key];
   }
   return made;
+}
+
+/** What the merge patch `made` makes of `from` (RFC 7396, section 2). */
+export function patched(from, made) {
+  if (!isObject(made)) return made;
+  const to = isObject(from) ? { ...from } : {};
+  for (const [key, value] of Object.entries(made)) {
+    if (value === null) delete to[key];
+    else to[key] = patched(to[key], value);
+  }
+  return to;
 }
 
 /** Without what is empty: the product as the API takes a new one. */

@@ -4,7 +4,7 @@ import { get } from "../common/api.js";
 import { by, make, own } from "../common/dom.js";
 import { button } from "../common/forms.js";
 import { announce } from "../common/notices.js";
-import { leaving, mayLeave, render } from "../common/router.js";
+import { isGuarded, leaving, mayLeave, render } from "../common/router.js";
 import { forget, listen, signOut, who } from "../common/session.js";
 import { parts, t } from "../common/texts.js";
 import { shopLink, signInPage } from "./parts.js";
@@ -53,9 +53,9 @@ async function leave() {
 
 /** The session is over. What somebody has typed stays where it is, below a dialog. */
 function left() {
-  // A page that is being loaded will see by itself that nobody is signed in.
-  if (!isLeaving && by("main").getAttribute("aria-busy") === "true") return;
-  if (isLeaving || !admin) {
+  // A page that is being loaded may be past its question who is there: it would show a form that nobody can save.
+  const isLoading = by("main").getAttribute("aria-busy") === "true" && !isGuarded();
+  if (isLeaving || !admin || isLoading) {
     draw(null);
     render();
   } else if (!dialog) askAgain();

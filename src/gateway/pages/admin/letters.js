@@ -3,6 +3,7 @@
 import { ask as send, get, post } from "../common/api.js";
 import { make, own } from "../common/dom.js";
 import { announce } from "../common/notices.js";
+import { go } from "../common/router.js";
 import { number, t, time } from "../common/texts.js";
 import { ask } from "./dialog.js";
 import { action, pager, worded } from "./parts.js";
@@ -18,6 +19,8 @@ export default async function letters({ query, signal, show }) {
   const list = make("ul", { class: "letters" });
   const gone = (item) => {
     item.remove();
+    // Others may be on another page of the list.
+    if (!list.childElementCount && (page.next || here.cursor)) return go("/dead-letters", { replace: true });
     none.hidden = list.childElementCount > 0;
     heading.focus();
   };

@@ -9,7 +9,9 @@ import { Wrong } from "./wrong.js";
 
 function imageRow(value) {
   const input = make("input", {
-    type: "url",
+    // Not of the type "url": what the browser refuses has no name by which it could be told, and the API says what is wrong.
+    type: "text",
+    inputmode: "url",
     value,
     "aria-label": t("admin.products.image.url"),
     dir: "ltr",
@@ -61,10 +63,16 @@ function attributeRow([key, value]) {
 
 function parse(text) {
   try {
-    return JSON.parse(text);
-  } catch {
-    throw new Wrong("attributes", t("admin.products.attribute.wrong", { text }));
+    return JSON.parse(text, written);
+  } catch (error) {
+    throw error instanceof Wrong ? error : new Wrong("attributes", t("admin.products.attribute.wrong", { text }));
   }
+}
+
+/** A value of JSON as it can be written again: 1e400 is Infinity to a browser, which JSON does not have. */
+function written(_, value) {
+  if (value === Infinity || value === -Infinity) throw new Wrong("attributes", t("admin.products.attribute.large"));
+  return value;
 }
 
 /** The attributes of a product: texts, or any JSON. */

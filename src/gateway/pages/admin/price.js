@@ -53,7 +53,7 @@ export function priceCell(product) {
     announce(t("admin.products.price.saved", { name: product.name, price: money(price) }));
   };
   return inline({
-    label: t("admin.products.price.of", { name: product.name }),
+    label: () => t("admin.products.price.of", { name: product.name }),
     text: () => money(price),
     begin: async () => {
       await look();

@@ -11,6 +11,7 @@ import { link } from "./parts.js";
 import { productForm } from "./product-form.js";
 import { parseStock } from "./stock.js";
 import { watchOver } from "./unsaved.js";
+import { Wrong } from "./wrong.js";
 
 export default async function newProduct({ signal, show }) {
   // Names of categories are a help; the form is there without them.
@@ -21,13 +22,21 @@ export default async function newProduct({ signal, show }) {
   const title = t("admin.products.new");
   const stock = field("stock", t("admin.stock.label"), { hint: t("admin.stock.newHint"), inputmode: "numeric", autocomplete: "off" });
   const save = async (draft, values) => {
-    const { onHand } = parseStock(values.stock);
+    const typed = watch.typed();
+    const onHand = firstStock(values.stock);
     const { data } = await post("/products", { ...filled(draft), ...(onHand == null ? {} : { stock: onHand }) });
-    saved();
+    watch.saved(typed);
     announce(t("admin.products.made", { name: data.name }));
     go(`/products/${encodeURIComponent(data.id)}`);
   };
   const { element } = productForm(EMPTY, categories, { say: t("admin.products.make"), save, more: [stock] });
-  const saved = watchOver(element, signal);
+  const watch = watchOver(element, signal);
   show(title, make("p", {}, link("/products", t("admin.products.back"))), make("h1", {}, title), element);
+}
+
+/** How many pieces a new product has: there are none yet to which some could be added. */
+function firstStock(text) {
+  const { onHand, change } = parseStock(text);
+  if (change !== undefined) throw new Wrong("stock", t("admin.stock.plain"));
+  return onHand;
 }

@@ -3,13 +3,14 @@
 import { ask, get } from "../common/api.js";
 import { make, own } from "../common/dom.js";
 import { announce } from "../common/notices.js";
-import { go } from "../common/router.js";
+import { entitle, go } from "../common/router.js";
 import { parts, t, time } from "../common/texts.js";
 import { ask as question } from "./dialog.js";
 import { action, drawn, link, section } from "./parts.js";
 import { productPath } from "./price.js";
 import { ProductEditor } from "./product-editor.js";
 import { stockCell, stockPath } from "./stock.js";
+import { forgetAll } from "./unsaved.js";
 
 export default async function product({ params, signal, show }) {
   const [stored, categories] = await Promise.all([
@@ -19,19 +20,26 @@ export default async function product({ params, signal, show }) {
       () => [],
     ),
   ]);
-  const heading = make("h1", {}, own(stored.data.name));
-  const editor = new ProductEditor(stored, categories, signal, (fresh) => heading.replaceChildren(own(fresh.name)));
-  const stock = stockSection(stored.data, signal);
+  /** The product as it is stored: all parts of the page call it by the same name. */
+  const known = { ...stored.data };
+  const heading = make("h1", {}, own(known.name));
+  const stock = stockSection(known, signal);
+  const editor = new ProductEditor(stored, categories, signal, ({ name }) => {
+    known.name = name;
+    heading.replaceChildren(own(name));
+    entitle(name);
+    stock.querySelector(".inline")?.draw();
+  });
   await drawn(stock);
   show(
-    stored.data.name,
+    known.name,
     make("p", {}, link("/products", t("admin.products.back"))),
     heading,
     make(
       "div",
       { class: "columns wide" },
       make("div", { class: "card" }, editor.elements),
-      make("div", {}, stock, facts(stored.data), remover(stored.data, editor)),
+      make("div", {}, stock, facts(known), remover(known, signal)),
     ),
   );
 }
@@ -60,7 +68,7 @@ const facts = (data) =>
     ),
   );
 
-function remover(data, editor) {
+function remover(data, signal) {
   const place = make("div");
   const remove = async () => {
     const isDone = await question({
@@ -71,7 +79,7 @@ function remover(data, editor) {
     });
     if (!isDone) return;
     announce(t("admin.products.deleted", { name: data.name }));
-    editor.forget();
+    forgetAll(signal);
     go("/products");
   };
   return make(

@@ -2,8 +2,9 @@
 
 import { get } from "../common/api.js";
 import { make, own } from "../common/dom.js";
+import { trouble } from "../common/notices.js";
 import { t } from "../common/texts.js";
-import { filters } from "./filters.js";
+import { filters, listed } from "./filters.js";
 import { cell, lead, link, pager, row, table } from "./parts.js";
 import { priceCell } from "./price.js";
 import { stockCell, stockPath } from "./stock.js";
@@ -14,7 +15,9 @@ const AT_ONCE = 4;
 
 export default async function products({ query, signal, show }) {
   const here = Object.fromEntries(["q", "category", "sort", "cursor"].map((key) => [key, query.get(key)]));
-  const [page, categories] = await Promise.all([get("/products", { ...here, limit: 20 }, signal), get("/categories", {}, signal)]);
+  here.q = here.q?.trim();
+  const asking = listed(get("/products", { ...here, limit: 20 }, signal));
+  const [page, categories] = await Promise.all([asking, get("/categories", {}, signal)]);
   const title = t("admin.products.title");
   const places = page.data.map(() => make("div", { class: "soft", "aria-busy": "true" }, "…"));
   show(
@@ -22,7 +25,7 @@ export default async function products({ query, signal, show }) {
     make("h1", {}, title),
     actions(),
     search(here, categories.data),
-    list(page.data, places),
+    page.problem ? trouble(page.problem) : list(page.data, places),
     pager("/products", here, page.next),
   );
   await fillStock(page.data, places, signal);

@@ -58,7 +58,7 @@ export const stockField = (stock) =>
 export function stockCell(product, first) {
   let stock = first;
   return inline({
-    label: t("admin.stock.of", { name: product.name }),
+    label: () => t("admin.stock.of", { name: product.name }),
     text: () => stockText(stock),
     begin: async () => {
       stock = (await get(stockPath(product.id))).data;

@@ -2,12 +2,12 @@
 
 import { ask as send, get } from "../common/api.js";
 import { make, own } from "../common/dom.js";
-import { announce } from "../common/notices.js";
+import { announce, trouble } from "../common/notices.js";
 import { render } from "../common/router.js";
 import { changed, who } from "../common/session.js";
 import { parts, t, time } from "../common/texts.js";
 import { ask } from "./dialog.js";
-import { filters } from "./filters.js";
+import { filters, listed } from "./filters.js";
 import { action, cell, lead, pager, row, table, worded } from "./parts.js";
 
 const ROLES = ["admin", "customer"];
@@ -15,10 +15,12 @@ const path = (user) => `/auth/users/${encodeURIComponent(user.id)}`;
 
 export default async function users({ query, signal, show }) {
   const here = Object.fromEntries(["email", "role", "disabled", "cursor"].map((key) => [key, query.get(key)]));
-  const [page, me] = await Promise.all([get("/auth/users", { ...here, limit: 25 }, signal), who(get)]);
+  here.email = here.email?.trim();
+  const [page, me] = await Promise.all([listed(get("/auth/users", { ...here, limit: 25 }, signal)), who(get)]);
   const title = t("admin.users.title");
   const place = make("div");
-  show(title, make("h1", {}, title), search(here), place, list(page.data, me, place, signal), pager("/users", here, page.next));
+  const found = page.problem ? trouble(page.problem) : list(page.data, me, place, signal);
+  show(title, make("h1", {}, title), search(here), place, found, pager("/users", here, page.next));
 }
 
 const search = (here) =>

@@ -13,12 +13,14 @@ import { webhookPath } from "./webhooks.js";
 export default async function webhook({ params, signal, show }) {
   const path = webhookPath(params.id);
   const { data } = await get(path, {}, signal);
+  /** What goes wrong, and how a test went; apart from a secret, which only another may replace, as it is shown once. */
   const place = make("div");
+  const kept = make("div");
   const head = make("div");
   const deliveries = section(t("admin.webhooks.deliveries"), async () =>
     sent((await get(`${path}/deliveries`, {}, signal)).data, () => deliveries.refresh()),
   );
-  const draw = (fresh) => head.replaceChildren(facts(fresh), buttons(fresh, place, path, draw, deliveries));
+  const draw = (fresh) => head.replaceChildren(facts(fresh), buttons(fresh, { place, kept }, path, draw, deliveries));
   draw(data);
   await drawn(deliveries);
   const title = t("admin.webhooks.webhook");
@@ -26,6 +28,7 @@ export default async function webhook({ params, signal, show }) {
     title,
     make("p", {}, link("/webhooks", t("admin.webhooks.back"))),
     make("h1", {}, title),
+    kept,
     place,
     make("section", { class: "card" }, head),
     deliveries,
@@ -52,7 +55,7 @@ function facts(data) {
   );
 }
 
-function buttons(data, place, path, draw, deliveries) {
+function buttons(data, { place, kept }, path, draw, deliveries) {
   const test = async () => {
     const { data: result } = await post(`${path}/test`);
     place.replaceChildren(outcome(result));
@@ -72,8 +75,8 @@ function buttons(data, place, path, draw, deliveries) {
       act: async () => (fresh = (await post(`${path}/rotate`)).data),
     });
     if (!isDone) return;
-    place.replaceChildren(secret(fresh.secret));
-    place.querySelector("input").focus();
+    kept.replaceChildren(secret(fresh.secret));
+    kept.querySelector("input").focus();
   };
   const remove = async () => {
     const isDone = await ask({

@@ -82,7 +82,7 @@ function creator(refresh) {
     say: t("admin.webhooks.make"),
     submit: async ({ url, description }) => {
       const chosen = new FormData(whole).getAll("event");
-      const body = { url, ...(description && { description }), ...(chosen.length && { events: chosen }) };
+      const body = { url: url.trim(), ...(description && { description }), ...(chosen.length && { events: chosen }) };
       const { data } = await post("/webhooks", body).catch((error) => {
         throw error.status === 409 ? worded(error, t("admin.webhooks.many")) : error;
       });

@@ -38,6 +38,9 @@ export function form({ fields, submit, say, ...attributes }) {
   return whole;
 }
 
+/** Whether what `whole`, a form, was sent for is under way. */
+export const isBusy = (whole) => whole.querySelector("[type=submit]").getAttribute("aria-disabled") === "true";
+
 /** Runs `act` once, with `button` busy; the problem that it throws is shown in `whole`. */
 export async function attempt(whole, button, act) {
   if (button.getAttribute("aria-disabled") === "true") return;

@@ -23,6 +23,9 @@ export function guard(ask, signal) {
   signal.addEventListener("abort", () => guards.delete(ask));
 }
 
+/** Whether somebody is to be asked before this page is left. */
+export const isGuarded = () => guards.size > 0;
+
 /** Whether this page may be left. */
 export async function mayLeave() {
   for (const ask of [...guards]) if (!(await ask())) return false;
@@ -101,6 +104,9 @@ function load(found) {
   });
 }
 
+/** Gives the document the title of a page. */
+export const entitle = (title) => (document.title = `${title} · ${t(app.title)}`);
+
 /** Shows the page of the address, again if it is there already. `back` says that the browser's buttons led here: the page
  *  may then show its old place. */
 export async function render({ focus = true, back = false } = {}) {
@@ -121,7 +127,7 @@ export async function render({ focus = true, back = false } = {}) {
   const show = (title, ...content) => {
     if (signal.aborted) return;
     const isFirst = main.getAttribute("aria-busy") === "true";
-    document.title = `${title} · ${t(app.title)}`;
+    entitle(title);
     main.replaceChildren(...content.flat(Infinity).filter(Boolean));
     main.removeAttribute("aria-busy");
     if (!isFirst) return;
