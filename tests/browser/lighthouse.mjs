@@ -57,14 +57,28 @@ async function withSession(shop, account, path, use) {
   }
 }
 
-/** What Lighthouse finds when it loads `url` with nothing of it in the cache. Chromium loses a trace now and then (NO_NAVSTART). */
-async function load(url, port, config, tries = 3) {
+/** What Lighthouse finds when it loads `url` with nothing of it in the cache. */
+async function load(url, port, config) {
   // Cookies stay, and with them the session.
   const { lhr } = await lighthouse(url, { port, logLevel: "error" }, config);
-  if (!lhr.runtimeError) return lhr;
-  console.log(`${url}: ${lhr.runtimeError.code}`);
-  if (tries === 1) throw new Error(lhr.runtimeError.message);
-  return load(url, port, config, tries - 1);
+  if (lhr.runtimeError) throw new Error(lhr.runtimeError.code);
+  return lhr;
+}
+
+/** The same as `judge` on both devices, in a browser of its own. Chromium loses a trace now and then (NO_NAVSTART), and is of no use then. */
+async function judgeAnew(shop, account, path, page, tries = 3) {
+  try {
+    const wrong = [];
+    await withSession(shop, account, path, async (port) => {
+      wrong.push(...(await judge(port, shop + page, undefined, "telephone")));
+      wrong.push(...(await judge(port, shop + page, desktop, "desktop")));
+    });
+    return wrong;
+  } catch (error) {
+    if (tries === 1) throw error;
+    console.log(`${page}: ${error.message}, once more`);
+    return judgeAnew(shop, account, path, page, tries - 1);
+  }
 }
 
 /** Judges `url` as a telephone or a desktop shows it; gives what is wrong with it. */
@@ -96,12 +110,7 @@ try {
     [admin, "/admin", ADMINS],
   ];
   for (const [account, path, pages] of sessions) {
-    await withSession(shop, account, path, async (port) => {
-      for (const page of pages) {
-        wrong.push(...(await judge(port, shop + page, undefined, "telephone")));
-        wrong.push(...(await judge(port, shop + page, desktop, "desktop")));
-      }
-    });
+    for (const page of pages) wrong.push(...(await judgeAnew(shop, account, path, page)));
   }
   console.log(wrong.join("\n"));
   process.exitCode = wrong.length ? 1 : 0;
