@@ -1,5 +1,8 @@
 //! Queries on what webhooks are sent. Of the pending deliveries of one subject to one webhook, only the first is tried; the
 //! others wait for it.
+//!
+//! Deliveries are found by their event, or by their subject. Then their status is compared with `concat("")`, which no index
+//! has: without statistics, PostgreSQL would rather read all that are pending.
 
 use std::collections::{HashMap, HashSet};
 
@@ -29,7 +32,7 @@ const SWEEP: &str = "DELETE FROM order_deliveries WHERE (webhook_id, event_id) I
 const DUE: &str = "SELECT event_id FROM order_deliveries AS due \
     WHERE webhook_id = $1 AND status = 'pending' AND due_at <= $2 AND NOT EXISTS \
     (SELECT 1 FROM order_deliveries AS earlier WHERE earlier.webhook_id = due.webhook_id \
-    AND earlier.subject = due.subject AND earlier.status = 'pending' AND earlier.sequence < due.sequence) \
+    AND earlier.subject = due.subject AND earlier.status || '' = 'pending' AND earlier.sequence < due.sequence) \
     ORDER BY due_at LIMIT $3";
 
 /// An event on its way to a webhook.
@@ -80,7 +83,7 @@ impl Delivery {
         let sequence: i64 = self.sequence;
         let pending: &'static str = "pending";
         let of_subject = dsl::webhook_id.eq(webhook_id).and(dsl::subject.eq(subject));
-        of_subject.and(dsl::sequence.ge(sequence)).and(dsl::status.eq(pending))
+        of_subject.and(dsl::sequence.ge(sequence)).and(dsl::status.concat("").eq(pending))
     }
 }
 
@@ -147,7 +150,7 @@ impl Store {
                 if known.optional()? != Some(true) {
                     return Ok(());
                 }
-                let waiting = dsl::webhook_id.eq(&webhook).and(dsl::status.eq("pending"));
+                let waiting = dsl::webhook_id.eq(&webhook).and(dsl::status.concat("").eq("pending"));
                 let waiting = waiting.and(dsl::subject.eq_any(&subjects));
                 let waiting = order_deliveries::table.filter(waiting).group_by(dsl::subject);
                 let waiting = waiting.select((dsl::subject, max(dsl::due_at)));
@@ -189,7 +192,7 @@ impl Store {
             in_transaction!(&pool, StoreError, connection => {
                 let mut claimed = Vec::new();
                 for Due { event_id } in due {
-                    let free = dsl::status.eq("pending").and(dsl::due_at.le(now));
+                    let free = dsl::status.concat("").eq("pending").and(dsl::due_at.le(now));
                     let free = order_deliveries::table.find((&webhook, event_id)).filter(free);
                     let claim = diesel::update(free);
                     let claim = claim.set((dsl::due_at.eq(until), dsl::attempts.eq(dsl::attempts + 1)));
@@ -235,7 +238,7 @@ impl Store {
         run_to_completion(&self.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
                 let key = (&delivery.webhook_id, &delivery.event_id);
-                let is_mine = dsl::status.eq("pending").and(dsl::attempts.eq(delivery.attempts));
+                let is_mine = dsl::status.concat("").eq("pending").and(dsl::attempts.eq(delivery.attempts));
                 let mine = order_deliveries::table.find(key).filter(is_mine);
                 if diesel::update(mine).set(outcome).execute(connection).await? == 1 {
                     let others = diesel::update(order_deliveries::table.filter(delivery.behind()));
@@ -262,7 +265,7 @@ impl Store {
                 let enabled = diesel::update(enabled.filter(webhook::enabled.eq(true)));
                 let disabled = enabled.set(webhook::enabled.eq(false)).execute(connection).await?;
                 let key = (&delivery.webhook_id, &delivery.event_id);
-                let mine = order_deliveries::table.find(key).filter(dsl::status.eq("pending"));
+                let mine = order_deliveries::table.find(key).filter(dsl::status.concat("").eq("pending"));
                 diesel::update(mine).set(outcome).execute(connection).await?;
                 disabled == 1
             })

@@ -2,6 +2,9 @@
 //!
 //! A step of several systems is stored before it begins, and again when it ends. An order has one step at a time; who
 //! finds one that somebody has left finishes it.
+//!
+//! An order is found by its id. What else must hold of it is compared with `concat("")`, which no index has: without
+//! statistics, PostgreSQL would rather read all orders of a state.
 
 use chrono::NaiveDateTime;
 use diesel::dsl::sql;
@@ -61,7 +64,7 @@ impl Store {
         let from = step.from().map(OrderStatus::name).collect::<Vec<_>>();
         run_to_completion(&self.limits, async move {
             let row = in_transaction!(&pool, StoreError, connection => {
-                let free = dsl::status.eq_any(from).and(dsl::pending.is_null());
+                let free = dsl::status.concat("").eq_any(from).and(dsl::pending.is_null());
                 let update = diesel::update(order_orders::table.find(id.to_string()).filter(free));
                 let update = update.set((
                     dsl::pending.eq(step.name()),
@@ -98,7 +101,7 @@ impl Store {
         let traceparent = making.traceparent();
         run_to_completion(&self.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
-                let pending = dsl::pending.eq(step).and(dsl::attempts.eq(attempts));
+                let pending = dsl::pending.concat("").eq(step).and(dsl::attempts.eq(attempts));
                 let update = diesel::update(order_orders::table.find(id).filter(pending));
                 let update = update.set((
                     ended,
@@ -136,7 +139,7 @@ impl Store {
         let step = record.pending.map_or("", |(step, _)| step.name());
         run_to_completion(&self.limits, async move {
             let row = in_transaction!(&pool, StoreError, connection => {
-                let pending = dsl::pending.eq(step).and(dsl::attempts.eq(attempts));
+                let pending = dsl::pending.concat("").eq(step).and(dsl::attempts.eq(attempts));
                 let update = diesel::update(order_orders::table.find(id).filter(pending));
                 let update =
                     update.set((dsl::pending.eq(to.name()), dsl::pending_at.eq(now().naive_utc())));
@@ -158,7 +161,7 @@ impl Store {
         let traceparent = making.traceparent();
         run_to_completion(&self.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
-                let free = dsl::status.eq(from.name()).and(dsl::pending.is_null());
+                let free = dsl::status.concat("").eq(from.name()).and(dsl::pending.is_null());
                 let update = diesel::update(order_orders::table.find(id.to_string()).filter(free));
                 let update =
                     update.set((dsl::status.eq(status.name()), dsl::version.eq(dsl::version + 1)));
@@ -191,7 +194,8 @@ impl Store {
             (self.pool.clone(), record.order.id.to_string(), record.attempts);
         run_to_completion(&self.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
-                let charge = dsl::pending.eq(Step::Charge.name()).and(dsl::attempts.eq(attempts));
+                let charge = dsl::pending.concat("").eq(Step::Charge.name());
+                let charge = charge.and(dsl::attempts.eq(attempts));
                 let update = diesel::update(order_orders::table.find(id).filter(charge));
                 update.set(dsl::intent.eq(intent)).execute(connection).await? == 1
             })

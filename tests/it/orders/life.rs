@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{Client, Process, Shop, Storage, Topology, order_items, until};
+use crate::support::{Client, Kind, Process, Server, Shop, Storage, Topology, order_items, until};
 
 /// A shop with 5 lamps, and a client who may do everything.
 async fn shop_with_lamps(topology: Topology, storage: Storage) -> (Shop, Client, String) {
@@ -125,6 +125,35 @@ async fn a_payment_is_made_once_whatever_its_answer(storage: Storage) {
     assert!(statuses.iter().all(|status| [200, 409].contains(status)), "{statuses:?}");
     until("it is paid", async || client.reread(&order).await["status"] == "paid").await;
     assert_eq!(client.stock(&lamp).await, [0, 0, 0].map(Value::from));
+}
+
+#[actix_rt::test]
+async fn what_is_done_to_an_order_costs_no_look_at_others_on_postgresql() {
+    let shop = Shop::start_on(Topology::OneProcess, vec![Server::start(Kind::Postgres)], &[]);
+    let client = shop.gateway();
+    let lamp = client.add_stocked("Lamp", 9).await;
+    // The server knows nothing of them yet, as after any rush.
+    shop.query(
+        "order",
+        "INSERT INTO order_orders (id, user_id, status, items, total, currency, created_at, day, expires_at, version, \
+             reservation, attempts, pending, pending_at) \
+         SELECT gen_random_uuid(), gen_random_uuid(), 'placed', '[]', 100, 'EUR', now(), '2026-01-01', '2100-01-01', \
+             1, 0, 0, pending, pending_at \
+         FROM generate_series(1, 10000), (VALUES (NULL, NULL), ('charge', TIMESTAMP '2100-01-01')) \
+             AS steps (pending, pending_at)",
+    );
+    shop.forget_reads();
+    for _ in 0..3 {
+        let order = client.order(Uuid::now_v7(), &[(&lamp, 1)]).await.json();
+        assert_eq!(client.pay(&order, "declined").await.status, 402);
+        assert_eq!(client.pay(&order, "ok").await.status, 200);
+        assert_eq!(client.act(&order, "fulfil", Value::Null).await.status, 200);
+        let back = client.act(&order, "refund", json!({ "restock": true })).await;
+        assert_eq!(back.status, 200, "{back:?}");
+        let order = client.order(Uuid::now_v7(), &[(&lamp, 1)]).await.json();
+        assert_eq!(client.act(&order, "cancel", Value::Null).await.status, 200);
+    }
+    assert_eq!(shop.reads_above(100), "");
 }
 
 each_storage!(what_is_free_is_paid_without_the_provider);

@@ -610,6 +610,26 @@ fn count(shop: &Shop, condition: &str) -> usize {
     shop.query("order", &query).trim().parse().unwrap()
 }
 
+#[actix_rt::test]
+async fn a_delivery_costs_no_look_at_a_backlog_on_postgresql() {
+    let postgres = vec![Server::start(Kind::Postgres)];
+    let (shop, admin, lamp) = shop_on(Topology::OneProcess, postgres).await;
+    // The first attempt fails, and what waits behind it waits longer.
+    let receiver = Receiver::start(|number| if number == 0 { Reply::Status(500) } else { OK });
+    let webhook = register(&admin, json!({ "url": receiver.upstream.url })).await;
+    add_pending(&shop, &webhook, 20_000);
+    shop.forget_reads();
+    for _ in 0..3 {
+        let order = admin.order(Uuid::now_v7(), &[(&lamp, 1)]).await.json();
+        assert_eq!(admin.pay(&order, "ok").await.status, 200);
+    }
+    until("all is sent", async || count(&shop, "status = 'delivered'") == 6).await;
+    let reads = shop.reads_above(100);
+    // What this test itself asks.
+    let reads = reads.lines().filter(|line| !line.contains("SELECT COUNT(*)")).collect::<Vec<_>>();
+    assert_eq!(reads, Vec::<&str>::new());
+}
+
 each_storage!(a_long_backlog_fails_comes_back_and_is_forgotten);
 async fn a_long_backlog_fails_comes_back_and_is_forgotten(storage: Storage) {
     const MANY: usize = 1_200;

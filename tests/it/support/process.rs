@@ -308,6 +308,25 @@ impl Shop {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
+    /// Forgets what statements on PostgreSQL have read so far.
+    pub(crate) fn forget_reads(&self) {
+        self.query("order", "CREATE EXTENSION IF NOT EXISTS pg_stat_statements");
+        self.query("order", "SELECT pg_stat_statements_reset()");
+    }
+
+    /// The statements on PostgreSQL that have read more than `most` pages each, on average, since it was told to forget:
+    /// their pages and text.
+    pub(crate) fn reads_above(&self, most: usize) -> String {
+        let pages = "(shared_blks_hit + shared_blks_read) / calls";
+        let of_shop = "query !~ 'pg_stat_statements|generate_series' AND calls > 0";
+        self.query(
+            "order",
+            &format!(
+                "SELECT {pages}, query FROM pg_stat_statements WHERE {of_shop} AND {pages} > {most}"
+            ),
+        )
+    }
+
     /// A client of the gateway who may do everything.
     pub(crate) async fn admin(&self) -> Client {
         let (email, password) = self.admin_account();

@@ -367,6 +367,8 @@ impl Server {
                 ]);
                 // A process that is killed loses nothing without fsync either, and the disk is spared.
                 command.args(["-c", "fsync=off"]);
+                // Counts what statements read.
+                command.args(["-c", "shared_preload_libraries=pg_stat_statements"]);
                 command
             }
             Kind::Rabbit => self.of_rabbit("rabbitmq-server"),
