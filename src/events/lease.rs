@@ -5,7 +5,7 @@ use diesel_async::{AsyncConnection as _, RunQueryDsl as _};
 
 use super::Log;
 use crate::storage::sql::in_transaction;
-use crate::storage::{StoreError, WriteConnection, postgres, run_to_completion};
+use crate::storage::{Prepared, StoreError, WriteConnection, postgres, run_to_completion};
 
 /// For how long a relay keeps others out after it has last shown that it lives, in milliseconds.
 const LEASE: i64 = 3_000;
@@ -42,7 +42,7 @@ impl Log {
                      ON CONFLICT (id) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at \
                      WHERE {table}.holder = excluded.holder OR {table}.expires_at < {clock}"
                 ));
-                upsert.bind::<Text, _>(holder).execute(connection).await? == 1
+                Prepared(upsert.bind::<Text, _>(holder)).execute(connection).await? == 1
             })
         })
         .await
@@ -64,10 +64,10 @@ impl Log {
         run_to_completion(&self.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
                 let end = diesel::sql_query(end).bind::<Text, _>(holder);
-                let is_held = end.execute(connection).await? == 1;
+                let is_held = Prepared(end).execute(connection).await? == 1;
                 if is_held {
                     let note = diesel::sql_query(note).bind::<BigInt, _>(offset);
-                    note.execute(connection).await?;
+                    Prepared(note).execute(connection).await?;
                 }
                 is_held
             })

@@ -11,7 +11,7 @@ use diesel_async::{AsyncConnection as _, RunQueryDsl as _};
 use super::Log;
 use super::dead_letters::{Decision, reason};
 use crate::contract::{DeadLetter, Event, now};
-use crate::storage::sql::{Pool, in_transaction, on_either};
+use crate::storage::sql::{Pool, in_transaction, on_either, write_one};
 use crate::storage::{StoreError, run_to_completion};
 
 /// How many a consumer takes again at once.
@@ -65,17 +65,16 @@ impl Log {
         let text = serde_json::to_string(event).map_err(StoreError::corrupt)?;
         let id = DeadLetter::id(consumer, event.id);
         run_to_completion(&self.limits, async move {
-            in_transaction!(&pool, StoreError, connection => {
-                let insert = diesel::sql_query(format!(
-                    "INSERT INTO {table} (id, consumer, event, reason, created_at) VALUES ($1, $2, $3, $4, $5) \
-                     ON CONFLICT (id) DO NOTHING"
-                ));
-                let insert = insert.bind::<Text, _>(id).bind::<Text, _>(consumer);
-                let insert = insert.bind::<Text, _>(text).bind::<Text, _>(reason);
-                insert.bind::<Timestamp, _>(now().naive_utc()).execute(connection).await?;
-            })
+            let insert = diesel::sql_query(format!(
+                "INSERT INTO {table} (id, consumer, event, reason, created_at) VALUES ($1, $2, $3, $4, $5) \
+                 ON CONFLICT (id) DO NOTHING"
+            ));
+            let insert = insert.bind::<Text, _>(id).bind::<Text, _>(consumer);
+            let insert = insert.bind::<Text, _>(text).bind::<Text, _>(reason);
+            write_one!(&pool, insert.bind::<Timestamp, _>(now().naive_utc()), execute)
         })
         .await
+        .map(drop)
     }
 
     /// At most `limit` dead letters whose ids are behind `after`, by id.
@@ -118,13 +117,11 @@ impl Log {
         };
         let id = id.unwrap_or_default();
         run_to_completion(&self.limits, async move {
-            in_transaction!(&pool, StoreError, connection => {
-                let change = format!("{change} WHERE $1 = '' OR id = $1");
-                let change = diesel::sql_query(change).bind::<Text, _>(id);
-                change.execute(connection).await? as u64
-            })
+            let change = format!("{change} WHERE $1 = '' OR id = $1");
+            write_one!(&pool, diesel::sql_query(change).bind::<Text, _>(id), execute)
         })
         .await
+        .map(|changed| changed as u64)
     }
 
     /// Some of the dead letters that `consumer` is to take again.

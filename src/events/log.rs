@@ -12,8 +12,8 @@ use tokio::time::{sleep, timeout};
 
 use super::counters;
 use crate::contract::{Event, now};
-use crate::storage::sql::{Pool, in_transaction, on_either};
-use crate::storage::{Limits, StoreError, Turn as _, run_to_completion};
+use crate::storage::sql::{Pool, in_transaction, on_either, write_one};
+use crate::storage::{Limits, Prepared, StoreError, Turn as _, run_to_completion};
 use crate::telemetry::{Messages, Operation, Span};
 
 /// How many events are published at once, and forgotten at once.
@@ -35,11 +35,11 @@ macro_rules! record {
         let mut event: $crate::contract::Event = $event;
         event.traceparent.clone_from(&$traceparent);
         let text = serde_json::to_string(&event).map_err($crate::storage::StoreError::corrupt)?;
-        diesel::sql_query(concat!("INSERT INTO ", $prefix, "_outbox (kind, event) VALUES ($1, $2)"))
+        let insert = concat!("INSERT INTO ", $prefix, "_outbox (kind, event) VALUES ($1, $2)");
+        let insert = diesel::sql_query(insert)
             .bind::<diesel::sql_types::Text, _>(&event.kind)
-            .bind::<diesel::sql_types::Text, _>(text)
-            .execute($connection)
-            .await?
+            .bind::<diesel::sql_types::Text, _>(text);
+        $crate::storage::Prepared(insert).execute($connection).await?
     }};
 }
 pub(crate) use record;
@@ -143,7 +143,7 @@ impl Log {
                 "SELECT COUNT(*) AS number FROM (SELECT 1 FROM {table} WHERE log_offset IS NULL LIMIT 1) AS found"
             );
             let some = on_either!(&mut pool.get().await?, connection => {
-                diesel::sql_query(count).get_result::<Number>(connection).await
+                Prepared(diesel::sql_query(count)).get_result::<Number>(connection).await
             })?;
             if some.number == 0 {
                 return Ok(0);
@@ -158,8 +158,8 @@ impl Log {
             let at = now().naive_utc();
             let published = in_transaction!(&pool, StoreError, connection => {
                 connection.turn(RELAY).await?;
-                let update = diesel::sql_query(update);
-                update.bind::<diesel::sql_types::Timestamp, _>(at).execute(connection).await?
+                let update = diesel::sql_query(update).bind::<diesel::sql_types::Timestamp, _>(at);
+                Prepared(update).execute(connection).await?
             })?;
             Ok(i64::try_from(published).unwrap_or(i64::MAX))
         })
@@ -204,7 +204,7 @@ impl Log {
             let rows = on_either!(&mut pool.get().await?, connection => {
                 let query = diesel::sql_query(query);
                 let query = query.bind::<BigInt, _>(offset).bind::<BigInt, _>(limit);
-                query.load::<LogRow>(connection).await
+                Prepared(query).load::<LogRow>(connection).await
             })?;
             let event = |row: LogRow| {
                 let event = serde_json::from_str(&row.event).map_err(StoreError::corrupt)?;
@@ -223,7 +223,7 @@ impl Log {
         run_to_completion(&self.limits, async move {
             let row = on_either!(&mut pool.get().await?, connection => {
                 let query = diesel::sql_query(query).bind::<Text, _>(consumer);
-                query.get_result::<Number>(connection).await.optional()
+                Prepared(query).get_result::<Number>(connection).await.optional()
             })?;
             Ok(row.map_or(0, |row| row.number))
         })
@@ -243,12 +243,11 @@ impl Log {
             prefix = self.prefix
         );
         run_to_completion(&self.limits, async move {
-            in_transaction!(&pool, StoreError, connection => {
-                let upsert = diesel::sql_query(upsert).bind::<Text, _>(consumer);
-                upsert.bind::<BigInt, _>(offset).execute(connection).await?;
-            })
+            let upsert = diesel::sql_query(upsert).bind::<Text, _>(consumer);
+            write_one!(&pool, upsert.bind::<BigInt, _>(offset), execute)
         })
         .await
+        .map(drop)
     }
 
     /// Forgets events that were published a day ago and that all of `consumers` have taken. Never returns.
@@ -286,10 +285,9 @@ impl Log {
         );
         run_to_completion(&self.limits, async move {
             let horizon = (now() - RETENTION).naive_utc();
-            let deleted = in_transaction!(&pool, StoreError, connection => {
-                let delete = diesel::sql_query(delete);
-                delete.bind::<diesel::sql_types::Timestamp, _>(horizon).execute(connection).await?
-            })?;
+            let delete = diesel::sql_query(delete);
+            let delete = delete.bind::<diesel::sql_types::Timestamp, _>(horizon);
+            let deleted = write_one!(&pool, delete, execute)?;
             Ok(deleted as i64 == BATCH)
         })
         .await

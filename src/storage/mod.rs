@@ -12,6 +12,7 @@ mod plan;
 mod pool;
 mod pool_meter;
 pub mod postgres;
+mod prepared;
 mod reader;
 pub mod redis;
 pub mod sql;
@@ -32,6 +33,7 @@ pub use permits::{Access, Permit, Permits};
 #[cfg(test)]
 pub use plan::plan;
 pub use pool::{Lease, Poolable};
+pub use prepared::Prepared;
 pub use state::{Preparing, StoreState};
 pub use turn::Turn;
 pub use writer::WriteConnection;

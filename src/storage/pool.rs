@@ -111,9 +111,14 @@ impl<C: Poolable> Pool<C> {
 }
 
 impl<C: Poolable> Lease<'_, C> {
-    /// Closes the connection when it returns to the pool.
+    /// Closes the connection when it returns to the pool, unless it is kept.
     pub(super) fn end(&mut self) {
         self.connection.is_over = true;
+    }
+
+    /// Keeps the connection after all.
+    pub(super) fn keep(&mut self) {
+        self.connection.is_over = false;
     }
 }
 

@@ -140,6 +140,44 @@ macro_rules! in_transaction {
 }
 pub(crate) use in_transaction;
 
+/// Runs `query`, the only statement of a transaction, as [`in_transaction`] would: by `method`, which is one of diesel's, for
+/// a row of the type `row`. On SQLite, it moves to the writer's thread with the values that it uses. Its text is one of few:
+/// see [`Prepared`](crate::storage::Prepared).
+macro_rules! write_one {
+    ($pool:expr, $query:expr, execute) => {
+        $crate::storage::sql::write_one!(@ $pool, $query, execute)
+    };
+    ($pool:expr, $query:expr, $method:ident::<$row:ty>$(, $then:ident)?) => {
+        $crate::storage::sql::write_one!(
+            @ $pool, diesel::query_builder::AsQuery::as_query($query), $method::<$row>$(, $then)?
+        )
+    };
+    (@ $pool:expr, $query:expr, $method:ident$(::<$row:ty>)?$(, $then:ident)?) => {
+        match $pool {
+            $crate::storage::sql::Pool::Sqlite(pool) => {
+                pool.write(
+                    async move |file: &mut $crate::storage::WriteConnection| -> Result<_, $crate::storage::StoreError> {
+                        let query = $crate::storage::Prepared($query);
+                        let written = diesel_async::RunQueryDsl::$method$(::<$row>)?(query, file).await;
+                        Ok(written$(.$then())??)
+                    },
+                )
+                .await
+            }
+            $crate::storage::sql::Pool::Postgres(pool) => {
+                let mut lease = pool.get($crate::storage::Access::Write).await?;
+                let write = lease.write(async |connection| {
+                    let query = $crate::storage::Prepared($query);
+                    let written = diesel_async::RunQueryDsl::$method$(::<$row>)?(query, connection).await;
+                    written$(.$then())?
+                });
+                write.await
+            }
+        }
+    };
+}
+pub(crate) use write_one;
+
 impl Pool {
     /// The pool of the database at `url`. Opens no connection yet.
     pub fn new(url: &SqlUrl, limits: &Limits) -> Self {

@@ -4,7 +4,7 @@ use diesel::result::Error as QueryError;
 use diesel::sql_types::BigInt;
 use diesel_async::RunQueryDsl as _;
 
-use super::{WriteConnection, postgres};
+use super::{Prepared, WriteConnection, postgres};
 
 /// A connection within a transaction that writes.
 pub trait Turn {
@@ -26,6 +26,7 @@ impl Turn for WriteConnection {
 impl Turn for postgres::Connection {
     async fn turn(&mut self, kind: &'static [u8; 8]) -> Result<(), QueryError> {
         let lock = diesel::sql_query("SELECT pg_advisory_xact_lock($1)");
-        lock.bind::<BigInt, _>(i64::from_be_bytes(*kind)).execute(self).await.map(drop)
+        let lock = lock.bind::<BigInt, _>(i64::from_be_bytes(*kind));
+        Prepared(lock).execute(self).await.map(drop)
     }
 }

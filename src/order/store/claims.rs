@@ -10,7 +10,7 @@ use super::{Store, uuid};
 use crate::contract::{Timestamp, now};
 use crate::error::FieldError;
 use crate::order::idempotency::Key;
-use crate::storage::sql::{in_transaction, read};
+use crate::storage::sql::{in_transaction, read, write_one};
 use crate::storage::{StoreError, run_to_completion};
 
 /// How many keys a sweep deletes per transaction, because on SQLite other writes wait for it.
@@ -46,7 +46,7 @@ pub(in crate::order) enum Claimed {
 
 /// A row of the table of keys.
 #[derive(Clone, Debug, PartialEq, Queryable, Insertable, AsChangeset)]
-#[diesel(table_name = order_keys, primary_key(user_id, key), treat_none_as_null = true)]
+#[diesel(table_name = order_keys, primary_key(user_id, key), treat_none_as_null = true, treat_none_as_default_value = false)]
 pub(super) struct KeyRow {
     pub(super) user_id: String,
     pub(super) key: String,
@@ -152,19 +152,16 @@ impl Store {
         let problem = fields.map(serde_json::to_string).transpose();
         let problem = problem.map_err(StoreError::corrupt)?;
         run_to_completion(&self.limits, async move {
-            in_transaction!(&pool, StoreError, connection => {
-                let open = order_keys::table.find(key).filter(dsl::status.is_null());
-                diesel::update(open)
-                    .set((
-                        problem.as_ref().map(|_| dsl::status.eq(422)),
-                        problem.as_ref().map(|problem| dsl::problem.eq(problem)),
-                        dsl::claimed_until.eq(now().naive_utc()),
-                    ))
-                    .execute(connection)
-                    .await?;
-            })
+            let open = order_keys::table.find(key).filter(dsl::status.is_null());
+            let update = diesel::update(open).set((
+                problem.as_ref().map(|_| dsl::status.eq(422)),
+                problem.map(|problem| dsl::problem.eq(problem)),
+                dsl::claimed_until.eq(now().naive_utc()),
+            ));
+            write_one!(&pool, update, execute)
         })
         .await
+        .map(drop)
     }
 
     /// Gives the request of `claim` another order to lead to.
@@ -176,13 +173,12 @@ impl Store {
         let pool = self.pool.clone();
         let key = (claim.user.to_string(), claim.key.to_string());
         run_to_completion(&self.limits, async move {
-            in_transaction!(&pool, StoreError, connection => {
-                let open = order_keys::table.find(key).filter(dsl::status.is_null());
-                let update = diesel::update(open).set(dsl::order_id.eq(order.to_string()));
-                update.execute(connection).await?;
-            })
+            let open = order_keys::table.find(key).filter(dsl::status.is_null());
+            let update = diesel::update(open).set(dsl::order_id.eq(order.to_string()));
+            write_one!(&pool, update, execute)
         })
         .await
+        .map(drop)
     }
 
     /// Forgets some of the keys from before `horizon`; returns whether there were any.

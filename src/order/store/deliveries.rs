@@ -20,8 +20,8 @@ use super::schema::{order_webhooks, order_webhooks::dsl as webhook};
 use crate::contract::{Event, Timestamp, now};
 use crate::events::Refusal;
 use crate::order::webhooks::{Attempt, Webhook};
-use crate::storage::sql::{in_transaction, on_either, read};
-use crate::storage::{StoreError, run_to_completion};
+use crate::storage::sql::{in_transaction, on_either, read, write_one};
+use crate::storage::{Prepared, StoreError, run_to_completion};
 
 /// How many deliveries a sweep deletes per transaction, because on SQLite other writes wait for it.
 const SWEPT: i64 = 500;
@@ -37,7 +37,7 @@ const DUE: &str = "SELECT event_id FROM order_deliveries AS due \
 
 /// An event on its way to a webhook.
 #[derive(Clone, Debug, Queryable, Insertable)]
-#[diesel(table_name = order_deliveries)]
+#[diesel(table_name = order_deliveries, treat_none_as_default_value = false)]
 pub(in crate::order) struct Delivery {
     webhook_id: String,
     pub(in crate::order) event_id: String,
@@ -182,7 +182,7 @@ impl Store {
             let mut due = on_either!(&mut pool.get().await?, connection => {
                 let query = diesel::sql_query(DUE).bind::<Text, _>(&webhook);
                 let query = query.bind::<SqlTimestamp, _>(now).bind::<BigInt, _>(most);
-                query.load::<Due>(connection).await
+                Prepared(query).load::<Due>(connection).await
             })?;
             if due.is_empty() {
                 return Ok(Vec::new());
@@ -196,6 +196,7 @@ impl Store {
                     let free = order_deliveries::table.find((&webhook, event_id)).filter(free);
                     let claim = diesel::update(free);
                     let claim = claim.set((dsl::due_at.eq(until), dsl::attempts.eq(dsl::attempts + 1)));
+                    let claim = Prepared(claim.returning(order_deliveries::all_columns));
                     claimed.extend(claim.get_result::<Delivery>(connection).await.optional()?);
                 }
                 claimed
@@ -217,9 +218,9 @@ impl Store {
             in_transaction!(&pool, StoreError, connection => {
                 let key = (&delivery.webhook_id, &delivery.event_id);
                 let mine = order_deliveries::table.find(key).filter(dsl::status.ne("delivered"));
-                if diesel::update(mine).set(outcome).execute(connection).await? == 1 {
+                if Prepared(diesel::update(mine).set(outcome)).execute(connection).await? == 1 {
                     let others = diesel::update(order_deliveries::table.filter(delivery.behind()));
-                    others.set(dsl::due_at.eq(now)).execute(connection).await?;
+                    Prepared(others.set(dsl::due_at.eq(now))).execute(connection).await?;
                 }
             })
         })
@@ -240,9 +241,9 @@ impl Store {
                 let key = (&delivery.webhook_id, &delivery.event_id);
                 let is_mine = dsl::status.concat("").eq("pending").and(dsl::attempts.eq(delivery.attempts));
                 let mine = order_deliveries::table.find(key).filter(is_mine);
-                if diesel::update(mine).set(outcome).execute(connection).await? == 1 {
+                if Prepared(diesel::update(mine).set(outcome)).execute(connection).await? == 1 {
                     let others = diesel::update(order_deliveries::table.filter(delivery.behind()));
-                    others.set(dsl::due_at.eq(next)).execute(connection).await?;
+                    Prepared(others.set(dsl::due_at.eq(next))).execute(connection).await?;
                 }
             })
         })
@@ -281,13 +282,12 @@ impl Store {
     ) -> Result<(), StoreError> {
         let (pool, webhook) = (self.pool.clone(), webhook.to_string());
         run_to_completion(&self.limits, async move {
-            in_transaction!(&pool, StoreError, connection => {
-                let update = diesel::update(order_webhooks::table.find(webhook));
-                let since = since.map(|time| time.naive_utc());
-                update.set(webhook::failing_since.eq(since)).execute(connection).await?;
-            })
+            let update = diesel::update(order_webhooks::table.find(webhook));
+            let since = since.map(|time| time.naive_utc());
+            write_one!(&pool, update.set(webhook::failing_since.eq(since)), execute)
         })
         .await
+        .map(drop)
     }
 
     /// At most `most` deliveries to `webhook`, the newest event first.
@@ -316,10 +316,8 @@ impl Store {
             if read!(&pool, old, first::<String>, optional)?.is_none() {
                 return Ok(false);
             }
-            let deleted = in_transaction!(&pool, StoreError, connection => {
-                let delete = diesel::sql_query(SWEEP).bind::<SqlTimestamp, _>(horizon);
-                delete.bind::<BigInt, _>(SWEPT).execute(connection).await?
-            })?;
+            let delete = diesel::sql_query(SWEEP).bind::<SqlTimestamp, _>(horizon);
+            let deleted = write_one!(&pool, delete.bind::<BigInt, _>(SWEPT), execute)?;
             Ok(deleted as i64 == SWEPT)
         })
         .await

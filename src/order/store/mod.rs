@@ -84,7 +84,7 @@ impl Record {
 
 /// A row of the table of orders.
 #[derive(Clone, Debug, PartialEq, Queryable, Insertable, AsChangeset)]
-#[diesel(table_name = order_orders, treat_none_as_null = true)]
+#[diesel(table_name = order_orders, treat_none_as_null = true, treat_none_as_default_value = false)]
 struct Row {
     id: String,
     user_id: String,

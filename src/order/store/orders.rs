@@ -12,7 +12,7 @@ use crate::events::{creation, record};
 use crate::order::counters;
 use crate::order::idempotency::Key;
 use crate::storage::sql::{in_transaction, read};
-use crate::storage::{StoreError, run_to_completion};
+use crate::storage::{Prepared, StoreError, run_to_completion};
 
 /// Which orders a page has.
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,7 +76,7 @@ impl Store {
                 if let Some(key) = key {
                     let answered = diesel::update(order_keys::table.find(key));
                     let answered = answered.set(order_keys::status.eq(201));
-                    answered.execute(connection).await?;
+                    Prepared(answered).execute(connection).await?;
                 }
             })
         })

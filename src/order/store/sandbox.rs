@@ -7,8 +7,8 @@ use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use super::Store;
 use super::schema::order_sandbox::{self, dsl};
 use crate::contract::{Money, now};
-use crate::storage::sql::{in_transaction, read};
-use crate::storage::{StoreError, run_to_completion};
+use crate::storage::sql::{in_transaction, read, write_one};
+use crate::storage::{Prepared, StoreError, run_to_completion};
 
 /// How far a payment of the sandbox is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(in crate::order) struct SandboxIntent {
 
 /// A row of the table of payments.
 #[derive(Clone, Debug, PartialEq, Queryable, Insertable, AsChangeset)]
-#[diesel(table_name = order_sandbox, primary_key(intent), treat_none_as_null = true)]
+#[diesel(table_name = order_sandbox, primary_key(intent), treat_none_as_null = true, treat_none_as_default_value = false)]
 pub(super) struct PaymentRow {
     pub(super) intent: String,
     amount: i64,
@@ -75,21 +75,20 @@ impl Store {
     ) -> Result<(), StoreError> {
         let pool = self.pool.clone();
         run_to_completion(&self.limits, async move {
-            in_transaction!(&pool, StoreError, connection => {
-                let values = (
-                    dsl::intent.eq(name),
-                    dsl::amount.eq(amount.minor()),
-                    dsl::currency.eq(currency),
-                    dsl::state.eq(SandboxState::Open.name()),
-                    dsl::charges.eq(0),
-                    dsl::refunds.eq(0),
-                    dsl::created_at.eq(now().naive_utc()),
-                );
-                let insert = diesel::insert_into(order_sandbox::table).values(values);
-                insert.on_conflict_do_nothing().execute(connection).await?;
-            })
+            let values = (
+                dsl::intent.eq(name),
+                dsl::amount.eq(amount.minor()),
+                dsl::currency.eq(currency),
+                dsl::state.eq(SandboxState::Open.name()),
+                dsl::charges.eq(0),
+                dsl::refunds.eq(0),
+                dsl::created_at.eq(now().naive_utc()),
+            );
+            let insert = diesel::insert_into(order_sandbox::table).values(values);
+            write_one!(&pool, insert.on_conflict_do_nothing(), execute)
         })
         .await
+        .map(drop)
     }
 
     /// The payment of this name.
@@ -131,7 +130,7 @@ impl Store {
                     dsl::last_key.eq(&key),
                     dsl::declined.eq(&declined),
                 ));
-                update.execute(connection).await?;
+                Prepared(update).execute(connection).await?;
                 let found = order_sandbox::table.find(&name);
                 let found = found.select((dsl::state, dsl::last_key, dsl::declined));
                 found.first::<Columns>(connection).await.optional()?
@@ -155,7 +154,7 @@ impl Store {
                 let update = order_sandbox::table.find(&name).filter(dsl::state.eq(from.name()));
                 let update = diesel::update(update)
                     .set((dsl::state.eq(to.name()), dsl::refunds.eq(dsl::refunds + refunds)));
-                update.execute(connection).await?;
+                Prepared(update).execute(connection).await?;
                 let found = order_sandbox::table.find(&name);
                 let found = found.select((dsl::state, dsl::last_key, dsl::declined));
                 found.first::<Columns>(connection).await.optional()?

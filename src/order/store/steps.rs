@@ -20,8 +20,8 @@ use crate::contract::{OrderStatus, Timestamp, now, order_kind};
 use crate::events::{creation, record};
 use crate::order::counters;
 use crate::order::step::Step;
-use crate::storage::sql::{in_transaction, read};
-use crate::storage::{StoreError, run_to_completion};
+use crate::storage::sql::{in_transaction, read, write_one};
+use crate::storage::{Prepared, StoreError, run_to_completion};
 
 /// What a step begins with.
 #[derive(Clone, Debug)]
@@ -63,18 +63,16 @@ impl Store {
         let attempts = i64::from(step == Step::Charge);
         let from = step.from().map(OrderStatus::name).collect::<Vec<_>>();
         run_to_completion(&self.limits, async move {
-            let row = in_transaction!(&pool, StoreError, connection => {
-                let free = dsl::status.concat("").eq_any(from).and(dsl::pending.is_null());
-                let update = diesel::update(order_orders::table.find(id.to_string()).filter(free));
-                let update = update.set((
-                    dsl::pending.eq(step.name()),
-                    dsl::pending_at.eq(now().naive_utc()),
-                    dsl::attempts.eq(dsl::attempts + attempts),
-                    method.map(|method| dsl::method.eq(method)),
-                    dsl::restock.eq(restock),
-                ));
-                update.get_result::<Row>(connection).await.optional()?
-            })?;
+            let free = dsl::status.concat("").eq_any(from).and(dsl::pending.is_null());
+            let update = diesel::update(order_orders::table.find(id.to_string()).filter(free));
+            let update = update.set((
+                dsl::pending.eq(step.name()),
+                dsl::pending_at.eq(now().naive_utc()),
+                dsl::attempts.eq(dsl::attempts + attempts),
+                method.map(|method| dsl::method.eq(method)),
+                dsl::restock.eq(restock),
+            ));
+            let row = write_one!(&pool, update, get_result::<Row>, optional)?;
             row.map(Record::try_from).transpose()
         })
         .await
@@ -109,6 +107,7 @@ impl Store {
                     dsl::pending.eq(None::<String>),
                     dsl::pending_at.eq(None::<NaiveDateTime>),
                 ));
+                let update = Prepared(update.returning(order_orders::all_columns));
                 let row = update.get_result::<Row>(connection).await.optional()?;
                 let record = row.map(Record::try_from).transpose()?;
                 if let Some(record) = record.as_ref().filter(|_| moved > 0) {
@@ -138,13 +137,11 @@ impl Store {
             (self.pool.clone(), record.order.id.to_string(), record.attempts);
         let step = record.pending.map_or("", |(step, _)| step.name());
         run_to_completion(&self.limits, async move {
-            let row = in_transaction!(&pool, StoreError, connection => {
-                let pending = dsl::pending.concat("").eq(step).and(dsl::attempts.eq(attempts));
-                let update = diesel::update(order_orders::table.find(id).filter(pending));
-                let update =
-                    update.set((dsl::pending.eq(to.name()), dsl::pending_at.eq(now().naive_utc())));
-                update.get_result::<Row>(connection).await.optional()?
-            })?;
+            let pending = dsl::pending.concat("").eq(step).and(dsl::attempts.eq(attempts));
+            let update = diesel::update(order_orders::table.find(id).filter(pending));
+            let update =
+                update.set((dsl::pending.eq(to.name()), dsl::pending_at.eq(now().naive_utc())));
+            let row = write_one!(&pool, update, get_result::<Row>, optional)?;
             row.map(Record::try_from).transpose()
         })
         .await
@@ -165,6 +162,7 @@ impl Store {
                 let update = diesel::update(order_orders::table.find(id.to_string()).filter(free));
                 let update =
                     update.set((dsl::status.eq(status.name()), dsl::version.eq(dsl::version + 1)));
+                let update = Prepared(update.returning(order_orders::all_columns));
                 let row = update.get_result::<Row>(connection).await.optional()?;
                 let record = row.map(Record::try_from).transpose()?;
                 if let Some(record) = &record {
@@ -193,14 +191,13 @@ impl Store {
         let (pool, id, attempts) =
             (self.pool.clone(), record.order.id.to_string(), record.attempts);
         run_to_completion(&self.limits, async move {
-            in_transaction!(&pool, StoreError, connection => {
-                let charge = dsl::pending.concat("").eq(Step::Charge.name());
-                let charge = charge.and(dsl::attempts.eq(attempts));
-                let update = diesel::update(order_orders::table.find(id).filter(charge));
-                update.set(dsl::intent.eq(intent)).execute(connection).await? == 1
-            })
+            let charge = dsl::pending.concat("").eq(Step::Charge.name());
+            let charge = charge.and(dsl::attempts.eq(attempts));
+            let update = diesel::update(order_orders::table.find(id).filter(charge));
+            write_one!(&pool, update.set(dsl::intent.eq(intent)), execute)
         })
         .await
+        .map(|stored| stored == 1)
     }
 
     /// At most `limit` orders that can no longer be paid at `now`, the first to expire first.
@@ -234,11 +231,9 @@ impl Store {
                 optional
             )?;
             let Some(id) = found else { return Ok(None) };
-            let row = in_transaction!(&pool, StoreError, connection => {
-                let update = diesel::update(order_orders::table.find(id).filter(left));
-                let update = update.set(dsl::pending_at.eq(now().naive_utc()));
-                update.get_result::<Row>(connection).await.optional()?
-            })?;
+            let update = diesel::update(order_orders::table.find(id).filter(left));
+            let update = update.set(dsl::pending_at.eq(now().naive_utc()));
+            let row = write_one!(&pool, update, get_result::<Row>, optional)?;
             row.map(Record::try_from).transpose()
         })
         .await

@@ -10,7 +10,7 @@ use super::schema::order_webhooks::{self, dsl};
 use super::{Store, uuid};
 use crate::contract::{Timestamp, now};
 use crate::order::webhooks::{Secret, Webhook};
-use crate::storage::sql::{in_transaction, read};
+use crate::storage::sql::{in_transaction, read, write_one};
 use crate::storage::{StoreError, Turn as _, run_to_completion};
 
 /// The lock of transactions that add a webhook.
@@ -33,7 +33,7 @@ const FORGET: &str = "DELETE FROM order_deliveries WHERE $1 IS NOT NULL \
 
 /// A row of the table of webhooks. Its Debug output has secrets.
 #[derive(Clone, Debug, PartialEq, Queryable, Insertable, AsChangeset)]
-#[diesel(table_name = order_webhooks, treat_none_as_null = true)]
+#[diesel(table_name = order_webhooks, treat_none_as_null = true, treat_none_as_default_value = false)]
 pub(super) struct WebhookRow {
     pub(super) id: String,
     url: String,
@@ -136,9 +136,7 @@ impl Store {
         while self.in_batches(FORGET, id).await? {}
         let (pool, id) = (self.pool.clone(), id.to_string());
         run_to_completion(&self.limits, async move {
-            in_transaction!(&pool, StoreError, connection => {
-                diesel::delete(order_webhooks::table.find(&id)).execute(connection).await?;
-            })
+            write_one!(&pool, diesel::delete(order_webhooks::table.find(id)), execute)
         })
         .await?;
         Ok(disabled.is_some())
@@ -153,14 +151,12 @@ impl Store {
     ) -> Result<Option<Webhook>, StoreError> {
         let pool = self.pool.clone();
         run_to_completion(&self.limits, async move {
-            let row = in_transaction!(&pool, StoreError, connection => {
-                let update = diesel::update(order_webhooks::table.find(id.to_string())).set((
-                    dsl::old_secret.eq(dsl::secret.nullable()),
-                    dsl::old_until.eq(until.naive_utc()),
-                    dsl::secret.eq(secret.expose()),
-                ));
-                update.get_result::<WebhookRow>(connection).await.optional()?
-            })?;
+            let update = diesel::update(order_webhooks::table.find(id.to_string())).set((
+                dsl::old_secret.eq(dsl::secret.nullable()),
+                dsl::old_until.eq(until.naive_utc()),
+                dsl::secret.eq(secret.expose().to_owned()),
+            ));
+            let row = write_one!(&pool, update, get_result::<WebhookRow>, optional)?;
             row.map(Webhook::try_from).transpose()
         })
         .await
@@ -184,12 +180,10 @@ impl Store {
     async fn set_enabled(&self, id: Uuid, enabled: bool) -> Result<Option<Webhook>, StoreError> {
         let pool = self.pool.clone();
         run_to_completion(&self.limits, async move {
-            let row = in_transaction!(&pool, StoreError, connection => {
-                let update = diesel::update(order_webhooks::table.find(id.to_string()));
-                let none = None::<NaiveDateTime>;
-                let update = update.set((dsl::enabled.eq(enabled), dsl::failing_since.eq(none)));
-                update.get_result::<WebhookRow>(connection).await.optional()?
-            })?;
+            let update = diesel::update(order_webhooks::table.find(id.to_string()));
+            let none = None::<NaiveDateTime>;
+            let update = update.set((dsl::enabled.eq(enabled), dsl::failing_since.eq(none)));
+            let row = write_one!(&pool, update, get_result::<WebhookRow>, optional)?;
             row.map(Webhook::try_from).transpose()
         })
         .await
@@ -199,11 +193,9 @@ impl Store {
     async fn in_batches(&self, change: &'static str, id: Uuid) -> Result<bool, StoreError> {
         let pool = self.pool.clone();
         run_to_completion(&self.limits, async move {
-            let changed = in_transaction!(&pool, StoreError, connection => {
-                let change = diesel::sql_query(change).bind::<SqlTimestamp, _>(now().naive_utc());
-                let change = change.bind::<Text, _>(id.to_string()).bind::<BigInt, _>(BATCH);
-                change.execute(connection).await?
-            })?;
+            let change = diesel::sql_query(change).bind::<SqlTimestamp, _>(now().naive_utc());
+            let change = change.bind::<Text, _>(id.to_string()).bind::<BigInt, _>(BATCH);
+            let changed = write_one!(&pool, change, execute)?;
             Ok(changed as i64 == BATCH)
         })
         .await

@@ -10,7 +10,7 @@ use super::schema::{revocations, sessions, users};
 use super::{Record, Row, Store, revocation};
 use crate::contract::{Event, Revocation, Timestamp, UserRole, now};
 use crate::events::{creation, record};
-use crate::storage::sql::{in_transaction, read};
+use crate::storage::sql::{in_transaction, read, write_one};
 use crate::storage::{StoreError, Turn as _, run_to_completion};
 use crate::telemetry::Span;
 use crate::user::email::email_key;
@@ -81,12 +81,10 @@ impl Store {
         let row = Row::from(record);
         let pool = self.pool.clone();
         run_to_completion(&self.limits, async move {
-            let insert = diesel::insert_into(users::table).values(row);
-            in_transaction!(&pool, StoreError, connection => {
-                insert.execute(connection).await?;
-            })
+            write_one!(&pool, diesel::insert_into(users::table).values(row), execute)
         })
         .await
+        .map(drop)
     }
 
     /// The account with `id`, if there is one.

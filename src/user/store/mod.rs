@@ -57,7 +57,7 @@ impl Record {
 
 /// A row of the table of accounts.
 #[derive(Clone, Queryable, Insertable, AsChangeset)]
-#[diesel(table_name = users, treat_none_as_null = true)]
+#[diesel(table_name = users, treat_none_as_null = true, treat_none_as_default_value = false)]
 struct Row {
     id: String,
     username: String,

@@ -10,14 +10,14 @@ use super::{Store, uuid};
 use crate::contract::{Event, MOST_WITH, Money, RecentOrder};
 use crate::events::Refusal;
 use crate::storage::sql::{in_transaction, read};
-use crate::storage::{StoreError, run_to_completion};
+use crate::storage::{Prepared, StoreError, run_to_completion};
 
 /// How many orders of a user are kept.
 const KEPT: i64 = 20;
 
 /// A row of the table.
 #[derive(Queryable, Insertable, AsChangeset)]
-#[diesel(table_name = recent_orders)]
+#[diesel(table_name = recent_orders, treat_none_as_default_value = false)]
 struct OrderRow {
     order_id: String,
     user_id: String,
@@ -81,7 +81,7 @@ impl Store {
                         Some(sequence) if sequence >= row.sequence => {}
                         Some(_) => {
                             let known = diesel::update(recent_orders::table.find(&row.order_id));
-                            known.set(&row).execute(connection).await?;
+                            Prepared(known.set(&row)).execute(connection).await?;
                         }
                         None => {
                             let insert = diesel::insert_into(recent_orders::table).values(&row);
@@ -91,8 +91,11 @@ impl Store {
                             let old = of_user.order_by(recent_orders::order_id.desc()).offset(KEPT);
                             let old = old.limit(KEPT).select(recent_orders::order_id);
                             let old = old.load::<String>(connection).await?;
-                            let old = recent_orders::table.filter(recent_orders::order_id.eq_any(old));
-                            diesel::delete(old).execute(connection).await?;
+                            if !old.is_empty() {
+                                let old = recent_orders::order_id.eq_any(old);
+                                let old = diesel::delete(recent_orders::table.filter(old));
+                                old.execute(connection).await?;
+                            }
                         }
                     }
                 }

@@ -1,7 +1,7 @@
 //! Queries on sessions.
 
 use chrono::NaiveDateTime;
-use diesel::dsl::exists;
+use diesel::dsl::min;
 use diesel::prelude::*;
 use diesel::query_builder::SqlQuery;
 use diesel::sql_types;
@@ -12,8 +12,8 @@ use super::locks::Locks as _;
 use super::schema::{revocations, sessions, users};
 use super::{Record, Row, Store, uuid};
 use crate::contract::Timestamp;
-use crate::storage::sql::{in_transaction, on_either};
-use crate::storage::{StoreError, run_to_completion};
+use crate::storage::sql::{in_transaction, on_either, write_one};
+use crate::storage::{Prepared, StoreError, run_to_completion};
 
 /// A login of a user and the tokens that follow from it.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub(in crate::user) struct TokenHash {
 }
 
 #[derive(Queryable, Insertable)]
-#[diesel(table_name = sessions)]
+#[diesel(table_name = sessions, treat_none_as_default_value = false)]
 struct SessionRow {
     id: String,
     user_id: String,
@@ -139,13 +139,14 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let (pool, now, forgotten) = (self.pool.clone(), now.naive_utc(), forgotten.naive_utc());
         run_to_completion(&self.limits, async move {
-            // Without rows to delete, nothing is written.
-            let ended = exists(sessions::table.filter(sessions::expires_at.le(now)));
-            let old = exists(revocations::table.filter(revocations::created_at.lt(forgotten)));
+            // Without rows to delete, nothing is written. An index has the first that expires.
+            let first = sessions::table.select(min(sessions::expires_at)).single_value();
+            let oldest = revocations::table.select(min(revocations::created_at)).single_value();
             let is_any = on_either!(&mut pool.get().await?, connection => {
-                diesel::select(ended.or(old)).get_result::<bool>(connection).await
+                let is_any = diesel::select(first.le(now).or(oldest.lt(forgotten)));
+                is_any.get_result::<Option<bool>>(connection).await
             })?;
-            if !is_any {
+            if is_any != Some(true) {
                 return Ok(false);
             }
             in_transaction!(&pool, StoreError, connection => {
@@ -178,7 +179,7 @@ impl Store {
                     sessions::used_at.eq(now),
                     sessions::expires_at.eq(expires_at.naive_utc()),
                 ));
-                let of = update.returning((sessions::id, sessions::user_id));
+                let of = Prepared(update.returning((sessions::id, sessions::user_id)));
                 let of = of.get_result::<(String, String)>(connection).await.optional()?;
                 let Some((id, user)) = of else { return Ok(None) };
                 let row = users::table.find(&user).filter(users::disabled.eq(false));
@@ -235,11 +236,9 @@ impl Store {
         let (pool, family) = (self.pool.clone(), used.family.clone());
         let ended = run_to_completion(&self.limits, async move {
             let good = sessions::family.eq(used.family).and(sessions::token_hash.eq(used.secret));
-            let user = in_transaction!(&pool, StoreError, connection => {
-                let delete = diesel::delete(sessions::table.filter(good));
-                let delete = delete.returning(sessions::user_id);
-                delete.get_result::<String>(connection).await.optional()?
-            })?;
+            let delete = diesel::delete(sessions::table.filter(good));
+            let delete = delete.returning(sessions::user_id);
+            let user = write_one!(&pool, delete, get_result::<String>, optional)?;
             user.as_deref().map(uuid).transpose()
         });
         match ended.await? {

@@ -6,8 +6,8 @@ use awc::http::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Client, Kind, PASSWORD, Process, SIGNING_KEY, Server, Shop, Storage, Topology, token,
-    token_part, until,
+    Client, Kind, PASSWORD, Process, SIGNING_KEY, Server, Shop, Storage, Topology, order_items,
+    token, token_part, until,
 };
 
 /// Another good one.
@@ -909,4 +909,51 @@ async fn what_is_erased_is_not_in_the_file_any_more() {
     let file = std::fs::read(folder.path().join("data/user.db")).unwrap();
     let holds = |text: &str| file.windows(text.len()).any(|bytes| bytes == text.as_bytes());
     assert!(holds("stay@example.com") && !holds("gone@example.com"));
+}
+
+#[actix_rt::test]
+async fn what_an_account_does_costs_no_look_at_others_on_postgresql() {
+    let postgres = vec![Server::start(Kind::Postgres)];
+    let shop = Shop::start_on(Topology::OneProcess, postgres, &ENFORCED);
+    let admin = shop.admin().await;
+    // The server knows nothing of them yet, as after any rush.
+    for table in [
+        "users (id, username, email, email_key, created_at) \
+             SELECT n, 'Neo', n || '@example.com', n || '@example.com', now()",
+        "sessions (id, user_id, family, token_hash, created_at, used_at, expires_at) \
+             SELECT n, n, n, n, now(), now(), '2100-01-01'",
+        "recent_orders (order_id, user_id, sequence, status, total, currency, created_at) \
+             SELECT n, n, 1, 'placed', 1, 'EUR', now()",
+    ] {
+        let ids = "(SELECT md5(n :: TEXT) :: UUID :: TEXT AS n FROM generate_series(1, 20000) AS n) AS ids";
+        shop.query("user", &format!("INSERT INTO {table} FROM {ids}"));
+    }
+    shop.forget_reads();
+    let lamp = admin.add_stocked("Lamp", 9).await;
+    let client = shop.gateway();
+    let id = client.sign_up("neo").await["id"].as_str().unwrap().to_owned();
+    let session = client.log_in("neo@example.com", PASSWORD).await.json();
+    let session = client.refresh(&session["refreshToken"]).await.json();
+    let neo = client.with_token(session["accessToken"].as_str().unwrap());
+    let items = json!({ "items": order_items(&[(&lamp, 1)]) });
+    let key = [("content-type", "application/json"), ("idempotency-key", "one")];
+    let order = neo.send(Method::POST, "/orders", &key, items.to_string()).await;
+    assert_eq!(order.status, 201, "{order:?}");
+    let dashboard = format!("/auth/dashboard/{id}");
+    until("the dashboard has the order", async || {
+        neo.get(&dashboard).await.json()["recentOrders"].is_array()
+    })
+    .await;
+    let renamed = neo.write(Method::PATCH, "/auth/me", json!({ "username": "Thomas" })).await;
+    assert_eq!(renamed.status, 200, "{renamed:?}");
+    assert_eq!(admin.get("/auth/users?email=neo@example.com").await.json()[0]["id"], json!(id));
+    assert_eq!(admin.get("/auth/users?limit=5").await.ids().len(), 5);
+    let out = client.post("/auth/logout", json!({ "refreshToken": session["refreshToken"] })).await;
+    assert_eq!(out.status, 204, "{out:?}");
+    let again = client.log_in("neo@example.com", PASSWORD).await.json();
+    let again = client.with_token(again["accessToken"].as_str().unwrap());
+    let password = json!({ "currentPassword": PASSWORD });
+    let erased = again.write(Method::DELETE, "/auth/me", password).await;
+    assert_eq!(erased.status, 204, "{erased:?}");
+    assert_eq!(shop.reads_above(200), "");
 }

@@ -156,6 +156,23 @@ async fn what_is_done_to_an_order_costs_no_look_at_others_on_postgresql() {
     assert_eq!(shop.reads_above(100), "");
 }
 
+#[actix_rt::test]
+async fn what_an_order_takes_is_prepared_once_on_postgresql() {
+    let workers = ("APP__SERVER__WORKERS", "1");
+    let postgres = vec![Server::start(Kind::Postgres)];
+    let shop = Shop::start_on(Topology::OneProcess, postgres, &[workers]);
+    let client = shop.gateway();
+    let lamp = client.add_stocked("Lamp", 100).await;
+    shop.forget_reads();
+    for n in 0..60 {
+        let user = client.register(&format!("neo-{n}")).await;
+        let order = client.order(user.parse().unwrap(), &[(&lamp, 1)]).await.json();
+        assert_eq!(client.pay(&order, "ok").await.status, 200);
+    }
+    // PostgreSQL makes a plan anew for the first five times that a connection runs a prepared statement.
+    assert_eq!(shop.planned_anew(60), "");
+}
+
 each_storage!(what_is_free_is_paid_without_the_provider);
 async fn what_is_free_is_paid_without_the_provider(storage: Storage) {
     let (_shop, client, _) = shop_with_lamps(Topology::OneProcess, storage).await;

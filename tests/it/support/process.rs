@@ -327,6 +327,16 @@ impl Shop {
         )
     }
 
+    /// The statements on PostgreSQL that have run at least `often` since it was told to forget, and were planned more than
+    /// every other time.
+    pub(crate) fn planned_anew(&self, often: usize) -> String {
+        let of_shop = "query !~ 'pg_stat_statements'";
+        self.query(
+            "order",
+            &format!("SELECT plans, calls, query FROM pg_stat_statements WHERE {of_shop} AND calls >= {often} AND plans > calls / 2"),
+        )
+    }
+
     /// A client of the gateway who may do everything.
     pub(crate) async fn admin(&self) -> Client {
         let (email, password) = self.admin_account();
