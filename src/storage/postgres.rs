@@ -114,19 +114,24 @@ impl Pool {
 
 impl Lease<'_> {
     /// Runs `statement` in a transaction of its own, which is committed unless it fails or the call's deadline has passed. It
-    /// is sent right behind BEGIN, which saves a round trip: a lone statement cannot be done by half without it.
+    /// goes out right behind BEGIN, which saves a round trip: should BEGIN fail, it is committed by itself, and nothing is
+    /// done by half.
     ///
     /// # Errors
-    /// The error of the statement, or [`StoreError::Connection`] when it is not known whether it was done.
+    /// The error of the statement or of the commit, [`StoreError::Unreachable`] when it was rolled back because of the
+    /// deadline, or [`StoreError::Connection`] when it is not known whether it was done.
     pub async fn write<T>(
         &mut self,
         statement: impl AsyncFnOnce(&mut &Connection) -> QueryResult<T>,
     ) -> Result<T, StoreError> {
         if self.is_begun {
-            let done = statement(&mut &*self.lease).await?;
-            call::in_time()?;
-            self.finish().await?;
-            return Ok(done);
+            let done = statement(&mut &*self.lease).await;
+            let done = done.and_then(|done| call::in_time().map(|()| done));
+            match &done {
+                Ok(_) => self.finish().await?,
+                Err(_) => self.undo().await,
+            }
+            return Ok(done?);
         }
         // It cannot be used again while the transaction is open.
         self.lease.end();
@@ -153,6 +158,12 @@ impl Lease<'_> {
             true => AnsiTransactionManager::commit_transaction(&mut *self.lease).await,
             false => Ok(()),
         }
+    }
+
+    /// Ends the call, and rolls its transaction back. A connection that cannot is closed when it returns to the pool.
+    async fn undo(&mut self) {
+        self.is_begun = false;
+        let _ = AnsiTransactionManager::rollback_transaction(&mut *self.lease).await;
     }
 }
 
@@ -202,8 +213,15 @@ async fn open(url: PostgresUrl, statement: Duration) -> Result<Connection, Conne
         connection.set_prepared_statement_cache_size(CacheSize::Disabled);
         return Ok(connection);
     }
-    let timeout = format!("SET statement_timeout = {}; SET TIME ZONE 'UTC'", statement.as_millis());
-    connection.batch_execute(&timeout).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
+    // A plan that was made when a table was small would be kept for as long as the connection.
+    let settings = format!(
+        "SET statement_timeout = {}; SET TIME ZONE 'UTC'; SET plan_cache_mode = force_custom_plan",
+        statement.as_millis()
+    );
+    connection
+        .batch_execute(&settings)
+        .await
+        .map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(connection)
 }
 

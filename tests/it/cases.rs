@@ -43,3 +43,13 @@ macro_rules! each_account_store {
         );
     };
 }
+
+/// Tests `$test` on a PostgreSQL that knows nothing of tables which a rush has filled, and on one that has seen them nearly empty.
+macro_rules! each_statistics {
+    ($test:ident) => {
+        each_case!($test:
+            unknown(Statistics::Unknown),
+            nearly_empty(Statistics::NearlyEmpty),
+        );
+    };
+}

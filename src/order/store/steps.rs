@@ -3,14 +3,14 @@
 //! A step of several systems is stored before it begins, and again when it ends. An order has one step at a time; who
 //! finds one that somebody has left finishes it.
 //!
-//! An order is found by its id. What else must hold of it is compared with `concat("")`, which no index has: without
-//! statistics, PostgreSQL would rather read all orders of a state.
+//! An order is found by its id. Its state and its step are compared in ways that no index has (`concat("")`, `coalesce`):
+//! without statistics, PostgreSQL would rather read all orders of that state, or with any step.
 
 use chrono::NaiveDateTime;
 use diesel::dsl::sql;
 use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
-use diesel::sql_types::Bool;
+use diesel::sql_types::{Bool, Nullable, Text};
 use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use uuid::Uuid;
 
@@ -99,7 +99,7 @@ impl Store {
         let traceparent = making.traceparent();
         run_to_completion(&self.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
-                let pending = dsl::pending.concat("").eq(step).and(dsl::attempts.eq(attempts));
+                let pending = is_pending(step).and(dsl::attempts.eq(attempts));
                 let update = diesel::update(order_orders::table.find(id).filter(pending));
                 let update = update.set((
                     ended,
@@ -137,7 +137,7 @@ impl Store {
             (self.pool.clone(), record.order.id.to_string(), record.attempts);
         let step = record.pending.map_or("", |(step, _)| step.name());
         run_to_completion(&self.limits, async move {
-            let pending = dsl::pending.concat("").eq(step).and(dsl::attempts.eq(attempts));
+            let pending = is_pending(step).and(dsl::attempts.eq(attempts));
             let update = diesel::update(order_orders::table.find(id).filter(pending));
             let update =
                 update.set((dsl::pending.eq(to.name()), dsl::pending_at.eq(now().naive_utc())));
@@ -191,7 +191,7 @@ impl Store {
         let (pool, id, attempts) =
             (self.pool.clone(), record.order.id.to_string(), record.attempts);
         run_to_completion(&self.limits, async move {
-            let charge = dsl::pending.concat("").eq(Step::Charge.name());
+            let charge = is_pending(Step::Charge.name());
             let charge = charge.and(dsl::attempts.eq(attempts));
             let update = diesel::update(order_orders::table.find(id).filter(charge));
             write_one!(&pool, update.set(dsl::intent.eq(intent)), execute)
@@ -238,6 +238,19 @@ impl Store {
         })
         .await
     }
+}
+
+diesel::define_sql_function! {
+    /// The first of them that is not NULL.
+    fn coalesce(value: Nullable<Text>, other: Text) -> Text;
+}
+
+/// Whether this step is pending. A comparison with the column alone would tell PostgreSQL that the order is in the index of
+/// those with any.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn is_pending(step: &'static str) -> _ {
+    let none: &'static str = "none";
+    coalesce(dsl::pending, none).eq(step)
 }
 
 /// The orders that can no longer be paid at `now`, the first to expire first.

@@ -139,7 +139,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let (pool, now, forgotten) = (self.pool.clone(), now.naive_utc(), forgotten.naive_utc());
         run_to_completion(&self.limits, async move {
-            // Without rows to delete, nothing is written. An index has the first that expires.
+            // Without rows to delete, nothing is written. An index has the first session that expires.
             let first = sessions::table.select(min(sessions::expires_at)).single_value();
             let oldest = revocations::table.select(min(revocations::created_at)).single_value();
             let is_any = on_either!(&mut pool.get().await?, connection => {

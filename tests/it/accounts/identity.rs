@@ -6,8 +6,8 @@ use awc::http::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Client, Kind, PASSWORD, Process, SIGNING_KEY, Server, Shop, Storage, Topology, order_items,
-    token, token_part, until,
+    Client, Kind, PASSWORD, Process, SIGNING_KEY, Server, Shop, Statistics, Storage, Topology,
+    order_items, token, token_part, until,
 };
 
 /// Another good one.
@@ -911,12 +911,20 @@ async fn what_is_erased_is_not_in_the_file_any_more() {
     assert!(holds("stay@example.com") && !holds("gone@example.com"));
 }
 
-#[actix_rt::test]
-async fn what_an_account_does_costs_no_look_at_others_on_postgresql() {
+each_statistics!(what_an_account_does_costs_no_look_at_others_on_postgresql);
+async fn what_an_account_does_costs_no_look_at_others_on_postgresql(statistics: Statistics) {
     let postgres = vec![Server::start(Kind::Postgres)];
-    let shop = Shop::start_on(Topology::OneProcess, postgres, &ENFORCED);
+    let few = [("APP__SERVER__WORKERS", "1"), ("APP__USER__POOL_SIZE", "2")];
+    let environment = ENFORCED.into_iter().chain(few).collect::<Vec<_>>();
+    let shop = Shop::start_on(Topology::OneProcess, postgres, &environment);
     let admin = shop.admin().await;
-    // The server knows nothing of them yet, as after any rush.
+    let lamp = admin.add_stocked("Lamp", 99).await;
+    // A plan that a connection has made for a small table must not stay.
+    for n in 0..8 {
+        live_through_an_account(&shop, &admin, &lamp, &format!("neo-{n}")).await;
+    }
+    let password = json!({ "currentPassword": PASSWORD });
+    shop.take(statistics);
     for table in [
         "users (id, username, email, email_key, created_at) \
              SELECT n, 'Neo', n || '@example.com', n || '@example.com', now()",
@@ -925,17 +933,26 @@ async fn what_an_account_does_costs_no_look_at_others_on_postgresql() {
         "recent_orders (order_id, user_id, sequence, status, total, currency, created_at) \
              SELECT n, n, 1, 'placed', 1, 'EUR', now()",
     ] {
-        let ids = "(SELECT md5(n :: TEXT) :: UUID :: TEXT AS n FROM generate_series(1, 20000) AS n) AS ids";
+        let ids = "(SELECT md5(n :: TEXT) :: UUID :: TEXT AS n FROM generate_series(1, 40000) AS n) AS ids";
         shop.query("user", &format!("INSERT INTO {table} FROM {ids}"));
     }
     shop.forget_reads();
-    let lamp = admin.add_stocked("Lamp", 9).await;
-    let client = shop.gateway();
-    let id = client.sign_up("neo").await["id"].as_str().unwrap().to_owned();
-    let session = client.log_in("neo@example.com", PASSWORD).await.json();
+    for name in ["trinity", "morpheus"] {
+        let client = live_through_an_account(&shop, &admin, &lamp, name).await;
+        let erased = client.write(Method::DELETE, "/auth/me", &password).await;
+        assert_eq!(erased.status, 204, "{erased:?}");
+    }
+    assert_eq!(shop.reads_above(300), "");
+}
+
+/// Does what an account does; returns the one who is signed in then.
+async fn live_through_an_account(shop: &Shop, admin: &Client, lamp: &str, name: &str) -> Client {
+    let (client, email) = (shop.gateway(), format!("{name}@example.com"));
+    let id = client.sign_up(name).await["id"].as_str().unwrap().to_owned();
+    let session = client.log_in(&email, PASSWORD).await.json();
     let session = client.refresh(&session["refreshToken"]).await.json();
     let neo = client.with_token(session["accessToken"].as_str().unwrap());
-    let items = json!({ "items": order_items(&[(&lamp, 1)]) });
+    let items = json!({ "items": order_items(&[(lamp, 1)]) });
     let key = [("content-type", "application/json"), ("idempotency-key", "one")];
     let order = neo.send(Method::POST, "/orders", &key, items.to_string()).await;
     assert_eq!(order.status, 201, "{order:?}");
@@ -946,14 +963,29 @@ async fn what_an_account_does_costs_no_look_at_others_on_postgresql() {
     .await;
     let renamed = neo.write(Method::PATCH, "/auth/me", json!({ "username": "Thomas" })).await;
     assert_eq!(renamed.status, 200, "{renamed:?}");
-    assert_eq!(admin.get("/auth/users?email=neo@example.com").await.json()[0]["id"], json!(id));
-    assert_eq!(admin.get("/auth/users?limit=5").await.ids().len(), 5);
+    let found = admin.get(&format!("/auth/users?email={email}")).await;
+    assert_eq!(found.json()[0]["id"], json!(id));
+    assert!(!admin.get("/auth/users?limit=5").await.ids().is_empty());
     let out = client.post("/auth/logout", json!({ "refreshToken": session["refreshToken"] })).await;
     assert_eq!(out.status, 204, "{out:?}");
-    let again = client.log_in("neo@example.com", PASSWORD).await.json();
-    let again = client.with_token(again["accessToken"].as_str().unwrap());
-    let password = json!({ "currentPassword": PASSWORD });
-    let erased = again.write(Method::DELETE, "/auth/me", password).await;
-    assert_eq!(erased.status, 204, "{erased:?}");
-    assert_eq!(shop.reads_above(200), "");
+    let again = client.log_in(&email, PASSWORD).await.json();
+    client.with_token(again["accessToken"].as_str().unwrap())
+}
+
+#[actix_rt::test]
+async fn an_address_that_is_taken_costs_no_connection_behind_a_pooler() {
+    let workers = ("APP__SERVER__WORKERS", "1");
+    let shop = Shop::start_on(Topology::OneProcess, Storage::Pooled.servers(), &[workers]);
+    let client = shop.gateway();
+    client.register("neo").await;
+    let connections = || {
+        let opened = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()";
+        shop.query("user", opened).parse::<u64>().unwrap()
+    };
+    let before = connections();
+    let again = json!({ "username": "Neo", "email": "neo@example.com" });
+    for _ in 0..40 {
+        assert_eq!(client.post("/auth/register", &again).await.status, 409);
+    }
+    assert!(connections() < before + 10, "{before} and {}", connections());
 }

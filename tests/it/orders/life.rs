@@ -4,7 +4,9 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{Client, Kind, Process, Server, Shop, Storage, Topology, order_items, until};
+use crate::support::{
+    Client, Kind, Process, Server, Shop, Statistics, Storage, Topology, order_items, until,
+};
 
 /// A shop with 5 lamps, and a client who may do everything.
 async fn shop_with_lamps(topology: Topology, storage: Storage) -> (Shop, Client, String) {
@@ -127,50 +129,77 @@ async fn a_payment_is_made_once_whatever_its_answer(storage: Storage) {
     assert_eq!(client.stock(&lamp).await, [0, 0, 0].map(Value::from));
 }
 
-#[actix_rt::test]
-async fn what_is_done_to_an_order_costs_no_look_at_others_on_postgresql() {
-    let shop = Shop::start_on(Topology::OneProcess, vec![Server::start(Kind::Postgres)], &[]);
+/// On PostgreSQL, with two connections to it: what is told of one holds for all calls that write.
+fn shop_on_postgresql() -> Shop {
+    let few = [("APP__SERVER__WORKERS", "1"), ("APP__ORDER__POOL_SIZE", "2")];
+    Shop::start_on(Topology::OneProcess, vec![Server::start(Kind::Postgres)], &few)
+}
+
+/// Does everything that can be done to an order.
+async fn live_through_orders(client: &Client, lamp: &str) {
+    let order = client.order(Uuid::now_v7(), &[(lamp, 1)]).await.json();
+    assert_eq!(client.pay(&order, "declined").await.status, 402);
+    assert_eq!(client.pay(&order, "ok").await.status, 200);
+    assert_eq!(client.act(&order, "fulfil", Value::Null).await.status, 200);
+    let back = client.act(&order, "refund", json!({ "restock": true })).await;
+    assert_eq!(back.status, 200, "{back:?}");
+    let order = client.order(Uuid::now_v7(), &[(lamp, 1)]).await.json();
+    assert_eq!(client.act(&order, "cancel", Value::Null).await.status, 200);
+}
+
+each_statistics!(what_is_done_to_an_order_costs_no_look_at_others_on_postgresql);
+async fn what_is_done_to_an_order_costs_no_look_at_others_on_postgresql(statistics: Statistics) {
+    let shop = shop_on_postgresql();
     let client = shop.gateway();
     let lamp = client.add_stocked("Lamp", 9).await;
-    // The server knows nothing of them yet, as after any rush.
+    // A plan that a connection has made for a small table must not stay.
+    for _ in 0..8 {
+        live_through_orders(&client, &lamp).await;
+    }
+    shop.take(statistics);
     shop.query(
         "order",
         "INSERT INTO order_orders (id, user_id, status, items, total, currency, created_at, day, expires_at, version, \
              reservation, attempts, pending, pending_at) \
          SELECT gen_random_uuid(), gen_random_uuid(), 'placed', '[]', 100, 'EUR', now(), '2026-01-01', '2100-01-01', \
              1, 0, 0, pending, pending_at \
-         FROM generate_series(1, 10000), (VALUES (NULL, NULL), ('charge', TIMESTAMP '2100-01-01')) \
+         FROM generate_series(1, 20000), (VALUES (NULL, NULL), ('charge', TIMESTAMP '2100-01-01')) \
              AS steps (pending, pending_at)",
     );
     shop.forget_reads();
     for _ in 0..3 {
-        let order = client.order(Uuid::now_v7(), &[(&lamp, 1)]).await.json();
-        assert_eq!(client.pay(&order, "declined").await.status, 402);
-        assert_eq!(client.pay(&order, "ok").await.status, 200);
-        assert_eq!(client.act(&order, "fulfil", Value::Null).await.status, 200);
-        let back = client.act(&order, "refund", json!({ "restock": true })).await;
-        assert_eq!(back.status, 200, "{back:?}");
-        let order = client.order(Uuid::now_v7(), &[(&lamp, 1)]).await.json();
-        assert_eq!(client.act(&order, "cancel", Value::Null).await.status, 200);
+        live_through_orders(&client, &lamp).await;
     }
-    assert_eq!(shop.reads_above(100), "");
+    assert_eq!(shop.reads_above(300), "");
 }
 
 #[actix_rt::test]
 async fn what_an_order_takes_is_prepared_once_on_postgresql() {
-    let workers = ("APP__SERVER__WORKERS", "1");
-    let postgres = vec![Server::start(Kind::Postgres)];
-    let shop = Shop::start_on(Topology::OneProcess, postgres, &[workers]);
+    let shop = shop_on_postgresql();
     let client = shop.gateway();
     let lamp = client.add_stocked("Lamp", 100).await;
-    shop.forget_reads();
-    for n in 0..60 {
-        let user = client.register(&format!("neo-{n}")).await;
-        let order = client.order(user.parse().unwrap(), &[(&lamp, 1)]).await.json();
-        assert_eq!(client.pay(&order, "ok").await.status, 200);
+    shop.query("order", "ALTER SYSTEM SET log_min_duration_statement = 0");
+    shop.query("order", "SELECT pg_reload_conf()");
+    let of_order = |word: &str| {
+        let log = shop.servers[0].log();
+        let lines = log.lines().filter(|line| line.contains(word) && line.contains("order_"));
+        lines.count()
+    };
+    until("each statement is in its log", async || {
+        live_through_orders(&client, &lamp).await;
+        of_order(" execute ") > 0
+    })
+    .await;
+    for _ in 0..8 {
+        live_through_orders(&client, &lamp).await;
     }
-    // PostgreSQL makes a plan anew for the first five times that a connection runs a prepared statement.
-    assert_eq!(shop.planned_anew(60), "");
+    let parsed = of_order(" parse ");
+    let executed = of_order(" execute ");
+    for _ in 0..8 {
+        live_through_orders(&client, &lamp).await;
+    }
+    let (parsed, executed) = (of_order(" parse ") - parsed, of_order(" execute ") - executed);
+    assert!(executed > 100 && parsed < executed / 10, "{parsed} of {executed}");
 }
 
 each_storage!(what_is_free_is_paid_without_the_provider);

@@ -21,7 +21,7 @@ pub(crate) use check::{check, start};
 pub(crate) use client::{Answer, Client, order_items};
 pub(crate) use collector::{Collector, Span};
 pub(crate) use mongo_proxy::MongoProxy;
-pub(crate) use process::{Process, Shop, Storage, Topology};
+pub(crate) use process::{Process, Shop, Statistics, Storage, Topology};
 pub(crate) use servers::{Kind, Server, free_port, postgres, run};
 pub(crate) use upstream::{Line, Raw, Upstream, ask};
 

@@ -170,6 +170,15 @@ pub(crate) enum Topology {
     OneProcessARole,
 }
 
+/// What PostgreSQL knows of tables before a rush fills them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Statistics {
+    /// Nothing.
+    Unknown,
+    /// That they had a few rows.
+    NearlyEmpty,
+}
+
 /// What the roles keep their data in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Storage {
@@ -293,7 +302,9 @@ impl Shop {
         let mut command = match server {
             Some(server) => {
                 let mut command = Command::new(postgres("psql"));
-                command.args(["-qAt", "-d", &server.url(), "-c"]);
+                // psql does not know it.
+                let url = server.url().replace("&prepared_statements=false", "");
+                command.args(["-qAt", "-d", &url, "-c"]);
                 command
             }
             None => {
@@ -306,6 +317,13 @@ impl Shop {
         let output = command.arg(sql).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Lets PostgreSQL learn what it is to know of its tables.
+    pub(crate) fn take(&self, statistics: Statistics) {
+        if let Statistics::NearlyEmpty = statistics {
+            self.query("order", "ANALYZE");
+        }
     }
 
     /// Forgets what statements on PostgreSQL have read so far.
@@ -324,16 +342,6 @@ impl Shop {
             &format!(
                 "SELECT {pages}, query FROM pg_stat_statements WHERE {of_shop} AND {pages} > {most}"
             ),
-        )
-    }
-
-    /// The statements on PostgreSQL that have run at least `often` since it was told to forget, and were planned more than
-    /// every other time.
-    pub(crate) fn planned_anew(&self, often: usize) -> String {
-        let of_shop = "query !~ 'pg_stat_statements'";
-        self.query(
-            "order",
-            &format!("SELECT plans, calls, query FROM pg_stat_statements WHERE {of_shop} AND calls >= {often} AND plans > calls / 2"),
         )
     }
 

@@ -367,9 +367,8 @@ impl Server {
                 ]);
                 // A process that is killed loses nothing without fsync either, and the disk is spared.
                 command.args(["-c", "fsync=off"]);
-                // Counts what statements read, and how often they are planned.
+                // Counts what statements read.
                 command.args(["-c", "shared_preload_libraries=pg_stat_statements"]);
-                command.args(["-c", "pg_stat_statements.track_planning=on"]);
                 command
             }
             Kind::Rabbit => self.of_rabbit("rabbitmq-server"),
