@@ -12,8 +12,32 @@ use crate::peer::forwarded;
 pub enum Hosts {
     /// Any.
     Any,
-    /// `localhost`, 127.0.0.0/8 and `[::1]`, with any port.
-    Loopback,
+    /// `localhost`, 127.0.0.0/8 and `[::1]`, with any port, for this reason.
+    Loopback(Reason),
+}
+
+/// Why a listener serves this machine alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Anybody may do anything there.
+    Open,
+    /// It is the management port, and listens on loopback.
+    Management,
+}
+
+impl Reason {
+    /// What the client can do about it.
+    fn detail(self) -> &'static str {
+        match self {
+            Self::Open => {
+                "auth.mode is open for this machine only: use localhost, 127.0.0.1 or [::1], or set auth.mode=enforced, \
+                 or auth.open_beyond_loopback=true if anyone may do everything"
+            }
+            Self::Management => {
+                "the management port listens on this machine only: use localhost, 127.0.0.1 or [::1]"
+            }
+        }
+    }
 }
 
 impl Hosts {
@@ -21,22 +45,17 @@ impl Hosts {
     /// names none does not come from a browser.
     ///
     /// # Errors
-    /// 403, which names the settings that would allow it.
+    /// 403, which says what would be allowed.
     pub(super) fn check(self, headers: &HeaderMap, is_believed: bool) -> Result<(), Error> {
-        if self == Self::Any {
-            return Ok(());
-        }
+        let Self::Loopback(reason) = self else { return Ok(()) };
         let hosts = headers.get_all(HOST).map(HeaderValue::as_bytes);
         let told = is_believed.then(|| forwarded::hosts(headers)).into_iter().flatten();
         match hosts.chain(told).all(is_loopback) {
             true => Ok(()),
-            false => Err(Error::new(Kind::Forbidden, DETAIL)),
+            false => Err(Error::new(Kind::Forbidden, reason.detail())),
         }
     }
 }
-
-const DETAIL: &str = "auth.mode is open for this machine only: use localhost, 127.0.0.1 or [::1], or set \
-                      auth.mode=enforced, or auth.open_beyond_loopback=true if anyone may do everything";
 
 /// Whether `host`, with or without a port, is this machine, without asking DNS.
 fn is_loopback(host: &[u8]) -> bool {
@@ -120,7 +139,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(HOST, HeaderValue::from_static("127.0.0.1:8000"));
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-            Hosts::Loopback.check(&headers, is_believed).map_err(|error| error.kind())
+            Hosts::Loopback(Reason::Open).check(&headers, is_believed).map_err(|error| error.kind())
         };
         for (name, value) in [
             ("x-forwarded-host", "evil.example"),

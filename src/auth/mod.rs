@@ -19,7 +19,7 @@ pub use access::{Access, Caller, Rule, admin, anyone, public, roles, signed_in};
 pub use audit::{AUDIT, Audit};
 pub use feed::{KeySet, ask, follow};
 pub use guard::{Denied, Guard, Mode, Sender, token_refused};
-pub use hosts::Hosts;
+pub use hosts::{Hosts, Reason};
 pub use internal::InternalAccess;
 pub use token::{Claims, Identity, SigningKey};
 pub use verifier::{MARGIN, Verifier, VerifyError};

@@ -1,7 +1,9 @@
 //! Whether this process requires tokens.
 
+use std::net::SocketAddr;
+
 use super::{Role, all_in_one, listening};
-use crate::auth::{AUDIT, Hosts, InternalAccess, Mode};
+use crate::auth::{AUDIT, Hosts, InternalAccess, Mode, Reason};
 use crate::config::{self, AuthMode, Effective, Settings};
 use crate::server::Listener;
 
@@ -76,8 +78,17 @@ pub(super) fn internal(
 /// of another site whose name now resolves to this machine (DNS rebinding) sends its own name.
 pub(super) fn hosts(settings: &Settings, mode: Mode) -> Hosts {
     match mode {
-        Mode::Open if !settings.auth.open_beyond_loopback => Hosts::Loopback,
+        Mode::Open if !settings.auth.open_beyond_loopback => Hosts::Loopback(Reason::Open),
         _ => Hosts::Any,
+    }
+}
+
+/// The hosts that a management port at `address` answers for: what it shows and changes is no page's of another site
+/// either, and monitoring from elsewhere may know it by any name.
+pub(super) fn management_hosts(address: SocketAddr) -> Hosts {
+    match address.ip().is_loopback() {
+        true => Hosts::Loopback(Reason::Management),
+        false => Hosts::Any,
     }
 }
 

@@ -15,7 +15,7 @@ use super::roles::{Roles, table};
 use super::tls::Tls;
 use super::validation::Validated;
 use super::{Role, access, asks_away, start_order, topology};
-use crate::auth::{self, Guard, Hosts, Mode};
+use crate::auth::{self, Guard, Mode};
 use crate::config::{self, BrokerUrl, Effective, EventsUrl, PeerUrl, Settings};
 use crate::contract::UserClient;
 use crate::events::{self, Broker, Bus};
@@ -140,9 +140,8 @@ impl Node {
         let (readiness, metrics) = (self.readiness.clone(), self.metrics.clone());
         let roles = roles.iter().map(|role| role.name()).collect::<Vec<_>>();
         let report = reporter(&self.roles, &self.calls);
-        // It serves no data of the shop, and monitoring may know it by any name.
         let mut middleware = Middleware {
-            guard: self.guard.clone().for_hosts(Hosts::Any),
+            guard: self.guard.clone().for_hosts(access::management_hosts(listener.address)),
             ..self.middleware("management")
         };
         // Probes come every few seconds.

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from harness import CONNECTIONS, TARGET, Failure, Topology, fetch, goal, measure, progress, table
 from servers import (
-    STAND_IN, create_database, mongodb_url, pgbench, postgres_url, rabbitmq_url, start_mongodb, start_postgres, start_rabbitmq)
+    POOL, STAND_IN, create_database, mongodb_url, pgbench, postgres_url, rabbitmq_url, start_mongodb, start_postgres, start_rabbitmq)
 from writes import commits
 
 PLACE, PAY = "place", "place and pay"
@@ -121,8 +121,7 @@ def on_servers(bench, rounds, seconds):
     bench.stop(BARE)
     rows, figures = [], []
     for name, (connections, settings, environment) in stores.items():
-        # As many connections that write as pgbench has, and one that is kept for reads.
-        settings |= {"order.pool_size": CONNECTIONS + 1}
+        settings |= {"order.pool_size": POOL}
         app = bench.app(name, settings, DATABASE_URL=postgres_url(postgres), AMQP_URL=rabbitmq_url(rabbitmq), **environment)
         shop = shop_of(app, name)
         samples, alone = {PLACE: [], PAY: []}, []

@@ -13,6 +13,9 @@ from harness import CONNECTIONS, TARGET, Failure, find_program, free_port
 # Speaks MongoDB's protocol, where there is no mongod; `make test` installs it.
 STAND_IN = TARGET / "secantus/bin/secantusd-py"
 
+# Connections of a worker to PostgreSQL, one of which is kept for reads: a few for each core do more than one for each client.
+POOL = 17
+
 
 class Programs(NamedTuple):
     """The paths of what is started; those of PostgreSQL and RabbitMQ are of the folders of their programs."""

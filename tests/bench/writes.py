@@ -13,7 +13,7 @@ import uuid
 from typing import NamedTuple
 
 from harness import CONNECTIONS, Topology, fetch, measure, post_script, progress, table
-from servers import pgbench, postgres_url, start_postgres
+from servers import POOL, pgbench, postgres_url, start_postgres
 
 ADD, REGISTER, RESERVE = "POST /products", "POST /auth/register", "reserve and commit"
 PRAGMAS = ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON")
@@ -72,9 +72,7 @@ def on_sqlite(bench):
 
 def on_postgres(bench, postgres):
     """Accounts on PostgreSQL, of a shop in one process."""
-    # As many connections that write as pgbench has, and one that is kept for reads.
-    settings = {"product.database_url": f"sqlite://{bench.folder}/writes-postgres/product.db",
-                "user.pool_size": CONNECTIONS + 1}
+    settings = {"product.database_url": f"sqlite://{bench.folder}/writes-postgres/product.db", "user.pool_size": POOL}
     app = bench.app("writes-postgres", settings, DATABASE_URL=postgres_url(postgres))
     shop = Topology("writes-postgres", app.port, [app.process.pid], [], paths())
     script = bench.folder / "pgbench.sql"

@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Answer, Kind, Process, Server, Shop, Topology, until};
+use crate::support::{Answer, Client, Kind, Process, Server, Shop, Topology, until};
 
 const PARTS: [&str; 8] = [
     "/ops/ops.css",
@@ -36,6 +36,40 @@ fn arrow(state: &Value, from: &str, to: &str) -> Value {
 fn names(list: &Value, key: &str) -> Vec<String> {
     let named = list.as_array().unwrap().iter();
     named.map(|one| one[key].as_str().unwrap().to_owned()).collect()
+}
+
+/// A page of another site whose name now resolves to this machine sends its own name.
+#[actix_rt::test]
+async fn a_management_port_of_this_machine_answers_to_its_names_alone() {
+    const TRIED: [(Method, &str); 4] = [
+        (Method::GET, "/ops/state"),
+        (Method::GET, "/metrics"),
+        (Method::GET, "/readyz"),
+        (Method::PUT, "/log/filter"),
+    ];
+    let enforced = ("APP__AUTH__MODE", "enforced");
+    let shop = Shop::start_with(Topology::OneProcess, &[enforced]);
+    let management = shop.process("gateway").client("management");
+    for (method, path) in TRIED {
+        for host in ["evil.example:9000", "shop", "127.0.0.1.evil.example", "10.0.0.1"] {
+            let answer = management.send(method.clone(), path, &[("host", host)], "").await;
+            assert_eq!(answer.status, 403, "{path} {host}");
+            let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+            assert!(detail.contains("localhost"), "{detail}");
+        }
+    }
+    for host in ["localhost", "LOCALHOST:9000", "127.0.0.1:1", "[::1]:9000"] {
+        let answer = management.send(Method::GET, "/ops/state", &[("host", host)], "").await;
+        assert_eq!(answer.status, 200, "{host}: {answer:?}");
+    }
+    // Monitoring from elsewhere may know it by any name.
+    let folder = TempDir::new().unwrap();
+    let mut command = Process::command(folder.path());
+    command.env("APP__GATEWAY__MANAGEMENT", "0.0.0.0:0");
+    let shop = Process::start(folder.path(), command);
+    let client = Client::new(shop.urls["management"].replace("0.0.0.0", "127.0.0.1"));
+    let answer = client.send(Method::GET, "/metrics", &[("host", "shop-gateway:9000")], "").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
 }
 
 #[actix_rt::test]
