@@ -3,9 +3,11 @@
 
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER, USER_AGENT};
+use actix_web::http::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HttpDate, RETRY_AFTER, USER_AGENT,
+};
 use async_trait::async_trait;
 use awc::{Client, Connector};
 use flate2::write::GzEncoder;
@@ -188,10 +190,15 @@ impl Sender {
     }
 }
 
-/// The pause that `headers` ask for, in seconds; what is no number of them, such as a date, asks for none.
+/// The pause that `headers` ask for, in seconds or until a date (RFC 9110, section 10.2.3).
 fn asked(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    let until = || {
+        let date = SystemTime::from(value.parse::<HttpDate>().ok()?);
+        date.duration_since(SystemTime::now()).ok()
+    };
+    let asked = value.parse().ok().map(Duration::from_secs).or_else(until)?;
+    Some(asked.min(LONGEST_PAUSE))
 }
 
 /// The pause after so many `retries`: what the collector has `asked` for at least, and a random part more.
@@ -217,13 +224,18 @@ mod tests {
 
     #[test]
     fn a_collector_asks_for_a_pause_in_bounds() {
-        let of = |value: &'static str| {
+        let of = |value: &str| {
             let mut headers = HeaderMap::new();
-            headers.insert(RETRY_AFTER, actix_web::http::header::HeaderValue::from_static(value));
+            headers.insert(RETRY_AFTER, value.parse().unwrap());
             asked(&headers)
         };
         assert_eq!(of("3"), Some(Duration::from_secs(3)));
         assert_eq!(of("86400"), Some(LONGEST_PAUSE));
         assert_eq!((of("-1"), of("soon"), asked(&HeaderMap::new())), (None, None, None));
+        let soon = HttpDate::from(SystemTime::now() + Duration::from_secs(9)).to_string();
+        let pause = of(&soon).unwrap();
+        assert!((Duration::from_secs(5)..=Duration::from_secs(9)).contains(&pause), "{pause:?}");
+        assert_eq!(of("Fri, 31 Dec 2100 23:59:59 GMT"), Some(LONGEST_PAUSE));
+        assert_eq!(of("Sun, 06 Nov 1994 08:49:37 GMT"), None);
     }
 }
