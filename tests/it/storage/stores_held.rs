@@ -206,15 +206,19 @@ async fn writes_that_wait_for_a_lock_on_sqlite_are_not_made_later() {
     assert_eq!(client.post("/auth/register", account(3)).await.status, 201);
 }
 
-#[actix_rt::test]
-async fn writes_that_wait_for_a_lock_on_postgresql_are_not_made_later() {
-    let shop =
-        Shop::start_on(Topology::OneProcess, vec![Server::start(Kind::Postgres)], &[ONE_WORKER]);
+each_case!(writes_that_wait_for_a_lock_on_postgresql_are_not_made_later:
+    direct(Server::start(Kind::Postgres)),
+    pooled(Server::start_pooled()),
+);
+async fn writes_that_wait_for_a_lock_on_postgresql_are_not_made_later(postgres: Server) {
+    let shop = Shop::start_on(Topology::OneProcess, vec![postgres], &[ONE_WORKER]);
     let client = shop.gateway();
     let account = |n| account(n).to_string();
     for millis in [None, Some("500")] {
         let (other, connection) =
-            tokio_postgres::connect(&shop.servers[0].url(), tokio_postgres::NoTls).await.unwrap();
+            tokio_postgres::connect(&shop.servers[0].plain_url(), tokio_postgres::NoTls)
+                .await
+                .unwrap();
         actix_rt::spawn(connection);
         other.batch_execute("BEGIN; LOCK TABLE users IN EXCLUSIVE MODE").await.unwrap();
         let answers = at_once(&client, 10, (Method::POST, "/auth/register"), account, millis).await;

@@ -302,9 +302,7 @@ impl Shop {
         let mut command = match server {
             Some(server) => {
                 let mut command = Command::new(postgres("psql"));
-                // psql does not know it.
-                let url = server.url().replace("&prepared_statements=false", "");
-                command.args(["-qAt", "-d", &url, "-c"]);
+                command.args(["-qAt", "-d", &server.plain_url(), "-c"]);
                 command
             }
             None => {

@@ -175,6 +175,11 @@ impl Server {
         self.kind
     }
 
+    /// How PostgreSQL's own programs are told of it, which do not know all that the shop may be told.
+    pub(crate) fn plain_url(&self) -> String {
+        self.url().replace("&prepared_statements=false", "")
+    }
+
     /// How the program is told of it.
     pub(crate) fn url(&self) -> String {
         let port = self.port;
