@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{PaymentError, Progress};
 use crate::config::{self, Currency, SettingError};
 use crate::contract::{Money, Order};
-use crate::telemetry::{Part, Wait};
+use crate::telemetry::{Part, Span, Wait};
 use crate::tls;
 
 /// The version of the API that this file was written for. Without it, the account's own would answer.
@@ -244,6 +244,7 @@ impl Stripe {
         let request = request.force_close().bearer_auth(self.key.expose_secret());
         let request = request.insert_header(("Stripe-Version", VERSION));
         let _wait = Wait::begin(Part::Peers);
+        let mut span = Span::request("stripe", request.get_method(), request.get_uri());
         let exchange = async {
             let mut answer = request.send_form(&form).await.map_err(|error| error.to_string())?;
             let body =
@@ -251,6 +252,10 @@ impl Stripe {
             Ok((answer.status(), body))
         };
         let answer = timeout(self.patience, exchange).await.unwrap_or(Err("late".to_owned()));
+        match &answer {
+            Ok((status, _)) => span.answered(status.as_u16()),
+            Err(_) => span.fail("no_answer", true),
+        }
         let (status, body) = answer.map_err(away)?;
         match status.is_success() {
             true => serde_json::from_slice(&body).map_err(|_| away("it is not readable")),

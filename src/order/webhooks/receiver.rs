@@ -13,6 +13,7 @@ use super::Webhook;
 use super::address::Reach;
 use crate::config;
 use crate::contract::now;
+use crate::telemetry::Span;
 use crate::tls;
 
 /// The media type of an event (CloudEvents, JSON format, section 3).
@@ -114,10 +115,17 @@ impl Receivers {
         if let Some(parent) = traceparent {
             request = request.insert_header(("traceparent", parent));
         }
+        let mut span = Span::request("webhook", request.get_method(), request.get_uri());
         match request.send_body(body.to_owned()).await {
             // Its body is nobody's business, and not read.
-            Ok(answer) => Attempt::answered(answer.status()),
-            Err(error) => Attempt::failed(error),
+            Ok(answer) => {
+                span.answered(answer.status().as_u16());
+                Attempt::answered(answer.status())
+            }
+            Err(error) => {
+                span.fail("no_answer", true);
+                Attempt::failed(error)
+            }
         }
     }
 

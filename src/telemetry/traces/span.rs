@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix_web::http::Method;
+use actix_web::http::{Method, Uri};
 use futures_util::future::Either;
 
 use super::super::{Scope, SpanId, TraceContext};
@@ -62,6 +62,22 @@ impl Span {
             resend,
             address: None,
             status: 0,
+        })
+    }
+
+    /// A request to the service `name`, which is not the shop's.
+    pub fn request(name: &'static str, method: &Method, uri: &Uri) -> Self {
+        Self::begin(|| {
+            let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+            let port = uri.port_u16().unwrap_or(usual);
+            let address = uri.host().map(|host| format!("{host}:{port}").into());
+            About::Call {
+                callee: name.into(),
+                address,
+                method: method.clone(),
+                resend: 0,
+                status: 0,
+            }
         })
     }
 

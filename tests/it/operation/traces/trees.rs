@@ -10,8 +10,10 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{Trace, start};
+use crate::support::stripe::{STRIPE_KEY, Stripe};
 use crate::support::{
-    Client, Collector, Kind, PATIENCE, Server, Span, Storage, Topology, order_items, until,
+    Client, Collector, Kind, PATIENCE, Server, Span, Storage, Topology, Upstream, order_items,
+    until,
 };
 
 /// An order on its way.
@@ -174,5 +176,49 @@ async fn consumers_are_linked_to_what_has_happened(topology: Topology, servers: 
     until("its calls to the store are parts of it", parts).await;
     if by_rabbitmq {
         linked("send shop.events").await;
+    }
+}
+
+#[actix_rt::test]
+async fn requests_to_services_elsewhere_say_where_they_went_and_how_they_were_answered() {
+    let (collector, provider) = (Collector::start(), Stripe::start());
+    let receiver = Upstream::start(|line| {
+        line.head();
+        line.bytes();
+        line.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    });
+    let environment = [
+        ("PAYMENTS_URL", provider.url.as_str()),
+        ("APP__ORDER__PAYMENTS_KEY", STRIPE_KEY),
+        ("APP__ORDER__WEBHOOKS_ALLOW_PRIVATE", "true"),
+    ];
+    let shop = start(Topology::OneProcess, Vec::new(), &collector, &environment);
+    let admin = shop.admin().await;
+    let webhook = admin.post("/webhooks", json!({ "url": receiver.url })).await;
+    assert_eq!(webhook.status, 201, "{webhook:?}");
+    let lamp = admin.add_stocked("Lamp", 5).await;
+    let order = admin.order(Uuid::now_v7(), &[(&lamp, 1)]).await.json();
+    assert_eq!(admin.pay(&order, "pm_ok").await.status, 200);
+    for (name, parent, url) in [
+        ("POST stripe", "confirm", &provider.url),
+        ("POST webhook", "send shop.order.paid", &receiver.url),
+    ] {
+        let find = || {
+            let spans = collector.spans();
+            let requests = spans.iter().filter(|span| span.name == name).cloned();
+            let is_part = |span: &Span| {
+                let of = spans.iter().find(|of| of.span_id == span.parent_span_id);
+                of.is_some_and(|of| of.name.contains(parent))
+            };
+            requests.filter(is_part).collect::<Vec<_>>()
+        };
+        until(&format!("{name} has arrived"), async || !find().is_empty()).await;
+        for span in find() {
+            let attribute = |name: &str| span.attributes[name].as_str();
+            assert_eq!(attribute("http.request.method"), "POST");
+            assert_eq!(attribute("http.response.status_code"), "200");
+            let address = (attribute("server.address"), attribute("server.port"));
+            assert_eq!(format!("http://{}:{}", address.0, address.1), **url);
+        }
     }
 }
