@@ -1,8 +1,5 @@
 //! Queries on what webhooks are sent. Of the pending deliveries of one subject to one webhook, only the first is tried; the
 //! others wait for it.
-//!
-//! Deliveries are found by their event, or by their subject. Then their status is compared with `concat("")`, which no index
-//! has: without statistics, PostgreSQL would rather read all that are pending.
 
 use std::collections::{HashMap, HashSet};
 
@@ -28,7 +25,7 @@ const SWEPT: i64 = 500;
 const SWEEP: &str = "DELETE FROM order_deliveries WHERE (webhook_id, event_id) IN \
     (SELECT webhook_id, event_id FROM order_deliveries WHERE finished_at < $1 ORDER BY finished_at LIMIT $2)";
 
-/// The first deliveries of their subjects that are due.
+/// The first deliveries of their subjects that are due; those before them are found by their subject, as [`is_pending`] says.
 const DUE: &str = "SELECT event_id FROM order_deliveries AS due \
     WHERE webhook_id = $1 AND status = 'pending' AND due_at <= $2 AND NOT EXISTS \
     (SELECT 1 FROM order_deliveries AS earlier WHERE earlier.webhook_id = due.webhook_id \
@@ -81,9 +78,8 @@ impl Delivery {
         let webhook_id: &'a str = &self.webhook_id;
         let subject: &'a str = &self.subject;
         let sequence: i64 = self.sequence;
-        let pending: &'static str = "pending";
         let of_subject = dsl::webhook_id.eq(webhook_id).and(dsl::subject.eq(subject));
-        of_subject.and(dsl::sequence.ge(sequence)).and(dsl::status.concat("").eq(pending))
+        of_subject.and(dsl::sequence.ge(sequence)).and(is_pending())
     }
 }
 
@@ -114,6 +110,14 @@ impl Outcome {
             finished_at: None,
         }
     }
+}
+
+/// Whether it is still to be sent, of a delivery that is found by its event or its subject. No index has this expression:
+/// without statistics, PostgreSQL would rather read all that are pending.
+#[diesel::dsl::auto_type]
+fn is_pending() -> _ {
+    let pending: &'static str = "pending";
+    dsl::status.concat("").eq(pending)
 }
 
 impl Store {
@@ -150,7 +154,7 @@ impl Store {
                 if known.optional()? != Some(true) {
                     return Ok(());
                 }
-                let waiting = dsl::webhook_id.eq(&webhook).and(dsl::status.concat("").eq("pending"));
+                let waiting = dsl::webhook_id.eq(&webhook).and(is_pending());
                 let waiting = waiting.and(dsl::subject.eq_any(&subjects));
                 let waiting = order_deliveries::table.filter(waiting).group_by(dsl::subject);
                 let waiting = waiting.select((dsl::subject, max(dsl::due_at)));
@@ -192,7 +196,7 @@ impl Store {
             in_transaction!(&pool, StoreError, connection => {
                 let mut claimed = Vec::new();
                 for Due { event_id } in due {
-                    let free = dsl::status.concat("").eq("pending").and(dsl::due_at.le(now));
+                    let free = is_pending().and(dsl::due_at.le(now));
                     let free = order_deliveries::table.find((&webhook, event_id)).filter(free);
                     let claim = diesel::update(free);
                     let claim = claim.set((dsl::due_at.eq(until), dsl::attempts.eq(dsl::attempts + 1)));
@@ -239,7 +243,7 @@ impl Store {
         run_to_completion(&self.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
                 let key = (&delivery.webhook_id, &delivery.event_id);
-                let is_mine = dsl::status.concat("").eq("pending").and(dsl::attempts.eq(delivery.attempts));
+                let is_mine = is_pending().and(dsl::attempts.eq(delivery.attempts));
                 let mine = order_deliveries::table.find(key).filter(is_mine);
                 if Prepared(diesel::update(mine).set(outcome)).execute(connection).await? == 1 {
                     let others = diesel::update(order_deliveries::table.filter(delivery.behind()));
@@ -266,7 +270,7 @@ impl Store {
                 let enabled = diesel::update(enabled.filter(webhook::enabled.eq(true)));
                 let disabled = enabled.set(webhook::enabled.eq(false)).execute(connection).await?;
                 let key = (&delivery.webhook_id, &delivery.event_id);
-                let mine = order_deliveries::table.find(key).filter(dsl::status.concat("").eq("pending"));
+                let mine = order_deliveries::table.find(key).filter(is_pending());
                 diesel::update(mine).set(outcome).execute(connection).await?;
                 disabled == 1
             })
