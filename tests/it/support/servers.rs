@@ -2,6 +2,8 @@
 
 use std::fs::{self, File};
 use std::net::{TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -485,12 +487,17 @@ async fn drop_database(url: String) {
     }
 }
 
-/// A port that nobody listens at, and that the system gives to nobody who asks for any.
+/// A port that nobody listens at, that the system gives to nobody who asks for any, and that no other test is given until
+/// this one's process has ended.
 pub(crate) fn free_port() -> u16 {
     loop {
         let [high, low, ..] = uuid::Uuid::new_v4().into_bytes();
         let port = 12_000 + u16::from_be_bytes([high, low]) % 20_000;
+        // What is not listened at yet, or for a while, is still taken: this name is the process's, and has no file.
+        let name = SocketAddr::from_abstract_name(format!("port {port} of a test of the shop"));
+        let Ok(taken) = UnixListener::bind_addr(&name.unwrap()) else { continue };
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            std::mem::forget(taken);
             return port;
         }
     }
