@@ -119,7 +119,8 @@ async fn a_copy_that_was_cut_off_goes_on() {
 }
 
 /// Take the migrations of a catalogue back as far as the listing, the last first.
-const BACK: [&str; 6] = [
+const BACK: [&str; 7] = [
+    include_str!("../../../migrations/sqlite/product/00000000000011_vocabulary/down.sql"),
     include_str!("../../../migrations/sqlite/product/00000000000010_sales/down.sql"),
     include_str!("../../../migrations/sqlite/product/00000000000009_search_words/down.sql"),
     include_str!("../../../migrations/sqlite/product/00000000000008_low_stock/down.sql"),
@@ -145,13 +146,13 @@ pub(super) fn execute(path: &Path, statements: &str) {
     connection.batch_execute(statements).unwrap();
 }
 
-#[actix_rt::test]
-async fn products_from_before_there_was_a_listing_are_found() {
+/// Products are found after the last migrations of their file are taken back, and a start makes them again.
+async fn are_found_after(back: &[&str]) {
     let folder = tempfile::TempDir::new().unwrap();
     let mut seed = Process::command(folder.path());
     seed.args(["seed", "--products", "1200"]);
     assert!(Process::run(seed).status.success());
-    age(&folder.path().join("data/product.db"), &BACK);
+    age(&folder.path().join("data/product.db"), back);
     let shop = Process::start(folder.path(), Process::command(folder.path()));
     let client = shop.client("gateway");
     let all = client.walk("/products?limit=100").await;
@@ -165,6 +166,16 @@ async fn products_from_before_there_was_a_listing_are_found() {
         let name = lamp["name"].as_str().unwrap();
         assert!(name.contains("Walnut") && name.contains("Lamp"), "{name}");
     }
+}
+
+#[actix_rt::test]
+async fn products_from_before_there_was_a_listing_are_found() {
+    are_found_after(&BACK).await;
+}
+
+#[actix_rt::test]
+async fn products_from_before_there_was_a_vocabulary_are_found() {
+    are_found_after(&BACK[..1]).await;
 }
 
 #[actix_rt::test]

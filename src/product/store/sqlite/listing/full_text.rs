@@ -1,12 +1,18 @@
 //! The full-text index.
 
+use std::collections::BTreeSet;
+
 use diesel::prelude::*;
+use diesel::result::Error as QueryError;
+use diesel::sql_query;
+use diesel::sql_types::Text;
 
 use super::super::super::super::page::{Filter, Rank};
 use super::super::super::super::words::words;
 use super::conditions::{Conditions, Operand, columns, load, order};
 use super::page::Page;
 use crate::contract::Product;
+use crate::storage::Prepared;
 
 diesel::table! {
     search (rowid) {
@@ -18,29 +24,36 @@ diesel::table! {
 }
 
 diesel::table! {
-    search_words (term) {
-        term -> Text,
+    vocabulary (word) {
+        word -> Text,
     }
 }
 
 /// How many characters of words the index has prefixes of.
 const PREFIX: usize = 3;
 /// The most words that a prefix is replaced with.
-const MOST_WORDS: usize = 16;
+const MOST_WORDS: i64 = 16;
 
-/// Adds the words of the product at `place`, which has these [`texts`].
+/// Adds the words of the products at these places, which have these [`texts`].
 pub(super) fn add(
     file: &mut SqliteConnection,
-    place: i64,
-    [name, more, facets]: [String; 3],
+    products: Vec<(i64, [String; 3])>,
 ) -> QueryResult<()> {
-    let values = (
-        search::rowid.eq(place),
-        search::name.eq(name),
-        search::more.eq(more),
-        search::facets.eq(facets),
-    );
-    diesel::insert_into(search::table).values(values).execute(file)?;
+    let texts = products.iter().flat_map(|(_, [name, more, _])| [name, more]);
+    let words = texts.flat_map(|text| text.split_whitespace()).collect::<BTreeSet<_>>();
+    let words = serde_json::to_string(&words);
+    let words = words.map_err(|error| QueryError::SerializationError(error.into()))?;
+    let insert = sql_query("INSERT OR IGNORE INTO vocabulary SELECT value FROM json_each(?)");
+    Prepared(insert.bind::<Text, _>(words)).execute(file)?;
+    for (place, [name, more, facets]) in products {
+        let values = (
+            search::rowid.eq(place),
+            search::name.eq(name),
+            search::more.eq(more),
+            search::facets.eq(facets),
+        );
+        diesel::insert_into(search::table).values(values).execute(file)?;
+    }
     Ok(())
 }
 
@@ -156,21 +169,14 @@ fn beginning_with(file: &mut SqliteConnection, prefix: &str) -> QueryResult<Stri
     Ok(format!("\"{prefix}\" *"))
 }
 
-/// The words of the index that begin with `prefix`, in quotes, if there are some, but few.
+/// The words of products that begin with `prefix`, in quotes, if there are some, but few.
 fn few_words(file: &mut SqliteConnection, prefix: &str) -> QueryResult<Option<Vec<String>>> {
-    let (mut words, mut least) = (Vec::new(), prefix.to_owned());
-    while words.len() <= MOST_WORDS {
-        let next = search_words::table.filter(search_words::term.ge(&least));
-        let next = next.select(search_words::term).order_by(search_words::term);
-        let next = next.first::<String>(file).optional()?;
-        let Some(word) = next.filter(|word| word.starts_with(prefix)) else {
-            return Ok((!words.is_empty()).then_some(words));
-        };
-        words.push(format!("\"{word}\""));
-        // What comes next in the order of bytes: no word has this character.
-        least = word + "\u{1}";
-    }
-    Ok(None)
+    let from_there = vocabulary::table.filter(vocabulary::word.ge(prefix));
+    let first = from_there.order_by(vocabulary::word).limit(MOST_WORDS + 1);
+    let words = first.select(vocabulary::word).load::<String>(file)?;
+    let words = words.iter().take_while(|word| word.starts_with(prefix));
+    let words = words.map(|word| format!("\"{word}\"")).collect::<Vec<_>>();
+    Ok((1..=MOST_WORDS as usize).contains(&words.len()).then_some(words))
 }
 
 /// At most `limit` products that match `text`, the newest first, from the place `below`.

@@ -39,7 +39,7 @@ diesel::table! {
 /// Lists a product that was added, at a free `place`.
 pub(super) fn add(file: &mut SqliteConnection, place: i64, product: &Product) -> QueryResult<()> {
     enter(file, place, product)?;
-    full_text::add(file, place, texts(product))
+    full_text::add(file, vec![(place, texts(product))])
 }
 
 /// Products that are added together, each newer than those before. Their words are added last: SQLite writes the full-text
@@ -64,7 +64,7 @@ impl Additions {
 
     /// Adds the words of those that were listed; to be called before anything else changes the listing, and last.
     pub(super) fn finish(&mut self, file: &mut SqliteConnection) -> QueryResult<()> {
-        self.words.drain(..).try_for_each(|(place, texts)| full_text::add(file, place, texts))
+        full_text::add(file, std::mem::take(&mut self.words))
     }
 }
 
@@ -98,7 +98,7 @@ pub(super) fn change(
     diesel::update(listing::table.find(place)).set(values).execute(file)?;
     if texts(before) != texts(after) {
         full_text::remove(file, place)?;
-        full_text::add(file, place, texts(after))?;
+        full_text::add(file, vec![(place, texts(after))])?;
     }
     Ok(())
 }

@@ -8,11 +8,11 @@ use serde_json::Map;
 use tempfile::TempDir;
 
 use super::super::super::super::page::{Filter, Position, Rank, Sort};
-use super::super::{insert, live, migrate, products};
+use super::super::{insert, insert_with, live, migrate, products};
 use super::conditions::bound;
 use super::page::Page;
 use super::place::Start;
-use super::{listing, page, remove};
+use super::{Additions, listing, page, remove};
 use crate::contract::{Money, Product, Stock, Version};
 
 fn file() -> (TempDir, SqliteConnection) {
@@ -143,6 +143,34 @@ fn words_that_begin_alike_are_found_however_many_they_are() {
             assert_eq!(page(file, &filter, None, 50).unwrap(), newest_first, "{n} {sort:?}");
         }
     }
+}
+
+/// How many bytes this thread has read from files (proc_pid_io(5)).
+fn bytes_read() -> u64 {
+    let counts = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+    counts.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_word_of_many_products_costs_no_look_at_all_of_them() {
+    let (folder, mut file) = file();
+    let mut additions = Additions::default();
+    file.transaction(|file| {
+        for n in 0..20_000 {
+            insert_with(file, &product(n * 1000, n.unsigned_abs()), &mut additions).unwrap();
+        }
+        additions.finish(file)
+    })
+    .unwrap();
+    let path = folder.path().join("product.db");
+    let mut file = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    // "home" is in all of them, too, and was added with the first.
+    let words = vec!["home".to_owned()];
+    let filter = Filter { sort: Sort::Newest, words, ..Filter::default() };
+    let before = bytes_read();
+    assert_eq!(page(&mut file, &filter, None, 20).unwrap().len(), 20);
+    let read = bytes_read() - before;
+    assert!(read < 100_000, "{read} bytes of {}", std::fs::metadata(path).unwrap().len());
 }
 
 #[derive(QueryableByName)]
