@@ -110,6 +110,8 @@ impl Draining {
 pub struct Middleware {
     /// The role's name in the log.
     pub role: &'static str,
+    /// What its listener speaks: `http` or `https`.
+    pub scheme: &'static str,
     /// The most time a request may take.
     pub request_timeout: Duration,
     /// The largest request body, in bytes.
@@ -232,7 +234,8 @@ impl Middleware {
             request_id: context.request_id.to_string(),
             method: request.method().clone(),
             route: RouteName::default().0,
-            path: request.path().to_owned(),
+            scheme: if context.by_mailbox { "http" } else { self.scheme },
+            target: request.uri().clone(),
             status: 0,
         });
         Ok(Exchange {

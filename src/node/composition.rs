@@ -214,6 +214,7 @@ impl Node {
         let options = &self.parts.settings.server;
         Middleware {
             role,
+            scheme: self.tls.scheme(role),
             request_timeout: options.request_timeout,
             body_limit: options.body_limit,
             body_timeout: options.body_timeout,

@@ -88,6 +88,12 @@ impl Tls {
         if role.is_public() { self.gateway.clone() } else { self.roles.clone() }
     }
 
+    /// What the listener of the role `name` speaks; the management port has plain HTTP alone.
+    pub(super) fn scheme(&self, name: &str) -> &'static str {
+        let role = Role::ALL.iter().copied().find(|role| role.name() == name);
+        if role.and_then(|role| self.listener(role)).is_some() { "https" } else { "http" }
+    }
+
     /// How a role is asked whose URL is `https`.
     pub(super) fn client(&self) -> Option<Arc<ClientConfig>> {
         self.client.clone()

@@ -78,7 +78,7 @@ impl Call {
         let mut span = callee
             .map_or_else(Span::default, |callee| Span::call(callee, &self.request.method, resend));
         if let Endpoint::Http { peer, .. } = endpoint {
-            span.at(peer.host());
+            span.at(|| peer.url(&self.request.target));
         }
         let outcome = match span.context() {
             Some(trace) => Box::pin(self.exchange(endpoint, &context.at(trace), attempt)).await,

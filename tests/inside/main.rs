@@ -27,6 +27,7 @@ use app::telemetry::Metrics;
 fn middleware(settings: &Settings, body_limit: usize) -> Middleware {
     Middleware {
         role: "test",
+        scheme: "http",
         request_timeout: Duration::from_secs(30),
         body_limit,
         body_timeout: Duration::from_secs(10),

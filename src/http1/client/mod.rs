@@ -14,6 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actix_web::http::uri::Scheme;
 use actix_web::http::{Method, Uri};
 use rustls::ClientConfig;
 use tokio::sync::Semaphore;
@@ -65,6 +66,9 @@ pub struct Options {
 /// A client of one server; cheap to clone, and bound to its thread.
 #[derive(Clone)]
 pub struct Peer {
+    /// `http` or `https`.
+    scheme: Scheme,
+    /// The server's host, and its port if that is not the scheme's.
     host: Arc<str>,
     pool: Pool,
     calls: Arc<Semaphore>,
@@ -77,17 +81,21 @@ impl std::fmt::Debug for Peer {
 }
 
 impl Peer {
-    /// The server's host, and its port if that is not the scheme's.
-    pub fn host(&self) -> &Arc<str> {
-        &self.host
+    /// The URL of `target` at the server.
+    pub fn url(&self, target: &Uri) -> Uri {
+        let mut parts = target.clone().into_parts();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = self.host.parse().ok();
+        Uri::from_parts(parts).unwrap_or_default()
     }
 
     /// A client of the server of `uri`, over TLS with `tls` if that is `https`. Opens no connection yet.
     pub fn new(uri: &Uri, options: impl Into<Options>, tls: Option<Arc<ClientConfig>>) -> Self {
         let options = options.into();
+        let scheme = uri.scheme().cloned().unwrap_or(Scheme::HTTP);
         let host = uri.authority().map_or("", |authority| authority.as_str()).into();
         let calls = Arc::new(Semaphore::new(options.pool_size));
-        Self { host, pool: Pool::new(Connector::new(uri, tls), &options), calls }
+        Self { scheme, host, pool: Pool::new(Connector::new(uri, tls), &options), calls }
     }
 
     /// The same client with another [`Options::read_timeout`].

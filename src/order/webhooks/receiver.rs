@@ -4,8 +4,9 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue, USER_AGENT};
+use actix_web::http::uri::PathAndQuery;
+use actix_web::http::{StatusCode, Uri};
 use awc::{Client, Connector};
 use tokio::time::timeout;
 
@@ -115,7 +116,7 @@ impl Receivers {
         if let Some(parent) = traceparent {
             request = request.insert_header(("traceparent", parent));
         }
-        let mut span = Span::request("webhook", request.get_method(), request.get_uri());
+        let mut span = Span::request("webhook", request.get_method(), &origin(request.get_uri()));
         match request.send_body(body.to_owned()).await {
             // Its body is nobody's business, and not read.
             Ok(answer) => {
@@ -142,4 +143,11 @@ impl Receivers {
             builder.disable_timeout().finish()
         })
     }
+}
+
+/// Where `url` leads; what stands behind the host is often a secret.
+fn origin(url: &Uri) -> Uri {
+    let mut parts = url.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::from_static("/REDACTED"));
+    Uri::from_parts(parts).unwrap_or_default()
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix_web::http::Method;
+use actix_web::http::{Method, Uri};
 
 use super::super::Statement;
 use super::super::meter::standard;
@@ -41,8 +41,10 @@ pub struct Served {
     pub method: Method,
     /// The route's name, which is the same for all of its paths; `-` where no route has been found.
     pub route: Rc<str>,
-    /// The path, without the query.
-    pub path: String,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// The path and the query.
+    pub target: Uri,
     /// The status of the answer; 0 when there was none.
     pub status: u16,
 }
@@ -100,10 +102,10 @@ pub(super) enum About {
     /// An attempt at a call of another role or an upstream, and the status of its answer.
     Call {
         callee: Arc<str>,
-        /// The host and the port, where it is in another process.
-        address: Option<Arc<str>>,
         method: Method,
         resend: u32,
+        /// Where it goes, if that is to another process.
+        url: Option<Uri>,
         status: u16,
     },
     /// A call to a store.
@@ -178,15 +180,10 @@ impl About {
     pub(super) fn attributes(&self) -> Vec<(&'static str, Value)> {
         match self {
             Self::Served(served) => of_request(served),
-            Self::Call { callee, address, method, resend, status } => {
-                let mut attributes = vec![
-                    ("http.request.method", standard(method.as_str()).into()),
-                    ("service.peer.name", callee.to_string().into()),
-                ];
-                if let Some((host, port)) = address.as_ref().map(|address| split(address)) {
-                    attributes.push(("server.address", host.into()));
-                    attributes.extend(port.map(|port| ("server.port", Value::Number(port))));
-                }
+            Self::Call { callee, method, resend, url, status } => {
+                let mut attributes = of_method(method);
+                attributes.push(("service.peer.name", callee.to_string().into()));
+                attributes.extend(url.iter().flat_map(of_url));
                 if *resend > 0 {
                     attributes.push(("http.request.resend_count", Value::Number((*resend).into())));
                 }
@@ -219,11 +216,13 @@ impl About {
 }
 
 fn of_request(served: &Served) -> Vec<(&'static str, Value)> {
-    let mut attributes = vec![
-        ("http.request.method", standard(served.method.as_str()).into()),
-        ("url.path", served.path.clone().into()),
+    let mut attributes = of_method(&served.method);
+    attributes.extend([
+        ("url.scheme", served.scheme.into()),
+        ("url.path", served.target.path().to_owned().into()),
         ("shop.request_id", served.request_id.clone().into()),
-    ];
+    ]);
+    attributes.extend(served.target.query().map(|query| ("url.query", redacted(query).into())));
     if &*served.route != "-" {
         attributes.push(("http.route", served.route.to_string().into()));
     }
@@ -236,10 +235,60 @@ fn status_code(status: u16) -> Option<(&'static str, Value)> {
     (status > 0).then(|| ("http.response.status_code", Value::Number(status.into())))
 }
 
-/// A host, and its port if `address` has one.
-fn split(address: &str) -> (String, Option<i64>) {
-    match address.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
-        Some((host, Ok(port))) => (host.to_owned(), Some(port)),
-        _ => (address.to_owned(), None),
+/// A method, and how it is written if clients can make it up.
+fn of_method(method: &Method) -> Vec<(&'static str, Value)> {
+    let mut attributes = vec![("http.request.method", standard(method.as_str()).into())];
+    if standard(method.as_str()) != method.as_str() {
+        attributes.push(("http.request.method_original", method.to_string().into()));
+    }
+    attributes
+}
+
+/// Where a call goes.
+fn of_url(url: &Uri) -> [(&'static str, Value); 3] {
+    let scheme = url.scheme_str().unwrap_or("http");
+    let port = url.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+    // Without a user and a password.
+    let (host, path) = (url.host().unwrap_or_default(), url.path());
+    let query = url.query().map_or_else(String::new, |query| format!("?{}", redacted(query)));
+    [
+        ("server.address", host.to_owned().into()),
+        ("server.port", Value::Number(port.into())),
+        ("url.full", format!("{scheme}://{host}:{port}{path}{query}").into()),
+    ]
+}
+
+/// A query without its values, which are nobody's business.
+fn redacted(query: &str) -> String {
+    let redact = |pair: &str| match pair.split_once('=') {
+        Some((name, _)) => format!("{name}=REDACTED"),
+        None => "REDACTED".to_owned(),
+    };
+    query.split('&').map(redact).collect::<Vec<_>>().join("&")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_says_where_and_nothing_that_is_secret() {
+        for (url, host, port, full) in [
+            (
+                "http://shop/products?q=lamp&sort",
+                "shop",
+                80,
+                "http://shop:80/products?q=REDACTED&REDACTED",
+            ),
+            ("https://a:b@[::1]/v1", "[::1]", 443, "https://[::1]:443/v1"),
+            ("https://shop:8443", "shop", 8443, "https://shop:8443/"),
+        ] {
+            let expected = [
+                ("server.address", host.into()),
+                ("server.port", Value::Number(port)),
+                ("url.full", full.into()),
+            ];
+            assert_eq!(of_url(&url.parse().unwrap()), expected);
+        }
     }
 }

@@ -60,24 +60,19 @@ impl Span {
             callee: callee.clone(),
             method: method.clone(),
             resend,
-            address: None,
+            url: None,
             status: 0,
         })
     }
 
-    /// A request to the service `name`, which is not the shop's.
-    pub fn request(name: &'static str, method: &Method, uri: &Uri) -> Self {
-        Self::begin(|| {
-            let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
-            let port = uri.port_u16().unwrap_or(usual);
-            let address = uri.host().map(|host| format!("{host}:{port}").into());
-            About::Call {
-                callee: name.into(),
-                address,
-                method: method.clone(),
-                resend: 0,
-                status: 0,
-            }
+    /// A request to the service `name` at `url`, which is not the shop's.
+    pub fn request(name: &'static str, method: &Method, url: &Uri) -> Self {
+        Self::begin(|| About::Call {
+            callee: name.into(),
+            method: method.clone(),
+            resend: 0,
+            url: Some(url.clone()),
+            status: 0,
         })
     }
 
@@ -178,12 +173,12 @@ impl Span {
         }
     }
 
-    /// Says where the callee is, the host and the port, if that is in another process.
-    pub fn at(&mut self, host: &Arc<str>) {
+    /// Says where the call goes, if that is to another process.
+    pub fn at(&mut self, there: impl FnOnce() -> Uri) {
         if let Some(record) = &mut self.0
-            && let About::Call { address, .. } = &mut record.about
+            && let About::Call { url, .. } = &mut record.about
         {
-            *address = Some(host.clone());
+            *url = Some(there());
         }
     }
 

@@ -161,7 +161,7 @@ fn millis(time: Duration) -> f64 {
 mod tests {
     use std::rc::Rc;
 
-    use actix_web::http::Method;
+    use actix_web::http::{Method, Uri};
 
     use super::super::super::{Scope, TraceContext};
     use super::super::{
@@ -183,7 +183,8 @@ mod tests {
             request_id: id.to_owned(),
             method: Method::GET,
             route: Rc::from("-"),
-            path: "/lamps".to_owned(),
+            scheme: "http",
+            target: Uri::from_static("/lamps"),
             status: 0,
         }
     }

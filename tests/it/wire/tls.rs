@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::tls::{Certificates, Http2, open};
-use crate::support::{Process, Shop, Topology, free_port, until};
+use crate::support::{Collector, Process, Shop, Topology, free_port, until};
 
 /// A shop of three processes that know each other; all of its names are localhost.
 struct Secure {
@@ -294,6 +294,26 @@ async fn a_role_may_be_told_to_believe_fewer() {
     let shown = Some(shop.certificates.of("user"));
     let answer = ask_with(shop.url("product"), shop.certificates.client(shown)).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[actix_rt::test]
+async fn traces_say_that_requests_came_by_https() {
+    let collector = Collector::start();
+    let shop = Secure::start_with(|_, environment| {
+        let traces = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url()),
+            ("OTEL_BSP_SCHEDULE_DELAY", "50".to_owned()),
+        ];
+        environment.extend(traces.map(|(name, value)| (name.to_owned(), value)));
+    });
+    assert_eq!(shop.gateway().await.get("/products").await.status, 200);
+    let find = |name: &str| collector.spans().into_iter().find(|span| span.name == name);
+    let names = ["GET products", "GET product", "GET /products"];
+    until("all have arrived", async || names.iter().all(|name| find(name).is_some())).await;
+    let [gateway, call, product] = names.map(|name| find(name).unwrap().attributes);
+    assert_eq!((&*gateway["url.scheme"], &*product["url.scheme"]), ("https", "https"));
+    let there = shop.url("product").replace("127.0.0.1", "localhost");
+    assert_eq!(call["url.full"], format!("{there}/products"));
 }
 
 #[actix_rt::test]

@@ -219,6 +219,49 @@ async fn requests_to_services_elsewhere_say_where_they_went_and_how_they_were_an
             assert_eq!(attribute("http.response.status_code"), "200");
             let address = (attribute("server.address"), attribute("server.port"));
             assert_eq!(format!("http://{}:{}", address.0, address.1), **url);
+            let path = attribute("url.full").strip_prefix(&**url).unwrap();
+            match name {
+                "POST stripe" => assert!(path.starts_with("/v1/payment_intents/"), "{path}"),
+                _ => assert_eq!(path, "/REDACTED", "a webhook's path is often its secret"),
+            }
         }
+    }
+}
+
+each_topology!(requests_say_what_was_asked_and_no_values);
+async fn requests_say_what_was_asked_and_no_values(topology: Topology) {
+    let collector = Collector::start();
+    let shop = start(topology, Vec::new(), &collector, &[]);
+    let client = shop.gateway();
+    let trace = Trace::new();
+    let asked = trace.send(&client, Method::GET, "/products?q=secret&sort", &Value::Null).await;
+    assert_eq!(asked.status, 422, "{asked:?}");
+    let spans = async || {
+        let whole = |spans: &[Span]| spans.iter().any(|span| span.name == "GET products");
+        until("the trace has arrived", async || whole(&collector.trace(&trace.id))).await;
+        collector.trace(&trace.id)
+    };
+    for span in spans().await {
+        let attribute = |name: &str| span.attributes.get(name).map(String::as_str);
+        assert_eq!(attribute("http.request.method"), Some("GET"), "{span:?}");
+        assert_eq!(attribute("http.response.status_code"), Some("422"), "{span:?}");
+        let query = "q=REDACTED&REDACTED";
+        if span.name == "GET product" {
+            let url = (topology == Topology::OneProcessARole)
+                .then(|| format!("{}/products?{query}", shop.process("product").urls["product"]));
+            assert_eq!(attribute("url.full"), url.as_deref(), "{span:?}");
+            assert_eq!(attribute("server.port").is_some(), url.is_some(), "{span:?}");
+        } else {
+            let said = ["url.scheme", "url.path", "url.query"].map(attribute);
+            assert_eq!(said, [Some("http"), Some("/products"), Some(query)], "{span:?}");
+        }
+    }
+    let trace = Trace::new();
+    let odd = Method::from_bytes(b"BREW").unwrap();
+    assert_eq!(trace.send(&client, odd, "/products", &Value::Null).await.status, 405);
+    until("it has arrived", async || !collector.trace(&trace.id).is_empty()).await;
+    for span in collector.trace(&trace.id) {
+        assert_eq!(span.attributes["http.request.method"], "_OTHER");
+        assert_eq!(span.attributes["http.request.method_original"], "BREW");
     }
 }
