@@ -1,2 +1,5 @@
-CREATE VIRTUAL TABLE search_words USING fts5vocab(search, instance);
+DROP TRIGGER listing_row_changed;
+DROP TRIGGER listing_row_added;
+DROP TABLE vocabulary_state;
+DROP TABLE search_terms;
 DROP TABLE vocabulary;

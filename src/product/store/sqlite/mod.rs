@@ -275,8 +275,17 @@ pub(super) fn migrate(path: &Path) -> Result<Vec<String>, SetupError> {
 /// How long others may write between two batches of [`complete`].
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Lists the products from before there was a listing, in batches that others can pass between.
+/// Adds what a file lacks that programs of earlier versions have written to.
 fn complete(file: &mut SqliteConnection) -> Result<(), StoreError> {
+    list_all(file)?;
+    if !listing::is_complete(file)? {
+        file.immediate_transaction(listing::complete)?;
+    }
+    Ok(())
+}
+
+/// Lists the products from before there was a listing, in batches that others can pass between.
+fn list_all(file: &mut SqliteConnection) -> Result<(), StoreError> {
     let unlisted = products::table.filter(is_unlisted()).select(products::id);
     // Most starts find none, and wait for no process that writes.
     if unlisted.first::<String>(file).optional()?.is_none() {

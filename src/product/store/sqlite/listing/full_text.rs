@@ -1,18 +1,13 @@
 //! The full-text index.
 
-use std::collections::BTreeSet;
-
 use diesel::prelude::*;
-use diesel::result::Error as QueryError;
-use diesel::sql_query;
-use diesel::sql_types::Text;
 
 use super::super::super::super::page::{Filter, Rank};
 use super::super::super::super::words::words;
 use super::conditions::{Conditions, Operand, columns, load, order};
 use super::page::Page;
+use super::vocabulary;
 use crate::contract::Product;
-use crate::storage::Prepared;
 
 diesel::table! {
     search (rowid) {
@@ -23,37 +18,24 @@ diesel::table! {
     }
 }
 
-diesel::table! {
-    vocabulary (word) {
-        word -> Text,
-    }
-}
-
 /// How many characters of words the index has prefixes of.
 const PREFIX: usize = 3;
 /// The most words that a prefix is replaced with.
-const MOST_WORDS: i64 = 16;
+const MOST_WORDS: usize = 16;
 
-/// Adds the words of the products at these places, which have these [`texts`].
+/// Adds the words of the product at `place`, which has these [`texts`].
 pub(super) fn add(
     file: &mut SqliteConnection,
-    products: Vec<(i64, [String; 3])>,
+    place: i64,
+    [name, more, facets]: [String; 3],
 ) -> QueryResult<()> {
-    let texts = products.iter().flat_map(|(_, [name, more, _])| [name, more]);
-    let words = texts.flat_map(|text| text.split_whitespace()).collect::<BTreeSet<_>>();
-    let words = serde_json::to_string(&words);
-    let words = words.map_err(|error| QueryError::SerializationError(error.into()))?;
-    let insert = sql_query("INSERT OR IGNORE INTO vocabulary SELECT value FROM json_each(?)");
-    Prepared(insert.bind::<Text, _>(words)).execute(file)?;
-    for (place, [name, more, facets]) in products {
-        let values = (
-            search::rowid.eq(place),
-            search::name.eq(name),
-            search::more.eq(more),
-            search::facets.eq(facets),
-        );
-        diesel::insert_into(search::table).values(values).execute(file)?;
-    }
+    let values = (
+        search::rowid.eq(place),
+        search::name.eq(name),
+        search::more.eq(more),
+        search::facets.eq(facets),
+    );
+    diesel::insert_into(search::table).values(values).execute(file)?;
     Ok(())
 }
 
@@ -162,21 +144,13 @@ impl FullText {
 /// before it gives the first; those of whole words it gives as it goes. So a few words stand for their prefix.
 fn beginning_with(file: &mut SqliteConnection, prefix: &str) -> QueryResult<String> {
     if prefix.chars().count() > PREFIX
-        && let Some(words) = few_words(file, prefix)?
+        && let Some(words) = vocabulary::beginning_with(file, prefix, MOST_WORDS)?
+        && !words.is_empty()
     {
+        let words = words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>();
         return Ok(format!("({})", words.join(" OR ")));
     }
     Ok(format!("\"{prefix}\" *"))
-}
-
-/// The words of products that begin with `prefix`, in quotes, if there are some, but few.
-fn few_words(file: &mut SqliteConnection, prefix: &str) -> QueryResult<Option<Vec<String>>> {
-    let from_there = vocabulary::table.filter(vocabulary::word.ge(prefix));
-    let first = from_there.order_by(vocabulary::word).limit(MOST_WORDS + 1);
-    let words = first.select(vocabulary::word).load::<String>(file)?;
-    let words = words.iter().take_while(|word| word.starts_with(prefix));
-    let words = words.map(|word| format!("\"{word}\"")).collect::<Vec<_>>();
-    Ok((1..=MOST_WORDS as usize).contains(&words.len()).then_some(words))
 }
 
 /// At most `limit` products that match `text`, the newest first, from the place `below`.

@@ -7,6 +7,7 @@ mod conditions;
 mod full_text;
 mod page;
 mod place;
+mod vocabulary;
 
 use diesel::prelude::*;
 
@@ -16,6 +17,7 @@ use full_text::texts;
 
 pub(super) use page::page;
 pub(super) use place::{among, newest, place};
+pub(super) use vocabulary::{complete, is_complete};
 
 diesel::table! {
     listing (seq) {
@@ -39,7 +41,9 @@ diesel::table! {
 /// Lists a product that was added, at a free `place`.
 pub(super) fn add(file: &mut SqliteConnection, place: i64, product: &Product) -> QueryResult<()> {
     enter(file, place, product)?;
-    full_text::add(file, vec![(place, texts(product))])
+    let texts = texts(product);
+    vocabulary::add(file, &[&texts])?;
+    full_text::add(file, place, texts)
 }
 
 /// Products that are added together, each newer than those before. Their words are added last: SQLite writes the full-text
@@ -64,7 +68,11 @@ impl Additions {
 
     /// Adds the words of those that were listed; to be called before anything else changes the listing, and last.
     pub(super) fn finish(&mut self, file: &mut SqliteConnection) -> QueryResult<()> {
-        full_text::add(file, std::mem::take(&mut self.words))
+        if self.words.is_empty() {
+            return Ok(());
+        }
+        vocabulary::add(file, &self.words.iter().map(|(_, texts)| texts).collect::<Vec<_>>())?;
+        self.words.drain(..).try_for_each(|(place, texts)| full_text::add(file, place, texts))
     }
 }
 
@@ -96,9 +104,11 @@ pub(super) fn change(
         listing::in_stock.eq(after.stock.is_in()),
     );
     diesel::update(listing::table.find(place)).set(values).execute(file)?;
-    if texts(before) != texts(after) {
+    let new = texts(after);
+    vocabulary::add(file, &[&new])?;
+    if texts(before) != new {
         full_text::remove(file, place)?;
-        full_text::add(file, vec![(place, texts(after))])?;
+        full_text::add(file, place, new)?;
     }
     Ok(())
 }

@@ -82,7 +82,7 @@ fn make_room(file: &mut SqliteConnection, place: i64) -> Result<(), StoreError> 
         let seq = listing::seq.eq(there + 1);
         diesel::update(listing::table.find(there)).set(seq).execute(file)?;
         full_text::remove(file, *there)?;
-        full_text::add(file, vec![(there + 1, texts(&moving))])?;
+        full_text::add(file, there + 1, texts(&moving))?;
     }
     Ok(())
 }

@@ -10,9 +10,10 @@ use tempfile::TempDir;
 use super::super::super::super::page::{Filter, Position, Rank, Sort};
 use super::super::{insert, insert_with, live, migrate, products};
 use super::conditions::bound;
+use super::full_text::texts;
 use super::page::Page;
 use super::place::Start;
-use super::{Additions, listing, page, remove};
+use super::{Additions, complete, enter, full_text, is_complete, listing, page, place, remove};
 use crate::contract::{Money, Product, Stock, Version};
 
 fn file() -> (TempDir, SqliteConnection) {
@@ -171,6 +172,43 @@ fn a_word_of_many_products_costs_no_look_at_all_of_them() {
     assert_eq!(page(&mut file, &filter, None, 20).unwrap().len(), 20);
     let read = bytes_read() - before;
     assert!(read < 100_000, "{read} bytes of {}", std::fs::metadata(path).unwrap().len());
+}
+
+#[test]
+fn words_that_an_earlier_version_has_written_are_found() {
+    let (_folder, mut file) = file();
+    let file = &mut file;
+    complete(file).unwrap();
+    let lampshade = |id: u64, name: &str| {
+        let mut product = product(id.cast_signed(), id);
+        product.name = name.to_owned();
+        product
+    };
+    let words = vec!["lampsh".to_owned()];
+    let filter = Filter { sort: Sort::Newest, words, ..Filter::default() };
+    let mut newest_first = Vec::new();
+    let mut check = |file: &mut SqliteConnection, new: Option<&Product>, has_all: bool| {
+        newest_first.splice(0..0, new.map(|new| new.id.to_hex()));
+        assert_eq!(page(file, &filter, None, 9).unwrap(), newest_first);
+        assert_eq!(is_complete(file).unwrap(), has_all);
+    };
+    let first = lampshade(1, "Lampshades");
+    insert(file, &first).unwrap();
+    check(file, Some(&first), true);
+    // As a version adds it that has no vocabulary.
+    let second = lampshade(2, "Lampshade");
+    let there = place(file, 2, second.id).unwrap();
+    enter(file, there, &second).unwrap();
+    full_text::add(file, there, texts(&second)).unwrap();
+    check(file, Some(&second), false);
+    let third = lampshade(3, "Lampshading");
+    insert(file, &third).unwrap();
+    check(file, Some(&third), false);
+    complete(file).unwrap();
+    check(file, None, true);
+    let changed = diesel::update(listing::table.find(there)).set(listing::name_key.eq("lampshade"));
+    changed.execute(file).unwrap();
+    check(file, None, false);
 }
 
 #[derive(QueryableByName)]
