@@ -11,9 +11,7 @@ use actix_web::http::{Method, Version};
 
 use crate::http1::lines::{digits, says, words};
 use crate::peer::forwarded::{self, FORWARDED_HOST};
-use crate::peer::{FORWARDED_FOR, Headers};
-
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+use crate::peer::{FORWARDED_FOR, FORWARDED_PROTO, Headers};
 
 /// The hop from the client, or the proxy in front, to the gateway.
 #[derive(Debug)]

@@ -212,8 +212,8 @@ impl Middleware {
         timeout: Duration,
         started: Instant,
     ) -> Result<Exchange, Error> {
-        let (context, upload, is_checked) = match Origin::take(request) {
-            Some(Origin::Mailbox(context)) => (context.received(timeout, started), None, true),
+        let (context, upload, peer) = match Origin::take(request) {
+            Some(Origin::Mailbox(context)) => (context.received(timeout, started), None, None),
             Some(Origin::Socket(peer)) => {
                 let headers = request.headers();
                 let client = self.trusted.client(headers, peer);
@@ -223,7 +223,7 @@ impl Middleware {
                     MANAGEMENT => context,
                     _ => context.traced(self.trusted.believes(peer)),
                 };
-                (context, Upload::watch(request, self.body_timeout), false)
+                (context, Upload::watch(request, self.body_timeout), Some(peer))
             }
             None => return Err(Error::internal("a request without an origin")),
         };
@@ -234,7 +234,7 @@ impl Middleware {
             request_id: context.request_id.to_string(),
             method: request.method().clone(),
             route: RouteName::default().0,
-            scheme: if context.by_mailbox { "http" } else { self.scheme },
+            scheme: self.trusted.scheme(request.headers(), peer).unwrap_or(self.scheme),
             target: request.uri().clone(),
             status: 0,
         });
@@ -243,7 +243,7 @@ impl Middleware {
             span,
             scope: Scope::new(self.role, id, context.trace, recorder),
             context: context.watched(),
-            is_checked,
+            is_checked: peer.is_none(),
             upload,
             method: request.method().clone(),
             path: is_logged.then(|| request.path().to_owned()),

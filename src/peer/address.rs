@@ -11,6 +11,9 @@ use crate::config::Networks;
 /// The addresses that a request passed, the client's first: each proxy appends the address of its caller.
 pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
+/// The scheme by which a request has come to the first proxy.
+pub const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
 /// Whose forwarding headers are trusted.
 #[derive(Clone, Debug)]
 pub enum Trusted {
@@ -27,6 +30,14 @@ impl Trusted {
             Self::Everybody => true,
             Self::Proxies(networks) => networks.contain(address),
         }
+    }
+
+    /// The scheme by which the client has sent a request with `headers`, on a connection from `peer` or by a mailbox, if
+    /// somebody who is trusted says so.
+    pub fn scheme(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<&'static str> {
+        let said = headers.get(FORWARDED_PROTO)?;
+        let is_believed = peer.is_none_or(|peer| self.believes(peer));
+        ["http", "https"].into_iter().find(|scheme| is_believed && said == scheme)
     }
 
     /// The client of a request with `headers` on a connection from `peer`: from the end of the list, the first address that is
@@ -105,6 +116,21 @@ mod tests {
         assert_eq!(seen("10.0.0.1", "10.0.0.0/8", &["6.6.6.6", "1.2.3.4, 10.9.9.9"]), "1.2.3.4");
         assert_eq!(seen("10.0.0.1", "10.0.0.0/8", &["nonsense"]), "10.0.0.1");
         assert_eq!(seen("10.0.0.1", "10.0.0.0/8", &[]), "10.0.0.1");
+    }
+
+    #[test]
+    fn a_scheme_is_what_somebody_trusted_says() {
+        let trusted = Trusted::Proxies(Networks::try_from("10.0.0.0/8".to_owned()).unwrap());
+        let scheme = |said: &'static str, peer: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.append(FORWARDED_PROTO, HeaderValue::from_static(said));
+            trusted.scheme(&headers, peer.map(|peer| peer.parse().unwrap()))
+        };
+        assert_eq!(scheme("https", Some("10.0.0.1")), Some("https"));
+        assert_eq!(scheme("http", None), Some("http"));
+        assert_eq!(scheme("https", Some("192.0.2.7")), None);
+        assert_eq!(scheme("gopher", Some("10.0.0.1")), None);
+        assert_eq!(trusted.scheme(&HeaderMap::new(), None), None);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use std::time::Instant;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
 
-pub use address::{FORWARDED_FOR, Trusted, network};
+pub use address::{FORWARDED_FOR, FORWARDED_PROTO, Trusted, network};
 pub use context::{Context, REQUEST_ID, REQUEST_TIMEOUT, RequestId, TRACE_PARENT};
 pub use origin::Origin;
 pub use resilience::{Counted, Peer, Position, Report, State};

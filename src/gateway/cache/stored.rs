@@ -15,12 +15,12 @@ use super::client::{Client, strong};
 use super::counters::Served;
 use super::directives::Directives;
 use super::freshness::{Freshness, has_validator, initial_age, varying};
-use crate::peer::{Body, Headers, REQUEST_ID, Reply};
+use crate::peer::{Body, FORWARDED_PROTO, Headers, REQUEST_ID, Reply};
 
 /// How caches report what they did (RFC 9211).
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// The client's scheme. Every response varies by it: upstreams may redirect to TLS without a Vary.
-const SCHEME: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const SCHEME: HeaderName = FORWARDED_PROTO;
 /// Headers about content, which responses without content do not have.
 const OF_CONTENT: [HeaderName; 5] =
     [CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE];

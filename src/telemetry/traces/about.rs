@@ -9,6 +9,9 @@ use actix_web::http::{Method, Uri};
 use super::super::Statement;
 use super::super::meter::standard;
 
+/// How many bytes of a path or a query a span has at most.
+const LONGEST: usize = 1024;
+
 /// The part that a span has in an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SpanKind {
@@ -166,7 +169,10 @@ impl About {
                 (method, "-") => method.to_owned(),
                 (method, route) => format!("{method} {route}"),
             },
-            Self::Call { callee, method, .. } => format!("{method} {callee}"),
+            Self::Call { callee, method, .. } => match standard(method.as_str()) {
+                "_OTHER" => format!("HTTP {callee}"),
+                method => format!("{method} {callee}"),
+            },
             Self::Statement { kind, .. } => Statement(kind).to_string(),
             Self::CacheRead { what, .. } => format!("cache {what}"),
             Self::Messages(Messages { operation, destination, .. }) => {
@@ -219,7 +225,7 @@ fn of_request(served: &Served) -> Vec<(&'static str, Value)> {
     let mut attributes = of_method(&served.method);
     attributes.extend([
         ("url.scheme", served.scheme.into()),
-        ("url.path", served.target.path().to_owned().into()),
+        ("url.path", short(served.target.path()).to_owned().into()),
         ("shop.request_id", served.request_id.clone().into()),
     ]);
     attributes.extend(served.target.query().map(|query| ("url.query", redacted(query).into())));
@@ -249,7 +255,7 @@ fn of_url(url: &Uri) -> [(&'static str, Value); 3] {
     let scheme = url.scheme_str().unwrap_or("http");
     let port = url.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
     // Without a user and a password.
-    let (host, path) = (url.host().unwrap_or_default(), url.path());
+    let (host, path) = (url.host().unwrap_or_default(), short(url.path()));
     let query = url.query().map_or_else(String::new, |query| format!("?{}", redacted(query)));
     [
         ("server.address", host.to_owned().into()),
@@ -262,9 +268,15 @@ fn of_url(url: &Uri) -> [(&'static str, Value); 3] {
 fn redacted(query: &str) -> String {
     let redact = |pair: &str| match pair.split_once('=') {
         Some((name, _)) => format!("{name}=REDACTED"),
+        None if pair.is_empty() => String::new(),
         None => "REDACTED".to_owned(),
     };
-    query.split('&').map(redact).collect::<Vec<_>>().join("&")
+    short(query).split('&').map(redact).collect::<Vec<_>>().join("&")
+}
+
+/// As much of `text`, which clients make as long as they like, as a span says.
+fn short(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LONGEST)]
 }
 
 #[cfg(test)]
@@ -281,6 +293,8 @@ mod tests {
                 "http://shop:80/products?q=REDACTED&REDACTED",
             ),
             ("https://a:b@[::1]/v1", "[::1]", 443, "https://[::1]:443/v1"),
+            ("http://a?", "a", 80, "http://a:80/?"),
+            ("http://a/?&a=1&", "a", 80, "http://a:80/?&a=REDACTED&"),
             ("https://shop:8443", "shop", 8443, "https://shop:8443/"),
         ] {
             let expected = [
@@ -290,5 +304,10 @@ mod tests {
             ];
             assert_eq!(of_url(&url.parse().unwrap()), expected);
         }
+        let long = format!("http://a/{0}?{0}", "a=&".repeat(10_000));
+        let [_, _, (_, Value::Text(full))] = of_url(&long.parse().unwrap()) else {
+            panic!("{long}")
+        };
+        assert!(full.len() < 16 * LONGEST, "{}", full.len());
     }
 }
