@@ -1,6 +1,7 @@
 //! Real servers for a test of its own, on free loopback ports, gone with it.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -495,7 +496,10 @@ pub(crate) fn free_port() -> u16 {
         let port = 12_000 + u16::from_be_bytes([high, low]) % 20_000;
         // What is not listened at yet, or for a while, is still taken: this name is the process's, and has no file.
         let name = SocketAddr::from_abstract_name(format!("port {port} of a test of the shop"));
-        let Ok(taken) = UnixListener::bind_addr(&name.unwrap()) else { continue };
+        let taken = match UnixListener::bind_addr(&name.unwrap()) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => continue,
+            taken => taken.unwrap(),
+        };
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             std::mem::forget(taken);
             return port;
