@@ -44,8 +44,8 @@ macro_rules! record {
 }
 pub(crate) use record;
 
-/// The part of the current trace in which an event of this `kind` is made: until it is dropped, or discarded where there is
-/// none in the end.
+/// The part of the current trace in which an event of this `kind` is made: until it has succeeded, when its transaction has, or
+/// is discarded, where there is none in the end.
 pub fn creation(kind: impl FnOnce() -> String) -> Span {
     Span::messages(|| Messages {
         operation: Operation::Create,

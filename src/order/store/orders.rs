@@ -65,7 +65,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let (pool, row) = (self.pool.clone(), Row::try_from(record)?);
         let event = record.event()?;
-        let making = creation(|| event.kind.clone());
+        let mut making = creation(|| event.kind.clone());
         let key = key.map(|key| (record.order.user_id.to_string(), key.to_string()));
         let traceparent = making.traceparent();
         run_to_completion(&self.limits, async move {
@@ -82,6 +82,7 @@ impl Store {
         })
         .await
         .inspect(|()| {
+            making.succeed();
             counters::count(&record.order);
             self.news.tell();
         })

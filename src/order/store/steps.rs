@@ -94,7 +94,7 @@ impl Store {
             paid_at: is_paid.then(|| now().naive_utc()),
         };
         let moved = i64::from(finish.status.is_some());
-        let making =
+        let mut making =
             finish.status.map(|status| creation(|| order_kind(status))).unwrap_or_default();
         let traceparent = making.traceparent();
         run_to_completion(&self.limits, async move {
@@ -118,8 +118,9 @@ impl Store {
         })
         .await
         .inspect(|record| {
-            if record.is_none() {
-                making.discard();
+            match record {
+                Some(_) => making.succeed(),
+                None => making.discard(),
             }
             record.iter().filter(|_| moved > 0).for_each(|record| counters::count(&record.order));
             self.news.tell();
@@ -154,7 +155,7 @@ impl Store {
         from: OrderStatus,
         status: OrderStatus,
     ) -> Result<Option<Record>, StoreError> {
-        let (pool, making) = (self.pool.clone(), creation(|| order_kind(status)));
+        let (pool, mut making) = (self.pool.clone(), creation(|| order_kind(status)));
         let traceparent = making.traceparent();
         run_to_completion(&self.limits, async move {
             in_transaction!(&pool, StoreError, connection => {
@@ -173,8 +174,9 @@ impl Store {
         })
         .await
         .inspect(|record| {
-            if record.is_none() {
-                making.discard();
+            match record {
+                Some(_) => making.succeed(),
+                None => making.discard(),
             }
             record.iter().for_each(|record| counters::count(&record.order));
             self.news.tell();

@@ -9,7 +9,7 @@ use actix_web::http::{Method, Uri};
 use futures_util::future::Either;
 
 use super::super::{Scope, SpanId, TraceContext};
-use super::about::{About, Messages, Served, SpanKind};
+use super::about::{About, Messages, Operation, Served, SpanKind};
 use super::recorder::Recorder;
 
 /// What spans say that were given up, as their client has left or waits no longer.
@@ -131,8 +131,8 @@ impl Span {
         let links = Vec::new();
         let (recorder, ended, is_fault) = (Some(recorder), begun, false);
         // All others say how they have ended.
-        let error = match about {
-            About::Messages(_) => "",
+        let error = match &about {
+            About::Messages(messages) if messages.operation != Operation::Create => "",
             _ => CANCELLED,
         };
         let error = Cow::Borrowed(error);

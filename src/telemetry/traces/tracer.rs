@@ -248,6 +248,30 @@ mod tests {
     }
 
     #[test]
+    fn an_event_is_made_once_its_transaction_has_succeeded() {
+        record(10);
+        let making = || {
+            Span::messages(|| Messages {
+                operation: Operation::Create,
+                system: "outbox",
+                destination: "shop.order.placed".into(),
+                count: 1,
+            })
+        };
+        request("failed", 503, || drop(making()));
+        request("none", 503, || making().discard());
+        request("made", 503, || making().succeed());
+        let errors = |id: &str| {
+            let spans = trace_of(id).unwrap().spans.clone();
+            let made = spans.into_iter().filter(|span| span.kind == "producer");
+            made.map(|span| span.error).collect::<Vec<_>>()
+        };
+        assert_eq!(errors("failed"), ["cancelled"]);
+        assert_eq!(errors("none"), [""; 0]);
+        assert_eq!(errors("made"), [""]);
+    }
+
+    #[test]
     fn work_with_messages_is_a_trace_of_its_own() {
         record(10);
         let parent = TraceContext::new().with_sampled(true).to_string();

@@ -159,7 +159,7 @@ impl Store {
             Write::Delete => (Changes::default(), true),
         };
         let erased = Event::user_erased(id);
-        let making = match deletes {
+        let mut making = match deletes {
             true => creation(|| erased.kind.clone()),
             false => Span::default(),
         };
@@ -221,7 +221,9 @@ impl Store {
                 Err(WriteError::Store(error)) => Err(error),
             }
         });
-        Ok(written.await??)
+        let record = written.await??;
+        making.succeed();
+        Ok(record)
     }
 
     /// The revocations since `horizon`.
