@@ -2,14 +2,14 @@
 -- full-text index goes through all products of the one before. The program fills it from the index.
 CREATE TABLE vocabulary (word TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID;
 CREATE VIRTUAL TABLE search_terms USING fts5vocab(search, col);
+CREATE TABLE vocabulary_state (complete BOOLEAN NOT NULL);
+INSERT INTO vocabulary_state VALUES (FALSE);
 
--- How often rows of the listing were written, and how often their words as well: a program of an earlier version writes rows
--- alone. Where the two differ, words may be missing.
-CREATE TABLE vocabulary_state (rows BIGINT NOT NULL, worded BIGINT NOT NULL);
-INSERT INTO vocabulary_state VALUES (1, 0);
-CREATE TRIGGER listing_row_added AFTER INSERT ON listing BEGIN
-    UPDATE vocabulary_state SET rows = rows + 1;
+-- A program that adds the words of a row changes this with each write; one of an earlier version does not.
+ALTER TABLE listing ADD COLUMN worded BIGINT NOT NULL DEFAULT 0;
+CREATE TRIGGER listing_row_added AFTER INSERT ON listing WHEN new.worded = 0 BEGIN
+    UPDATE vocabulary_state SET complete = FALSE;
 END;
-CREATE TRIGGER listing_row_changed AFTER UPDATE OF name_key ON listing BEGIN
-    UPDATE vocabulary_state SET rows = rows + 1;
+CREATE TRIGGER listing_row_changed AFTER UPDATE OF name_key ON listing WHEN new.worded = old.worded BEGIN
+    UPDATE vocabulary_state SET complete = FALSE;
 END;

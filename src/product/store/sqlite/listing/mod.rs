@@ -28,6 +28,7 @@ diesel::table! {
         name_key -> Text,
         in_stock -> Bool,
         popularity -> BigInt,
+        worded -> BigInt,
     }
 }
 
@@ -85,6 +86,7 @@ fn enter(file: &mut SqliteConnection, place: i64, product: &Product) -> QueryRes
         listing::name_key.eq(sort_key(&product.name)),
         listing::in_stock.eq(product.stock.is_in()),
         listing::popularity.eq(product.popularity),
+        listing::worded.eq(1),
     );
     diesel::insert_into(listing::table).values(values).execute(file)?;
     Ok(())
@@ -102,12 +104,13 @@ pub(super) fn change(
         listing::category.eq(after.category.as_deref()),
         listing::name_key.eq(sort_key(&after.name)),
         listing::in_stock.eq(after.stock.is_in()),
+        listing::worded.eq(listing::worded + 1),
     );
     diesel::update(listing::table.find(place)).set(values).execute(file)?;
     let new = texts(after);
-    vocabulary::add(file, &[&new])?;
     if texts(before) != new {
         full_text::remove(file, place)?;
+        vocabulary::add(file, &[&new])?;
         full_text::add(file, place, new)?;
     }
     Ok(())

@@ -1,8 +1,7 @@
 //! The words that products have, or had, to see how few begin with what is searched for.
 //!
-//! A program of an earlier version may write to the same file, and knows of no vocabulary. Triggers count the rows of the
-//! listing that are written, and [`add`] counts those whose words it has added: where the two differ, words may be missing
-//! until the next start.
+//! A program of an earlier version may write to the same file, and knows of no vocabulary. It leaves the column `worded` of the
+//! listing as it is, by which a trigger notices that words may be missing, until the next start.
 
 use std::collections::BTreeSet;
 
@@ -20,13 +19,12 @@ diesel::table! {
 }
 
 diesel::table! {
-    vocabulary_state (rows) {
-        rows -> BigInt,
-        worded -> BigInt,
+    vocabulary_state (complete) {
+        complete -> Bool,
     }
 }
 
-/// Adds the words of rows that were just written to the listing.
+/// Adds the words of rows of the listing.
 pub(super) fn add(file: &mut SqliteConnection, rows: &[&[String; 3]]) -> QueryResult<()> {
     let texts = rows.iter().flat_map(|[name, more, _]| [name, more]);
     let words = texts.flat_map(|text| text.split_whitespace()).collect::<BTreeSet<_>>();
@@ -34,9 +32,6 @@ pub(super) fn add(file: &mut SqliteConnection, rows: &[&[String; 3]]) -> QueryRe
     let words = words.map_err(|error| QueryError::SerializationError(error.into()))?;
     let insert = sql_query("INSERT OR IGNORE INTO vocabulary SELECT value FROM json_each(?)");
     Prepared(insert.bind::<Text, _>(words)).execute(file)?;
-    let worded = vocabulary_state::worded + rows.len() as i64;
-    let count = diesel::update(vocabulary_state::table).set(vocabulary_state::worded.eq(worded));
-    Prepared(count).execute(file)?;
     Ok(())
 }
 
@@ -58,8 +53,7 @@ pub(super) fn beginning_with(
 
 /// Whether it has all words of the full-text index.
 pub(in super::super) fn is_complete(file: &mut SqliteConnection) -> QueryResult<bool> {
-    let rows = vocabulary_state::rows.eq(vocabulary_state::worded);
-    vocabulary_state::table.select(rows).first(file)
+    vocabulary_state::table.select(vocabulary_state::complete).first(file)
 }
 
 /// Adds all words of the full-text index.
@@ -67,7 +61,7 @@ pub(in super::super) fn complete(file: &mut SqliteConnection) -> QueryResult<()>
     let insert =
         "INSERT OR IGNORE INTO vocabulary SELECT term FROM search_terms WHERE col <> 'facets'";
     sql_query(insert).execute(file)?;
-    let worded = vocabulary_state::worded.eq(vocabulary_state::rows);
-    diesel::update(vocabulary_state::table).set(worded).execute(file)?;
+    let complete = vocabulary_state::complete.eq(true);
+    diesel::update(vocabulary_state::table).set(complete).execute(file)?;
     Ok(())
 }
