@@ -163,16 +163,11 @@ impl About {
     /// The span's name, one of few.
     pub(super) fn name(&self) -> String {
         match self {
-            Self::Served(served) => match (standard(served.method.as_str()), &*served.route) {
-                ("_OTHER", "-") => "HTTP".to_owned(),
-                ("_OTHER", route) => format!("HTTP {route}"),
-                (method, "-") => method.to_owned(),
-                (method, route) => format!("{method} {route}"),
+            Self::Served(served) => match (verb(&served.method), &*served.route) {
+                (verb, "-") => verb.to_owned(),
+                (verb, route) => format!("{verb} {route}"),
             },
-            Self::Call { callee, method, .. } => match standard(method.as_str()) {
-                "_OTHER" => format!("HTTP {callee}"),
-                method => format!("{method} {callee}"),
-            },
+            Self::Call { callee, method, .. } => format!("{} {callee}", verb(method)),
             Self::Statement { kind, .. } => Statement(kind).to_string(),
             Self::CacheRead { what, .. } => format!("cache {what}"),
             Self::Messages(Messages { operation, destination, .. }) => {
@@ -239,6 +234,14 @@ fn of_request(served: &Served) -> Vec<(&'static str, Value)> {
 /// The status of an answer, unless there was none.
 fn status_code(status: u16) -> Option<(&'static str, Value)> {
     (status > 0).then(|| ("http.response.status_code", Value::Number(status.into())))
+}
+
+/// What a span's name says of a method, as clients can make others up.
+fn verb(method: &Method) -> &'static str {
+    match standard(method.as_str()) {
+        "_OTHER" => "HTTP",
+        known => known,
+    }
 }
 
 /// A method, and how it is written if clients can make it up.

@@ -1,5 +1,6 @@
 -- The words that products have, or had, to see how few begin with what is searched for. To say which word comes next, the
 -- full-text index goes through all products of the one before. The program fills it from the index.
+-- search_words stays: an earlier version searches with it.
 CREATE TABLE vocabulary (word TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID;
 CREATE VIRTUAL TABLE search_terms USING fts5vocab(search, col);
 CREATE TABLE vocabulary_state (complete BOOLEAN NOT NULL);
