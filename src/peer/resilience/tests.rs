@@ -233,8 +233,12 @@ async fn every_way_to_fail_is_made_up_for_at_another_address() {
     for deed in [Deed::Reset, Deed::Half, Deed::Garbage, Deed::Answer(502), Deed::Answer(503)] {
         let (good, bad) = (Server::start(answer).await, Server::start(move |_| deed).await);
         let upstream = upstream(options(), &[&good, &bad]);
-        let statuses = many(&upstream, 80).await;
-        assert_eq!(failures(&statuses), 0, "{deed:?}");
+        // Of eight requests at once, four go to the bad address: twice that is more than the five failures that eject it. How
+        // many more it gets depends on how long the retries wait.
+        for _ in 0..2 {
+            let statuses = many(&upstream, 80).await;
+            assert_eq!(failures(&statuses), 0, "{deed:?}");
+        }
         // Who says that it has too much to do is not left out.
         let out = usize::from(deed != Deed::Answer(503));
         assert_eq!(upstream.state.report().ejected.len(), out, "{deed:?}");
