@@ -95,7 +95,8 @@ impl Tasks {
             let mut pause = FIRST_PAUSE;
             loop {
                 let started = Instant::now();
-                let outcome = running.run(async { start().await }).await;
+                // Boxed, as above.
+                let outcome = running.run(async { Box::pin(start()).await }).await;
                 let Some(Err(panic)) = outcome else { return };
                 if started.elapsed() > LONGEST_PAUSE {
                     pause = FIRST_PAUSE;
