@@ -73,17 +73,17 @@ impl<C: Poolable> Pooled<C> {
 }
 
 impl<C: Poolable> Pool<C> {
-    /// A pool of connections that `open` opens, each for at most `lifetime`. Opens none yet.
-    pub(super) fn new(open: Open<C>, limits: &Limits, lifetime: Option<Duration>) -> Self {
-        let state = limits.state.clone();
+    /// A pool of connections for those who get `permits`, which `open` opens, each for at most `lifetime`. Opens none yet.
+    pub(super) fn new(open: Open<C>, permits: Permits, lifetime: Option<Duration>) -> Self {
+        let Limits { size, acquire, state, .. } = permits.limits().clone();
         let builder = bb8::Pool::builder()
-            .max_size(limits.size.max(1))
-            .connection_timeout(limits.acquire)
+            .max_size(size.max(1))
+            .connection_timeout(acquire)
             .error_sink(Box::new(ConnectErrors(state.clone())))
             .test_on_check_out(false)
             .max_lifetime(lifetime);
         let connections = builder.build_unchecked(Manager { open, state });
-        Self { connections, permits: Permits::new(limits) }
+        Self { connections, permits }
     }
 
     /// The meter of its connections.

@@ -23,7 +23,7 @@ use tokio_postgres::tls::TlsStream;
 use tokio_postgres::{Client, Config, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{Access, Limits, SetupError, StoreError, call, pool};
+use super::{Access, Limits, Permits, SetupError, StoreError, call, pool};
 use crate::config::PostgresUrl;
 
 /// A connection.
@@ -62,7 +62,8 @@ impl Pool {
     pub fn new(url: &PostgresUrl, limits: &Limits) -> Self {
         let (known, own) = (limits.clone(), url.clone());
         let opening = move || connect(own.clone(), known.clone()).boxed();
-        let connections = pool::Pool::new(Box::new(opening), limits, Some(LIFETIME));
+        let permits = Permits::new(limits);
+        let connections = pool::Pool::new(Box::new(opening), permits, Some(LIFETIME));
         let begin = (!url.prepared_statements).then(|| begin(limits.statement).into());
         Self { connections, begin }
     }

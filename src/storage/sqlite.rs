@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection as _;
@@ -20,7 +21,7 @@ use futures_util::FutureExt as _;
 
 use super::reader::Reads;
 use super::writer::{WriteConnection, Writer};
-use super::{Access, Lease, Limits, SetupError, StoreError, call, pool};
+use super::{Access, Lease, Limits, Permits, SetupError, StoreError, call, pool};
 use crate::files::expect_file;
 
 /// A connection that reads. Its statements run on the blocking pool.
@@ -47,13 +48,19 @@ const SWITCH_PAUSE: Duration = Duration::from_millis(10);
 /// Writes a value that is there already: the unused version number in the file's header.
 pub(super) const TRIAL: &str = "PRAGMA user_version = 0";
 
-/// Connections that read one file, for one worker thread, and access to the thread that writes to it.
+/// Connections that read one file, for one thread, and access to the thread that writes to it.
 #[derive(Clone, Debug)]
 pub struct Pool {
-    readers: pool::Pool<Connection>,
-    reads: Reads,
+    readers: Arc<Readers>,
     url: String,
     limits: Limits,
+}
+
+/// The connections of one thread that read a file, and the reads that wait for one. All [`Pool`]s of the thread share them.
+#[derive(Debug)]
+pub(super) struct Readers {
+    connections: pool::Pool<Connection>,
+    reads: Reads,
 }
 
 impl Pool {
@@ -62,9 +69,12 @@ impl Pool {
         let (url, patience) = (existing(path), limits.statement);
         let opened = url.clone();
         let opening = move || open(opened.clone(), patience).boxed();
-        // Connections to a file do not break, so they have no maximum age.
-        let readers = pool::Pool::new(Box::new(opening), limits, None);
-        Self { readers, reads: Reads::default(), url, limits: limits.clone() }
+        let readers = || {
+            // Connections to a file do not break, so they have no maximum age.
+            let connections = pool::Pool::new(Box::new(opening), Permits::growing(limits), None);
+            Readers { connections, reads: Reads::default() }
+        };
+        Self { readers: limits.state.readers(readers), url, limits: limits.clone() }
     }
 
     /// Waits for a connection that reads. To be called within [`super::run_to_completion`].
@@ -72,7 +82,7 @@ impl Pool {
     /// # Errors
     /// When none was free in time or the file cannot be opened.
     pub async fn get(&self) -> Result<Lease<'_, Connection>, StoreError> {
-        self.readers.get(Access::Read).await
+        self.readers.connections.get(Access::Read).await
     }
 
     /// Runs `query` on a thread that may block, once a connection is free. To be called within [`super::run_to_completion`].
@@ -84,14 +94,14 @@ impl Pool {
         query: impl FnOnce(&mut SqliteConnection) -> QueryResult<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let ended = |_| StoreError::Failed("the read ended without an answer".into());
-        let mut answer = self.reads.push(query);
+        let mut answer = self.readers.reads.push(query);
         let mut connection = tokio::select! {
             biased;
             outcome = &mut answer => return Ok(outcome.map_err(ended)??),
             connection = self.get() => connection?,
         };
         loop {
-            let reads = self.reads.clone();
+            let reads = self.readers.reads.clone();
             let work_off = move |file: &mut SqliteConnection| Ok(reads.work_off(file));
             let is_over = connection.spawn_blocking(work_off).await?;
             if let Ok(outcome) = answer.try_recv() {
@@ -123,7 +133,7 @@ impl Pool {
         call::writes();
         let until = call::within(*acquire);
         state.prepared(until).await?;
-        let _waiting = self.readers.meter().wait();
+        let _waiting = self.readers.connections.meter().wait();
         state.writer(|| Writer::start(self.url.clone(), *statement))?.write(until, work).await
     }
 

@@ -1,15 +1,18 @@
 //! The state of a store that the threads of a process share.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use actix_rt::task::JoinHandle;
 use tokio::sync::watch;
 use tokio::time::{timeout, timeout_at};
 
+use super::sqlite::Readers;
 use super::writer::Writer;
 use super::{SetupError, StoreError};
 use crate::error::Cause;
@@ -25,7 +28,7 @@ const RETIREMENT: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(5);
 const REMINDER: Duration = Duration::from_secs(10);
 
-/// The state of a store and, on SQLite, its writer; shared by the threads of a process.
+/// The state of a store and, on SQLite, its connections; shared by the threads of a process.
 #[derive(Clone, Debug)]
 pub struct StoreState(Arc<StateInner>);
 
@@ -37,6 +40,8 @@ struct StateInner {
     has_problem: AtomicBool,
     observations: Mutex<Observations>,
     writer: OnceLock<Writer>,
+    /// Those of each thread that read. Weak, because their limits have this state.
+    readers: Mutex<HashMap<ThreadId, Weak<Readers>>>,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +73,7 @@ impl Default for StoreState {
             has_problem: AtomicBool::new(false),
             observations: Mutex::default(),
             writer: OnceLock::new(),
+            readers: Mutex::default(),
         }))
     }
 }
@@ -102,6 +108,17 @@ impl StoreState {
         let wait = timeout_at(deadline.into(), prepared.wait_for(|prepared| *prepared));
         let unprepared = || StoreError::Unreachable("its tables are not up to date yet".into());
         wait.await.ok().and_then(Result::ok).map(drop).ok_or_else(unprepared)
+    }
+
+    /// The connections of this thread that read the store's file, which `make` makes unless there are some.
+    pub(super) fn readers(&self, make: impl FnOnce() -> Readers) -> Arc<Readers> {
+        let mut all = self.0.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.entry(thread::current().id()).or_default();
+        known.upgrade().unwrap_or_else(|| {
+            let made = Arc::new(make());
+            *known = Arc::downgrade(&made);
+            made
+        })
     }
 
     /// The writer of the store's file, which `start` starts when it is first needed.

@@ -50,6 +50,26 @@ async fn calls_to_stores_are_counted_by_name(storage: Storage) {
 }
 
 #[actix_rt::test]
+async fn all_that_a_thread_reads_from_a_file_shares_its_connections() {
+    let set = [
+        ("APP__SERVER__WORKERS", "1"),
+        ("APP__USER__POOL_SIZE", "5"),
+        ("APP__PRODUCT__POOL_SIZE", "6"),
+        ("APP__ORDER__POOL_SIZE", "7"),
+    ];
+    let shop = Shop::start_on(Topology::OneProcess, Vec::new(), &set);
+    let user = shop.gateway().register("neo").await.parse().unwrap();
+    let lamp = shop.gateway().add_product("Lamp", 1.0).await;
+    assert_eq!(shop.gateway().order(user, &[(&lamp, 1)]).await.status, 201);
+    let samples = shop.process("gateway").samples().await;
+    for (pool, size) in [("user.database", 5.0), ("product.database", 6.0), ("order.database", 7.0)]
+    {
+        let most = samples.value("db_client_connection_max", &[(POOL, pool)]);
+        assert_eq!(most, 2.0 * size, "those of the worker, and those of the tasks: {pool}");
+    }
+}
+
+#[actix_rt::test]
 async fn writes_to_a_file_that_another_process_has_locked_are_seen_to_wait_and_to_fail() {
     let shop = Shop::start(Topology::OneProcess);
     let client = shop.gateway();
