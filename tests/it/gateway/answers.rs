@@ -19,8 +19,12 @@ async fn the_gateway_says_that_it_runs(topology: Topology) {
 each_topology!(what_is_not_there_says_so);
 async fn what_is_not_there_says_so(topology: Topology) {
     let shop = Shop::start(topology);
-    for path in ["/nowhere", "/auth", "/authentic", "/auth/nowhere", "/products/", "/products/1/2"]
-    {
+    let unknown =
+        ["/nowhere", "/auth", "/authentic", "/auth/nowhere", "/products/", "/products/1/2"];
+    // Some that no id is: they are not looked for.
+    let no_ids =
+        ["/products/%C3%A4", "/products/a%20b", "/products/a%2Fb", "/orders/%E2%82%AC/pay"];
+    for path in unknown.into_iter().chain(no_ids) {
         let answer = shop.gateway().get(path).await;
         assert_eq!(
             (answer.status, answer.problem().0.as_str()),
