@@ -1,4 +1,4 @@
-//! Permits to use the connections of one worker thread to a store.
+//! Permits to use the connections of one thread to a store.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::time::{timeout, timeout_at};
 
 use super::error::NONE_FREE;
 use super::pool_meter::{PoolMeter, Used};
-use super::{Limits, StoreError, StoreState, call};
+use super::{Limits, StoreError, call};
 
 /// What a connection is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,22 +59,23 @@ impl Permit {
 impl Permits {
     /// Permits for the connections that `limits` allow.
     pub fn new(limits: &Limits) -> Self {
-        let size = limits.size.max(1) as usize;
-        let permits = |count: usize| Arc::new(Semaphore::new(count.max(1)));
-        let (all, reads, writes) = (permits(size), permits(size - 1), permits(size - 1));
-        let meter = PoolMeter::new(limits.name, size);
-        Self { all, reads, writes, spare: Arc::default(), limits: limits.clone(), meter }
+        Self::with(limits, limits.size)
     }
 
     /// As [`Self::new`], but a single permit at first, and another one when a call has waited for a while: where calls are
     /// short, few connections are opened.
     pub fn growing(limits: &Limits) -> Self {
-        let spare = limits.size.saturating_sub(1) as usize;
-        Self {
-            all: Arc::new(Semaphore::new(1)),
-            spare: Arc::new(AtomicUsize::new(spare)),
-            ..Self::new(limits)
-        }
+        Self::with(limits, 1)
+    }
+
+    /// Permits for the connections that `limits` allow, `first` of them from the beginning.
+    fn with(limits: &Limits, first: u32) -> Self {
+        let (size, first) = (limits.size.max(1) as usize, first.max(1) as usize);
+        let permits = |count: usize| Arc::new(Semaphore::new(count.max(1)));
+        let (all, reads, writes) = (permits(first), permits(size - 1), permits(size - 1));
+        let spare = Arc::new(AtomicUsize::new(size - first));
+        let meter = PoolMeter::new(limits.name, size);
+        Self { all, reads, writes, spare, limits: limits.clone(), meter }
     }
 
     /// The meter of the store's connections.
@@ -85,11 +86,6 @@ impl Permits {
     /// The limits of the connections.
     pub(super) fn limits(&self) -> &Limits {
         &self.limits
-    }
-
-    /// The state of the store.
-    pub(super) fn state(&self) -> &StoreState {
-        &self.limits.state
     }
 
     /// Waits for the store to be prepared, and for a permit.
@@ -121,7 +117,7 @@ impl Permits {
         }
     }
 
-    /// Waits for a permit of either kind, and makes one if none is free soon. The wait ends at `until`.
+    /// Waits for one of all permits, and makes another if none is free soon: early enough for a caller that leaves at `until`.
     async fn any(&self, until: Instant) -> Result<OwnedSemaphorePermit, AcquireError> {
         let mut turn = pin!(self.all.clone().acquire_owned());
         if self.spare.load(Relaxed) > 0 {
@@ -142,7 +138,7 @@ mod tests {
     use futures_util::future::join_all;
     use tokio::time::sleep;
 
-    use super::super::StoreName;
+    use super::super::{StoreName, StoreState};
     use super::*;
 
     /// For four connections.

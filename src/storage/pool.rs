@@ -13,7 +13,7 @@ use tokio::time::timeout_at;
 
 use super::error::acquire_error;
 use super::pool_meter::PoolMeter;
-use super::{Access, Limits, Permit, Permits, StoreError, StoreState};
+use super::{Access, Permit, Permits, StoreError, StoreState};
 
 /// Opens a connection.
 type Open<C> = Box<dyn Fn() -> BoxFuture<'static, Result<C, ConnectionError>> + Send + Sync>;
@@ -75,10 +75,11 @@ impl<C: Poolable> Pooled<C> {
 impl<C: Poolable> Pool<C> {
     /// A pool of connections for those who get `permits`, which `open` opens, each for at most `lifetime`. Opens none yet.
     pub(super) fn new(open: Open<C>, permits: Permits, lifetime: Option<Duration>) -> Self {
-        let Limits { size, acquire, state, .. } = permits.limits().clone();
+        let limits = permits.limits();
+        let state = limits.state.clone();
         let builder = bb8::Pool::builder()
-            .max_size(size.max(1))
-            .connection_timeout(acquire)
+            .max_size(limits.size.max(1))
+            .connection_timeout(limits.acquire)
             .error_sink(Box::new(ConnectErrors(state.clone())))
             .test_on_check_out(false)
             .max_lifetime(lifetime);
@@ -97,7 +98,7 @@ impl<C: Poolable> Pool<C> {
     /// When none was free in time, or none can be opened.
     pub(super) async fn get(&self, access: Access) -> Result<Lease<'_, C>, StoreError> {
         let permit = self.permits.take(access).await?;
-        let state = self.permits.state();
+        let state = &self.permits.limits().state;
         loop {
             let opening = timeout_at(permit.until.into(), self.connections.get()).await;
             let connection = opening.unwrap_or(Err(RunError::TimedOut));

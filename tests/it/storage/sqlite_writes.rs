@@ -136,7 +136,7 @@ async fn two_processes_write_to_one_file() {
         process.signal(Signal::SIGTERM);
         assert!(process.wait().success());
     }
-    // Before the files are opened here, which would empty it.
+    // Before they are read, which empties the write-ahead log as well.
     let left = std::fs::read_dir(folder.path().join("data")).unwrap();
     let left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let left = left.filter(|name| name.contains("-wal")).collect::<Vec<_>>();

@@ -57,7 +57,7 @@ async fn all_that_a_thread_reads_from_a_file_shares_its_connections() {
         ("APP__PRODUCT__POOL_SIZE", "6"),
         ("APP__ORDER__POOL_SIZE", "7"),
     ];
-    let shop = Shop::start_on(Topology::OneProcess, Vec::new(), &set);
+    let shop = Shop::start_with(Topology::OneProcess, &set);
     let user = shop.gateway().register("neo").await.parse().unwrap();
     let lamp = shop.gateway().add_product("Lamp", 1.0).await;
     assert_eq!(shop.gateway().order(user, &[(&lamp, 1)]).await.status, 201);
