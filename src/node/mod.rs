@@ -30,7 +30,7 @@ use crate::auth::Mode;
 use crate::config::{self, Effective, Settings, Sources};
 use crate::events::DeadLetterError;
 use crate::server::{self, Listener, Readiness};
-use crate::storage::SetupError;
+use crate::storage::{self, SetupError};
 use crate::storage::copy::CopyError;
 use crate::tasks;
 use crate::telemetry::{self, traces};
@@ -212,7 +212,8 @@ async fn open(
 }
 
 /// Serves for another `delay`, and stops the servers in reverse order, each once no request is in flight. Then lets the
-/// roles `settle`, ends the background tasks, and sends the last traces. Gives up after `limit`, or at a second signal.
+/// roles `settle`, ends the background tasks, sends the last traces, and closes the files. Gives up after `limit`, or at a
+/// second signal.
 async fn drain(
     handles: &[ServerHandle],
     delay: Duration,
@@ -244,6 +245,7 @@ async fn drain(
                 "other processes were not notified of the last writes: a cache may be stale until the role starts again"
             );
         }
+        storage::close(left).await;
     };
     tokio::select! {
         () = stopping => {}

@@ -36,7 +36,7 @@ pub use pool::{Lease, Poolable};
 pub use prepared::Prepared;
 pub use state::{Preparing, StoreState};
 pub use turn::Turn;
-pub use writer::WriteConnection;
+pub use writer::{WriteConnection, close};
 
 /// The first half of the SHA-256 digest of `bytes`.
 pub fn digest(bytes: &[u8]) -> u128 {

@@ -5,8 +5,9 @@
 //! each but the first in a savepoint of its own, so that one that fails takes back nothing of the others. The first needs none,
 //! and so SQLite keeps no copy of the pages that a large import changes.
 
-use std::sync::Arc;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,9 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, LocalBoxFuture, ready};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::error::NONE_FREE;
 use super::{CallDeadline, StoreError, sqlite};
@@ -41,6 +44,29 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// that a write to a large catalogue goes through.
 const PRAGMAS: &str =
     "PRAGMA busy_timeout = 0; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384;";
+
+/// What a writer does at its end: it moves what is in the write-ahead log into the file and empties the log, which SQLite does
+/// by itself only when the last connection is closed while no other is being closed.
+const EMPTY_LOG: &str = "PRAGMA busy_timeout = 500; PRAGMA wal_checkpoint(TRUNCATE);";
+
+/// The writers of the process.
+static PROCESS: LazyLock<Writers> = LazyLock::new(Writers::default);
+
+#[derive(Debug, Default)]
+struct Writers {
+    running: TaskTracker,
+    closing: CancellationToken,
+}
+
+/// Ends all writers of the process, once each has finished its queue and emptied its write-ahead log; waits at most for
+/// `limit`. To be called before the process ends: worker threads, which would end them too, are not waited for.
+pub async fn close(limit: Duration) {
+    PROCESS.closing.cancel();
+    PROCESS.running.close();
+    if timeout(limit, PROCESS.running.wait()).await.is_err() {
+        log::warn!("writes to files did not end in time");
+    }
+}
 
 /// Runs blocking work inline: the writer's thread has nothing else to do.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +103,11 @@ impl Writer {
         let runtime = Builder::new_current_thread().build()?;
         let thread = thread::Builder::new().name("sqlite-writer".into());
         let committer = Committer { url, patience, connection: None };
-        let thread = thread.spawn(move || run(&runtime, jobs, committer))?;
+        let running = PROCESS.running.token();
+        let thread = thread.spawn(move || {
+            run(&runtime, jobs, committer);
+            drop(running);
+        })?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
 
@@ -117,15 +147,25 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         drop(self.queue.take());
-        // Closing the last connection empties the write-ahead log. A panic was logged already.
+        // A panic was logged already.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
-/// Commits the queue, until it is closed.
+/// Commits the queue, until it is closed, and empties the write-ahead log.
 fn run(runtime: &Runtime, mut jobs: mpsc::Receiver<Box<dyn Job>>, mut committer: Committer) {
     runtime.block_on(async {
-        while let Some(mut job) = jobs.recv().await {
+        let mut closing = pin!(PROCESS.closing.cancelled());
+        loop {
+            let job = tokio::select! {
+                biased;
+                job = jobs.recv() => job,
+                () = &mut closing, if !jobs.is_closed() => {
+                    jobs.close();
+                    continue;
+                }
+            };
+            let Some(mut job) = job else { break };
             if !job.begin() {
                 continue;
             }
@@ -135,6 +175,7 @@ fn run(runtime: &Runtime, mut jobs: mpsc::Receiver<Box<dyn Job>>, mut committer:
                 committer.connection = None;
             }
         }
+        committer.empty_log().await;
     });
 }
 
@@ -193,6 +234,14 @@ impl Committer {
             }
         }
         Ok(Transactions::commit_transaction(connection).await?)
+    }
+
+    /// Does [`EMPTY_LOG`], if it has written. What cannot be moved stays in the log, where it is as safe.
+    async fn empty_log(&mut self) {
+        let Some(connection) = &mut self.connection else { return };
+        if let Err(error) = connection.batch_execute(EMPTY_LOG).await {
+            log::debug!("a write-ahead log could not be emptied: {error}");
+        }
     }
 }
 

@@ -206,6 +206,23 @@ async fn a_write_that_waits_in_vain_is_not_done_later() {
     assert_eq!(titles(&shelf.path()), ["c"]);
 }
 
+#[actix_rt::test]
+async fn the_end_of_a_writer_empties_the_write_ahead_log_although_others_have_the_file_open() {
+    let shelf = Shelf::new();
+    let path = shelf.path();
+    let mut other = SqliteConnection::establish(&path).unwrap();
+    other.batch_execute("SELECT * FROM books").unwrap();
+    shelf.add("a", Then::Commits).await.unwrap();
+    let log = format!("{path}-wal");
+    let length = || std::fs::metadata(&log).unwrap().len();
+    assert!(length() > 0);
+    let Shelf { folder: _folder, pool, limits } = shelf;
+    drop((pool, limits));
+    assert_eq!(length(), 0);
+    drop(other);
+    assert_eq!(titles(&path), ["a"]);
+}
+
 /// What many callers do, each at its time: a title, of few, so that some are there already; what is done then; and how
 /// many milliseconds the caller has.
 fn history() -> impl proptest::strategy::Strategy<Value = Vec<(u8, Then, u64)>> {
