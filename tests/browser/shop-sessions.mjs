@@ -102,9 +102,22 @@ export async function tabs(gateway, email, password) {
     await second.goto(`${gateway}/shop/products/${product.id}`);
     await second.getByRole("button", { name: "Add to cart", exact: true }).click();
     await second.goto(`${gateway}/shop/sign-in?next=/cart`);
+    const guest = await second.evaluate(() => localStorage.getItem("/shop.cart"));
     await signIn(second, customer.email);
     await second.getByRole("link", { name: "Cart, 3 pieces" }).waitFor();
+    await page.getByRole("link", { name: "Cart, 3 pieces" }).waitFor();
+    await page.evaluate(seesLess, [guest, customer.id]);
+    await page.getByRole("link", { name: "Cart, 3 pieces" }).waitFor();
   });
+}
+
+/** Takes a customer's cart in a tab that has seen what another tab has added to it, but not that this was the cart of a `guest`. */
+async function seesLess([guest, customer]) {
+  const main = document.querySelector("script[type=module]").src;
+  const cart = await import(new URL("cart.js", main));
+  localStorage.setItem("/shop.cart", guest);
+  localStorage.removeItem("/shop.cart.owner");
+  cart.belongTo(customer);
 }
 
 /** The account's forms: another name, another address with the password, another password, and the data as a file. */

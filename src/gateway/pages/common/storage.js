@@ -6,6 +6,9 @@ import { ROOT } from "./http.js";
 /** The name of something of this shop, for storages, channels and locks. */
 export const named = (name) => `${ROOT.pathname}${name}`;
 
+/** A key that nobody else has: 128 random bits. Pages that come without TLS have no `randomUUID`. */
+export const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+
 class Storage {
   #kind;
   /** What the browser did not take. */

@@ -1,11 +1,13 @@
 // The cart: kept in this browser, one for guests and one for each customer, in step between tabs.
 
-import { local, named, recall } from "../common/storage.js";
+import { local, named, newKey, recall } from "../common/storage.js";
 
 /** What the API takes in one order: products, and pieces of each. */
 export const MOST_PRODUCTS = 100;
 export const MOST_PIECES = 999;
 
+/** What is kept: `{ lines, key }` of a guest, and `{ lines, taken }` of a customer, where `taken` is the key of the guest's cart that was
+ *  added last. */
 const GUEST = "shop.cart";
 /** Whose cart it is, so that it is there before the account is known. */
 const OWNER = "shop.cart.owner";
@@ -17,14 +19,21 @@ const key = () => (owner() ? `${GUEST}.${owner()}` : GUEST);
 export const owner = () => local.get(OWNER);
 
 function read(name) {
-  const lines = recall(local, name);
-  if (!Array.isArray(lines)) return []; // There is none, or somebody else wrote it.
-  return lines.filter((line) => /^[0-9a-f]{24}$/.test(line?.id) && Number.isInteger(line.quantity) && line.quantity > 0);
+  const { lines, key, taken } = recall(local, name) ?? {};
+  if (!Array.isArray(lines)) return { lines: [] }; // There is none, or somebody else wrote it.
+  const isLine = ({ id, quantity }) => /^[0-9a-f]{24}$/.test(id) && Number.isInteger(quantity) && quantity > 0;
+  return { lines: lines.filter((line) => line && isLine(line)), key, taken };
 }
 
-function write(name, lines) {
-  if (lines.length) local.set(name, JSON.stringify(lines));
+function write(name, cart) {
+  if (cart.lines.length) local.set(name, JSON.stringify(cart));
   else local.remove(name);
+}
+
+/** Makes the lines of the cart `lines`. */
+function change(lines) {
+  const { key: known, taken } = read(key());
+  write(key(), owner() ? { lines, taken } : { lines, key: known ?? newKey() });
 }
 
 /** Calls `listener` whenever the cart changes, in this tab or another; until `signal` is aborted. */
@@ -42,7 +51,7 @@ addEventListener("storage", (event) => {
 });
 
 /** The lines of the cart, `{ id, quantity, name, price }`: name and price are those of when it was put there. */
-export const lines = () => read(key());
+export const lines = () => read(key()).lines;
 
 export const pieces = () => lines().reduce((sum, { quantity }) => sum + quantity, 0);
 
@@ -63,7 +72,7 @@ export function merged(mine, others) {
 /** Puts `quantity` pieces of `product` into the cart. Gives how many of it are there then, or 0 if the cart is full. */
 export function add({ id, name, price }, quantity) {
   const all = merged(lines(), [{ id, name, price, quantity }]);
-  write(key(), all);
+  change(all);
   tell();
   return all.find((line) => line.id === id)?.quantity ?? 0;
 }
@@ -75,36 +84,32 @@ export const put = (id, quantity) => putAll([[id, quantity]]);
 export function putAll(pairs) {
   const quantities = new Map(pairs);
   const rest = lines().map((line) => ({ ...line, quantity: quantities.get(line.id) ?? line.quantity }));
-  write(key(), cap(rest.filter((line) => line.quantity > 0)));
+  change(cap(rest.filter((line) => line.quantity > 0)));
   tell();
 }
 
 /** Takes the price that the customer has seen now as the one of the cart. */
 export function seen(products) {
   const prices = new Map(products.map(({ id, name, price }) => [id, { name, price }]));
-  write(
-    key(),
-    lines().map((line) => ({ ...line, ...prices.get(line.id) })),
-  );
+  change(lines().map((line) => ({ ...line, ...prices.get(line.id) })));
 }
 
 /** Takes out what was ordered; what another tab has added meanwhile stays. */
 export function ordered(items) {
   const taken = new Map(items.map(({ productId, quantity }) => [productId, quantity]));
   const rest = lines().map((line) => ({ ...line, quantity: line.quantity - (taken.get(line.id) ?? 0) }));
-  write(
-    key(),
-    rest.filter((line) => line.quantity > 0),
-  );
+  change(rest.filter((line) => line.quantity > 0));
   tell();
 }
 
-/** From now on it is the cart of customer `id`, with what was in the guest's; null makes it a guest's again. */
+/** From now on it is the cart of customer `id`, with what was in the guest's; null makes it a guest's again. All tabs do so at once, and
+ *  one may see some of what another has done: the guest's cart is added once. */
 export function belongTo(id) {
   if (id === owner()) return;
   if (id) {
-    const own = `${GUEST}.${id}`;
-    write(own, merged(read(own), read(GUEST)));
+    const name = `${GUEST}.${id}`;
+    const [own, guest] = [read(name), read(GUEST)];
+    if (guest.lines.length && guest.key !== own.taken) write(name, { lines: merged(own.lines, guest.lines), taken: guest.key });
     local.remove(GUEST);
     local.set(OWNER, id);
   } else local.remove(OWNER);

@@ -1,7 +1,7 @@
 // Places an order once, whatever becomes of the answer.
 
 import { post } from "../common/api.js";
-import { local, recall } from "../common/storage.js";
+import { local, newKey, recall } from "../common/storage.js";
 import { patient } from "./patient.js";
 
 const KEY = "shop.placing";
@@ -9,9 +9,6 @@ const isOpen = document.documentElement.dataset.mode === "open";
 
 /** How long the shop knows a key, in milliseconds (`order.idempotency_ttl`). */
 const KEPT = 24 * 3_600_000;
-
-/** A key that nobody else has: 128 random bits. Pages that come without TLS have no `randomUUID`. */
-const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /** What was sent with one `key` since `time` and not answered yet, the latest last: kept also when the page is closed. */
 function pending(user) {
