@@ -30,8 +30,8 @@ use crate::auth::Mode;
 use crate::config::{self, Effective, Settings, Sources};
 use crate::events::DeadLetterError;
 use crate::server::{self, Listener, Readiness};
-use crate::storage::{self, SetupError};
 use crate::storage::copy::CopyError;
+use crate::storage::{self, SetupError};
 use crate::tasks;
 use crate::telemetry::{self, traces};
 use crate::user;
@@ -62,6 +62,9 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The least time that background tasks have to end: one that waits ends at once when it is cancelled.
 const TASKS_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// The least time to close the files of stores.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Why the process could not start or go on, in one line.
 #[derive(Debug, thiserror::Error)]
@@ -245,7 +248,8 @@ async fn drain(
                 "other processes were not notified of the last writes: a cache may be stale until the role starts again"
             );
         }
-        storage::close(left).await;
+        let left = end.saturating_duration_since(Instant::now());
+        storage::close(left.max(CLOSE_TIMEOUT)).await;
     };
     tokio::select! {
         () = stopping => {}

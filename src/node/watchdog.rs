@@ -10,7 +10,7 @@ use super::{stop_signals, wait_for_stop};
 use crate::telemetry;
 
 /// How long a drain may take beyond the time for requests.
-const GRACE: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_millis(1500);
 
 /// Ends the process if it still runs `limit` and a little more after a signal to stop. Has a thread and a runtime of its
 /// own, because the worker threads may be stuck.

@@ -5,7 +5,6 @@
 //! each but the first in a savepoint of its own, so that one that fails takes back nothing of the others. The first needs none,
 //! and so SQLite keeps no copy of the pages that a large import changes.
 
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::thread::{self, JoinHandle};
@@ -13,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use diesel::connection::AnsiTransactionManager;
 use diesel::result::Error as QueryError;
-use diesel::{QueryResult, SqliteConnection};
+use diesel::sql_types::Integer;
+use diesel::{QueryResult, QueryableByName, SqliteConnection};
 use diesel_async::sync_connection_wrapper::{SpawnBlocking, SyncConnectionWrapper};
 use diesel_async::{AsyncConnection, SimpleAsyncConnection as _, TransactionManager as _};
 use futures_util::FutureExt as _;
@@ -45,9 +45,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 const PRAGMAS: &str =
     "PRAGMA busy_timeout = 0; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384;";
 
-/// What a writer does at its end: it moves what is in the write-ahead log into the file and empties the log, which SQLite does
-/// by itself only when the last connection is closed while no other is being closed.
-const EMPTY_LOG: &str = "PRAGMA busy_timeout = 500; PRAGMA wal_checkpoint(TRUNCATE);";
+/// How long a writer tries to empty the write-ahead log while others read it or empty it themselves.
+const EMPTYING: Duration = Duration::from_millis(500);
 
 /// The writers of the process.
 static PROCESS: LazyLock<Writers> = LazyLock::new(Writers::default);
@@ -155,17 +154,7 @@ impl Drop for Writer {
 /// Commits the queue, until it is closed, and empties the write-ahead log.
 fn run(runtime: &Runtime, mut jobs: mpsc::Receiver<Box<dyn Job>>, mut committer: Committer) {
     runtime.block_on(async {
-        let mut closing = pin!(PROCESS.closing.cancelled());
-        loop {
-            let job = tokio::select! {
-                biased;
-                job = jobs.recv() => job,
-                () = &mut closing, if !jobs.is_closed() => {
-                    jobs.close();
-                    continue;
-                }
-            };
-            let Some(mut job) = job else { break };
+        while let Some(mut job) = next(&mut jobs).await {
             if !job.begin() {
                 continue;
             }
@@ -177,6 +166,17 @@ fn run(runtime: &Runtime, mut jobs: mpsc::Receiver<Box<dyn Job>>, mut committer:
         }
         committer.empty_log().await;
     });
+}
+
+/// The next of `jobs`. When the writers of the process are to end, no more are added, and the last are those that wait.
+async fn next(jobs: &mut mpsc::Receiver<Box<dyn Job>>) -> Option<Box<dyn Job>> {
+    match PROCESS.closing.run_until_cancelled(jobs.recv()).await {
+        Some(job) => job,
+        None => {
+            jobs.close();
+            jobs.recv().await
+        }
+    }
 }
 
 /// Commits groups of writes.
@@ -236,12 +236,41 @@ impl Committer {
         Ok(Transactions::commit_transaction(connection).await?)
     }
 
-    /// Does [`EMPTY_LOG`], if it has written. What cannot be moved stays in the log, where it is as safe.
+    /// Moves what is in the write-ahead log into the file, and empties the log. SQLite does so by itself only when the last
+    /// connection is closed while no other is being closed. What cannot be moved stays in the log, where it is as safe.
     async fn empty_log(&mut self) {
-        let Some(connection) = &mut self.connection else { return };
-        if let Err(error) = connection.batch_execute(EMPTY_LOG).await {
-            log::debug!("a write-ahead log could not be emptied: {error}");
+        if self.connection.is_none() {
+            // The last group failed.
+            self.connection = open(self.url.clone(), self.patience).await.ok();
         }
+        let Some(connection) = &mut self.connection else { return };
+        match connection.spawn_blocking(empty_log).await {
+            Ok(true) => {}
+            Ok(false) => log::debug!("a write-ahead log is used by others and was not emptied"),
+            Err(error) => log::debug!("a write-ahead log could not be emptied: {error}"),
+        }
+    }
+}
+
+/// The answer of a checkpoint (SQLite, "PRAGMA wal_checkpoint").
+#[derive(QueryableByName)]
+struct Checkpoint {
+    /// Whether something was in its way.
+    #[diesel(sql_type = Integer)]
+    busy: i32,
+}
+
+/// Empties the write-ahead log of the file; returns whether it is empty. It does not wait within SQLite, where it would hold
+/// the lock for writes meanwhile.
+fn empty_log(file: &mut SqliteConnection) -> QueryResult<bool> {
+    let start = Instant::now();
+    loop {
+        let checkpoint = diesel::sql_query("PRAGMA wal_checkpoint(TRUNCATE)");
+        let is_empty = diesel::RunQueryDsl::get_result::<Checkpoint>(checkpoint, file)?.busy == 0;
+        if is_empty || start.elapsed() > EMPTYING {
+            return Ok(is_empty);
+        }
+        thread::sleep(GROUP_TIME);
     }
 }
 

@@ -19,14 +19,16 @@ const key = () => (owner() ? `${GUEST}.${owner()}` : GUEST);
 export const owner = () => local.get(OWNER);
 
 function read(name) {
-  const { lines, key, taken } = recall(local, name) ?? {};
+  const found = recall(local, name);
+  // An array is what an earlier version wrote.
+  const { lines, key, taken } = (Array.isArray(found) ? { lines: found } : found) ?? {};
   if (!Array.isArray(lines)) return { lines: [] }; // There is none, or somebody else wrote it.
   const isLine = ({ id, quantity }) => /^[0-9a-f]{24}$/.test(id) && Number.isInteger(quantity) && quantity > 0;
   return { lines: lines.filter((line) => line && isLine(line)), key, taken };
 }
 
 function write(name, cart) {
-  if (cart.lines.length) local.set(name, JSON.stringify(cart));
+  if (cart.lines.length || cart.taken) local.set(name, JSON.stringify(cart));
   else local.remove(name);
 }
 
@@ -109,7 +111,8 @@ export function belongTo(id) {
   if (id) {
     const name = `${GUEST}.${id}`;
     const [own, guest] = [read(name), read(GUEST)];
-    if (guest.lines.length && guest.key !== own.taken) write(name, { lines: merged(own.lines, guest.lines), taken: guest.key });
+    const isTaken = guest.key && guest.key === own.taken;
+    if (guest.lines.length && !isTaken) write(name, { lines: merged(own.lines, guest.lines), taken: guest.key });
     local.remove(GUEST);
     local.set(OWNER, id);
   } else local.remove(OWNER);
