@@ -350,14 +350,16 @@ mod tests {
         compile_options: String,
     }
 
-    /// The plan of a query with `LIMIT ?` would be made anew with each execution (`.cargo/config.toml`).
+    /// The plan of a query with `LIMIT ?` would be made anew with each execution, and more (`.cargo/config.toml`).
     #[test]
-    fn no_plan_depends_on_the_values_bound_to_it() {
+    fn it_is_compiled_as_the_build_says() {
         let mut connection = SqliteConnection::establish(":memory:").unwrap();
         let options = diesel::sql_query("PRAGMA compile_options");
         let options = options.load::<CompileOption>(&mut connection).unwrap();
         let has = |name: &str| options.iter().any(|option| option.compile_options == name);
         assert!(has("ENABLE_QPSG"));
         assert!(has("DEFAULT_MEMSTATUS=0"));
+        assert!(has("OMIT_LOAD_EXTENSION"));
+        assert!(!has("ENABLE_MEMORY_MANAGEMENT") && !has("ENABLE_FTS3"));
     }
 }
