@@ -159,7 +159,9 @@ train: train-needs ## Renew the profile of `make release`; takes a quarter of an
 	LLVM_PROFILE_FILE=$(CURDIR)/target/train/%p.profraw APP_BINARY=$(BUILT)/app python3 -B tests/bench/train.py
 	mkdir -p $(dir $(PROFILE))
 	@# What is never run is in it, too: the compiler makes that small.
-	$(PROFDATA) merge --output target/train/merged target/train/*.profraw
+	@# The order in which functions were run first is kept of starts alone: it is what the linker goes by.
+	$(PROFDATA) merge --temporal-profile-trace-reservoir-size=0 --output target/train/load target/train/[0-9]*.profraw
+	$(PROFDATA) merge --output target/train/merged target/train/load target/train/start-*.profraw
 	gzip -9nc target/train/merged > $(PROFILE).gz
 	echo "$(VALID)" > $(PROFILE).for
 	@# cargo does not see that what it has built has another profile in it.

@@ -69,14 +69,19 @@ def start_origin(bench):
         location / {{ return 404; }}""", probe=PATH)
 
 
+def route_to(origin, **route):
+    """The environment of app's gateway that has one more route, to a service."""
+    url = f"http://127.0.0.1:{origin.port}"
+    route = {"PREFIX": "/bench", "UPSTREAM": "bench"} | route
+    settings = {f"APP__GATEWAY__ROUTES__BENCH__{key}": value for key, value in route.items()}
+    return settings | {"PRODUCT_URL": url, "USER_URL": url, "APP__GATEWAY__UPSTREAMS__BENCH__URLS": url}
+
+
 def start_app(bench, origin, name, limit, **environment):
     """app, one role of it, with one more route, and with more settings in its environment."""
-    url = f"http://127.0.0.1:{origin.port}"
-    route = {"PREFIX": "/bench", "UPSTREAM": "bench", "LIMITS": f"{limit.number}/1{limit.unit} by address"}
-    settings = {f"APP__GATEWAY__ROUTES__BENCH__{key}": value for key, value in route.items()}
+    settings = route_to(origin, LIMITS=f"{limit.number}/1{limit.unit} by address")
     management = free_port()
-    app = bench.app(name, {}, "gateway", management=management, PRODUCT_URL=url, USER_URL=url,
-                    APP__GATEWAY__UPSTREAMS__BENCH__URLS=url, **settings, **environment)
+    app = bench.app(name, {}, "gateway", management=management, **settings, **environment)
     counted = r'^http_server_request_duration_seconds_count\{[^}]*http_route="bench"[^}]*\} (\d+)'
     return front("app", app, [app.process.pid], (management, "/metrics"), counted)
 

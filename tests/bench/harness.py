@@ -123,7 +123,10 @@ class Bench:
             time.sleep(0.001)
 
     def app(self, name, settings, role=None, probe="/readyz", management=None, **peers):
-        """Starts app with one role, or all of them, on ports of its own."""
+        """Starts app with one role, or all of them, on ports of its own.
+
+        It has started when it answers `probe`, or without one when it accepts connections.
+        """
         listen, management = free_port(), management or free_port()
         first = role or "gateway"
         settings = settings | {f"{first}.listen": f"127.0.0.1:{listen}",
@@ -132,7 +135,12 @@ class Bench:
         quiet = {"APP__SERVER__WORKERS": "1", "RUST_LOG": "warn", "LOG_FORMAT": "json",
                  "APP__AUTH__MODE": "open"}
         place = (management if probe == "/readyz" else listen), probe
-        return self.start(name, command, listen, lambda: fetch(*place), quiet | peers)
+        def check():
+            if probe:
+                fetch(*place)
+            else:
+                socket.create_connection(("127.0.0.1", listen)).close()
+        return self.start(name, command, listen, check, quiet | peers)
 
     def embedded(self, name):
         """Settings of embedded stores in a folder of this name, with products in them."""

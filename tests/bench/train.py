@@ -13,6 +13,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import time
 
 import bench as benchmark
 import files
@@ -22,6 +23,8 @@ from harness import COUNTS, Bench, Failure, exchange, fetch, find_program, post_
 
 # Of load for each case, and rounds of what is done one after the other.
 SECONDS, ROUNDS = 2, 200
+# Seconds for which a program that has started is left alone: it does some things from time to time.
+REST = 12
 BROWSER = {
     "Accept": "application/json, text/html;q=0.9, */*;q=0.8",
     "Accept-Encoding": "gzip, deflate, br, zstd",
@@ -61,6 +64,22 @@ def browse(shop):
         send(shop.port, "POST", "/products", {"name": ""})
         send(shop.port, "GET", "/nowhere")
         send(shop.port, "DELETE", place)
+
+
+def starts(bench):
+    """Starts of all roles, the first in a new folder, and of a gateway, alone and asked for something. What they have counted
+    has names of its own: the linker puts together what they run, because it is in the memory of every process."""
+    counts = {name: path.replace("%p", "start-%p") for name, path in COUNTS.items()}
+    origin = gateway.start_origin(bench)
+    route = gateway.route_to(origin)
+    for role, settings, paths in ((None, {}, []), (None, {}, []), (None, {}, ["/", "/products"]),
+                                  ("gateway", route, []), ("gateway", route, [gateway.PATH])):
+        progress(f"a start of {role or 'all roles'}")
+        app = bench.app("start", {}, role, probe=None, **settings, **counts)
+        for path in paths:
+            exchange(app.port, path)
+        time.sleep(REST)
+        bench.stop("start")
 
 
 def shops(bench):
@@ -166,7 +185,7 @@ def run():
     """All of it; each program writes what it has counted when it is stopped."""
     find_program("h2load", "nghttp2-client")
     programs = benchmark.find_programs()
-    for part in (shops, customers, buyers, pages):
+    for part in (starts, shops, customers, buyers, pages):
         with Bench(programs) as bench:
             part(bench)
     with Bench(programs) as bench:
