@@ -20,8 +20,8 @@ export const owner = () => local.get(OWNER);
 
 function read(name) {
   const found = recall(local, name);
-  // An array is what an earlier version wrote.
-  const { lines, key, taken } = (Array.isArray(found) ? { lines: found } : found) ?? {};
+  // An array is what an earlier version wrote: all tabs know it by its text.
+  const { lines, key, taken } = (Array.isArray(found) ? { lines: found, key: JSON.stringify(found) } : found) ?? {};
   if (!Array.isArray(lines)) return { lines: [] }; // There is none, or somebody else wrote it.
   const isLine = ({ id, quantity }) => /^[0-9a-f]{24}$/.test(id) && Number.isInteger(quantity) && quantity > 0;
   return { lines: lines.filter((line) => line && isLine(line)), key, taken };
