@@ -270,7 +270,7 @@ fn empty_log(file: &mut SqliteConnection) -> QueryResult<bool> {
         if is_empty || start.elapsed() > EMPTYING {
             return Ok(is_empty);
         }
-        thread::sleep(GROUP_TIME);
+        thread::sleep(PAUSE);
     }
 }
 

@@ -135,11 +135,13 @@ class Bench:
         quiet = {"APP__SERVER__WORKERS": "1", "RUST_LOG": "warn", "LOG_FORMAT": "json",
                  "APP__AUTH__MODE": "open"}
         place = (management if probe == "/readyz" else listen), probe
+
         def check():
             if probe:
                 fetch(*place)
             else:
                 socket.create_connection(("127.0.0.1", listen)).close()
+
         return self.start(name, command, listen, check, quiet | peers)
 
     def embedded(self, name):

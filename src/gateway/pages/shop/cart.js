@@ -23,8 +23,8 @@ function read(name) {
   // An array is what an earlier version wrote: all tabs know it by its text.
   const { lines, key, taken } = (Array.isArray(found) ? { lines: found, key: JSON.stringify(found) } : found) ?? {};
   if (!Array.isArray(lines)) return { lines: [] }; // There is none, or somebody else wrote it.
-  const isLine = ({ id, quantity }) => /^[0-9a-f]{24}$/.test(id) && Number.isInteger(quantity) && quantity > 0;
-  return { lines: lines.filter((line) => line && isLine(line)), key, taken };
+  const isLine = (line) => /^[0-9a-f]{24}$/.test(line?.id) && Number.isInteger(line.quantity) && line.quantity > 0;
+  return { lines: lines.filter(isLine), key, taken };
 }
 
 function write(name, cart) {
