@@ -1,7 +1,8 @@
 //! Verifies tokens by the keys and revocations that a process knows.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
@@ -39,8 +40,8 @@ pub struct Verifier {
     /// How long revocations are kept: until all tokens that they end have expired.
     memory: Duration,
     known: RwLock<KeysAndRevocations>,
-    /// By signature, which is shorter than the whole token.
-    seen: Cache<String, Arc<VerifiedToken>>,
+    /// By signature, which is shorter than the whole token. Made for the first token.
+    seen: LazyLock<Cache<String, Arc<VerifiedToken>>>,
     asking: Mutex<KeyRequests>,
     wanted: Notify,
     /// How many of the requests for keys are done, successfully or not.
@@ -79,7 +80,7 @@ impl Verifier {
             rules: Rules::new(options),
             memory: options.access_ttl + MARGIN,
             known: RwLock::default(),
-            seen: Cache::new(SEEN),
+            seen: LazyLock::new(|| Cache::new(SEEN)),
             asking: Mutex::default(),
             wanted: Notify::new(),
             answered: watch::Sender::new(0),

@@ -142,7 +142,7 @@ impl Cache {
             && !kept.is_confirmed_by(&reply.headers)
         {
             // The 304 is about another version than the stored one: ask again without conditions.
-            self.0.entries.invalidate(&miss.key);
+            self.0.entries().invalidate(&miss.key);
             known = None;
             asked = self.asked(&miss.key, &plain);
             outcome = fetch(plain).await.and_then(whole);
@@ -223,7 +223,7 @@ impl Cache {
         if !reply.status.is_server_error() && reply.status != StatusCode::NOT_MODIFIED {
             self.0.hit_for_miss.insert(self.hit_for_miss_key(&miss.key, &asked.headers), ());
             if miss.stale.is_some() {
-                self.0.entries.invalidate(&miss.key);
+                self.0.entries().invalidate(&miss.key);
             }
         }
         settle(&miss.client, labelled(reply, miss.why()))

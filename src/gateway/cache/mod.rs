@@ -24,7 +24,7 @@ mod tests;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use actix_web::http::header::{AUTHORIZATION, CONTENT_LOCATION, HOST, HeaderValue, LOCATION};
@@ -62,10 +62,13 @@ pub(super) struct Cache(Arc<CacheInner>);
 
 #[derive(Debug)]
 struct CacheInner {
-    entries: Moka<String, Variants>,
+    /// Made when it is first used, as `hit_for_miss` is: most processes have no cached route.
+    entries: OnceLock<Moka<String, Variants>>,
+    /// How much memory `entries` may take, in bytes.
+    size: u64,
     /// The requests under way, by [`Cache::flight_key`].
     flights: SingleFlight<Vec<u8>, FillOutcome>,
-    hit_for_miss: Moka<u64, ()>,
+    hit_for_miss: LazyLock<Moka<u64, ()>>,
     writes: [AtomicU64; STRIPES],
     hasher: RandomState,
     entry_limit: usize,
@@ -73,18 +76,26 @@ struct CacheInner {
     successor: OnceLock<Cache>,
 }
 
-impl Cache {
-    /// An empty cache of about `size` bytes of memory, for responses with up to `entry_limit` bytes of content.
-    pub(super) fn new(size: u64, entry_limit: usize) -> Self {
+impl CacheInner {
+    fn entries(&self) -> &Moka<String, Variants> {
         let weigh = |key: &String, variants: &Variants| {
             let weights = variants.iter().map(|stored| stored.weight()).sum::<usize>();
             u32::try_from(128 + key.len() + weights).unwrap_or(u32::MAX)
         };
-        let entries = Moka::builder().max_capacity(size);
+        self.entries.get_or_init(|| Moka::builder().max_capacity(self.size).weigher(weigh).build())
+    }
+}
+
+impl Cache {
+    /// An empty cache of about `size` bytes of memory, for responses with up to `entry_limit` bytes of content.
+    pub(super) fn new(size: u64, entry_limit: usize) -> Self {
+        let hit_for_miss =
+            || Moka::builder().max_capacity(10_000).time_to_live(HIT_FOR_MISS).build();
         Self(Arc::new(CacheInner {
-            entries: entries.weigher(weigh).build(),
+            entries: OnceLock::new(),
+            size,
             flights: SingleFlight::default(),
-            hit_for_miss: Moka::builder().max_capacity(10_000).time_to_live(HIT_FOR_MISS).build(),
+            hit_for_miss: LazyLock::new(hit_for_miss),
             writes: [const { AtomicU64::new(0) }; STRIPES],
             hasher: RandomState::new(),
             entry_limit,
@@ -190,7 +201,7 @@ impl Cache {
     }
 
     fn lookup(&self, key: &str, client: &Client, asked: &Headers) -> Lookup {
-        let variants = self.0.entries.get(key).unwrap_or_default();
+        let variants = self.0.entries().get(key).unwrap_or_default();
         let found = variants.iter().find(|stored| stored.matches(asked)).cloned();
         let fit = found.as_ref().map_or(Fit::Unfit, |stored| stored.fit(&client.directives));
         match (fit, found) {
@@ -250,7 +261,9 @@ impl Cache {
     /// Drops the responses of `key`, and those that are on their way.
     fn invalidate(&self, key: &str) {
         self.stripe(key).fetch_add(1, Ordering::AcqRel);
-        self.0.entries.invalidate(key);
+        if let Some(entries) = self.0.entries.get() {
+            entries.invalidate(key);
+        }
         if let Some(successor) = self.0.successor.get() {
             successor.invalidate(key);
         }
@@ -262,19 +275,19 @@ impl Cache {
         if stripe.load(Ordering::Acquire) != writes {
             return false;
         }
-        self.0.entries.entry_by_ref(key).and_upsert_with(|before| {
+        self.0.entries().entry_by_ref(key).and_upsert_with(|before| {
             let before = before.map(|entry| entry.into_value()).unwrap_or_default();
             let others = before.iter().filter(|other| !stored.replaces(other));
             std::iter::once(stored).chain(others).take(VARIANTS).cloned().collect::<Variants>()
         });
         if stored.weight() > LARGE {
             // Evicts at once instead of some responses later.
-            self.0.entries.run_pending_tasks();
+            self.0.entries().run_pending_tasks();
         }
         // A write in between may have invalidated before the response was stored.
         let current = stripe.load(Ordering::Acquire) == writes;
         if !current {
-            self.0.entries.invalidate(key);
+            self.0.entries().invalidate(key);
         }
         current
     }

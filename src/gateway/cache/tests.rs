@@ -635,9 +635,9 @@ async fn memory_is_bounded() {
             .await
             .unwrap();
     }
-    cache.0.entries.run_pending_tasks();
-    assert!(cache.0.entries.weighted_size() <= 100_000);
-    assert!((50..200).contains(&cache.0.entries.entry_count()));
+    cache.0.entries().run_pending_tasks();
+    assert!(cache.0.entries().weighted_size() <= 100_000);
+    assert!((50..200).contains(&cache.0.entries().entry_count()));
     assert_eq!(cache.0.flights.count(), 0);
 }
 

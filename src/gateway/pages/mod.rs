@@ -8,7 +8,7 @@ mod picture;
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{Accept, Header as _, Quality};
@@ -32,16 +32,18 @@ const ASSETS: &str = "/shop/assets/";
 /// Pictures of products, which are drawn: CATEGORY/NAME.svg.
 const PICTURES: &str = "/shop/pictures/";
 
-/// Of how many paths of proxies the documents are kept.
-const PLACES: u64 = 8;
+/// How many documents are kept: those of eight paths of proxies.
+const DOCUMENTS: u64 = 16;
+
+type Documents = Cache<(Application, String), Arc<Document>>;
 
 /// The pages; cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Pages {
     facts: Facts,
-    /// The documents by where their clients see the shop, as in `/` or `/below/`. They are made on the first request: most processes
-    /// get none.
-    documents: [Cache<String, Arc<Document>>; 2],
+    /// The documents by application and by where their clients see the shop, as in `/` or `/below/`. They are made on the first
+    /// request: most processes get none.
+    documents: Arc<LazyLock<Documents>>,
 }
 
 thread_local! {
@@ -75,8 +77,8 @@ impl Pages {
             image_origins: settings.gateway.image_origins.sources(),
             stripe_key: settings.shop.stripe_publishable_key.as_str().to_owned(),
         };
-        let documents = || Cache::new(PLACES);
-        let documents = [documents(), documents()];
+        let documents: LazyLock<Documents> = LazyLock::new(|| Cache::new(DOCUMENTS));
+        let documents = Arc::new(documents);
         settings.gateway.pages.then_some(Self { facts, documents })
     }
 
@@ -91,9 +93,9 @@ impl Pages {
     }
 
     fn document(&self, application: Application, below: &str) -> Arc<Document> {
-        let root = format!("{below}/");
-        self.documents[application as usize]
-            .get_with_by_ref(&root, || Arc::new(Document::new(application, &self.facts, &root)))
+        let key = (application, format!("{below}/"));
+        self.documents
+            .get_with_by_ref(&key, || Arc::new(Document::new(application, &self.facts, &key.1)))
     }
 }
 
