@@ -392,7 +392,7 @@ fn an_arrow_that_runs_back_is_found() {
 const SPAWNS: [&str; 3] = ["spawn", "spawn_local", "spawn_blocking"];
 
 /// Where else than in `tasks` something is started that no set of tasks knows of, and why.
-const SPAWNERS: [(&str, &str); 10] = [
+const SPAWNERS: [(&str, &str); 11] = [
     ("tasks.rs", "it is what starts tasks"),
     ("commands/transfer.rs", "reading blocks; the end of the process does not wait for it"),
     ("node/watchdog.rs", "the thread ends a process whose tasks hang"),
@@ -400,6 +400,7 @@ const SPAWNERS: [(&str, &str); 10] = [
     ("telemetry/traces/export/pipeline.rs", "the thread sends spans; the drain ends and awaits it"),
     ("telemetry/writer.rs", "the thread writes the log until the process is gone"),
     ("storage/writer.rs", "the thread belongs to a file's queue, which ends and joins it"),
+    ("storage/connection_thread.rs", "the thread belongs to a connection, and ends with it"),
     ("storage/sqlite.rs", "reading blocks; one of the calls that read waits"),
     ("storage/postgres.rs", "migrating blocks; the task that asks for it waits"),
     ("user/hashing.rs", "hashing blocks; the request that asks for it waits"),

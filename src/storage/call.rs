@@ -28,8 +28,7 @@ struct Call {
 }
 
 /// Waits for a call to a store, within `limits` and the request's deadline. The call itself continues when its caller has
-/// left, to its end or its deadline: a statement that is cut off would leave its connection, or on SQLite its thread,
-/// unusable.
+/// left, to its end or its deadline: a statement that is cut off would leave its connection unusable.
 ///
 /// # Errors
 /// The call's error, or [`StoreError::Connection`] when there was no answer in time.

@@ -3,6 +3,7 @@
 mod applied;
 pub mod backup;
 mod call;
+mod connection_thread;
 pub mod copy;
 mod error;
 mod operations;

@@ -1,5 +1,5 @@
-//! Reads that wait for a connection to a SQLite file: the thread that gets one runs the others' reads as well, so that
-//! under load no thread is woken for a single read.
+//! Reads that wait for a connection to a SQLite file: the caller that gets one has its thread run the others' reads as well,
+//! so that under load no thread is woken for a single read.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -19,13 +19,14 @@ use diesel_async::{AsyncConnection as _, SimpleAsyncConnection as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _};
 use futures_util::FutureExt as _;
 
+use super::connection_thread::ConnectionThread;
 use super::reader::Reads;
 use super::writer::{WriteConnection, Writer};
 use super::{Access, Lease, Limits, Permits, SetupError, StoreError, call, pool};
 use crate::files::expect_file;
 
-/// A connection that reads. Its statements run on the blocking pool.
-pub type Connection = SyncConnectionWrapper<SqliteConnection>;
+/// A connection that reads. Its statements run on a thread of its own.
+pub type Connection = SyncConnectionWrapper<SqliteConnection, ConnectionThread>;
 
 /// The settings of every connection. With `FULL`, a commit waits for the disk, so that a power cut loses no acknowledged
 /// write; `secure_delete` overwrites deleted data in the file.
@@ -85,7 +86,7 @@ impl Pool {
         self.readers.connections.get(Access::Read).await
     }
 
-    /// Runs `query` on a thread that may block, once a connection is free. To be called within [`super::run_to_completion`].
+    /// Runs `query` once a connection is free, on the connection's thread. To be called within [`super::run_to_completion`].
     ///
     /// # Errors
     /// As [`Self::get`], and the query's.
@@ -359,7 +360,8 @@ mod tests {
         let has = |name: &str| options.iter().any(|option| option.compile_options == name);
         assert!(has("ENABLE_QPSG"));
         assert!(has("DEFAULT_MEMSTATUS=0"));
+        assert!(has("DEFAULT_PCACHE_INITSZ=0") && has("DISABLE_PAGECACHE_OVERFLOW_STATS"));
         assert!(has("OMIT_LOAD_EXTENSION"));
-        assert!(!has("ENABLE_MEMORY_MANAGEMENT") && !has("ENABLE_FTS3"));
+        assert!(!has("ENABLE_MEMORY_MANAGEMENT") && !has("ENABLE_FTS3") && !has("ENABLE_STAT4"));
     }
 }
