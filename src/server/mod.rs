@@ -24,6 +24,8 @@ use actix_service::{
 use actix_web::App;
 use actix_web::body::BoxBody;
 use actix_web::dev::{AppConfig, Server, ServiceResponse};
+use futures_util::FutureExt as _;
+use futures_util::future::{LocalBoxFuture, ready};
 use rustls::ServerConfig;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -31,7 +33,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::config::{self, Effective};
 use crate::error::{Error, Kind};
 use crate::http1::head::HeadError;
-use crate::http1::server::Options;
+use crate::http1::server::{ConnectionContext, Options};
 use crate::http1::shutdown::Shutdown;
 use crate::metrics::Collectors;
 use crate::middleware::RoleService;
@@ -202,58 +204,45 @@ async fn worker<T: RoleService>(
 ) -> Result<impl Service<TcpStream, Response = (), Error = ()>, ()> {
     let factory = map_config(app.into_factory(), |()| AppConfig::default());
     let app = factory.new_service(()).await?;
-    let worker = Rc::new(Worker { app, acceptor, options, shutdown: Shutdown::default() });
-    let stopping = worker.clone();
+    let shutdown = Rc::<Shutdown>::default();
+    let context = Rc::new(ConnectionContext { app, options, shutdown: shutdown.clone() });
     tasks::spawn("shutdown", async move {
         signal.notified().await;
-        stopping.shutdown.begin();
+        shutdown.begin();
     });
-    Ok(fn_service(move |tcp| {
-        let worker = worker.clone();
-        // Boxed, because the server stores the future twice.
-        Box::pin(async move {
-            worker.connection(tcp).await;
-            Ok::<_, ()>(())
-        })
-    }))
+    Ok(fn_service(move |tcp| connection(tcp, context.clone(), acceptor.clone()).map(Ok)))
 }
 
-struct Worker<A> {
-    app: A,
+/// Serves a connection until its end. Boxed, because the server stores the future twice.
+fn connection<A>(
+    tcp: TcpStream,
+    context: Rc<ConnectionContext<A>>,
     acceptor: Option<TlsAcceptor>,
-    options: Options,
-    shutdown: Shutdown,
-}
-
-impl<A> Worker<A>
+) -> LocalBoxFuture<'static, ()>
 where
-    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
+    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error> + 'static,
 {
-    /// Serves a connection until its end.
-    async fn connection(&self, tcp: TcpStream) {
-        let Self { app, acceptor, options, shutdown } = self;
-        // A connection that was reset before it was accepted has no address.
-        let Ok(peer) = tcp.peer_addr() else { return };
-        // An IPv4 client has the same address on a listener for both versions.
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        // Without it, the end of a response waits until its beginning is acknowledged.
-        let _ = tcp.set_nodelay(true);
-        let Some(acceptor) = acceptor else {
-            return http1::server::serve(tcp, peer, app, options, shutdown).await;
+    // A connection that was reset before it was accepted has no address.
+    let Ok(peer) = tcp.peer_addr() else { return ready(()).boxed_local() };
+    // An IPv4 client has the same address on a listener for both versions.
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    // Without it, the end of a response waits until its beginning is acknowledged.
+    let _ = tcp.set_nodelay(true);
+    let Some(acceptor) = acceptor else {
+        return http1::server::serve(tcp, peer, context).boxed_local();
+    };
+    let secure = async move {
+        let ConnectionContext { app, options, shutdown } = &*context;
+        let Some(stream) = tls::accept(&acceptor, tcp, peer, options.head_timeout).await else {
+            return;
         };
-        // Boxed, to keep the future small without TLS.
-        let secure = async {
-            let Some(stream) = tls::accept(acceptor, tcp, peer, options.head_timeout).await else {
-                return;
-            };
-            if stream.is_http2() {
-                http2::serve(stream, peer, app, options, shutdown.begun()).await;
-            } else {
-                http1::server::serve(stream, peer, app, options, shutdown).await;
-            }
-        };
-        Box::pin(secure).await;
-    }
+        if stream.is_http2() {
+            http2::serve(stream, peer, app, options, shutdown.begun()).await;
+        } else {
+            http1::server::serve(stream, peer, context).await;
+        }
+    };
+    secure.boxed_local()
 }
 
 /// The response to an invalid request head, in bytes of HTTP/1.1.

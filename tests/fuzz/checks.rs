@@ -2,6 +2,7 @@
 //! `make test` calls them with what is in `regressions/`.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 use std::{io, pin::Pin, task};
 
@@ -17,8 +18,7 @@ use app::gateway::path::{canonical, canonical_with_encoded, with_slashes, withou
 use app::http1::chunks::{self, ChunkedDecoder, Piece};
 use app::http1::content::{Decoder, Framing};
 use app::http1::head::{RequestHead, ResponseHead};
-use app::http1::server::{Options, serve};
-use app::http1::shutdown::Shutdown;
+use app::http1::server::{ConnectionContext, Options, serve};
 use app::http1::socket::Socket;
 use app::middleware::{BodyLimit, Fields, Query};
 use app::peer::forwarded;
@@ -323,7 +323,7 @@ fn exchange(bytes: &[u8], step: usize) -> Vec<u16> {
             refuse: |_, _| "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n".to_owned(),
         };
         let (mut client, server) = duplex(1024 * 1024);
-        let shutdown = Shutdown::default();
+        let context = Rc::new(ConnectionContext { app, options, shutdown: Rc::default() });
         let peer = SocketAddr::from(([192, 0, 2, 1], 4711));
         let client = async {
             let mut received = Vec::new();
@@ -338,7 +338,7 @@ fn exchange(bytes: &[u8], step: usize) -> Vec<u16> {
             let _ = client.read_to_end(&mut received).await;
             received
         };
-        tokio::join!(client, serve(Pipe(server), peer, &app, &options, &shutdown)).0
+        tokio::join!(client, serve(Pipe(server), peer, context)).0
     });
     let (mut input, mut statuses) = (BytesMut::from(&received[..]), Vec::new());
     while !input.is_empty() {

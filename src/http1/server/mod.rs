@@ -27,7 +27,7 @@ use actix_web::error::PayloadError;
 use actix_web::http::{Method, Version};
 use actix_web::web::Bytes;
 use actix_web::{HttpMessage as _, HttpResponse};
-use futures_util::future::Either;
+use futures_util::future::{Either, ready};
 use futures_util::stream::{self, Stream};
 use tokio::time::sleep;
 
@@ -51,19 +51,42 @@ pub struct Options {
     pub refuse: fn(SocketAddr, HeadError) -> String,
 }
 
-/// Serves the requests on `stream` with `app`, one after the other, until the connection ends. Once the `shutdown` begins,
-/// it closes an idle connection at once, and any other after its response.
-pub async fn serve<S, A>(
+/// What the connections of one thread share.
+#[derive(Debug)]
+pub struct ConnectionContext<A> {
+    /// It answers the requests.
+    pub app: A,
+    /// The limits that clients are set.
+    pub options: Options,
+    /// The signal that ends the connections.
+    pub shutdown: Rc<Shutdown>,
+}
+
+/// Serves the requests on `stream`, one after the other, until the connection ends. Once the shutdown begins, it closes an
+/// idle connection at once, and any other after its response.
+pub fn serve<S, A>(
     stream: S,
     peer: SocketAddr,
-    app: &A,
-    options: &Options,
-    shutdown: &Shutdown,
+    context: Rc<ConnectionContext<A>>,
+) -> impl Future<Output = ()>
+where
+    S: Socket + 'static,
+    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
+{
+    // Not within the future, which would keep room for the stream.
+    let connection = Rc::new(RefCell::new(ServerConnection::new(stream, context.options)));
+    serve_requests(connection, peer, context)
+}
+
+async fn serve_requests<S, A>(
+    connection: Rc<RefCell<ServerConnection<S>>>,
+    peer: SocketAddr,
+    context: Rc<ConnectionContext<A>>,
 ) where
     S: Socket + 'static,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
 {
-    let connection = Rc::new(RefCell::new(ServerConnection::new(stream, *options)));
+    let ConnectionContext { app, options, shutdown } = &*context;
     let mut closing = pin!(async {
         shutdown.begun().await;
         // A client that has just connected is about to send a request.
@@ -99,12 +122,12 @@ pub async fn serve<S, A>(
                 Either::Right(Box::pin(refuse(&connection, refusal)))
             }
         };
-        let sent = match exchange.await {
-            Ok(Sent::Nothing(streamed)) => Box::pin(streamed.send(&connection)).await,
-            Ok(Sent::Whole(persists)) => Ok(persists),
-            Err(gone) => Err(gone),
+        let rest = match exchange.await {
+            Ok(Sent::Nothing(streamed)) => Either::Left(Box::pin(streamed.send(&connection))),
+            Ok(Sent::Whole(persists)) => Either::Right(ready(Ok(persists))),
+            Err(gone) => Either::Right(ready(Err(gone))),
         };
-        match sent {
+        match rest.await {
             Ok(true) => {}
             Ok(false) => break End::Response,
             Err(_gone) => return,

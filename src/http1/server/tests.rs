@@ -36,7 +36,6 @@ impl Client {
         };
         let (pipe, stream) = duplex(capacity);
         let shutdown = Rc::<Shutdown>::default();
-        let told = shutdown.clone();
         let slow = async || {
             sleep(Duration::from_secs(200)).await;
             HttpResponse::Ok().body("late")
@@ -48,10 +47,9 @@ impl Client {
             .route("/read", web::post().to(async |body: Bytes| HttpResponse::Ok().body(body)))
             .route("/deaf", web::post().to(async || HttpResponse::Conflict().body("no")));
         let app = init_service(app).await;
-        let served = tokio::task::spawn_local(async move {
-            let peer = SocketAddr::from(([192, 0, 2, 1], 4711));
-            serve(stream, peer, &app, &options, &told).await;
-        });
+        let context = Rc::new(ConnectionContext { app, options, shutdown: shutdown.clone() });
+        let peer = SocketAddr::from(([192, 0, 2, 1], 4711));
+        let served = tokio::task::spawn_local(serve(stream, peer, context));
         Self { pipe, served, shutdown, start: Instant::now() }
     }
 
