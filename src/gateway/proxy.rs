@@ -106,14 +106,21 @@ impl Interceptor for Rc<Proxy> {
 
     fn answer(
         &self,
-        request: ServiceRequest,
+        mut request: ServiceRequest,
         found: Search,
         context: Context,
     ) -> impl Future<Output = Result<ServiceResponse, actix_web::Error>> + 'static {
         match found {
             Search::Page(page) => Either::Left(ready(self.answer_page(request, &page))),
             Search::Route(routed, path) => {
-                Either::Right(self.clone().serve(request, (routed, path), context))
+                let proxy = self.clone();
+                // It is large, and what surrounds it would move it several times.
+                Either::Right(Box::pin(async move {
+                    match proxy.respond(&mut request, (routed, path), &context).await {
+                        Ok(response) => Ok(request.into_response(response)),
+                        Err(error) => Ok(request.error_response(error)),
+                    }
+                }))
             }
         }
     }
@@ -136,18 +143,6 @@ pub(super) async fn miss(mut request: ServiceRequest) -> Result<ServiceResponse,
 }
 
 impl Proxy {
-    async fn serve(
-        self: Rc<Self>,
-        mut request: ServiceRequest,
-        found: (RoutedRequest, Option<String>),
-        context: Context,
-    ) -> Result<ServiceResponse, actix_web::Error> {
-        match self.respond(&mut request, found, &context).await {
-            Ok(response) => Ok(request.into_response(response)),
-            Err(error) => Ok(request.error_response(error)),
-        }
-    }
-
     async fn respond(
         &self,
         request: &mut ServiceRequest,

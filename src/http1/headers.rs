@@ -11,6 +11,9 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 pub struct Headers(Vec<(HeaderName, HeaderValue)>);
 
 impl Headers {
+    /// The spare capacity for what is added to a message on its way.
+    pub const ADDED: usize = 8;
+
     /// No headers.
     pub const fn new() -> Self {
         Self(Vec::new())

@@ -17,12 +17,14 @@ impl Lines {
     /// # Errors
     /// When a name is invalid.
     pub fn new(headers: &[httparse::Header<'_>], input: &[u8]) -> Result<Self, HeadError> {
-        let lines = headers.iter().map(|header| {
+        // `collect` would not know how many lines there will be.
+        let mut lines = Vec::with_capacity(headers.len());
+        for header in headers {
             let name = HeaderName::from_bytes(header.name.as_bytes());
             let name = name.map_err(|_| HeadError::Malformed("invalid header name"))?;
-            Ok((name, range_in(header.value, input)))
-        });
-        lines.collect::<Result<_, _>>().map(Self)
+            lines.push((name, range_in(header.value, input)));
+        }
+        Ok(Self(lines))
     }
 
     /// The number of lines.

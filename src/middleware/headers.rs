@@ -19,9 +19,6 @@ pub struct SecurityHeaders {
 }
 
 impl SecurityHeaders {
-    /// The most headers that are added.
-    const MOST: usize = 4;
-
     /// Headers for data, not for pages. With `hsts`, browsers use only TLS for that long, in whole seconds (RFC 6797).
     pub fn new(hsts: Option<Duration>) -> Self {
         let policy = "default-src 'none'; frame-ancestors 'none'";
@@ -38,21 +35,13 @@ impl SecurityHeaders {
 
     /// Adds missing security headers: a page has its own policy. Removes headers that tell which software is behind the gateway.
     pub(super) fn write(&self, headers: &mut HeaderMap) {
-        let mut is_there = [false; Self::MOST];
-        let mut names_software = false;
-        // One pass over all headers costs less than a lookup for each.
-        for name in headers.keys() {
-            names_software |= self.removed.contains(name);
-            for (is_there, (known, _)) in is_there.iter_mut().zip(&self.added) {
-                *is_there |= name == known;
+        for name in &self.removed {
+            headers.remove(name);
+        }
+        for (name, value) in &self.added {
+            if !headers.contains_key(name) {
+                headers.append(name.clone(), value.clone());
             }
-        }
-        if names_software {
-            self.removed.iter().for_each(|name| drop(headers.remove(name)));
-        }
-        for ((name, value), _) in self.added.iter().zip(is_there).filter(|(_, is_there)| !is_there)
-        {
-            headers.append(name.clone(), value.clone());
         }
     }
 }

@@ -13,9 +13,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{Error, HttpResponse};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::{
-    ADDED, Body, Context, Headers, PeerError, Reply, Request, origin, remove_of_connection,
-};
+use super::{Body, Context, Headers, PeerError, Reply, Request, origin, remove_of_connection};
 use crate::config::Transport;
 use crate::tasks;
 use crate::telemetry::{Part, Wait};
@@ -132,7 +130,7 @@ fn message(request: Request, context: Context) -> HttpRequest {
 
 fn reply(response: HttpResponse<BoxBody>) -> Reply {
     // Keeps the map's capacity for the next response.
-    let mut headers = Headers::with_capacity(response.headers().len() + ADDED);
+    let mut headers = Headers::with_capacity(response.headers().len() + Headers::ADDED);
     for (name, value) in response.headers() {
         headers.append(name.clone(), value.clone());
     }

@@ -40,14 +40,11 @@ pub const INTERNAL_SECRET: HeaderName = HeaderName::from_static("x-internal-secr
 /// The prefix of paths for other roles.
 pub const INTERNAL: &str = "/internal/";
 
-/// The spare capacity for headers of a message that is passed on.
-const ADDED: usize = 8;
-
 impl Request {
     /// A request for another role from `request`, with `body` and the end-to-end headers that `may` be passed on.
     pub fn forward(request: &HttpRequest, body: Body, may: impl Fn(&HeaderName) -> bool) -> Self {
         let head = request.head();
-        let mut headers = Headers::with_capacity(head.headers.len_keys() + ADDED);
+        let mut headers = Headers::with_capacity(head.headers.len_keys() + Headers::ADDED);
         for (name, value) in &head.headers {
             // Connection stays until the headers that it names are removed.
             if !is_hop_by_hop(name) && *name != header::CONTENT_LENGTH && may(name) {
