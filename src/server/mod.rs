@@ -205,7 +205,8 @@ async fn worker<T: RoleService>(
     let factory = map_config(app.into_factory(), |()| AppConfig::default());
     let app = factory.new_service(()).await?;
     let shutdown = Rc::<Shutdown>::default();
-    let context = Rc::new(ConnectionContext { app, options, shutdown: shutdown.clone() });
+    let context =
+        Rc::new(ConnectionContext { app, options: Rc::new(options), shutdown: shutdown.clone() });
     tasks::spawn("shutdown", async move {
         signal.notified().await;
         shutdown.begin();

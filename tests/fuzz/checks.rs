@@ -323,7 +323,8 @@ fn exchange(bytes: &[u8], step: usize) -> Vec<u16> {
             refuse: |_, _| "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n".to_owned(),
         };
         let (mut client, server) = duplex(1024 * 1024);
-        let context = Rc::new(ConnectionContext { app, options, shutdown: Rc::default() });
+        let context =
+            Rc::new(ConnectionContext { app, options: Rc::new(options), shutdown: Rc::default() });
         let peer = SocketAddr::from(([192, 0, 2, 1], 4711));
         let client = async {
             let mut received = Vec::new();

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ const MAX_EMPTY_LINES: u32 = 64;
 const COMPLETE: Decoder = Decoder::Length(0);
 /// The interim response that asks a client for its content.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// Its length.
+const WHOLE: u8 = CONTINUE.len() as u8;
 
 thread_local! {
     static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
@@ -50,12 +53,12 @@ pub(super) struct ServerConnection<S> {
     empty_lines: u32,
     /// Decodes the content of the current request; `None` after an error.
     incoming: Option<Decoder>,
-    /// Whether the client waits for [`CONTINUE`] before it sends content, and what of that is not written yet.
+    /// Whether the client waits for [`CONTINUE`] before it sends content, and how many bytes of that are not written yet.
     expects_continue: bool,
-    continue_left: &'static [u8],
+    continue_left: u8,
     /// Changes with each request and at its end, so that reading the content of an earlier one fails.
     epoch: u32,
-    options: Options,
+    options: Rc<Options>,
     /// Whether the system enforces the write timeout.
     limits_writes: bool,
     /// Fires when a client that has closed its sending side counts as disconnected.
@@ -64,14 +67,15 @@ pub(super) struct ServerConnection<S> {
     /// Whether the timer wakes the task of this connection.
     timer_is_armed: bool,
     /// The epoch when the timer was last checked, and when a check first saw it.
-    idle_since: (u32, Instant),
+    idle_epoch: u32,
+    idle_since: Instant,
     /// When the head that is incomplete began.
     head_begun: Option<Instant>,
 }
 
 impl<S: Socket> ServerConnection<S> {
     /// A connection that has just been accepted.
-    pub(super) fn new(stream: S, options: Options) -> Self {
+    pub(super) fn new(stream: S, options: Rc<Options>) -> Self {
         let now = Instant::now();
         Self {
             limits_writes: stream.limit_writes(options.write_timeout),
@@ -82,12 +86,13 @@ impl<S: Socket> ServerConnection<S> {
             empty_lines: 0,
             incoming: Some(COMPLETE),
             expects_continue: false,
-            continue_left: b"",
+            continue_left: 0,
             epoch: 0,
-            options,
             timer: Box::pin(sleep_until(now + options.head_timeout)),
+            options,
             timer_is_armed: false,
-            idle_since: (0, now),
+            idle_epoch: 0,
+            idle_since: now,
             head_begun: Some(now),
         }
     }
@@ -196,12 +201,12 @@ impl<S: Socket> ServerConnection<S> {
         }
         loop {
             let now = Instant::now();
-            if self.idle_since.0 != self.epoch {
-                self.idle_since = (self.epoch, now);
+            if self.idle_epoch != self.epoch {
+                (self.idle_epoch, self.idle_since) = (self.epoch, now);
             }
             let deadline = match self.head_begun {
                 Some(head_begun) => head_begun + self.options.head_timeout,
-                None => self.idle_since.1 + self.options.keep_alive,
+                None => self.idle_since + self.options.keep_alive,
             };
             if deadline <= now {
                 return true;
@@ -227,7 +232,7 @@ impl<S: Socket> ServerConnection<S> {
         self.next_request();
         self.incoming = Some(Decoder::new(framing));
         (self.expects_continue, self.continue_left) =
-            (expects_continue, if expects_continue { CONTINUE } else { b"" });
+            (expects_continue, if expects_continue { WHOLE } else { 0 });
         self.epoch
     }
 
@@ -276,14 +281,14 @@ impl<S: Socket> ServerConnection<S> {
 
     /// Sends [`CONTINUE`], if the client waits for it (RFC 9110, section 10.1.1).
     fn poll_send_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.input.is_empty() && self.continue_left.len() == CONTINUE.len() {
+        if !self.input.is_empty() && self.continue_left == WHOLE {
             // The client did not wait.
             self.expects_continue = false;
         }
         if !self.expects_continue {
             return Poll::Ready(Ok(()));
         }
-        while !self.continue_left.is_empty() {
+        while self.continue_left > 0 {
             ready!(self.poll_write_continue(cx))?;
         }
         Pin::new(&mut self.stream).poll_flush(cx)
@@ -291,8 +296,10 @@ impl<S: Socket> ServerConnection<S> {
 
     /// Writes some of [`CONTINUE`].
     fn poll_write_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, self.continue_left))?;
-        self.continue_left = &self.continue_left[written..];
+        let begin = usize::from(WHOLE - self.continue_left);
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &CONTINUE[begin..]))?;
+        // Never more than was left.
+        self.continue_left -= written as u8;
         let error = || Err(io::ErrorKind::WriteZero.into());
         Poll::Ready(if written == 0 { error() } else { Ok(()) })
     }
@@ -300,8 +307,8 @@ impl<S: Socket> ServerConnection<S> {
     /// Before a response is sent: sends no [`CONTINUE`] that has not begun.
     pub(super) fn cancel_continue(&mut self) {
         self.expects_continue = false;
-        if self.continue_left.len() == CONTINUE.len() {
-            self.continue_left = b"";
+        if self.continue_left == WHOLE {
+            self.continue_left = 0;
         }
     }
 
@@ -345,12 +352,10 @@ pub(super) async fn write<S: Socket>(
         loop {
             let polled = match rest.is_empty() {
                 // The rest of an interim response comes before the response.
-                _ if !connection.continue_left.is_empty() => {
-                    match connection.poll_write_continue(cx) {
-                        Poll::Ready(Ok(())) => continue,
-                        polled => polled.map_ok(|()| 0),
-                    }
-                }
+                _ if connection.continue_left > 0 => match connection.poll_write_continue(cx) {
+                    Poll::Ready(Ok(())) => continue,
+                    polled => polled.map_ok(|()| 0),
+                },
                 // TLS may have buffered some of it.
                 true => Pin::new(&mut connection.stream).poll_flush(cx).map_ok(|()| 0),
                 false => Pin::new(&mut connection.stream).poll_write(cx, rest),

@@ -57,7 +57,7 @@ pub struct ConnectionContext<A> {
     /// It answers the requests.
     pub app: A,
     /// The limits that clients are set.
-    pub options: Options,
+    pub options: Rc<Options>,
     /// The signal that ends the connections.
     pub shutdown: Rc<Shutdown>,
 }
@@ -73,67 +73,57 @@ where
     S: Socket + 'static,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
 {
-    // Not within the future, which would keep room for the stream.
-    let connection = Rc::new(RefCell::new(ServerConnection::new(stream, context.options)));
-    serve_requests(connection, peer, context)
-}
-
-async fn serve_requests<S, A>(
-    connection: Rc<RefCell<ServerConnection<S>>>,
-    peer: SocketAddr,
-    context: Rc<ConnectionContext<A>>,
-) where
-    S: Socket + 'static,
-    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
-{
-    let ConnectionContext { app, options, shutdown } = &*context;
-    let mut closing = pin!(async {
-        shutdown.begun().await;
-        // A client that has just connected is about to send a request.
-        if connection.borrow().is_fresh() {
-            Box::pin(sleep(DISCONNECT)).await;
-        }
-    });
-    let interims = Interims::default();
-    let mut is_registered = false;
-    let end = loop {
-        let next = poll_fn(|cx| {
-            let polled = connection.borrow_mut().poll_head(cx);
-            let is_idle = polled.is_pending() && connection.borrow().is_idle();
-            if is_idle && (shutdown.has_begun() || !is_registered) {
-                // The shutdown wakes this task from now on.
-                is_registered = true;
-                return closing.as_mut().poll(cx).map(|()| Ok(None));
+    let connection = Rc::new(RefCell::new(ServerConnection::new(stream, context.options.clone())));
+    // Not an `async fn`, which would keep room for the stream, and store what it is given twice.
+    async move {
+        let mut closing = pin!(async {
+            context.shutdown.begun().await;
+            // A client that has just connected is about to send a request.
+            if connection.borrow().is_fresh() {
+                Box::pin(sleep(DISCONNECT)).await;
             }
-            polled
         });
-        // Boxed, so that an idle connection has no memory for an exchange.
-        let exchange = match next.await {
-            Ok(Some(head)) => Either::Left(Box::pin(exchange(
-                &connection,
-                app,
-                head,
-                (peer, &interims),
-                shutdown,
-            ))),
-            Ok(None) => break End::Idle,
-            Err(error) => {
-                let refusal = (options.refuse)(peer, error);
-                Either::Right(Box::pin(refuse(&connection, refusal)))
+        let interims = Interims::default();
+        let mut is_registered = false;
+        let end = loop {
+            let next = poll_fn(|cx| {
+                let polled = connection.borrow_mut().poll_head(cx);
+                let is_idle = polled.is_pending() && connection.borrow().is_idle();
+                if is_idle && (context.shutdown.has_begun() || !is_registered) {
+                    // The shutdown wakes this task from now on.
+                    is_registered = true;
+                    return closing.as_mut().poll(cx).map(|()| Ok(None));
+                }
+                polled
+            });
+            // Boxed, so that an idle connection has no memory for an exchange.
+            let exchange = match next.await {
+                Ok(Some(head)) => Either::Left(Box::pin(exchange(
+                    &connection,
+                    &context.app,
+                    head,
+                    (peer, &interims),
+                    &context.shutdown,
+                ))),
+                Ok(None) => break End::Idle,
+                Err(error) => {
+                    let refusal = (context.options.refuse)(peer, error);
+                    Either::Right(Box::pin(refuse(&connection, refusal)))
+                }
+            };
+            let rest = match exchange.await {
+                Ok(Sent::Nothing(streamed)) => Either::Left(Box::pin(streamed.send(&connection))),
+                Ok(Sent::Whole(persists)) => Either::Right(ready(Ok(persists))),
+                Err(gone) => Either::Right(ready(Err(gone))),
+            };
+            match rest.await {
+                Ok(true) => {}
+                Ok(false) => break End::Response,
+                Err(_gone) => return,
             }
         };
-        let rest = match exchange.await {
-            Ok(Sent::Nothing(streamed)) => Either::Left(Box::pin(streamed.send(&connection))),
-            Ok(Sent::Whole(persists)) => Either::Right(ready(Ok(persists))),
-            Err(gone) => Either::Right(ready(Err(gone))),
-        };
-        match rest.await {
-            Ok(true) => {}
-            Ok(false) => break End::Response,
-            Err(_gone) => return,
-        }
-    };
-    Box::pin(connection::close(&connection, end, shutdown)).await;
+        Box::pin(connection::close(&connection, end, &context.shutdown)).await;
+    }
 }
 
 /// Sends `refusal`; no request follows it.
@@ -150,13 +140,13 @@ where
 ///
 /// # Errors
 /// When the client has disconnected, or must not take what it has received for a complete response.
-async fn exchange<S, A>(
+fn exchange<S, A>(
     connection: &Rc<RefCell<ServerConnection<S>>>,
     app: &A,
     mut head: RequestHead,
     (peer, interims): (SocketAddr, &Interims),
     shutdown: &Shutdown,
-) -> io::Result<Sent>
+) -> impl Future<Output = io::Result<Sent>>
 where
     S: Socket + 'static,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
@@ -183,9 +173,39 @@ where
     if !client.is_http10 {
         head.request.extensions_mut().insert(interims.next_request());
     }
-    let mut answer = pin!(app.call(head.request));
+    let (answer, keep_alive) = (app.call(head.request), head.keep_alive);
+    // Not an `async fn`, which would keep room for the head.
+    async move {
+        let answered = answered(connection, answer, interims, abort).await?;
+        let mut response: HttpResponse = match answered {
+            Ok(response) => response.into_parts().1,
+            Err(error) => error.error_response(),
+        };
+        let upgraded = response.extensions_mut().remove::<Upgraded>();
+        if let Some(upgraded) = upgraded {
+            let switch = upgrade::switch_protocols(connection, &response, upgraded, shutdown);
+            // However it ends, the connection is no longer HTTP.
+            let _ = Box::pin(switch).await;
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        let keep_alive = keep_alive && !shutdown.has_begun() && response.head().keep_alive();
+        response::send(connection, response, client, keep_alive).await
+    }
+}
+
+/// Waits for the `answer` of the application, and sends the interim responses that come before it.
+///
+/// # Errors
+/// When the client disconnects before, unless `abort` is there and does not allow that.
+async fn answered<S: Socket, F: Future>(
+    connection: &RefCell<ServerConnection<S>>,
+    answer: F,
+    interims: &Interims,
+    abort: Option<AbortOnDisconnect>,
+) -> io::Result<F::Output> {
+    let mut answer = pin!(answer);
     let mut answered = None;
-    let answered = loop {
+    loop {
         let next = poll_fn(|cx| {
             if answered.is_none()
                 && let Poll::Ready(answer) = answer.as_mut().poll(cx)
@@ -201,26 +221,13 @@ where
                 Poll::Pending => connection.borrow_mut().poll_disconnect(cx).map(Err),
             }
         });
-        match next.await? {
-            Some(interim) => Box::pin(response::interim(connection, interim)).await?,
-            None => break answered.take(),
+        if let Some(interim) = next.await? {
+            Box::pin(response::interim(connection, interim)).await?;
+        } else if let Some(answered) = answered.take() {
+            interims.close();
+            return Ok(answered);
         }
-    };
-    interims.close();
-    let Some(answered) = answered else { unreachable!("the loop ends with a response") };
-    let mut response: HttpResponse = match answered {
-        Ok(response) => response.into_parts().1,
-        Err(error) => error.error_response(),
-    };
-    let upgraded = response.extensions_mut().remove::<Upgraded>();
-    if let Some(upgraded) = upgraded {
-        // However it ends, the connection is no longer HTTP.
-        let _ =
-            Box::pin(upgrade::switch_protocols(connection, &response, upgraded, shutdown)).await;
-        return Err(io::ErrorKind::ConnectionAborted.into());
     }
-    let keep_alive = head.keep_alive && !shutdown.has_begun() && response.head().keep_alive();
-    response::send(connection, response, client, keep_alive).await
 }
 
 /// The content of the request whose head was parsed last. The connection is read as the handler polls, which is the

@@ -47,7 +47,11 @@ impl Client {
             .route("/read", web::post().to(async |body: Bytes| HttpResponse::Ok().body(body)))
             .route("/deaf", web::post().to(async || HttpResponse::Conflict().body("no")));
         let app = init_service(app).await;
-        let context = Rc::new(ConnectionContext { app, options, shutdown: shutdown.clone() });
+        let context = Rc::new(ConnectionContext {
+            app,
+            options: Rc::new(options),
+            shutdown: shutdown.clone(),
+        });
         let peer = SocketAddr::from(([192, 0, 2, 1], 4711));
         let served = tokio::task::spawn_local(serve(stream, peer, context));
         Self { pipe, served, shutdown, start: Instant::now() }
