@@ -114,7 +114,7 @@ impl Interceptor for Rc<Proxy> {
             Search::Page(page) => Either::Left(ready(self.answer_page(request, &page))),
             Search::Route(routed, path) => {
                 let proxy = self.clone();
-                // It is large, and what surrounds it would move it several times.
+                // Boxed, because this future is large and the futures around it would move it several times.
                 Either::Right(Box::pin(async move {
                     match proxy.respond(&mut request, (routed, path), &context).await {
                         Ok(response) => Ok(request.into_response(response)),

@@ -180,7 +180,7 @@ fn end_to_end_headers(lines: Lines, bytes: &Bytes) -> Result<Headers, HeadError>
             && !is_hop_by_hop(name)
             && !named.contains(name)
     };
-    let mut headers = Headers::with_capacity(lines.count() + Headers::ADDED);
+    let mut headers = Headers::with_capacity(lines.count() + Headers::SPARE);
     for line in lines.into_headers(bytes, stays) {
         let (name, value) = line?;
         headers.append(name, value);

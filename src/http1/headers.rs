@@ -12,7 +12,7 @@ pub struct Headers(Vec<(HeaderName, HeaderValue)>);
 
 impl Headers {
     /// The spare capacity for what is added to a message on its way.
-    pub const ADDED: usize = 8;
+    pub const SPARE: usize = 8;
 
     /// No headers.
     pub const fn new() -> Self {

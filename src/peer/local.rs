@@ -130,7 +130,7 @@ fn message(request: Request, context: Context) -> HttpRequest {
 
 fn reply(response: HttpResponse<BoxBody>) -> Reply {
     // Keeps the map's capacity for the next response.
-    let mut headers = Headers::with_capacity(response.headers().len() + Headers::ADDED);
+    let mut headers = Headers::with_capacity(response.headers().len() + Headers::SPARE);
     for (name, value) in response.headers() {
         headers.append(name.clone(), value.clone());
     }

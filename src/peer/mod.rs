@@ -44,7 +44,7 @@ impl Request {
     /// A request for another role from `request`, with `body` and the end-to-end headers that `may` be passed on.
     pub fn forward(request: &HttpRequest, body: Body, may: impl Fn(&HeaderName) -> bool) -> Self {
         let head = request.head();
-        let mut headers = Headers::with_capacity(head.headers.len_keys() + Headers::ADDED);
+        let mut headers = Headers::with_capacity(head.headers.len_keys() + Headers::SPARE);
         for (name, value) in &head.headers {
             // Connection stays until the headers that it names are removed.
             if !is_hop_by_hop(name) && *name != header::CONTENT_LENGTH && may(name) {

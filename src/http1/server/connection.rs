@@ -35,8 +35,8 @@ const MAX_EMPTY_LINES: u32 = 64;
 const COMPLETE: Decoder = Decoder::Length(0);
 /// The interim response that asks a client for its content.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-/// Its length.
-const WHOLE: u8 = CONTINUE.len() as u8;
+/// The length of [`CONTINUE`].
+const CONTINUE_LENGTH: u8 = CONTINUE.len() as u8;
 
 thread_local! {
     static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
@@ -232,7 +232,7 @@ impl<S: Socket> ServerConnection<S> {
         self.next_request();
         self.incoming = Some(Decoder::new(framing));
         (self.expects_continue, self.continue_left) =
-            (expects_continue, if expects_continue { WHOLE } else { 0 });
+            (expects_continue, if expects_continue { CONTINUE_LENGTH } else { 0 });
         self.epoch
     }
 
@@ -281,7 +281,7 @@ impl<S: Socket> ServerConnection<S> {
 
     /// Sends [`CONTINUE`], if the client waits for it (RFC 9110, section 10.1.1).
     fn poll_send_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.input.is_empty() && self.continue_left == WHOLE {
+        if !self.input.is_empty() && self.continue_left == CONTINUE_LENGTH {
             // The client did not wait.
             self.expects_continue = false;
         }
@@ -296,9 +296,9 @@ impl<S: Socket> ServerConnection<S> {
 
     /// Writes some of [`CONTINUE`].
     fn poll_write_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let begin = usize::from(WHOLE - self.continue_left);
+        let begin = usize::from(CONTINUE_LENGTH - self.continue_left);
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &CONTINUE[begin..]))?;
-        // Never more than was left.
+        // `poll_write` takes no more than it is given, which is what is left.
         self.continue_left -= written as u8;
         let error = || Err(io::ErrorKind::WriteZero.into());
         Poll::Ready(if written == 0 { error() } else { Ok(()) })
@@ -307,7 +307,7 @@ impl<S: Socket> ServerConnection<S> {
     /// Before a response is sent: sends no [`CONTINUE`] that has not begun.
     pub(super) fn cancel_continue(&mut self) {
         self.expects_continue = false;
-        if self.continue_left == WHOLE {
+        if self.continue_left == CONTINUE_LENGTH {
             self.continue_left = 0;
         }
     }

@@ -74,7 +74,7 @@ where
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
 {
     let connection = Rc::new(RefCell::new(ServerConnection::new(stream, context.options.clone())));
-    // Not an `async fn`, which would keep room for the stream, and store what it is given twice.
+    // An `async fn` would keep room for the stream, and store its arguments twice.
     async move {
         let mut closing = pin!(async {
             context.shutdown.begun().await;
@@ -136,7 +136,8 @@ where
     Ok(Sent::Whole(false))
 }
 
-/// Answers one request, unless the answer's content comes bit by bit; returns what is sent of it.
+/// Answers one request, unless the answer's content comes bit by bit; returns what is sent of it. Calls the application at
+/// once.
 ///
 /// # Errors
 /// When the client has disconnected, or must not take what it has received for a complete response.
@@ -174,7 +175,7 @@ where
         head.request.extensions_mut().insert(interims.next_request());
     }
     let (answer, keep_alive) = (app.call(head.request), head.keep_alive);
-    // Not an `async fn`, which would keep room for the head.
+    // An `async fn` would keep room for the head.
     async move {
         let answered = answered(connection, answer, interims, abort).await?;
         let mut response: HttpResponse = match answered {
@@ -196,7 +197,8 @@ where
 /// Waits for the `answer` of the application, and sends the interim responses that come before it.
 ///
 /// # Errors
-/// When the client disconnects before, unless `abort` is there and does not allow that.
+/// When the client disconnects before the answer, unless `abort` is there and does not allow that; and when an interim
+/// response cannot be written.
 async fn answered<S: Socket, F: Future>(
     connection: &RefCell<ServerConnection<S>>,
     answer: F,
@@ -223,9 +225,9 @@ async fn answered<S: Socket, F: Future>(
         });
         if let Some(interim) = next.await? {
             Box::pin(response::interim(connection, interim)).await?;
-        } else if let Some(answered) = answered.take() {
+        } else if let Some(answer) = answered.take() {
             interims.close();
-            return Ok(answered);
+            return Ok(answer);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use actix_web::test::init_service;
 use actix_web::web;
 use actix_web::{App, HttpResponse};
+use futures_util::StreamExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -40,12 +41,17 @@ impl Client {
             sleep(Duration::from_secs(200)).await;
             HttpResponse::Ok().body("late")
         };
+        let impatient = async |mut content: web::Payload| {
+            let _ = timeout(Duration::from_secs(1), content.next()).await;
+            HttpResponse::Conflict().body("no")
+        };
         let app = App::new()
             .route("/", web::get().to(async || HttpResponse::Ok().body("hello")))
             .route("/slow", web::get().to(slow))
             .route("/large", web::get().to(async || HttpResponse::Ok().body(vec![b'x'; 100_000])))
             .route("/read", web::post().to(async |body: Bytes| HttpResponse::Ok().body(body)))
-            .route("/deaf", web::post().to(async || HttpResponse::Conflict().body("no")));
+            .route("/deaf", web::post().to(async || HttpResponse::Conflict().body("no")))
+            .route("/impatient", web::post().to(impatient));
         let app = init_service(app).await;
         let context = Rc::new(ConnectionContext {
             app,
@@ -187,6 +193,25 @@ async fn no_100_continue_is_sent_for_content_that_is_not_read() {
     assert_eq!(client.answer("").await, "HTTP/1.1 100 Continue\r\n\r\n");
     client.send("hello").await;
     assert!(client.answer("hello").await.starts_with("HTTP/1.1 200 "));
+}
+
+#[actix_rt::test]
+async fn a_100_continue_arrives_whole_where_it_is_written_in_parts() {
+    tokio::time::pause();
+    let head =
+        "POST /read HTTP/1.1\r\nhost: shop\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+    let mut client = Client::connect(10).await;
+    client.send(head).await;
+    assert_eq!(client.answer("").await, "HTTP/1.1 100 Continue\r\n\r\n");
+    client.send("hello").await;
+    assert!(client.answer("hello").await.starts_with("HTTP/1.1 200 "));
+    // One that has begun ends before the response of a handler that reads no more.
+    let mut client = Client::connect(10).await;
+    client.send(head.replace("read", "impatient")).await;
+    sleep(Duration::from_secs(2)).await;
+    let (answer, _) = client.rest().await;
+    let rest = answer.strip_prefix("HTTP/1.1 100 Continue\r\n\r\n");
+    assert!(rest.is_some_and(|rest| rest.starts_with("HTTP/1.1 409 ")), "{answer}");
 }
 
 #[actix_rt::test]
