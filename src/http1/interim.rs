@@ -1,10 +1,9 @@
 //! Interim responses (RFC 9110, section 15.2) on their way from an upstream to the client: a proxy forwards those that it
 //! has not asked for itself.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::fmt;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use actix_web::http::StatusCode;
@@ -20,37 +19,23 @@ pub struct Interim {
     pub headers: Headers,
 }
 
-/// The interim responses for the client of one connection.
+/// The interim responses to one request.
 #[derive(Debug, Default)]
 pub struct Interims(Rc<Queue>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Queue {
-    /// Changes with each request, so that late responses to an earlier one are dropped.
-    epoch: Cell<u32>,
     waiting: RefCell<VecDeque<Interim>>,
     waker: RefCell<Option<Waker>>,
 }
 
-impl fmt::Debug for Queue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue").field("epoch", &self.epoch.get()).finish_non_exhaustive()
-    }
-}
-
 impl Interims {
-    /// The sender for the next request; those of the previous one are [closed](Self::close) by then.
-    pub fn next_request(&self) -> InterimSender {
-        InterimSender { queue: self.0.clone(), epoch: self.0.epoch.get() }
+    /// Their sender.
+    pub fn sender(&self) -> InterimSender {
+        InterimSender(Rc::downgrade(&self.0))
     }
 
-    /// Drops what is queued for this request and what comes later.
-    pub fn close(&self) {
-        self.0.epoch.set(self.0.epoch.get().wrapping_add(1));
-        self.0.waiting.borrow_mut().clear();
-    }
-
-    /// The next interim response to this request.
+    /// The next interim response.
     pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Interim> {
         if let Some(interim) = self.0.waiting.borrow_mut().pop_front() {
             return Poll::Ready(interim);
@@ -63,21 +48,17 @@ impl Interims {
     }
 }
 
-/// Sends the interim responses to one request; cheap to clone.
+/// Sends the interim responses to one request; cheap to clone. Once there is a response, it sends nothing.
 #[derive(Clone, Debug)]
-pub struct InterimSender {
-    queue: Rc<Queue>,
-    epoch: u32,
-}
+pub struct InterimSender(Weak<Queue>);
 
 impl InterimSender {
     /// Sends `interim` to the client, if it still waits for the response.
     pub fn send(&self, interim: Interim) {
-        if self.epoch == self.queue.epoch.get() {
-            self.queue.waiting.borrow_mut().push_back(interim);
-            if let Some(waker) = self.queue.waker.borrow_mut().take() {
-                waker.wake();
-            }
+        let Some(queue) = self.0.upgrade() else { return };
+        queue.waiting.borrow_mut().push_back(interim);
+        if let Some(waker) = queue.waker.take() {
+            waker.wake();
         }
     }
 }

@@ -1,7 +1,10 @@
 //! Tells the connections of one thread that the process shuts down.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::Waker;
 
+use slab::Slab;
 use tokio::sync::Notify;
 
 /// Whether the shutdown has begun, and a signal for when it does.
@@ -9,6 +12,8 @@ use tokio::sync::Notify;
 pub struct Shutdown {
     has_begun: Cell<bool>,
     bell: Notify,
+    /// The tasks of connections that have been idle. The future of [`Shutdown::begun`] would take more memory for each.
+    idle: RefCell<Slab<Waker>>,
 }
 
 impl Shutdown {
@@ -16,6 +21,16 @@ impl Shutdown {
     pub fn begin(&self) {
         self.has_begun.set(true);
         self.bell.notify_waiters();
+        for (_, waker) in self.idle.take() {
+            waker.wake();
+        }
+    }
+
+    /// Has the shutdown, which has not begun yet, wake the task of `waker`, until what this returns is dropped.
+    pub fn register(self: &Rc<Self>, waker: &Waker) -> Registration {
+        debug_assert!(!self.has_begun());
+        let key = self.idle.borrow_mut().insert(waker.clone());
+        Registration { shutdown: self.clone(), key }
     }
 
     /// Whether the shutdown has begun.
@@ -29,5 +44,19 @@ impl Shutdown {
         if !self.has_begun() {
             bell.await;
         }
+    }
+}
+
+/// The registration of a task that the shutdown wakes.
+#[derive(Debug)]
+pub struct Registration {
+    shutdown: Rc<Shutdown>,
+    key: usize,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        // Not there once the shutdown has begun.
+        let _waker = self.shutdown.idle.borrow_mut().try_remove(self.key);
     }
 }

@@ -28,8 +28,7 @@ pub use resilience::{Counted, Peer, Position, Report, State};
 use crate::config::Transport;
 use crate::error::{Error, Kind};
 pub use crate::http1::{
-    Body, Chunks, Headers, Interim, InterimSender, Interims, Reply, Request, Upgraded,
-    client as http,
+    Body, Chunks, Headers, Interim, InterimSender, Reply, Request, Upgraded, client as http,
 };
 use crate::http1::{client, is_hop_by_hop, lines::words};
 use call::{Attempt, Call};

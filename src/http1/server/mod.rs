@@ -76,25 +76,24 @@ where
     let connection = Rc::new(RefCell::new(ServerConnection::new(stream, context.options.clone())));
     // An `async fn` would keep room for the stream, and store its arguments twice.
     async move {
-        let mut closing = pin!(async {
-            context.shutdown.begun().await;
-            // A client that has just connected is about to send a request.
-            if connection.borrow().is_fresh() {
-                Box::pin(sleep(DISCONNECT)).await;
-            }
-        });
-        let interims = Interims::default();
-        let mut is_registered = false;
+        let (mut registration, mut grace) = (None, None);
         let end = loop {
             let next = poll_fn(|cx| {
                 let polled = connection.borrow_mut().poll_head(cx);
-                let is_idle = polled.is_pending() && connection.borrow().is_idle();
-                if is_idle && (context.shutdown.has_begun() || !is_registered) {
-                    // The shutdown wakes this task from now on.
-                    is_registered = true;
-                    return closing.as_mut().poll(cx).map(|()| Ok(None));
+                if polled.is_ready() || !connection.borrow().is_idle() {
+                    return polled;
                 }
-                polled
+                if !context.shutdown.has_begun() {
+                    // Once: a connection stays in one task.
+                    registration.get_or_insert_with(|| context.shutdown.register(cx.waker()));
+                    return Poll::Pending;
+                }
+                if !connection.borrow().is_fresh() {
+                    return Poll::Ready(Ok(None));
+                }
+                // A client that has just connected is about to send a request.
+                let grace = grace.get_or_insert_with(|| Box::pin(sleep(DISCONNECT)));
+                grace.as_mut().poll(cx).map(|()| Ok(None))
             });
             // Boxed, so that an idle connection has no memory for an exchange.
             let exchange = match next.await {
@@ -102,7 +101,7 @@ where
                     &connection,
                     &context.app,
                     head,
-                    (peer, &interims),
+                    peer,
                     &context.shutdown,
                 ))),
                 Ok(None) => break End::Idle,
@@ -145,7 +144,7 @@ fn exchange<S, A>(
     connection: &Rc<RefCell<ServerConnection<S>>>,
     app: &A,
     mut head: RequestHead,
-    (peer, interims): (SocketAddr, &Interims),
+    peer: SocketAddr,
     shutdown: &Shutdown,
 ) -> impl Future<Output = io::Result<Sent>>
 where
@@ -171,8 +170,9 @@ where
     if let Some(abort) = &abort {
         head.request.extensions_mut().insert(abort.clone());
     }
+    let interims = Interims::default();
     if !client.is_http10 {
-        head.request.extensions_mut().insert(interims.next_request());
+        head.request.extensions_mut().insert(interims.sender());
     }
     let (answer, keep_alive) = (app.call(head.request), head.keep_alive);
     // An `async fn` would keep room for the head.
@@ -202,7 +202,7 @@ where
 async fn answered<S: Socket, F: Future>(
     connection: &RefCell<ServerConnection<S>>,
     answer: F,
-    interims: &Interims,
+    interims: Interims,
     abort: Option<AbortOnDisconnect>,
 ) -> io::Result<F::Output> {
     let mut answer = pin!(answer);
@@ -226,7 +226,6 @@ async fn answered<S: Socket, F: Future>(
         if let Some(interim) = next.await? {
             Box::pin(response::interim(connection, interim)).await?;
         } else if let Some(answer) = answered.take() {
-            interims.close();
             return Ok(answer);
         }
     }
