@@ -49,9 +49,9 @@ struct Clock {
 }
 
 impl Clock {
-    fn start(&self) {
+    fn start(&self, now: impl FnOnce() -> Instant) {
         if self.running.replace(self.running.get() + 1) == 0 {
-            self.since.set(Some(Instant::now()));
+            self.since.set(Some(now()));
         }
     }
 
@@ -153,9 +153,14 @@ pub struct Wait(Option<(Scope, Part)>);
 impl Wait {
     /// Begins to wait for `part`.
     pub fn begin(part: Part) -> Self {
+        Self::begin_at(part, Instant::now)
+    }
+
+    /// Begins to wait for `part` at the time `now`, which is asked for only where it counts.
+    pub fn begin_at(part: Part, now: impl FnOnce() -> Instant) -> Self {
         let scope = Scope::current();
         if let Some(scope) = &scope {
-            scope.clock(part).start();
+            scope.clock(part).start(now);
         }
         Self(scope.map(|scope| (scope, part)))
     }

@@ -81,9 +81,9 @@ impl Peer {
         let upload = Upload::watch(&mut request.body);
         let mut call = Call::new(request);
         async move {
-            let _wait = Wait::begin(Part::Peers);
-            let state = &*self.state;
             let mut begun = Instant::now();
+            let _wait = Wait::begin_at(Part::Peers, || begun.into_std());
+            let state = &*self.state;
             let now = state.millis(begun);
             let refused = |error: PeerError| {
                 call.refused(state.callee(), &error);
