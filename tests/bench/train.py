@@ -19,12 +19,16 @@ import bench as benchmark
 import files
 import gateway
 import orders
-from harness import COUNTS, Bench, Failure, exchange, fetch, find_program, post_script, progress, wrk
+from harness import (
+    COUNTS, Bench, Failure, exchange, fetch, find_program, free_port, post_script, progress, wrk)
 
 # Of load for each case, and rounds of what is done one after the other.
 SECONDS, ROUNDS = 2, 200
 # Seconds for which a program that has started is left alone: it does some things from time to time.
 REST = 12
+# What watches every process, from its start on: probes, and Prometheus, in either format.
+WATCHED = (("/livez", {}), ("/readyz", {}), ("/metrics", {}),
+           ("/metrics", {"Accept": "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5"}))
 BROWSER = {
     "Accept": "application/json, text/html;q=0.9, */*;q=0.8",
     "Accept-Encoding": "gzip, deflate, br, zstd",
@@ -67,17 +71,20 @@ def browse(shop):
 
 
 def starts(bench):
-    """Starts of all roles, the first in a new folder, and of a gateway, alone and asked for something. What they have counted
-    has names of its own: the linker puts together what they run, because it is in the memory of every process."""
+    """Starts of all roles, the first in a new folder, and of a gateway, alone, and watched and asked for something. What they
+    have counted has names of its own: the linker puts together what they run, because it is in the memory of every process."""
     counts = {name: path.replace("%p", "start-%p") for name, path in COUNTS.items()}
     origin = gateway.start_origin(bench)
     route = gateway.route_to(origin)
     for role, settings, paths in ((None, {}, []), (None, {}, []), (None, {}, ["/", "/products"]),
                                   ("gateway", route, []), ("gateway", route, [gateway.PATH])):
         progress(f"a start of {role or 'all roles'}")
-        app = bench.app("start", {}, role, probe=None, **settings, **counts)
+        management = free_port()
+        app = bench.app("start", {}, role, probe=None, management=management, **settings, **counts)
         for path in paths:
             exchange(app.port, path)
+        for path, headers in WATCHED if paths else ():
+            exchange(management, path, **headers)
         time.sleep(REST)
         bench.stop("start")
 
