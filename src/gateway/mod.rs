@@ -32,7 +32,7 @@ use crate::auth::{Mode, anyone, public};
 use crate::config::{self, Networks, Origins, PaymentsUrl, SettingError, Settings};
 use crate::limits::Counts;
 use crate::middleware::{
-    self, HeadLimit, Middleware, Path, RoleService, SecurityHeaders, cors, path,
+    self, HeadLimit, Middleware, Path, RoleService, SecurityHeaders, add_paths, cors, path,
 };
 use crate::peer::{Report, Trusted};
 use crate::readiness::Check;
@@ -214,9 +214,7 @@ impl Gateway {
 /// The gateway's own routes; all others go to the proxy.
 fn configure(routes: &mut ServiceConfig, roles: Data<Roles>, docs: Docs, pages: Option<Pages>) {
     routes.app_data(roles).app_data(Data::new(docs)).app_data(Data::new(pages));
-    for path in paths() {
-        routes.service(path);
-    }
+    add_paths(routes, paths());
     routes.default_service(fn_service(miss));
 }
 

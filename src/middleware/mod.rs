@@ -46,7 +46,7 @@ pub use page::Limit;
 #[cfg(test)]
 pub(crate) use patterns::allows;
 pub use patterns::{LineError, is_invisible, line, line_schema, text_schema};
-pub use routes::{NO_STORE, Path, admit, other_method, path};
+pub use routes::{NO_STORE, Path, add_paths, admit, other_method, path};
 
 use crate::auth::Guard;
 use crate::deadline;

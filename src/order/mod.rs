@@ -34,7 +34,7 @@ use crate::config::{self, Currency, PaymentsUrl, PeerUrl, SettingError, Settings
 use crate::contract::{ProductClient, USER_ERASED};
 use crate::events::{Consumer, DeadLetters, Log, News};
 use crate::metrics::Collectors;
-use crate::middleware::{self, Path, RoleService, path};
+use crate::middleware::{self, Path, RoleService, add_paths, path};
 use crate::peer::Peer;
 use crate::readiness::Check;
 use crate::role::{Parts, Role, Surroundings};
@@ -299,9 +299,7 @@ fn configure(
     dead_letters: Data<DeadLetters>,
 ) {
     routes.app_data(state).app_data(live).app_data(dead_letters);
-    for path in paths().into_iter().chain([internal_path()]) {
-        routes.service(path);
-    }
+    add_paths(routes, paths().into_iter().chain([internal_path()]));
 }
 
 fn paths() -> Vec<Path> {

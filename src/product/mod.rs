@@ -28,7 +28,7 @@ use utoipa::openapi::OpenApi;
 use crate::auth::{Mode, admin, anyone, roles};
 use crate::config::{self, Currency, PeerUrl, SettingError, Settings};
 use crate::events::Consumer;
-use crate::middleware::{self, Path, RoleService, path};
+use crate::middleware::{self, Path, RoleService, add_paths, path};
 use crate::peer::Peer;
 use crate::readiness::Check;
 use crate::role::{Parts, Role, Surroundings};
@@ -212,9 +212,7 @@ pub async fn copy(
 /// Every route of the role, and who may call it.
 fn configure(routes: &mut ServiceConfig, state: Data<ProductState>) {
     routes.app_data(state);
-    for path in paths().into_iter().chain(internal_paths()) {
-        routes.service(path);
-    }
+    add_paths(routes, paths().into_iter().chain(internal_paths()));
 }
 
 fn paths() -> Vec<Path> {

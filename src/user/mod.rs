@@ -27,7 +27,7 @@ use crate::contract::{OrderClient, OrderStatus, ProductClient, Revocation, order
 use crate::error::Error;
 use crate::events::{Consumer, Log};
 use crate::limits::Counts;
-use crate::middleware::{self, Path, RoleService, path};
+use crate::middleware::{self, Path, RoleService, add_paths, path};
 use crate::peer::Peer;
 use crate::readiness::Check;
 use crate::role::{Parts, Role, Surroundings};
@@ -261,9 +261,7 @@ fn configure(routes: &mut ServiceConfig, state: Data<UserState>, internal: Data<
     routes
         .service(path("/internal/jwks.json").get(roles(), sessions::keys))
         .service(path("/internal/revocations").get(roles(), sessions::revocations));
-    for path in paths() {
-        routes.service(path);
-    }
+    add_paths(routes, paths());
 }
 
 /// The routes that the gateway passes on.
