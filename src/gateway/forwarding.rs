@@ -238,17 +238,25 @@ fn element(hop: &Hop, peer: Option<&str>, host: Option<&HeaderValue>) -> String 
 /// As `to_string`, but faster for IPv4, without `fmt`.
 fn text(address: IpAddr) -> String {
     let IpAddr::V4(address) = address else { return address.to_string() };
-    // With the exact capacity: spare capacity would cost a copy in the header's value.
-    let digits = |octet: u8| 1 + usize::from(octet > 9) + usize::from(octet > 99);
-    let length = 3 + address.octets().map(digits).iter().sum::<usize>();
-    let mut text = String::with_capacity(length);
-    for octet in address.octets() {
-        if !text.is_empty() {
-            text.push('.');
+    let (mut text, mut length) = ([0; "255.255.255.255".len()], 0);
+    let mut push = |byte| {
+        text[length] = byte;
+        length += 1;
+    };
+    for (index, octet) in address.octets().into_iter().enumerate() {
+        if index > 0 {
+            push(b'.');
         }
-        text.push_str(itoa::Buffer::new().format(octet));
+        if octet > 99 {
+            push(b'0' + octet / 100);
+        }
+        if octet > 9 {
+            push(b'0' + octet / 10 % 10);
+        }
+        push(b'0' + octet % 10);
     }
-    text
+    // With the exact capacity: spare capacity would cost a copy in the header's value.
+    str::from_utf8(&text[..length]).unwrap_or_default().to_owned()
 }
 
 fn set(headers: &mut Headers, name: HeaderName, text: Option<String>) {
