@@ -46,13 +46,15 @@ DEBUG = $(CARGO) build --locked --bin app --example argon2
 
 # What `make release` builds for, and what the compiler knows of the program from runs (profile-guided optimisation). Run
 # `make train` after a new compiler, other dependencies or much new code. An older profile, or none, costs speed and size
-# alone. The linker puts the functions of a start next to each other, so that fewer pages of the program are in memory.
+# alone. The linker puts the functions of a start next to each other, so that fewer pages of the program are in memory. It finds
+# them by their names in the profile, so the compiler must not merge functions of the same code.
 TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
 PROFILE = deploy/profile/$(TARGET)
 BUILT = target/$(TARGET)/release
 BUILD = --release --locked --target $(TARGET)
 UNPACKED = target/$(TARGET).profdata
-GUIDES = -Cprofile-use=$(CURDIR)/$(UNPACKED) -Cllvm-args=-no-pgo-warn-mismatch -Clink-arg=-Wl,-z,keep-text-section-prefix \
+GUIDES = -Cprofile-use=$(CURDIR)/$(UNPACKED) -Cllvm-args=-no-pgo-warn-mismatch -Cllvm-args=-opt-disable=mergefunc \
+	-Clink-arg=-Wl,-z,keep-text-section-prefix \
 	-Clink-arg=-Wl,--irpgo-profile=$(CURDIR)/$(UNPACKED) -Clink-arg=-Wl,--bp-startup-sort=function
 # What a start relocates, which the program's memory keeps, takes a hundredth as a bitmap. glibc reads it from 2.36 on.
 PACKED = $(shell getconf GNU_LIBC_VERSION 2>/dev/null | awk '$$2 >= 2.36 { print "-Clink-arg=-Wl,-z,pack-relative-relocs" }')
