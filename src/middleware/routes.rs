@@ -45,8 +45,8 @@ pub fn path(pattern: &'static str) -> Path {
     Path { pattern, routes: Vec::new(), operations: Vec::new(), any_query: false }
 }
 
-/// Adds `paths` to `routes`, those without variable parts first. Those that are the same up to a variable part share one
-/// automaton for it: one for each path would take a quarter of the time of a start.
+/// Adds `paths` to `routes`, those without variable parts first. Many that are the same up to a variable part share the
+/// automaton that matches it: each takes a hundredth of the time of a start, and 20 kB.
 pub fn add_paths(routes: &mut ServiceConfig, paths: impl IntoIterator<Item = Path>) {
     // A brace comes after all letters, so that a fixed part is tried before a variable one.
     let mut groups = BTreeMap::<_, Vec<_>>::new();
@@ -55,7 +55,8 @@ pub fn add_paths(routes: &mut ServiceConfig, paths: impl IntoIterator<Item = Pat
         groups.entry(start).or_default().push((path, end));
     }
     for (start, group) in groups {
-        if start.is_empty() || group.len() == 1 {
+        // A scope makes two automata, and takes time in each request.
+        if start.is_empty() || group.len() <= 2 {
             group.into_iter().for_each(|(path, _)| _ = routes.service(path));
         } else {
             let resources = group.into_iter().map(|(path, end)| path.resource(end));
@@ -170,7 +171,7 @@ impl Path {
         self
     }
 
-    /// What answers it, at `pattern` in the scope that it is added to.
+    /// Its resource, at `pattern` within the scope that it is added to.
     fn resource(self, pattern: &str) -> Resource {
         let methods = self.operations.into_iter().map(|(method, _)| method);
         let methods = methods.collect::<Rc<[_]>>();
@@ -279,5 +280,44 @@ impl HttpServiceFactory for Path {
     fn register(self, config: &mut AppService) {
         let pattern = self.pattern;
         self.resource(pattern).register(config);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::App;
+    use actix_web::test::{TestRequest, call_and_read_body, call_service, init_service};
+
+    use super::*;
+    use crate::auth::public;
+
+    async fn show_name(request: HttpRequest) -> String {
+        request.app_data::<RouteName>().unwrap().0.to_string()
+    }
+
+    #[actix_rt::test]
+    async fn a_fixed_part_of_a_path_is_tried_before_a_variable_one() {
+        let many = ["/a/{x}", "/a/{x}/c", "/a/{x}/d"];
+        let few = ["/a/b/{y}", "/a/b/{y}/d", "/a/c/{z}/e", "/a/b"];
+        let paths = many.iter().chain(&few).map(|pattern| path(pattern).get(public(), show_name));
+        let app = App::new().configure(|routes| add_paths(routes, paths));
+        let app = init_service(app).await;
+        for (asked, pattern) in [
+            ("/a/b", "/a/b"),
+            ("/a/1", "/a/{x}"),
+            ("/a/c", "/a/{x}"),
+            ("/a/1/c", "/a/{x}/c"),
+            ("/a/c/d", "/a/{x}/d"),
+            ("/a/b/1", "/a/b/{y}"),
+            ("/a/b/1/d", "/a/b/{y}/d"),
+            ("/a/c/1/e", "/a/c/{z}/e"),
+        ] {
+            let request = TestRequest::with_uri(asked).to_request();
+            assert_eq!(call_and_read_body(&app, request).await, pattern, "{asked}");
+        }
+        for missing in ["/a/", "/a/1/", "/a/1/e", "/a/1/c/", "/a/b/1/e", "/a/c/1", "/a/c/1/f"] {
+            let request = TestRequest::with_uri(missing).to_request();
+            assert_eq!(call_service(&app, request).await.status(), 404, "{missing}");
+        }
     }
 }
