@@ -361,6 +361,7 @@ mod tests {
         assert!(has("ENABLE_QPSG"));
         assert!(has("DEFAULT_MEMSTATUS=0"));
         assert!(has("DEFAULT_PCACHE_INITSZ=0") && has("DISABLE_PAGECACHE_OVERFLOW_STATS"));
+        assert!(has("DEFAULT_LOOKASIDE=1200,10"));
         assert!(has("OMIT_LOAD_EXTENSION"));
         assert!(!has("ENABLE_MEMORY_MANAGEMENT") && !has("ENABLE_FTS3") && !has("ENABLE_STAT4"));
     }
