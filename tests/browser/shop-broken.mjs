@@ -83,9 +83,11 @@ export async function speechless(gateway) {
     async (open) => {
       const page = await open("/shop/nowhere");
       await headed(page, "There is no such page");
-      await page.route("**/languages/*.json", (route) => route.abort());
-      await page.reload();
-      await headed(page, "The shop does not answer. Load this page again.");
+      for (const broken of [(route) => route.abort(), (route) => route.fulfill({ contentType: "application/json", body: '{"common":{' })]) {
+        await page.route("**/languages/*.json", broken);
+        await page.reload();
+        await headed(page, "The shop does not answer. Load this page again.");
+      }
     },
     { allowed: [/ERR_FAILED/] },
   );

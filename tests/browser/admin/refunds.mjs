@@ -1,6 +1,6 @@
 // An order goes its way, and its pieces come back.
 
-import { customer, expect, headed, orderOf, press, productOf, said, signIn, signedIn, withPages } from "./support.mjs";
+import { customer, expect, focused, headed, orderOf, press, productOf, said, signIn, signedIn, withPages } from "./support.mjs";
 
 export async function refunds(gateway, email, password) {
   const api = await signedIn(gateway, email, password);
@@ -20,7 +20,8 @@ export async function refunds(gateway, email, password) {
     for (const part of ["Kettle", "€40.00", "Zion", "+1 555", "Niobe", buyer.email]) expect(text.includes(part), `${part} is in ${text}`);
     await press(page.locator("main"), "Mark as fulfilled");
     await said(page, "The order is fulfilled.");
-    expect(await page.evaluate(() => document.activeElement.className === "state"), "the focus is at the state");
+    // The page asks for the order before it shows the state.
+    await focused(page, "main .state");
     expect((await stock()).onHand === 3, "two were sold");
     await press(page.locator("main"), "Refund");
     await press(page.locator("dialog"), "Refund");
@@ -99,9 +100,11 @@ async function counts(page) {
   const day = new Date().toISOString().slice(0, 10);
   await page.route("**/orders/summary?*", (route) => route.fulfill({ json: [{ day, status: "paid", orders: 5, total: 5 }] }));
   await page.reload();
-  const lines = page.locator("main svg").nth(1).locator("text[text-anchor=end]");
-  await lines.first().waitFor();
-  expect((await lines.allTextContents()).join() === "0,5", `the lines of the chart of orders are ${await lines.allTextContents()}`);
+  // A chart that is drawn anew has no lines until its width is known.
+  await page.waitForFunction(() => {
+    const lines = document.querySelectorAll("main svg")[1]?.querySelectorAll("text[text-anchor=end]") ?? [];
+    return [...lines].map(({ textContent }) => textContent).join() === "0,5";
+  });
   await page.unroute("**/orders/summary?*");
 }
 

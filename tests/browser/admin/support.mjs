@@ -87,6 +87,9 @@ export const headed = (page, text) => page.locator('main:not([aria-busy="true"])
 /** Waits until the page has said `text`. */
 export const said = (page, text) => page.locator("#said", { hasText: text }).waitFor({ state: "attached" });
 
+/** Waits until what `selector` names has the focus. */
+export const focused = (page, selector) => page.waitForFunction((selector) => document.activeElement.matches(selector), selector);
+
 /** Holds the next request of `method` to `pattern`, which `begin()` makes, until `meanwhile()` is over. */
 export async function held(page, pattern, method, begin, meanwhile) {
   let release;

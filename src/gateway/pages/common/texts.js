@@ -26,13 +26,19 @@ export async function speak() {
   // The format of numbers follows the region too: de-CH writes 1’000.
   language = navigator.languages.find((tag) => tag.toLowerCase().split("-")[0] === file.split("-")[0]) ?? file;
   plurals = new Intl.PluralRules(language);
-  const answer = await fetch(new URL(`languages/${file}.json`, assets)).catch(() => null);
-  if (!answer?.ok) return speechless();
-  texts = await answer.json();
+  const found = await read(file).catch(() => null);
+  if (!found) return speechless();
+  texts = found;
   page.lang = file;
   page.dir = new Intl.Locale(file).getTextInfo?.().direction ?? new Intl.Locale(file).textInfo?.direction ?? "ltr";
   for (const element of document.querySelectorAll("[data-text]")) element.textContent = t(element.dataset.text);
   for (const element of document.querySelectorAll("[data-label]")) element.setAttribute("aria-label", t(element.dataset.label));
+}
+
+/** The texts of a language, or null where the shop does not give them. Throws where they do not come, or not whole. */
+async function read(file) {
+  const answer = await fetch(new URL(`languages/${file}.json`, assets));
+  return answer.ok ? answer.json() : null;
 }
 
 /** Without texts there is no page: says so in the one language that this file has, and never comes back. */
