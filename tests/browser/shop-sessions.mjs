@@ -88,6 +88,7 @@ export async function tabs(gateway, email, password) {
     await page.getByRole("link", { name: "Cart, 1 piece" }).waitFor();
     const second = await open.tab(page, "/shop/account");
     await headed(second, "Your account");
+    await behind(await open.tab(page, "/shop/nowhere"), gateway);
     for (let round = 0; round < 5; round++) {
       await Promise.all([page.reload(), second.reload()]);
       await Promise.all([headed(page, "Your account"), headed(second, "Your account")]);
@@ -118,6 +119,19 @@ export async function tabs(gateway, email, password) {
     await signIn(page, customer.email);
     await page.getByRole("link", { name: "Cart, 4 pieces" }).waitFor();
   });
+}
+
+/** A new tab may not see yet what another has just stored: it asks the others who is signed in. */
+async function behind(tab, gateway) {
+  await tab.addInitScript(() => {
+    const get = Storage.prototype.getItem;
+    Storage.prototype.getItem = function (name) {
+      return name.endsWith("shop.signed-in") ? null : get.call(this, name);
+    };
+  });
+  await tab.goto(`${gateway}/shop/account`);
+  await headed(tab, "Your account");
+  await tab.close();
 }
 
 /** Takes a customer's cart in a tab that has seen what another tab has added to it, but not that this was the cart of a `guest`. */

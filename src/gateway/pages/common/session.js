@@ -14,6 +14,8 @@ const TIMEOUT = 15_000;
 /** How long a new tab waits for the token of another, in milliseconds. Only where browsers do not keep the cookie, without TLS: else the
  *  shop gives it one as soon. */
 const PATIENCE = globalThis.isSecureContext ? 0 : 300;
+/** The same of a tab that knows of nobody: it may not see yet what another has just stored. */
+const GRACE = 100;
 
 /** The token: its `value`, the `user` whose it is, and when it is to be renewed and `ends`, in milliseconds of this browser's clock. */
 let current = null;
@@ -21,6 +23,7 @@ let account = null;
 /** Whose token was here last, also after the end of that session. */
 let last = null;
 let renewing = null;
+let asking = null;
 /** Counts who signs in and out: what was asked for before is late. */
 let turn = 0;
 
@@ -128,7 +131,7 @@ export async function renew(old) {
 }
 
 async function another(old) {
-  if (!current && isSignedIn() && PATIENCE) await ask();
+  if (!current && isSignedIn() && PATIENCE) await ask(PATIENCE);
   // Another tab may have renewed it while this one waited; or somebody has signed out.
   if (isFresh() && current.value !== old) return current.value;
   if (!isSignedIn()) return null;
@@ -155,11 +158,11 @@ function renewed(answer) {
   return current.value;
 }
 
-/** Asks the other tabs for their token. */
-function ask() {
+/** Asks the other tabs for their token, and waits no longer than `patience`. */
+function ask(patience) {
   tabs.postMessage({ ask: true });
   return new Promise((resolve) => {
-    const end = Date.now() + PATIENCE;
+    const end = Date.now() + patience;
     const timer = setInterval(() => {
       if (!current && Date.now() < end) return;
       clearInterval(timer);
@@ -200,6 +203,7 @@ export const forget = (reason) =>
 
 /** The account that is signed in, from the API once per page, or null. */
 export async function who(get) {
+  if (!isSignedIn() && last === null) await (asking ??= ask(GRACE));
   if (!isSignedIn()) return null;
   const asked = (account ??= get("/auth/me").then((answer) => answer.data));
   try {
