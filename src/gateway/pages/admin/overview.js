@@ -8,7 +8,7 @@ import { number, t } from "../common/texts.js";
 import { filters } from "./filters.js";
 import { live, stateOf } from "./live.js";
 import { drawn, link, row, lead, cell, section, table, withQuery } from "./parts.js";
-import { orderCharts, statesOf } from "./sales.js";
+import { datesUntil, orderCharts, statesOf } from "./sales.js";
 import { badge } from "./states.js";
 
 const PERIODS = [7, 30, 90, 366];
@@ -29,12 +29,19 @@ export default async function overview({ query, signal, show }) {
       },
     ));
   const parts = [
-    section(t("admin.overview.sales"), async () => make("div", { class: "charts" }, orderCharts(await summary(), days, signal)), {
-      class: "card whole",
-    }),
-    section(t("admin.overview.states"), async () => stateList(await summary())),
-    section(t("admin.overview.low"), () => lowStock(below, signal)),
-    section(t("admin.overview.letters"), () => letterCount(signal)),
+    section(
+      t("admin.overview.sales"),
+      async () => ({ summary: await summary(), dates: datesUntil(Date.now(), days) }),
+      ({ summary, dates }) => make("div", { class: "charts" }, orderCharts(summary, dates, signal)),
+      { class: "card whole" },
+    ),
+    section(t("admin.overview.states"), summary, stateList),
+    section(
+      t("admin.overview.low"),
+      () => list("/products/stock", { below, limit: 10 }, signal),
+      (found) => lowStock(found, below),
+    ),
+    section(t("admin.overview.letters"), () => list("/events/dead-letters", { limit: 100 }, signal), letterCount),
   ];
   const refresh = async () => {
     asked = null;
@@ -84,8 +91,13 @@ function stateList(data) {
   );
 }
 
-async function lowStock(below, signal) {
-  const { data, next } = await get("/products/stock", { below, limit: 10 }, signal);
+/** A page of a list, and whether there are more. */
+async function list(path, query, signal) {
+  const { data, next } = await get(path, query, signal);
+  return { data, isMore: next !== null };
+}
+
+function lowStock({ data, isMore }, below) {
   if (!data.length) return make("p", {}, t("admin.overview.enough", { count: below }));
   const rows = data.map((product) =>
     row(
@@ -104,16 +116,15 @@ async function lowStock(below, signal) {
       ],
       rows,
     ),
-    next && make("p", { class: "soft" }, t("admin.overview.moreLow")),
+    isMore && make("p", { class: "soft" }, t("admin.overview.moreLow")),
   ];
 }
 
-async function letterCount(signal) {
-  const { data, next } = await get("/events/dead-letters", { limit: 100 }, signal);
+function letterCount({ data, isMore }) {
   if (!data.length) return make("p", {}, t("admin.overview.noLetters"));
   return make(
     "p",
     {},
-    link("/dead-letters", t(next ? "admin.overview.manyLetters" : "admin.overview.someLetters", { count: data.length })),
+    link("/dead-letters", t(isMore ? "admin.overview.manyLetters" : "admin.overview.someLetters", { count: data.length })),
   );
 }

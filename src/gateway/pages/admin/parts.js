@@ -7,6 +7,7 @@ import { trouble } from "../common/notices.js";
 import { href } from "../common/router.js";
 import { changed } from "../common/session.js";
 import { t } from "../common/texts.js";
+import { same } from "./draft.js";
 import { redraw } from "./redraw.js";
 import { signInForm } from "./sign-in.js";
 
@@ -75,21 +76,33 @@ export function pager(path, here, next) {
   );
 }
 
-/** A part of a page that is loaded by itself, so that the others are there while a part of the shop is away. `load()` gives its content. */
-export function section(title, load, attributes = {}) {
+/** A part of a page that is loaded by itself, so that the others are there while a part of the shop is away. `ask()` gets what it tells, as
+ *  JSON, and `draw(data)` makes its content of that. What is the same as before is not drawn again: nothing moves under anybody's hand. */
+export function section(title, ask, draw, attributes = {}) {
   const body = make("div", { "aria-busy": "true" }, make("p", { class: "soft" }, t("common.loading")));
   const whole = make("section", { class: "card", ...attributes }, make("h2", {}, title), body);
   let turn = 0;
-  whole.refresh = async () => {
-    const mine = ++turn;
-    const failed = (error) => error.name !== "AbortError" && trouble(error, () => whole.refresh());
-    const content = await Promise.resolve().then(load).catch(failed);
-    // What was asked for later may be there earlier.
-    if (mine !== turn || !content) return;
+  /** What is told now; undefined before there is anything, and where something went wrong. */
+  let told;
+  const fill = (content) => {
     redraw(body, () => body.replaceChildren(...[content].flat().filter(Boolean)));
     // What is drawn once more does not move.
     whole.classList.toggle("first", body.hasAttribute("aria-busy"));
     body.removeAttribute("aria-busy");
+  };
+  whole.refresh = async () => {
+    const mine = ++turn;
+    try {
+      const data = await ask();
+      // What was asked for later may be there earlier.
+      if (mine !== turn || same(data, told)) return;
+      fill(draw(data));
+      told = data;
+    } catch (error) {
+      if (mine !== turn || error.name === "AbortError") return;
+      told = undefined;
+      fill(trouble(error, () => whole.refresh()));
+    }
   };
   whole.drawn = whole.refresh();
   return whole;

@@ -45,10 +45,11 @@ export default async function product({ params, signal, show }) {
 }
 
 function stockSection(data, signal) {
-  return section(t("admin.stock.title"), async () => {
-    const stock = (await get(stockPath(data.id), {}, signal)).data;
-    return [stockCell(data, stock), make("p", { class: "hint" }, t("admin.stock.explained"))];
-  });
+  return section(
+    t("admin.stock.title"),
+    async () => (await get(stockPath(data.id), {}, signal)).data,
+    (stock) => [stockCell(data, stock), make("p", { class: "hint" }, t("admin.stock.explained"))],
+  );
 }
 
 const facts = (data) =>

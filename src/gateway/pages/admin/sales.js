@@ -27,9 +27,9 @@ function perDay(data, dates, states, read) {
   return [...sums.values()];
 }
 
-/** Two charts: what was sold, and orders by their state. */
-export function orderCharts(data, count, signal) {
-  const days = datesUntil(Date.now(), count);
+/** Two charts of the dates `days`: what was sold, and orders by their state. */
+export function orderCharts(data, days, signal) {
+  const count = days.length;
   const sold = perDay(data, days, SOLD, ({ total }) => total);
   const total = sold.reduce((sum, value) => sum + value, 0);
   const series = known(data)

@@ -17,8 +17,10 @@ export default async function webhook({ params, signal, show }) {
   const place = make("div");
   const kept = make("div");
   const head = make("div");
-  const deliveries = section(t("admin.webhooks.deliveries"), async () =>
-    sent((await get(`${path}/deliveries`, {}, signal)).data, () => deliveries.refresh()),
+  const deliveries = section(
+    t("admin.webhooks.deliveries"),
+    async () => (await get(`${path}/deliveries`, {}, signal)).data,
+    (found) => sent(found, () => deliveries.refresh()),
   );
   const draw = (fresh) => head.replaceChildren(facts(fresh), buttons(fresh, { place, kept }, path, draw, deliveries));
   draw(data);
