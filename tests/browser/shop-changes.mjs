@@ -32,6 +32,12 @@ export async function changed(gateway, email, password) {
           .evaluate((button) => button === document.activeElement),
         "the focus goes on",
       );
+      // The checkout does not know yet that it is gone.
+      await page.route(`**/products/${gone.id}`, async (route) => {
+        const answer = await route.fetch();
+        await new Promise((done) => setTimeout(done, 1000));
+        await route.fulfill({ response: answer });
+      });
       await order(page, gateway);
       await page.locator(".total", { hasText: "€24.50" }).waitFor();
     },
@@ -234,7 +240,9 @@ export async function dearer(gateway, email, password) {
     await signIn(page, customer.email);
     await page.locator(".product").first().waitFor();
     await take(page, gateway, product);
+    const looked = page.waitForResponse((answer) => answer.request().resourceType() === "fetch" && answer.url().endsWith(product.id));
     await page.goto(`${gateway}/shop/checkout`);
+    await looked;
     await page.locator(".summary .total", { hasText: "€24.50" }).waitFor();
     await address(page);
     await admin.ask("PATCH", `/products/${product.id}`, { price: 30 });
@@ -245,14 +253,13 @@ export async function dearer(gateway, email, password) {
     await page.getByRole("link", { name: "Cart, 1 piece" }).click();
     await page.getByRole("link", { name: "To the checkout" }).click();
     await address(page);
-    let release;
-    const asked = new Promise((resolve) =>
-      page.route("**/orders", async (route) => {
-        resolve();
-        await new Promise((resolve) => (release = resolve));
-        await route.continue();
-      }),
-    );
+    let [release, arrived] = [null, null];
+    const asked = new Promise((resolve) => (arrived = resolve));
+    await page.route("**/orders", async (route) => {
+      arrived();
+      await new Promise((resolve) => (release = resolve));
+      await route.continue();
+    });
     await page.getByRole("button", { name: "Order", exact: true }).click();
     await asked;
     await page.getByRole("link", { name: "Cart, 1 piece" }).click();
@@ -285,7 +292,35 @@ export async function between(gateway, email, password) {
     await admin.ask("POST", `/orders/${id}/cancel`);
     release();
     await state(page, "Cancelled");
+    await overtaken(page, gateway, product);
   });
+}
+
+/** An order is paid before the page has the answer to what it asked earlier: that answer is old. */
+async function overtaken(page, gateway, product) {
+  const one = /\/orders\/[^/?]+$/;
+  let [arrived, release, asks] = [null, null, 0];
+  const asked = new Promise((resolve) => (arrived = resolve));
+  const held = new Promise((resolve) => (release = resolve));
+  await page.route(one, async (route) => {
+    // The first is that of the page, the second follows the beginning of the stream of events.
+    if (route.request().resourceType() !== "fetch" || asks++ !== 1) return route.fallback();
+    const answer = await route.fetch();
+    arrived();
+    await held;
+    await route.fulfill({ response: answer });
+  });
+  await take(page, gateway, product);
+  await order(page, gateway);
+  await asked;
+  await page.getByRole("button", { name: "Pay now" }).click();
+  await state(page, "Paid");
+  const late = page.waitForEvent("requestfinished", (request) => one.test(request.url()));
+  release();
+  await late;
+  await page.evaluate(() => new Promise((done) => setTimeout(done, 100)));
+  const step = await page.locator(".timeline [aria-current=step]").innerText();
+  expect(step.startsWith("Paid"), `it stays paid: ${step}`);
 }
 
 /** The button that shows more keeps the focus, or gives it to the first that is new when there are no more. */

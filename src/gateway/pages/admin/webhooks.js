@@ -89,8 +89,8 @@ function creator(refresh) {
       whole.reset();
       place.replaceChildren(secret(data.secret, make("a", { href: href(webhookPath(data.id)) }, t("admin.webhooks.open"))));
       announce(t("admin.webhooks.made"));
-      await refresh();
       place.querySelector("input").focus();
+      await refresh();
     },
   });
   return [place, whole];

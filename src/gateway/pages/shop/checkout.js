@@ -23,8 +23,9 @@ export default async function page({ signal, show }) {
     );
   const summary = make("section", { class: "card summary", "aria-label": t("shop.checkout.items") });
   const notice = make("div");
-  let [lines, products] = [cart.lines(), new Map()];
-  const refresh = async () => {
+  let [lines, products, looking] = [cart.lines(), new Map()];
+  const refresh = () => (looking = update());
+  const update = async () => {
     // A session that ends leaves the guest's cart; what was to be ordered stays here.
     if (cart.owner() === account.id) lines = cart.lines();
     draw(summary, lines, products);
@@ -42,6 +43,8 @@ export default async function page({ signal, show }) {
   };
   const order = async (values) => {
     notice.replaceChildren();
+    // What is gone is not ordered, which may not be known yet.
+    await looking;
     await token();
     // Somebody else may have signed in in another tab: this is not their order.
     if (user() !== null && user() !== account.id) return render();

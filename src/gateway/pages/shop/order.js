@@ -20,7 +20,9 @@ export default async function page({ params, signal, show }) {
   const way = make("section", { "aria-label": t("shop.order.way"), tabindex: "-1" });
   const acts = make("div");
   let order;
+  let turn = 0;
   const take = (changed) => {
+    turn++;
     const isNew = order?.status !== changed.status;
     const isFirst = !order;
     // Events do not say where an order goes.
@@ -33,7 +35,12 @@ export default async function page({ params, signal, show }) {
     if (hadFocus) way.focus();
     if (!isFirst) announce(t("shop.order.changed", { state: named(order.status) }));
   };
-  const refresh = async () => take((await get(path, {}, signal)).data);
+  const refresh = async () => {
+    const before = turn;
+    const { data } = await get(path, {}, signal);
+    // What has come meanwhile may be newer.
+    if (turn === before) take(data);
+  };
   const { data, headers } = await get(path, {}, signal);
   const ahead = clock(headers);
   take(data);

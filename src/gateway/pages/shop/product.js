@@ -34,8 +34,8 @@ export default async function page({ params, signal, show }) {
     more,
   );
   if (!session.isSignedIn() || !owner()) return;
-  const { forYou } = await import("./for-you.js");
-  more.append((await forYou(owner(), [product.id], signal)) ?? "");
+  const part = await import("./for-you.js").catch(() => null);
+  more.append((await part?.forYou(owner(), [product.id], signal)) ?? "");
 }
 
 /** The address of the catalogue with one filter. */
