@@ -1,7 +1,7 @@
 // Sessions that end elsewhere, and tabs that share one.
 
 import { expect } from "./browser.mjs";
-import { Api, PASSWORD, address, headed, signIn, take, unique } from "./shopper.mjs";
+import { Api, PASSWORD, address, headed, patient, signIn, take, unique } from "./shopper.mjs";
 import { watched } from "./watched.mjs";
 
 async function until(holds) {
@@ -123,13 +123,16 @@ export async function tabs(gateway, email, password) {
 
 /** A new tab may not see yet what another has just stored: it asks the others who is signed in. */
 async function behind(tab, gateway) {
+  await tab.addInitScript(patient);
   await tab.addInitScript(() => {
     const get = Storage.prototype.getItem;
     Storage.prototype.getItem = function (name) {
       return name.endsWith("shop.signed-in") ? null : get.call(this, name);
     };
   });
-  await tab.goto(`${gateway}/shop/account`);
+  await tab.goto(`${gateway}/shop/cart`);
+  await tab.getByRole("link", { name: "Cart, 1 piece" }).waitFor();
+  await tab.getByRole("link", { name: "Account" }).click();
   await headed(tab, "Your account");
   await tab.close();
 }

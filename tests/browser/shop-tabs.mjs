@@ -1,7 +1,7 @@
 // Tabs of one browser that do not agree at once: other accounts, late answers, and what a browser does not keep.
 
 import { expect } from "./browser.mjs";
-import { Api, PASSWORD, address, headed, signIn, take } from "./shopper.mjs";
+import { Api, PASSWORD, address, headed, patient, signIn, take } from "./shopper.mjs";
 import { watched } from "./watched.mjs";
 
 /** Another customer signs in in another tab: what the first tab shows and orders is that customer's from then on. */
@@ -86,6 +86,7 @@ export async function renewal(gateway, email, password) {
       await new Promise((resolve) => (release = resolve));
       await route.fulfill({ response: answer });
     });
+    await second.waitForFunction(() => localStorage.getItem("/shop.signed-in"));
     await second.getByRole("link", { name: "Account" }).click();
     await asked;
     await page.getByRole("link", { name: "Account" }).click();
@@ -111,6 +112,7 @@ export async function plain(gateway) {
       const page = await open("/shop/nowhere");
       await page.context().addInitScript(() => Object.defineProperty(globalThis, "isSecureContext", { value: false }));
       await page.context().addInitScript(() => Object.defineProperty(navigator, "locks", { value: undefined }));
+      await page.context().addInitScript(patient);
       await page.context().route("**/auth/session/renew", (route) =>
         route.fulfill({ status: 401, json: { type: "/problems/unauthorized", title: "Authentication required", status: 401 } }),
       );

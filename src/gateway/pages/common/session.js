@@ -201,10 +201,15 @@ export const forget = (reason) =>
     leave(reason);
   });
 
+/** Whether somebody is signed in, also by what the other tabs know. */
+export async function isAnybody() {
+  if (!isSignedIn() && last === null) await (asking ??= ask(GRACE));
+  return isSignedIn();
+}
+
 /** The account that is signed in, from the API once per page, or null. */
 export async function who(get) {
-  if (!isSignedIn() && last === null) await (asking ??= ask(GRACE));
-  if (!isSignedIn()) return null;
+  if (!(await isAnybody())) return null;
   const asked = (account ??= get("/auth/me").then((answer) => answer.data));
   try {
     return await asked;

@@ -43,13 +43,13 @@ function changed(reason) {
 }
 
 // Most people begin with the catalogue: its module comes while the texts do.
-if (/\/shop\/?$/.test(location.pathname)) import("./catalogue.js");
+if (/\/shop\/?$/.test(location.pathname)) import("./catalogue.js").catch(() => {}); // It is told when it is needed.
 history.scrollRestoration = "manual";
 await speak();
 watch();
 cart.listen(count);
 session.listen(changed);
-if (!session.isSignedIn()) cart.belongTo(null);
+if (cart.owner()) session.isAnybody().then((is) => is || cart.belongTo(null));
 count();
 start({ routes: ROUTES, missing: () => import("./missing.js"), trouble: failed, title: "shop.name" });
 
