@@ -60,6 +60,8 @@ async function slow(management, gateway) {
     const product = await post("/products", { name: "Lamp", price: 12 });
     const order = await post("/orders", { userId: "0198c0de-0000-7000-8000-000000000001", items: [{ productId: product.id, quantity: 1 }] });
     await post(`/orders/${order.id}/pay`, { paymentMethod: "slow" }, "slow-payment");
+    // It says so for ten seconds.
+    await page.locator("#arrows tr.ok", { hasText: "order → payments" }).waitFor();
     const request = page.locator("#traces details", { hasText: "/orders/{id}/pay" });
     await request.waitFor();
     expect((await request.locator(".sign").innerText()).includes("slow"), "it is marked as slow");
@@ -72,7 +74,6 @@ async function slow(management, gateway) {
     expect(Math.max(...widths) > 80, `one bar is nearly the whole: ${widths}`);
     await request.locator("pre", { hasText: "/pay" }).waitFor();
     expect(!(await request.innerText()).includes("null"), await request.innerText());
-    await page.locator("#arrows tr.ok", { hasText: "order → payments" }).waitFor();
     await page.locator("#id").fill("slow-payment");
     await page.keyboard.press("Enter");
     await page.locator("#found h3", { hasText: "POST orders got 200" }).waitFor();

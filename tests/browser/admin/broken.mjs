@@ -24,6 +24,8 @@ const section = (page, title) => page.locator("main section", { has: page.getByR
 
 /** Without the order role there is the stock still; the rest comes by a button. */
 async function away(page) {
+  // A page that is live asks again by itself.
+  await page.route("**/events", problem(503));
   await page.route("**/orders/summary?*", problem(503));
   await page.reload();
   await section(page, "Sales").locator(".trouble", { hasText: "away at the moment" }).waitFor();
@@ -32,12 +34,13 @@ async function away(page) {
   await page.unroute("**/orders/summary?*");
   await press(section(page, "Sales"), "Try again");
   await section(page, "Sales").locator("svg").first().waitFor();
+  await page.unroute("**/events");
 }
 
 /** Too many requests: the page counts down, and tries again by itself. */
 async function busy(page) {
   let calls = 0;
-  await page.route("**/products?*", (route) => (calls++ ? route.continue() : problem(429, { "retry-after": "2" })(route)));
+  await page.route("**/products?*", (route) => (calls++ ? route.continue() : problem(429, { "retry-after": "5" })(route)));
   await page.getByRole("link", { name: "Products" }).click();
   await page.locator("main .trouble", { hasText: "Trying again in" }).waitFor();
   await headed(page, "Products");

@@ -109,8 +109,9 @@ async function meanwhile(page, api, id) {
   await page.locator("main").getByRole("link", { name: "Back to the products" }).click();
   await press(page.locator("dialog", { hasText: "Leave without saving?" }), "Cancel");
   await form.locator("[name=description]").fill("");
+  await page.evaluate(() => (document.getElementById("said").textContent = ""));
   await press(form, "Save");
-  await page.waitForFunction(() => document.getElementById("said").textContent === "Walnut lamp is saved.");
+  await said(page, "Walnut lamp is saved.");
 }
 
 /** A patch can keep a null of an attribute, and cannot write one; the ends of lines are no change. */

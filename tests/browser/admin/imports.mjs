@@ -136,7 +136,7 @@ async function shows(page, mark) {
       if (bar) window.seen.push(bar.value);
     }).observe(document.querySelector("main"), { subtree: true, childList: true, attributes: true, characterData: true });
   });
-  await send(page, "bulk.jsonl", lines.join("\n"));
+  await send(page, "bulk.jsonl", Array(5).fill(lines.join("\n")).join("\n"));
   await page.locator("main progress").waitFor();
   await press(page.locator("main"), "Cancel the import");
   await page.locator("main", { hasText: "The import was cancelled." }).waitFor();

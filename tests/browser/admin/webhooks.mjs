@@ -111,7 +111,8 @@ async function deliveries(page) {
     },
   ];
   await page.route("**/deliveries", (route) => route.fulfill({ json: all }));
-  await press(page.locator("main"), "Refresh");
+  // The list may be drawn anew meanwhile, after the test.
+  await page.locator("main").getByRole("button", { name: "Refresh", exact: true }).press("Enter");
   const row = page.locator("main tbody tr", { hasText: "no luck" });
   await row.waitFor();
   for (const part of ["failed", "9", "500 no luck"]) expect((await row.innerText()).includes(part), `${part} in ${await row.innerText()}`);
