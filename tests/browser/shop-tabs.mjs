@@ -124,6 +124,8 @@ export async function plain(gateway) {
       // A tab that the others do not hear has no session; theirs goes on.
       await second.addInitScript(() => (globalThis.BroadcastChannel.prototype.addEventListener = () => {}));
       await second.addInitScript(() => Object.defineProperty(BroadcastChannel.prototype, "onmessage", { set() {} }));
+      // What it removes the first tab, whose session it is not, puts back at once.
+      await second.addInitScript(() => (Storage.prototype.removeItem = () => {}));
       await second.reload();
       await headed(second, "Sign in");
       await page.getByRole("link", { name: "Your orders" }).click();

@@ -22,6 +22,8 @@ let current = null;
 let account = null;
 /** Whose token was here last, also after the end of that session. */
 let last = null;
+/** Whether this tab's session is over: what is remembered may be of another tab. */
+let isOver = false;
 let renewing = null;
 let asking = null;
 /** Counts who signs in and out: what was asked for before is late. */
@@ -49,7 +51,7 @@ function tell(reason) {
 }
 
 /** Whether somebody is, or was when this browser last looked. */
-export const isSignedIn = () => current !== null || local.get(HINT) !== null;
+export const isSignedIn = () => current !== null || (!isOver && local.get(HINT) !== null);
 
 /** The id of the account that is signed in, or null for a guest and as long as there is no token. */
 export const user = () => current?.user ?? null;
@@ -67,6 +69,7 @@ function hold(token) {
   const isOther = last !== null && last !== token.user;
   current = token;
   last = token.user;
+  isOver = false;
   return isOther;
 }
 
@@ -93,6 +96,7 @@ function leave(reason, isHere = true) {
   const was = isSignedIn();
   turn++;
   current = account = null;
+  isOver = true;
   local.remove(HINT);
   if (isHere) tabs.postMessage({ token: null, reason });
   if (was || !isHere) tell(reason);
