@@ -23,7 +23,9 @@ export default async function page({ signal, show }) {
     );
   const summary = make("section", { class: "card summary", "aria-label": t("shop.checkout.items") });
   const notice = make("div");
-  let [lines, products, looking] = [cart.lines(), new Map()];
+  let [lines, products] = [cart.lines(), new Map()];
+  /** The latest question what is still sold, and for how much. */
+  let looking = null;
   const refresh = () => (looking = update());
   const update = async () => {
     // A session that ends leaves the guest's cart; what was to be ordered stays here.
