@@ -3,7 +3,8 @@
 import { make } from "../common/dom.js";
 import { button } from "../common/forms.js";
 import { money, t } from "../common/texts.js";
-import { FIELDS, same } from "./draft.js";
+import { FIELDS } from "./draft.js";
+import { same } from "./same.js";
 
 const shown = (name, value) => {
   if (same(value, "") || same(value, []) || same(value, {})) return make("i", {}, t("admin.conflict.empty"));

@@ -1,5 +1,7 @@
 // A product as a form has it: every field is there, absent ones as empty texts and lists.
 
+import { isObject, same } from "./same.js";
+
 /** The fields, in the order in which people read them. */
 export const FIELDS = ["name", "price", "description", "category", "sku", "tags", "images", "attributes"];
 
@@ -12,18 +14,6 @@ const lines = (text) => text.replace(/\r\n?/g, "\n");
 export function draftOf(product) {
   const draft = Object.fromEntries(FIELDS.map((field) => [field, product[field] ?? EMPTY[field]]));
   return { ...draft, description: lines(draft.description) };
-}
-
-const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
-
-/** Whether two values of JSON are the same; the order of an object's keys does not count. */
-export function same(one, other) {
-  if (isObject(one) && isObject(other)) {
-    const keys = Object.keys(one);
-    return keys.length === Object.keys(other).length && keys.every((key) => key in other && same(one[key], other[key]));
-  }
-  if (Array.isArray(one) && Array.isArray(other)) return one.length === other.length && one.every((value, at) => same(value, other[at]));
-  return one === other;
 }
 
 /** The merge patch (RFC 7396) that makes `to` of `from`. */

@@ -3,12 +3,12 @@
 import { get } from "../common/api.js";
 import { make, own } from "../common/dom.js";
 import { money, number, t, time } from "../common/texts.js";
-import { same } from "./draft.js";
 import { live, stateOf } from "./live.js";
 import { moves } from "./order-moves.js";
 import { orderPath } from "./orders.js";
 import { cell, lead, link, row, table } from "./parts.js";
 import { redraw } from "./redraw.js";
+import { same } from "./same.js";
 
 export default async function order({ params, signal, show }) {
   const path = orderPath(params.id);

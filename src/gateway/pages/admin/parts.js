@@ -7,8 +7,8 @@ import { trouble } from "../common/notices.js";
 import { href } from "../common/router.js";
 import { changed } from "../common/session.js";
 import { t } from "../common/texts.js";
-import { same } from "./draft.js";
 import { redraw } from "./redraw.js";
+import { same } from "./same.js";
 import { signInForm } from "./sign-in.js";
 
 const query = (values) => new URLSearchParams(Object.entries(values).filter(([, value]) => value != null && value !== "")).toString();

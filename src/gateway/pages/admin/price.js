@@ -4,8 +4,9 @@ import { ask, get } from "../common/api.js";
 import { field } from "../common/forms.js";
 import { announce } from "../common/notices.js";
 import { decimals, money, number, t } from "../common/texts.js";
-import { draftOf, same } from "./draft.js";
+import { draftOf } from "./draft.js";
 import { inline } from "./inline.js";
+import { same } from "./same.js";
 import { Wrong } from "./wrong.js";
 
 export const productPath = (id) => `/products/${encodeURIComponent(id)}`;

@@ -5,9 +5,10 @@ import { make } from "../common/dom.js";
 import { announce } from "../common/notices.js";
 import { t } from "../common/texts.js";
 import { conflict } from "./conflict.js";
-import { changes, draftOf, patched, same } from "./draft.js";
+import { changes, draftOf, patched } from "./draft.js";
 import { productPath } from "./price.js";
 import { productForm } from "./product-form.js";
+import { same } from "./same.js";
 import { watchOver } from "./unsaved.js";
 import { Wrong } from "./wrong.js";
 
